@@ -1,0 +1,55 @@
+# Everything a contributor runs. Needs make and a Python of 3.11 or newer; the rest goes into .venv.
+# `make demo PYTHON=python3.13` picks the interpreter, `make test ARGS="-k codec"` passes arguments on.
+
+# The first interpreter that is new enough; else python3, so that the bootstrap can say what is wrong with it.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then echo $$python; exit; fi; done; echo python3)
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+# Folders that are still to be written are left out rather than reported as missing.
+TYPED := $(wildcard src tests examples benchmarks scripts)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench format lock clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY)  ## Kill a real workflow in the middle, resume it, compare the reports
+	@$(BIN)/python -m examples.demo $(ARGS)
+
+test: $(READY)  ## Run all tests
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(READY)  ## Format, lint, types and tests: what has to pass before a commit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/python -m pytest -q
+
+bench: $(READY)  ## Measure supersteps per second on this machine
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+format: $(READY)  ## Rewrite the code in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(READY)  ## Pin the newest versions of all dependencies in constraints.txt
+	@$(BIN)/python -m venv .venv/lock
+	@.venv/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@.venv/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command 'make lock' --group dev --output-file constraints.txt pyproject.toml
+
+clean:  ## Remove .venv, caches and build products
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests examples benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# Made once, and again when a dependency or the project's metadata changes.
+$(READY): pyproject.toml constraints.txt scripts/bootstrap.py
+	@python='$(PYTHON)'; command -v "$$python" >/dev/null || { \
+	echo "supersteps needs Python 3.11 or newer, and there is no $$python: install it (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python)" >&2; \
+	exit 1; }; "$$python" scripts/bootstrap.py
+	@touch $@

@@ -1,0 +1,81 @@
+"""Identifiers: time-ordered run ids, numbered checkpoint ids, and file names that stay in their directory."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from hashlib import blake2b
+
+MAX_ID_LENGTH = 200
+"""Longest id a user may choose, in characters; beyond that file systems and indexes suffer."""
+
+_lock = threading.Lock()
+_last_ms = 0
+
+
+def new_run_id() -> str:
+    """Return a fresh id whose text order is its order of creation.
+
+    Returns:
+        24 hexadecimal digits: 48 bits of Unix time in milliseconds, then 48 random bits. Within a process the time
+        part never goes back, whatever the clock does.
+    """
+    global _last_ms
+    with _lock:
+        _last_ms = max(_last_ms + 1, time.time_ns() // 1_000_000)
+        return f"{_last_ms:012x}{secrets.token_hex(6)}"
+
+
+def new_id() -> str:
+    """Return a fresh random id of 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+def checkpoint_id(run_id: str, sequence: int) -> str:
+    """Return the id of a run's checkpoint number `sequence`; within a run, ids sort in commit order."""
+    return f"{run_id}-{sequence:06d}"
+
+
+def check_id(value: object, what: str, max_length: int = MAX_ID_LENGTH) -> str:
+    """Refuse an id that no storage could keep.
+
+    Args:
+        value: The id to check.
+        what: What it names, for the message ("run_id", "executor id").
+        max_length: The most characters it may have.
+
+    Returns:
+        The id itself.
+
+    Raises:
+        ValueError: It is not a non-empty printable string of at most `max_length` characters.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{what} must be a non-empty string, not {value!r}")
+    if len(value) > max_length:
+        raise ValueError(f"{what} has {len(value)} characters; at most {max_length} are allowed: {value[:40]!r}...")
+    if not value.isprintable():
+        raise ValueError(f"{what} contains control or unprintable characters: {value!r}")
+    return value
+
+
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+_MAX_FILE_STEM = 150
+
+
+def file_stem(identifier: str) -> str:
+    """Return a file name stem for an id: the id itself where it is tame, else escaped so that it cannot leave.
+
+    Every byte outside `[A-Za-z0-9_.-]`, and a leading dot, is written as %XX; an escape that grows too long for a
+    file system is cut and ended with a hash of the whole, so that two ids never share a name.
+    """
+    stem = "".join(
+        c if c in _SAFE else "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogatepass")) for c in identifier
+    )
+    if stem.startswith("."):
+        stem = "%2E" + stem[1:]
+    if len(stem) > _MAX_FILE_STEM:
+        digest = blake2b(identifier.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        stem = f"{stem[: _MAX_FILE_STEM - 33]}~{digest}"
+    return stem

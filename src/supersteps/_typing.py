@@ -1,0 +1,25 @@
+"""Type annotations, for the rest of the library: reading them, and fitting values and edges to them."""
+
+from __future__ import annotations
+
+from ._annotations import (
+    display_name,
+    is_pydantic_model,
+    is_struct_like,
+    reachable_types,
+    type_name,
+    unwrap,
+)
+from ._matching import is_subtype, matches, overlaps
+
+__all__ = [
+    "display_name",
+    "is_pydantic_model",
+    "is_struct_like",
+    "is_subtype",
+    "matches",
+    "overlaps",
+    "reachable_types",
+    "type_name",
+    "unwrap",
+]

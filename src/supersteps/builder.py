@@ -1,0 +1,278 @@
+"""`WorkflowBuilder`: gathers executors and edges, checks every rule, and freezes the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Self
+
+from supersteps._ids import check_id
+from supersteps.context import MISSING
+from supersteps.edges import (
+    Case,
+    Condition,
+    Default,
+    EdgeGroup,
+    ExecutorSource,
+    FanInEdgeGroup,
+    FanOutEdgeGroup,
+    SelectionFunction,
+    SingleEdgeGroup,
+    SwitchCaseEdgeGroup,
+    check_switch,
+)
+from supersteps.errors import (
+    EdgeGroupError,
+    ExecutorDuplicationError,
+    MissingStartError,
+    UnknownExecutorError,
+    WorkflowValidationError,
+)
+from supersteps.executor import Executor
+from supersteps.graph import Graph, Node, Reducer
+from supersteps.storage.base import CheckpointStorage
+from supersteps.validation import validate
+from supersteps.workflow import Workflow
+
+DEFAULT_MAX_ITERATIONS = 100
+"""Supersteps a run may take after an input from outside, unless the builder is told otherwise."""
+
+
+class WorkflowBuilder:
+    """Builds a `Workflow`, call by call.
+
+    Wherever an executor is wanted, give an instance, a factory without arguments (such as a class), or the name of
+    one that `register_executor` knows. With factories every run gets instances of its own.
+    """
+
+    def __init__(self, max_iterations: int = DEFAULT_MAX_ITERATIONS, name: str | None = None) -> None:
+        """Begin.
+
+        Args:
+            max_iterations: How many supersteps a run may take after an input from outside, its very first not counted.
+            name: The workflow's name, which finds its runs in a storage; the start executor's id when None.
+        """
+        self._nodes: dict[str, Node] = {}
+        self._factories: dict[int, str] = {}
+        self._groups: list[EdgeGroup] = []
+        self._start: str | None = None
+        self._reducers: dict[str, Reducer] = {}
+        self._storage: CheckpointStorage | None = None
+        self._types: list[Any] = []
+        self._name = None if name is None else check_id(name, "workflow name")
+        self.set_max_iterations(max_iterations)
+
+    # ------------------------------------------------------------------------------------ executors
+
+    def register_executor(self, factory: Callable[[], Executor], name: str) -> Self:
+        """Make a factory known by a name, which edges may then use.
+
+        Args:
+            factory: Makes the executor, anew for each run; its id must be the name.
+            name: The executor's id.
+
+        Raises:
+            ExecutorDuplicationError: The name is taken.
+        """
+        if name in self._nodes:
+            raise ExecutorDuplicationError(f"executor id {name!r} is taken already; ids are unique in a workflow", name)
+        made = self._add_factory(factory)
+        if made != name:
+            raise WorkflowValidationError(
+                f"the factory registered as {name!r} makes an executor with id {made!r}; give both the same name"
+            )
+        return self
+
+    def _resolve(self, source: ExecutorSource) -> str:
+        """Return the id of an executor that is given in any way, adding it if it is new."""
+        if isinstance(source, str):
+            return source  # looked up in build(), so that the order of calls does not matter
+        if isinstance(source, Executor):
+            known = self._nodes.get(source.id)
+            if known is None:
+                self._nodes[source.id] = Node(source, None, len(self._nodes))
+            elif known.executor is not source:
+                raise ExecutorDuplicationError(
+                    f"two executors have the id {source.id!r} ({known.executor!r} and {source!r}); ids are unique in a "
+                    "workflow. Give one of them another id, or use the same instance in both places.",
+                    source.id,
+                )
+            return source.id
+        if callable(source):
+            return self._factories.get(id(source)) or self._add_factory(source)
+        raise TypeError(
+            f"an executor is wanted, got {type(source).__name__}: give an Executor instance, a function decorated with "
+            "@executor, a factory, or the name of a registered one"
+        )
+
+    def _add_factory(self, factory: Callable[[], Executor]) -> str:
+        try:
+            specimen = factory()
+        except TypeError as error:
+            raise TypeError(
+                f"{getattr(factory, '__name__', factory)!r} cannot be called without arguments to make an executor: "
+                f"{error}. Give an instance, or a lambda that fills the arguments in. A plain function becomes an "
+                "executor with @executor."
+            ) from error
+        if not isinstance(specimen, Executor):
+            raise TypeError(f"factory {factory!r} made a {type(specimen).__name__}, not an Executor")
+        if specimen.id in self._nodes:
+            raise ExecutorDuplicationError(
+                f"factory {getattr(factory, '__name__', factory)!r} makes an executor with id {specimen.id!r}, which "
+                "is taken already; ids are unique in a workflow",
+                specimen.id,
+            )
+        self._nodes[specimen.id] = Node(specimen, factory, len(self._nodes))
+        self._factories[id(factory)] = specimen.id
+        return specimen.id
+
+    # ---------------------------------------------------------------------------------------- edges
+
+    def add_edge(self, source: ExecutorSource, target: ExecutorSource, condition: Condition | None = None) -> Self:
+        """Lead messages from one executor to another.
+
+        Args:
+            source: Whose messages.
+            target: To whom; the source itself makes a loop.
+            condition: Takes a message and says whether it may pass; every one when None.
+        """
+        if condition is not None and not callable(condition):
+            raise TypeError(f"the condition of an edge is a function of the message, not {condition!r}")
+        self._groups.append(SingleEdgeGroup((self._resolve(source),), (self._resolve(target),), condition))
+        return self
+
+    def add_chain(self, executors: Sequence[ExecutorSource]) -> Self:
+        """Lead messages through executors one after the other."""
+        if len(executors) < 2:
+            raise EdgeGroupError(f"add_chain needs at least two executors, it got {len(executors)}")
+        for source, target in pairwise(executors):
+            self.add_edge(source, target)
+        return self
+
+    def add_fan_out_edges(self, source: ExecutorSource, targets: Sequence[ExecutorSource]) -> Self:
+        """Lead every message of one executor to several."""
+        return self._add_fan_out("add_fan_out_edges", source, targets, None)
+
+    def add_multi_selection_edge_group(
+        self, source: ExecutorSource, targets: Sequence[ExecutorSource], selection_func: SelectionFunction
+    ) -> Self:
+        """Lead each message to those of several executors that a function selects.
+
+        Args:
+            source: Whose messages.
+            targets: To whom they may go.
+            selection_func: Takes a message and the list of target ids; returns those that get it.
+        """
+        return self._add_fan_out("add_multi_selection_edge_group", source, targets, selection_func)
+
+    def _add_fan_out(
+        self, what: str, source: ExecutorSource, targets: Sequence[ExecutorSource], select: SelectionFunction | None
+    ) -> Self:
+        if len(targets) < 2:
+            raise EdgeGroupError(f"{what} needs at least two targets, it got {len(targets)}; use add_edge for one")
+        ids = tuple(self._resolve(target) for target in targets)
+        self._groups.append(FanOutEdgeGroup((self._resolve(source),), ids, select))
+        return self
+
+    def add_switch_case_edge_group(self, source: ExecutorSource, cases: Sequence[Case | Default]) -> Self:
+        """Lead each message to exactly one executor: the first case that holds, else the default.
+
+        Args:
+            source: Whose messages.
+            cases: `Case(condition, target)` in the order in which they are tried, and one `Default(target)`.
+        """
+        tried, default = check_switch(cases)
+        ids = (*(self._resolve(case.target) for case in tried), self._resolve(default.target))
+        conditions = tuple(case.condition for case in tried)
+        self._groups.append(SwitchCaseEdgeGroup((self._resolve(source),), ids, conditions))
+        return self
+
+    def add_fan_in_edges(self, sources: Sequence[ExecutorSource], target: ExecutorSource) -> Self:
+        """Wait for one message from every source and give the target the list of them, in the order of the sources."""
+        if len(sources) < 2:
+            raise EdgeGroupError(f"add_fan_in_edges needs at least two sources, it got {len(sources)}; use add_edge")
+        ids = tuple(self._resolve(source) for source in sources)
+        self._groups.append(FanInEdgeGroup(ids, (self._resolve(target),)))
+        return self
+
+    # ------------------------------------------------------------------------------------- settings
+
+    def set_start_executor(self, executor: ExecutorSource) -> Self:
+        """Say which executor gets the input."""
+        self._start = self._resolve(executor)
+        return self
+
+    def set_max_iterations(self, max_iterations: int) -> Self:
+        """Say how many supersteps a run may take after an input from outside, its very first not counted."""
+        if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
+            raise EdgeGroupError(f"max_iterations is a number of supersteps, at least 1, not {max_iterations!r}")
+        self._max_iterations = max_iterations
+        return self
+
+    def with_reducer(self, key: str, reducer: Callable[[Any, Any], Any], initial: Any = MISSING) -> Self:
+        """Say how updates of a shared key are folded together, so that several executors may write it in one superstep.
+
+        Args:
+            key: The shared key.
+            reducer: `(value so far, update) -> value`, pure; called in the order of the graph and the messages.
+            initial: The value before the first update; without one, the first update is the value.
+        """
+        if not callable(reducer):
+            raise TypeError(f"the reducer of shared key {key!r} is a function of (value, update), not {reducer!r}")
+        self._reducers[key] = Reducer(reducer, initial)
+        return self
+
+    def with_checkpointing(self, checkpoint_storage: CheckpointStorage, *, types: Sequence[Any] = ()) -> Self:
+        """Save a checkpoint after each superstep.
+
+        Args:
+            checkpoint_storage: Where; any object with the five methods of `CheckpointStorage` will do.
+            types: Types of values that the handlers' annotations do not reach, such as those kept in state.
+        """
+        missing = [name for name in _STORAGE_METHODS if not callable(getattr(checkpoint_storage, name, None))]
+        if missing:
+            raise TypeError(
+                f"with_checkpointing takes a checkpoint storage; {type(checkpoint_storage).__name__} has no "
+                f"{', '.join(missing)}"
+            )
+        self._storage = checkpoint_storage
+        self._types = list(types)
+        return self
+
+    # ---------------------------------------------------------------------------------------- build
+
+    def build(self) -> Workflow:
+        """Check every rule and return the frozen workflow.
+
+        Raises:
+            WorkflowValidationError: A rule is broken; the subclass says which, the message where and what to do.
+        """
+        if self._start is None:
+            raise MissingStartError("no start executor is set: call set_start_executor(executor) before build()")
+        used = [node_id for group in self._groups for node_id in (*group.source_ids, *group.target_ids)]
+        for node_id in [self._start, *used]:
+            if node_id not in self._nodes:
+                raise UnknownExecutorError(
+                    f"executor {node_id!r} is named as the start or in an edge, but nobody added it; known "
+                    f"are {', '.join(map(repr, self._nodes)) or 'none'}. Register it: "
+                    f"register_executor(factory, {node_id!r}).",
+                    node_id,
+                )
+        graph = Graph(dict(self._nodes), tuple(self._groups), self._start, dict(self._reducers))
+        validate(graph)
+        return Workflow(
+            graph,
+            workflow_id=self._name or self._start,
+            max_iterations=self._max_iterations,
+            checkpoint_storage=self._storage,
+            types=self._types,
+        )
+
+
+_STORAGE_METHODS = (
+    "save_checkpoint",
+    "load_checkpoint",
+    "list_checkpoint_ids",
+    "list_checkpoints",
+    "delete_checkpoint",
+)

@@ -1,0 +1,1 @@
+"""What a checkpoint is: its records, its codec, its face to users."""

@@ -1,0 +1,57 @@
+"""Types that the user registered with functions of their own for the way out and the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ._builtins import Encoder, EncodeWalk
+from ._copying import Copier, CopyWalk
+from ._plain import TAG, VALUE
+from ._revive import Reviver
+from ._scope import Custom
+from ._trouble import Trouble, short
+
+
+def custom_encoder(custom: Custom) -> Encoder:
+    """Make the encoder of a registered type."""
+
+    def encode(walk: EncodeWalk, value: Any, depth: int) -> Any:
+        content = _run(custom, custom.encode, value, "encode")
+        kind = type(content)
+        coded = content if kind in walk.atoms else walk.table[kind](walk, content, depth + 1)
+        return {TAG: custom.name, VALUE: coded}
+
+    return encode
+
+
+def custom_reviver(custom: Custom) -> Reviver:
+    """Make the reviver of a registered type."""
+
+    def revive(node: dict[str, Any]) -> Any:
+        if node.keys() != {TAG, VALUE}:
+            raise Trouble(f"{custom.name!r} is registered here, but was saved without its registered functions")
+        value = _run(custom, custom.decode, node[VALUE], "decode")
+        if type(value) is not custom.type_:
+            raise Trouble(f"the registered decode function of {custom.name!r} gave {short(value)}")
+        return value
+
+    return revive
+
+
+def custom_copier(custom: Custom) -> Copier:
+    """Make the copier of a registered type: what comes back is what its functions make of it."""
+
+    def copy(walk: CopyWalk, value: Any, depth: int) -> Any:
+        content = walk.copy(_run(custom, custom.encode, value, "encode"), depth + 1)
+        return _run(custom, custom.decode, content, "decode")
+
+    return copy
+
+
+def _run(custom: Custom, function: Callable[[Any], Any], value: Any, role: str) -> Any:
+    try:
+        return function(value)
+    except Exception as error:  # the user's function; whatever it raises belongs into the message
+        reason = f"the registered {role} function of {custom.name!r} raised {type(error).__name__}: {error}"
+        raise Trouble(reason) from error

@@ -1,0 +1,397 @@
+"""The typed JSON codec: what is saved is what comes back, and loading runs no code that the data names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from datetime import datetime, time, timezone
+from math import isfinite
+from typing import Any, TypeVar, cast
+
+from .._typing import display_name, type_name
+from ..errors import CheckpointDecodeError, CheckpointEncodeError
+from ._builtins import CAREFUL_ATOMS, ENCODERS, Encoder, is_zone_info, late_encoder
+from ._classes import Plan, plan_for
+from ._copying import IMMUTABLE, Copier, CopyWalk, copy_anything, copy_deep
+from ._custom import custom_copier, custom_encoder, custom_reviver
+from ._encoding import Encoding, encode_raw
+from ._plain import (
+    ATOMS,
+    CONTAINERS,
+    MAX_DECODE_DEPTH,
+    MAX_DIGITS,
+    TAG,
+    UNWRITABLE,
+    VALUE,
+    dumps,
+    is_plain,
+    loads,
+    may_have_tags,
+)
+from ._revive import REVIVERS, Reviver
+from ._scope import PROCESS, Custom, Scope
+from ._trouble import TooDeep, Trouble, key_step, short
+from .raw import RawValue
+
+T = TypeVar("T")
+
+__all__ = ["Codec", "RawValue", "checkpointable", "is_immutable"]
+
+_HOW_TO_FIX = (
+    "make it known: use it in a handler's annotations, decorate it with @checkpointable, pass it in types=[...], "
+    "or use codec.register(type, encode, decode)"
+)
+
+
+def checkpointable(cls: type[T]) -> type[T]:
+    """Let every codec of this process save and rebuild a class, and the classes its fields are annotated with.
+
+    Args:
+        cls: A dataclass, NamedTuple, Enum, msgspec.Struct or pydantic model.
+
+    Returns:
+        The same class.
+
+    Raises:
+        TypeError: The class is none of these, so there is no telling what its state is.
+    """
+    given: Any = cls
+    if not isinstance(given, type) or plan_for(given) is None:
+        raise TypeError(
+            f"@checkpointable cannot save {display_name(given)}: make it a "
+            "dataclass, NamedTuple, Enum, msgspec.Struct or pydantic model (@checkpointable goes above @dataclass), "
+            "or use codec.register(type, encode, decode)"
+        )
+    PROCESS.add_later(cls)
+    return cls
+
+
+def is_immutable(value: object) -> bool:
+    """Tell whether a value is a scalar that nobody can change and that comes back from JSON as it was."""
+    kind = type(value)
+    if kind in IMMUTABLE:
+        return True
+    if kind is datetime or kind is time:
+        zone = cast(datetime, value).tzinfo
+        return zone is None or type(zone) is timezone or (is_zone_info(zone) and cast(Any, zone).key is not None)
+    return False
+
+
+class Codec:
+    """Turns values into typed JSON and back.
+
+    Plain JSON data is written as it is; everything else is an object with the key `$`, whose value is a word for the
+    types of the standard library (`{"$": "tuple", "v": [1, 2]}`) and `module:qualname` for the user's.
+
+    Args:
+        types: Annotations; every class reachable from them can be rebuilt.
+    """
+
+    def __init__(self, types: Iterable[Any] = ()) -> None:
+        self._setup(Scope(PROCESS), types)
+
+    def _setup(self, scope: Scope, types: Iterable[Any]) -> None:
+        self._scope = scope
+        self._encoding = Encoding(self._encoder_for, ATOMS, careful=False)
+        self._careful = Encoding(self._encoder_for, CAREFUL_ATOMS, careful=True)
+        self._copying = CopyWalk(self._copier_for)
+        self._revivers = dict(REVIVERS)
+        scope.listen(self)
+        self.add_types(types)
+
+    def extended(self, types: Iterable[Any] = ()) -> Codec:
+        """Make a codec that sees everything of this one, also what is added later, plus types of its own.
+
+        Args:
+            types: Annotations, as for the constructor.
+
+        Returns:
+            The child.
+        """
+        child = object.__new__(type(self))
+        child._setup(Scope(self._scope), types)
+        return child
+
+    def add_types(self, types: Iterable[Any]) -> None:
+        """Make everything reachable from the annotations rebuildable; of two types with one name the latest wins.
+
+        Args:
+            types: Classes, unions, generics and other annotations.
+        """
+        self._scope.add(types)
+
+    def register(
+        self, type_: type[T], encode: Callable[[T], Any], decode: Callable[[Any], T], *, name: str | None = None
+    ) -> None:
+        """Save a type with functions of one's own. Subclasses are not included; register each.
+
+        Args:
+            type_: The exact type.
+            encode: Gives any supported value for an instance.
+            decode: Gives the instance for that value.
+            name: What the data calls it; `module:qualname` by default.
+
+        Raises:
+            ValueError: The type is one the codec itself handles.
+        """
+        if type_ in ENCODERS or late_encoder(type_) is not None:
+            raise ValueError(f"{display_name(type_)} is saved by the codec itself; register a type of your own")
+        full_name = type_name(type_) if name is None else name if ":" in name else f"custom:{name}"
+        self._scope.add_custom(Custom(type_, full_name, encode, decode))
+
+    def forget(self) -> None:
+        """Drop what was looked up earlier, because the known types changed."""
+        self._encoding.reset()
+        self._careful.reset()
+        self._copying = CopyWalk(self._copier_for)
+        self._revivers = dict(REVIVERS)
+
+    # ------------------------------------------------------------------------------------- encoding
+
+    def encode(self, value: Any, where: str = "value") -> bytes:
+        """Write a value as compact typed JSON.
+
+        Args:
+            value: Any supported value.
+            where: What it is; error messages begin with it.
+
+        Returns:
+            UTF-8 JSON; the same bytes for the same value.
+
+        Raises:
+            CheckpointEncodeError: Something in it cannot make the trip; the message gives its path, type and the fix.
+        """
+        kind = type(value)
+        try:
+            if kind in ATOMS or (kind is float and isfinite(value)) or (kind in CONTAINERS and is_plain(value)):
+                data = dumps(value)
+            else:
+                data = dumps(self._tree(self._encoding, value, where))
+            if len(data) <= MAX_DIGITS or 0 < sys.get_int_max_str_digits() <= MAX_DIGITS:
+                return data
+            # Somebody lifted Python's limit on digits, so a number may have been written that cannot be read.
+            return dumps(self._tree(self._careful, value, where))
+        except CheckpointEncodeError:
+            raise
+        except UNWRITABLE:
+            # Lone surrogates and huge ints are so rare that they are not looked for; once met, every str and int is.
+            return dumps(self._tree(self._careful, value, where))
+        except RecursionError:
+            raise CheckpointEncodeError(f"{where}: it is nested too deeply to be saved from here") from None
+
+    def encode_builtins(self, value: Any, where: str = "value") -> Any:
+        """Give the tree that `encode` would write, for embedding in a bigger document.
+
+        Args:
+            value: Any supported value.
+            where: What it is; error messages begin with it.
+
+        Returns:
+            Dicts, lists and scalars (and msgspec.Raw); it may share parts with the value, so write it at once.
+
+        Raises:
+            CheckpointEncodeError: As for `encode`.
+        """
+        return self._tree(self._careful, value, where)
+
+    def _tree(self, walk: Encoding, value: Any, where: str) -> Any:
+        try:
+            return walk.table[type(value)](walk, value, 1)
+        except Trouble as trouble:
+            raise CheckpointEncodeError(_refusal(trouble, where)) from trouble.__cause__
+        except RecursionError:
+            raise CheckpointEncodeError(f"{where}: it is nested too deeply to be saved from here") from None
+
+    def _encoder_for(self, kind: type) -> Encoder:
+        if custom := self._scope.custom_for(kind):
+            return custom_encoder(custom)
+        if found := ENCODERS.get(kind) or late_encoder(kind):
+            return found
+        if kind is RawValue:
+            return encode_raw
+        return self._plan(kind).encode
+
+    def _plan(self, kind: type) -> Plan:
+        plan = plan_for(kind)
+        if plan is None:
+            raise Trouble(
+                f"values of type {display_name(kind)} cannot be saved; keep it out of messages and state, turn it into "
+                "a dataclass, or use codec.register(type, encode, decode)"
+            )
+        name = type_name(kind)
+        found = self._scope.find(name)
+        if found is None:
+            raise Trouble(f"the type {display_name(kind)} could not be rebuilt; {_HOW_TO_FIX}")
+        if found is not kind:
+            raise Trouble(
+                f"the type {display_name(kind)} could not be rebuilt: its name {name!r} now belongs to another class; "
+                "give one of the two another name"
+            )
+        return plan
+
+    # ------------------------------------------------------------------------------------- decoding
+
+    def decode(self, data: bytes, where: str = "value", *, raw: bool = False) -> Any:
+        """Read a value that `encode` wrote.
+
+        Args:
+            data: The JSON.
+            where: What it is; error messages begin with it.
+            raw: Give a RawValue for a type that is not known here, instead of an error.
+
+        Returns:
+            The value.
+
+        Raises:
+            CheckpointDecodeError: The data is damaged, or of a type that may not be rebuilt here.
+        """
+        node = loads(data, where)
+        if type(node) not in CONTAINERS or not may_have_tags(data):
+            return node
+        return self.decode_builtins(node, where, raw=raw)
+
+    def decode_builtins(self, node: Any, where: str = "value", *, raw: bool = False) -> Any:
+        """Read a value from a tree that is parsed already; the tree is used up.
+
+        Args:
+            node: What `encode_builtins` gave, after a trip through JSON.
+            where: What it is; error messages begin with it.
+            raw: As for `decode`.
+
+        Returns:
+            The value.
+
+        Raises:
+            CheckpointDecodeError: As for `decode`.
+        """
+        if type(node) not in CONTAINERS:
+            return node
+        try:
+            return self._revive(node, 1, raw)
+        except Trouble as trouble:
+            raise CheckpointDecodeError(f"{where}{trouble.path()}: {trouble.reason}") from trouble.__cause__
+        except RecursionError:
+            raise CheckpointDecodeError(f"{where}: the JSON is nested too deeply to be read") from None
+
+    def _revive(self, node: Any, depth: int, raw: bool) -> Any:
+        """Revive a list or dict in place, the innermost first; one frame for each level of JSON."""
+        if depth > MAX_DECODE_DEPTH:
+            raise TooDeep(f"the JSON is nested more than {MAX_DECODE_DEPTH} levels deep")
+        reviver: Reviver | None = None
+        if type(node) is dict:
+            if TAG in node:
+                tag = node[TAG]
+                reviver = self._revivers.get(tag) if type(tag) is str else None
+                if reviver is None:
+                    reviver = self._reviver_for(tag, raw)
+            entries: Iterable[tuple[Any, Any]] = node.items()
+            kinds = set(map(type, node.values()))
+        else:
+            entries = enumerate(node)
+            kinds = set(map(type, node))
+        if reviver is _keep_raw:
+            return RawValue(node, self._content_of_raw)
+        if not kinds.isdisjoint(CONTAINERS):
+            key: Any = None
+            try:
+                for key, item in entries:
+                    if type(item) in CONTAINERS:
+                        node[key] = self._revive(item, depth + 1, raw)  # replaces a value, so iterating may go on
+            except Trouble as trouble:
+                trouble.leave(node, _step(node, key))
+                raise
+        return node if reviver is None else _call(reviver, node)
+
+    def _reviver_for(self, tag: Any, raw: bool) -> Reviver:
+        if type(tag) is not str or ":" not in tag:
+            raise Trouble(f"{short(tag)} is not a type that this version of the library writes")
+        found = self._scope.find(tag)
+        if isinstance(found, Custom):
+            reviver = custom_reviver(found)
+        elif found is not None and (plan := plan_for(found)) is not None:
+            reviver = plan.revive
+        elif raw:
+            return _keep_raw
+        else:
+            raise Trouble(f"the type {short(tag)} is not known here; import its module and {_HOW_TO_FIX}")
+        self._revivers[tag] = reviver
+        return reviver
+
+    def _content_of_raw(self, data: bytes) -> Any:
+        return self.decode(data, "raw value", raw=True)
+
+    # -------------------------------------------------------------------------------------- copying
+
+    def copy(self, value: Any, where: str = "value") -> Any:
+        """Copy a value so that nobody can change the original through the copy.
+
+        Equals `decode(encode(value))` for supported values; other values are copied by `copy.deepcopy`.
+
+        Args:
+            value: Any value.
+            where: What it is; error messages begin with it.
+
+        Returns:
+            The copy; immutable scalars are returned as they are.
+
+        Raises:
+            CheckpointEncodeError: It cannot be copied.
+        """
+        kind = type(value)
+        if kind in IMMUTABLE:
+            return value
+        try:
+            return self._copying.table[kind](self._copying, value, 1)
+        except (TooDeep, RecursionError):
+            return copy_deep(value, where)
+        except Trouble as trouble:
+            raise CheckpointEncodeError(
+                f"{where}{trouble.path()}: {trouble.reason}; messages and state are values: send the data itself, and "
+                "keep connections, locks and other resources in the executor"
+            ) from trouble.__cause__
+
+    def _copier_for(self, kind: type) -> Copier:
+        if custom := self._scope.custom_for(kind):
+            return custom_copier(custom)
+        try:
+            plan = self._plan(kind)
+        except Trouble:
+            return copy_anything
+        return _plan_copier(plan)
+
+
+def _refusal(trouble: Trouble, where: str) -> str:
+    if trouble.is_cycle:
+        return f"{where}{trouble.path()}: the value contains itself; refer to things by an id instead"
+    return f"{where}{trouble.path()}: {trouble.reason}"
+
+
+def _keep_raw(node: dict[str, Any]) -> Any:
+    raise AssertionError("a marker, never called")
+
+
+def _step(node: Any, key: Any) -> str:
+    """Spell where in the JSON a walk was, in the words of the value: the content of a tag is no level of its own."""
+    if type(node) is dict and TAG in node:
+        return "" if key in ("v", VALUE) else f".{key}"
+    return key_step(key)
+
+
+def _call(reviver: Reviver, node: dict[str, Any]) -> Any:
+    tag = node[TAG]
+    try:
+        return reviver(node)
+    except (Trouble, RecursionError):
+        raise
+    except Exception as error:  # constructors, user hooks and `__hash__` may raise anything, given hostile data
+        reason = f"{type(error).__name__}: {error}"
+        raise Trouble(f"a saved {short(tag)} cannot be rebuilt ({reason})") from error
+
+
+def _plan_copier(plan: Plan) -> Copier:
+    def copy(walk: CopyWalk, value: Any, depth: int) -> Any:
+        if depth > MAX_DECODE_DEPTH:
+            raise TooDeep("it is nested too deeply, or contains itself")
+        return plan.copy(walk, value, depth)
+
+    return copy

@@ -1,0 +1,112 @@
+"""Who owns a run: processes told apart across machines, boots and containers, and whether they still live."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+import threading
+
+import msgspec
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """A process that may hold leases, and the handle within it.
+
+    Attributes:
+        host: Host name.
+        boot_id: Identity of this boot of the machine, empty where the system tells none.
+        pid_namespace: Identity of the process-id namespace (containers), empty where there are none.
+        pid: Process id.
+        started: When the process started, in the system's own words, empty where it tells none.
+        handle: Identity of the run handle within the process.
+    """
+
+    host: str
+    boot_id: str
+    pid_namespace: str
+    pid: int
+    started: str
+    handle: str = ""
+
+    def describe(self) -> str:
+        """Return the owner as a person would name it."""
+        return f"process {self.pid} on {self.host}"
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _process_start(pid: int) -> str | None:
+    """Return when a process started, None if there is no such process, "" where the system does not tell."""
+    if sys.platform.startswith("linux"):
+        stat = _read_text(f"/proc/{pid}/stat")
+        if not stat:
+            return None
+        fields = stat[stat.rfind(")") + 2 :].split()  # the name may hold spaces; field 22 of proc(5) is the start
+        return None if fields[0] in "ZX" else fields[19]
+    if sys.platform == "win32":
+        return ""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return ""
+
+
+@functools.cache
+def _process_identity(pid: int) -> Owner:
+    """Return this process's identity; `pid` is the cache key, so that a forked child gets its own."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return Owner(
+        host=socket.gethostname(),
+        boot_id=_read_text("/proc/sys/kernel/random/boot_id"),
+        pid_namespace=namespace,
+        pid=pid,
+        started=_process_start(pid) or "",
+    )
+
+
+def this_process(handle: str = "") -> Owner:
+    """Return the owner that a handle of this process is."""
+    return msgspec.structs.replace(_process_identity(os.getpid()), handle=handle)
+
+
+def is_this_process(owner: Owner) -> bool:
+    """Return whether an owner is a handle of this very process."""
+    return owner.pid == os.getpid() and msgspec.structs.replace(owner, handle="") == this_process()
+
+
+_advancing: set[str] = set()
+_advancing_lock = threading.Lock()
+
+
+def mark_advancing(handle: str, advancing: bool) -> None:
+    """Note whether a handle of this process is at work in a superstep; an idle one may be superseded."""
+    with _advancing_lock:
+        (_advancing.add if advancing else _advancing.discard)(handle)
+
+
+def is_alive(owner: Owner) -> bool | None:
+    """Return whether an owner can still be at work: None where only time can tell (another machine or container).
+
+    A handle of this very process counts as alive only while it is in a superstep, so that an idle one can be
+    superseded.
+    """
+    if is_this_process(owner):
+        return owner.handle in _advancing
+    me = this_process()
+    if not owner.boot_id or (owner.host, owner.boot_id, owner.pid_namespace) != (me.host, me.boot_id, me.pid_namespace):
+        return None
+    return _process_start(owner.pid) == owner.started

@@ -1,0 +1,263 @@
+"""What is stored: a checkpoint as a header and a map of encoded parts, and a commit as what changed in it.
+
+A checkpoint's content is a flat map from part keys to encoded values. A key is a tuple of strings whose first item
+names the section it belongs to:
+
+    ("messages",)                      messages in flight, one JSON list
+    ("fan_in", group_id)               messages that wait in a fan-in until every source has sent one
+    ("shared_state", key)              one shared key
+    ("executor_states", id, key)       one key of an executor's own scope
+    ("scopes", name, key)              one key of a named scope
+    ("requests", request_id)           a question that waits for its answer
+    ("outputs",)                       every output of the lineage: a list part, which only grows
+    ("graph",)                         the structure of the workflow that wrote the checkpoint
+
+The engine hands over only the parts that a superstep changed; how unchanged ones are kept is the storage's business.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, TypeAlias
+
+import msgspec
+
+from supersteps._ids import new_id
+from supersteps.checkpoint.owner import Owner
+from supersteps.errors import CheckpointVersionError
+
+FORMAT_VERSION = "1.0"
+"""Version of the stored format; the major number changes when older libraries could misread it."""
+
+
+def check_version(version: str, where: str) -> None:
+    """Refuse what a newer library wrote.
+
+    Args:
+        version: The stored `version`.
+        where: What carries it, for the message ("checkpoint 'x'", "file /a/b.json").
+
+    Raises:
+        CheckpointVersionError: Its major number is above this library's, or it is no version at all.
+    """
+    major = version.partition(".")[0]
+    if not (major.isascii() and major.isdigit()) or int(major) > int(FORMAT_VERSION.partition(".")[0]):
+        raise CheckpointVersionError(
+            f"{where} has format version {version!r}; this library reads versions up to {FORMAT_VERSION}. "
+            "Upgrade supersteps to read it."
+        )
+
+
+PartKey: TypeAlias = tuple[str, ...]
+"""A section's name followed by the names inside it."""
+
+MESSAGES: PartKey = ("messages",)
+OUTPUTS: PartKey = ("outputs",)
+GRAPH: PartKey = ("graph",)
+FAN_IN = "fan_in"
+SHARED = "shared_state"
+EXECUTORS = "executor_states"
+SCOPES = "scopes"
+REQUESTS = "requests"
+
+SECTION_DEPTHS: Mapping[str, int] = {
+    "messages": 0,
+    FAN_IN: 1,
+    SHARED: 1,
+    EXECUTORS: 2,
+    SCOPES: 2,
+    REQUESTS: 1,
+    "outputs": 0,
+    "graph": 0,
+}
+"""How many names follow a section's own in a part key."""
+
+
+def utc_now() -> str:
+    """Return the present as ISO 8601 with microseconds, in UTC: text order is time order."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class ListPart(Sequence[bytes]):
+    """A part that is a growing list of encoded elements; checkpoints of one branch share the elements.
+
+    Appending to the newest view costs what is appended. Appending to an older one (after a restore) copies first,
+    so a list part that somebody holds never changes. Views may be extended from several threads.
+    """
+
+    __slots__ = ("_items", "_length")
+
+    # One lock for all: it is held for an append. Two threads that extend one view must not both think it the newest.
+    _lock = threading.Lock()
+
+    def __init__(self, items: Iterable[bytes] = ()) -> None:
+        self._items = list(items)
+        self._length = len(self._items)
+
+    def extended(self, items: Iterable[bytes]) -> ListPart:
+        """Return a list part with `items` after this one's."""
+        more = list(items)
+        longer = ListPart.__new__(ListPart)
+        longer._length = self._length + len(more)
+        with ListPart._lock:
+            longer._items = self._items if len(self._items) == self._length else self._items[: self._length]
+            longer._items.extend(more)
+        return longer
+
+    @classmethod
+    def from_json(cls, data: bytes) -> ListPart:
+        """Return the list part that a JSON array describes.
+
+        Raises:
+            ValueError: It is not a JSON array.
+        """
+        return cls(bytes(item) for item in msgspec.json.decode(data, type=list[msgspec.Raw]))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        return islice(self._items, self._length)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self._items[: self._length][index]
+        if not -self._length <= index < self._length:
+            raise IndexError(index)
+        return self._items[index if index >= 0 else self._length + index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ListPart) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # compares by content, like the list it stands for
+
+    def to_json(self) -> bytes:
+        """Return the whole list as one JSON array."""
+        return b"[" + b",".join(self) + b"]"
+
+
+Part: TypeAlias = bytes | ListPart
+"""The typed JSON of one value, or of a list that grows element by element."""
+
+
+class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """The small facts of a checkpoint; everything else is parts.
+
+    Attributes:
+        checkpoint_id: Id of the checkpoint, unique in its storage.
+        run_id: The run it belongs to; empty for a checkpoint that was saved by hand.
+        workflow_id: Name of the workflow.
+        parent_id: The checkpoint it follows, None for iteration 0.
+        sequence: Position in the order of the run's commits, over all branches, from 0.
+        branch: Number of the run's branch: 0 until a restore, one more after each.
+        iteration_count: Supersteps done on this lineage.
+        max_iterations: The limit in force when it was written.
+        steps_since_input: Supersteps since the last input from outside, which the limit counts.
+        timestamp: ISO 8601, UTC, microseconds; strictly increasing within a run.
+        status: A `WorkflowRunState` value.
+        metadata: The user's own remarks about the run, JSON values.
+        version: `FORMAT_VERSION` of the writer.
+    """
+
+    checkpoint_id: str
+    workflow_id: str
+    timestamp: str
+    run_id: str = ""
+    parent_id: str | None = None
+    sequence: int = 0
+    branch: int = 0
+    iteration_count: int = 0
+    max_iterations: int = 100
+    steps_since_input: int = 0
+    status: str = "IN_PROGRESS"
+    metadata: dict[str, Any] = {}
+    version: str = FORMAT_VERSION
+
+    @property
+    def info(self) -> CheckpointInfo:
+        """The checkpoint's handle."""
+        return CheckpointInfo(self.run_id, self.checkpoint_id, self.iteration_count, self.parent_id)
+
+
+class CheckpointInfo(msgspec.Struct, frozen=True):
+    """The small handle of a checkpoint: ids only.
+
+    Attributes:
+        run_id: The run.
+        checkpoint_id: The checkpoint.
+        step_number: Its iteration count; 0 is the checkpoint that holds the raw input.
+        parent: Id of the checkpoint it follows, None for the first.
+    """
+
+    run_id: str
+    checkpoint_id: str
+    step_number: int
+    parent: str | None = None
+
+
+class CheckpointRecord(msgspec.Struct, frozen=True):
+    """A whole checkpoint as stored.
+
+    Attributes:
+        header: The small facts.
+        parts: Every part, encoded; the mapping belongs to the receiver, the parts are immutable.
+    """
+
+    header: CheckpointHeader
+    parts: dict[PartKey, Part]
+
+
+class Changes(msgspec.Struct):
+    """What a superstep changed, to be applied in the order deletes, puts, appends.
+
+    Attributes:
+        puts: New or replaced parts. A replaced part keeps its place in the order of keys.
+        appends: Elements to add at the end of list parts. A missing one begins empty; a JSON array that was put as a
+            whole becomes a list part.
+        deletes: Parts that are no more.
+    """
+
+    puts: dict[PartKey, bytes] = {}
+    appends: dict[PartKey, list[bytes]] = {}
+    deletes: list[PartKey] = []
+
+    def apply(self, parts: dict[PartKey, Part]) -> None:
+        """Change `parts` in place."""
+        for key in self.deletes:
+            parts.pop(key, None)
+        parts.update(self.puts)
+        for key, items in self.appends.items():
+            old = parts.get(key)
+            if not isinstance(old, ListPart):
+                old = ListPart() if old is None else ListPart.from_json(old)
+            parts[key] = old.extended(items)
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """One atomic step of a run: a new checkpoint that becomes the head.
+
+    Attributes:
+        header: The new checkpoint's header. `parent_id` must be the run's head (None creates the run),
+            `checkpoint_id` is `_ids.checkpoint_id(run_id, sequence)`.
+        changes: What differs from the parent.
+        epoch: The writer's fencing epoch; it must be the run's.
+        inbox_read: Inbox entries up to this number are consumed by the commit.
+        lease_seconds: Extends the writer's lease from now; None gives it up.
+        owner: The writer, as the lease names it.
+        fingerprint: Hash of the graph's structure, when it is new to the run.
+        tags: The user's labels, when the commit creates the run.
+        commit_id: Identity of this very attempt, by which a commit whose reply was lost is recognised.
+    """
+
+    header: CheckpointHeader
+    changes: Changes
+    epoch: int
+    inbox_read: int = 0
+    lease_seconds: float | None = None
+    owner: Owner | None = None
+    fingerprint: str | None = None
+    tags: tuple[str, ...] = ()
+    commit_id: str = msgspec.field(default_factory=new_id)

@@ -1,0 +1,303 @@
+"""`WorkflowContext`: what a handler sees of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, TypeAlias, get_args, get_origin
+
+from supersteps.errors import WorkflowRuntimeError
+from supersteps.events import WorkflowEvent
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T")
+    OutT = TypeVar("OutT", default=Never, contravariant=True)
+    WOutT = TypeVar("WOutT", default=Never, contravariant=True)
+else:
+    # Defaults of type variables are a matter for the type checker; at run time `__class_getitem__` supplies them, so
+    # that Python 3.11 needs no extra package.
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    OutT = TypeVar("OutT")
+    WOutT = TypeVar("WOutT")
+
+
+class Ready(Generic[T]):
+    """A result that is there already: `await` it in an async handler, call `.result()` in a sync one."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[None, None, T]:
+        return self._value
+        yield  # the function must be a generator, although it never suspends
+
+    def result(self) -> T:
+        """Return the result."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Ready({self._value!r})"
+
+
+_DONE: Ready[None] = Ready(None)
+
+MISSING: Any = object()
+"""Stands for "no default given"."""
+
+SHARED_SCOPE = "shared"
+"""Scope name of the state that all executors share, for `read_state` and `queue_state_update`."""
+
+
+class CallPort(Protocol):
+    """What a context needs of the call that it belongs to; the engine's backends provide it."""
+
+    executor_id: str
+    source_ids: tuple[str, ...]
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+
+    @property
+    def workflow_id(self) -> str:
+        """Name of the workflow."""
+
+    @property
+    def step_number(self) -> int:
+        """Number of the superstep."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """Names the call, also after a crash."""
+
+    def send(self, message: Any, target_id: str | None) -> None:
+        """Record a message to be routed at the barrier."""
+
+    def output(self, value: Any) -> None:
+        """Record an output of the workflow."""
+
+    def emit(self, event: WorkflowEvent) -> None:
+        """Pass a live event to the stream's consumer."""
+
+    def read(self, scope: str | None, key: str, default: Any) -> Any:
+        """Return a key's value as this executor sees it, or the default."""
+
+    def write(self, scope: str | None, key: str, value: Any) -> None:
+        """Record a new value of a key."""
+
+    def delete(self, scope: str | None, key: str) -> None:
+        """Record that a key is no more."""
+
+    def read_own(self) -> dict[str, Any] | None:
+        """Return the executor's own scope, None when it was never written."""
+
+    def replace_own(self, state: dict[str, Any]) -> None:
+        """Record a new content of the executor's own scope."""
+
+    def ask(self, request_id: str, data: Any, source_executor_id: str) -> None:
+        """Record a question to the outside world."""
+
+
+class WorkflowContext(Generic[OutT, WOutT]):
+    """A handler's view of its run: messages, outputs, state and events.
+
+    `WorkflowContext` neither sends nor yields, `WorkflowContext[A]` sends messages of type A,
+    `WorkflowContext[A, B]` also yields outputs of type B; unions are welcome, `Never` stands for "none".
+
+    Everything takes effect at the call; awaiting is for symmetry. So handlers that are plain functions can use it too,
+    and read with `ctx.get_state().result()`.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: CallPort) -> None:
+        self._call = call
+
+    def __class_getitem__(cls, parameters: Any) -> Any:
+        given = parameters if isinstance(parameters, tuple) else (parameters,)
+        if not 1 <= len(given) <= 2:
+            raise TypeError(f"WorkflowContext takes one or two types (messages, outputs), not {len(given)}")
+        return super().__class_getitem__((*given, Never)[:2])  # type: ignore[misc]  # Generic's own, untyped
+
+    # -------------------------------------------------------------------------- the call's identity
+
+    @property
+    def executor_id(self) -> str:
+        """Id of the executor that handles the message."""
+        return self._call.executor_id
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+        return self._call.run_id
+
+    @property
+    def workflow_id(self) -> str:
+        """Name of the workflow."""
+        return self._call.workflow_id
+
+    @property
+    def step_number(self) -> int:
+        """Number of the superstep in its lineage, from 1 (0 while hooks run for the first checkpoint)."""
+        return self._call.step_number
+
+    @property
+    def idempotency_key(self) -> str:
+        """Names this call (run, branch, superstep, executor, message) and stays the same when a crash repeats it.
+
+        Pass it to services that take one, so that a repeated call has its effect once.
+        """
+        return self._call.idempotency_key
+
+    @property
+    def source_executor_ids(self) -> list[str]:
+        """Ids of the executors that sent the message; several after a fan-in."""
+        return list(self._call.source_ids)
+
+    def get_source_executor_id(self) -> str:
+        """Return the id of the one executor that sent the message.
+
+        Raises:
+            RuntimeError: The message comes from several; see `source_executor_ids`.
+        """
+        if len(self._call.source_ids) != 1:
+            raise WorkflowRuntimeError(
+                f"the message that executor {self.executor_id!r} handles comes from {len(self._call.source_ids)} "
+                f"executors ({', '.join(self._call.source_ids)}); use ctx.source_executor_ids"
+            )
+        return self._call.source_ids[0]
+
+    # -------------------------------------------------------------------------- messages and events
+
+    def send_message(self, message: OutT, target_id: str | None = None) -> Ready[None]:
+        """Send a message along the executor's edges; it is delivered in the next superstep.
+
+        Args:
+            message: Any value; the receiver gets a copy of it as it is now.
+            target_id: Deliver to this executor only; an edge must lead there.
+
+        Raises:
+            UnknownTargetError: No edge leads to `target_id`.
+            CheckpointEncodeError: The message cannot be saved.
+        """
+        self._call.send(message, target_id)
+        return _DONE
+
+    def yield_output(self, output: WOutT) -> Ready[None]:
+        """Yield an output of the workflow; it is announced once the superstep is committed.
+
+        Raises:
+            CheckpointEncodeError: The output cannot be saved.
+        """
+        self._call.output(output)
+        return _DONE
+
+    def add_event(self, event: WorkflowEvent) -> Ready[None]:
+        """Pass an event to whoever watches the stream, at once; it is not saved and may repeat after a crash."""
+        self._call.emit(event)
+        return _DONE
+
+    # ---------------------------------------------------------------------------------------- state
+
+    def get_state(self) -> Ready[dict[str, Any] | None]:
+        """Return the executor's own state, None when it was never set."""
+        return Ready(self._call.read_own())
+
+    def set_state(self, state: dict[str, Any]) -> Ready[None]:
+        """Replace the executor's own state.
+
+        Args:
+            state: Values by name.
+
+        Raises:
+            TypeError: It is not a dict with string keys.
+            CheckpointEncodeError: A value cannot be saved.
+        """
+        self._call.replace_own(state)
+        return _DONE
+
+    def get_shared_state(self, key: str, default: Any = MISSING) -> Ready[Any]:
+        """Return a shared key's value: as of the last barrier, or as this executor wrote it since.
+
+        Args:
+            key: The key.
+            default: Returned when the key is missing.
+
+        Raises:
+            KeyError: The key is missing and no default was given.
+        """
+        return Ready(self._call.read(SHARED_SCOPE, key, default))
+
+    def set_shared_state(self, key: str, value: Any) -> Ready[None]:
+        """Set a shared key; other executors see it in the next superstep.
+
+        With a reducer for the key (`WorkflowBuilder.with_reducer`) the value is an update that the reducer folds in.
+        Without one, two executors that write one key in one superstep are a `StateConflictError`.
+
+        Raises:
+            CheckpointEncodeError: The value cannot be saved.
+        """
+        self._call.write(SHARED_SCOPE, key, value)
+        return _DONE
+
+    def delete_shared_state(self, key: str) -> Ready[None]:
+        """Remove a shared key; a missing one is no error."""
+        self._call.delete(SHARED_SCOPE, key)
+        return _DONE
+
+    def read_state(self, key: str, scope: str | None = None, default: Any = None) -> Ready[Any]:
+        """Return a key's value in a scope.
+
+        Args:
+            key: The key.
+            scope: A scope's name; None is the executor's own, "shared" the one that `get_shared_state` reads.
+            default: Returned when the key is missing.
+        """
+        return Ready(self._call.read(scope, key, default))
+
+    def queue_state_update(self, key: str, value: Any, scope: str | None = None) -> Ready[None]:
+        """Set a key in a scope; see `read_state` for scopes and `set_shared_state` for conflicts.
+
+        Raises:
+            CheckpointEncodeError: The value cannot be saved.
+        """
+        self._call.write(scope, key, value)
+        return _DONE
+
+    def delete_state(self, key: str, scope: str | None = None) -> Ready[None]:
+        """Remove a key from a scope; a missing one is no error."""
+        self._call.delete(scope, key)
+        return _DONE
+
+
+ContextTypes: TypeAlias = tuple[Sequence[Any], Sequence[Any]]
+"""The message types and the output types that a context annotation allows."""
+
+
+def context_types(annotation: Any) -> ContextTypes | None:
+    """Return what a context annotation allows to send and to yield; None when it is no context annotation.
+
+    Unions come as their members, `Never` as nothing.
+    """
+    if annotation is WorkflowContext:
+        return (), ()
+    if get_origin(annotation) is not WorkflowContext:
+        return None
+    sends, yields = get_args(annotation)
+    return _members(sends), _members(yields)
+
+
+def _members(annotation: Any) -> Sequence[Any]:
+    from types import NoneType, UnionType
+    from typing import NoReturn, Union
+
+    if annotation is Never or annotation is NoReturn:
+        return ()
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(member for part in get_args(annotation) for member in _members(part))
+    return (NoneType if annotation is None else annotation,)

@@ -1,0 +1,185 @@
+"""Edges: along which way messages travel. Values only; the engine's merge does the routing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from supersteps.errors import EdgeGroupError, RoutingError
+from supersteps.executor import Executor
+
+Condition = Callable[[Any], bool]
+SelectionFunction = Callable[[Any, list[str]], list[str]]
+ExecutorSource = Executor | str | Callable[[], Executor]
+"""How the builder takes an executor: an instance, the name of a registered one, or a factory without arguments."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way out of a switch-case: taken by messages for which `condition` is the first to hold."""
+
+    condition: Condition
+    target: ExecutorSource
+
+
+@dataclass(frozen=True)
+class Default:
+    """The way out of a switch-case for messages that no case takes."""
+
+    target: ExecutorSource
+
+
+def function_name(function: Callable[..., Any] | None) -> str | None:
+    """Return the name under which a condition takes part in the graph's fingerprint."""
+    if function is None:
+        return None
+    return getattr(function, "__name__", type(function).__name__)
+
+
+@dataclass(frozen=True)
+class EdgeGroup:
+    """Edges that decide together which of them a message takes.
+
+    Attributes:
+        source_ids: Where messages come from; one, except for a fan-in.
+        target_ids: Where they may go.
+    """
+
+    source_ids: tuple[str, ...]
+    target_ids: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """The group's kind, as fingerprints and pictures name it."""
+        return "edge"
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        """Names of the functions that decide, for the fingerprint."""
+        return ()
+
+    @property
+    def id(self) -> str:
+        """Names the group; the same in every process that builds the graph."""
+        return f"{self.kind}:{'+'.join(self.source_ids)}->{'+'.join(self.target_ids)}"
+
+    def choose(self, message: Any, target_id: str | None) -> Sequence[str]:
+        """Return the targets that a message takes.
+
+        Args:
+            message: The message.
+            target_id: The only target that the sender wants, None for all.
+
+        Raises:
+            RoutingError: A condition or selection function raised, or named a target it does not have.
+        """
+        return self.target_ids if target_id is None else _only(self.target_ids, target_id)
+
+    def _decide(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except Exception as error:
+            raise RoutingError(
+                f"{what} {function_name(function)!r} of {self.id} raised {type(error).__name__}: {error}. Nothing of "
+                "this superstep was committed; mend the function and resume the run."
+            ) from error
+
+
+@dataclass(frozen=True)
+class SingleEdgeGroup(EdgeGroup):
+    """One edge, with or without a condition."""
+
+    condition: Condition | None = None
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        return (function_name(self.condition),)
+
+    def choose(self, message: Any, target_id: str | None) -> Sequence[str]:
+        if target_id is not None and target_id != self.target_ids[0]:
+            return ()
+        if self.condition is not None and not self._decide("condition", self.condition, message):
+            return ()
+        return self.target_ids
+
+
+@dataclass(frozen=True)
+class FanOutEdgeGroup(EdgeGroup):
+    """Edges to several targets: all of them, or those that a selection function picks."""
+
+    selection_func: SelectionFunction | None = None
+
+    @property
+    def kind(self) -> str:
+        return "fan_out"
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        return (function_name(self.selection_func),)
+
+    def choose(self, message: Any, target_id: str | None) -> Sequence[str]:
+        chosen: Sequence[str] = self.target_ids
+        if self.selection_func is not None:
+            answer = self._decide("selection function", self.selection_func, message, list(self.target_ids))
+            if isinstance(answer, str) or not set(answer) <= set(self.target_ids):
+                raise RoutingError(
+                    f"selection function {function_name(self.selection_func)!r} of {self.id} chose {answer!r}, which "
+                    f"is not a list of some of its targets {list(self.target_ids)}. Nothing of this superstep was "
+                    "committed; mend the function and resume the run."
+                )
+            chosen = [target for target in self.target_ids if target in answer]  # the graph's order, no repeats
+        return chosen if target_id is None else _only(chosen, target_id)
+
+
+@dataclass(frozen=True)
+class SwitchCaseEdgeGroup(EdgeGroup):
+    """Edges of which exactly one is taken: the first case that holds, else the default (the last target)."""
+
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return "switch_case"
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        return tuple(function_name(condition) for condition in self.conditions)
+
+    def choose(self, message: Any, target_id: str | None) -> Sequence[str]:
+        cases = zip(self.conditions, self.target_ids, strict=False)  # the last target is the default's
+        target = next((t for c, t in cases if self._decide("condition", c, message)), self.target_ids[-1])
+        return (target,) if target_id is None or target_id == target else ()
+
+
+@dataclass(frozen=True)
+class FanInEdgeGroup(EdgeGroup):
+    """Edges that wait for one message from every source and give the target the list of them, in source order."""
+
+    @property
+    def kind(self) -> str:
+        return "fan_in"
+
+
+def _only(targets: Sequence[str], target_id: str) -> Sequence[str]:
+    return (target_id,) if target_id in targets else ()
+
+
+def check_switch(cases: Sequence[Case | Default]) -> tuple[list[Case], Default]:
+    """Return a switch's cases and its default.
+
+    Raises:
+        EdgeGroupError: There is no case, or not exactly one default.
+    """
+    chosen = [case for case in cases if isinstance(case, Case)]
+    defaults = [case for case in cases if isinstance(case, Default)]
+    if len(chosen) + len(defaults) != len(cases):
+        raise EdgeGroupError("add_switch_case_edge_group takes Case(condition, target) and Default(target) objects")
+    if len(defaults) != 1:
+        raise EdgeGroupError(
+            f"a switch-case needs exactly one Default(target), it has {len(defaults)}: say where messages go that no "
+            "case takes"
+        )
+    if not chosen:
+        raise EdgeGroupError("a switch-case needs at least one Case(condition, target); use add_edge for a plain edge")
+    return chosen, defaults[0]

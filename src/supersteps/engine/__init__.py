@@ -1,0 +1,1 @@
+"""How a run advances: plan, execute, merge, commit."""

@@ -1,0 +1,68 @@
+"""Claims: which run an executor instance with hooks belongs to at the moment.
+
+Such an instance keeps attributes of its own between calls, so it can be in one run at a time. A run that is idle gives
+its instances up to the next that comes; when it goes on, its attributes are brought back from its state.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import Protocol
+
+from supersteps.engine.effects import Effects
+from supersteps.errors import ConcurrentRunError
+from supersteps.executor import Executor
+
+
+class Holder(Protocol):
+    """A run handle that may hold instances."""
+
+    run_id: str
+
+    def is_active(self) -> bool:
+        """Return whether somebody is driving the run at this moment."""
+
+
+_holders: weakref.WeakKeyDictionary[Executor, weakref.ref[Holder]] = weakref.WeakKeyDictionary()
+_fresh: weakref.WeakKeyDictionary[Executor, Effects] = weakref.WeakKeyDictionary()
+
+
+def claim(executors: Iterable[Executor], holder: Holder) -> bool:
+    """Let a run have its instances.
+
+    Args:
+        executors: Instances with hooks that serve more than one run.
+        holder: The run's handle.
+
+    Returns:
+        Whether another run has had one of them since: then its attributes are not this run's.
+
+    Raises:
+        ConcurrentRunError: Another run is being driven with one of them.
+    """
+    changed = False
+    for executor in executors:
+        reference = _holders.get(executor)
+        other = reference() if reference is not None else None
+        if other is not holder:
+            if other is not None and other.is_active():
+                raise ConcurrentRunError(
+                    f"executor {executor.id!r} keeps attributes of its own (it overrides on_checkpointing or "
+                    f"on_checkpoint_restored) and is at work in run {other.run_id!r}, so run {holder.run_id!r} cannot "
+                    "use the same instance. Give the builder a factory (register_executor) instead, then every run "
+                    "gets an instance of its own."
+                )
+            changed = changed or reference is not None
+            _holders[executor] = weakref.ref(holder)
+    return changed
+
+
+def remember_fresh(executor: Executor, effects: Effects) -> None:
+    """Remember what an unused instance puts into its first checkpoint."""
+    _fresh.setdefault(executor, effects)
+
+
+def fresh_effects(executor: Executor) -> Effects | None:
+    """Return what the instance put into its first checkpoint when it was unused, None if it never did."""
+    return _fresh.get(executor)

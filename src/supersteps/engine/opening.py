@@ -1,0 +1,93 @@
+"""Finding what to continue: a checkpoint by any reference, a run's head, and whether the graph still fits."""
+
+from __future__ import annotations
+
+from supersteps._ids import new_run_id
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.record import GRAPH, OUTPUTS, Changes, CheckpointInfo, CheckpointRecord, ListPart
+from supersteps.engine.encoding import decode_graph
+from supersteps.engine.store import RunStore
+from supersteps.errors import CheckpointNotFoundError, GraphChangedError, RunNotFoundError
+from supersteps.graph import Graph
+from supersteps.storage.base import DurableStorage
+from supersteps.storage.runs import RunRecord
+
+
+async def find_checkpoint(
+    storage: DurableStorage, reference: str | CheckpointInfo | WorkflowCheckpoint
+) -> CheckpointRecord:
+    """Return a checkpoint as stored; one that was made by hand and never saved is taken as it is.
+
+    Raises:
+        CheckpointNotFoundError: The storage holds no such checkpoint.
+    """
+    checkpoint_id = reference if isinstance(reference, str) else reference.checkpoint_id
+    record = await storage.load_record(checkpoint_id)
+    if record is not None:
+        return record
+    if isinstance(reference, WorkflowCheckpoint):
+        return reference.to_record(storage.codec)
+    known = await storage.list_checkpoint_ids()
+    newest = f"its newest are {', '.join(map(repr, known[-3:]))}" if known else "it holds no checkpoints at all"
+    raise CheckpointNotFoundError(
+        f"{type(storage).__name__} holds no checkpoint {checkpoint_id!r}; {newest}. list_checkpoints() shows all."
+    )
+
+
+async def head_of(storage: DurableStorage, run_id: str) -> tuple[CheckpointRecord, RunRecord]:
+    """Return a run's head and its record.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        CheckpointNotFoundError: Its head is gone.
+    """
+    run = await storage.get_run(run_id)
+    if run is None:
+        raise RunNotFoundError(f"{type(storage).__name__} holds no run {run_id!r}")
+    record = await storage.load_record(run.head)
+    if record is None:
+        raise CheckpointNotFoundError(f"the head {run.head!r} of run {run_id!r} is missing in {type(storage).__name__}")
+    return record, run
+
+
+def check_graph(graph: Graph, workflow_id: str, record: CheckpointRecord) -> None:
+    """Refuse a checkpoint that another graph wrote.
+
+    Raises:
+        GraphChangedError: The structures differ; the error lists how.
+    """
+    before = decode_graph(record.parts.get(GRAPH))
+    differences = [] if before is None else before.differences(graph.description)
+    if differences:
+        listing = "".join(f"\n  - {difference}" for difference in differences)
+        raise GraphChangedError(
+            f"workflow {workflow_id!r} no longer fits checkpoint {record.header.checkpoint_id!r} of run "
+            f"{record.header.run_id!r}:{listing}\nResume with the graph that wrote it, or start a new run.",
+            differences,
+        )
+
+
+async def adopt_checkpoint(
+    storage: DurableStorage, record: CheckpointRecord, workflow_id: str, graph: Graph
+) -> tuple[CheckpointRecord, RunRecord]:
+    """Make a checkpoint that belongs to no run the first of a new one.
+
+    Returns:
+        The new run's head and its record.
+    """
+    store = RunStore(storage, record.header.run_id or new_run_id(), workflow_id)
+    changes = Changes(puts={key: part for key, part in record.parts.items() if not isinstance(part, ListPart)})
+    outputs = record.parts.get(OUTPUTS)
+    if isinstance(outputs, ListPart):
+        changes.appends[OUTPUTS] = list(outputs)
+    await store.commit(
+        changes,
+        iteration=record.header.iteration_count,
+        steps_since_input=record.header.steps_since_input,
+        max_iterations=record.header.max_iterations,
+        status=record.header.status,
+        more=False,
+        metadata=record.header.metadata,
+        fingerprint=graph.fingerprint,
+    )
+    return await head_of(storage, store.run_id)

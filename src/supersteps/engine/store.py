@@ -1,0 +1,286 @@
+"""`RunStore`: one handle's hold on one run in a storage: its head, its epoch, its lease."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from supersteps._ids import checkpoint_id, new_id
+from supersteps.checkpoint.owner import mark_advancing, this_process
+from supersteps.checkpoint.record import (
+    Changes,
+    CheckpointHeader,
+    CheckpointInfo,
+    CheckpointRecord,
+    Commit,
+    utc_now,
+)
+from supersteps.engine.journal import Journal
+from supersteps.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    CheckpointSaveError,
+    RunExistsError,
+    RunFencedError,
+    RunNotFoundError,
+)
+from supersteps.storage.base import DurableStorage
+from supersteps.storage.runs import InboxEntry, RunRecord
+
+LEASE_SECONDS = 30.0
+"""How long others keep off after a sign of life from another machine's owner."""
+
+LINEAGE_LIMIT = 10_000
+"""How many checkpoints of the lineage a handle remembers."""
+
+
+class RunStore:
+    """Reads and writes one run for one handle.
+
+    Attributes:
+        storage: Where the run lives.
+        run_id: The run.
+        head: Header of the checkpoint that this handle continues from, None before the first commit.
+        lineage: The head and its ancestors, oldest first.
+    """
+
+    def __init__(self, storage: DurableStorage, run_id: str, workflow_id: str) -> None:
+        self.storage = storage
+        self.run_id = run_id
+        self.workflow_id = workflow_id
+        self.head: CheckpointHeader | None = None
+        self.lineage: deque[CheckpointInfo] = deque(maxlen=LINEAGE_LIMIT)
+        self._handle = new_id()
+        self._epoch = 0
+        self._sequence = -1
+        self._branch = 0
+        self._stored_head: str | None = None
+        self._last_timestamp = ""
+        self._lease_until = 0.0
+
+    # -------------------------------------------------------------------------------------- reading
+
+    @property
+    def base(self) -> CheckpointHeader:
+        """Header of the checkpoint that this handle continues from; there must be one."""
+        assert self.head is not None
+        return self.head
+
+    @property
+    def branch(self) -> int:
+        """Number of the branch that the next commit belongs to."""
+        return self._branch
+
+    async def look_up(self) -> RunRecord | None:
+        """Return the run's record, None when there is no such run."""
+        return await self.storage.get_run(self.run_id)
+
+    async def load(self, record: CheckpointRecord, run: RunRecord) -> None:
+        """Continue from a checkpoint; nothing is written until there is something to do.
+
+        Args:
+            record: The checkpoint.
+            run: The run's record, read before.
+        """
+        self.head = record.header
+        self.lineage = deque(
+            await self.storage.list_lineage(record.header.checkpoint_id, LINEAGE_LIMIT), maxlen=LINEAGE_LIMIT
+        )
+        self._adopt(run)
+        self._lease_until = 0.0
+        self._branch = run.branch if run.head == record.header.checkpoint_id else run.branch + 1
+
+    def _adopt(self, run: RunRecord) -> None:
+        self._epoch = run.epoch
+        self._sequence = run.sequence
+        self._stored_head = run.head
+        self._last_timestamp = max(self._last_timestamp, run.updated_at)
+
+    @property
+    def is_at_head(self) -> bool:
+        """Whether the checkpoint that this handle continues from is the run's head, as far as it knows."""
+        return self.head is not None and self.head.checkpoint_id == self._stored_head
+
+    async def read_inbox(self) -> list[InboxEntry]:
+        """Return accepted answers that wait to be consumed."""
+        return await self.storage.read_inbox(self.run_id) if self.is_at_head else []
+
+    async def read_journal(self) -> list[bytes]:
+        """Return records of calls that finished after the head."""
+        return await self.storage.read_journal(self.run_id, self.base.checkpoint_id) if self.is_at_head else []
+
+    # ------------------------------------------------------------------------------------ ownership
+
+    async def own(self) -> None:
+        """Make sure that this handle owns the run, taking it over or renewing its lease where needed.
+
+        Raises:
+            RunBusyError: Another live owner advances the run.
+            RunFencedError: The run has moved on since this handle looked.
+        """
+        if time.monotonic() < self._lease_until:
+            return
+        before = self._stored_head
+        deadline = time.monotonic() + LEASE_SECONDS
+        run = await self.storage.acquire(self.run_id, this_process(self._handle), LEASE_SECONDS)
+        if run.head != before:
+            await self.storage.release(self.run_id, run.epoch, status=run.status, error=run.error)
+            raise RunFencedError(
+                f"run {self.run_id!r} has moved on from {before!r} to {run.head!r} since this handle read it; nothing "
+                "was written. Resume the run from its head."
+            )
+        self._adopt(run)
+        self._lease_until = deadline
+        if not self.is_at_head:
+            self._settle(await self.storage.move_head(self.run_id, self._epoch, self.base.checkpoint_id))
+
+    def _settle(self, run: RunRecord) -> None:
+        self._adopt(run)
+        self._branch = run.branch
+
+    def working(self, busy: bool) -> None:
+        """Say whether the handle is at work in a superstep; while it is not, others in this process may take over."""
+        mark_advancing(self._handle, busy)
+
+    async def release(self, *, status: str | None = None, error: str | None = None) -> None:
+        """Give the run up, if it is held, and note how the work ended."""
+        if self._lease_until:
+            self._lease_until = 0.0
+            await self.storage.release(self.run_id, self._epoch, status=status, error=error)
+
+    # -------------------------------------------------------------------------------------- writing
+
+    async def commit(
+        self,
+        changes: Changes,
+        *,
+        iteration: int,
+        steps_since_input: int,
+        max_iterations: int,
+        status: str,
+        more: bool,
+        inbox_read: int = 0,
+        metadata: dict[str, Any] | None = None,
+        fingerprint: str | None = None,
+        tags: Sequence[str] = (),
+    ) -> CheckpointInfo:
+        """Commit a checkpoint after the head; it is the head when this returns.
+
+        Args:
+            changes: What differs from the head.
+            iteration: Supersteps done.
+            steps_since_input: Supersteps since the last input from outside.
+            max_iterations: The limit in force.
+            status: A `WorkflowRunState` value.
+            more: Whether the handle goes on at once; if not, the lease is given up.
+            inbox_read: Number of the last inbox entry that is consumed.
+            metadata: The user's remarks; None keeps the head's.
+            fingerprint: Hash of the graph, if it is new to the run.
+            tags: The user's labels, for the first commit.
+
+        Raises:
+            CheckpointSaveError: The storage failed; the run stays at its head.
+            RunFencedError: Somebody took the run over.
+            RunExistsError: The first commit of a run whose id is taken.
+        """
+        header = CheckpointHeader(
+            checkpoint_id=checkpoint_id(self.run_id, self._sequence + 1),
+            run_id=self.run_id,
+            workflow_id=self.workflow_id,
+            parent_id=None if self.head is None else self.head.checkpoint_id,
+            sequence=self._sequence + 1,
+            branch=self._branch,
+            iteration_count=iteration,
+            max_iterations=max_iterations,
+            steps_since_input=steps_since_input,
+            timestamp=self._timestamp(),
+            status=status,
+            metadata=(self.head.metadata if self.head else {}) if metadata is None else metadata,
+        )
+        deadline = time.monotonic() + LEASE_SECONDS
+        commit = Commit(
+            header=header,
+            changes=changes,
+            epoch=self._epoch or 1,
+            inbox_read=inbox_read,
+            lease_seconds=LEASE_SECONDS if more else None,
+            owner=this_process(self._handle),
+            fingerprint=fingerprint,
+            tags=tuple(tags),
+        )
+        try:
+            await self.storage.commit(commit)
+        except (RunFencedError, RunExistsError, RunNotFoundError):
+            raise
+        except (CheckpointError, OSError) as error:
+            raise self._save_error(f"superstep {iteration}", error) from error
+        return self._committed(commit, deadline if more else 0.0)
+
+    def _committed(self, commit: Commit, lease_until: float) -> CheckpointInfo:
+        header = commit.header
+        self.head = header
+        self._epoch = commit.epoch
+        self._sequence = header.sequence
+        self._stored_head = header.checkpoint_id
+        self._last_timestamp = header.timestamp
+        self._lease_until = lease_until
+        info = CheckpointInfo(self.run_id, header.checkpoint_id, header.iteration_count, header.parent_id)
+        self.lineage.append(info)
+        return info
+
+    def _save_error(self, what: str, error: Exception) -> CheckpointSaveError:
+        head = self.head.checkpoint_id if self.head else None
+        after = f"its last good checkpoint is {head!r}; resume from it" if head else "nothing was saved; start it again"
+        return CheckpointSaveError(
+            f"run {self.run_id!r}: {what} could not be saved to {type(self.storage).__name__}: {error}. The run has "
+            f"stopped; {after} once the cause is mended."
+        )
+
+    def _timestamp(self) -> str:
+        """Return the present, or a microsecond after the last timestamp if the clock has gone back."""
+        now = utc_now()
+        if now <= self._last_timestamp:
+            now = (datetime.fromisoformat(self._last_timestamp) + timedelta(microseconds=1)).isoformat(
+                timespec="microseconds"
+            )
+        return now
+
+    async def accept(self, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+        """Put answers into the inbox, all or none.
+
+        Raises:
+            RequestError: One of them cannot be taken; none was.
+        """
+        if not self.is_at_head:  # an answer to an older checkpoint makes that the head: a new branch
+            await self.own()
+        return await self.storage.add_answers(self.run_id, answers)
+
+    def journal(self) -> Journal:
+        """Return the journal of the superstep that follows the head."""
+        return Journal(self.storage, self.run_id, self._epoch, self.base.checkpoint_id)
+
+    async def discard_journal(self) -> None:
+        """Drop the records of calls that finished after the head."""
+        await self.storage.discard_journal(self.run_id, self._epoch)
+
+    async def restore(self, target: str) -> CheckpointRecord:
+        """Make a checkpoint of this run its head and return it.
+
+        Raises:
+            CheckpointNotFoundError: The run has no such checkpoint.
+        """
+        record = await self.storage.load_record(target)
+        if record is None or record.header.run_id != self.run_id:
+            raise CheckpointNotFoundError(
+                f"run {self.run_id!r} has no checkpoint {target!r}; run.checkpoints lists those of its current lineage"
+            )
+        await self.own()
+        run = await self.storage.move_head(self.run_id, self._epoch, target)
+        lease_until = self._lease_until
+        await self.load(record, run)
+        self._settle(run)
+        self._lease_until = lease_until
+        return record

@@ -1,0 +1,106 @@
+"""Sealed values: how messages and state stay values that nobody can change behind another's back.
+
+With a storage on, a value is encoded the moment it is sent or set, so that a refusal points at the user's own line,
+and each reader decodes a fresh copy. Without one it is copied at both ends by the same rules. Immutable scalars need
+neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from supersteps.checkpoint.codec import Codec, is_immutable
+
+
+class Sealed:
+    """A value that cannot be changed any more; `open()` gives each reader a copy of its own."""
+
+    __slots__ = ("_codec", "_encoded", "_peeked", "_value")
+
+    def __init__(self, codec: Codec, value: Any, encoded: bytes | None) -> None:
+        self._codec = codec
+        self._value = value
+        self._encoded = encoded
+        self._peeked: Any = _NOTHING
+
+    def open(self) -> Any:
+        """Return a copy that belongs to the caller."""
+        if self._peeked is not _NOTHING:
+            value, self._peeked = self._peeked, _NOTHING
+            return value
+        value = self._value
+        if value is _NOTHING:
+            return self._codec.decode(self._encoded)  # type: ignore[arg-type]  # one of the two is always there
+        return value if is_immutable(value) else self._codec.copy(value)
+
+    def peek(self) -> Any:
+        """Return a copy for looking only; the next `open()` hands out this same copy."""
+        if self._peeked is _NOTHING:
+            self._peeked = self.open()
+        return self._peeked
+
+    def forget_peek(self) -> None:
+        """Drop the copy made by `peek`, because it was shown to code that might have changed it."""
+        self._peeked = _NOTHING
+
+    def encode(self) -> bytes:
+        """Return the value's typed JSON."""
+        if self._encoded is None:
+            self._encoded = self._codec.encode(self._value)
+        return self._encoded
+
+
+_NOTHING: Any = object()
+
+
+class Sealer:
+    """Seals values, by encoding them or by copying them.
+
+    Attributes:
+        codec: Encodes, decodes and copies.
+        encoding: Whether values must be able to make the trip to a storage.
+    """
+
+    __slots__ = ("codec", "encoding")
+
+    def __init__(self, codec: Codec, *, encoding: bool) -> None:
+        self.codec = codec
+        self.encoding = encoding
+
+    def seal(self, value: Any, where: str, *details: object) -> Sealed:
+        """Seal a value as it is now.
+
+        Args:
+            value: The value.
+            where: What it is, for the message of a refusal; a template for `details`.
+            details: What to fill into `where`; only done when there is something to say.
+
+        Raises:
+            CheckpointEncodeError: It cannot be saved, or not even be copied.
+        """
+        if is_immutable(value):
+            return Sealed(self.codec, value, None)
+        try:
+            if self.encoding:
+                return Sealed(self.codec, _NOTHING, self.codec.encode(value))
+            return Sealed(self.codec, self.codec.copy(value), None)
+        except ValueError:
+            self._explain(value, where.format(*details))
+            raise
+
+    def _explain(self, value: Any, where: str) -> None:
+        """Refuse the value once more, now with words for where it is."""
+        if self.encoding:
+            self.codec.encode(value, where)
+        else:
+            self.codec.copy(value, where)
+
+    def load(self, encoded: bytes) -> Sealed:
+        """Seal a value that comes from a storage; it is decoded when somebody reads it."""
+        return Sealed(self.codec, _NOTHING, encoded)
+
+
+def encoded_list(items: Sequence[Sealed]) -> bytes:
+    """Return sealed values as one JSON array."""
+    return b"[" + b",".join([item.encode() for item in items]) + b"]"

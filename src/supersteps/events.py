@@ -1,0 +1,292 @@
+"""Events: what a consumer of a run's stream sees, as immutable values.
+
+Live events (an executor was invoked, completed or failed; a handler's own events) arrive as they happen and may repeat
+after a crash. `WorkflowOutputEvent`, `RequestInfoEvent`, `SuperStepCompletedEvent` and the final status arrive only
+after the commit that makes them true.
+"""
+
+from __future__ import annotations
+
+import traceback as tracebacks
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, TypeAlias
+
+from supersteps.checkpoint.record import CheckpointInfo
+
+
+class WorkflowEventSource(StrEnum):
+    """Who made an event: the framework, or an executor's handler."""
+
+    FRAMEWORK = "FRAMEWORK"
+    EXECUTOR = "EXECUTOR"
+
+
+class WorkflowRunState(StrEnum):
+    """Where a run stands."""
+
+    STARTED = "STARTED"
+    """Begun, nothing has run yet."""
+    IN_PROGRESS = "IN_PROGRESS"
+    """Messages are in flight."""
+    IN_PROGRESS_PENDING_REQUESTS = "IN_PROGRESS_PENDING_REQUESTS"
+    """Messages are in flight, and questions wait for answers."""
+    IDLE = "IDLE"
+    """Nothing is left to do: the run is final."""
+    IDLE_WITH_PENDING_REQUESTS = "IDLE_WITH_PENDING_REQUESTS"
+    """Nothing is left to do until a question is answered."""
+    FAILED = "FAILED"
+    """A superstep failed; the run can be resumed from its last checkpoint."""
+    CANCELLED = "CANCELLED"
+    """Somebody ended the run."""
+
+
+class WorkflowEvent:
+    """Base of all events; subclass it for events of your own and send them with `ctx.add_event`.
+
+    Attributes:
+        data: Anything; for display and for the consumer of the stream.
+        origin: Who made the event.
+    """
+
+    origin: WorkflowEventSource = WorkflowEventSource.EXECUTOR
+    data: Any
+
+    def __init__(self, data: Any = None) -> None:
+        self.data = data
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(data={self.data!r})"
+
+
+class _FrameworkEvent(WorkflowEvent):
+    origin: ClassVar[WorkflowEventSource] = WorkflowEventSource.FRAMEWORK  # type: ignore[misc]  # fixed for these
+
+
+@dataclass(frozen=True)
+class WorkflowErrorDetails:
+    """A failure as plain data.
+
+    Attributes:
+        error_type: The exception's class name.
+        message: Its text.
+        traceback: Its traceback, as text.
+        executor_id: The executor that failed, if one did.
+        extra: Further facts: run_id and superstep.
+    """
+
+    error_type: str
+    message: str
+    traceback: str | None = None
+    executor_id: str | None = None
+    extra: dict[str, Any] | None = None
+
+    @classmethod
+    def from_exception(
+        cls, exc: BaseException, *, executor_id: str | None = None, extra: dict[str, Any] | None = None
+    ) -> WorkflowErrorDetails:
+        """Return the details of an exception.
+
+        Args:
+            exc: The exception.
+            executor_id: The executor that raised it.
+            extra: Further facts to carry along.
+        """
+        text = "".join(tracebacks.format_exception(exc))
+        return cls(type(exc).__name__, str(exc), text, executor_id, extra)
+
+
+@dataclass(frozen=True)
+class WorkflowStartedEvent(_FrameworkEvent):
+    """The stream begins: a new run, or a resumed one.
+
+    Attributes:
+        data: Unused.
+        run_id: The run.
+    """
+
+    data: Any = None
+    run_id: str = ""
+
+
+@dataclass(frozen=True)
+class WorkflowStatusEvent(_FrameworkEvent):
+    """The run's state changed.
+
+    Attributes:
+        state: The new state.
+        data: Unused.
+    """
+
+    state: WorkflowRunState
+    data: Any = None
+
+
+@dataclass(frozen=True)
+class WorkflowFailedEvent(_FrameworkEvent):
+    """The run failed; the stream then raises the error itself.
+
+    Attributes:
+        details: What happened, and where.
+        data: Unused.
+    """
+
+    details: WorkflowErrorDetails
+    data: Any = None
+
+
+@dataclass(frozen=True)
+class WorkflowErrorEvent(_FrameworkEvent):
+    """An error that did not end the run.
+
+    Attributes:
+        data: The exception.
+    """
+
+    data: Any = None
+
+
+@dataclass(frozen=True)
+class WorkflowWarningEvent(_FrameworkEvent):
+    """Something that is probably not meant, such as a message that no edge accepted.
+
+    Attributes:
+        data: The warning's text.
+    """
+
+    data: Any = None
+
+
+@dataclass(frozen=True)
+class WorkflowOutputEvent(_FrameworkEvent):
+    """A handler yielded an output, and it is committed.
+
+    Attributes:
+        data: The output.
+        source_executor_id: The executor that yielded it.
+    """
+
+    data: Any
+    source_executor_id: str
+
+
+@dataclass(frozen=True)
+class RequestInfoEvent(_FrameworkEvent):
+    """A question to the outside world waits for its answer, and is committed.
+
+    Attributes:
+        request_id: Name it when answering.
+        source_executor_id: The executor that asks.
+        request_type: The type of the question.
+        data: The question.
+        response_type: The type that the answer must have.
+    """
+
+    request_id: str
+    source_executor_id: str
+    request_type: type
+    data: Any
+    response_type: Any = field(default=Any, compare=False)
+
+    @property
+    def request_data(self) -> Any:
+        """The question, by its other name."""
+        return self.data
+
+
+@dataclass(frozen=True)
+class ExecutorEvent(_FrameworkEvent):
+    """Base of live events about one executor.
+
+    Attributes:
+        executor_id: The executor.
+        data: Unused.
+    """
+
+    executor_id: str
+    data: Any = None
+
+
+@dataclass(frozen=True)
+class ExecutorInvokedEvent(ExecutorEvent):
+    """A handler is about to run."""
+
+
+@dataclass(frozen=True)
+class ExecutorCompletedEvent(ExecutorEvent):
+    """A handler has returned."""
+
+
+@dataclass(frozen=True)
+class ExecutorFailedEvent(ExecutorEvent):
+    """A handler has raised.
+
+    Attributes:
+        details: What it raised.
+    """
+
+    details: WorkflowErrorDetails = field(default_factory=lambda: WorkflowErrorDetails("", ""))
+
+
+@dataclass(frozen=True)
+class SuperStepStartInfo:
+    """What a superstep begins with.
+
+    Attributes:
+        executor_ids: Executors that have messages to handle.
+        has_external_messages: Whether answers from outside are among the messages.
+    """
+
+    executor_ids: tuple[str, ...]
+    has_external_messages: bool = False
+
+
+@dataclass(frozen=True)
+class SuperStepCompletionInfo:
+    """What a superstep led to.
+
+    Attributes:
+        executor_ids: Executors that ran.
+        has_pending_messages: Whether messages are in flight for the next superstep.
+        has_pending_requests: Whether questions wait for answers.
+        checkpoint: The checkpoint that was committed, None without storage.
+    """
+
+    executor_ids: tuple[str, ...]
+    has_pending_messages: bool
+    has_pending_requests: bool
+    checkpoint: CheckpointInfo | None
+
+
+@dataclass(frozen=True)
+class SuperStepStartedEvent(_FrameworkEvent):
+    """A superstep begins.
+
+    Attributes:
+        step_number: Its number in the lineage, from 1.
+        start_info: What it begins with.
+        data: Unused.
+    """
+
+    step_number: int
+    start_info: SuperStepStartInfo
+    data: Any = None
+
+
+@dataclass(frozen=True)
+class SuperStepCompletedEvent(_FrameworkEvent):
+    """A superstep is committed.
+
+    Attributes:
+        step_number: Its number in the lineage, from 1.
+        completion_info: What it led to, and its checkpoint.
+        data: Unused.
+    """
+
+    step_number: int
+    completion_info: SuperStepCompletionInfo
+    data: Any = None
+
+
+WorkflowLifecycleEvent: TypeAlias = WorkflowStartedEvent | WorkflowStatusEvent | WorkflowFailedEvent
+"""Events about the run as a whole."""

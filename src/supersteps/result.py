@@ -1,0 +1,109 @@
+"""`WorkflowRunResult`: what a run that was driven to its end has to show."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from supersteps.errors import WorkflowRuntimeError
+from supersteps.events import (
+    RequestInfoEvent,
+    WorkflowEvent,
+    WorkflowFailedEvent,
+    WorkflowOutputEvent,
+    WorkflowRunState,
+    WorkflowStartedEvent,
+    WorkflowStatusEvent,
+)
+
+EVENT_LIMIT = 10_000
+"""How many events beside outputs, requests and status changes a result keeps: the newest."""
+
+
+class WorkflowRunResult(list[WorkflowEvent]):
+    """The events of a run that was driven to its end, and what they amount to.
+
+    The list holds every output and request, and the newest 10,000 other events; the status changes are in
+    `status_timeline()`.
+
+    Attributes:
+        run_id: The run.
+    """
+
+    def __init__(
+        self,
+        events: Iterable[WorkflowEvent] = (),
+        status_events: Sequence[WorkflowStatusEvent] = (),
+        *,
+        run_id: str = "",
+        outputs: Sequence[Any] | None = None,
+    ) -> None:
+        """Gather.
+
+        Args:
+            events: The events.
+            status_events: The status changes.
+            run_id: The run.
+            outputs: Every output of the lineage; those among the events when None.
+        """
+        super().__init__(events)
+        self.run_id = run_id
+        self._status_events = list(status_events)
+        self._outputs = None if outputs is None else list(outputs)
+
+    def get_outputs(self) -> list[Any]:
+        """Return every output that is committed on the run's lineage, also from before a resume."""
+        if self._outputs is not None:
+            return list(self._outputs)
+        return [event.data for event in self if isinstance(event, WorkflowOutputEvent)]
+
+    def get_request_info_events(self) -> list[RequestInfoEvent]:
+        """Return the questions that were asked, or asked again after a resume."""
+        return [event for event in self if isinstance(event, RequestInfoEvent)]
+
+    def get_final_state(self) -> WorkflowRunState:
+        """Return where the run stands.
+
+        Raises:
+            RuntimeError: The result holds no status change; it was put together by hand.
+        """
+        if not self._status_events:
+            raise WorkflowRuntimeError("this result holds no status events, so its final state is not known")
+        return self._status_events[-1].state
+
+    def status_timeline(self) -> list[WorkflowStatusEvent]:
+        """Return the status changes, in order."""
+        return list(self._status_events)
+
+
+class ResultCollector:
+    """Gathers events for a result without keeping more than the result may hold."""
+
+    def __init__(self, *, include_status_events: bool = False) -> None:
+        self._include_status = include_status_events
+        self._count = 0
+        self._kept: list[tuple[int, WorkflowEvent]] = []
+        self._others: deque[tuple[int, WorkflowEvent]] = deque(maxlen=EVENT_LIMIT)
+        self._status: list[WorkflowStatusEvent] = []
+
+    def add(self, event: WorkflowEvent) -> None:
+        """Take an event."""
+        self._count += 1
+        if isinstance(event, WorkflowStatusEvent):
+            self._status.append(event)
+            if self._include_status:
+                self._kept.append((self._count, event))
+        elif isinstance(event, WorkflowOutputEvent | RequestInfoEvent | WorkflowFailedEvent):
+            self._kept.append((self._count, event))
+        elif not isinstance(event, WorkflowStartedEvent):
+            self._others.append((self._count, event))
+
+    def result(self, run_id: str, outputs: Sequence[Any] | None) -> WorkflowRunResult:
+        """Return what was gathered, in order."""
+        merged = sorted([*self._kept, *self._others], key=lambda item: item[0])
+        return WorkflowRunResult([e for _, e in merged], self._status, run_id=run_id, outputs=outputs)
+
+    def new_outputs(self) -> list[Any]:
+        """Return the outputs among the events."""
+        return [event.data for _, event in self._kept if isinstance(event, WorkflowOutputEvent)]

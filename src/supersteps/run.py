@@ -1,0 +1,481 @@
+"""`StreamingRun`: the handle of one run; iterate it for events, answer it, rewind it, end it."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.record import CheckpointInfo
+from supersteps.engine.runner import Runner
+from supersteps.engine.store import RunStore
+from supersteps.errors import (
+    CheckpointingDisabledError,
+    RequestError,
+    RunBusyError,
+    RunClosedError,
+    RunFencedError,
+    StreamBusyError,
+    UnknownRequestError,
+)
+from supersteps.events import (
+    WorkflowErrorDetails,
+    WorkflowEvent,
+    WorkflowFailedEvent,
+    WorkflowRunState,
+    WorkflowStartedEvent,
+    WorkflowStatusEvent,
+    WorkflowWarningEvent,
+)
+from supersteps.result import ResultCollector, WorkflowRunResult
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What opening a run gives.
+
+    Attributes:
+        runner: Advances it.
+        store: Its hold on the storage, None without one.
+    """
+
+    runner: Runner
+    store: RunStore | None
+
+
+CheckpointReference = str | CheckpointInfo | WorkflowCheckpoint
+"""A checkpoint by its id, its handle or itself."""
+
+
+def reference_id(checkpoint: CheckpointReference) -> str:
+    """Return the id of a checkpoint that is given in any way."""
+    return checkpoint if isinstance(checkpoint, str) else checkpoint.checkpoint_id
+
+
+class StreamingRun:
+    """One run of a workflow: an asynchronous stream of its events, and its handle.
+
+    Nothing runs before the first step of iteration. The engine goes on only while somebody asks for events: after a
+    `break` the superstep under way is finished and committed, then nothing moves until the next iteration.
+
+    Attributes:
+        run_id: The run's id; for a resumed run known once it is opened.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        open_run: Callable[[StreamingRun], Awaitable[Opened]],
+        *,
+        on_waiting: Callable[[StreamingRun, list[str]], None],
+        include_status_events: bool = False,
+    ) -> None:
+        """Prepare; workflows do this.
+
+        Args:
+            run_id: The run's id, empty while it is not known.
+            open_run: Begins or loads the run, emitting through `emit`.
+            on_waiting: Told when the run only waits for answers, with the ids of the questions.
+            include_status_events: Whether results list status changes among the events.
+        """
+        self.run_id = run_id
+        self._open_run = open_run
+        self._on_waiting = on_waiting
+        self._include_status_events = include_status_events
+        self._queued: dict[str, Any] = {}
+        self._opened: Opened | None = None
+        self._events: deque[WorkflowEvent] = deque()
+        self._collector: ResultCollector | None = None
+        self._delivered_some = False
+        self._work: asyncio.Task[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._consumer: weakref.ref[_EventIterator] | None = None
+        self._failure: Exception | None = None
+        self._refusal: RequestError | None = None
+        self._settled = False
+        self._last_state = WorkflowRunState.STARTED
+        self._closed: str | None = None
+
+    # -------------------------------------------------------------------------------------- looking
+
+    @property
+    def checkpoints(self) -> list[CheckpointInfo]:
+        """The current lineage, iteration 0 first; the newest 10,000 of it. See `history` for all."""
+        store = self._store
+        return [] if store is None else list(store.lineage)
+
+    @property
+    def latest_checkpoint(self) -> CheckpointInfo | None:
+        """The run's head, None while there is none."""
+        store = self._store
+        return store.lineage[-1] if store is not None and store.lineage else None
+
+    async def history(self, page_size: int = 1000) -> AsyncIterator[CheckpointInfo]:
+        """Go through the whole lineage, newest first.
+
+        Args:
+            page_size: How many checkpoints to read from the storage at once.
+        """
+        store = self._store
+        if store is None or not store.lineage:
+            return
+        cursor: str | None = store.lineage[-1].checkpoint_id
+        while cursor is not None:
+            page = await store.storage.list_lineage(cursor, page_size)
+            for info in reversed(page):
+                yield info
+            cursor = page[0].parent if page else None
+
+    @property
+    def _store(self) -> RunStore | None:
+        return self._opened.store if self._opened is not None else None
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the run has a storage."""
+        return self._store is not None
+
+    def waits_for(self, request_id: str) -> bool:
+        """Return whether the run, as this handle knows it, waits for an answer to this question."""
+        return self._closed is None and self._opened is not None and request_id in self._opened.runner.state.requests
+
+    def is_active(self) -> bool:
+        """Return whether somebody is driving the run at this moment."""
+        if self._closed is not None:
+            return False
+        return self._collector is not None or self._work is not None or self._has_consumer()
+
+    def _has_consumer(self) -> bool:
+        return self._consumer is not None and self._consumer() is not None
+
+    # ------------------------------------------------------------------------------------ consuming
+
+    def __aiter__(self) -> AsyncIterator[WorkflowEvent]:
+        """Iterate over the events that have not been delivered yet, and drive the run.
+
+        Raises:
+            StreamBusyError: Somebody else is iterating.
+        """
+        self._check_open()
+        self._check_consumer()
+        iterator = _EventIterator(self)
+        self._consumer = weakref.ref(iterator)
+        return iterator
+
+    def watch_stream(self) -> AsyncIterator[WorkflowEvent]:
+        """Return the same stream by name."""
+        return self.__aiter__()
+
+    async def wait_for_completion(self) -> WorkflowRunResult:
+        """Drive the run until it is done or only waits for answers.
+
+        Returns:
+            The events not delivered before, and every output of the lineage.
+
+        Raises:
+            Exception: What ended the run, if it failed.
+        """
+        self._check_open()
+        self._check_consumer()
+        collector = ResultCollector(include_status_events=self._include_status_events)
+        complete = not self._delivered_some
+        while self._events:
+            collector.add(self._events.popleft())
+        self._collector = collector
+        try:
+            if self._work is not None:
+                await self._work
+            while self._failure is None and self._refusal is None and self._next_unit():
+                await self._do_unit()
+            self._raise_trouble()
+        finally:
+            self._collector = None
+            self._delivered_some = True
+        return collector.result(self.run_id, await self._all_outputs(collector, complete))
+
+    async def _all_outputs(self, collector: ResultCollector, complete: bool) -> list[Any] | None:
+        """Return every output of the lineage; `complete` says that the collector saw all that this handle committed."""
+        if self._opened is None:
+            return None
+        runner = self._opened.runner
+        if not complete:
+            stored = await runner.stored_outputs()
+            return stored if stored is not None else runner.outputs()
+        return runner.earlier_outputs() + collector.new_outputs()
+
+    async def next_event(self) -> WorkflowEvent:
+        """Return the next event; the iterator's step.
+
+        Raises:
+            StopAsyncIteration: The run is done, or only waits for answers.
+            Exception: What ended the run.
+        """
+        while True:
+            if self._events:
+                self._delivered_some = True
+                return self._events.popleft()
+            if self._work is not None:
+                await self._wait()
+            elif self._failure is not None or self._refusal is not None:
+                self._raise_trouble()
+            elif self._closed is not None or not self._next_unit():
+                raise StopAsyncIteration
+            elif not self._events:
+                self._work = asyncio.create_task(self._do_unit_apart(), name=f"supersteps:{self.run_id}")
+
+    def _raise_trouble(self) -> None:
+        """Raise what ended the run, or, once, why an answer was refused."""
+        refusal, self._refusal = self._refusal, None
+        trouble = self._failure or refusal
+        if trouble is not None:
+            raise trouble
+
+    def _check_open(self) -> None:
+        if self._closed is not None and not self._events:
+            raise RunClosedError(
+                f"run {self.run_id!r} was {self._closed} through this handle. Resume it by "
+                "workflow.run_from_checkpoint() with its latest checkpoint."
+            )
+
+    def _check_consumer(self) -> None:
+        if self._collector is not None or self._has_consumer():
+            raise StreamBusyError(
+                f"run {self.run_id!r} already has a consumer; events can go to one only. Wait until it has ended, or "
+                "break out of its loop first."
+            )
+
+    # -------------------------------------------------------------------------------------- driving
+
+    def emit(self, event: WorkflowEvent) -> None:
+        """Take an event from the engine."""
+        if self._collector is not None:
+            self._collector.add(event)
+            return
+        self._events.append(event)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        """Wait for an event or for the end of the work under way."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _next_unit(self) -> bool:
+        """Return whether there is something to do or to say; at the end, say how the run stands."""
+        if self._opened is None or self._queued or self._opened.runner.has_work:
+            return True
+        if self._settled:
+            return False
+        self._settled = True
+        runner = self._opened.runner
+        if runner.status is WorkflowRunState.IDLE:
+            for text in runner.leftovers():
+                self.emit(WorkflowWarningEvent(text))
+        self._emit_state(runner.status)
+        if runner.status is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
+            self._on_waiting(self, list(runner.state.requests))
+        return bool(self._events)
+
+    def _emit_state(self, state: WorkflowRunState) -> None:
+        if state is not self._last_state:
+            self._last_state = state
+            self.emit(WorkflowStatusEvent(state))
+
+    async def _do_unit_apart(self) -> None:
+        """Do a unit of work in a task of its own, so that live events reach the consumer meanwhile."""
+        try:
+            await self._do_unit()
+            if not self._has_consumer() and self._collector is None and self._store is not None:
+                await self._store.release()  # parked: nobody knows when somebody will ask for more
+        except Exception as error:
+            self._failure = self._failure or error
+        finally:
+            self._work = None
+            self._wake()
+
+    async def _do_unit(self) -> None:
+        """Open the run, or take one superstep; a failure is kept for the consumer, after the events before it."""
+        self._settled = False
+        try:
+            if self._opened is None:
+                self.emit(WorkflowStartedEvent(run_id=self.run_id))
+                self._emit_state(WorkflowRunState.IN_PROGRESS)
+                self._opened = await self._open_run(self)
+                for event in self._opened.runner.waiting_requests():
+                    self.emit(event)
+            else:
+                runner = self._opened.runner
+                await self._take_queued(runner)
+                self._emit_state(runner.status)
+                await runner.superstep()
+                if runner.status is not WorkflowRunState.IDLE and runner.state.requests:
+                    self._emit_state(WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS)
+        except asyncio.CancelledError:
+            if self._store is not None:
+                await self._store.release()
+            raise
+        except RequestError as error:
+            self._refusal = error
+        except Exception as error:
+            self._failure = error
+            await self._note_failure(error)
+
+    async def _take_queued(self, runner: Runner) -> None:
+        queued, self._queued = self._queued, {}
+        if queued:
+            await runner.accept(queued)
+
+    async def _note_failure(self, error: Exception) -> None:
+        """Record why the run stopped, give it up, and tell the consumer."""
+        extra = {"run_id": self.run_id}
+        details = WorkflowErrorDetails.from_exception(error, extra=extra)
+        try:
+            if self._store is not None and not isinstance(error, RunFencedError | RunBusyError):
+                await self._store.release(
+                    status=WorkflowRunState.FAILED.value, error=f"{type(error).__name__}: {error}"
+                )
+        except Exception as second:
+            error.add_note(f"and the failure could not be recorded: {type(second).__name__}: {second}")
+        self.emit(WorkflowFailedEvent(details))
+        self._emit_state(WorkflowRunState.FAILED)
+
+    # ------------------------------------------------------------------------------------- steering
+
+    async def send_response(self, request_id: str, response: Any) -> None:
+        """Answer a question; the answer is durable when this returns, and the next superstep consumes it.
+
+        Inside the loop the stream goes on; after its end, iterate again.
+
+        Raises:
+            RequestError: The answer cannot be taken; nothing was changed.
+        """
+        await self.send_responses({request_id: response})
+
+    async def send_responses(self, responses: Mapping[str, Any]) -> None:
+        """Answer several questions, all or none.
+
+        Raises:
+            RequestError: One of the answers cannot be taken; nothing was changed.
+        """
+        self._check_open()
+        if self._opened is None:
+            await self._do_unit()
+            self._raise_trouble()
+        if self._opened is None:
+            raise UnknownRequestError(f"run {self.run_id!r} has not begun: it asks nothing yet")
+        await self._opened.runner.accept(responses)
+        self._settled = False
+
+    def queue_responses(self, responses: Mapping[str, Any]) -> None:
+        """Have answers taken at the next step of iteration, which raises a `RequestError` if they cannot be."""
+        self._queued.update(responses)
+        self._settled = False
+
+    async def restore_checkpoint(self, checkpoint: CheckpointReference) -> None:
+        """Rewind this very run: work in flight is cancelled, undelivered events are dropped, then iterate again.
+
+        Args:
+            checkpoint: A checkpoint of this run, on any branch; the abandoned branch stays readable.
+
+        Raises:
+            CheckpointNotFoundError: The run has no such checkpoint.
+            CheckpointingDisabledError: The run has no storage.
+        """
+        self._check_open()
+        await self._stop_work()
+        if self._opened is None:
+            await self._do_unit()
+            self._raise_trouble()
+        assert self._opened is not None
+        if self._opened.store is None:
+            raise CheckpointingDisabledError(
+                f"run {self.run_id!r} has no checkpoints to restore: build its workflow "
+                "with_checkpointing(checkpoint_storage=...)"
+            )
+        runner = self._opened.runner
+        await runner.restore(reference_id(checkpoint))
+        self._events.clear()
+        self._failure = None
+        self._settled = False
+        self._delivered_some = True
+        self._last_state = WorkflowRunState.STARTED
+        self._emit_state(WorkflowRunState.IN_PROGRESS)
+        for event in runner.waiting_requests():
+            self.emit(event)
+
+    async def cancel(self) -> None:
+        """End the run: work in flight is cancelled, and the storage notes that it was.
+
+        The stream ends with the status CANCELLED. Its checkpoints stay.
+        """
+        if self._closed is not None:
+            return
+        await self._stop_work()
+        if self._store is not None and self._failure is None:
+            await self._store.own()
+            await self._store.release(status=WorkflowRunState.CANCELLED.value)
+        self._events.clear()
+        self._emit_state(WorkflowRunState.CANCELLED)
+        self._closed = "cancelled"
+        self._wake()
+
+    async def aclose(self) -> None:
+        """Let go of the run: work in flight is cancelled, the run itself can be resumed."""
+        if self._closed is not None:
+            return
+        await self._stop_work()
+        self._closed = "closed"
+        self._events.clear()
+        self._wake()
+        if self._store is not None:
+            await self._store.release()
+
+    async def _stop_work(self) -> None:
+        work = self._work
+        if work is not None:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"StreamingRun(run_id={self.run_id!r}, state={self._last_state.value})"
+
+
+class _EventIterator:
+    """One consumer's iteration; the run has a new consumer only once this object is gone or exhausted."""
+
+    def __init__(self, run: StreamingRun) -> None:
+        self._run: StreamingRun | None = run
+
+    def __aiter__(self) -> AsyncIterator[WorkflowEvent]:
+        return self
+
+    async def __anext__(self) -> WorkflowEvent:
+        run = self._run
+        if run is None:
+            raise StopAsyncIteration
+        try:
+            return await run.next_event()
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError):
+                self._run = None
+                run._consumer = None
+            raise

@@ -1,0 +1,401 @@
+"""The folder of the JSON storage, as the blocking calls that its threads make.
+
+    <checkpoint_id>.json     a checkpoint, complete
+    runs/<run_id>/           what belongs to a run, see `_run_folder`
+    runs/.lock               held while a checkpoint is saved or deleted by hand
+
+A commit writes the checkpoint, then the run's record that names it as the head: the second rename commits both. A
+checkpoint beyond its run's record was never committed: it is not seen, and the run's next owner clears it away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from supersteps._ids import checkpoint_id, file_stem
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit, Part, PartKey
+from supersteps.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError, StorageError
+from supersteps.storage import _files, runs
+from supersteps.storage._document import check_json, decode_checkpoint, decode_header, encode_checkpoint
+from supersteps.storage._locks import ProcessLock
+from supersteps.storage._run_folder import RunFolder, RunState
+from supersteps.storage.runs import InboxEntry, RunRecord
+
+_REMEMBERED = 256
+"""How many runs are remembered; one that is forgotten is read again."""
+
+
+class CheckpointFolder:
+    """Reads and writes checkpoints and runs. Every method may be called from any thread, and may block.
+
+    Args:
+        path: The folder; it is created when something is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._runs_path = path / "runs"
+        self._by_hand = ProcessLock(self._runs_path / ".lock")
+        self._runs: OrderedDict[str, RunFolder] = OrderedDict()
+        self._runs_lock = threading.Lock()
+
+    def run(self, run_id: str) -> RunFolder:
+        """Return the folder of a run, whether there is one or not."""
+        with self._runs_lock:
+            folder = self._runs.get(run_id)
+            if folder is None:
+                folder = self._runs[run_id] = RunFolder(self._runs_path / (file_stem(run_id) or "%"))
+                if len(self._runs) > _REMEMBERED:  # dropping one in use is safe: its file lock still holds
+                    self._runs.popitem(last=False)
+            else:
+                self._runs.move_to_end(run_id)
+            return folder
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def load(self, wanted: str) -> CheckpointRecord | None:
+        """Return a checkpoint that is there and, if a run wrote it, committed."""
+        path = self._file(wanted)
+        data = _files.read(path)
+        if data is None:
+            return None
+        record, frame = decode_checkpoint(data, path)
+        self._check_name(record.header, path)
+        return record if frame.standalone or self._is_committed(record.header) else None
+
+    def read_parts(self, listed: CheckpointHeader) -> Mapping[PartKey, Part]:
+        """Return the parts of a checkpoint whose header was read before.
+
+        Raises:
+            CheckpointNotFoundError: It has been deleted or replaced since.
+        """
+        record = self.load(listed.checkpoint_id)
+        if record is None or record.header != listed:
+            raise CheckpointNotFoundError(
+                f"checkpoint {listed.checkpoint_id!r} was {'replaced' if record else 'deleted'} after it was listed; "
+                "list the checkpoints again"
+            )
+        return record.parts
+
+    def list_headers(self, workflow_id: str | None, run_id: str | None) -> tuple[list[CheckpointHeader], list[str]]:
+        """Return the headers of the checkpoints, oldest first, and what is wrong with the files that are not in it."""
+        headers: list[CheckpointHeader] = []
+        problems: list[str] = []
+        newest: dict[str, float] = {}  # the number of each run's newest commit
+        for path in self._files():
+            try:
+                found = self._read_header(path)
+                if found is None:
+                    continue
+                header, standalone = found
+            except CheckpointError as error:
+                problems.append(str(error))
+                continue
+            if not runs.is_selected(header, workflow_id, run_id):
+                continue
+            if not standalone and header.run_id not in newest:
+                newest[header.run_id] = self._newest_sequence(header.run_id, problems)
+            if standalone or header.sequence <= newest[header.run_id]:
+                headers.append(header)
+        return sorted(headers, key=runs.listing_order), problems
+
+    def list_lineage(self, newest: str, limit: int) -> tuple[list[CheckpointHeader], list[str]]:
+        """Return the headers of a checkpoint and its ancestors, oldest first, and why the chain breaks, if it does."""
+        lineage: list[CheckpointHeader] = []
+        next_id: str | None = newest
+        while next_id is not None and len(lineage) < limit:
+            try:
+                found = self._read_header(self._file(next_id))
+            except CheckpointError as error:
+                if not lineage:
+                    raise
+                return lineage[::-1], [f"the lineage of {newest!r} breaks off: {error}"]
+            if found is None or not (found[1] or lineage or self._is_committed(found[0])):
+                break
+            lineage.append(found[0])
+            next_id = found[0].parent_id
+        return lineage[::-1], []
+
+    def find_waiting_runs(self, request_id: str) -> tuple[list[RunRecord], list[str]]:
+        """Return the runs whose head waits for a request, and what is wrong with those that cannot be read."""
+        found: list[RunRecord] = []
+        problems: list[str] = []
+        with _files.explained("list", self._runs_path), contextlib.suppress(FileNotFoundError):
+            for name in sorted(os.listdir(self._runs_path)):
+                try:
+                    run = RunFolder(self._runs_path / name).peek()
+                except CheckpointError as error:
+                    problems.append(str(error))
+                    continue
+                if run is not None and request_id in run.requests:
+                    found.append(run)
+        return found, problems
+
+    def read_inbox(self, run_id: str) -> list[InboxEntry]:
+        """Return the answers that wait to be consumed."""
+        folder = self.run(run_id)
+        run = folder.peek()
+        return [] if run is None else folder.unread(run)
+
+    # ------------------------------------------------------------------------------------------------- saving by hand
+
+    def save(self, record: CheckpointRecord) -> None:
+        """Write a checkpoint that no run commits."""
+        header = record.header
+        path = self._file(header.checkpoint_id)
+        document = encode_checkpoint(header, record.parts, standalone=True)
+        _files.make_folder(self._runs_path)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._by_hand.held())
+            if header.run_id and (folder := self.run(header.run_id)).exists():
+                stack.enter_context(folder.lock.held())
+            found = self._read_header(path)
+            if found is None or found[1]:
+                _files.write_durably(path, document)
+            elif self.load(header.checkpoint_id) != record:
+                raise runs.id_taken(header.checkpoint_id)
+
+    def delete(self, unwanted: str) -> bool:
+        """Delete a checkpoint, and move its run's head away from it; return whether it was there."""
+        path = self._file(unwanted)
+        try:
+            found = self._read_header(path)
+        except CorruptCheckpointError:
+            run_id = unwanted.rpartition("-")[0]  # a damaged file may go; whose it was, its name has to tell
+        else:
+            if found is None:
+                return False
+            header, standalone = found
+            if standalone:
+                with self._by_hand.held():
+                    return _files.remove_durably(path)
+            if not self._is_committed(header):
+                return False
+            run_id = header.run_id
+        if not self.run(run_id).exists():
+            return _files.remove_durably(path)
+        with self._hold(run_id) as folder:
+            state = folder.load()
+            if state is not None and state.run.head == unwanted:
+                self._leave_head(folder, state)
+            return _files.remove_durably(path)
+
+    # --------------------------------------------------------------------------------------------------------- runs
+
+    def commit(self, commit: Commit, clock: Callable[[], float]) -> None:
+        """Write a checkpoint and make it the head."""
+        for key, part in commit.changes.puts.items():
+            check_json(part, f"part {key!r}")
+        for key, items in commit.changes.appends.items():
+            for item in items:
+                check_json(item, f"an element of part {key!r}")
+        header = commit.header
+        folder = self.run(header.run_id)
+        if header.parent_id is None:
+            _files.make_folder(folder.path)
+        elif not folder.exists():
+            raise runs.no_such_run(header.run_id)
+        with folder.lock.held():
+            state = folder.load()
+            run = runs.apply_commit(state.run if state else None, commit, clock())
+            if run is None:
+                # An earlier attempt renamed the record, but perhaps could not sync that: only now it is safe to say so.
+                assert state is not None
+                folder.store(state)
+                return
+            if state is None:
+                folder.clear()
+            parts = dict(self._head_parts(folder, state.run)) if state else {}
+            commit.changes.apply(parts)
+            path = self._file(header.checkpoint_id)
+            found = self._read_header(path)
+            if found is not None and found[1]:
+                raise runs.id_taken(header.checkpoint_id)
+            _files.write_durably(path, encode_checkpoint(header, parts, standalone=False))
+            folder.commit(RunState(run, state.journals if state else 0), parts)
+
+    def acquire(self, run_id: str, take: Callable[[RunRecord], RunRecord]) -> RunRecord:
+        """Let somebody take a run, after clearing away what its last owner left unfinished."""
+        with self._hold(run_id) as folder:
+            state = folder.load()
+            if state is None:
+                raise runs.no_such_run(run_id)
+            run = take(state.run)
+            self._sweep(run)
+            folder.store(RunState(run, state.journals))
+            return run
+
+    def update(self, run_id: str, epoch: int, change: Callable[[RunRecord], RunRecord]) -> None:
+        """Change a run's record."""
+        with self._fence(run_id, epoch) as (folder, state):
+            folder.store(RunState(change(state.run), state.journals))
+
+    def move_head(self, run_id: str, epoch: int, target_id: str) -> RunRecord:
+        """Make an older checkpoint of the run its head."""
+        with self._fence(run_id, epoch) as (folder, state):
+            target = self.load(target_id)
+            if target is None or target.header.run_id != run_id:
+                raise runs.no_such_checkpoint(target_id, run_id)
+            return self._move_head(folder, state, target)
+
+    def delete_run(self, run_id: str) -> bool:
+        """Delete a run with all its checkpoints."""
+        folder = self.run(run_id)
+        if not folder.exists():
+            return False
+        with folder.lock.held():
+            state = folder.load()
+            if state is not None:
+                self._remove_run(folder, state.run)
+            return state is not None
+
+    # --------------------------------------------------------------------------------------------- journal and inbox
+
+    def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+        """Add a batch of records that follow the head."""
+        with self._fence(run_id, epoch) as (folder, state):
+            runs.check_head(state.run, head)
+            if records:
+                folder.append_journal(state, records)
+
+    def discard_journal(self, run_id: str, epoch: int) -> None:
+        """Void the journal."""
+        with self._fence(run_id, epoch) as (folder, state):
+            folder.void_journal(state)
+
+    def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+        """Put answers into the inbox, all or none."""
+        with self._hold(run_id) as folder:
+            state = folder.load()
+            if state is None:
+                raise runs.no_such_run(run_id)
+            waiting = folder.unread(state.run)
+            entries = runs.accept_answers(state.run, waiting, answers)
+            folder.write_inbox([*waiting, *entries])
+            return entries
+
+    # ------------------------------------------------------------------------------------------------ with a lock held
+
+    @contextlib.contextmanager
+    def _hold(self, run_id: str) -> Iterator[RunFolder]:
+        folder = self.run(run_id)
+        if not folder.exists():  # so that asking for a run that is not there leaves no trace
+            raise runs.no_such_run(run_id)
+        with folder.lock.held():
+            yield folder
+
+    @contextlib.contextmanager
+    def _fence(self, run_id: str, epoch: int) -> Iterator[tuple[RunFolder, RunState]]:
+        with self._hold(run_id) as folder:
+            state = folder.load()
+            runs.check_epoch(state.run if state else None, run_id, epoch)
+            assert state is not None
+            yield folder, state
+
+    def _head_parts(self, folder: RunFolder, run: RunRecord) -> Mapping[PartKey, Part]:
+        if folder.parts is None:
+            record = self.load(run.head)
+            if record is None:
+                raise StorageError(
+                    f"{self._file(run.head)} is gone, but it is the head of run {run.run_id!r}; nothing was written. "
+                    "Restore it from a backup, or restore the run to another of its checkpoints."
+                )
+            folder.parts = record.parts
+        return folder.parts
+
+    def _sweep(self, run: RunRecord) -> None:
+        """Clear away the checkpoint that the last owner wrote but did not commit; there is at most one."""
+        path = self._file(checkpoint_id(run.run_id, run.sequence + 1))
+        _files.remove_durably(_files.draft_of(path))
+        found = self._read_header(path)
+        if found is not None and not found[1]:
+            _files.remove_durably(path)
+
+    def _move_head(self, folder: RunFolder, state: RunState, target: CheckpointRecord) -> RunRecord:
+        inbox = folder.read_inbox()
+        run = runs.move_head(state.run, target, max(state.run.inbox_read, inbox[-1].number if inbox else 0))
+        folder.void_journal(RunState(run, state.journals))
+        folder.parts = target.parts
+        return run
+
+    def _leave_head(self, folder: RunFolder, state: RunState) -> None:
+        """Move the head of a run away from a checkpoint that is about to be deleted, or remove the run."""
+        run = state.run
+        headers = {header.checkpoint_id: header for header in self._read_headers(run)}
+        lost = headers.pop(run.head, None) or CheckpointHeader(  # damaged: its run's record has to do
+            checkpoint_id=run.head, workflow_id=run.workflow_id, timestamp="", sequence=run.sequence, branch=run.branch
+        )
+        head = runs.choose_head(lost, headers.values())
+        target = None if head is None else self.load(head.checkpoint_id)
+        if target is None:
+            folder.remove()
+        else:
+            self._move_head(folder, state, target)
+
+    def _remove_run(self, folder: RunFolder, run: RunRecord) -> None:
+        folder.remove()
+        _files.remove_durably(*self._files_of(run))
+
+    # -------------------------------------------------------------------------------------------------------- files
+
+    def _file(self, wanted: str) -> Path:
+        return self._path / f"{file_stem(wanted)}.json"
+
+    def _files(self) -> Iterator[Path]:
+        """Yield the files that claim to be checkpoints; drafts begin with a dot."""
+        try:
+            with _files.explained("list", self._path):
+                names = os.listdir(self._path)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return
+            raise
+        for name in sorted(names):
+            if name.endswith(".json") and not name.startswith("."):
+                yield self._path / name
+
+    def _files_of(self, run: RunRecord) -> list[Path]:
+        """Return where a run's checkpoints are, or were, one that it did not commit included."""
+        return [self._file(checkpoint_id(run.run_id, number)) for number in range(run.sequence + 2)]
+
+    def _read_headers(self, run: RunRecord) -> Iterator[CheckpointHeader]:
+        """Yield the headers of a run's intact checkpoints."""
+        for path in self._files_of(run)[:-1]:
+            with contextlib.suppress(CorruptCheckpointError):  # it cannot become the head
+                found = self._read_header(path)
+                if found is not None and not found[1]:
+                    yield found[0]
+
+    def _read_header(self, path: Path) -> tuple[CheckpointHeader, bool] | None:
+        """Return a checkpoint's header and whether it was saved by hand, None when there is no such file."""
+        data = _files.read(path)
+        if data is None:
+            return None
+        header, frame = decode_header(data, path)
+        self._check_name(header, path)
+        return header, frame.standalone
+
+    def _check_name(self, header: CheckpointHeader, path: Path) -> None:
+        right = self._file(header.checkpoint_id)
+        if right.name != path.name:
+            raise CorruptCheckpointError(
+                f"{path} holds checkpoint {header.checkpoint_id!r}, whose file is {right.name}: it was copied or renamed. "
+                "Give it its name back, or move it out of this folder."
+            )
+
+    def _newest_sequence(self, run_id: str, problems: list[str]) -> float:
+        """Return the number of a run's newest commit; without limit when only the checkpoints themselves can tell."""
+        try:
+            run = self.run(run_id).peek()
+        except CorruptCheckpointError as error:
+            problems.append(str(error))
+            return float("inf")
+        return -1 if run is None else run.sequence
+
+    def _is_committed(self, header: CheckpointHeader) -> bool:
+        return header.sequence <= self._newest_sequence(header.run_id, [])

@@ -1,0 +1,260 @@
+"""The files of the JSON storage: a checkpoint as a document that people can read, and the seal on every file.
+
+A sealed document is a JSON object, one line per field, whose last field is a hash of all bytes before it; a sealed line is
+a JSON object on one line with a hash of its entry. The seal, the `format` field and the `version` field stay as they are
+in all versions to come, so that damage is always told from age.
+
+A checkpoint's parts are written as the compact JSON they were encoded to, one part a line, in nested objects that mirror
+their keys:
+
+    {
+      "format": "supersteps.checkpoint",
+      "version": "1.0",
+      "standalone": false,
+      "checkpoint_id": "0198f3-000002",
+      ...
+      "lists": [["outputs"]],
+      "shared_state": {
+        "draft": "Once upon a time"
+      },
+      "outputs": ["first","second"],
+      "checksum": "9f86d081884c7d659a2feaa0c55ad015"
+    }
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from supersteps.checkpoint.record import (
+    SECTION_DEPTHS,
+    CheckpointHeader,
+    CheckpointRecord,
+    ListPart,
+    Part,
+    PartKey,
+    check_version,
+)
+from supersteps.errors import CheckpointEncodeError, CorruptCheckpointError
+
+T = TypeVar("T")
+
+CHECKPOINT = "supersteps.checkpoint"
+
+_DIGEST_BYTES = 16
+_OPENING = b'{\n  "format": '
+_SEAL = (b',\n  "checksum": "', b'"\n}\n')
+_SEAL_LENGTH = sum(map(len, _SEAL)) + 2 * _DIGEST_BYTES
+_LINE = (b'{"checksum":"', b'","entry":', b"}")
+_ENTRY_START = len(_LINE[0]) + 2 * _DIGEST_BYTES + len(_LINE[1])
+_CONTENT = b',\n  "lists": '
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """What every document says about itself.
+
+    Attributes:
+        format: The kind of document.
+        version: Version of the stored format.
+        standalone: Of a checkpoint: saved by hand, so that it needs no run to be valid.
+    """
+
+    format: str = ""
+    version: str = ""
+    standalone: bool = False
+
+
+class _Content(msgspec.Struct, frozen=True):
+    """The parts of a checkpoint document; the defaults are sections that it does not have."""
+
+    lists: list[PartKey]
+    messages: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    fan_in: dict[str, msgspec.Raw] = {}
+    shared_state: dict[str, msgspec.Raw] = {}
+    executor_states: dict[str, dict[str, msgspec.Raw]] = {}
+    scopes: dict[str, dict[str, msgspec.Raw]] = {}
+    requests: dict[str, msgspec.Raw] = {}
+    outputs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    graph: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+# --------------------------------------------------------------------------------------------------------------- sealing
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=_DIGEST_BYTES).hexdigest().encode()
+
+
+def seal(fields: Iterable[tuple[str, bytes]]) -> bytes:
+    """Return a document of named JSON values, the first of which must be `format`."""
+    body = b"{\n  " + b",\n  ".join(b'"%s": %s' % (name.encode(), value) for name, value in fields)
+    return b"".join((body, _SEAL[0], _digest(body), _SEAL[1]))
+
+
+def unseal(data: bytes, kind: str, path: Path) -> bytes:
+    """Return the small fields of a document, those before a checkpoint's parts, as valid JSON.
+
+    Args:
+        data: Content of the file.
+        kind: The `format` it must have.
+        path: The file, for the message.
+
+    Raises:
+        CorruptCheckpointError: It is damaged, or no such document at all.
+        CheckpointVersionError: A newer library wrote it.
+    """
+    body, tail = data[:-_SEAL_LENGTH], data[-_SEAL_LENGTH:]
+    if not data.startswith(_OPENING):
+        raise CorruptCheckpointError(
+            f"{path} is not a {kind} file, or its beginning is lost ({len(data)} bytes). "
+            "Restore it from a backup, or move it out of this folder."
+        )
+    if tail != _digest(body).join(_SEAL):
+        raise CorruptCheckpointError(
+            f"{path} is damaged: its {len(data)} bytes do not match its checksum, so it was cut short or changed after "
+            "it was written. Restore it from a backup, or delete it and go on from another checkpoint."
+        )
+    # A line break is found only between fields: the values before the parts are compact JSON.
+    head = body.partition(_CONTENT)[0] + b"}"
+    frame = decode(head, Frame, path)
+    check_version(frame.version, f"file {path}")
+    if frame.format != kind:
+        raise CorruptCheckpointError(
+            f"{path} is a {frame.format} file where a {kind} file should be; put it back to its place"
+        )
+    return head
+
+
+def decode(data: bytes, kind: type[T], path: Path) -> T:
+    """Return intact JSON as a struct.
+
+    Raises:
+        CorruptCheckpointError: It is of another shape.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise CorruptCheckpointError(
+            f"{path} is intact but does not hold what belongs there ({error}); restore it from a backup"
+        ) from error
+
+
+def check_json(value: bytes, where: str) -> None:
+    """Refuse a value that would make its file unreadable.
+
+    Raises:
+        CheckpointEncodeError: It is not one JSON value on one line.
+    """
+    try:
+        msgspec.json.decode(value, type=msgspec.Raw)
+    except msgspec.DecodeError as error:
+        raise CheckpointEncodeError(f"{where} is not JSON: {error}") from error
+    if b"\n" in value:
+        raise CheckpointEncodeError(f"{where} is JSON with line breaks; it has to be compact")
+
+
+def seal_line(entry: bytes) -> bytes:
+    """Return a line that carries one JSON value, which must hold no line breaks."""
+    return b"".join((_LINE[0], _digest(entry), _LINE[1], entry, _LINE[2], b"\n"))
+
+
+def unseal_line(line: bytes) -> bytes | None:
+    """Return the entry of a line, without its line break, or None when it is damaged."""
+    entry = line[_ENTRY_START : -len(_LINE[2])]
+    return entry if seal_line(entry) == line + b"\n" else None
+
+
+# ----------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def encode_checkpoint(header: CheckpointHeader, parts: Mapping[PartKey, Part], standalone: bool) -> bytes:
+    """Return the document of a checkpoint.
+
+    Raises:
+        CheckpointEncodeError: An id or a key is text that UTF-8 cannot express.
+    """
+    try:
+        return seal(_checkpoint_fields(header, parts, standalone))
+    except UnicodeEncodeError as error:
+        raise CheckpointEncodeError(
+            f"checkpoint {header.checkpoint_id!r} has an id or a key that is not valid Unicode: {error.object!r}"
+        ) from error
+
+
+def _checkpoint_fields(
+    header: CheckpointHeader, parts: Mapping[PartKey, Part], standalone: bool
+) -> Iterator[tuple[str, bytes]]:
+    encode = msgspec.json.encode
+    yield "format", encode(CHECKPOINT)
+    yield "version", encode(header.version)
+    yield "standalone", encode(standalone)
+    for name in header.__struct_fields__:
+        if name != "version":
+            yield name, encode(getattr(header, name))
+    yield "lists", encode([key for key, part in parts.items() if isinstance(part, ListPart)])
+    sections: dict[str, dict[PartKey, bytes]] = {}
+    for key, part in parts.items():
+        if len(key) != 1 + SECTION_DEPTHS.get(key[0], -1):
+            raise ValueError(f"checkpoint {header.checkpoint_id!r} has a part with a key of no known shape: {key!r}")
+        sections.setdefault(key[0], {})[key[1:]] = part.to_json() if isinstance(part, ListPart) else part
+    for name, section in sections.items():
+        yield name, _nest(section, "  ")
+
+
+def _nest(values: Mapping[PartKey, bytes], indent: str) -> bytes:
+    """Return values as objects nested by the names in their keys, one value a line."""
+    if () in values:
+        return values[()]
+    groups: dict[str, dict[PartKey, bytes]] = {}
+    for (name, *rest), value in values.items():
+        groups.setdefault(name, {})[tuple(rest)] = value
+    deeper = indent + "  "
+    lines = (f"\n{deeper}".encode() + msgspec.json.encode(n) + b": " + _nest(g, deeper) for n, g in groups.items())
+    return b"{" + b",".join(lines) + f"\n{indent}}}".encode()
+
+
+def decode_header(data: bytes, path: Path) -> tuple[CheckpointHeader, Frame]:
+    """Return the small facts of a checkpoint document, its parts verified but not looked at.
+
+    Raises:
+        CorruptCheckpointError: It is damaged, or no checkpoint at all.
+        CheckpointVersionError: A newer library wrote it.
+    """
+    head = unseal(data, CHECKPOINT, path)
+    return decode(head, CheckpointHeader, path), decode(head, Frame, path)
+
+
+def decode_checkpoint(data: bytes, path: Path) -> tuple[CheckpointRecord, Frame]:
+    """Return the whole checkpoint of a document.
+
+    Raises:
+        CorruptCheckpointError: It is damaged, or no checkpoint at all.
+        CheckpointVersionError: A newer library wrote it.
+    """
+    header, frame = decode_header(data, path)
+    content = decode(data, _Content, path)
+    lists = set(content.lists)
+    parts: dict[PartKey, Part] = {}
+    for key, raw in _flatten(content):
+        parts[key] = ListPart.from_json(bytes(raw)) if key in lists else bytes(raw)
+    return CheckpointRecord(header, parts), frame
+
+
+def _flatten(content: _Content) -> Iterator[tuple[PartKey, msgspec.Raw]]:
+    for section, depth in SECTION_DEPTHS.items():
+        value = getattr(content, section)
+        if depth == 0:
+            if value is not msgspec.UNSET:
+                yield (section,), value
+        elif depth == 1:
+            for name, raw in value.items():
+                yield (section, name), raw
+        else:
+            for scope, entries in value.items():
+                for name, raw in entries.items():
+                    yield (section, scope, name), raw

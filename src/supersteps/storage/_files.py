@@ -1,0 +1,226 @@
+"""Files that survive: every change to the file system that a storage makes goes through this module.
+
+A file that others may read is replaced as a whole: written beside its place, synced, renamed, and the rename synced. A
+log is written in place behind what is valid in it. What an interrupted write leaves behind has a name that begins with a
+dot, the same for every attempt, so that the next attempt clears it away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from supersteps.errors import StorageError
+
+if sys.platform == "darwin":
+    import fcntl
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+_ADVICE = {
+    errno.ENOSPC: "The disk is full: free some space. What was saved before is intact.",
+    errno.EDQUOT: "The disk quota is used up: free some space. What was saved before is intact.",
+    errno.EFBIG: "The file would be larger than the system allows. What was saved before is intact.",
+    errno.EACCES: "Permission is missing: check the owner and the mode of the file and its folder, or choose another.",
+    errno.EPERM: "Permission is missing: check the owner and the mode of the file and its folder, or choose another.",
+    errno.EROFS: "The file system is read-only: choose another folder or remount it.",
+    errno.ENOTDIR: "A file stands where a folder is needed: remove it or choose another folder.",
+    errno.EEXIST: "A file stands where a folder is needed: remove it or choose another folder.",
+    errno.EISDIR: "A folder stands where a file is needed: remove it or choose another folder.",
+    errno.ENAMETOOLONG: "The path is too long for this file system: choose a shorter folder or id.",
+    errno.EMFILE: "This process has too many open files: raise its limit (ulimit -n).",
+    errno.EIO: "The disk failed: check it before you go on. What was saved before may need a look, too.",
+}
+
+
+@contextlib.contextmanager
+def explained(action: str, path: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one that says what could not be done to which file, and what to do.
+
+    Args:
+        action: What is being done ("write", "read").
+        path: The file or folder.
+
+    Raises:
+        StorageError: The system refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "")
+        raise StorageError(f"cannot {action} {path}: {error.strerror or error}. {advice}".rstrip()) from error
+
+
+# ------------------------------------------------------------------- the system calls, one by one: where faults are tried
+
+
+def _open(path: Path, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), FILE_MODE)
+
+
+def _write(fd: int, data: memoryview) -> int:
+    return os.write(fd, data)
+
+
+def _truncate(fd: int, length: int) -> None:
+    os.ftruncate(fd, length)
+
+
+def _sync(fd: int) -> None:
+    if sys.platform == "darwin":
+        # There fsync leaves the data in the drive's own cache, which a power cut empties.
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL):  # a file system that knows no stronger one than fsync
+                raise
+    os.fsync(fd)
+
+
+def _replace(source: Path, target: Path) -> None:
+    os.replace(source, target)
+
+
+def _unlink(path: Path) -> None:
+    os.unlink(path)
+
+
+def _make_folder(path: Path) -> None:
+    os.mkdir(path, FOLDER_MODE)
+
+
+# ------------------------------------------------------------------------------------------------------- what they make up
+
+
+def read(path: Path) -> bytes | None:
+    """Return a file's content, None when there is no such file.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    try:
+        with explained("read", path), open(path, "rb") as file:
+            return file.read()
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
+def draft_of(path: Path) -> Path:
+    """Return where a file is written before it is renamed."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Create or replace a file as a whole; it is durable when this returns, and never to be seen half written.
+
+    Writers of one path must not overlap.
+
+    Raises:
+        StorageError: It cannot be written. Unless only the last step failed, the old file is what it was.
+    """
+    draft = draft_of(path)
+    with explained("write", path):
+        try:
+            fd = _open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                _write_all(fd, data)
+                _sync(fd)
+            finally:
+                os.close(fd)
+            _replace(draft, path)
+        except OSError:
+            with contextlib.suppress(OSError):  # the failure that led here is the one to tell of
+                os.unlink(draft)
+            raise
+        sync_folder(path.parent)
+
+
+def append_durably(path: Path, data: bytes, at: int) -> None:
+    """Write `data` into a file behind its first `at` bytes and drop what followed them; it is durable when this returns.
+
+    Raises:
+        StorageError: It cannot be written; the first `at` bytes are what they were.
+    """
+    with explained("write", path):
+        is_new = at == 0 and not path.exists()
+        fd = _open(path, os.O_WRONLY | os.O_CREAT)
+        try:
+            _truncate(fd, at)
+            os.lseek(fd, at, os.SEEK_SET)
+            try:
+                _write_all(fd, data)
+                _sync(fd)
+            except OSError:
+                # Nobody may later take for saved what the system may have failed to save.
+                with contextlib.suppress(OSError):
+                    _truncate(fd, at)
+                raise
+        finally:
+            os.close(fd)
+        if is_new:
+            sync_folder(path.parent)
+
+
+def remove_durably(*paths: Path) -> bool:
+    """Delete files, durably; return whether any was there.
+
+    Raises:
+        StorageError: One cannot be deleted.
+    """
+    folders = set()
+    for path in paths:
+        with explained("delete", path), contextlib.suppress(FileNotFoundError):
+            _unlink(path)
+            folders.add(path.parent)
+    for folder in folders:
+        with explained("sync", folder):
+            sync_folder(folder)
+    return bool(folders)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it as far as they are missing, durably.
+
+    Raises:
+        StorageError: It cannot be created, or a file is in its place.
+    """
+    with explained("create the folder", path):
+        _make_missing(path)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable. Windows has no such call; there the system does it in its own time."""
+    if sys.platform == "win32":
+        return
+    fd = _open(path, os.O_RDONLY)
+    try:
+        _sync(fd)
+    finally:
+        os.close(fd)
+
+
+def _make_missing(path: Path) -> None:
+    if path.is_dir():
+        return
+    if path.parent != path:
+        _make_missing(path.parent)
+    try:
+        _make_folder(path)
+    except FileExistsError:
+        if not path.is_dir():  # else another process was quicker
+            raise
+    sync_folder(path.parent)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[_write(fd, rest) :]

@@ -1,0 +1,218 @@
+"""The two ports of storage: whole checkpoints for anybody, encoded commits for those who want the guarantees.
+
+`CheckpointStorage` has five methods over whole checkpoints; any class that has them works, through an adapter that
+says what is missing. `DurableStorage` is what the engine drives: one atomic commit per superstep of just what changed,
+fenced by an epoch, with a journal of finished calls and an inbox of accepted answers. Storages are safe to use from
+several event loops, threads and, where they write outside the process, processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.owner import Owner
+from supersteps.checkpoint.record import CheckpointInfo, CheckpointRecord, Commit
+from supersteps.storage.runs import InboxEntry, RunRecord
+
+
+@runtime_checkable
+class CheckpointStorage(Protocol):
+    """A place for whole checkpoints."""
+
+    async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
+        """Save a checkpoint and return its id; raise rather than lose it."""
+        ...
+
+    async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
+        """Return a checkpoint, None when there is none with this id."""
+        ...
+
+    async def list_checkpoint_ids(self, workflow_id: str | None = None) -> list[str]:
+        """Return the ids of the checkpoints, oldest first."""
+        ...
+
+    async def list_checkpoints(self, workflow_id: str | None = None) -> list[WorkflowCheckpoint]:
+        """Return the checkpoints, oldest first."""
+        ...
+
+    async def delete_checkpoint(self, checkpoint_id: str) -> bool:
+        """Delete a checkpoint; return whether it was there."""
+        ...
+
+
+@runtime_checkable
+class DurableStorage(CheckpointStorage, Protocol):
+    """A storage that keeps every promise of the library.
+
+    All methods raise `StorageError` (or a subclass of `CheckpointError` that says more) when the storage cannot do
+    what is asked; none changes anything in that case.
+    """
+
+    codec: Codec
+    """Types registered here are rebuilt on load, for every workflow that uses this storage."""
+
+    async def list_checkpoint_ids(self, workflow_id: str | None = None, run_id: str | None = None) -> list[str]:
+        """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
+        ...
+
+    async def list_checkpoints(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[WorkflowCheckpoint]:
+        """Return the checkpoints, all or of one workflow or run, oldest first; none is decoded before it is looked at.
+
+        A damaged one is passed over with a `CorruptCheckpointWarning`.
+        """
+        ...
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        """Return a run's record, None when there is no such run."""
+        ...
+
+    async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
+        """Return the runs whose head waits for this request (after a fork there may be several)."""
+        ...
+
+    async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
+        """Return a committed checkpoint, encoded, None when there is none with this id.
+
+        Raises:
+            CorruptCheckpointError: It is damaged.
+            CheckpointVersionError: A newer library wrote it.
+        """
+        ...
+
+    async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`.
+
+        The list begins after the nearest ancestor that was deleted; it is empty when there is no such checkpoint.
+        """
+        ...
+
+    async def commit(self, commit: Commit) -> None:
+        """Write a checkpoint and make it the run's head, in one transaction, durably.
+
+        A commit without parent creates the run and takes its lease. A commit that is already the head (its reply was
+        lost) is a success. Entries of the journal belong to the old head and are void afterwards.
+
+        Raises:
+            RunExistsError: The commit creates a run that exists.
+            RunFencedError: The epoch or the head is not what the commit says; nothing was written.
+        """
+        ...
+
+    async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+        """Take a run under the next epoch.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunBusyError: Another owner's lease holds.
+        """
+        ...
+
+    async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
+        """Extend the lease from now.
+
+        Raises:
+            RunFencedError: The run was taken over.
+        """
+        ...
+
+    async def release(self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None) -> None:
+        """Give the lease up and note a new status and the failure that ended the work, if there is one.
+
+        Raises:
+            RunFencedError: The run was taken over.
+        """
+        ...
+
+    async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
+
+        Restoring to the head itself keeps the branch.
+
+        Raises:
+            RunFencedError: The run was taken over.
+            CheckpointNotFoundError: The run has no such checkpoint.
+        """
+        ...
+
+    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+        """Add records of finished calls that follow the checkpoint `head`, durably and in order.
+
+        Args:
+            run_id: The run.
+            epoch: The writer's fencing epoch.
+            head: The checkpoint at whose barrier the calls began.
+            records: One JSON value each, without line breaks.
+
+        Raises:
+            RunFencedError: The run was taken over, or its head has moved.
+        """
+        ...
+
+    async def read_journal(self, run_id: str, head: str) -> list[bytes]:
+        """Return the records that follow `head`, in order; a torn last one is left out."""
+        ...
+
+    async def discard_journal(self, run_id: str, epoch: int) -> None:
+        """Drop the records that follow the head.
+
+        Raises:
+            RunFencedError: The run was taken over.
+        """
+        ...
+
+    async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+        """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            UnknownRequestError: The head does not wait for one of the requests.
+            AlreadyAnsweredError: The inbox has an answer for one of them.
+        """
+        ...
+
+    async def read_inbox(self, run_id: str) -> list[InboxEntry]:
+        """Return the answers that no commit has consumed and no restore has dropped, in order."""
+        ...
+
+    async def delete_checkpoint(self, checkpoint_id: str) -> bool:
+        """Delete a checkpoint; return whether it was there.
+
+        When it was the head of its run, the nearest remaining ancestor becomes the head, as by `move_head`; a run
+        without checkpoints is no more.
+        """
+        ...
+
+    async def delete_run(self, run_id: str) -> bool:
+        """Delete a run with all its checkpoints; return whether it was there."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what is under way and let files and threads go; the storage may be used again afterwards."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class AsyncClosing:
+    """`async with` for the built-in storages: leaving the block closes."""
+
+    async def aclose(self) -> None:
+        """Finish what is under way and let files and threads go; the storage may be used again afterwards."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,239 @@
+"""`FileCheckpointStorage`: one readable JSON file per checkpoint, owned and ordered across processes of one machine."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.owner import Owner
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
+from supersteps.errors import CorruptCheckpointWarning
+from supersteps.storage import runs
+from supersteps.storage._checkpoint_folder import CheckpointFolder
+from supersteps.storage._workers import Workers
+from supersteps.storage.base import AsyncClosing
+from supersteps.storage.runs import InboxEntry, RunRecord
+
+_THREADS = 16
+"""Commits of different runs wait for the disk side by side."""
+
+
+class FileCheckpointStorage(AsyncClosing):
+    """Keeps checkpoints as JSON files in a folder; safe across threads, event loops and processes of one machine.
+
+    A copy of the folder is a copy of the storage: the checkpoints' files need the `runs` folder beside them.
+
+    Args:
+        storage_path: The folder. It is created, for its owner only, when something is saved.
+        codec: Encodes and decodes values; types registered with it are rebuilt on load.
+        clock: The time by which leases expire, Unix seconds.
+
+    Attributes:
+        storage_path: The folder.
+        codec: The codec.
+    """
+
+    def __init__(
+        self,
+        storage_path: str | os.PathLike[str],
+        codec: Codec | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.storage_path = Path(storage_path)
+        self.codec = codec if codec is not None else Codec()
+        self._clock = clock
+        self._folder = CheckpointFolder(self.storage_path)
+        self._workers = Workers("supersteps-files", _THREADS)
+
+    async def aclose(self) -> None:
+        """Finish what is under way and let the threads go; the storage may be used again afterwards."""
+        await self._workers.aclose()
+
+    # -------------------------------------------------------------------------------------------- whole checkpoints
+
+    async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
+        """Save a checkpoint by hand; it belongs to no run's lineage.
+
+        Returns:
+            Its id. An earlier one that was saved by hand under this id is replaced.
+
+        Raises:
+            CheckpointEncodeError: It holds a value that cannot make the trip.
+            StorageError: The file cannot be written, or a run has committed a different checkpoint under this id.
+        """
+        record = checkpoint.to_record(self.codec)
+        runs.check_saved(record.header)
+        await self._workers.run(self._folder.save, record)
+        return record.header.checkpoint_id
+
+    async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
+        """Return a checkpoint, None when there is none with this id.
+
+        Raises:
+            CorruptCheckpointError: Its file is damaged.
+            CheckpointVersionError: A newer library wrote it.
+        """
+        record = await self.load_record(checkpoint_id)
+        return record and WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec)
+
+    async def list_checkpoint_ids(self, workflow_id: str | None = None, run_id: str | None = None) -> list[str]:
+        """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
+        return [header.checkpoint_id for header in await self._list(workflow_id, run_id)]
+
+    async def list_checkpoints(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[WorkflowCheckpoint]:
+        """Return the checkpoints, all or of one workflow or run, oldest first; each is decoded when looked at.
+
+        A damaged file is passed over with a `CorruptCheckpointWarning`.
+        """
+        return [
+            WorkflowCheckpoint.from_record(header, lambda header=header: self._folder.read_parts(header), self.codec)
+            for header in await self._list(workflow_id, run_id)
+        ]
+
+    async def delete_checkpoint(self, checkpoint_id: str) -> bool:
+        """Delete a checkpoint; return whether it was there.
+
+        When it was the head of its run, the nearest remaining ancestor becomes the head; a run without checkpoints
+        is no more.
+        """
+        return await self._workers.run(self._folder.delete, checkpoint_id)
+
+    # ---------------------------------------------------------------------------------------------- runs and commits
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        """Return a run's record, None when there is no such run."""
+        return await self._workers.run(self._folder.run(run_id).peek)
+
+    async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
+        """Return the runs whose head waits for this request."""
+        found, problems = await self._workers.run(self._folder.find_waiting_runs, request_id)
+        _warn(problems)
+        return found
+
+    async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
+        """Return a committed checkpoint, encoded, None when there is none with this id.
+
+        Raises:
+            CorruptCheckpointError: Its file is damaged.
+            CheckpointVersionError: A newer library wrote it.
+        """
+        return await self._workers.run(self._folder.load, checkpoint_id)
+
+    async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
+        lineage, problems = await self._workers.run(self._folder.list_lineage, checkpoint_id, limit)
+        _warn(problems)
+        return [header.info for header in lineage]
+
+    async def commit(self, commit: Commit) -> None:
+        """Write a checkpoint and make it the run's head, durably.
+
+        Raises:
+            RunExistsError: The commit creates a run that exists.
+            RunNotFoundError: The run was deleted meanwhile.
+            RunFencedError: The epoch or the head is not what the commit says; nothing was written.
+            StorageError: The files cannot be written. The head is the old one, unless only the very last sync failed.
+        """
+        await self._workers.run(self._folder.commit, commit, self._clock)
+
+    async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+        """Take a run under the next epoch.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunBusyError: Another owner's lease holds.
+        """
+        return await self._workers.run(
+            self._folder.acquire, run_id, lambda run: runs.take_run(run, owner, self._clock(), lease_seconds)
+        )
+
+    async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
+        """Extend the lease from now.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+        """
+        await self._workers.run(
+            self._folder.update, run_id, epoch, lambda run: runs.renew_lease(run, self._clock(), lease_seconds)
+        )
+
+    async def release(self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None) -> None:
+        """Give the lease up and note a new status and the failure that ended the work, if there is one.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+        """
+        await self._workers.run(self._folder.update, run_id, epoch, lambda run: runs.release_run(run, status, error))
+
+    async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+            CheckpointNotFoundError: The run has no such checkpoint.
+        """
+        return await self._workers.run(self._folder.move_head, run_id, epoch, checkpoint_id)
+
+    async def delete_run(self, run_id: str) -> bool:
+        """Delete a run with all its checkpoints; return whether it was there."""
+        return await self._workers.run(self._folder.delete_run, run_id)
+
+    # --------------------------------------------------------------------------------------------- journal and inbox
+
+    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+        """Add records of finished calls that follow the checkpoint `head`, durably and in order.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over, or its head has moved.
+        """
+        await self._workers.run(self._folder.append_journal, run_id, epoch, head, records)
+
+    async def read_journal(self, run_id: str, head: str) -> list[bytes]:
+        """Return the records that follow `head`, in order; a torn last batch is left out."""
+        return await self._workers.run(self._folder.run(run_id).read_journal, head)
+
+    async def discard_journal(self, run_id: str, epoch: int) -> None:
+        """Drop the records that follow the head.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+        """
+        await self._workers.run(self._folder.discard_journal, run_id, epoch)
+
+    async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+        """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            UnknownRequestError: The head does not wait for one of the requests.
+            AlreadyAnsweredError: The inbox has an answer for one of them.
+        """
+        return await self._workers.run(self._folder.add_answers, run_id, answers)
+
+    async def read_inbox(self, run_id: str) -> list[InboxEntry]:
+        """Return the answers that no commit has consumed and no restore has dropped, in order."""
+        return await self._workers.run(self._folder.read_inbox, run_id)
+
+    async def _list(self, workflow_id: str | None, run_id: str | None) -> list[CheckpointHeader]:
+        headers, problems = await self._workers.run(self._folder.list_headers, workflow_id, run_id)
+        _warn(problems)
+        return headers
+
+
+def _warn(problems: Iterable[str]) -> None:
+    # Here and not on the thread that found them: filters and recorders of warnings belong to the caller.
+    for problem in problems:
+        warnings.warn(problem, CorruptCheckpointWarning, stacklevel=4)

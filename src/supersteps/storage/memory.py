@@ -1,0 +1,310 @@
+"""`InMemoryCheckpointStorage`: every promise of a durable storage except surviving the process."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.owner import Owner
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
+from supersteps.storage import runs
+from supersteps.storage.base import AsyncClosing
+from supersteps.storage.runs import InboxEntry, RunRecord
+
+
+class _Run(msgspec.Struct):
+    """What is kept of a run besides its checkpoints' content."""
+
+    record: RunRecord
+    checkpoint_ids: dict[str, None]  # a set in the order of commits
+    journal: list[bytes]
+    inbox: list[InboxEntry]
+
+
+class InMemoryCheckpointStorage(AsyncClosing):
+    """Keeps checkpoints in this process.
+
+    What is kept is encoded, as on disk: nothing that is handed in or out can change it, and what could not make the
+    trip to disk is refused here as well. Checkpoints share the parts that did not change between them.
+
+    Args:
+        codec: Encodes and decodes values; types registered with it are rebuilt on load.
+        clock: The time by which leases expire, Unix seconds.
+    """
+
+    def __init__(self, codec: Codec | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        self.codec = codec if codec is not None else Codec()
+        self._clock = clock
+        self._lock = threading.Lock()  # every method takes it once, for its whole work
+        self._checkpoints: dict[str, CheckpointRecord] = {}
+        self._runs: dict[str, _Run] = {}
+
+    # -------------------------------------------------------------------------------------------- whole checkpoints
+
+    async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
+        """Save a checkpoint by hand; it belongs to no run's lineage.
+
+        Returns:
+            Its id. An earlier one that was saved by hand under this id is replaced.
+
+        Raises:
+            CheckpointEncodeError: It holds a value that cannot make the trip.
+            StorageError: A run has committed a different checkpoint under this id.
+        """
+        record = checkpoint.to_record(self.codec)
+        checkpoint_id = runs.check_saved(record.header)
+        with self._lock:
+            if self._committed_by(checkpoint_id) is None:
+                self._checkpoints[checkpoint_id] = record
+            elif self._checkpoints[checkpoint_id] != record:
+                raise runs.id_taken(checkpoint_id)
+        return checkpoint_id
+
+    async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
+        """Return a checkpoint, None when there is none with this id."""
+        with self._lock:
+            record = self._checkpoints.get(checkpoint_id)
+        return None if record is None else self._open(record)
+
+    async def list_checkpoint_ids(self, workflow_id: str | None = None, run_id: str | None = None) -> list[str]:
+        """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
+        return [record.header.checkpoint_id for record in self._select(workflow_id, run_id)]
+
+    async def list_checkpoints(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[WorkflowCheckpoint]:
+        """Return the checkpoints, all or of one workflow or run, oldest first; each is decoded when looked at."""
+        return [self._open(record) for record in self._select(workflow_id, run_id)]
+
+    async def delete_checkpoint(self, checkpoint_id: str) -> bool:
+        """Delete a checkpoint; return whether it was there.
+
+        When it was the head of its run, the nearest remaining ancestor becomes the head; a run without checkpoints
+        is no more.
+        """
+        with self._lock:
+            run = self._committed_by(checkpoint_id)
+            record = self._checkpoints.get(checkpoint_id)
+            if run is not None and record is not None and run.record.head == checkpoint_id:
+                head = runs.choose_head(record.header, (self._checkpoints[i].header for i in run.checkpoint_ids))
+                if head is None:
+                    del self._runs[run.record.run_id]
+                else:
+                    self._move_head(run, self._checkpoints[head.checkpoint_id])
+            if run is not None:
+                del run.checkpoint_ids[checkpoint_id]
+            return self._checkpoints.pop(checkpoint_id, None) is not None
+
+    # ---------------------------------------------------------------------------------------------- runs and commits
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        """Return a run's record, None when there is no such run."""
+        with self._lock:
+            run = self._runs.get(run_id)
+        return None if run is None else _private_run(run.record)
+
+    async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
+        """Return the runs whose head waits for this request."""
+        with self._lock:
+            found = [run.record for run in self._runs.values() if request_id in run.record.requests]
+        return [_private_run(record) for record in found]
+
+    async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
+        """Return a checkpoint, encoded, None when there is none with this id."""
+        with self._lock:
+            record = self._checkpoints.get(checkpoint_id)
+        return None if record is None else CheckpointRecord(_private_header(record.header), dict(record.parts))
+
+    async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
+        lineage: list[CheckpointInfo] = []
+        next_id: str | None = checkpoint_id
+        with self._lock:
+            while next_id is not None and len(lineage) < limit and (record := self._checkpoints.get(next_id)):
+                lineage.append(record.header.info)
+                next_id = record.header.parent_id
+        return lineage[::-1]
+
+    async def commit(self, commit: Commit) -> None:
+        """Write a checkpoint and make it the run's head.
+
+        Raises:
+            RunExistsError: The commit creates a run that exists.
+            RunNotFoundError: The run was deleted meanwhile.
+            RunFencedError: The epoch or the head is not what the commit says; nothing was written.
+        """
+        header = commit.header
+        with self._lock:
+            run = self._runs.get(header.run_id)
+            record = runs.apply_commit(run.record if run else None, commit, self._clock())
+            if record is None:
+                return
+            if header.checkpoint_id in self._checkpoints:
+                raise runs.id_taken(header.checkpoint_id)
+            parts = {} if header.parent_id is None else dict(self._checkpoints[header.parent_id].parts)
+            commit.changes.apply(parts)
+            self._checkpoints[header.checkpoint_id] = CheckpointRecord(_private_header(header), parts)
+            if run is None:
+                self._runs[header.run_id] = _Run(_private_run(record), {header.checkpoint_id: None}, [], [])
+            else:
+                run.record = record
+                run.checkpoint_ids[header.checkpoint_id] = None
+                run.journal.clear()
+                run.inbox = runs.unread_entries(record, run.inbox)
+
+    async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+        """Take a run under the next epoch.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunBusyError: Another owner's lease holds.
+        """
+        with self._lock:
+            run = self._find(run_id)
+            run.record = runs.take_run(run.record, owner, self._clock(), lease_seconds)
+            return _private_run(run.record)
+
+    async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
+        """Extend the lease from now.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+        """
+        with self._lock:
+            run = self._fence(run_id, epoch)
+            run.record = runs.renew_lease(run.record, self._clock(), lease_seconds)
+
+    async def release(self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None) -> None:
+        """Give the lease up and note a new status and the failure that ended the work, if there is one.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+        """
+        with self._lock:
+            run = self._fence(run_id, epoch)
+            run.record = runs.release_run(run.record, status, error)
+
+    async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+            CheckpointNotFoundError: The run has no such checkpoint.
+        """
+        with self._lock:
+            run = self._fence(run_id, epoch)
+            if checkpoint_id not in run.checkpoint_ids:
+                raise runs.no_such_checkpoint(checkpoint_id, run_id)
+            self._move_head(run, self._checkpoints[checkpoint_id])
+            return _private_run(run.record)
+
+    async def delete_run(self, run_id: str) -> bool:
+        """Delete a run with all its checkpoints; return whether it was there."""
+        with self._lock:
+            run = self._runs.pop(run_id, None)
+            for checkpoint_id in run.checkpoint_ids if run else ():
+                del self._checkpoints[checkpoint_id]
+            return run is not None
+
+    # --------------------------------------------------------------------------------------------- journal and inbox
+
+    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+        """Add records of finished calls that follow the checkpoint `head`, in order.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over, or its head has moved.
+        """
+        with self._lock:
+            run = self._fence(run_id, epoch)
+            runs.check_head(run.record, head)
+            run.journal.extend(records)
+
+    async def read_journal(self, run_id: str, head: str) -> list[bytes]:
+        """Return the records that follow `head`, in order."""
+        with self._lock:
+            run = self._runs.get(run_id)
+            return list(run.journal) if run is not None and run.record.head == head else []
+
+    async def discard_journal(self, run_id: str, epoch: int) -> None:
+        """Drop the records that follow the head.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+        """
+        with self._lock:
+            self._fence(run_id, epoch).journal.clear()
+
+    async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+        """Put answers (request id, encoded value) into the run's inbox, all or none.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            UnknownRequestError: The head does not wait for one of the requests.
+            AlreadyAnsweredError: The inbox has an answer for one of them.
+        """
+        with self._lock:
+            run = self._find(run_id)
+            entries = runs.accept_answers(run.record, run.inbox, answers)
+            run.inbox = [*run.inbox, *entries]
+        return entries
+
+    async def read_inbox(self, run_id: str) -> list[InboxEntry]:
+        """Return the answers that no commit has consumed and no restore has dropped, in order."""
+        with self._lock:
+            run = self._runs.get(run_id)
+            return runs.unread_entries(run.record, run.inbox) if run is not None else []
+
+    # -------------------------------------------------------------------------------- under the lock, or without need
+
+    def _find(self, run_id: str) -> _Run:
+        run = self._runs.get(run_id)
+        if run is None:
+            raise runs.no_such_run(run_id)
+        return run
+
+    def _fence(self, run_id: str, epoch: int) -> _Run:
+        run = self._find(run_id)
+        runs.check_epoch(run.record, run_id, epoch)
+        return run
+
+    def _committed_by(self, checkpoint_id: str) -> _Run | None:
+        """Return the run that committed a checkpoint, None when it was saved by hand or is not there."""
+        record = self._checkpoints.get(checkpoint_id)
+        run = self._runs.get(record.header.run_id) if record is not None else None
+        return run if run is not None and checkpoint_id in run.checkpoint_ids else None
+
+    def _move_head(self, run: _Run, target: CheckpointRecord) -> None:
+        run.record = runs.move_head(run.record, target, run.inbox[-1].number if run.inbox else run.record.inbox_read)
+        run.journal.clear()
+        run.inbox = []
+
+    def _select(self, workflow_id: str | None, run_id: str | None) -> list[CheckpointRecord]:
+        with self._lock:
+            records = [r for r in self._checkpoints.values() if runs.is_selected(r.header, workflow_id, run_id)]
+        return sorted(records, key=lambda record: runs.listing_order(record.header))
+
+    def _open(self, record: CheckpointRecord) -> WorkflowCheckpoint:
+        return WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec)
+
+
+# The user's remarks are the one mutable thing in a header and in a run's record.
+
+
+def _private_header(header: CheckpointHeader) -> CheckpointHeader:
+    return replace(header, metadata=copy.deepcopy(header.metadata)) if header.metadata else header
+
+
+def _private_run(run: RunRecord) -> RunRecord:
+    return replace(run, metadata=copy.deepcopy(run.metadata)) if run.metadata else run

@@ -1,0 +1,114 @@
+"""The rules that a graph must keep before it may run, one function and one error class for each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, get_origin
+
+from supersteps._typing import display_name, overlaps
+from supersteps.edges import EdgeGroup, FanInEdgeGroup
+from supersteps.errors import (
+    EdgeDuplicationError,
+    FanInTypeError,
+    GraphConnectivityError,
+    TypeCompatibilityError,
+)
+from supersteps.executor import Executor
+from supersteps.graph import Graph
+
+
+def validate(graph: Graph) -> None:
+    """Check every rule.
+
+    Raises:
+        WorkflowValidationError: The first rule that is broken, as the error class of that rule.
+    """
+    check_duplicate_edges(graph.groups)
+    check_connectivity(graph)
+    for group in graph.groups:
+        check_types(graph, group)
+
+
+def check_duplicate_edges(groups: Sequence[EdgeGroup]) -> None:
+    """Refuse an edge that was added twice: its messages would be delivered twice."""
+    edges = Counter(
+        (isinstance(group, FanInEdgeGroup), source, target)
+        for group in groups
+        for source in group.source_ids
+        for target in group.target_ids
+    )
+    for (_fan_in, source, target), count in edges.items():
+        if count > 1:
+            raise EdgeDuplicationError(
+                f"edge {source} -> {target} was added {count} times; its messages would be delivered {count} times. "
+                "Keep one (join conditions with `or`, or use add_switch_case_edge_group).",
+                f"{source}->{target}",
+            )
+
+
+def check_connectivity(graph: Graph) -> None:
+    """Refuse executors that no path from the start reaches: they would never run."""
+    seen = {graph.start_id}
+    frontier = [graph.start_id]
+    while frontier:
+        frontier = [target for source in frontier for target in graph.reachable[source] if target not in seen]
+        seen.update(frontier)
+    lost = [node_id for node_id in graph.nodes if node_id not in seen]
+    if lost:
+        raise GraphConnectivityError(
+            f"no path leads from the start executor {graph.start_id!r} to {', '.join(map(repr, lost))}; they would "
+            "never run. Add an edge to each, or leave them out."
+        )
+
+
+def check_types(graph: Graph, group: EdgeGroup) -> None:
+    """Refuse an edge along which no message could ever be accepted.
+
+    A source that declares no message types is not judged: it may send anything.
+    """
+    for target_id in group.target_ids:
+        target = graph.nodes[target_id].executor
+        if isinstance(group, FanInEdgeGroup):
+            _check_fan_in(graph, group, target)
+            continue
+        for source_id in group.source_ids:
+            source = graph.nodes[source_id].executor
+            sends = source.output_types
+            if sends and not _any_overlap(sends, target.input_types):
+                raise TypeCompatibilityError(
+                    f"edge {source_id} -> {target_id}: {source_id!r} sends {_names(sends)}, but {target_id!r} handles "
+                    f"{_names(target.input_types)}. Change an annotation, add a handler to {target_id!r}, or put an "
+                    "executor in between that converts.",
+                    source_id,
+                    target_id,
+                    sends,
+                    target.input_types,
+                )
+
+
+def _check_fan_in(graph: Graph, group: FanInEdgeGroup, target: Executor) -> None:
+    sends = [item for source in group.source_ids for item in graph.nodes[source].executor.output_types]
+    lists = [kind for kind in target.input_types if kind is Any or kind is list or get_origin(kind) is list]
+    accepts = bool(lists) or _any_overlap([list], target.input_types)
+    if accepts and sends:
+        accepts = _any_overlap([list.__class_getitem__(item) for item in sends], target.input_types)
+    if not accepts:
+        wanted = " | ".join(sorted({display_name(item) for item in sends})) or "T"
+        sources = ", ".join(group.source_ids)
+        raise FanInTypeError(
+            f"fan-in {sources} -> {target.id}: the target gets a list of one message from each source, but "
+            f"{target.id!r} handles {_names(target.input_types)}. Give it a handler for list[{wanted}].",
+            sources,
+            target.id,
+            sends,
+            target.input_types,
+        )
+
+
+def _any_overlap(sources: Sequence[Any], targets: Sequence[Any]) -> bool:
+    return any(overlaps(source, target) for source in sources for target in targets)
+
+
+def _names(types: Sequence[Any]) -> str:
+    return ", ".join(display_name(kind) for kind in types) or "nothing"

@@ -1,0 +1,185 @@
+"""A module imports only from its own layer or the ones below it.
+
+The table is the architecture: whoever adds a module says where it belongs.
+"""
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "supersteps"
+SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
+
+# Bottom to top. A name is a module inside the package; a folder stands for everything in it.
+LAYERS: list[tuple[str, ...]] = [
+    ("errors",),
+    ("_*",),  # private helpers: ids, typing
+    ("checkpoint",),
+    ("storage",),
+    ("events",),
+    ("executor", "functions", "context", "edges", "requests"),
+    ("graph", "validation"),
+    ("engine",),
+    ("result", "run", "workflow"),
+    ("builder",),  # build() returns a Workflow
+    # What only users import. `__init__` holds the public names, those of the tools included.
+    ("__init__", "__main__", "viz", "telemetry", "testing", "cli", "ui"),
+]
+
+# Adapters know the port and nothing of each other: inside storage/ only these modules of it may be imported.
+STORAGE_PORT = ("storage.base", "storage.runs", "storage._*")
+
+
+def layer_of(module: str) -> int | None:
+    """The place of a module's layer, counted from the bottom; None when the table does not have it."""
+    top = module.split(".")[0]
+    # Fullest names first: `_*` must not swallow `__init__`.
+    for place, names in enumerate(LAYERS):
+        if top in names:
+            return place
+    for place, names in enumerate(LAYERS):
+        if any(fnmatchcase(top, name) for name in names):
+            return place
+    return None
+
+
+def modules_of(root: Path) -> dict[str, Path]:
+    """Every module by its name inside the package; the package itself is `__init__`."""
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if parts[-1] == "__init__" and len(parts) > 1:
+            parts = parts[:-1]
+        found[".".join(parts)] = path
+    return found
+
+
+def runtime_imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Imports that are executed, also those inside functions; `if TYPE_CHECKING:` is only for readers."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for otherwise in node.orelse:
+                yield from runtime_imports(ast.Module([otherwise], []))
+        else:
+            yield from runtime_imports(node)
+
+
+def targets(statement: ast.Import | ast.ImportFrom, module: str, modules: dict[str, Path]) -> Iterator[str]:
+    """The modules of the package that one import statement names."""
+    if isinstance(statement, ast.Import):
+        full_names = [alias.name for alias in statement.names]
+    else:
+        base = statement.module or ""
+        if statement.level:
+            here = [PACKAGE, *module.split(".")]
+            # A package's own `__init__` is already one level up.
+            climb = statement.level - (modules[module].name == "__init__.py" and module != "__init__")
+            base = ".".join(here[: len(here) - climb] + ([base] if base else []))
+        # `from supersteps.storage import base` names a module, `from supersteps.storage import Storage` the package.
+        full_names = [
+            f"{base}.{alias.name}" if f"{base}.{alias.name}".removeprefix(f"{PACKAGE}.") in modules else base
+            for alias in statement.names
+        ]
+    for name in dict.fromkeys(full_names):
+        if name == PACKAGE:
+            yield "__init__"
+        elif name.startswith(f"{PACKAGE}."):
+            yield name.removeprefix(f"{PACKAGE}.")
+
+
+def is_inside_storage(module: str) -> bool:
+    return module.startswith("storage.")
+
+
+def violations(root: Path) -> list[str]:
+    modules = modules_of(root)
+    found = []
+    for module, path in modules.items():
+        own = layer_of(module)
+        if own is None:
+            found.append(f"{path}: {module} is in no layer: add it to the table in {Path(__file__).name}")
+            continue
+        for statement in runtime_imports(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+            for target in targets(statement, module, modules):
+                where = f"{path}:{statement.lineno}: {module} imports {target}"
+                other = layer_of(target)
+                if other is None:
+                    found.append(f"{where}, which is in no layer: add it to the table in {Path(__file__).name}")
+                elif other > own:
+                    found.append(f"{where}, which is above it (layer {other} of {len(LAYERS)}, its own is {own})")
+                elif (
+                    is_inside_storage(module)
+                    and target.split(".")[0] == "storage"
+                    and not any(fnmatchcase(target, port) for port in STORAGE_PORT)
+                ):
+                    found.append(f"{where}: inside storage/ import only {', '.join(STORAGE_PORT)}")
+    return found
+
+
+def test_every_module_keeps_to_its_layer() -> None:
+    found = violations(SOURCE)
+
+    assert not found, "\n" + "\n".join(found)
+
+
+def write_package(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "complaint"),
+    [
+        ("errors.py", "from supersteps.graph import Graph", "errors.py:1: errors imports graph, which is above it"),
+        ("errors.py", "import supersteps.graph as g", "errors imports graph, which is above it"),
+        ("errors.py", "from supersteps import graph", "errors imports graph, which is above it"),
+        ("errors.py", "from . import graph", "errors imports graph, which is above it"),
+        ("errors.py", "from supersteps import Graph", "errors imports __init__, which is above it"),
+        ("errors.py", "def f():\n    from .graph import Graph", "errors.py:2: errors imports graph"),
+        ("errors.py", "if TYPE_CHECKING:\n    pass\nelse:\n    from .graph import Graph", "errors imports graph"),
+        ("engine/runner.py", "from ..workflow import Workflow", "engine.runner imports workflow, which is above it"),
+        ("engine/__init__.py", "from ..run import Run", "engine imports run, which is above it"),
+        ("storage/sqlite.py", "from ..engine import x", "storage.sqlite imports engine, which is above it"),
+        ("storage/sqlite.py", "from .memory import x", "storage.sqlite imports storage.memory: inside storage/"),
+        ("storage/sqlite.py", "from supersteps.storage import X", "storage.sqlite imports storage: inside storage/"),
+        ("surprise.py", "", "surprise is in no layer: add it to the table"),
+        ("errors.py", "from .surprise import x", "errors imports surprise, which is in no layer: add it"),
+    ],
+)
+def test_a_breach_is_named(tmp_path: Path, module: str, text: str, complaint: str) -> None:
+    root = write_package(tmp_path, {"graph.py": "", "storage/memory.py": "", module: text})
+
+    (found,) = violations(root)
+
+    assert complaint in found
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("graph.py", "from .errors import GraphError\nfrom supersteps.edges import Edge\nimport json"),
+        ("graph.py", "from supersteps import errors"),
+        ("graph.py", "from .validation import check"),
+        ("errors.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .graph import Graph"),
+        ("errors.py", "import typing\nif typing.TYPE_CHECKING:\n    from .graph import Graph"),
+        ("_ids.py", "from .errors import SuperstepsError"),
+        ("engine/__init__.py", "from .runner import Runner"),
+        ("engine/backends/local.py", "from ..state import State\nfrom ...graph import Graph"),
+        ("storage/__init__.py", "from .memory import Memory\nfrom .base import Storage"),
+        ("storage/sqlite.py", "from .base import Storage\nfrom . import base, _paths\nfrom ..checkpoint import codec"),
+        ("__init__.py", "from .builder import WorkflowBuilder\nfrom supersteps import viz"),
+        ("cli/main.py", "from supersteps import WorkflowBuilder"),
+    ],
+)
+def test_what_is_allowed(tmp_path: Path, module: str, text: str) -> None:
+    others = {"errors.py": "", "viz.py": "", "storage/base.py": "", "storage/_paths.py": ""}
+
+    assert violations(write_package(tmp_path, {**others, module: text})) == []
