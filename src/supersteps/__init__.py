@@ -4,7 +4,8 @@ A graph of executors runs in supersteps; after each one, everything that a run i
 checkpoint, from which it can be inspected, resumed, restored in place, rehydrated in a new process or forked.
 """
 
-from typing import Never
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Never
 
 from supersteps.builder import WorkflowBuilder
 from supersteps.checkpoint.checkpoint import PendingRequest, WorkflowCheckpoint
@@ -93,11 +94,31 @@ from supersteps.requests import (
 from supersteps.result import WorkflowRunResult
 from supersteps.run import StreamingRun
 from supersteps.storage.base import CheckpointStorage, DurableStorage
-from supersteps.storage.file import FileCheckpointStorage
-from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.workflow import Workflow
 
+if TYPE_CHECKING:
+    from supersteps.storage.file import FileCheckpointStorage
+    from supersteps.storage.memory import InMemoryCheckpointStorage
+
 __version__ = "0.1.0"
+
+# Imported when somebody asks for them: a run without storage needs none of it.
+_LAZY = {
+    "FileCheckpointStorage": "supersteps.storage.file",
+    "InMemoryCheckpointStorage": "supersteps.storage.memory",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
 
 __all__ = [
     "AlreadyAnsweredError",

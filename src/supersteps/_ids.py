@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
-from hashlib import blake2b
 
 MAX_ID_LENGTH = 200
 """Longest id a user may choose, in characters; beyond that file systems and indexes suffer."""
@@ -24,12 +23,12 @@ def new_run_id() -> str:
     global _last_ms
     with _lock:
         _last_ms = max(_last_ms + 1, time.time_ns() // 1_000_000)
-        return f"{_last_ms:012x}{secrets.token_hex(6)}"
+        return f"{_last_ms:012x}{os.urandom(6).hex()}"
 
 
 def new_id() -> str:
     """Return a fresh random id of 32 hexadecimal digits."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def checkpoint_id(run_id: str, sequence: int) -> str:
@@ -76,6 +75,8 @@ def file_stem(identifier: str) -> str:
     if stem.startswith("."):
         stem = "%2E" + stem[1:]
     if len(stem) > _MAX_FILE_STEM:
+        from hashlib import blake2b  # costs a few milliseconds to import, and hardly anybody gets here
+
         digest = blake2b(identifier.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         stem = f"{stem[: _MAX_FILE_STEM - 33]}~{digest}"
     return stem

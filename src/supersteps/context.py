@@ -90,6 +90,9 @@ class CallPort(Protocol):
     def write(self, scope: str | None, key: str, value: Any) -> None:
         """Record a new value of a key."""
 
+    def append(self, key: str, item: Any) -> None:
+        """Record an item to be appended to a shared list."""
+
     def delete(self, scope: str | None, key: str) -> None:
         """Record that a key is no more."""
 
@@ -243,6 +246,19 @@ class WorkflowContext(Generic[OutT, WOutT]):
             CheckpointEncodeError: The value cannot be saved.
         """
         self._call.write(SHARED_SCOPE, key, value)
+        return _DONE
+
+    def append_shared_state(self, key: str, item: Any) -> Ready[None]:
+        """Append to a shared list; costs what is appended, however long the list has become.
+
+        Several executors may append in one superstep; the order is that of the graph and the messages. A missing key
+        begins as an empty list.
+
+        Raises:
+            TypeError: The key holds something else than a list, or has a reducer.
+            CheckpointEncodeError: The item cannot be saved.
+        """
+        self._call.append(key, item)
         return _DONE
 
     def delete_shared_state(self, key: str) -> Ready[None]:

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -116,6 +115,8 @@ class Graph:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the description, as 64 hexadecimal digits."""
+        from hashlib import sha256  # wanted only by runs with a storage, and slow to import
+
         return sha256(msgspec.json.encode(self.description, order="deterministic")).hexdigest()
 
 

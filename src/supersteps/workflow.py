@@ -25,7 +25,6 @@ from supersteps.executor import Executor
 from supersteps.graph import Graph
 from supersteps.result import WorkflowRunResult
 from supersteps.run import CheckpointReference, Opened, StreamingRun
-from supersteps.storage.adapter import as_durable
 from supersteps.storage.base import CheckpointStorage, DurableStorage
 
 
@@ -400,6 +399,8 @@ class Workflow:
         return codec
 
     def _durable(self, checkpoint_storage: CheckpointStorage) -> DurableStorage:
+        from supersteps.storage.adapter import as_durable  # wanted only by workflows with a storage
+
         storage = as_durable(checkpoint_storage)
         storage.codec.add_types(self._types)  # so that listing its checkpoints gives typed values
         return storage

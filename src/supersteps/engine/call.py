@@ -8,7 +8,7 @@ from typing import Any
 from supersteps.checkpoint.record import EXECUTORS, utc_now
 from supersteps.context import MISSING, SHARED_SCOPE
 from supersteps.engine.effects import Ask, Effects, Send
-from supersteps.engine.state import SCOPE_MARK, Overlay, Scope, View, Write, resolve_scope
+from supersteps.engine.state import SCOPE_MARK, SHARED_STATE, Overlay, Scope, View, Write, resolve_scope
 from supersteps.engine.values import Sealer
 from supersteps.errors import HandlerContextError, UnknownTargetError
 from supersteps.events import WorkflowEvent
@@ -186,7 +186,24 @@ class Call:
         place = resolve_scope(scope, self.executor_id)
         what = "shared_state" if scope == SHARED_SCOPE else f"scope {scope!r}" if scope else "state"
         sealed = self._site.sealer.seal(value, "{} key {!r} set by executor {!r}", what, key, self.executor_id)
-        self._record(Write(place, key, sealed))
+        self._record(Write(place, key, sealed, place == SHARED_STATE and self._site.view.has_reducer(key)))
+
+    def append(self, key: str, item: Any) -> None:
+        self._check("append_shared_state")
+        view = self._site.view
+        if not isinstance(key, str) or not key:
+            raise TypeError(f"state keys are non-empty strings, not {key!r} (executor {self.executor_id!r})")
+        if view.has_reducer(key):
+            raise TypeError(f"shared state {key!r} has a reducer; give it updates with set_shared_state")
+        if not view.is_list(key, self._overlay):
+            kind = type(view.read(SHARED_STATE, key, self._overlay)).__name__
+            raise TypeError(
+                f"append_shared_state of executor {self.executor_id!r}: shared state {key!r} is a {kind}, not a list"
+            )
+        sealed = self._site.sealer.seal(
+            item, "item for shared_state key {!r} from executor {!r}", key, self.executor_id
+        )
+        self._record(Write(SHARED_STATE, key, sealed, is_update=True))
 
     def delete(self, scope: str | None, key: str) -> None:
         self._check("writing state")

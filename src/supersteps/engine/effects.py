@@ -63,7 +63,7 @@ class Effects(msgspec.Struct):
                 self.ordinal,
                 [(_raw(send.payload), send.target_id) for send in self.sends],
                 [_raw(output) for output in self.outputs],
-                [(w.scope, w.key, w.value is not None, _raw(w.value)) for w in self.writes],
+                [(w.scope, w.key, w.value is not None, w.is_update, _raw(w.value)) for w in self.writes],
                 [(ask.request_id, ask.source_executor_id, _raw(ask.data), ask.timestamp) for ask in self.asks],
             )
         )
@@ -81,7 +81,10 @@ class Effects(msgspec.Struct):
             stored.ordinal,
             [Send(load(raw), target) for raw, target in stored.sends],
             [load(raw) for raw in stored.outputs],
-            [Write(scope, key, load(raw) if exists else None) for scope, key, exists, raw in stored.writes],
+            [
+                Write(scope, key, load(raw) if exists else None, is_update)
+                for scope, key, exists, is_update, raw in stored.writes
+            ],
             [Ask(request_id, source, load(raw), when) for request_id, source, raw, when in stored.asks],
         )
 
@@ -91,7 +94,7 @@ class _Record(msgspec.Struct):
     ordinal: int
     sends: list[tuple[msgspec.Raw, str | None]]
     outputs: list[msgspec.Raw]
-    writes: list[tuple[tuple[str, ...], str, bool, msgspec.Raw]]
+    writes: list[tuple[tuple[str, ...], str, bool, bool, msgspec.Raw]]
     asks: list[tuple[str, str, msgspec.Raw, str]]
 
 

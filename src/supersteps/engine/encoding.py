@@ -14,6 +14,7 @@ from supersteps.checkpoint.record import (
     MESSAGES,
     OUTPUTS,
     REQUESTS,
+    SHARED,
     Changes,
     CheckpointRecord,
     ListPart,
@@ -21,7 +22,7 @@ from supersteps.checkpoint.record import (
 )
 from supersteps.engine.state import Message, Request, State
 from supersteps.engine.superstep import Merged
-from supersteps.engine.values import Sealed, Sealer
+from supersteps.engine.values import Sealed, SealedList, Sealer
 from supersteps.graph import GraphDescription
 
 _encoder = msgspec.json.Encoder()
@@ -43,8 +44,13 @@ def encode_changes(merged: Merged, state: State, opened: Iterable[Request], clos
     for (scope, key), value in merged.writes.items():
         if value is None:
             changes.deletes.append((*scope, key))
+        elif isinstance(value, SealedList):
+            changes.deletes.append((*scope, key))
+            changes.appends[*scope, key] = value.encoded_elements()
         else:
             puts[*scope, key] = value.encode()
+    for key, items in merged.appends.items():
+        changes.appends[SHARED, key] = [item.encode() for item in items]
     for group_id, buffers in merged.fan_in.items():
         if buffers:
             puts[FAN_IN, group_id] = encode_buffers(buffers)
@@ -101,7 +107,7 @@ def decode_state(record: CheckpointRecord, sealer: Sealer) -> State:
     for key, part in record.parts.items():
         match key:
             case ("shared_state" | "executor_states" | "scopes", *_):
-                state.scopes.setdefault(key[:-1], {})[key[-1]] = sealer.load(_json(part))
+                state.scopes.setdefault(key[:-1], {})[key[-1]] = sealer.load(part)
             case ("fan_in", group_id):
                 raw = msgspec.json.decode(_json(part), type=dict[str, list[msgspec.Raw]])
                 state.fan_in[group_id] = {s: [sealer.load(bytes(v)) for v in waiting] for s, waiting in raw.items()}

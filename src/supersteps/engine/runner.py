@@ -21,10 +21,10 @@ from supersteps.engine.claims import Holder, claim, fresh_effects, remember_fres
 from supersteps.engine.effects import Effects
 from supersteps.engine.encoding import decode_outputs, decode_state, encode_changes, encode_graph
 from supersteps.engine.execution import Execution
-from supersteps.engine.state import Message, Request, State, View, Write
+from supersteps.engine.state import SHARED_STATE, Message, Request, State, View, Write
 from supersteps.engine.store import RunStore
 from supersteps.engine.superstep import Answer, Merged, Plan, merge, plan
-from supersteps.engine.values import Sealed, Sealer
+from supersteps.engine.values import Sealed, SealedList, Sealer
 from supersteps.errors import (
     AlreadyAnsweredError,
     UndeliveredMessageWarning,
@@ -389,6 +389,11 @@ class Runner:
                 state.scopes.setdefault(scope, {})[key] = value
             elif scope in state.scopes:
                 state.scopes[scope].pop(key, None)
+        for key, items in merged.appends.items():
+            shared = state.scopes.setdefault(SHARED_STATE, {})
+            before = shared.get(key)
+            longer = before if isinstance(before, SealedList) else self._sealer.seal_list((), "")
+            shared[key] = longer.extended(items)
         for group_id, buffers in merged.fan_in.items():
             if buffers:
                 state.fan_in[group_id] = buffers

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from supersteps.checkpoint.record import EXECUTORS, SCOPES, SHARED
 from supersteps.context import MISSING, SHARED_SCOPE
-from supersteps.engine.values import Sealed, Sealer
+from supersteps.engine.values import Sealed, SealedList, Sealer
 from supersteps.errors import ReducerError
 from supersteps.graph import Reducer
 
@@ -92,16 +92,18 @@ class Write:
     Attributes:
         scope: The scope.
         key: The key.
-        value: The new value, or the update for a reducer; None deletes the key.
+        value: The new value or the update; None deletes the key.
+        is_update: Whether the value is to be folded in by the key's reducer, or appended where there is none.
     """
 
     scope: Scope
     key: str
     value: Sealed | None
+    is_update: bool = False
 
 
 Overlay: TypeAlias = dict[tuple[Scope, str], list[Sealed] | Sealed | None]
-"""Keys as one executor has changed them since the barrier: a value, None for deleted, or updates for a reducer."""
+"""Keys as one executor has changed them since the barrier: a value, None for deleted, or updates."""
 
 
 class View:
@@ -118,14 +120,14 @@ class View:
     def note(self, write: Write, overlay: Overlay) -> None:
         """Add a write to an overlay."""
         place = (write.scope, write.key)
-        if write.value is None or write.scope != SHARED_STATE or write.key not in self._reducers:
+        if write.value is None or not write.is_update:
             overlay[place] = write.value
             return
         before = overlay.get(place, ())
         if isinstance(before, list | tuple):
             overlay[place] = [*before, write.value]
-        else:  # deleted by this very call and then updated: the fold begins anew
-            value = fold(write.key, self._reducers[write.key], before, [write.value])
+        else:  # set or deleted before in the same overlay
+            value = updated(write.key, self._reducers.get(write.key), before, [write.value])
             overlay[place] = self._sealer.seal(value, "shared key {!r}", write.key)
 
     def accept(self, writes: list[Write]) -> None:
@@ -148,7 +150,24 @@ class View:
     def _fold(self, key: str, base: Sealed | None, updates: list[Sealed]) -> Any:
         if not updates:
             return MISSING if base is None else base.open()
-        return fold(key, self._reducers[key], base, updates)
+        return updated(key, self._reducers.get(key), base, updates)
+
+    def has_reducer(self, key: str) -> bool:
+        """Return whether updates of a shared key are folded in by a reducer."""
+        return key in self._reducers
+
+    def is_list(self, key: str, calls: Overlay) -> bool:
+        """Return whether one can append to a shared key: it is a list, or missing."""
+        place = (SHARED_STATE, key)
+        for overlay in (calls, self.overlay):
+            if place in overlay and not isinstance(overlay[place], list):
+                break
+        else:
+            base = self.state.scopes.get(SHARED_STATE, {}).get(key)
+            if base is None or isinstance(base, SealedList):
+                return True  # the usual case, told without looking inside
+        value = self.read(SHARED_STATE, key, calls)
+        return value is MISSING or type(value) is list
 
     def keys(self, scope: Scope, calls: Overlay) -> list[str]:
         """Return the keys of a scope, in the order in which they were first written."""
@@ -163,12 +182,14 @@ class View:
         return list(names)
 
 
-def fold(key: str, reducer: Reducer, base: Sealed | None, updates: list[Sealed]) -> Any:
-    """Return a shared key's value after a reducer took in updates.
+def updated(key: str, reducer: Reducer | None, base: Sealed | None, updates: list[Sealed]) -> Any:
+    """Return a shared key's value after updates: folded in by its reducer, or appended where there is none.
 
     Raises:
         ReducerError: The reducer raised.
     """
+    if reducer is None:
+        return [*(() if base is None else base.open()), *(update.open() for update in updates)]
     value = MISSING if base is None else base.open()
     for update in updates:
         try:

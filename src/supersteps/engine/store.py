@@ -18,6 +18,7 @@ from supersteps.checkpoint.record import (
     Commit,
     utc_now,
 )
+from supersteps.engine import heartbeat
 from supersteps.engine.journal import Journal
 from supersteps.errors import (
     CheckpointError,
@@ -43,6 +44,7 @@ class RunStore:
     Attributes:
         storage: Where the run lives.
         run_id: The run.
+        handle: Identity of this hold within the process.
         head: Header of the checkpoint that this handle continues from, None before the first commit.
         lineage: The head and its ancestors, oldest first.
     """
@@ -53,7 +55,7 @@ class RunStore:
         self.workflow_id = workflow_id
         self.head: CheckpointHeader | None = None
         self.lineage: deque[CheckpointInfo] = deque(maxlen=LINEAGE_LIMIT)
-        self._handle = new_id()
+        self.handle = new_id()
         self._epoch = 0
         self._sequence = -1
         self._branch = 0
@@ -125,7 +127,7 @@ class RunStore:
             return
         before = self._stored_head
         deadline = time.monotonic() + LEASE_SECONDS
-        run = await self.storage.acquire(self.run_id, this_process(self._handle), LEASE_SECONDS)
+        run = await self.storage.acquire(self.run_id, this_process(self.handle), LEASE_SECONDS)
         if run.head != before:
             await self.storage.release(self.run_id, run.epoch, status=run.status, error=run.error)
             raise RunFencedError(
@@ -143,7 +145,20 @@ class RunStore:
 
     def working(self, busy: bool) -> None:
         """Say whether the handle is at work in a superstep; while it is not, others in this process may take over."""
-        mark_advancing(self._handle, busy)
+        mark_advancing(self.handle, busy)
+        (heartbeat.watch if busy else heartbeat.unwatch)(self)
+
+    async def renew(self) -> None:
+        """Renew the lease if the last sign of life is long ago; called from the heartbeat's thread.
+
+        Raises:
+            RunFencedError: The run was taken over.
+        """
+        now = time.monotonic()
+        if 0 < self._lease_until < now + LEASE_SECONDS - heartbeat.BEAT_SECONDS:
+            await self.storage.renew(self.run_id, self._epoch, LEASE_SECONDS)
+            if self._lease_until:  # not given up meanwhile
+                self._lease_until = now + LEASE_SECONDS
 
     async def release(self, *, status: str | None = None, error: str | None = None) -> None:
         """Give the run up, if it is held, and note how the work ended."""
@@ -207,7 +222,7 @@ class RunStore:
             epoch=self._epoch or 1,
             inbox_read=inbox_read,
             lease_seconds=LEASE_SECONDS if more else None,
-            owner=this_process(self._handle),
+            owner=this_process(self.handle),
             fingerprint=fingerprint,
             tags=tuple(tags),
         )

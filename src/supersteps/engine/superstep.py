@@ -14,8 +14,8 @@ from supersteps._typing import display_name
 from supersteps.checkpoint.record import EXECUTORS
 from supersteps.edges import FanInEdgeGroup
 from supersteps.engine.effects import Ask, Effects, Send
-from supersteps.engine.state import SHARED_STATE, Message, Scope, State, fold
-from supersteps.engine.values import Sealed, Sealer
+from supersteps.engine.state import SHARED_STATE, Message, Scope, State, updated
+from supersteps.engine.values import Sealed, SealedList, Sealer
 from supersteps.errors import StateConflictError
 from supersteps.graph import Graph
 from supersteps.requests import RequestResponse
@@ -113,6 +113,7 @@ class Merged:
     Attributes:
         messages: Messages in flight for the next superstep.
         writes: Final values of changed keys; None for deleted ones.
+        appends: Items to append to shared lists.
         fan_in: New content of the fan-ins that changed.
         asks: New questions, with the executor they went through.
         outputs: Outputs, with the executor that yielded them.
@@ -121,6 +122,7 @@ class Merged:
 
     messages: list[Message] = field(default_factory=list)
     writes: dict[tuple[Scope, str], Sealed | None] = field(default_factory=dict)
+    appends: dict[str, list[Sealed]] = field(default_factory=dict)
     fan_in: dict[str, dict[str, list[Sealed]]] = field(default_factory=dict)
     asks: list[tuple[str, Ask]] = field(default_factory=list)
     outputs: list[tuple[str, Sealed]] = field(default_factory=list)
@@ -148,7 +150,7 @@ def merge(graph: Graph, state: State, results: Sequence[Effects], sealer: Sealer
         for ask in effects.asks:
             merged.asks.append((effects.executor_id, ask))
     if any(effects.writes for effects in results):
-        _merge_writes(graph, state, results, sealer, merged.writes)
+        _merge_writes(graph, state, results, sealer, merged)
     for effects in results:
         for send in effects.sends:
             _route(graph, state, merged, effects.executor_id, send)
@@ -223,22 +225,16 @@ def _release_fan_ins(graph: Graph, merged: Merged, sealer: Sealer) -> None:
 # ------------------------------------------------------------------------------------------- writes
 
 
-def _merge_writes(
-    graph: Graph,
-    state: State,
-    results: Sequence[Effects],
-    sealer: Sealer,
-    writes: dict[tuple[Scope, str], Sealed | None],
-) -> None:
-    """Join all writes; updates of a key with a reducer are folded in the order of the plan."""
+def _merge_writes(graph: Graph, state: State, results: Sequence[Effects], sealer: Sealer, merged: Merged) -> None:
+    """Join all writes; updates of a key are folded or appended in the order of the plan."""
+    writes = merged.writes
     writers: dict[tuple[Scope, str], str] = {}
     updates: dict[str, list[Sealed]] = {}
     updaters: dict[str, set[str]] = {}
     for effects in results:
         for write in effects.writes:
             place = (write.scope, write.key)
-            shared = write.scope == SHARED_STATE
-            if shared and write.value is not None and write.key in graph.reducers:
+            if write.is_update and write.value is not None:
                 updates.setdefault(write.key, []).append(write.value)
                 updaters.setdefault(write.key, set()).add(effects.executor_id)
                 continue
@@ -246,17 +242,22 @@ def _merge_writes(
                 first = writers.setdefault(place, effects.executor_id)
                 if first != effects.executor_id:
                     raise _conflict(write.scope, write.key, first, effects.executor_id)
-            if shared and write.key in updates:  # a deletion wipes what the same executor updated before
-                updates.pop(write.key)
+                if write.scope == SHARED_STATE:  # setting or deleting wipes what the same executor updated before
+                    updates.pop(write.key, None)
             writes[place] = write.value
     for key, values in updates.items():
         place = (SHARED_STATE, key)
-        deleter = writers.get(place)
-        if deleter is not None and updaters[key] != {deleter}:
-            raise _conflict(SHARED_STATE, key, deleter, min(updaters[key] - {deleter}))
-        base = None if place in writes else state.scopes.get(SHARED_STATE, {}).get(key)
-        value = fold(key, graph.reducers[key], base, values)
-        writes[place] = sealer.seal(value, "shared_state key {!r} as its reducer made it", key)
+        writer = writers.get(place)
+        if writer is not None and updaters[key] != {writer}:
+            raise _conflict(SHARED_STATE, key, writer, min(updaters[key] - {writer}))
+        base = writes[place] if place in writes else state.scopes.get(SHARED_STATE, {}).get(key)
+        reducer = graph.reducers.get(key)
+        if reducer is None and (base is None or isinstance(base, SealedList)) and place not in writes:
+            merged.appends[key] = values
+            continue
+        value = updated(key, reducer, base, values)
+        where = "shared_state key {!r} after its updates"
+        writes[place] = sealer.seal(value, where, key) if reducer else sealer.seal_list(value, where, key)
 
 
 def _conflict(scope: Scope, key: str, first: str, second: str) -> StateConflictError:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from supersteps.checkpoint.codec import Codec, is_immutable
+from supersteps.checkpoint.record import ListPart, Part
 
 
 class Sealed:
@@ -49,6 +50,38 @@ class Sealed:
         if self._encoded is None:
             self._encoded = self._codec.encode(self._value)
         return self._encoded
+
+
+class SealedList(Sealed):
+    """A sealed list that grows by appending: encoded elements, shared with shorter versions, or copied ones.
+
+    Attributes:
+        elements: A list part where values are encoded, else the sealed elements.
+    """
+
+    __slots__ = ("elements",)
+
+    def __init__(self, codec: Codec, elements: ListPart | Sequence[Sealed]) -> None:
+        super().__init__(codec, None, None)
+        self.elements = elements
+
+    def open(self) -> Any:
+        if isinstance(self.elements, ListPart):
+            return [self._codec.decode(element) for element in self.elements]
+        return [element.open() for element in self.elements]
+
+    def encode(self) -> bytes:
+        return b"[" + b",".join(self.encoded_elements()) + b"]"
+
+    def encoded_elements(self) -> list[bytes]:
+        """Return the elements' typed JSON."""
+        return [element if isinstance(element, bytes) else element.encode() for element in self.elements]
+
+    def extended(self, items: Sequence[Sealed]) -> SealedList:
+        """Return the list with `items` after its own; what is encoded costs what is appended."""
+        if isinstance(self.elements, ListPart):
+            return SealedList(self._codec, self.elements.extended([item.encode() for item in items]))
+        return SealedList(self._codec, [*self.elements, *items])
 
 
 _NOTHING: Any = object()
@@ -96,11 +129,11 @@ class Sealer:
         else:
             self.codec.copy(value, where)
 
-    def load(self, encoded: bytes) -> Sealed:
+    def load(self, part: Part) -> Sealed:
         """Seal a value that comes from a storage; it is decoded when somebody reads it."""
-        return Sealed(self.codec, _NOTHING, encoded)
+        return SealedList(self.codec, part) if isinstance(part, ListPart) else Sealed(self.codec, _NOTHING, part)
 
-
-def encoded_list(items: Sequence[Sealed]) -> bytes:
-    """Return sealed values as one JSON array."""
-    return b"[" + b",".join([item.encode() for item in items]) + b"]"
+    def seal_list(self, items: Sequence[Any], where: str, *details: object) -> SealedList:
+        """Seal a list so that it can grow by appending."""
+        sealed = [self.seal(item, where, *details) for item in items]
+        return SealedList(self.codec, ListPart([item.encode() for item in sealed]) if self.encoding else sealed)
