@@ -249,6 +249,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
         owner: The writer, as the lease names it.
         fingerprint: Hash of the graph's structure, when it is new to the run.
         tags: The user's labels, when the commit creates the run.
+        parent_run: The run it is forked from, when the commit creates a fork.
+        parent_checkpoint: The checkpoint it is forked from.
         commit_id: Identity of this very attempt, by which a commit whose reply was lost is recognised.
     """
 
@@ -260,4 +262,6 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     owner: Owner | None = None
     fingerprint: str | None = None
     tags: tuple[str, ...] = ()
+    parent_run: str | None = None
+    parent_checkpoint: str | None = None
     commit_id: str = msgspec.field(default_factory=new_id)

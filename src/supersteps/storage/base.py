@@ -15,8 +15,9 @@ from typing import Protocol, Self, runtime_checkable
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.record import CheckpointInfo, CheckpointRecord, Commit
-from supersteps.storage.runs import InboxEntry, RunRecord
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
+from supersteps.storage.retention import RetentionPolicy
+from supersteps.storage.runs import Damage, InboxEntry, RunRecord
 
 
 @runtime_checkable
@@ -216,3 +217,55 @@ class AsyncClosing:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+@runtime_checkable
+class ManagedStorage(DurableStorage, Protocol):
+    """A durable storage that can also be looked after: its runs listed, thinned out and checked."""
+
+    async def list_runs(
+        self,
+        workflow_id: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[RunRecord]:
+        """Return runs, the newest (by creation) first.
+
+        Args:
+            workflow_id: Only runs of this workflow.
+            status: Only runs with this `WorkflowRunState`.
+            tag: Only runs with this label.
+            limit: At most so many.
+            before: Id of the last run of the page before; only older ones.
+        """
+        ...
+
+    async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
+        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits."""
+        ...
+
+    async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
+        """Remove the checkpoints that a policy lets go, and stored parts that nothing needs any more.
+
+        Args:
+            run_id: The run.
+            policy: What to keep; see `retention.prunable`.
+            dry_run: Remove nothing, just say what would go.
+
+        Returns:
+            Ids of the checkpoints that went (or would), oldest first.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+        """
+        ...
+
+    async def verify(self, run_id: str | None = None) -> list[Damage]:
+        """Read everything (of one run, or of all) and check every hash; return what is damaged."""
+        ...
+
+    async def vacuum(self) -> None:
+        """Give space that is no longer used back to the file system."""
+        ...

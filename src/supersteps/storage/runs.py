@@ -57,6 +57,24 @@ class InboxEntry(msgspec.Struct, frozen=True):
     received_at: str
 
 
+class Damage(msgspec.Struct, frozen=True):
+    """Something stored that cannot be trusted any more.
+
+    Attributes:
+        what: What is damaged: a file or a row, in words.
+        problem: What is wrong with it.
+        run_id: The run it belongs to, if that can be told.
+        checkpoint_id: The checkpoint it belongs to, if that can be told.
+        intact_ancestor: The nearest checkpoint before it that is whole, if there is one.
+    """
+
+    what: str
+    problem: str
+    run_id: str | None = None
+    checkpoint_id: str | None = None
+    intact_ancestor: str | None = None
+
+
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a storage knows of a run.
 
@@ -78,6 +96,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         commit_id: Identity of the newest commit.
         metadata: The user's own remarks.
         tags: The user's own labels.
+        parent_run: The run it was forked from.
+        parent_checkpoint: The checkpoint it was forked from.
     """
 
     run_id: str
@@ -97,6 +117,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     commit_id: str = ""
     metadata: dict[str, Any] = {}
     tags: tuple[str, ...] = ()
+    parent_run: str | None = None
+    parent_checkpoint: str | None = None
 
 
 # ----------------------------------------------------------------------------------------- listings
@@ -131,7 +153,8 @@ def id_taken(taken: str) -> StorageError:
     """Return the error of a checkpoint whose id belongs to a different one."""
     return StorageError(
         f"there is another checkpoint {taken!r} in this storage already, and what is committed does not "
-        "change; nothing was written. Save yours under an id of its own: dataclasses.replace(checkpoint, checkpoint_id=...)."
+        "change; nothing was written. Save yours under an id of its own "
+        "(dataclasses.replace(checkpoint, checkpoint_id=...))."
     )
 
 
@@ -265,6 +288,8 @@ def create_run(commit: Commit, now: float) -> RunRecord:
         commit_id=commit.commit_id,
         metadata=header.metadata,
         tags=commit.tags,
+        parent_run=commit.parent_run,
+        parent_checkpoint=commit.parent_checkpoint,
     )
 
 
