@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Never
 from supersteps.builder import WorkflowBuilder
 from supersteps.checkpoint.checkpoint import PendingRequest, WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec, RawValue, checkpointable
+from supersteps.checkpoint.diff import Change, CheckpointDiff
 from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.context import Ready, WorkflowContext
 from supersteps.edges import Case, Default
@@ -91,28 +92,36 @@ from supersteps.requests import (
     RequestResponse,
     WorkflowCheckpointSummary,
 )
-from supersteps.result import WorkflowRunResult
-from supersteps.run import StreamingRun
-from supersteps.storage.base import CheckpointStorage, DurableStorage
-from supersteps.workflow import Workflow
 
 if TYPE_CHECKING:
+    from supersteps.result import WorkflowRunResult
+    from supersteps.run import StreamingRun
+    from supersteps.storage.base import CheckpointStorage, DurableStorage, ManagedStorage
     from supersteps.storage.file import FileCheckpointStorage
     from supersteps.storage.memory import InMemoryCheckpointStorage
+    from supersteps.storage.retention import RetentionPolicy
+    from supersteps.workflow import Workflow
 
 __version__ = "0.1.0"
 
-# Imported when somebody asks for them: a run without storage needs none of it.
+# Imported when somebody asks for them: defining a workflow needs neither asyncio, nor the engine, nor a storage.
 _LAZY = {
-    "FileCheckpointStorage": "supersteps.storage.file",
-    "InMemoryCheckpointStorage": "supersteps.storage.memory",
+    "CheckpointStorage": "storage.base",
+    "DurableStorage": "storage.base",
+    "FileCheckpointStorage": "storage.file",
+    "InMemoryCheckpointStorage": "storage.memory",
+    "ManagedStorage": "storage.base",
+    "RetentionPolicy": "storage.retention",
+    "StreamingRun": "run",
+    "Workflow": "workflow",
+    "WorkflowRunResult": "result",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    value = globals()[name] = getattr(import_module(f"supersteps.{_LAZY[name]}"), name)
     return value
 
 
@@ -123,7 +132,9 @@ def __dir__() -> list[str]:
 __all__ = [
     "AlreadyAnsweredError",
     "Case",
+    "Change",
     "CheckpointDecodeError",
+    "CheckpointDiff",
     "CheckpointEncodeError",
     "CheckpointError",
     "CheckpointInfo",
@@ -154,6 +165,7 @@ __all__ = [
     "HandlerContextError",
     "HandlerDefinitionError",
     "InMemoryCheckpointStorage",
+    "ManagedStorage",
     "MissingStartError",
     "Never",
     "PartialStorageWarning",
@@ -168,6 +180,7 @@ __all__ = [
     "RequestInfoMessage",
     "RequestResponse",
     "ResponseTypeError",
+    "RetentionPolicy",
     "RoutingError",
     "RunBusyError",
     "RunClosedError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from supersteps._ids import check_id
 from supersteps.context import MISSING
@@ -30,9 +30,11 @@ from supersteps.errors import (
 )
 from supersteps.executor import Executor
 from supersteps.graph import Graph, Node, Reducer
-from supersteps.storage.base import CheckpointStorage
 from supersteps.validation import validate
-from supersteps.workflow import Workflow
+
+if TYPE_CHECKING:
+    from supersteps.storage.base import CheckpointStorage
+    from supersteps.workflow import Workflow
 
 DEFAULT_MAX_ITERATIONS = 100
 """Supersteps a run may take after an input from outside, unless the builder is told otherwise."""
@@ -247,6 +249,8 @@ class WorkflowBuilder:
         Raises:
             WorkflowValidationError: A rule is broken; the subclass says which, the message where and what to do.
         """
+        from supersteps.workflow import Workflow  # brings asyncio and the engine: only when there is something to run
+
         if self._start is None:
             raise MissingStartError("no start executor is set: call set_start_executor(executor) before build()")
         used = [node_id for group in self._groups for node_id in (*group.source_ids, *group.target_ids)]

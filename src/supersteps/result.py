@@ -77,6 +77,11 @@ class WorkflowRunResult(list[WorkflowEvent]):
         return list(self._status_events)
 
 
+_SPECIAL = frozenset(
+    {WorkflowStartedEvent, WorkflowStatusEvent, WorkflowFailedEvent, WorkflowOutputEvent, RequestInfoEvent}
+)
+
+
 class ResultCollector:
     """Gathers events for a result without keeping more than the result may hold."""
 
@@ -90,14 +95,15 @@ class ResultCollector:
     def add(self, event: WorkflowEvent) -> None:
         """Take an event."""
         self._count += 1
-        if isinstance(event, WorkflowStatusEvent):
+        kind = type(event)
+        if kind not in _SPECIAL:  # most events, so they are told apart by one look-up
+            self._others.append((self._count, event))
+        elif isinstance(event, WorkflowStatusEvent):
             self._status.append(event)
             if self._include_status:
                 self._kept.append((self._count, event))
-        elif isinstance(event, WorkflowOutputEvent | RequestInfoEvent | WorkflowFailedEvent):
+        elif kind is not WorkflowStartedEvent:
             self._kept.append((self._count, event))
-        elif not isinstance(event, WorkflowStartedEvent):
-            self._others.append((self._count, event))
 
     def result(self, run_id: str, outputs: Sequence[Any] | None) -> WorkflowRunResult:
         """Return what was gathered, in order."""

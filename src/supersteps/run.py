@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +23,7 @@ from supersteps.errors import (
     RunFencedError,
     StreamBusyError,
     UnknownRequestError,
+    WorkflowRuntimeError,
 )
 from supersteps.events import (
     WorkflowErrorDetails,
@@ -89,13 +91,18 @@ class StreamingRun:
         self._include_status_events = include_status_events
         self._queued: dict[str, Any] = {}
         self._opened: Opened | None = None
+        self._hold: RunStore | None = None  # the store, also while the run is being opened
         self._events: deque[WorkflowEvent] = deque()
         self._collector: ResultCollector | None = None
         self._delivered_some = False
         self._work: asyncio.Task[None] | None = None
+        self._parking: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
+        self._turn = asyncio.Lock()  # answers, restores and ends come one after the other
+        self._steered = False
         self._waiter: asyncio.Future[None] | None = None
         self._consumer: weakref.ref[_EventIterator] | None = None
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._refusal: RequestError | None = None
         self._settled = False
         self._last_state = WorkflowRunState.STARTED
@@ -164,7 +171,7 @@ class StreamingRun:
         self._check_open()
         self._check_consumer()
         iterator = _EventIterator(self)
-        self._consumer = weakref.ref(iterator)
+        self._consumer = weakref.ref(iterator, self._left)
         return iterator
 
     def watch_stream(self) -> AsyncIterator[WorkflowEvent]:
@@ -182,17 +189,19 @@ class StreamingRun:
         """
         self._check_open()
         self._check_consumer()
-        collector = ResultCollector(include_status_events=self._include_status_events)
-        complete = not self._delivered_some
+        collector = self._collector = ResultCollector(include_status_events=self._include_status_events)
         while self._events:
             collector.add(self._events.popleft())
-        self._collector = collector
         try:
-            if self._work is not None:
-                await self._work
-            while self._failure is None and self._refusal is None and self._next_unit():
-                await self._do_unit()
-            self._raise_trouble()
+            while await self._advance(self._drive):
+                pass
+            if self._closed == "closed":
+                self._check_open()
+            complete = not self._delivered_some
+            collector = self._collector  # a restore begins a new one
+        except asyncio.CancelledError:
+            await self._stop_work()
+            raise
         finally:
             self._collector = None
             self._delivered_some = True
@@ -215,18 +224,31 @@ class StreamingRun:
             StopAsyncIteration: The run is done, or only waits for answers.
             Exception: What ended the run.
         """
-        while True:
-            if self._events:
-                self._delivered_some = True
-                return self._events.popleft()
-            if self._work is not None:
-                await self._wait()
-            elif self._failure is not None or self._refusal is not None:
-                self._raise_trouble()
-            elif self._closed is not None or not self._next_unit():
+        while not self._events:
+            if not await self._advance(self._do_unit_apart):
                 raise StopAsyncIteration
-            elif not self._events:
-                self._work = asyncio.create_task(self._do_unit_apart(), name=f"supersteps:{self.run_id}")
+        self._delivered_some = True
+        return self._events.popleft()
+
+    async def _advance(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Have work begun or wait for it; return False where the stream ends.
+
+        Args:
+            work: What to begin, in a task of its own, when nothing is under way.
+
+        Raises:
+            Exception: What ended the run.
+        """
+        if self._work is not None or self._steered:
+            await self._wait()
+        elif self._failure is not None or self._refusal is not None:
+            self._raise_trouble()
+        elif self._closed is not None or not self._next_unit():
+            return False
+        elif not self._events:
+            self._work = asyncio.create_task(work(), name=f"supersteps:{self.run_id}")
+            self._work.add_done_callback(_look_at)
+        return True
 
     def _raise_trouble(self) -> None:
         """Raise what ended the run, or, once, why an answer was refused."""
@@ -253,6 +275,8 @@ class StreamingRun:
 
     def emit(self, event: WorkflowEvent) -> None:
         """Take an event from the engine."""
+        if self._closed is not None:
+            return  # a thread's last words
         if self._collector is not None:
             self._collector.add(event)
             return
@@ -265,6 +289,10 @@ class StreamingRun:
 
     async def _wait(self) -> None:
         """Wait for an event or for the end of the work under way."""
+        if self._waiter is not None:
+            raise StreamBusyError(
+                f"two tasks wait for the next event of run {self.run_id!r}; events can go to one only"
+            )
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
@@ -304,16 +332,58 @@ class StreamingRun:
             self._work = None
             self._wake()
 
+    async def _drive(self) -> None:
+        """Do all units of work there are, for somebody who only wants the result."""
+        try:
+            while self._is_driven() and self._next_unit():
+                await self._do_unit()
+        except Exception as error:
+            self._failure = self._failure or error
+        finally:
+            self._work = None
+            self._wake()
+
+    def _is_driven(self) -> bool:
+        is_wanted = self._collector is not None and not self._steered and self._closed is None
+        return is_wanted and self._failure is None and self._refusal is None
+
+    def _left(self, _consumer: object) -> None:
+        """Give the lease up when the consumer leaves between two supersteps; after a superstep its task does."""
+        if self._work is None and self._store is not None and self._closed is None:
+            with suppress(RuntimeError):  # no loop runs here any more: then the lease ends with the process
+                self._parking = asyncio.get_running_loop().create_task(self._park(self._store))
+
+    async def _park(self, store: RunStore) -> None:
+        with suppress(Exception):  # the lease expires by itself
+            await store.release()
+
+    def hold(self, store: RunStore | None) -> None:
+        """Learn of the store through which the run is being opened."""
+        self._hold = store
+
+    async def _open(self) -> None:
+        async with self._opening:
+            if self._opened is not None or self._failure is not None:
+                return  # somebody else was first
+            if self.run_id:
+                self.announce()
+            self._opened = await self._open_run(self)
+            self.announce()
+            for event in self._opened.runner.waiting_requests():
+                self.emit(event)
+
+    def announce(self) -> None:
+        """Say that the run begins, as soon as its id is known."""
+        if self._last_state is WorkflowRunState.STARTED:
+            self.emit(WorkflowStartedEvent(run_id=self.run_id))
+            self._emit_state(WorkflowRunState.IN_PROGRESS)
+
     async def _do_unit(self) -> None:
         """Open the run, or take one superstep; a failure is kept for the consumer, after the events before it."""
         self._settled = False
         try:
             if self._opened is None:
-                self.emit(WorkflowStartedEvent(run_id=self.run_id))
-                self._emit_state(WorkflowRunState.IN_PROGRESS)
-                self._opened = await self._open_run(self)
-                for event in self._opened.runner.waiting_requests():
-                    self.emit(event)
+                await self._open()
             else:
                 runner = self._opened.runner
                 await self._take_queued(runner)
@@ -321,15 +391,22 @@ class StreamingRun:
                 await runner.superstep()
                 if runner.status is not WorkflowRunState.IDLE and runner.state.requests:
                     self._emit_state(WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS)
-        except asyncio.CancelledError:
-            if self._store is not None:
-                await self._store.release()
-            raise
+        except asyncio.CancelledError as error:
+            if self._hold is not None:
+                await self._hold.release()
+            if is_cancelled():
+                raise
+            self._failure = WorkflowRuntimeError(f"run {self.run_id!r}: something that it waited for was cancelled")
+            self._failure.__cause__ = error
+            await self._note_failure(self._failure)
         except RequestError as error:
             self._refusal = error
         except Exception as error:
             self._failure = error
             await self._note_failure(error)
+        except BaseException as error:
+            self._failure = error
+            raise
 
     async def _take_queued(self, runner: Runner) -> None:
         queued, self._queued = self._queued, {}
@@ -338,6 +415,7 @@ class StreamingRun:
 
     async def _note_failure(self, error: Exception) -> None:
         """Record why the run stopped, give it up, and tell the consumer."""
+        self.announce()
         extra = {"run_id": self.run_id}
         details = WorkflowErrorDetails.from_exception(error, extra=extra)
         try:
@@ -368,6 +446,18 @@ class StreamingRun:
         Raises:
             RequestError: One of the answers cannot be taken; nothing was changed.
         """
+        async with self._turn:
+            # An answer is taken or it is not: whoever is cancelled meanwhile is told so only afterwards.
+            task = asyncio.ensure_future(self._accept(responses))
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                if not task.done():
+                    await asyncio.wait({task})
+                _look_at(task)
+                raise
+
+    async def _accept(self, responses: Mapping[str, Any]) -> None:
         self._check_open()
         if self._opened is None:
             await self._do_unit()
@@ -378,7 +468,12 @@ class StreamingRun:
         self._settled = False
 
     def queue_responses(self, responses: Mapping[str, Any]) -> None:
-        """Have answers taken at the next step of iteration, which raises a `RequestError` if they cannot be."""
+        """Have answers taken at the next step of iteration, which raises a `RequestError` if they cannot be.
+
+        Raises:
+            StreamBusyError: Somebody else is iterating.
+        """
+        self._check_consumer()
         self._queued.update(responses)
         self._settled = False
 
@@ -393,59 +488,83 @@ class StreamingRun:
             CheckpointingDisabledError: The run has no storage.
         """
         self._check_open()
-        await self._stop_work()
-        if self._opened is None:
-            await self._do_unit()
-            self._raise_trouble()
-        assert self._opened is not None
-        if self._opened.store is None:
-            raise CheckpointingDisabledError(
-                f"run {self.run_id!r} has no checkpoints to restore: build its workflow "
-                "with_checkpointing(checkpoint_storage=...)"
-            )
-        runner = self._opened.runner
-        await runner.restore(reference_id(checkpoint))
-        self._events.clear()
-        self._failure = None
-        self._settled = False
-        self._delivered_some = True
-        self._last_state = WorkflowRunState.STARTED
-        self._emit_state(WorkflowRunState.IN_PROGRESS)
-        for event in runner.waiting_requests():
-            self.emit(event)
+        async with self._steering():
+            self._check_open()
+            if self._opened is None:
+                await self._do_unit()
+                self._raise_trouble()
+            assert self._opened is not None
+            if self._opened.store is None:
+                raise CheckpointingDisabledError(
+                    f"run {self.run_id!r} has no checkpoints to restore: build its workflow "
+                    "with_checkpointing(checkpoint_storage=...)"
+                )
+            runner = self._opened.runner
+            await runner.restore(reference_id(checkpoint))
+            self._forget_events()
+            self._queued.clear()
+            self._failure = self._refusal = None
+            self._settled = False
+            self._delivered_some = True
+            self._last_state = WorkflowRunState.STARTED
+            self._emit_state(WorkflowRunState.IN_PROGRESS)
+            for event in runner.waiting_requests():
+                self.emit(event)
 
     async def cancel(self) -> None:
         """End the run: work in flight is cancelled, and the storage notes that it was.
 
-        The stream ends with the status CANCELLED. Its checkpoints stay.
+        The stream ends with the status CANCELLED. Its checkpoints stay. A run that is done stays done.
         """
-        if self._closed is not None:
-            return
-        await self._stop_work()
-        if self._store is not None and self._failure is None:
-            await self._store.own()
-            await self._store.release(status=WorkflowRunState.CANCELLED.value)
-        self._events.clear()
-        self._emit_state(WorkflowRunState.CANCELLED)
-        self._closed = "cancelled"
-        self._wake()
+        async with self._steering():
+            if self._closed is not None:
+                return
+            is_done = self._opened is not None and self._opened.runner.status is WorkflowRunState.IDLE
+            if not is_done:
+                if self._store is not None and self._failure is None:
+                    await self._store.own()
+                    await self._store.release(status=WorkflowRunState.CANCELLED.value)
+                self._events.clear()
+                self._emit_state(WorkflowRunState.CANCELLED)
+            self._closed = "cancelled"
 
     async def aclose(self) -> None:
         """Let go of the run: work in flight is cancelled, the run itself can be resumed."""
-        if self._closed is not None:
-            return
-        await self._stop_work()
-        self._closed = "closed"
-        self._events.clear()
-        self._wake()
-        if self._store is not None:
-            await self._store.release()
+        async with self._steering():
+            if self._closed is not None:
+                return
+            self._closed = "closed"
+            self._events.clear()
+            if self._store is not None:
+                await self._store.release()
+
+    @asynccontextmanager
+    async def _steering(self) -> AsyncIterator[None]:
+        """Have the handle alone: work in flight is cancelled, and none begins meanwhile."""
+        async with self._turn:
+            self._steered = True
+            try:
+                await self._stop_work()
+                yield
+            finally:
+                self._steered = False
+                self._wake()
 
     async def _stop_work(self) -> None:
-        work = self._work
-        if work is not None:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+        """Cancel the work under way, though not amid a write: what was committed must be known to be."""
+        while (work := self._work) is not None:
+            if self._hold is not None and self._hold.is_writing:
+                await self._hold.written()
+            else:
+                work.cancel()
+                await asyncio.wait({work})
+        if self._parking is not None:
+            await asyncio.wait({self._parking})
+
+    def _forget_events(self) -> None:
+        self._events.clear()
+        if self._collector is not None:
+            self._collector = ResultCollector(include_status_events=self._include_status_events)
 
     async def __aenter__(self) -> Self:
         return self
@@ -475,7 +594,19 @@ class _EventIterator:
         try:
             return await run.next_event()
         except BaseException as error:
-            if not isinstance(error, asyncio.CancelledError):
+            if not isinstance(error, asyncio.CancelledError | StreamBusyError):
                 self._run = None
                 run._consumer = None
             raise
+
+
+def is_cancelled() -> bool:
+    """Return whether somebody has cancelled the current task; a handler may also raise CancelledError by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    """Take note of what ended a task: SystemExit and the like stop the event loop by themselves."""
+    if not task.cancelled():
+        task.exception()

@@ -342,6 +342,7 @@ class Workflow:
         """Return the id of the stored run that waits for these requests."""
         request_id = next(iter(responses))
         found = [] if storage is None else await storage.find_waiting_runs(request_id)
+        found = [run for run in found if run.workflow_id == self.workflow_id]
         if not found:
             where = "among its own runs" + ("" if storage is None else f" or in its {type(storage).__name__}")
             raise UnknownRequestError(
@@ -372,6 +373,8 @@ class Workflow:
 
     def _prepare(self, run: StreamingRun, storage: DurableStorage | None, run_id: str) -> Opened:
         store = None if storage is None else RunStore(storage, run_id, self.workflow_id)
+        run.hold(store)
+        run.announce()
         executors = {
             node_id: node.executor if node.factory is None else node.factory()
             for node_id, node in self._graph.nodes.items()

@@ -11,6 +11,7 @@ import msgspec
 
 from supersteps._ids import new_id
 from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.diff import CheckpointDiff, diff_parts, document
 from supersteps.checkpoint.record import (
     EXECUTORS,
     FAN_IN,
@@ -181,14 +182,10 @@ class WorkflowCheckpoint:
         """The checkpoint's handle."""
         return CheckpointInfo(self.run_id, self.checkpoint_id, self.iteration_count, self.parent)
 
-    def to_record(self, codec: Codec) -> CheckpointRecord:
-        """Return the checkpoint encoded.
-
-        Raises:
-            CheckpointEncodeError: It holds a value that cannot make the trip.
-        """
+    def to_header(self) -> CheckpointHeader:
+        """Return the checkpoint's small facts, without looking at its content."""
         source = self.__dict__.get("_source")
-        header = CheckpointHeader(
+        return CheckpointHeader(
             checkpoint_id=self.checkpoint_id,
             run_id=self.run_id,
             workflow_id=self.workflow_id,
@@ -203,9 +200,32 @@ class WorkflowCheckpoint:
             metadata=copy.deepcopy(self.metadata),
             version=self.version,
         )
+
+    def to_record(self, codec: Codec) -> CheckpointRecord:
+        """Return the checkpoint encoded.
+
+        Raises:
+            CheckpointEncodeError: It holds a value that cannot make the trip.
+        """
+        header = self.to_header()
+        source = self.__dict__.get("_source")
         if source is not None and not _LAZY & self.__dict__.keys():  # never looked at, so unchanged
             return CheckpointRecord(header, dict(source[1]()))
         return CheckpointRecord(header, _encode_parts(self, codec))
+
+    def document(self) -> dict[str, Any]:
+        """Return the content as one JSON-ready document: sections, names, typed JSON values; what `diff` is about."""
+        return document(self._parts())
+
+    def diff(self, other: WorkflowCheckpoint) -> CheckpointDiff:
+        """Return what to do to this checkpoint's content to get the other's; of any runs.
+
+        Parts that are stored alike are not decoded.
+        """
+        return CheckpointDiff(self.checkpoint_id, other.checkpoint_id, diff_parts(self._parts(), other._parts()))
+
+    def _parts(self) -> Mapping[PartKey, Part]:
+        return self.to_record(self._codec()).parts
 
     def to_dict(self) -> dict[str, Any]:
         """Return the checkpoint as JSON-ready builtins; `from_dict` takes them back, also after a trip through JSON."""

@@ -10,6 +10,7 @@ from supersteps.engine.call import CallSite
 from supersteps.engine.effects import Effects
 from supersteps.engine.journal import Journal
 from supersteps.engine.superstep import Plan, PlannedCall
+from supersteps.errors import WorkflowRuntimeError
 from supersteps.events import (
     ExecutorCompletedEvent,
     ExecutorFailedEvent,
@@ -62,11 +63,16 @@ class Execution:
             Exception: What the first failing handler (in the order of the plan) raised, after its siblings finished
                 and every finished call's record is durable.
         """
-        if len(self._planned.calls) == 1:
-            ((executor_id, queue),) = self._planned.calls.items()
-            outcomes = [await self._guarded(executor_id, queue)]
-        else:
-            outcomes = await self._side_by_side()
+        try:
+            if len(self._planned.calls) == 1:
+                ((executor_id, queue),) = self._planned.calls.items()
+                outcomes = [await self._guarded(executor_id, queue)]
+            else:
+                outcomes = await self._side_by_side()
+        except BaseException:
+            if self._journal is not None:
+                await self._journal.abandon()
+            raise
         failures = [outcome for outcome in outcomes if outcome is not None]
         if self._journal is not None:
             await (self._journal.flush() if failures else self._journal.settle())
@@ -124,6 +130,9 @@ class Execution:
         except Exception as error:
             self._failed(error, site)
             raise
+        except asyncio.CancelledError as error:
+            self._check_cancelled(error, site)
+            raise
         self._emit(ExecutorCompletedEvent(executor.id))
         return effects
 
@@ -134,7 +143,22 @@ class Execution:
         except Exception as error:
             self._failed(error, site)
             raise
+        except asyncio.CancelledError as error:
+            self._check_cancelled(error, site)
+            raise
         site.view.accept(effects.writes[before:])
+
+    def _check_cancelled(self, error: asyncio.CancelledError, site: CallSite) -> None:
+        """Tell a handler that raises CancelledError, as by awaiting a cancelled task, from a cancelled superstep."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            return
+        failure = WorkflowRuntimeError(
+            f"executor {site.executor_id!r} of run {site.run_id!r} raised CancelledError, though nobody cancelled the "
+            "run: something it awaited was cancelled. Catch it where it arises."
+        )
+        self._failed(failure, site)
+        raise failure from error
 
     def _failed(self, error: Exception, site: CallSite) -> None:
         error.add_note(f"(executor {site.executor_id!r}, superstep {site.step_number} of run {site.run_id!r})")

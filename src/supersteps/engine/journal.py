@@ -7,8 +7,13 @@ superstep itself, at its end. The last call of a superstep needs no record: the 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from supersteps.storage.base import DurableStorage
+from supersteps.errors import RunFencedError, RunNotFoundError
+
+if TYPE_CHECKING:
+    from supersteps.engine.store import RunStore
 
 
 class Journal:
@@ -18,11 +23,10 @@ class Journal:
         written: How many records are durable.
     """
 
-    def __init__(self, storage: DurableStorage, run_id: str, epoch: int, head: str) -> None:
-        self._storage = storage
-        self._run_id = run_id
+    def __init__(self, store: RunStore, epoch: int) -> None:
+        self._store = store
         self._epoch = epoch
-        self._head = head
+        self._head = store.base.checkpoint_id
         self._waiting: list[bytes] = []
         self._writer: asyncio.Task[None] | None = None
         self.written = 0
@@ -38,8 +42,17 @@ class Journal:
     async def _write(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            await self._storage.append_journal(self._run_id, self._epoch, self._head, batch)
+            await self._append(batch)
             self.written += len(batch)
+
+    async def _append(self, batch: Sequence[bytes]) -> None:
+        store = self._store
+        try:
+            await store.storage.append_journal(store.run_id, self._epoch, self._head, batch)
+        except (RunFencedError, RunNotFoundError):
+            raise
+        except Exception as error:  # whatever a storage raises, the save has failed
+            raise store.save_error("the journal of finished calls", error) from error
 
     async def flush(self) -> None:
         """Wait until every record is durable.
@@ -60,3 +73,11 @@ class Journal:
         self._waiting = []
         if self._writer is not None:
             await self._writer
+
+    async def abandon(self) -> None:
+        """Wait for what is being written, whatever becomes of it: the superstep has been cancelled."""
+        self._waiting = []
+        if self._writer is not None:
+            await asyncio.wait({self._writer})
+            if not self._writer.cancelled():
+                self._writer.exception()

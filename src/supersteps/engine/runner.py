@@ -90,6 +90,7 @@ class Runner:
         self._answers: list[Answer] = []
         self._replayed: dict[tuple[str, int], Effects] = {}
         self._outputs: list[Sealed] = []
+        self._interrupted = False
         self._hooked = [executor for executor in executors.values() if executor.has_hooks]
         self._shared = [executor for executor in self._hooked if graph.nodes[executor.id].factory is None]
 
@@ -169,12 +170,16 @@ class Runner:
             Answer(entry.number, entry.request_id, self._sealer.load(entry.value))
             for entry in await self._store.read_inbox()
         ]
-        self._replayed = {}
-        for data in await self._store.read_journal():
-            effects = Effects.from_record(data, self._sealer)
-            self._replayed[effects.executor_id, effects.ordinal] = effects
+        await self._read_journal(self._store)
         claim(self._shared, self._holder)
         await self._wake_all()
+        self._interrupted = False
+
+    async def _read_journal(self, store: RunStore) -> None:
+        self._replayed = {}
+        for data in await store.read_journal():
+            effects = Effects.from_record(data, self._sealer)
+            self._replayed[effects.executor_id, effects.ordinal] = effects
 
     async def _wake_all(self) -> None:
         """Let executors with hooks take their attributes back from the state."""
@@ -212,11 +217,13 @@ class Runner:
     @property
     def has_work(self) -> bool:
         """Whether a superstep has anything to do."""
-        return bool(self.state.messages or self._answers)
+        return bool(self.state.messages) or bool(self._answers)
 
     @property
     def status(self) -> WorkflowRunState:
         """Where the run stands at this barrier."""
+        if not self.state.requests:
+            return WorkflowRunState.IN_PROGRESS if self.has_work else WorkflowRunState.IDLE
         return _status(self.has_work, bool(self._waiting_ids()))
 
     def _waiting_ids(self) -> list[str]:
@@ -263,8 +270,14 @@ class Runner:
             number = self._answers[-1].number if self._answers else 0
             self._answers += [Answer(number + i, key, value) for i, (key, value) in enumerate(sealed.items(), 1)]
             return
-        entries = await self._store.accept([(key, value.encode()) for key, value in sealed.items()])
-        self._answers += [Answer(entry.number, entry.request_id, sealed[entry.request_id]) for entry in entries]
+        await self._store.accept([(key, value.encode()) for key, value in sealed.items()])
+        # Another handle may have put answers in before these; consuming these must not pass over them.
+        known = {answer.number for answer in self._answers}
+        self._answers += [
+            Answer(entry.number, entry.request_id, sealed.get(entry.request_id) or self._sealer.load(entry.value))
+            for entry in await self._store.read_inbox()
+            if entry.number not in known
+        ]
 
     # ------------------------------------------------------------------------------------ superstep
 
@@ -277,18 +290,28 @@ class Runner:
             Exception: What a handler raised; its siblings have finished and are journalled.
         """
         self._check_limit()
-        if self._shared and claim(self._shared, self._holder):
-            await self._wake_all()
+        is_stale = bool(self._shared) and claim(self._shared, self._holder)
+        if self._store is not None:
+            await self._store.own()
+        if is_stale or self._interrupted:
+            await self._recover()
+        self._interrupted = True
         answers = list(self._answers)
         if self._store is None:
             await self._advance(answers)
-            return
-        await self._store.own()
-        self._store.working(True)
-        try:
-            await self._advance(answers)
-        finally:
-            self._store.working(False)
+        else:
+            self._store.working(True)
+            try:
+                await self._advance(answers)
+            finally:
+                self._store.working(False)
+        self._interrupted = False
+
+    async def _recover(self) -> None:
+        """Get ready to go on after a superstep was cut short, or after another run has had this one's instances."""
+        if self._interrupted and self._store is not None:
+            await self._read_journal(self._store)
+        await self._wake_all()
 
     def _check_limit(self) -> None:
         if self._steps_since_input < self._max_iterations or self._answers or self.iteration == 0:
@@ -417,9 +440,10 @@ class Runner:
             emit(self._request_event(request))
         for text in merged.undelivered:
             emit(WorkflowWarningEvent(text))
-            warnings.warn(f"run {self._run_id!r}, superstep {step}: {text}", UndeliveredMessageWarning, stacklevel=2)
         completion = SuperStepCompletionInfo(ran, bool(merged.messages), bool(self.state.requests), info)
         emit(SuperStepCompletedEvent(step, completion))
+        for text in merged.undelivered:  # last: a filter may turn it into an error
+            warnings.warn(f"run {self._run_id!r}, superstep {step}: {text}", UndeliveredMessageWarning, stacklevel=2)
 
     def _request_event(self, request: Request) -> RequestInfoEvent:
         data = request.data.open()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 from supersteps._ids import checkpoint_id, new_id
-from supersteps.checkpoint.owner import mark_advancing, this_process
+from supersteps.checkpoint.owner import Owner, mark_advancing, this_process
 from supersteps.checkpoint.record import (
     Changes,
     CheckpointHeader,
@@ -21,7 +24,6 @@ from supersteps.checkpoint.record import (
 from supersteps.engine import heartbeat
 from supersteps.engine.journal import Journal
 from supersteps.errors import (
-    CheckpointError,
     CheckpointNotFoundError,
     CheckpointSaveError,
     RunExistsError,
@@ -56,12 +58,16 @@ class RunStore:
         self.head: CheckpointHeader | None = None
         self.lineage: deque[CheckpointInfo] = deque(maxlen=LINEAGE_LIMIT)
         self.handle = new_id()
+        self._me: Owner | None = None
         self._epoch = 0
         self._sequence = -1
         self._branch = 0
         self._stored_head: str | None = None
         self._last_timestamp = ""
         self._lease_until = 0.0
+        self._ownership = asyncio.Lock()
+        self._writes = 0
+        self._quiet = asyncio.Event()
 
     # -------------------------------------------------------------------------------------- reading
 
@@ -125,9 +131,15 @@ class RunStore:
         """
         if time.monotonic() < self._lease_until:
             return
+        async with self._ownership:  # two tasks of one handle must not take the run from each other
+            if time.monotonic() >= self._lease_until:
+                with self._writing():
+                    await self._take()
+
+    async def _take(self) -> None:
         before = self._stored_head
         deadline = time.monotonic() + LEASE_SECONDS
-        run = await self.storage.acquire(self.run_id, this_process(self.handle), LEASE_SECONDS)
+        run = await self.storage.acquire(self.run_id, self._owner(), LEASE_SECONDS)
         if run.head != before:
             await self.storage.release(self.run_id, run.epoch, status=run.status, error=run.error)
             raise RunFencedError(
@@ -162,9 +174,38 @@ class RunStore:
 
     async def release(self, *, status: str | None = None, error: str | None = None) -> None:
         """Give the run up, if it is held, and note how the work ended."""
-        if self._lease_until:
-            self._lease_until = 0.0
-            await self.storage.release(self.run_id, self._epoch, status=status, error=error)
+        if not self._lease_until:
+            return
+        self._lease_until = 0.0
+        try:
+            with self._writing():
+                await self.storage.release(self.run_id, self._epoch, status=status, error=error)
+        except (RunFencedError, RunNotFoundError):
+            if status is not None:
+                raise
+            # somebody else has the run: there is nothing to give up
+
+    # ------------------------------------------------------------------------------------- stopping
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write is under way whose outcome this handle has to learn: it must not be cancelled."""
+        return self._writes > 0
+
+    async def written(self) -> None:
+        """Wait until no write is under way."""
+        while self._writes:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._writes += 1
+        try:
+            yield
+        finally:
+            self._writes -= 1
+            self._quiet.set()
 
     # -------------------------------------------------------------------------------------- writing
 
@@ -222,17 +263,23 @@ class RunStore:
             epoch=self._epoch or 1,
             inbox_read=inbox_read,
             lease_seconds=LEASE_SECONDS if more else None,
-            owner=this_process(self.handle),
+            owner=self._owner(),
             fingerprint=fingerprint,
             tags=tuple(tags),
         )
         try:
-            await self.storage.commit(commit)
+            with self._writing():
+                await self.storage.commit(commit)
         except (RunFencedError, RunExistsError, RunNotFoundError):
             raise
-        except (CheckpointError, OSError) as error:
-            raise self._save_error(f"superstep {iteration}", error) from error
+        except Exception as error:  # whatever a storage raises, the save has failed
+            raise self.save_error(f"superstep {iteration}", error) from error
         return self._committed(commit, deadline if more else 0.0)
+
+    def _owner(self) -> Owner:
+        if self._me is None or self._me.pid != os.getpid():  # a forked child is another owner
+            self._me = this_process(self.handle)
+        return self._me
 
     def _committed(self, commit: Commit, lease_until: float) -> CheckpointInfo:
         header = commit.header
@@ -246,7 +293,8 @@ class RunStore:
         self.lineage.append(info)
         return info
 
-    def _save_error(self, what: str, error: Exception) -> CheckpointSaveError:
+    def save_error(self, what: str, error: Exception) -> CheckpointSaveError:
+        """Return the error of a save that failed."""
         head = self.head.checkpoint_id if self.head else None
         after = f"its last good checkpoint is {head!r}; resume from it" if head else "nothing was saved; start it again"
         return CheckpointSaveError(
@@ -269,13 +317,19 @@ class RunStore:
         Raises:
             RequestError: One of them cannot be taken; none was.
         """
-        if not self.is_at_head:  # an answer to an older checkpoint makes that the head: a new branch
-            await self.own()
-        return await self.storage.add_answers(self.run_id, answers)
+        if self.is_at_head:
+            with self._writing():
+                return await self.storage.add_answers(self.run_id, answers)
+        await self.own()  # an answer to an older checkpoint makes that the head: a new branch
+        try:
+            with self._writing():
+                return await self.storage.add_answers(self.run_id, answers)
+        finally:
+            await self.release()
 
     def journal(self) -> Journal:
         """Return the journal of the superstep that follows the head."""
-        return Journal(self.storage, self.run_id, self._epoch, self.base.checkpoint_id)
+        return Journal(self, self._epoch)
 
     async def discard_journal(self) -> None:
         """Drop the records of calls that finished after the head."""
@@ -293,9 +347,9 @@ class RunStore:
                 f"run {self.run_id!r} has no checkpoint {target!r}; run.checkpoints lists those of its current lineage"
             )
         await self.own()
-        run = await self.storage.move_head(self.run_id, self._epoch, target)
-        lease_until = self._lease_until
-        await self.load(record, run)
+        with self._writing():
+            run = await self.storage.move_head(self.run_id, self._epoch, target)
         self._settle(run)
-        self._lease_until = lease_until
+        await self.release()  # until somebody iterates
+        await self.load(record, run)
         return record

@@ -21,7 +21,8 @@ from supersteps._ids import checkpoint_id, file_stem
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit, Part, PartKey
 from supersteps.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError, StorageError
 from supersteps.storage import _files, runs
-from supersteps.storage._document import check_json, decode_checkpoint, decode_header, encode_checkpoint
+from supersteps.storage._checkpoint_files import CheckpointFiles
+from supersteps.storage._document import check_json
 from supersteps.storage._locks import ProcessLock
 from supersteps.storage._run_folder import RunFolder, RunState
 from supersteps.storage.runs import InboxEntry, RunRecord
@@ -38,7 +39,7 @@ class CheckpointFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._files = CheckpointFiles(path)
         self._runs_path = path / "runs"
         self._by_hand = ProcessLock(self._runs_path / ".lock")
         self._runs: OrderedDict[str, RunFolder] = OrderedDict()
@@ -60,13 +61,11 @@ class CheckpointFolder:
 
     def load(self, wanted: str) -> CheckpointRecord | None:
         """Return a checkpoint that is there and, if a run wrote it, committed."""
-        path = self._file(wanted)
-        data = _files.read(path)
-        if data is None:
+        found = self._files.read(wanted)
+        if found is None:
             return None
-        record, frame = decode_checkpoint(data, path)
-        self._check_name(record.header, path)
-        return record if frame.standalone or self._is_committed(record.header) else None
+        record, standalone = found
+        return record if standalone or self._is_committed(record.header) else None
 
     def read_parts(self, listed: CheckpointHeader) -> Mapping[PartKey, Part]:
         """Return the parts of a checkpoint whose header was read before.
@@ -87,9 +86,9 @@ class CheckpointFolder:
         headers: list[CheckpointHeader] = []
         problems: list[str] = []
         newest: dict[str, float] = {}  # the number of each run's newest commit
-        for path in self._files():
+        for path in self._files.paths():
             try:
-                found = self._read_header(path)
+                found = self._files.read_header(path)
                 if found is None:
                     continue
                 header, standalone = found
@@ -110,7 +109,7 @@ class CheckpointFolder:
         next_id: str | None = newest
         while next_id is not None and len(lineage) < limit:
             try:
-                found = self._read_header(self._file(next_id))
+                found = self._files.read_header(self._files.path(next_id))
             except CheckpointError as error:
                 if not lineage:
                     raise
@@ -125,15 +124,17 @@ class CheckpointFolder:
         """Return the runs whose head waits for a request, and what is wrong with those that cannot be read."""
         found: list[RunRecord] = []
         problems: list[str] = []
+        names: list[str] = []
         with _files.explained("list", self._runs_path), contextlib.suppress(FileNotFoundError):
-            for name in sorted(os.listdir(self._runs_path)):
-                try:
-                    run = RunFolder(self._runs_path / name).peek()
-                except CheckpointError as error:
-                    problems.append(str(error))
-                    continue
-                if run is not None and request_id in run.requests:
-                    found.append(run)
+            names = sorted(name for name in os.listdir(self._runs_path) if not name.startswith("."))
+        for name in names:
+            try:
+                run = RunFolder(self._runs_path / name).peek()
+            except CheckpointError as error:
+                problems.append(str(error))
+                continue
+            if run is not None and request_id in run.requests:
+                found.append(run)
         return found, problems
 
     def read_inbox(self, run_id: str) -> list[InboxEntry]:
@@ -147,24 +148,23 @@ class CheckpointFolder:
     def save(self, record: CheckpointRecord) -> None:
         """Write a checkpoint that no run commits."""
         header = record.header
-        path = self._file(header.checkpoint_id)
-        document = encode_checkpoint(header, record.parts, standalone=True)
+        path = self._files.path(header.checkpoint_id)
         _files.make_folder(self._runs_path)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._by_hand.held())
             if header.run_id and (folder := self.run(header.run_id)).exists():
                 stack.enter_context(folder.lock.held())
-            found = self._read_header(path)
+            found = self._files.read_header(path)
             if found is None or found[1]:
-                _files.write_durably(path, document)
+                self._files.write(record, standalone=True)
             elif self.load(header.checkpoint_id) != record:
                 raise runs.id_taken(header.checkpoint_id)
 
     def delete(self, unwanted: str) -> bool:
         """Delete a checkpoint, and move its run's head away from it; return whether it was there."""
-        path = self._file(unwanted)
+        path = self._files.path(unwanted)
         try:
-            found = self._read_header(path)
+            found = self._files.read_header(path)
         except CorruptCheckpointError:
             run_id = unwanted.rpartition("-")[0]  # a damaged file may go; whose it was, its name has to tell
         else:
@@ -212,11 +212,11 @@ class CheckpointFolder:
                 folder.clear()
             parts = dict(self._head_parts(folder, state.run)) if state else {}
             commit.changes.apply(parts)
-            path = self._file(header.checkpoint_id)
-            found = self._read_header(path)
+            path = self._files.path(header.checkpoint_id)
+            found = self._files.read_header(path)
             if found is not None and found[1]:
                 raise runs.id_taken(header.checkpoint_id)
-            _files.write_durably(path, encode_checkpoint(header, parts, standalone=False))
+            self._files.write(CheckpointRecord(header, parts), standalone=False)
             folder.commit(RunState(run, state.journals if state else 0), parts)
 
     def acquire(self, run_id: str, take: Callable[[RunRecord], RunRecord]) -> RunRecord:
@@ -251,7 +251,8 @@ class CheckpointFolder:
         with folder.lock.held():
             state = folder.load()
             if state is not None:
-                self._remove_run(folder, state.run)
+                folder.remove()
+                _files.remove_durably(*self._files.paths_of(state.run))
             return state is not None
 
     # --------------------------------------------------------------------------------------------- journal and inbox
@@ -302,17 +303,17 @@ class CheckpointFolder:
             record = self.load(run.head)
             if record is None:
                 raise StorageError(
-                    f"{self._file(run.head)} is gone, but it is the head of run {run.run_id!r}; nothing was written. "
-                    "Restore it from a backup, or restore the run to another of its checkpoints."
+                    f"{self._files.path(run.head)} is gone, but it is the head of run {run.run_id!r}; nothing was "
+                    "written. Restore it from a backup, or restore the run to another of its checkpoints."
                 )
             folder.parts = record.parts
         return folder.parts
 
     def _sweep(self, run: RunRecord) -> None:
         """Clear away the checkpoint that the last owner wrote but did not commit; there is at most one."""
-        path = self._file(checkpoint_id(run.run_id, run.sequence + 1))
+        path = self._files.path(checkpoint_id(run.run_id, run.sequence + 1))
         _files.remove_durably(_files.draft_of(path))
-        found = self._read_header(path)
+        found = self._files.read_header(path)
         if found is not None and not found[1]:
             _files.remove_durably(path)
 
@@ -326,7 +327,7 @@ class CheckpointFolder:
     def _leave_head(self, folder: RunFolder, state: RunState) -> None:
         """Move the head of a run away from a checkpoint that is about to be deleted, or remove the run."""
         run = state.run
-        headers = {header.checkpoint_id: header for header in self._read_headers(run)}
+        headers = {header.checkpoint_id: header for header in self._intact_headers(run)}
         lost = headers.pop(run.head, None) or CheckpointHeader(  # damaged: its run's record has to do
             checkpoint_id=run.head, workflow_id=run.workflow_id, timestamp="", sequence=run.sequence, branch=run.branch
         )
@@ -337,56 +338,14 @@ class CheckpointFolder:
         else:
             self._move_head(folder, state, target)
 
-    def _remove_run(self, folder: RunFolder, run: RunRecord) -> None:
-        folder.remove()
-        _files.remove_durably(*self._files_of(run))
-
-    # -------------------------------------------------------------------------------------------------------- files
-
-    def _file(self, wanted: str) -> Path:
-        return self._path / f"{file_stem(wanted)}.json"
-
-    def _files(self) -> Iterator[Path]:
-        """Yield the files that claim to be checkpoints; drafts begin with a dot."""
-        try:
-            with _files.explained("list", self._path):
-                names = os.listdir(self._path)
-        except StorageError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return
-            raise
-        for name in sorted(names):
-            if name.endswith(".json") and not name.startswith("."):
-                yield self._path / name
-
-    def _files_of(self, run: RunRecord) -> list[Path]:
-        """Return where a run's checkpoints are, or were, one that it did not commit included."""
-        return [self._file(checkpoint_id(run.run_id, number)) for number in range(run.sequence + 2)]
-
-    def _read_headers(self, run: RunRecord) -> Iterator[CheckpointHeader]:
-        """Yield the headers of a run's intact checkpoints."""
-        for path in self._files_of(run)[:-1]:
+    def _intact_headers(self, run: RunRecord) -> Iterator[CheckpointHeader]:
+        for path in self._files.paths_of(run)[:-1]:
             with contextlib.suppress(CorruptCheckpointError):  # it cannot become the head
-                found = self._read_header(path)
+                found = self._files.read_header(path)
                 if found is not None and not found[1]:
                     yield found[0]
 
-    def _read_header(self, path: Path) -> tuple[CheckpointHeader, bool] | None:
-        """Return a checkpoint's header and whether it was saved by hand, None when there is no such file."""
-        data = _files.read(path)
-        if data is None:
-            return None
-        header, frame = decode_header(data, path)
-        self._check_name(header, path)
-        return header, frame.standalone
-
-    def _check_name(self, header: CheckpointHeader, path: Path) -> None:
-        right = self._file(header.checkpoint_id)
-        if right.name != path.name:
-            raise CorruptCheckpointError(
-                f"{path} holds checkpoint {header.checkpoint_id!r}, whose file is {right.name}: it was copied or renamed. "
-                "Give it its name back, or move it out of this folder."
-            )
+    # ------------------------------------------------------------------------------------------------ what is committed
 
     def _newest_sequence(self, run_id: str, problems: list[str]) -> float:
         """Return the number of a run's newest commit; without limit when only the checkpoints themselves can tell."""

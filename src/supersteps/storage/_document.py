@@ -1,11 +1,11 @@
 """The files of the JSON storage: a checkpoint as a document that people can read, and the seal on every file.
 
-A sealed document is a JSON object, one line per field, whose last field is a hash of all bytes before it; a sealed line is
-a JSON object on one line with a hash of its entry. The seal, the `format` field and the `version` field stay as they are
-in all versions to come, so that damage is always told from age.
+A sealed document is a JSON object, one line per field, whose last field is a hash of all bytes before it; a sealed line
+is a JSON object on one line with a hash of its entry. The seal, the `format` field and the `version` field stay as they
+are in all versions to come, so that damage is always told from age.
 
-A checkpoint's parts are written as the compact JSON they were encoded to, one part a line, in nested objects that mirror
-their keys:
+A checkpoint's parts are written as the compact JSON they were encoded to, one part a line, in nested objects that
+mirror their keys:
 
     {
       "format": "supersteps.checkpoint",
@@ -83,7 +83,7 @@ class _Content(msgspec.Struct, frozen=True):
     graph: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-# --------------------------------------------------------------------------------------------------------------- sealing
+# -------------------------------------------------------------------------------------------------------------- sealing
 
 
 def _digest(data: bytes) -> bytes:
@@ -169,20 +169,20 @@ def unseal_line(line: bytes) -> bytes | None:
     return entry if seal_line(entry) == line + b"\n" else None
 
 
-# ----------------------------------------------------------------------------------------------------------- checkpoints
+# ---------------------------------------------------------------------------------------------------------- checkpoints
 
 
-def encode_checkpoint(header: CheckpointHeader, parts: Mapping[PartKey, Part], standalone: bool) -> bytes:
+def encode_checkpoint(record: CheckpointRecord, standalone: bool) -> bytes:
     """Return the document of a checkpoint.
 
     Raises:
         CheckpointEncodeError: An id or a key is text that UTF-8 cannot express.
     """
     try:
-        return seal(_checkpoint_fields(header, parts, standalone))
+        return seal(_checkpoint_fields(record.header, record.parts, standalone))
     except UnicodeEncodeError as error:
         raise CheckpointEncodeError(
-            f"checkpoint {header.checkpoint_id!r} has an id or a key that is not valid Unicode: {error.object!r}"
+            f"checkpoint {record.header.checkpoint_id!r} has an id or a key that is not valid Unicode: {error.object!r}"
         ) from error
 
 

@@ -1,8 +1,8 @@
 """Files that survive: every change to the file system that a storage makes goes through this module.
 
 A file that others may read is replaced as a whole: written beside its place, synced, renamed, and the rename synced. A
-log is written in place behind what is valid in it. What an interrupted write leaves behind has a name that begins with a
-dot, the same for every attempt, so that the next attempt clears it away.
+log is written in place behind what is valid in it. What an interrupted write leaves behind has a name that begins with
+a dot, the same for every attempt, so that the next attempt clears it away.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def explained(action: str, path: Path) -> Iterator[None]:
         raise StorageError(f"cannot {action} {path}: {error.strerror or error}. {advice}".rstrip()) from error
 
 
-# ------------------------------------------------------------------- the system calls, one by one: where faults are tried
+# ---------------------------------------------------------------- the system calls, one by one: where faults are tried
 
 
 def _open(path: Path, flags: int) -> int:
@@ -95,7 +95,7 @@ def _make_folder(path: Path) -> None:
     os.mkdir(path, FOLDER_MODE)
 
 
-# ------------------------------------------------------------------------------------------------------- what they make up
+# --------------------------------------------------------------------------------------------------- what they make up
 
 
 def read(path: Path) -> bytes | None:
@@ -144,7 +144,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def append_durably(path: Path, data: bytes, at: int) -> None:
-    """Write `data` into a file behind its first `at` bytes and drop what followed them; it is durable when this returns.
+    """Write `data` behind the first `at` bytes of a file and drop what followed them; durable when this returns.
 
     Raises:
         StorageError: It cannot be written; the first `at` bytes are what they were.

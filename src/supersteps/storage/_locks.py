@@ -48,8 +48,8 @@ class ProcessLock:
                     self._file.acquire(timeout=LOCK_SECONDS, poll_interval=0.005)
             except filelock.Timeout as error:
                 raise StorageError(
-                    f"{self._path} has been held by another process for {LOCK_SECONDS:.0f} seconds; nothing was written. "
-                    "A process that is stopped, or hangs while it writes, keeps it: end that process, then try again."
+                    f"{self._path} has been held by another process for {LOCK_SECONDS:.0f} seconds; nothing was "
+                    "written. A process that is stopped, or hangs while it writes, keeps it: end it, then try again."
                 ) from error
             try:
                 yield

@@ -201,8 +201,8 @@ class RunFolder:
             if batch is None:
                 if any(unseal_line(later) is not None for later in lines[number:]):
                     raise CorruptCheckpointError(
-                        f"{self._journal_path} is damaged in line {number + 1}, which was intact once. Restore it from a "
-                        "backup, or delete it: the calls it records then run again when the run is resumed."
+                        f"{self._journal_path} is damaged in line {number + 1}, which was intact once. Restore it from "
+                        "a backup, or delete it: the calls it records then run again when the run is resumed."
                     )
                 break  # torn by a crash: nobody was told that it is saved
             records += map(bytes, decode(batch, list[msgspec.Raw], self._journal_path))

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
@@ -80,7 +81,7 @@ class FileCheckpointStorage(AsyncClosing):
             CheckpointVersionError: A newer library wrote it.
         """
         record = await self.load_record(checkpoint_id)
-        return record and WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec)
+        return WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec) if record else None
 
     async def list_checkpoint_ids(self, workflow_id: str | None = None, run_id: str | None = None) -> list[str]:
         """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
@@ -94,7 +95,7 @@ class FileCheckpointStorage(AsyncClosing):
         A damaged file is passed over with a `CorruptCheckpointWarning`.
         """
         return [
-            WorkflowCheckpoint.from_record(header, lambda header=header: self._folder.read_parts(header), self.codec)
+            WorkflowCheckpoint.from_record(header, partial(self._folder.read_parts, header), self.codec)
             for header in await self._list(workflow_id, run_id)
         ]
 

@@ -300,7 +300,7 @@ def advance_run(run: RunRecord, commit: Commit, now: float) -> RunRecord:
         RunFencedError: The head is not the commit's parent.
     """
     header = commit.header
-    if header.parent_id != run.head or header.sequence != run.sequence + 1:
+    if header.parent_id != run.head or header.sequence <= run.sequence:
         raise RunFencedError(
             f"run {run.run_id!r} has its head at {run.head!r} (commit {run.sequence}), but this commit follows "
             f"{header.parent_id!r} as number {header.sequence}; nothing was written. Resume the run from its head."
@@ -313,6 +313,7 @@ def advance_run(run: RunRecord, commit: Commit, now: float) -> RunRecord:
         status=header.status,
         head=header.checkpoint_id,
         sequence=header.sequence,
+        branch=max(run.branch, header.branch),
         lease=_lease_after(commit, now),
         updated_at=header.timestamp,
         fingerprint=run.fingerprint if commit.fingerprint is None else commit.fingerprint,

@@ -1,0 +1,65 @@
+"""Events as they happen; leaving the loop and coming back; the run's handle.
+
+python -m examples.streaming
+"""
+
+import asyncio
+from typing import Never
+
+from supersteps import (
+    ExecutorInvokedEvent,
+    InMemoryCheckpointStorage,
+    SuperStepCompletedEvent,
+    WorkflowBuilder,
+    WorkflowContext,
+    WorkflowOutputEvent,
+    executor,
+)
+
+
+@executor
+async def double(number: int, ctx: WorkflowContext[int]) -> None:
+    await ctx.send_message(number * 2)
+
+
+@executor
+async def add_one(number: int, ctx: WorkflowContext[int]) -> None:
+    await ctx.send_message(number + 1)
+
+
+@executor
+async def show(number: int, ctx: WorkflowContext[Never, int]) -> None:
+    await ctx.yield_output(number)
+
+
+async def main() -> None:
+    workflow = (
+        WorkflowBuilder(name="arithmetic")
+        .add_chain([double, add_one, show])
+        .set_start_executor(double)
+        .with_checkpointing(InMemoryCheckpointStorage())
+        .build()
+    )
+
+    run = workflow.run_stream(20)  # nothing runs yet, but the run has its id
+    print("run id:", len(run.run_id), "characters")
+
+    async for event in run:
+        if isinstance(event, ExecutorInvokedEvent):
+            print("invoked:", event.executor_id)
+        if isinstance(event, SuperStepCompletedEvent):
+            print("committed: superstep", event.step_number)
+            break  # the run parks: nothing moves, nothing is lost
+
+    async for event in run:  # and goes on with the next event
+        if isinstance(event, SuperStepCompletedEvent):
+            print("committed: superstep", event.step_number)
+        if isinstance(event, WorkflowOutputEvent):
+            print("output:", event.data)
+
+    for info in run.checkpoints:
+        print("checkpoint of superstep", info.step_number, "- first" if info.parent is None else "- follows another")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

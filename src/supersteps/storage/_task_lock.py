@@ -1,0 +1,53 @@
+"""A lock for tasks that is bound to no event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from concurrent.futures import Future
+from types import TracebackType
+
+
+class TaskLock:
+    """Lets one task at a time in, first come first served, also when the tasks run on different event loops.
+
+    An `asyncio.Lock` belongs to the loop that first waits for it, and a `threading.Lock` would stop a loop.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = False
+        self._queue: deque[Future[None]] = deque()
+
+    async def __aenter__(self) -> None:
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                return
+            turn: Future[None] = Future()
+            self._queue.append(turn)
+        try:
+            await asyncio.wrap_future(turn)
+        except asyncio.CancelledError:
+            # Either the turn is called off before it comes, or it has come already and is passed on.
+            if not turn.cancel():
+                self._pass_on()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        with self._lock:
+            while self._queue:
+                turn = self._queue.popleft()
+                if turn.set_running_or_notify_cancel():  # a cancelled one is passed over
+                    break
+            else:
+                self._taken = False
+                return
+        # Outside the lock: this wakes a task, on this loop or another.
+        turn.set_result(None)

@@ -1,0 +1,135 @@
+import threading
+
+import pytest
+
+from supersteps.checkpoint.record import (
+    OUTPUTS,
+    Changes,
+    CheckpointHeader,
+    CheckpointInfo,
+    Commit,
+    ListPart,
+    PartKey,
+    check_version,
+)
+from supersteps.errors import CheckpointVersionError
+
+A: PartKey = ("shared_state", "a")
+B: PartKey = ("shared_state", "b")
+
+
+def test_a_list_part_reads_like_a_list() -> None:
+    part = ListPart([b"1", b"2", b"3"])
+
+    assert list(part) == [b"1", b"2", b"3"]
+    assert len(part) == 3
+    assert (part[0], part[-1]) == (b"1", b"3")
+    assert part[1:] == [b"2", b"3"]
+    assert part.to_json() == b"[1,2,3]"
+    assert ListPart().to_json() == b"[]"
+    assert part == ListPart([b"1", b"2", b"3"])
+    assert part != ListPart([b"1"])
+    for beyond in (3, -4):
+        with pytest.raises(IndexError):
+            part[beyond]
+
+
+def test_a_list_part_comes_from_json_with_its_bytes() -> None:
+    assert list(ListPart.from_json(b'[1.50,{"a":[]},"x"]')) == [b"1.50", b'{"a":[]}', b'"x"']
+    with pytest.raises(ValueError, match="array"):
+        ListPart.from_json(b"{}")
+
+
+def test_extending_leaves_every_earlier_view_as_it_was() -> None:
+    first = ListPart([b"1"])
+    second = first.extended([b"2"])
+    third = second.extended([b"3"])
+    branch = second.extended([b"x"])
+
+    assert [list(part) for part in (first, second, third, branch)] == [
+        [b"1"],
+        [b"1", b"2"],
+        [b"1", b"2", b"3"],
+        [b"1", b"2", b"x"],
+    ]
+    assert (second[-1], second[:5]) == (b"2", [b"1", b"2"])
+
+
+def test_extending_the_newest_view_copies_nothing() -> None:
+    first = ListPart([b"1"])
+    assert first.extended([b"2"])._items is first._items
+    assert first.extended([b"3"])._items is not first._items
+
+
+def test_one_view_may_be_extended_from_many_threads() -> None:
+    view = ListPart([b"0"])
+    grown: list[ListPart] = []
+    start = threading.Barrier(8)
+
+    def grow(number: int) -> None:
+        start.wait()
+        part = view
+        for _ in range(200):
+            part = part.extended([b"%d" % number])
+        grown.append(part)
+
+    threads = [threading.Thread(target=grow, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert all(list(part) == [b"0"] + [part[1]] * 200 for part in grown)
+    assert len({part[1] for part in grown}) == 8
+
+
+def test_changes_are_deletes_then_puts_then_appends() -> None:
+    old = ListPart([b"1"])
+    parts = {A: b"1", B: b"2", OUTPUTS: old}
+
+    Changes(puts={A: b"10"}, deletes=[A, OUTPUTS], appends={OUTPUTS: [b"2"]}).apply(parts)
+
+    assert list(parts) == [B, A, OUTPUTS]
+    assert parts == {A: b"10", B: b"2", OUTPUTS: ListPart([b"2"])}
+    assert list(old) == [b"1"]
+
+
+def test_a_replaced_part_keeps_its_place() -> None:
+    parts = {A: b"1", B: b"2"}
+    Changes(puts={A: b"3"}).apply(parts)
+    assert list(parts.items()) == [(A, b"3"), (B, b"2")]
+
+
+def test_appending_to_an_array_makes_it_a_list_part() -> None:
+    parts: dict[PartKey, bytes | ListPart] = {A: b"[1,2]"}
+    Changes(appends={A: [b"3"]}).apply(parts)
+    assert parts == {A: ListPart([b"1", b"2", b"3"])}
+
+
+def test_appending_to_what_is_no_array_is_an_error() -> None:
+    with pytest.raises(ValueError, match="array"):
+        Changes(appends={A: [b"3"]}).apply({A: b"{}"})
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.9", "0.1", "1"])
+def test_versions_that_can_be_read(version: str) -> None:
+    check_version(version, "it")
+
+
+@pytest.mark.parametrize("version", ["2.0", "10.0", "", "x", "-1", "1x.0", "²"])
+def test_versions_that_cannot(version: str) -> None:
+    with pytest.raises(CheckpointVersionError, match=r"file x has format version .* Upgrade"):
+        check_version(version, "file x")
+
+
+def test_the_handle_of_a_header() -> None:
+    header = CheckpointHeader(
+        checkpoint_id="c", workflow_id="w", timestamp="t", run_id="r", parent_id="p", iteration_count=3
+    )
+    assert header.info == CheckpointInfo("r", "c", 3, "p")
+
+
+def test_each_commit_is_an_attempt_of_its_own() -> None:
+    header = CheckpointHeader(checkpoint_id="c", workflow_id="w", timestamp="t")
+    ids = {Commit(header=header, changes=Changes(), epoch=1).commit_id for _ in range(10)}
+    assert len(ids) == 10
