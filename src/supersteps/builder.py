@@ -34,6 +34,7 @@ from supersteps.validation import validate
 
 if TYPE_CHECKING:
     from supersteps.storage.base import CheckpointStorage
+    from supersteps.storage.retention import RetentionPolicy
     from supersteps.workflow import Workflow
 
 DEFAULT_MAX_ITERATIONS = 100
@@ -61,6 +62,7 @@ class WorkflowBuilder:
         self._reducers: dict[str, Reducer] = {}
         self._storage: CheckpointStorage | None = None
         self._types: list[Any] = []
+        self._retention: RetentionPolicy | None = None
         self._name = None if name is None else check_id(name, "workflow name")
         self.set_max_iterations(max_iterations)
 
@@ -224,12 +226,20 @@ class WorkflowBuilder:
         self._reducers[key] = Reducer(reducer, initial)
         return self
 
-    def with_checkpointing(self, checkpoint_storage: CheckpointStorage, *, types: Sequence[Any] = ()) -> Self:
+    def with_checkpointing(
+        self,
+        checkpoint_storage: CheckpointStorage,
+        *,
+        types: Sequence[Any] = (),
+        retention: RetentionPolicy | None = None,
+    ) -> Self:
         """Save a checkpoint after each superstep.
 
         Args:
             checkpoint_storage: Where; any object with the five methods of `CheckpointStorage` will do.
             types: Types of values that the handlers' annotations do not reach, such as those kept in state.
+            retention: Which checkpoints to keep while a run goes on; every one when None. It is applied now and then,
+                so a run may hold some more for a while.
         """
         missing = [name for name in _STORAGE_METHODS if not callable(getattr(checkpoint_storage, name, None))]
         if missing:
@@ -237,7 +247,10 @@ class WorkflowBuilder:
                 f"with_checkpointing takes a checkpoint storage; {type(checkpoint_storage).__name__} has no "
                 f"{', '.join(missing)}"
             )
+        if retention is not None and not callable(getattr(checkpoint_storage, "prune", None)):
+            raise TypeError(f"retention needs a storage that can prune; {type(checkpoint_storage).__name__} cannot")
         self._storage = checkpoint_storage
+        self._retention = retention
         self._types = list(types)
         return self
 
@@ -270,6 +283,7 @@ class WorkflowBuilder:
             max_iterations=self._max_iterations,
             checkpoint_storage=self._storage,
             types=self._types,
+            retention=self._retention,
         )
 
 

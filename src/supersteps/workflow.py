@@ -26,6 +26,7 @@ from supersteps.graph import Graph
 from supersteps.result import WorkflowRunResult
 from supersteps.run import CheckpointReference, Opened, StreamingRun
 from supersteps.storage.base import CheckpointStorage, DurableStorage
+from supersteps.storage.retention import RetentionPolicy
 
 
 class Workflow:
@@ -46,6 +47,7 @@ class Workflow:
         max_iterations: int,
         checkpoint_storage: CheckpointStorage | None = None,
         types: Sequence[Any] = (),
+        retention: RetentionPolicy | None = None,
         backend: Backend | None = None,
     ) -> None:
         """Define; use `WorkflowBuilder` instead.
@@ -56,12 +58,14 @@ class Workflow:
             max_iterations: The limit of supersteps.
             checkpoint_storage: Where runs are saved.
             types: Types of values beyond those that the handlers' annotations reach.
+            retention: Which checkpoints to keep while a run goes on.
             backend: Where handlers run; this process when None.
         """
         self.workflow_id = workflow_id
         self.max_iterations = max_iterations
         self._graph = graph
         self._types = [*graph.annotations, *types]
+        self._retention = retention
         self._backend = backend or LocalBackend()
         self._storage = None if checkpoint_storage is None else self._durable(checkpoint_storage)
         self._codecs: weakref.WeakKeyDictionary[DurableStorage, Codec] = weakref.WeakKeyDictionary()
@@ -372,7 +376,7 @@ class Workflow:
             registry[request_id] = run
 
     def _prepare(self, run: StreamingRun, storage: DurableStorage | None, run_id: str) -> Opened:
-        store = None if storage is None else RunStore(storage, run_id, self.workflow_id)
+        store = None if storage is None else RunStore(storage, run_id, self.workflow_id, self._retention)
         run.hold(store)
         run.announce()
         executors = {

@@ -303,6 +303,7 @@ class Runner:
             self._store.working(True)
             try:
                 await self._advance(answers)
+                await self._store.tidy()
             finally:
                 self._store.working(False)
         self._interrupted = False

@@ -30,7 +30,8 @@ from supersteps.errors import (
     RunFencedError,
     RunNotFoundError,
 )
-from supersteps.storage.base import DurableStorage
+from supersteps.storage.base import DurableStorage, ManagedStorage
+from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.runs import InboxEntry, RunRecord
 
 LEASE_SECONDS = 30.0
@@ -38,6 +39,10 @@ LEASE_SECONDS = 30.0
 
 LINEAGE_LIMIT = 10_000
 """How many checkpoints of the lineage a handle remembers."""
+
+
+TIDY_EVERY = 100
+"""Commits between two applications of a retention policy: a handful of rows at once costs little more than one."""
 
 
 class RunStore:
@@ -51,7 +56,9 @@ class RunStore:
         lineage: The head and its ancestors, oldest first.
     """
 
-    def __init__(self, storage: DurableStorage, run_id: str, workflow_id: str) -> None:
+    def __init__(
+        self, storage: DurableStorage, run_id: str, workflow_id: str, retention: RetentionPolicy | None = None
+    ) -> None:
         self.storage = storage
         self.run_id = run_id
         self.workflow_id = workflow_id
@@ -61,6 +68,8 @@ class RunStore:
         self._me: Owner | None = None
         self._epoch = 0
         self._sequence = -1
+        self._retention = retention
+        self._untidy = 0
         self._branch = 0
         self._stored_head: str | None = None
         self._last_timestamp = ""
@@ -291,7 +300,21 @@ class RunStore:
         self._lease_until = lease_until
         info = CheckpointInfo(self.run_id, header.checkpoint_id, header.iteration_count, header.parent_id)
         self.lineage.append(info)
+        self._untidy += 1
         return info
+
+    async def tidy(self) -> None:
+        """Apply the retention policy, if there is one and it is time again.
+
+        Raises:
+            StorageError: The storage could not; every checkpoint is still there.
+        """
+        if self._retention is None or self._untidy < TIDY_EVERY or not isinstance(self.storage, ManagedStorage):
+            return
+        self._untidy = 0
+        if await self.storage.prune(self.run_id, self._retention):
+            lineage = await self.storage.list_lineage(self.base.checkpoint_id, LINEAGE_LIMIT)
+            self.lineage = deque(lineage, maxlen=LINEAGE_LIMIT)
 
     def save_error(self, what: str, error: Exception) -> CheckpointSaveError:
         """Return the error of a save that failed."""

@@ -251,7 +251,7 @@ class ManagedStorage(DurableStorage, Protocol):
 
         Args:
             run_id: The run.
-            policy: What to keep; see `retention.prunable`.
+            policy: What to keep; see `retention.plan_pruning`.
             dry_run: Remove nothing, just say what would go.
 
         Returns:

@@ -16,7 +16,8 @@ from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
 from supersteps.storage import runs
 from supersteps.storage.base import AsyncClosing
-from supersteps.storage.runs import InboxEntry, RunRecord
+from supersteps.storage.retention import RetentionPolicy, plan_pruning
+from supersteps.storage.runs import Damage, InboxEntry, RunRecord
 
 
 class _Run(msgspec.Struct):
@@ -215,6 +216,54 @@ class InMemoryCheckpointStorage(AsyncClosing):
             for checkpoint_id in run.checkpoint_ids if run else ():
                 del self._checkpoints[checkpoint_id]
             return run is not None
+
+    # -------------------------------------------------------------------------------------------------- looking after
+
+    async def list_runs(
+        self,
+        workflow_id: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[RunRecord]:
+        """Return runs, the newest first; see `ManagedStorage.list_runs`."""
+        with self._lock:
+            last = None if before is None else self._find(before).record
+            found = [run.record for run in self._runs.values()]
+        page = runs.page_of_runs(found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last)
+        return [_private_run(record) for record in page]
+
+    async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
+        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits."""
+        with self._lock:
+            run = self._runs.get(run_id)
+            return [_private_header(self._checkpoints[i].header) for i in run.checkpoint_ids] if run else []
+
+    async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
+        """Remove the checkpoints that a policy lets go; return their ids, oldest first.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+        """
+        with self._lock:
+            run = self._find(run_id)
+            pruning = plan_pruning(run.record, [self._checkpoints[i].header for i in run.checkpoint_ids], policy)
+            if not dry_run:
+                for checkpoint_id in pruning.gone:
+                    del self._checkpoints[checkpoint_id], run.checkpoint_ids[checkpoint_id]
+                for checkpoint_id, parent in pruning.parents.items():
+                    record = self._checkpoints[checkpoint_id]
+                    header = replace(record.header, parent_id=parent)
+                    self._checkpoints[checkpoint_id] = CheckpointRecord(header, record.parts)
+        return pruning.gone
+
+    async def verify(self, run_id: str | None = None) -> list[Damage]:
+        """Return nothing: memory that the process shares with nobody does not rot."""
+        return []
+
+    async def vacuum(self) -> None:
+        """Do nothing: what is not used any more is gone already."""
 
     # --------------------------------------------------------------------------------------------- journal and inbox
 

@@ -40,31 +40,38 @@ class RetentionPolicy:
                 raise ValueError(f"{name} is a number from 1, not {value!r}; nothing was removed")
 
 
-def prunable(
-    run: RunRecord,
-    headers: Sequence[CheckpointHeader],
-    policy: RetentionPolicy,
-    *,
-    forked_from: Collection[str] = (),
-    now: datetime | None = None,
-) -> list[str]:
-    """Return the ids of a run's checkpoints that a policy lets go, oldest first.
+@dataclass(frozen=True)
+class Pruning:
+    """What pruning does to a run.
+
+    Attributes:
+        gone: Ids of the checkpoints that go, oldest first.
+        parents: New parents of checkpoints that stay and whose parents go.
+    """
+
+    gone: list[str]
+    parents: dict[str, str | None]
+
+
+def plan_pruning(
+    run: RunRecord, headers: Sequence[CheckpointHeader], policy: RetentionPolicy, *, now: datetime | None = None
+) -> Pruning:
+    """Return which of a run's checkpoints a policy lets go.
 
     Args:
         run: The run.
         headers: Headers of all of its checkpoints, in any order.
         policy: What to keep.
-        forked_from: Ids of checkpoints that other runs were forked from and that share stored parts with them.
         now: The present; the system's clock when None.
     """
     ordered = sorted(headers, key=lambda header: header.sequence)
-    keep = {run.head, *forked_from, *branch_points(ordered)}
+    keep = {run.head, *branch_points(ordered)}
     if policy.keep_last is not None:
         keep.update(header.checkpoint_id for header in ordered[-policy.keep_last :])
     border = None
     if policy.older_than is not None:
         border = ((now or datetime.now(UTC)) - policy.older_than).isoformat(timespec="microseconds")
-    return [
+    gone = [
         header.checkpoint_id
         for header in ordered
         if header.checkpoint_id not in keep
@@ -72,23 +79,23 @@ def prunable(
         and not (border is not None and header.timestamp >= border)
         and (policy.waiting_too or header.status not in WAITING)
     ]
+    return Pruning(gone, _new_parents(ordered, frozenset(gone)))
+
+
+def _new_parents(headers: Sequence[CheckpointHeader], gone: Collection[str]) -> dict[str, str | None]:
+    """Return, for checkpoints that stay and whose parents go, the nearest ancestor that stays too."""
+    parent_of = {header.checkpoint_id: header.parent_id for header in headers}
+    moved: dict[str, str | None] = {}
+    for header in headers:
+        ancestor = header.parent_id
+        if header.checkpoint_id not in gone and ancestor in gone:
+            while ancestor is not None and ancestor in gone:
+                ancestor = parent_of.get(ancestor)
+            moved[header.checkpoint_id] = ancestor
+    return moved
 
 
 def branch_points(headers: Iterable[CheckpointHeader]) -> set[str]:
     """Return the ids of checkpoints that more than one other follows."""
     children = Counter(header.parent_id for header in headers if header.parent_id is not None)
     return {parent for parent, count in children.items() if count > 1}
-
-
-def reparented(removed: CheckpointHeader, parent_of: dict[str, str | None], gone: Collection[str]) -> str | None:
-    """Return the nearest ancestor of a removed checkpoint that stays, for its children to follow.
-
-    Args:
-        removed: The checkpoint that goes.
-        parent_of: Parents by checkpoint id.
-        gone: Ids of all checkpoints that go.
-    """
-    ancestor = removed.parent_id
-    while ancestor is not None and ancestor in gone:
-        ancestor = parent_of.get(ancestor)
-    return ancestor

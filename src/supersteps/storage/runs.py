@@ -134,6 +134,27 @@ def listing_order(header: CheckpointHeader) -> tuple[str, int, str]:
     return header.timestamp, header.sequence, header.checkpoint_id
 
 
+def page_of_runs(
+    found: Iterable[RunRecord],
+    *,
+    workflow_id: str | None,
+    status: str | None,
+    tag: str | None,
+    limit: int,
+    before: RunRecord | None,
+) -> list[RunRecord]:
+    """Return the newest runs that pass the filters, newest first, after those of the page that `before` ended."""
+    passing = [
+        run
+        for run in found
+        if workflow_id in (None, run.workflow_id)
+        and status in (None, run.status)
+        and (tag is None or tag in run.tags)
+        and (before is None or (run.created_at, run.run_id) < (before.created_at, before.run_id))
+    ]
+    return sorted(passing, key=lambda run: (run.created_at, run.run_id), reverse=True)[:limit]
+
+
 # -------------------------------------------------------------------------- saving by hand, absence
 
 
