@@ -85,8 +85,8 @@ def choose(checkpoints: Sequence[WorkflowCheckpoint], choice: str) -> WorkflowCh
         return fitting[0]
     if fitting:
         raise WrongChoiceError(
-            f"{len(fitting)} ids begin with {choice!r}, {fitting[0].checkpoint_id} and {fitting[-1].checkpoint_id} among "
-            "them. Type more of the one you mean, or its number."
+            f"{len(fitting)} ids begin with {choice!r}, among them {fitting[0].checkpoint_id} and "
+            f"{fitting[-1].checkpoint_id}. Type more of the one you mean, or its number."
         )
     raise WrongChoiceError(
         f"There is no checkpoint {choice!r} here. Choose a number from 0 to {len(checkpoints) - 1}, or type the "

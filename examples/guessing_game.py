@@ -58,7 +58,7 @@ class Guesser(Executor):
         state = await ctx.get_state() or {}
         interval, guesses, number = state["interval"], state["guesses"], response.original_request.number
         if response.data == "yes":
-            await ctx.yield_output(f"Your number is {number}. That took {guesses} guesses.")
+            await ctx.yield_output(f"Your number is {number}: guess {guesses} was right.")
             return
         higher = response.data == "higher"
         left = Interval(number + 1, interval.high) if higher else Interval(interval.low, number - 1)

@@ -63,7 +63,8 @@ def _style() -> str:
 def _index(terms: Sequence[Term]) -> Iterable[str]:
     places = {term.word: place for place, term in enumerate(terms, 1)}
     yield '<ul class="index">'
-    for letter, words in groupby(sorted(places), key=lambda word: word.strip("_")[0].upper()):
+    ordered = sorted(places, key=lambda word: (word.strip("_"), word))
+    for letter, words in groupby(ordered, key=lambda word: word.strip("_")[0].upper()):
         yield f'<li class="letter">{letter}</li>'
         for word in words:
             yield f'<li><a href="#{escape(word)}">{escape(word)}</a> <span class="soft">{places[word]}</span></li>'

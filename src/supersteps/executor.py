@@ -111,7 +111,7 @@ class Executor:
                 function = inspect.unwrap(member) if callable(member) else None
                 scopes = getattr(member, _MARK, None)
                 if function is not None and scopes is not None:
-                    specs[name] = _method_spec(cls.__qualname__, function, scopes)
+                    specs[name] = _method_spec(cls.__qualname__, function, scopes, member)
                 else:
                     specs.pop(name, None)  # a subclass may overwrite a handler with something else
         cls._specs = tuple(specs.values())
@@ -166,8 +166,10 @@ class Executor:
 # -------------------------------------------------------------------------------------- definitions
 
 
-def _method_spec(owner: str, function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]]) -> HandlerSpec:
-    """Return what a handler method's signature says, or refuse it."""
+def _method_spec(
+    owner: str, function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]], member: Callable[..., Any]
+) -> HandlerSpec:
+    """Return what a handler method's signature says, or refuse it; `member` is the function as decorators made it."""
     where = f"handler {owner}.{function.__name__}"
     shape = f"{where} must be written (self, message: T, ctx: WorkflowContext[...])"
     parameters = _positional(function)
@@ -180,11 +182,11 @@ def _method_spec(owner: str, function: Callable[..., Any], scopes: Sequence[Mapp
     sends, yields = _context_hint(hints, ctx.name, shape)
     return HandlerSpec(
         name=function.__name__,
-        function=function,
+        function=member,
         message_type=hints[message.name],
         sends=sends,
         yields=yields,
-        is_async=inspect.iscoroutinefunction(function),
+        is_async=inspect.iscoroutinefunction(member),
     )
 
 

@@ -86,7 +86,7 @@ def test_guessing_game_finds_the_number(tmp_path: Path) -> None:
     text = run(tmp_path, "guessing_game", "--answers", str(answers))
 
     assert "I did not understand 'what'" in text
-    assert "Your number is 56. That took 4 guesses." in text
+    assert "Your number is 56: guess 4 was right." in text
 
 
 def test_guessing_game_goes_on_after_it_was_left(tmp_path: Path) -> None:
@@ -96,23 +96,28 @@ def test_guessing_game_goes_on_after_it_was_left(tmp_path: Path) -> None:
     text = run(tmp_path, "guessing_game", stdin="yes\nyes\n")
 
     assert "Go on with it?" in text
-    assert "Your number is 62. That took 3 guesses." in text
+    assert "Your number is 62: guess 3 was right." in text
 
 
 def test_guessing_game_survives_sigkill(tmp_path: Path) -> None:
     command = [sys.executable, "-u", "-m", "examples.guessing_game"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment(), text=True, bufsize=0, **pipes) as game:  # type: ignore[call-overload]  # the pipes
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as game:
+        assert game.stdin is not None
+        assert game.stdout is not None
         game.stdin.write("higher\n")
         game.stdin.flush()
         said = ""
         while "Guess 2" not in said:
-            said += game.stdout.read(1)
+            letter = game.stdout.read(1)
+            assert letter, said
+            said += letter
         game.kill()
 
     text = run(tmp_path, "guessing_game", stdin="y\nyes\n")
 
-    assert "Your number is 75. That took 2 guesses." in text
+    assert "Your number is 75: guess 2 was right." in text
 
 
 def test_guessing_game_notices_contradictions(tmp_path: Path) -> None:
@@ -126,7 +131,7 @@ def test_guessing_game_can_begin_anew(tmp_path: Path) -> None:
 
     text = run(tmp_path, "guessing_game", stdin="no\nyes\n")
 
-    assert "Your number is 50. That took 1 guesses." in text
+    assert "Your number is 50: guess 1 was right." in text
 
 
 # -------------------------------------------------------------------------------------------- human review

@@ -12,7 +12,7 @@ from tests.contract.support import SUBJECTS, Subject, make_subject
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
     subject = make_subject(request.param, tmp_path)
     yield subject
-    asyncio.run(subject.storage.aclose())
+    asyncio.run(subject.aclose())
 
 
 @pytest.fixture

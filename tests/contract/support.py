@@ -81,11 +81,19 @@ class Subject:
         self.clock = Clock()
         self.lacks = frozenset(lacks)
         self._open = open_storage
-        self.storage = open_storage(self.clock)
+        self._opened: list[DurableStorage] = []
+        self.storage = self.reopened()
 
     def reopened(self) -> DurableStorage:
         """The same content as another process would see it."""
-        return self._open(self.clock)
+        storage = self._open(self.clock)
+        self._opened.append(storage)
+        return storage
+
+    async def aclose(self) -> None:
+        """Close every storage that was opened."""
+        for storage in self._opened:
+            await storage.aclose()
 
     def needs(self, promise: str) -> None:
         """Skip a test of a promise that this storage does not make."""

@@ -135,8 +135,7 @@ async def test_any_history_reads_as_it_was_written(name: str, steps: list[Any]) 
             got = plain(await reopened.load_record(checkpoint_id("run", number)))
             assert got == expected
             assert [k for k in got if k[0] == "shared_state"] == [k for k in expected if k[0] == "shared_state"]
-        await subject.storage.aclose()
-        await reopened.aclose()
+        await subject.aclose()
 
 
 async def test_content_is_decoded_for_people(storage: DurableStorage) -> None:

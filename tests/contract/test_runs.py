@@ -120,11 +120,21 @@ async def test_a_commit_must_follow_the_head(subject: Subject) -> None:
     with pytest.raises(RunFencedError, match="'run-000001'"):
         await twin.put(n=b"3")  # the same number, another content
     with pytest.raises(RunFencedError):
-        await subject.storage.commit(writer.next(sequence=5, checkpoint_id="run-000005"))
+        await subject.storage.commit(writer.next(sequence=1, checkpoint_id="run-000001"))
 
     assert await subject.storage.list_checkpoint_ids() == ["run-000000", "run-000001"]
     assert plain(await subject.storage.load_record("run-000001")) == {shared("n"): b"2"}
     await writer.put(n=b"4")
+
+
+async def test_numbers_may_be_left_out(subject: Subject) -> None:
+    writer = Writer(subject.storage)
+    await writer.put(n=b"1")
+    await writer.commit(sequence=5, checkpoint_id="run-000005")
+    await writer.commit()
+
+    assert await subject.reopened().list_checkpoint_ids() == ["run-000000", "run-000005", "run-000006"]
+    assert (await record_of(subject.storage)).sequence == 6
 
 
 async def test_a_checkpoint_has_the_id_of_its_run_and_number(storage: DurableStorage) -> None:

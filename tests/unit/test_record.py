@@ -9,6 +9,7 @@ from supersteps.checkpoint.record import (
     CheckpointInfo,
     Commit,
     ListPart,
+    Part,
     PartKey,
     check_version,
 )
@@ -85,7 +86,7 @@ def test_one_view_may_be_extended_from_many_threads() -> None:
 
 def test_changes_are_deletes_then_puts_then_appends() -> None:
     old = ListPart([b"1"])
-    parts = {A: b"1", B: b"2", OUTPUTS: old}
+    parts: dict[PartKey, Part] = {A: b"1", B: b"2", OUTPUTS: old}
 
     Changes(puts={A: b"10"}, deletes=[A, OUTPUTS], appends={OUTPUTS: [b"2"]}).apply(parts)
 
@@ -95,13 +96,13 @@ def test_changes_are_deletes_then_puts_then_appends() -> None:
 
 
 def test_a_replaced_part_keeps_its_place() -> None:
-    parts = {A: b"1", B: b"2"}
+    parts: dict[PartKey, Part] = {A: b"1", B: b"2"}
     Changes(puts={A: b"3"}).apply(parts)
     assert list(parts.items()) == [(A, b"3"), (B, b"2")]
 
 
 def test_appending_to_an_array_makes_it_a_list_part() -> None:
-    parts: dict[PartKey, bytes | ListPart] = {A: b"[1,2]"}
+    parts: dict[PartKey, Part] = {A: b"[1,2]"}
     Changes(appends={A: [b"3"]}).apply(parts)
     assert parts == {A: ListPart([b"1", b"2", b"3"])}
 

@@ -18,9 +18,9 @@ The engine hands over only the parts that a superstep changed; how unchanged one
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeAlias
 
 import msgspec
@@ -81,6 +81,23 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
+class _StoredElements:
+    """The elements that a list part begins with, read when somebody looks at one."""
+
+    __slots__ = ("_items", "_load", "length")
+
+    def __init__(self, length: int, load: Callable[[], list[bytes]]) -> None:
+        self.length = length
+        self._load = load
+        self._items: list[bytes] | None = None
+
+    def items(self) -> list[bytes]:
+        items = self._items
+        if items is None:  # two threads may both read; they get the same
+            items = self._items = self._load()
+        return items
+
+
 class ListPart(Sequence[bytes]):
     """A part that is a growing list of encoded elements; checkpoints of one branch share the elements.
 
@@ -88,22 +105,38 @@ class ListPart(Sequence[bytes]):
     so a list part that somebody holds never changes. Views may be extended from several threads.
     """
 
-    __slots__ = ("_items", "_length")
+    __slots__ = ("_items", "_length", "_stored")
 
     # One lock for all: it is held for an append. Two threads that extend one view must not both think it the newest.
     _lock = threading.Lock()
 
     def __init__(self, items: Iterable[bytes] = ()) -> None:
-        self._items = list(items)
+        self._stored: _StoredElements | None = None
+        self._items = list(items)  # those after the stored ones
         self._length = len(self._items)
+
+    @classmethod
+    def stored(cls, length: int, load: Callable[[], list[bytes]]) -> ListPart:
+        """Return a list part whose elements are read from a storage when somebody looks at one.
+
+        Args:
+            length: How many there are.
+            load: Reads them all, and may block; it is called once, not for appending.
+        """
+        part = cls()
+        part._stored = _StoredElements(length, load)
+        part._length = length
+        return part
 
     def extended(self, items: Iterable[bytes]) -> ListPart:
         """Return a list part with `items` after this one's."""
         more = list(items)
         longer = ListPart.__new__(ListPart)
+        longer._stored = self._stored
         longer._length = self._length + len(more)
+        own = self._length - (self._stored.length if self._stored else 0)
         with ListPart._lock:
-            longer._items = self._items if len(self._items) == self._length else self._items[: self._length]
+            longer._items = self._items if len(self._items) == own else self._items[:own]
             longer._items.extend(more)
         return longer
 
@@ -120,14 +153,20 @@ class ListPart(Sequence[bytes]):
         return self._length
 
     def __iter__(self) -> Iterator[bytes]:
-        return islice(self._items, self._length)
+        if self._stored is None:
+            return islice(self._items, self._length)
+        return chain(self._stored.items(), islice(self._items, self._length - self._stored.length))
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return self._items[: self._length][index]
+            return list(self)[index]
         if not -self._length <= index < self._length:
             raise IndexError(index)
-        return self._items[index if index >= 0 else self._length + index]
+        place: int = index if index >= 0 else self._length + index
+        before = self._stored.length if self._stored else 0
+        if self._stored is not None and place < before:
+            return self._stored.items()[place]
+        return self._items[place - before]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ListPart) and list(self) == list(other)

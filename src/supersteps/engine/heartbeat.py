@@ -12,8 +12,6 @@ import threading
 import time
 from typing import Protocol
 
-from supersteps.errors import CheckpointError
-
 BEAT_SECONDS = 10.0
 """How long a superstep may last before its run's lease is renewed, and then between renewals."""
 
@@ -66,7 +64,7 @@ async def _renew_all() -> None:
     for holder in list(_holders.values()):
         try:
             await holder.renew()
-        except CheckpointError:
+        except Exception:
             # Taken over, or the storage is in trouble: the run's own commit meets the same and tells its user, and a
             # passing trouble has time until the lease ends.
             continue

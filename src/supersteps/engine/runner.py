@@ -31,6 +31,7 @@ from supersteps.errors import (
     UnhandledMessageError,
     UnknownRequestError,
     WorkflowConvergenceError,
+    WorkflowRuntimeError,
 )
 from supersteps.events import (
     RequestInfoEvent,
@@ -334,13 +335,13 @@ class Runner:
         ran = tuple(planned.calls)
         self._emit(SuperStepStartedEvent(step, SuperStepStartInfo(ran, bool(answers))))
         results = await self._execute(planned)
-        merged, opened = await self._merge(results)
+        merged, opened = await self._merge(results, answers)
         closed = [answer.request_id for answer in answers]
         info = await self._commit(merged, opened, answers)
         self._replayed = {}
         self._apply(merged, opened, closed)
-        self.iteration = step
         self._steps_since_input = self._next_count(answers)
+        self.iteration = step
         del self._answers[: len(answers)]
         self._announce(merged, opened, step, ran, info)
 
@@ -364,10 +365,12 @@ class Runner:
         )
         return await execution.run()
 
-    async def _merge(self, results: Sequence[Effects]) -> tuple[Merged, list[Request]]:
+    async def _merge(self, results: Sequence[Effects], answers: Sequence[Answer]) -> tuple[Merged, list[Request]]:
         try:
             merged = merge(self._graph, self.state, results, self._sealer)
-            return merged, [self._open_request(asked_through, ask) for asked_through, ask in merged.asks]
+            opened = [self._open_request(asked_through, ask) for asked_through, ask in merged.asks]
+            self._refuse_twins(opened, answers)
+            return merged, opened
         except Exception:
             # The records would lead into the same failure for ever; without them a mended program can go on.
             if self._store is not None:
@@ -385,6 +388,19 @@ class Runner:
             response_type=wanted,
             data=ask.data,
         )
+
+    def _refuse_twins(self, opened: Sequence[Request], answers: Sequence[Answer]) -> None:
+        """Refuse a question whose id another one has that waits: an answer could not tell them apart."""
+        waiting = self.state.requests.keys() - {answer.request_id for answer in answers}
+        for request in opened:
+            if request.request_id in waiting:
+                raise WorkflowRuntimeError(
+                    f"executor {request.source_executor_id!r} of run {self._run_id!r} asks request "
+                    f"{request.request_id!r}, but a request with this id waits for its answer already. Give each "
+                    "question an id of its own (a fresh RequestInfoMessage has one). Nothing of this superstep was "
+                    "committed."
+                )
+            waiting.add(request.request_id)
 
     async def _commit(
         self, merged: Merged, opened: Sequence[Request], answers: Sequence[Answer]

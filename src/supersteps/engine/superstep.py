@@ -242,8 +242,11 @@ def _merge_writes(graph: Graph, state: State, results: Sequence[Effects], sealer
                 first = writers.setdefault(place, effects.executor_id)
                 if first != effects.executor_id:
                     raise _conflict(write.scope, write.key, first, effects.executor_id)
-                if write.scope == SHARED_STATE:  # setting or deleting wipes what the same executor updated before
-                    updates.pop(write.key, None)
+                if write.scope == SHARED_STATE and write.key in updates:
+                    others = updaters[write.key] - {effects.executor_id}
+                    if others:
+                        raise _conflict(write.scope, write.key, min(others), effects.executor_id)
+                    updates.pop(write.key)  # setting or deleting wipes what the same executor updated before
             writes[place] = write.value
     for key, values in updates.items():
         place = (SHARED_STATE, key)

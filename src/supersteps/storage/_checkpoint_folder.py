@@ -210,6 +210,8 @@ class CheckpointFolder:
                 return
             if state is None:
                 folder.clear()
+            elif run.sequence > state.run.sequence + 1:  # an import leaves out numbers of checkpoints that were pruned
+                self._sweep(state.run, run.sequence)
             parts = dict(self._head_parts(folder, state.run)) if state else {}
             commit.changes.apply(parts)
             path = self._files.path(header.checkpoint_id)
@@ -226,7 +228,7 @@ class CheckpointFolder:
             if state is None:
                 raise runs.no_such_run(run_id)
             run = take(state.run)
-            self._sweep(run)
+            self._sweep(run, run.sequence + 2)
             folder.store(RunState(run, state.journals))
             return run
 
@@ -309,13 +311,14 @@ class CheckpointFolder:
             folder.parts = record.parts
         return folder.parts
 
-    def _sweep(self, run: RunRecord) -> None:
-        """Clear away the checkpoint that the last owner wrote but did not commit; there is at most one."""
-        path = self._files.path(checkpoint_id(run.run_id, run.sequence + 1))
-        _files.remove_durably(_files.draft_of(path))
-        found = self._files.read_header(path)
-        if found is not None and not found[1]:
-            _files.remove_durably(path)
+    def _sweep(self, run: RunRecord, end: int) -> None:
+        """Clear away what an owner wrote but did not commit, from the next number up to `end`; usually that is one."""
+        for number in range(run.sequence + 1, end):
+            path = self._files.path(checkpoint_id(run.run_id, number))
+            _files.remove_durably(_files.draft_of(path))
+            found = self._files.read_header(path)
+            if found is not None and not found[1]:
+                _files.remove_durably(path)
 
     def _move_head(self, folder: RunFolder, state: RunState, target: CheckpointRecord) -> RunRecord:
         inbox = folder.read_inbox()

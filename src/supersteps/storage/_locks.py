@@ -43,14 +43,14 @@ class ProcessLock:
         with self._threads:
             if self._file is None:
                 self._file = filelock.FileLock(self._path, mode=_files.FILE_MODE, thread_local=False)
-            try:
-                with _files.explained("lock", self._path):
+            with _files.explained("lock", self._path):
+                try:
                     self._file.acquire(timeout=LOCK_SECONDS, poll_interval=0.005)
-            except filelock.Timeout as error:
-                raise StorageError(
-                    f"{self._path} has been held by another process for {LOCK_SECONDS:.0f} seconds; nothing was "
-                    "written. A process that is stopped, or hangs while it writes, keeps it: end it, then try again."
-                ) from error
+                except filelock.Timeout as error:
+                    raise StorageError(
+                        f"{self._path} has been held by another process for {LOCK_SECONDS:.0f} seconds; nothing was "
+                        "written. A process that is stopped, or hangs while it writes, keeps it: end it and try again."
+                    ) from error
             try:
                 yield
             finally:

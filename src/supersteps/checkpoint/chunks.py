@@ -1,0 +1,374 @@
+"""Large values as trees of content-addressed chunks: equal pieces are stored once, a change costs what changed.
+
+A value is the bytes of its JSON. It is cut between elements of its arrays and objects, and long strings into blocks,
+into *leaves* of about a kilobyte; where to cut depends only on the elements near the cut, so that an insertion moves
+no cut but those around it. A leaf is stored under the hash of its bytes. The list of hashes is itself bytes, and is
+cut into *nodes* in the same way, until one is left: the root. Nothing is parsed on reading: the leaves one after the
+other are the value, byte for byte.
+
+A new version of a value is cut with the old one at hand: what both begin and end with is compared, not cut and hashed
+again.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
+from io import BytesIO
+from itertools import islice
+from typing import NamedTuple, TypeAlias
+from zlib import crc32
+
+import msgspec
+
+HASH_BYTES = 16
+
+Fetch: TypeAlias = Callable[[bytes], bytes | None]
+"""Gives the data of a chunk by its hash, None when there is none."""
+
+
+class DamagedChunkError(ValueError):
+    """A chunk is missing, or is not what its hash says."""
+
+
+class Root(NamedTuple):
+    """What has to be kept to find a value again.
+
+    Attributes:
+        hash: Hash of the top chunk.
+        height: Levels of nodes above the leaves.
+        size: Length of the value in bytes.
+    """
+
+    hash: bytes
+    height: int
+    size: int
+
+
+class Limits(NamedTuple):
+    """How large pieces become, in bytes: at least `least`, on average `least + mean`, rarely above `most`."""
+
+    least: int
+    mean: int
+    most: int
+
+
+# A leaf and its row's own few bytes fit in a page of 4 KB, so that the commonest stores need no overflow page. Smaller
+# leaves would make a change cheaper and the list of hashes longer; at this size the two about balance.
+LEAF = Limits(512, 1024, 3072)
+NODE = Limits(8 * HASH_BYTES, 16 * HASH_BYTES, 128 * HASH_BYTES)
+_BLOCK = 3072
+"""Values inside a value that are larger than this are cut inside."""
+
+Cuts: TypeAlias = Callable[[bytes, int, bytes], Iterator[tuple[int, bytes]]]
+"""Gives the places after `start` where data may be cut, and the context there (see `_json_cuts`)."""
+
+
+class Level:
+    """Data in pieces.
+
+    Attributes:
+        data: The value's bytes, or the hashes of the level below.
+        ends: Where each piece ends.
+        contexts: What is open at each end.
+        hashes: The hash of each piece.
+        fresh: Which pieces were not found in an earlier version.
+    """
+
+    __slots__ = ("contexts", "data", "ends", "fresh", "hashes")
+
+    def __init__(self, data: bytes, ends: list[int], contexts: list[bytes], hashes: list[bytes], fresh: range) -> None:
+        self.data = data
+        self.ends = ends
+        self.contexts = contexts
+        self.hashes = hashes
+        self.fresh = fresh
+
+    def piece(self, index: int) -> bytes:
+        """Return one piece."""
+        return self.data[self.ends[index - 1] if index else 0 : self.ends[index]]
+
+
+class Tree:
+    """A value in chunks.
+
+    Attributes:
+        levels: The leaves, then each level of nodes; the last has one piece.
+    """
+
+    __slots__ = ("levels",)
+
+    def __init__(self, levels: list[Level]) -> None:
+        self.levels = levels
+
+    @property
+    def data(self) -> bytes:
+        """The value."""
+        return self.levels[0].data
+
+    @property
+    def root(self) -> Root:
+        """What has to be kept to find the value again."""
+        return Root(self.levels[-1].hashes[0], len(self.levels) - 1, len(self.data))
+
+    def new_chunks(self) -> Iterator[tuple[bytes, bytes]]:
+        """Give hash and data of every chunk that the earlier version did not have in the same place."""
+        for level in self.levels:
+            for index in level.fresh:
+                yield level.hashes[index], level.piece(index)
+
+
+def split(data: bytes, before: Tree | None = None) -> Tree:
+    """Cut a value into chunks.
+
+    Args:
+        data: The bytes of a JSON value. (Anything else makes the trip as well, in blocks.)
+        before: An earlier version of it, whose chunks are stored. The outcome is the same without it.
+    """
+    try:
+        leaves = _split_level(data, before.levels[0] if before else None, _json_cuts, LEAF)
+    except (msgspec.DecodeError, RecursionError):
+        # Not JSON, or cut before at a place from which it cannot be read on (inside an escape sequence).
+        leaves = _split_afresh(data)
+    levels = [leaves]
+    while len(levels[-1].hashes) > 1:
+        height = len(levels)
+        below = before.levels[height] if before and height < len(before.levels) else None
+        levels.append(_split_level(b"".join(levels[-1].hashes), below, _hash_cuts, NODE, b"node"))
+    return Tree(levels)
+
+
+def _split_afresh(data: bytes) -> Level:
+    try:
+        return _split_level(data, None, _json_cuts, LEAF)
+    except (msgspec.DecodeError, RecursionError):
+        return _split_level(data, None, _block_cuts, LEAF)
+
+
+def _split_level(data: bytes, old: Level | None, cuts: Cuts, limits: Limits, kind: bytes = b"leaf") -> Level:
+    kept = _same_beginning(data, old) if old else 0
+    ends, contexts = (old.ends[:kept], old.contexts[:kept]) if old else ([], [])
+    same_from, shift = _same_ending(data, old, ends[-1] if ends else 0) if old else (len(data) + 1, 0)
+    rest = 0
+    for end, context in _choose_cuts(data, ends[-1] if ends else 0, contexts[-1] if contexts else b"", cuts, limits):
+        ends.append(end)
+        contexts.append(context)
+        if old and end >= same_from:
+            rest = bisect_left(old.ends, end - shift)
+            if rest < len(old.ends) and old.ends[rest] == end - shift and old.contexts[rest] == context:
+                rest += 1  # from here on the old version has cut the very same bytes
+                break
+            rest = 0
+    else:
+        if not ends or ends[-1] != len(data):
+            ends.append(len(data))
+            contexts.append(b"")
+    level = Level(data, ends, contexts, old.hashes[:kept] if old else [], range(kept, len(ends)))
+    level.hashes += [_hash(level.piece(index), kind) for index in level.fresh]
+    if old and level.hashes[kept : kept + 1] == old.hashes[kept : kept + 1]:
+        level.fresh = range(kept + 1, len(ends))  # it was cut again, and to no avail
+    if rest and old:
+        ends += [end + shift for end in islice(old.ends, rest, None)]
+        contexts += old.contexts[rest:]
+        level.hashes += old.hashes[rest:]
+    return level
+
+
+def _choose_cuts(data: bytes, start: int, context: bytes, cuts: Cuts, limits: Limits) -> Iterator[tuple[int, bytes]]:
+    """Choose among the places where data may be cut: by the content just before, within the limits of size."""
+    least, mean, most = limits
+    begin = previous = start
+    for place, inside in cuts(data, start, context):
+        if place - begin > most and previous - begin >= least:
+            yield previous, context
+            begin = previous
+        if place - begin >= least and (
+            place - begin >= most or crc32(data[previous:place]) * mean < (place - previous) << 32
+        ):
+            yield place, inside
+            begin = place
+        previous, context = place, inside
+    if len(data) - begin > most and previous - begin >= least:
+        yield previous, context
+
+
+def _same_beginning(data: bytes, old: Level) -> int:
+    """Return how many pieces the data shares with an older version from the beginning, and need not be cut again.
+
+    The last one of the old version ended with the data, and the last one in common may have ended because of what
+    followed: both are cut again.
+    """
+    low, high = 0, len(old.ends) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        begin = old.ends[low - 1] if low else 0
+        if data[begin : old.ends[middle - 1]] == old.data[begin : old.ends[middle - 1]]:
+            low = middle
+        else:
+            high = middle - 1
+    return max(0, low - 1)
+
+
+def _same_ending(data: bytes, old: Level, after: int) -> tuple[int, int]:
+    """Return from where on the data ends as an older version does, and by how much it has moved since.
+
+    Args:
+        data: The data.
+        old: The older version.
+        after: Only places after this one are of interest.
+    """
+    shift = len(data) - len(old.data)
+    low, high = 0, len(old.ends) - 1  # the end of piece `high` begins a common ending, that of `low - 1` does not
+    while low < high:
+        middle = (low + high) // 2
+        begin, stop = old.ends[middle], old.ends[high]
+        if begin + shift > after and data[begin + shift : stop + shift] == old.data[begin:stop]:
+            high = middle
+        else:
+            low = middle + 1
+    return old.ends[high] + shift, shift
+
+
+# ----------------------------------------------------------------------------------------- where data may be cut
+
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+_KEY = b'{"":'
+
+
+def _json_cuts(data: bytes, start: int, context: bytes) -> Iterator[tuple[int, bytes]]:
+    """Give the places after the elements of a JSON value, and in it those of its large elements, in order.
+
+    Args:
+        data: The value.
+        start: Where to begin; an earlier cut, or 0.
+        context: What is open there: text which, put before the rest, makes it one JSON value again (`{"":[` for the
+            array in an object's value). So one can begin anywhere without reading from the beginning.
+    """
+    offset = start - len(context)
+    for place, inside in _inner_cuts(context + data[start:], offset, b"", context):
+        if start < place < len(data):
+            yield place, inside
+
+
+def _inner_cuts(text: bytes, offset: int, outer: bytes, path: bytes) -> Iterator[tuple[int, bytes]]:
+    """Give the places inside one value.
+
+    Lengths are those of compact JSON. In JSON with spaces the places are off, which costs sharing, not correctness.
+
+    Args:
+        text: The value.
+        offset: Where it begins in the whole.
+        outer: What is open around it.
+        path: What is open at its very beginning, which cuts must follow even where little is left of large elements.
+    """
+    first = text[:1]
+    if first == b"[":
+        yield from _element_cuts(_decode_list(text), (), offset, outer, b"[", path[1:])
+    elif first == b"{":
+        members = _decode_object(text)
+        path = path[len(_KEY) if path.startswith(_KEY) else 1 :]
+        yield from _element_cuts(members.values(), members, offset, outer, b"{", path)
+    else:
+        inside = outer + (b'"' if first == b'"' else b"")
+        for place in range(offset + 1 + _BLOCK, offset + len(text), _BLOCK):
+            yield place, inside
+
+
+def _element_cuts(
+    values: Iterable[msgspec.Raw], keys: Iterable[str], offset: int, outer: bytes, opened: bytes, path: bytes
+) -> Iterator[tuple[int, bytes]]:
+    """Give the places after each element but the last, and those inside large ones."""
+    place = offset
+    names = iter(keys)
+    between, within = outer + opened, outer + (_KEY if opened == b"{" else b"[")
+    for value in values:
+        if place != offset:
+            yield place + 1, between
+        place += 1  # a comma, or what opened
+        if opened == b"{":
+            place += len(_encode(next(names))) + 1
+        length = len(bytes(value)) if not hasattr(value, "__len__") else len(value)
+        if length > _BLOCK or path:
+            yield from _inner_cuts(bytes(value), place, within, path)
+            path = b""
+        place += length
+
+
+def _block_cuts(data: bytes, start: int, context: bytes) -> Iterator[tuple[int, bytes]]:
+    return ((place, b"") for place in range(start + _BLOCK, len(data), _BLOCK))
+
+
+def _hash_cuts(data: bytes, start: int, context: bytes) -> Iterator[tuple[int, bytes]]:
+    return ((place, b"") for place in range(start + HASH_BYTES, len(data), HASH_BYTES))
+
+
+def _hash(data: bytes, kind: bytes) -> bytes:
+    # The kind is part of what is hashed: a string of hashes that somebody stores must not pass for a node.
+    return blake2b(data, digest_size=HASH_BYTES, person=kind).digest()
+
+
+# ------------------------------------------------------------------------------------------------------- reading
+
+
+def join(root: Root, fetch: Fetch) -> bytes:
+    """Return a value from its chunks.
+
+    Raises:
+        DamagedChunkError: A chunk is missing or is not what its hash says.
+    """
+    value = BytesIO()  # hands its content over without a copy
+    for hash in _leaves(root, fetch):
+        value.write(_checked(hash, b"leaf", fetch))
+    if value.tell() != root.size:
+        raise DamagedChunkError(f"chunks under {root.hash.hex()} have {value.tell()} bytes instead of {root.size}")
+    return value.getvalue()
+
+
+def hashes(root: Root, fetch: Fetch, known: set[bytes]) -> Iterator[bytes]:
+    """Give the hashes of a value's chunks except those in `known`, which grows; leaves are not read.
+
+    Raises:
+        DamagedChunkError: A node is missing or is not what its hash says.
+    """
+    waiting = [(root.hash, root.height)]
+    while waiting:
+        hash, height = waiting.pop()
+        if hash in known:
+            continue
+        known.add(hash)
+        yield hash
+        if height:
+            waiting += [(child, height - 1) for child in _children(_checked(hash, b"node", fetch))]
+
+
+def _leaves(root: Root, fetch: Fetch) -> Iterator[bytes]:
+    level = iter((root.hash,))
+    for _ in range(root.height):
+        level = _below(level, fetch)
+    return level
+
+
+def _below(nodes: Iterator[bytes], fetch: Fetch) -> Iterator[bytes]:
+    for node in nodes:
+        yield from _children(_checked(node, b"node", fetch))
+
+
+def _children(node: bytes) -> Iterator[bytes]:
+    return (node[place : place + HASH_BYTES] for place in range(0, len(node), HASH_BYTES))
+
+
+def _checked(hash: bytes, kind: bytes, fetch: Fetch) -> bytes:
+    data = fetch(hash)
+    if data is None:
+        raise DamagedChunkError(f"chunk {hash.hex()} is missing")
+    if _hash(data, kind) != hash:
+        raise DamagedChunkError(f"chunk {hash.hex()} has been altered: its content does not match its hash")
+    return data
+
+
+def is_intact(hash: bytes, data: bytes) -> bool:
+    """Return whether a chunk, of whatever kind, is what its hash says."""
+    return hash in (_hash(data, b"leaf"), _hash(data, b"node"))

@@ -1,0 +1,160 @@
+"""The JSON storage among real processes: killed with SIGKILL, in competition, on a full disk."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supersteps.checkpoint.record import OUTPUTS, Changes
+from supersteps.errors import StorageError
+from supersteps.storage.file import FileCheckpointStorage
+from tests.contract.support import Writer, plain, shared
+
+ROOT = Path(__file__).parents[2]
+
+# Commits numbers to a run for as long as it lives; says each number once it is durable.
+COMMITTER = """
+import asyncio, sys
+from supersteps.checkpoint.record import OUTPUTS, Changes
+from supersteps.errors import RunBusyError, RunFencedError
+from supersteps.storage.file import FileCheckpointStorage
+from tests.contract.support import Writer
+
+async def main(folder, name, steps):
+    writer = Writer(FileCheckpointStorage(folder))
+    if await writer.storage.get_run("run") is None:
+        await writer.commit()
+    done = 0
+    await writer.take()
+    while done < steps:
+        try:
+            await writer.storage.append_journal("run", writer.epoch, writer.head, [b"1"])
+            await writer.commit(Changes(appends={OUTPUTS: [b'"%s %d"' % (name.encode(), done)]}))
+        except RunFencedError:
+            await take_again(writer)
+            continue
+        print(done, flush=True)
+        done += 1
+
+async def take_again(writer):
+    while True:
+        try:
+            return await writer.take()
+        except RunBusyError:
+            await asyncio.sleep(0.002)
+
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+"""
+
+
+def start(folder: Path, name: str, steps: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMITTER, str(folder), name, str(steps)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
+    )
+
+
+def outputs_of(folder: Path) -> tuple[int, list[bytes]]:
+    async def look() -> tuple[int, list[bytes]]:
+        async with FileCheckpointStorage(folder) as storage:
+            run = await storage.get_run("run")
+            assert run is not None
+            assert len(await storage.list_checkpoint_ids()) == run.sequence + 1
+            assert len(await storage.list_lineage(run.head, 10_000)) == run.sequence + 1
+            outputs = plain(await storage.load_record(run.head)).get(OUTPUTS, [])
+            assert isinstance(outputs, list)
+            return run.sequence, outputs
+
+    return asyncio.run(look())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_process_loses_nothing_that_it_announced(tmp_path: Path) -> None:
+    announced: list[bytes] = []
+    for life, steps in enumerate((1, 7, 20, 3)):
+        child = start(tmp_path, f"life{life}", 100_000)
+        assert child.stdout is not None
+        for _ in range(steps):
+            announced.append(b'"life%d %d"' % (life, int(child.stdout.readline())))
+        child.send_signal(signal.SIGKILL)
+        rest, _ = child.communicate()
+        announced += [b'"life%d %d"' % (life, int(line)) for line in rest.splitlines()]
+
+        sequence, outputs = outputs_of(tmp_path)
+        assert len(outputs) == sequence
+        assert len(set(outputs)) == len(outputs)
+        # One more may be there: committed, but killed before it could say so.
+        assert [output for output in outputs if output in set(announced)] == announced
+        assert len(outputs) - len(announced) <= life + 1
+
+
+def test_two_processes_that_want_one_run_apply_each_step_once(tmp_path: Path) -> None:
+    asyncio.run(Writer(FileCheckpointStorage(tmp_path)).commit(lease_seconds=None))
+    folder = str(tmp_path)
+    # Each gives the run up after every step, so that the other can have it.
+    polite = COMMITTER.replace("Changes(appends", "lease_seconds=None, changes=Changes(appends")
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", polite, folder, name, "25"],
+            stdout=subprocess.DEVNULL,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
+        )
+        for name in ("a", "b")
+    ]
+    assert [child.wait(50) for child in children] == [0, 0]
+
+    sequence, outputs = outputs_of(tmp_path)
+    assert sequence == 50
+    for name in ("a", "b"):
+        assert [o for o in outputs if o.startswith(b'"%s ' % name.encode())] == [
+            b'"%s %d"' % (name.encode(), n) for n in range(25)
+        ]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.name == "nt" or os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.skip("mounting is not permitted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.root
+async def test_a_full_disk_stops_the_run_and_loses_nothing(small_disk: Path) -> None:
+    storage = FileCheckpointStorage(small_disk / "checkpoints")
+    writer = Writer(storage)
+    await writer.put(log=b'"%s"' % (b"x" * 50_000))
+
+    async def fill_the_disk() -> None:
+        for number in range(100):
+            await writer.commit(Changes(puts={shared("n"): b"%d" % number}, appends={OUTPUTS: [b"%d" % number]}))
+
+    with pytest.raises(StorageError, match="disk is full"):
+        await fill_the_disk()
+
+    assert not list(small_disk.rglob("*.tmp"))
+    ids = await storage.list_checkpoint_ids()
+    assert ids[-1] == writer.head
+    assert 10 < len(ids) < 25
+    await storage.delete_checkpoint(ids[1])
+    await writer.take()
+    await writer.put(after=b"1")
+    assert writer.head is not None
+    parts = plain(await storage.load_record(writer.head))
+    assert parts[OUTPUTS] == [b"%d" % n for n in range(len(ids) - 1)]
+    await storage.aclose()
