@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,6 +18,7 @@ from supersteps.engine.runner import Runner
 from supersteps.engine.store import RunStore
 from supersteps.errors import (
     CheckpointingDisabledError,
+    PartialStorageWarning,
     RequestError,
     RunBusyError,
     RunClosedError,
@@ -369,8 +371,17 @@ class StreamingRun:
                 self.announce()
             self._opened = await self._open_run(self)
             self.announce()
+            self._say_what_is_missing()
             for event in self._opened.runner.waiting_requests():
                 self.emit(event)
+
+    def _say_what_is_missing(self) -> None:
+        """Say, once per run, which promises its storage cannot keep."""
+        missing: Sequence[str] = () if self._store is None else getattr(self._store.storage, "missing", ())
+        if missing:
+            text = "Not every promise holds for this run. " + " ".join(missing)
+            self.emit(WorkflowWarningEvent(text))
+            warnings.warn(f"run {self.run_id!r}: {text}", PartialStorageWarning, stacklevel=2)
 
     def announce(self) -> None:
         """Say that the run begins, as soon as its id is known."""

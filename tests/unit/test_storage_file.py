@@ -386,6 +386,10 @@ async def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
         lambda: storage.save_checkpoint(by_hand("mine")),
         lambda: Writer(storage).commit(),
         lambda: storage.list_checkpoints(),
+        lambda: storage.get_run("run"),
+        lambda: storage.acquire("run", this_process(), LEASE),
+        lambda: storage.delete_run("run"),
+        lambda: storage.find_waiting_runs("q"),
     ):
         with pytest.raises(StorageError, match=r"file.*A file stands where a folder is needed"):
             await attempt()

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from supersteps._ids import new_run_id
-from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
-from supersteps.checkpoint.record import GRAPH, OUTPUTS, Changes, CheckpointInfo, CheckpointRecord, ListPart
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint, decode_messages
+from supersteps.checkpoint.record import (
+    FAN_IN,
+    GRAPH,
+    MESSAGES,
+    OUTPUTS,
+    Changes,
+    CheckpointInfo,
+    CheckpointRecord,
+    ListPart,
+)
 from supersteps.engine.encoding import decode_graph
 from supersteps.engine.store import RunStore
 from supersteps.errors import CheckpointNotFoundError, GraphChangedError, RunNotFoundError
@@ -57,7 +66,7 @@ def check_graph(graph: Graph, workflow_id: str, record: CheckpointRecord) -> Non
         GraphChangedError: The structures differ; the error lists how.
     """
     before = decode_graph(record.parts.get(GRAPH))
-    differences = [] if before is None else before.differences(graph.description)
+    differences = _strangers(graph, record) if before is None else before.differences(graph.description)
     if differences:
         listing = "".join(f"\n  - {difference}" for difference in differences)
         raise GraphChangedError(
@@ -65,6 +74,16 @@ def check_graph(graph: Graph, workflow_id: str, record: CheckpointRecord) -> Non
             f"{record.header.run_id!r}:{listing}\nResume with the graph that wrote it, or start a new run.",
             differences,
         )
+
+
+def _strangers(graph: Graph, record: CheckpointRecord) -> list[str]:
+    """Return what a checkpoint that says nothing of its graph, such as one made by hand, names and the graph lacks."""
+    named = {target for message in decode_messages(record.parts.get(MESSAGES)) for target in message.target_ids}
+    found = [f"a message is on its way to executor {i!r}, which is not there" for i in sorted(named - {*graph.nodes})]
+    for section, *names in record.parts:
+        if section == FAN_IN and names[0] not in graph.fan_ins:
+            found.append(f"messages wait in {names[0]}, which is not there")
+    return found
 
 
 async def adopt_checkpoint(

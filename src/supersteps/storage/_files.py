@@ -113,6 +113,20 @@ def read(path: Path) -> bytes | None:
         raise
 
 
+def exists(path: Path) -> bool:
+    """Return whether there is such a file.
+
+    Raises:
+        StorageError: The system does not let us look.
+    """
+    with explained("look at", path):
+        try:
+            os.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+
 def draft_of(path: Path) -> Path:
     """Return where a file is written before it is renamed."""
     return path.with_name(f".{path.name}.tmp")

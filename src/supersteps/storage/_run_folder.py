@@ -91,7 +91,7 @@ class RunFolder:
 
     def exists(self) -> bool:
         """Return whether there is such a run, possibly a damaged one."""
-        return self._run_path.exists()
+        return _files.exists(self._run_path)
 
     def peek(self) -> RunRecord | None:
         """Return the run's record without the lock, None when there is no such run.
