@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +122,9 @@ class FanOutEdgeGroup(EdgeGroup):
         chosen: Sequence[str] = self.target_ids
         if self.selection_func is not None:
             answer = self._decide("selection function", self.selection_func, message, list(self.target_ids))
-            if isinstance(answer, str) or not set(answer) <= set(self.target_ids):
+            if not isinstance(answer, Collection) or not all(
+                isinstance(target, str) and target in self.target_ids for target in answer
+            ):
                 raise RoutingError(
                     f"selection function {function_name(self.selection_func)!r} of {self.id} chose {answer!r}, which "
                     f"is not a list of some of its targets {list(self.target_ids)}. Nothing of this superstep was "

@@ -10,7 +10,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from supersteps._ids import check_id
-from supersteps._typing import display_name, matches
+from supersteps._typing import display_name, matches, unwrap
 from supersteps.context import WorkflowContext, context_types
 from supersteps.errors import HandlerDefinitionError
 
@@ -274,6 +274,7 @@ def _refuse_twins(owner: str, specs: Iterable[HandlerSpec]) -> None:
 
 
 def _union_members(annotation: Any) -> tuple[Any, ...]:
+    annotation = unwrap(annotation)
     if get_origin(annotation) in (Union, UnionType):
         return tuple(member for part in get_args(annotation) for member in _union_members(part))
     return (annotation,)

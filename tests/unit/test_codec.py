@@ -731,3 +731,26 @@ def test_round_trip_of_anything(value: Any) -> None:
     assert copied == back
     assert codec.encode(copied) == data
     assert Codec().encode(Codec().decode(data, raw=True)) == data
+
+
+class Weight:
+    """Neither a dataclass nor anything else that can be taken apart."""
+
+    def __init__(self, grams: int) -> None:
+        self.grams = grams
+
+
+@dataclass
+class Parcel:
+    weight: Weight
+
+
+def test_a_registered_type_that_annotations_reach_too_is_rebuilt_by_its_functions() -> None:
+    shared = Codec()
+    shared.register(Weight, encode=lambda weight: weight.grams, decode=Weight)
+    codec = shared.extended([Parcel])
+
+    back = codec.decode(codec.encode(Parcel(Weight(5))))
+
+    assert isinstance(back, Parcel)
+    assert back.weight.grams == 5

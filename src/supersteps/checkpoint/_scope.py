@@ -112,9 +112,13 @@ class Scope:
         return self._known(name) or self._imported_subclass(name) or self._of_main(name)
 
     def _known(self, name: str) -> Custom | type | None:
+        # Registered functions first, wherever they are: a workflow's annotations may reach a registered class as well.
         for scope in self._chain():
-            if found := scope._custom_names.get(name) or scope._classes.get(name):
-                return found
+            if custom := scope._custom_names.get(name):
+                return custom
+        for scope in self._chain():
+            if cls := scope._classes.get(name):
+                return cls
         return None
 
     def _imported_subclass(self, name: str) -> type | None:

@@ -15,9 +15,21 @@ from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
 from supersteps.storage import runs
+from supersteps.storage._layers import Layer
 from supersteps.storage.base import AsyncClosing
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
 from supersteps.storage.runs import Damage, InboxEntry, RunRecord
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A checkpoint as it is kept: its parts as what differs from those of its parent."""
+
+    header: CheckpointHeader
+    parts: Layer
+
+    def record(self) -> CheckpointRecord:
+        """Return the whole of it, for somebody who may change what is mutable."""
+        return CheckpointRecord(_private_header(self.header), self.parts.to_dict())
 
 
 class _Run(msgspec.Struct):
@@ -44,7 +56,7 @@ class InMemoryCheckpointStorage(AsyncClosing):
         self.codec = codec if codec is not None else Codec()
         self._clock = clock
         self._lock = threading.Lock()  # every method takes it once, for its whole work
-        self._checkpoints: dict[str, CheckpointRecord] = {}
+        self._checkpoints: dict[str, _Kept] = {}
         self._runs: dict[str, _Run] = {}
 
     # -------------------------------------------------------------------------------------------- whole checkpoints
@@ -63,8 +75,8 @@ class InMemoryCheckpointStorage(AsyncClosing):
         checkpoint_id = runs.check_saved(record.header)
         with self._lock:
             if self._committed_by(checkpoint_id) is None:
-                self._checkpoints[checkpoint_id] = record
-            elif self._checkpoints[checkpoint_id] != record:
+                self._checkpoints[checkpoint_id] = _Kept(record.header, Layer(record.parts))
+            elif self._checkpoints[checkpoint_id].record() != record:
                 raise runs.id_taken(checkpoint_id)
         return checkpoint_id
 
@@ -121,7 +133,7 @@ class InMemoryCheckpointStorage(AsyncClosing):
         """Return a checkpoint, encoded, None when there is none with this id."""
         with self._lock:
             record = self._checkpoints.get(checkpoint_id)
-        return None if record is None else CheckpointRecord(_private_header(record.header), dict(record.parts))
+        return None if record is None else record.record()
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
         """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
@@ -149,9 +161,8 @@ class InMemoryCheckpointStorage(AsyncClosing):
                 return
             if header.checkpoint_id in self._checkpoints:
                 raise runs.id_taken(header.checkpoint_id)
-            parts = {} if header.parent_id is None else dict(self._checkpoints[header.parent_id].parts)
-            commit.changes.apply(parts)
-            self._checkpoints[header.checkpoint_id] = CheckpointRecord(_private_header(header), parts)
+            before = Layer({}) if header.parent_id is None else self._checkpoints[header.parent_id].parts
+            self._checkpoints[header.checkpoint_id] = _Kept(_private_header(header), before.after(commit.changes))
             if run is None:
                 self._runs[header.run_id] = _Run(_private_run(record), {header.checkpoint_id: None}, [], [])
             else:
@@ -255,7 +266,7 @@ class InMemoryCheckpointStorage(AsyncClosing):
                 for checkpoint_id, parent in pruning.parents.items():
                     record = self._checkpoints[checkpoint_id]
                     header = replace(record.header, parent_id=parent)
-                    self._checkpoints[checkpoint_id] = CheckpointRecord(header, record.parts)
+                    self._checkpoints[checkpoint_id] = _Kept(header, record.parts)
         return pruning.gone
 
     async def verify(self, run_id: str | None = None) -> list[Damage]:
@@ -334,18 +345,19 @@ class InMemoryCheckpointStorage(AsyncClosing):
         run = self._runs.get(record.header.run_id) if record is not None else None
         return run if run is not None and checkpoint_id in run.checkpoint_ids else None
 
-    def _move_head(self, run: _Run, target: CheckpointRecord) -> None:
+    def _move_head(self, run: _Run, kept: _Kept) -> None:
+        target = kept.record()
         run.record = runs.move_head(run.record, target, run.inbox[-1].number if run.inbox else run.record.inbox_read)
         run.journal.clear()
         run.inbox = []
 
-    def _select(self, workflow_id: str | None, run_id: str | None) -> list[CheckpointRecord]:
+    def _select(self, workflow_id: str | None, run_id: str | None) -> list[_Kept]:
         with self._lock:
             records = [r for r in self._checkpoints.values() if runs.is_selected(r.header, workflow_id, run_id)]
         return sorted(records, key=lambda record: runs.listing_order(record.header))
 
-    def _open(self, record: CheckpointRecord) -> WorkflowCheckpoint:
-        return WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec)
+    def _open(self, kept: _Kept) -> WorkflowCheckpoint:
+        return WorkflowCheckpoint.from_record(kept.header, kept.parts.to_dict, self.codec)
 
 
 # The user's remarks are the one mutable thing in a header and in a run's record.

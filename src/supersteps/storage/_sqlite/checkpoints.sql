@@ -1,0 +1,58 @@
+-- name: insert
+-- What was saved by hand keeps its id.
+INSERT INTO checkpoints (checkpoint, parent, iteration, whole, workflow_id, facts, entries, checksum)
+SELECT ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM saved WHERE checkpoint_id = ?)
+
+-- name: update
+UPDATE checkpoints
+SET parent = ?, iteration = ?, whole = ?, workflow_id = ?, facts = ?, entries = ?, checksum = ?
+WHERE checkpoint = ?
+
+-- name: read
+SELECT checkpoint, parent, iteration, whole, workflow_id, facts, entries, checksum
+FROM checkpoints WHERE checkpoint = ?
+
+-- name: read_run
+SELECT checkpoint, parent, iteration, whole, workflow_id, facts, entries, checksum
+FROM checkpoints WHERE checkpoint BETWEEN ? AND ? ORDER BY checkpoint
+
+-- name: read_of_other_workflow
+SELECT checkpoint, parent, iteration, whole, workflow_id, facts, entries, checksum
+FROM checkpoints WHERE workflow_id = ?
+
+-- name: lineage
+SELECT checkpoint & 4294967295, parent, iteration
+FROM checkpoints WHERE checkpoint BETWEEN ? AND ? ORDER BY checkpoint DESC
+
+-- name: run_keys
+SELECT run, run_id, workflow_id, metadata FROM runs ORDER BY run
+
+-- name: run_key
+SELECT run, run_id, workflow_id, metadata FROM runs WHERE run_id = ?
+
+-- name: run_keys_of_workflow
+SELECT run, run_id, workflow_id, metadata FROM runs WHERE workflow_id = ? ORDER BY run
+
+-- name: run_by_key
+SELECT run, run_id, workflow_id, metadata FROM runs WHERE run = ?
+
+-- name: delete
+DELETE FROM checkpoints WHERE checkpoint = ?
+
+-- name: delete_run
+DELETE FROM checkpoints WHERE checkpoint BETWEEN ? AND ?
+
+-- name: read_saved
+SELECT saved, checkpoint_id, header, entries, checksum FROM saved WHERE checkpoint_id = ?
+
+-- name: list_saved
+SELECT saved, checkpoint_id, header, entries, checksum FROM saved ORDER BY saved
+
+-- name: insert_saved
+INSERT INTO saved (checkpoint_id, header, entries, checksum) VALUES (?, ?, ?, ?)
+
+-- name: update_saved
+UPDATE saved SET entries = ?, checksum = ? WHERE saved = ?
+
+-- name: delete_saved
+DELETE FROM saved WHERE saved = ?

@@ -1,0 +1,177 @@
+"""The database file: created, checked and migrated when it is opened, and its errors as the library's."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from supersteps.errors import CheckpointError, CheckpointVersionError, CorruptCheckpointError, StorageError
+from supersteps.storage._statements import load_migrations
+
+APPLICATION_ID = 0x53757065  # "Supe"
+"""Marks the file as this library's."""
+
+_MAGIC = b"SQLite format 3\0"
+_SHORT_OF_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+
+
+class Database:
+    """A database file.
+
+    Args:
+        path: The file; it and its folder are created, for their owner only, when it is opened.
+        busy_seconds: How long to wait while another process writes.
+    """
+
+    def __init__(self, path: Path, busy_seconds: float) -> None:
+        self.path = path
+        self._busy_seconds = busy_seconds
+        self._lock = threading.Lock()
+        self._checked_by = 0  # the process that has checked the file: a forked child checks for itself
+
+    def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
+        """Open a connection that may be handed from thread to thread.
+
+        Raises:
+            StorageError: The file cannot be opened, or is something else.
+            CheckpointVersionError: A newer library made it.
+        """
+        with self.errors("open"):
+            with self._lock:
+                if self._checked_by != os.getpid() or not self.path.exists():
+                    self._check()
+                    self._checked_by = os.getpid()
+            db = self._open()
+            db.execute("PRAGMA query_only = 1" if read_only else "PRAGMA wal_autocheckpoint = 0")
+            return db
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        try:
+            db.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000:.0f}")
+            # Builds differ in their default. FULL is what makes a commit in WAL mode survive a power cut.
+            db.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def set_waiting(self, db: sqlite3.Connection, waiting: bool) -> None:
+        """Choose whether a connection waits while another process writes, or fails at once."""
+        db.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000 if waiting else 0:.0f}")
+
+    # ----------------------------------------------------------------------------------------------------- opening
+
+    def _check(self) -> None:
+        """Create the file, or see that it is ours, and bring it up to date."""
+        self._create()
+        db = self._open()
+        try:
+            application = db.execute("PRAGMA application_id").fetchone()[0]
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            self._check_kind(db, application, version)
+            if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                raise StorageError(
+                    f"{self.path} cannot be written ahead of (WAL), perhaps because its file system does not do shared "
+                    "memory. Keep it on a local disk."
+                )
+            self._migrate(db)
+        finally:
+            db.close()
+
+    def _create(self) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite gives its other files the mode of this one.
+        file = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            beginning = os.pread(file, len(_MAGIC), 0) if hasattr(os, "pread") else os.read(file, len(_MAGIC))
+        finally:
+            os.close(file)
+        if beginning and beginning != _MAGIC:
+            raise StorageError(
+                f"{self.path} is not a SQLite database, and was left as it is. Give the storage a file of its own."
+            )
+
+    def _check_kind(self, db: sqlite3.Connection, application: int, version: int) -> None:
+        if application != APPLICATION_ID:
+            if application or version or db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+                raise StorageError(
+                    f"{self.path} is a database of another program, and was left as it is. Give the storage a file of "
+                    "its own."
+                )
+        elif version > len(_migrations()):
+            raise CheckpointVersionError(
+                f"{self.path} was made by a newer version of supersteps (its schema is number {version}, this one "
+                f"knows {len(_migrations())}), and was left as it is. Upgrade supersteps to use it."
+            )
+
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        """Run the migrations that the file has not seen, all or none; another process may be doing the same."""
+        if db.execute("PRAGMA user_version").fetchone()[0] == len(_migrations()):
+            return
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            for script in _migrations()[version:]:
+                for statement in _statements(script):
+                    db.execute(statement)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {len(_migrations())}")
+            db.execute("COMMIT")
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+
+    # ------------------------------------------------------------------------------------------------------ errors
+
+    @contextmanager
+    def errors(self, task: str) -> Iterator[None]:
+        """Raise SQLite's errors, and the system's, as the library's."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise self.translated(error, task) from error
+
+    def translated(self, error: Exception, task: str) -> CheckpointError:
+        """Return an error of SQLite or the system as the library says it.
+
+        Args:
+            error: The error.
+            task: What could not be done to the file, as a verb.
+        """
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_BUSY:
+            return StorageError(
+                f"{self.path} was being written by another process for more than {self._busy_seconds:g} s; nothing was "
+                "changed. Try again, or see which process holds it."
+            )
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return CorruptCheckpointError(
+                f"{self.path} is damaged ({error}). Keep a copy of the file, then restore it from a backup, or salvage "
+                "it with sqlite3's .recover."
+            )
+        hint = " Nothing was changed; mend the cause and try again." if code in _SHORT_OF_SPACE else ""
+        return StorageError(f"cannot {task} {self.path}: {error}.{hint}")
+
+
+_scripts: list[str] = []
+
+
+def _migrations() -> list[str]:
+    if not _scripts:
+        _scripts.extend(load_migrations("supersteps.storage._sqlite", "schema"))
+    return _scripts
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Give the statements of a script one by one: `executescript` would end the transaction around it."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

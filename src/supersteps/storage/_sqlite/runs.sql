@@ -1,0 +1,85 @@
+-- name: find
+SELECT r.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tags, r.parent_run, r.parent_checkpoint,
+       h.head, h.sequence, h.branch, h.epoch, h.revision, h.lease_owner, h.lease_expires, h.updated_at, h.fingerprint,
+       h.error, h.requests, h.inbox_read, h.commit_id
+FROM runs AS r JOIN heads AS h USING (run)
+WHERE r.run_id = ?
+
+-- name: find_waiting
+SELECT r.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tags, r.parent_run, r.parent_checkpoint,
+       h.head, h.sequence, h.branch, h.epoch, h.revision, h.lease_owner, h.lease_expires, h.updated_at, h.fingerprint,
+       h.error, h.requests, h.inbox_read, h.commit_id
+FROM waiting AS w JOIN runs AS r USING (run) JOIN heads AS h USING (run)
+WHERE w.request_id = ?
+ORDER BY r.created_at, r.run_id
+
+-- name: list
+SELECT r.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tags, r.parent_run, r.parent_checkpoint,
+       h.head, h.sequence, h.branch, h.epoch, h.revision, h.lease_owner, h.lease_expires, h.updated_at, h.fingerprint,
+       h.error, h.requests, h.inbox_read, h.commit_id
+FROM {source} AS r JOIN heads AS h USING (run)
+WHERE {conditions}
+ORDER BY {order}.created_at DESC, {order}.run_id DESC
+LIMIT :limit
+
+-- name: keys
+SELECT run, run_id FROM runs ORDER BY run
+
+-- name: insert
+INSERT INTO runs (run_id, workflow_id, status, created_at, metadata, tags, parent_run, parent_checkpoint)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: insert_head
+INSERT INTO heads (head, sequence, branch, epoch, lease_owner, lease_expires, updated_at, fingerprint, error, requests,
+                   inbox_read, commit_id, run, revision)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: insert_tag
+INSERT OR IGNORE INTO run_tags (tag, created_at, run_id, run) VALUES (?, ?, ?, ?)
+
+-- name: update_head
+-- The fence. The revision stands for all that the writer has judged by: epoch, head, lease. If anybody has written since,
+-- nobody's row is updated, and the writer has to read and judge again.
+UPDATE heads
+SET head = ?, sequence = ?, branch = ?, epoch = ?, lease_owner = ?, lease_expires = ?, updated_at = ?, fingerprint = ?,
+    error = ?, requests = ?, inbox_read = ?, commit_id = ?, revision = revision + 1
+WHERE run = ? AND revision = ?
+
+-- name: update_status
+UPDATE runs SET status = ? WHERE run = ?
+
+-- name: delete
+DELETE FROM runs WHERE run = ?
+
+-- name: delete_head
+DELETE FROM heads WHERE run = ?
+
+-- name: delete_tag
+DELETE FROM run_tags WHERE tag = ? AND created_at = ? AND run_id = ?
+
+-- name: insert_waiting
+INSERT OR IGNORE INTO waiting (request_id, run) VALUES (?, ?)
+
+-- name: delete_waiting
+DELETE FROM waiting WHERE request_id = ? AND run = ?
+
+-- name: read_journal
+SELECT record FROM journal WHERE entry BETWEEN ? AND ? ORDER BY entry
+
+-- name: last_journal_entry
+SELECT max(entry) FROM journal WHERE entry BETWEEN ? AND ?
+
+-- name: insert_journal
+INSERT INTO journal (entry, record) VALUES (?, ?)
+
+-- name: delete_journal
+DELETE FROM journal WHERE entry BETWEEN ? AND ?
+
+-- name: read_inbox
+SELECT entry & 4294967295, request_id, value, received_at FROM inbox WHERE entry BETWEEN ? AND ? ORDER BY entry
+
+-- name: insert_inbox
+INSERT INTO inbox (entry, request_id, value, received_at) VALUES (?, ?, ?, ?)
+
+-- name: delete_inbox
+DELETE FROM inbox WHERE entry BETWEEN ? AND ?

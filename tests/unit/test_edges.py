@@ -1,0 +1,113 @@
+"""Edge groups: which targets a message takes."""
+
+from typing import Any
+
+import pytest
+
+from supersteps import Case, Default, EdgeGroupError, RoutingError
+from supersteps.edges import (
+    FanInEdgeGroup,
+    FanOutEdgeGroup,
+    SingleEdgeGroup,
+    SwitchCaseEdgeGroup,
+    check_switch,
+    function_name,
+)
+
+
+def is_big(number: int) -> bool:
+    return number > 9
+
+
+def fails(number: int) -> bool:
+    raise LookupError("no such number")
+
+
+def test_a_single_edge_takes_everything_or_what_its_condition_lets_pass() -> None:
+    always = SingleEdgeGroup(("a",), ("b",))
+    sometimes = SingleEdgeGroup(("a",), ("b",), is_big)
+
+    assert always.choose(1, None) == ("b",)
+    assert sometimes.choose(10, None) == ("b",)
+    assert sometimes.choose(1, None) == ()
+    assert sometimes.choose(1, "b") == ()
+    assert always.choose(1, "c") == ()
+
+
+def test_a_condition_that_raises_names_itself_and_its_edge() -> None:
+    with pytest.raises(
+        RoutingError, match=r"condition 'fails' of edge:a->b raised LookupError: 'no such number'|no such number"
+    ) as caught:
+        SingleEdgeGroup(("a",), ("b",), fails).choose(1, None)
+    assert "edge:a->b" in str(caught.value)
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
+def test_a_fan_out_takes_all_targets_or_those_selected_in_the_graphs_order() -> None:
+    group = FanOutEdgeGroup(("a",), ("x", "y", "z"))
+    chosen = FanOutEdgeGroup(("a",), ("x", "y", "z"), lambda message, targets: [targets[2], targets[0], targets[0]])
+
+    assert group.choose(1, None) == ("x", "y", "z")
+    assert group.choose(1, "y") == ("y",)
+    assert chosen.choose(1, None) == ["x", "z"]
+    assert chosen.choose(1, "z") == ("z",)
+    assert chosen.choose(1, "y") == ()
+    assert FanOutEdgeGroup(("a",), ("x", "y"), lambda m, t: []).choose(1, None) == []
+
+
+@pytest.mark.parametrize("answer", [["nowhere"], "x", ["x", "nowhere"], None, 7, [["x"]]])
+def test_a_selection_that_is_no_list_of_targets_is_an_error(answer: Any) -> None:
+    def select(message: Any, targets: list[str]) -> Any:
+        return answer
+
+    with pytest.raises(RoutingError, match=r"selection function 'select' of fan_out:a->x\+y"):
+        FanOutEdgeGroup(("a",), ("x", "y"), select).choose(1, None)
+
+
+def test_a_selection_cannot_change_the_group() -> None:
+    def select(message: Any, targets: list[str]) -> list[str]:
+        targets.clear()
+        return ["x"]
+
+    group = FanOutEdgeGroup(("a",), ("x", "y"), select)
+    assert group.choose(1, None) == group.choose(1, None) == ["x"]
+
+
+def test_a_switch_takes_the_first_case_that_holds_else_the_default() -> None:
+    group = SwitchCaseEdgeGroup(("a",), ("big", "even", "other"), (is_big, lambda n: n % 2 == 0))
+
+    assert [group.choose(n, None) for n in (12, 2, 1)] == [("big",), ("even",), ("other",)]
+    assert group.choose(12, "big") == ("big",)
+    assert group.choose(12, "other") == ()
+    with pytest.raises(RoutingError, match="condition 'fails' of switch_case:a->b"):
+        SwitchCaseEdgeGroup(("a",), ("b", "c"), (fails,)).choose(1, None)
+
+
+def test_ids_and_names_are_the_same_in_every_process() -> None:
+    assert SingleEdgeGroup(("a",), ("b",)).id == "edge:a->b"
+    assert FanOutEdgeGroup(("a",), ("b", "c")).id == "fan_out:a->b+c"
+    assert SwitchCaseEdgeGroup(("a",), ("b", "c"), (is_big,)).id == "switch_case:a->b+c"
+    assert FanInEdgeGroup(("a", "b"), ("c",)).id == "fan_in:a+b->c"
+    assert SingleEdgeGroup(("a",), ("b",), is_big).names == ("is_big",)
+    assert function_name(lambda _: True) == "<lambda>"
+
+    class Callable:
+        def __call__(self, message: Any) -> bool:
+            return True
+
+    assert function_name(Callable()) == "Callable"
+
+
+def test_a_switch_has_cases_and_one_default() -> None:
+    case, default = Case(is_big, "b"), Default("c")
+    assert check_switch([case, default]) == ([case], default)
+
+    wrong: list[Any] = [case, "d"]
+    for cases, expected in (
+        ([case], "exactly one Default.*it has 0"),
+        ([case, default, default], "exactly one Default.*it has 2"),
+        ([default], "at least one Case"),
+        (wrong, "takes Case"),
+    ):
+        with pytest.raises(EdgeGroupError, match=expected):
+            check_switch(cases)

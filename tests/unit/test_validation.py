@@ -1,0 +1,170 @@
+"""Every rule of the graph has its error, which says where it is broken and what to do."""
+
+from typing import Any, Never
+
+import pytest
+
+from supersteps import (
+    Case,
+    Default,
+    EdgeDuplicationError,
+    Executor,
+    FanInTypeError,
+    FunctionExecutor,
+    GraphConnectivityError,
+    TypeCompatibilityError,
+    ValidationTypeEnum,
+    Workflow,
+    WorkflowBuilder,
+    WorkflowContext,
+    WorkflowValidationError,
+)
+from tests.unit.support import Asker, Counter, Reverse, Upper
+
+
+def node(id: str, takes: Any, sends: Any = Never) -> Executor:
+    def handle(message: Any, ctx: Any) -> None:
+        pass
+
+    handle.__annotations__ = {"message": takes, "ctx": WorkflowContext[sends, Any]}
+    return FunctionExecutor(handle, id)
+
+
+def build(builder: WorkflowBuilder, start: Executor) -> Workflow:
+    return builder.set_start_executor(start).build()
+
+
+def test_a_duplicate_edge() -> None:
+    up, end = Upper("up"), Reverse("end")
+    other = Reverse("other")
+    for builder in (
+        WorkflowBuilder().add_edge(up, end).add_edge(up, end),
+        WorkflowBuilder().add_edge(up, end, condition=bool).add_edge(up, end),
+        WorkflowBuilder().add_edge(up, end).add_fan_out_edges(up, [other, end]),
+        WorkflowBuilder().add_switch_case_edge_group(up, [Case(bool, end), Default(end)]),
+    ):
+        with pytest.raises(EdgeDuplicationError, match=r"edge up -> end was added 2 times.*Keep one") as caught:
+            build(builder, up)
+        assert caught.value.edge_id == "up->end"
+        assert caught.value.validation_type is ValidationTypeEnum.EDGE_DUPLICATION
+
+
+def test_a_loop_and_parallel_ways_are_no_duplicates() -> None:
+    counter = Counter("c")
+    join = node("join", list[int])
+    d = node("d", int, int)
+    builder = WorkflowBuilder().add_edge(counter, counter).add_edge(counter, d)
+    build(builder.add_fan_in_edges([counter, d], join), counter)
+
+
+def test_executors_that_nothing_reaches() -> None:
+    up, end, lost, found = Upper("up"), Reverse("end"), Upper("lost"), Reverse("found")
+    with pytest.raises(
+        GraphConnectivityError, match=r"no path leads from the start executor 'up' to 'lost', 'found'.*Add an edge"
+    ) as caught:
+        build(WorkflowBuilder().add_edge(up, end).add_edge(lost, found), up)
+    assert caught.value.validation_type is ValidationTypeEnum.GRAPH_CONNECTIVITY
+
+
+def test_a_registered_executor_that_nobody_uses() -> None:
+    up = Upper("up")
+    with pytest.raises(GraphConnectivityError, match="'spare'"):
+        build(WorkflowBuilder().register_executor(lambda: Reverse("spare"), "spare"), up)
+
+
+def test_a_type_mismatch_along_an_edge() -> None:
+    up, counter = Upper("up"), Counter("count")
+    with pytest.raises(
+        TypeCompatibilityError, match=r"edge up -> count: 'up' sends str, but 'count' handles int\. Change an annotation"
+    ) as caught:
+        build(WorkflowBuilder().add_edge(up, counter), up)
+    error = caught.value
+    assert (error.source_executor_id, error.target_executor_id) == ("up", "count")
+    assert (error.source_types, error.target_types) == ([str], [int])
+    assert error.validation_type is ValidationTypeEnum.TYPE_COMPATIBILITY
+    assert isinstance(error, WorkflowValidationError)
+    assert isinstance(error, ValueError)
+
+
+class Parent:
+    pass
+
+
+class Child(Parent):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("sends", "takes"),
+    [
+        (str, str),
+        (str, Any),
+        (Any, str),
+        (str, object),
+        (int | str, str),
+        (str, int | str),
+        (Child, Parent),
+        (Parent, Child),
+        (bool, int),
+        (list[int], list[int]),
+        (list[int], list),
+        (list, list[int]),
+        (Never, int),
+    ],
+)
+def test_types_that_can_meet(sends: Any, takes: Any) -> None:
+    a, b = node("a", str, sends), node("b", takes)
+    build(WorkflowBuilder().add_edge(a, b), a)
+
+
+@pytest.mark.parametrize(
+    ("sends", "takes"), [(str, int), (int, float), (list[int], list[str]), (Parent, int), (dict, list), (None, str)]
+)
+def test_types_that_cannot(sends: Any, takes: Any) -> None:
+    a, b = node("a", str, sends), node("b", takes)
+    for builder in (
+        WorkflowBuilder().add_edge(a, b),
+        WorkflowBuilder().add_fan_out_edges(a, [node("c", Any), b]),
+        WorkflowBuilder().add_switch_case_edge_group(a, [Case(bool, b), Default(node("c", Any))]),
+    ):
+        with pytest.raises(TypeCompatibilityError, match="edge a -> b"):
+            build(builder, a)
+
+
+@pytest.mark.parametrize(
+    ("takes", "fits"),
+    [
+        (list[str], True),
+        (list, True),
+        (Any, True),
+        (list[str | int], True),
+        (list[Any], True),
+        (str | list[str], True),
+        (str, False),
+        (list[int], False),
+        (dict[str, str], False),
+        (tuple[str, ...], False),
+    ],
+)
+def test_a_fan_in_target_takes_a_list(takes: Any, fits: bool) -> None:
+    start, a, b, join = node("start", str, str), node("a", str, str), node("b", str, str), node("join", takes)
+    builder = WorkflowBuilder().add_fan_out_edges(start, [a, b]).add_fan_in_edges([a, b], join)
+    if fits:
+        build(builder, start)
+        return
+    with pytest.raises(
+        FanInTypeError, match=r"fan-in a, b -> join: the target gets a list.*Give it a handler for list\[str\]"
+    ) as caught:
+        build(builder, start)
+    assert caught.value.validation_type is ValidationTypeEnum.FAN_IN_TYPE
+    assert isinstance(caught.value, TypeCompatibilityError)
+
+
+def test_questions_fit_the_executor_that_passes_them_on() -> None:
+    from supersteps import RequestInfoExecutor
+
+    asker, port = Asker("asker"), RequestInfoExecutor()
+    build(WorkflowBuilder().add_edge(asker, port).add_edge(port, asker), asker)
+    up = Upper("up")
+    with pytest.raises(TypeCompatibilityError, match="edge up -> request_info"):
+        build(WorkflowBuilder().add_edge(up, RequestInfoExecutor()), up)
