@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from supersteps.storage.file import FileCheckpointStorage
     from supersteps.storage.memory import InMemoryCheckpointStorage
     from supersteps.storage.retention import RetentionPolicy
+    from supersteps.storage.transfer import export_run, import_run
     from supersteps.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -115,6 +116,8 @@ _LAZY = {
     "StreamingRun": "run",
     "Workflow": "workflow",
     "WorkflowRunResult": "result",
+    "export_run": "storage.transfer",
+    "import_run": "storage.transfer",
 }
 
 
@@ -226,5 +229,7 @@ __all__ = [
     "WorkflowWarningEvent",
     "checkpointable",
     "executor",
+    "export_run",
     "handler",
+    "import_run",
 ]

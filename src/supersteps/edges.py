@@ -122,9 +122,8 @@ class FanOutEdgeGroup(EdgeGroup):
         chosen: Sequence[str] = self.target_ids
         if self.selection_func is not None:
             answer = self._decide("selection function", self.selection_func, message, list(self.target_ids))
-            if not isinstance(answer, Collection) or not all(
-                isinstance(target, str) and target in self.target_ids for target in answer
-            ):
+            is_list = isinstance(answer, Collection) and not isinstance(answer, str)
+            if not is_list or not all(target in self.target_ids for target in answer):
                 raise RoutingError(
                     f"selection function {function_name(self.selection_func)!r} of {self.id} chose {answer!r}, which "
                     f"is not a list of some of its targets {list(self.target_ids)}. Nothing of this superstep was "

@@ -319,6 +319,8 @@ class DispatchTable:
             self._inside.setdefault(dict, []).append((annotation, spec))
         elif isinstance(origin, type):
             self._inside.setdefault(origin, []).append((annotation, spec))
+            if _has_virtual_subclasses(origin):
+                self._other.append((annotation, spec))
         elif isinstance(annotation, type):
             self._bare[annotation] = spec
             if _has_virtual_subclasses(annotation):

@@ -171,10 +171,25 @@ class StreamingRun:
             StreamBusyError: Somebody else is iterating.
         """
         self._check_open()
-        self._check_consumer()
         iterator = _EventIterator(self)
-        self._consumer = weakref.ref(iterator, self._left)
+        self.claim_consumer(iterator)
         return iterator
+
+    def claim_consumer(self, iterator: _EventIterator) -> None:
+        """Let an iterator be the consumer.
+
+        Raises:
+            StreamBusyError: Somebody else is.
+        """
+        if self._consumer is None or self._consumer() is not iterator:
+            self._check_consumer()
+            self._consumer = weakref.ref(iterator, self._left)
+
+    def pause_consumer(self, consumer: weakref.ref[_EventIterator]) -> None:
+        """Let others be the consumer: the task that iterated was cancelled, and may never come back."""
+        if self._consumer is not None and self._consumer() is consumer():
+            self._consumer = None
+            self._left(consumer)
 
     def watch_stream(self) -> AsyncIterator[WorkflowEvent]:
         """Return the same stream by name."""
@@ -249,7 +264,7 @@ class StreamingRun:
             return False
         elif not self._events:
             self._work = asyncio.create_task(work(), name=f"supersteps:{self.run_id}")
-            self._work.add_done_callback(_look_at)
+            self._work.add_done_callback(self._work_done)
         return True
 
     def _raise_trouble(self) -> None:
@@ -331,6 +346,13 @@ class StreamingRun:
         except Exception as error:
             self._failure = self._failure or error
         finally:
+            self._work = None
+            self._wake()
+
+    def _work_done(self, work: asyncio.Task[None]) -> None:
+        """See to the end of a task that was cancelled before its first step, too."""
+        _look_at(work)
+        if self._work is work:
             self._work = None
             self._wake()
 
@@ -569,8 +591,11 @@ class StreamingRun:
             else:
                 work.cancel()
                 await asyncio.wait({work})
+                self._work_done(work)
         if self._parking is not None:
             await asyncio.wait({self._parking})
+        if self._hold is not None:
+            await self._hold.release()
 
     def _forget_events(self) -> None:
         self._events.clear()
@@ -598,17 +623,38 @@ class _EventIterator:
     def __aiter__(self) -> AsyncIterator[WorkflowEvent]:
         return self
 
-    async def __anext__(self) -> WorkflowEvent:
-        run = self._run
-        if run is None:
-            raise StopAsyncIteration
-        try:
-            return await run.next_event()
-        except BaseException as error:
-            if not isinstance(error, asyncio.CancelledError | StreamBusyError):
-                self._run = None
-                run._consumer = None
-            raise
+    def __anext__(self) -> Awaitable[WorkflowEvent]:
+        if self._run is not None:
+            self._run.claim_consumer(self)
+        # Not a coroutine of its own: the traceback of an error would keep its frame, and so the consumer, alive.
+        return _next_event(self._run, weakref.ref(self))
+
+    def end(self) -> None:
+        """Be exhausted."""
+        if self._run is not None:
+            self._run._consumer = None
+            self._run = None
+
+
+async def _next_event(run: StreamingRun | None, consumer: weakref.ref[_EventIterator]) -> WorkflowEvent:
+    if run is None:
+        raise StopAsyncIteration
+    try:
+        return await run.next_event()
+    except StreamBusyError:
+        raise
+    except asyncio.CancelledError:
+        run.pause_consumer(consumer)
+        raise
+    except BaseException:
+        _end(consumer)
+        raise
+
+
+def _end(consumer: weakref.ref[_EventIterator]) -> None:
+    iterator = consumer()
+    if iterator is not None:
+        iterator.end()
 
 
 def is_cancelled() -> bool:

@@ -28,6 +28,7 @@ from supersteps.storage.adapter import PlainStorageAdapter
 from supersteps.storage.base import DurableStorage
 from supersteps.storage.file import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
+from supersteps.storage.sqlite import SqliteCheckpointStorage
 
 LEASE = 30.0
 ELSEWHERE = Owner(host="elsewhere", boot_id="another boot", pid_namespace="", pid=1, started="1", handle="h")
@@ -112,6 +113,8 @@ def make_subject(name: str, folder: Path) -> Subject:
             return memory
 
         return Subject(name, reopen_memory)
+    if name == "sqlite":
+        return Subject(name, lambda clock: SqliteCheckpointStorage(folder / "runs.db", clock=clock))
     saved: dict[str, WorkflowCheckpoint] = {}
 
     def reopen_plain(clock: Clock) -> DurableStorage:
@@ -122,7 +125,7 @@ def make_subject(name: str, folder: Path) -> Subject:
     return Subject(name, reopen_plain, lacks={"fence", "journal", "inbox", "head"})
 
 
-SUBJECTS = ("memory", "file", "adapter")
+SUBJECTS = ("memory", "file", "sqlite", "adapter")
 
 
 def shared(name: str) -> PartKey:

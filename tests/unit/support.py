@@ -1,7 +1,7 @@
 """What the engine's tests share: a few executors, storages that count, fail or dawdle, and ways to look at a stream."""
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Never
 
@@ -120,6 +120,21 @@ async def collect(stream: AsyncIterable[WorkflowEvent]) -> list[WorkflowEvent]:
     return [event async for event in stream]
 
 
+async def collect_into(seen: list[WorkflowEvent], stream: AsyncIterable[WorkflowEvent]) -> None:
+    """Collect what comes before an error, too."""
+    async for event in stream:
+        seen.append(event)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Give others turns until something holds."""
+    for _ in range(100_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise TimeoutError("it never came to that")
+
+
 def outputs(events: Iterable[WorkflowEvent]) -> list[Any]:
     return [event.data for event in events if isinstance(event, WorkflowOutputEvent)]
 
@@ -208,7 +223,9 @@ class CountingStorage(InMemoryCheckpointStorage):
 class FailingStorage(InMemoryCheckpointStorage):
     """Fails the commits and the journal writes whose numbers (from 0) it is told."""
 
-    def __init__(self, commits: Iterable[int] = (), journal: Iterable[int] = (), error: Exception | None = None) -> None:
+    def __init__(
+        self, commits: Iterable[int] = (), journal: Iterable[int] = (), error: Exception | None = None
+    ) -> None:
         super().__init__()
         self.bad_commits = set(commits)
         self.bad_journal = set(journal)

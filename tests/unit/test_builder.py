@@ -1,5 +1,6 @@
 """`WorkflowBuilder`: executors in every shape, edges of every kind, and what is refused."""
 
+from collections.abc import Callable
 from typing import Any, Never
 
 import pytest
@@ -119,7 +120,9 @@ def test_no_start_is_an_error() -> None:
 
 def test_a_name_nobody_registered_is_an_error() -> None:
     up = Upper("up")
-    with pytest.raises(UnknownExecutorError, match=r"'end' is named.*known are 'up'.*register_executor\(factory, 'end'\)"):
+    with pytest.raises(
+        UnknownExecutorError, match=r"'end' is named.*known are 'up'.*register_executor\(factory, 'end'\)"
+    ):
         WorkflowBuilder().add_edge(up, "end").set_start_executor(up).build()
     with pytest.raises(UnknownExecutorError, match="known are none"):
         WorkflowBuilder().set_start_executor("start").build()
@@ -128,7 +131,7 @@ def test_a_name_nobody_registered_is_an_error() -> None:
 def test_groups_need_members() -> None:
     up, end = Upper("up"), Reverse("end")
     builder = WorkflowBuilder()
-    for call, expected in (
+    attempts: list[tuple[Callable[[], object], str]] = [
         (lambda: builder.add_chain([up]), "add_chain needs at least two executors, it got 1"),
         (lambda: builder.add_fan_out_edges(up, [end]), "add_fan_out_edges needs at least two targets, it got 1"),
         (
@@ -138,7 +141,8 @@ def test_groups_need_members() -> None:
         (lambda: builder.add_fan_in_edges([up], end), "add_fan_in_edges needs at least two sources, it got 1"),
         (lambda: builder.add_switch_case_edge_group(up, [Default(end)]), "at least one Case"),
         (lambda: builder.add_switch_case_edge_group(up, [Case(lambda m: True, end)]), "exactly one Default"),
-    ):
+    ]
+    for call, expected in attempts:
         with pytest.raises(EdgeGroupError, match=expected):
             call()
 

@@ -82,6 +82,37 @@ def test_what_was_changed_is_saved_changed() -> None:
     assert record.parts == {**PARTS, ("shared_state", "n"): b"[1,2]"}
 
 
+def test_what_was_only_looked_at_loses_nothing() -> None:
+    parts: dict[PartKey, Part] = {
+        ("messages",): b'[{"data":1,"source_ids":[],"target_ids":["c"]},{"data":2,"source_ids":["b"],"target_ids":[]},'
+        b'{"data":3,"source_ids":["a"],"target_ids":[]},{"data":4,"source_ids":["b"],"target_ids":[]}]',
+        ("shared_state", "log"): ListPart([b"1.50", b"2"]),
+        ("shared_state", "n"): b"[1]",
+        ("executor_states", "hooked", ""): b"null",
+        ("executor_states", "hooked", "k"): b"1.50",
+        ("requests", "q"): b'{"request_id":"q","source_executor_id":"asker","request_executor_id":"boss","iteration":1,'
+        b'"timestamp":"t","response_type":"str","data":1.50}',
+        OUTPUTS: ListPart([]),
+        GRAPH: b"{}",
+    }
+    checkpoint = loaded(parts)
+    assert checkpoint.pending_requests["q"].request_executor_id == "boss"
+    assert list(checkpoint.to_record(Codec()).parts.items()) == list(parts.items())
+
+    checkpoint.shared_state["n"] = True
+    checkpoint.shared_state["new"] = 1
+    checkpoint.pending_requests["q"] = dataclasses.replace(checkpoint.pending_requests["q"], iteration=2)
+    del checkpoint.executor_states["hooked"]["k"]
+    again = checkpoint.to_record(Codec()).parts
+
+    assert again.pop(("requests", "q")) == (
+        b'{"request_id":"q","source_executor_id":"asker","request_executor_id":"boss","iteration":2,'
+        b'"timestamp":"t","response_type":"str","data":1.5}'
+    )
+    unchanged = {key: part for key, part in parts.items() if key[-1] not in ("q", "k")}
+    assert again == {**unchanged, ("shared_state", "n"): b"true", ("shared_state", "new"): b"1"}
+
+
 def test_a_loaded_checkpoint_shares_nothing_with_its_header() -> None:
     checkpoint = loaded()
     checkpoint.metadata["who"].append("you")
@@ -104,7 +135,7 @@ def test_a_checkpoint_becomes_a_dict_and_back() -> None:
 
 
 def test_a_checkpoint_made_by_hand_comes_back_equal() -> None:
-    asked = PendingRequest("q", "asker", 3, "t", "str", {"ask": (1, 2)})
+    asked = PendingRequest("q", "asker", 3, "t", "str", {"ask": (1, 2)}, request_executor_id="boss")
     checkpoint = WorkflowCheckpoint(
         workflow_id="w",
         messages={"a": [{"data": 1, "source_id": "a", "source_ids": ["a"], "target_ids": ["b"]}]},

@@ -102,12 +102,13 @@ def test_a_switch_has_cases_and_one_default() -> None:
     case, default = Case(is_big, "b"), Default("c")
     assert check_switch([case, default]) == ([case], default)
 
-    wrong: list[Any] = [case, "d"]
-    for cases, expected in (
+    wrong: Any = [case, "d"]
+    attempts: list[tuple[list[Case | Default], str]] = [
         ([case], "exactly one Default.*it has 0"),
         ([case, default, default], "exactly one Default.*it has 2"),
         ([default], "at least one Case"),
         (wrong, "takes Case"),
-    ):
+    ]
+    for cases, expected in attempts:
         with pytest.raises(EdgeGroupError, match=expected):
             check_switch(cases)

@@ -174,7 +174,7 @@ def test_handlers_are_inherited_overridden_and_removed() -> None:
 
     class Child(Parent):
         @handler
-        async def one(self, message: float, ctx: WorkflowContext) -> None:  # type: ignore[override]
+        async def one(self, message: float, ctx: WorkflowContext) -> None:
             pass
 
         two = None  # type: ignore[assignment]
@@ -223,7 +223,11 @@ async def test_other_decorators_keep_their_effect() -> None:
             await ctx.yield_output(f"float {message}")
 
     workflow = WorkflowBuilder().set_start_executor(Worker("w")).build()
-    assert [(await workflow.run(value)).get_outputs() for value in (1, "x", 1.5)] == [["int 1"], ["str x"], ["float 1.5"]]
+    assert [(await workflow.run(value)).get_outputs() for value in (1, "x", 1.5)] == [
+        ["int 1"],
+        ["str x"],
+        ["float 1.5"],
+    ]
     assert calls == ["wrapped", "wrapped", "plainly wrapped"]
 
 
@@ -263,7 +267,8 @@ def test_a_bool_is_an_int_when_nothing_fits_better() -> None:
 def test_unions_are_their_members() -> None:
     executor = chooser(int | str, Union[bytes, Optional[float]])  # noqa: UP007, UP045
 
-    assert [chosen(executor, value) for value in (1, "x", b"", None, 1.5, [])] == ["h0", "h0", "h1", "h1", "h1", None]
+    values: list[Any] = [1, "x", b"", None, 1.5, []]
+    assert [chosen(executor, value) for value in values] == ["h0", "h0", "h1", "h1", "h1", None]
 
 
 def test_generics_look_inside_and_come_before_the_bare_class() -> None:

@@ -123,7 +123,9 @@ def test_malformed_functions_are_refused() -> None:
         (bare, "parameter 'a' has no type annotation"),
         (wrong, "parameter 'b' is annotated int"),
     ):
-        with pytest.raises(HandlerDefinitionError, match=rf"executor function .*{function.__name__} must be.*{expected}"):
+        with pytest.raises(
+            HandlerDefinitionError, match=rf"executor function .*{function.__name__} must be.*{expected}"
+        ):
             executor(function)
 
 

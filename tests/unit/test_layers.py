@@ -30,7 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
 ]
 
 # Adapters know the port and nothing of each other: inside storage/ only these modules of it may be imported.
-STORAGE_PORT = ("storage.base", "storage.runs", "storage.retention", "storage._*")
+STORAGE_PORT = ("storage.base", "storage.records", "storage.runs", "storage.retention", "storage._*")
 
 
 def layer_of(module: str) -> int | None:

@@ -12,8 +12,8 @@ from supersteps import (
     CheckpointingDisabledError,
     CheckpointNotFoundError,
     Executor,
-    ExecutorInvokedEvent,
     ExecutorFailedEvent,
+    ExecutorInvokedEvent,
     InMemoryCheckpointStorage,
     RequestInfoEvent,
     RequestInfoExecutor,
@@ -21,6 +21,7 @@ from supersteps import (
     ResponseTypeError,
     RunBusyError,
     RunClosedError,
+    RunFencedError,
     StreamBusyError,
     StreamingRun,
     SuperStepCompletedEvent,
@@ -45,6 +46,7 @@ from tests.unit.support import (
     asking_workflow,
     built,
     collect,
+    collect_into,
     counter_workflow,
     kinds,
     no_task_left,
@@ -53,6 +55,7 @@ from tests.unit.support import (
     shout_workflow,
     states,
     take,
+    until,
 )
 
 Storages = pytest.mark.parametrize("make_storage", [lambda: None, InMemoryCheckpointStorage, SlowStorage])
@@ -203,11 +206,42 @@ async def test_a_consumer_that_is_gone_makes_room_for_the_next() -> None:
 
 async def test_an_exception_in_the_loop_makes_room_for_the_next_consumer() -> None:
     run = shout_workflow().run_stream("hello")
-    with pytest.raises(ZeroDivisionError):
+
+    async def fails() -> None:
         async for _ in run:
             raise ZeroDivisionError
 
+    with pytest.raises(ZeroDivisionError):
+        await fails()
+
     assert outputs(await collect(run)) == ["OLLEH"]
+
+
+async def test_a_timeout_makes_room_for_the_next_consumer_also_while_it_is_handled() -> None:
+    gate, workflow = gate_workflow()
+    run = workflow.run_stream("go")
+    seen: list[WorkflowEvent] = []
+    try:
+        async with asyncio.timeout(0.01):
+            await collect_into(seen, run)
+    except TimeoutError:
+        gate.leave.set()
+        await collect_into(seen, run)
+
+    assert outputs(seen) == ["go", "go."]
+
+
+async def test_a_cancelled_task_that_somebody_keeps_is_no_consumer() -> None:
+    gate, workflow = gate_workflow()
+    run = workflow.run_stream("go")
+    consumer = asyncio.create_task(collect(run))
+    await until(lambda: gate.started)
+    consumer.cancel()
+    await asyncio.wait({consumer})
+    gate.leave.set()
+
+    assert consumer.cancelled()
+    assert (await run.wait_for_completion()).get_outputs() == ["go", "go."]
 
 
 # --------------------------------------------------------------------------- live, committed, break
@@ -235,10 +269,9 @@ async def test_committed_events_come_after_their_commit_and_in_order() -> None:
             stored = await storage.get_run(run.run_id)
             assert stored is not None
             assert stored.head == run.latest_checkpoint.checkpoint_id
+            assert not isinstance(event, RequestInfoEvent) or event.request_id in stored.requests
         if isinstance(event, SuperStepCompletedEvent):
             assert event.completion_info.checkpoint in run.checkpoints
-        if isinstance(event, RequestInfoEvent):
-            assert event.request_id in stored.requests
 
 
 @Storages
@@ -290,13 +323,28 @@ async def test_a_parked_run_can_be_resumed_by_another_handle_which_fences_the_fi
     assert second.get_outputs() == [3, 2, 1, 0]
 
 
+async def test_a_stale_handle_does_not_push_out_the_one_that_has_the_run() -> None:
+    storage = InMemoryCheckpointStorage()
+    workflow = counter_workflow(storage=storage)
+    stale = workflow.run_stream(3, run_id="r")
+    await take(stale, SuperStepCompletedEvent)
+    assert await no_task_left()
+    seen = []
+    async for event in workflow.run_stream_from_checkpoint("r-000001"):
+        seen.append(event)
+        if isinstance(event, SuperStepCompletedEvent):
+            with pytest.raises(RunFencedError, match="moved on"):
+                await stale.wait_for_completion()
+
+    assert outputs(seen) == [2, 1, 0]
+
+
 async def test_cancelling_the_consuming_task_lets_the_superstep_finish() -> None:
     storage = SlowStorage()
     gate, workflow = gate_workflow(storage=storage)
     run = workflow.run_stream("g")
     consumer = asyncio.create_task(collect(run))
-    while not gate.started:
-        await asyncio.sleep(0)
+    await until(lambda: gate.started)
     consumer.cancel()
     with pytest.raises(asyncio.CancelledError):
         await consumer
@@ -310,10 +358,11 @@ async def test_cancelling_the_consuming_task_lets_the_superstep_finish() -> None
 async def test_wait_for_one_event_with_a_timeout_and_go_on() -> None:
     gate, workflow = gate_workflow()
     stream = workflow.run_stream("go").watch_stream()
-    seen = []
+    seen: list[WorkflowEvent] = []
+    while not seen or not isinstance(seen[-1], Note):
+        seen.append(await anext(stream))
     with pytest.raises(TimeoutError):
-        while True:
-            seen.append(await asyncio.wait_for(anext(stream), 0.01))
+        await asyncio.wait_for(anext(stream), 0.01)
     gate.leave.set()
 
     assert outputs([*seen, *await collect(stream)]) == ["go", "go."]
@@ -323,10 +372,13 @@ async def test_wait_for_one_event_with_a_timeout_and_go_on() -> None:
 async def test_a_timeout_around_the_run_cancels_the_handlers_and_loses_nothing(make_storage: MakeStorage) -> None:
     gate, workflow = gate_workflow(storage=make_storage())
     run = workflow.run_stream("go")
+
+    async def hurry() -> None:
+        async with asyncio.timeout(5), asyncio.timeout(0.01):
+            await run.wait_for_completion()
+
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(5):
-            async with asyncio.timeout(0.01):
-                await run.wait_for_completion()
+        await hurry()
 
     assert gate.cancelled == 1
     assert await no_task_left()
@@ -389,6 +441,7 @@ async def test_an_answer_after_the_end_then_iterate_again(make_storage: MakeStor
 @Storages
 async def test_an_answer_from_another_task_while_a_superstep_is_in_flight(make_storage: MakeStorage) -> None:
     asked, leave = asyncio.Event(), asyncio.Event()
+
     class Both(Executor):
         @handler
         async def begin(self, text: str, ctx: WorkflowContext[Question | int]) -> None:
@@ -433,7 +486,7 @@ async def test_answers_that_cannot_be_taken_change_nothing(make_storage: MakeSto
     await collect(run)
     heads = list(run.checkpoints)
 
-    with pytest.raises(UnknownRequestError, match="'nonsense'.*'ask-why'"):
+    with pytest.raises(UnknownRequestError, match=r"'nonsense'.*'ask-why'"):
         await run.send_response("nonsense", "yes")
     with pytest.raises(ResponseTypeError, match="wants an answer of type str, not int"):
         await run.send_response("ask-why", 7)
@@ -603,8 +656,7 @@ async def test_restore_while_somebody_waits_for_the_end() -> None:
     gate, workflow = gate_workflow(storage=SlowStorage())
     run = workflow.run_stream("g")
     waiting = asyncio.create_task(run.wait_for_completion())
-    while not gate.started:
-        await asyncio.sleep(0)
+    await until(lambda: gate.started)
 
     await run.restore_checkpoint(run.checkpoints[0])
     gate.leave.set()
@@ -734,8 +786,7 @@ async def test_ending_the_run_under_a_waiting_consumer(make_storage: MakeStorage
     gate, workflow = gate_workflow(storage=make_storage())
     run = workflow.run_stream("g")
     consumer = asyncio.create_task(collect(run))
-    while not gate.started:
-        await asyncio.sleep(0)
+    await until(lambda: gate.started)
 
     await getattr(run, end)()
     seen = await consumer
@@ -746,22 +797,21 @@ async def test_ending_the_run_under_a_waiting_consumer(make_storage: MakeStorage
 
 
 @Storages
-async def test_ending_the_run_under_somebody_who_waits_for_the_end(make_storage: MakeStorage) -> None:
-    for end in ("cancel", "aclose"):
-        gate, workflow = gate_workflow(storage=make_storage())
-        run = workflow.run_stream("g")
-        waiting = asyncio.create_task(run.wait_for_completion())
-        while not gate.started:
-            await asyncio.sleep(0)
+@pytest.mark.parametrize("end", ["cancel", "aclose"])
+async def test_ending_the_run_under_somebody_who_waits_for_the_end(make_storage: MakeStorage, end: str) -> None:
+    gate, workflow = gate_workflow(storage=make_storage())
+    run = workflow.run_stream("g")
+    waiting = asyncio.create_task(run.wait_for_completion())
+    await until(lambda: gate.started)
 
-        await getattr(run, end)()
-        if end == "cancel":
-            assert (await waiting).get_final_state() is WorkflowRunState.CANCELLED
-        else:
-            with pytest.raises(RunClosedError):
-                await waiting
-        assert (gate.started, gate.cancelled) == (1, 1)
-        assert await no_task_left()
+    await getattr(run, end)()
+    if end == "cancel":
+        assert (await waiting).get_final_state() is WorkflowRunState.CANCELLED
+    else:
+        with pytest.raises(RunClosedError):
+            await waiting
+    assert (gate.started, gate.cancelled) == (1, 1)
+    assert await no_task_left()
 
 
 async def test_cancelling_a_finished_run_leaves_it_finished() -> None:
@@ -792,8 +842,7 @@ async def test_a_handle_at_work_is_not_superseded() -> None:
     gate, workflow = gate_workflow(storage=storage)
     run = workflow.run_stream("g")
     waiting = asyncio.create_task(run.wait_for_completion())
-    while not gate.started:
-        await asyncio.sleep(0)
+    await until(lambda: gate.started)
     assert run.latest_checkpoint is not None
 
     with pytest.raises(RunBusyError, match="is being advanced by"):
@@ -820,10 +869,9 @@ async def test_a_handler_that_raises_cancelled_error_fails_and_is_not_run_for_ev
     workflow = built(WorkflowBuilder(), careless, storage=make_storage())
     with pytest.raises(WorkflowRuntimeError, match="raised CancelledError"):
         await workflow.run("x")
-    seen = []
+    seen: list[WorkflowEvent] = []
     with pytest.raises(WorkflowRuntimeError):
-        async for event in workflow.run_stream("y"):
-            seen.append(event)
+        await collect_into(seen, workflow.run_stream("y"))
 
     assert calls == ["x", "y"]
     assert any(isinstance(event, ExecutorFailedEvent) for event in seen)
@@ -937,8 +985,7 @@ async def test_calls_recorded_before_an_interruption_are_not_run_again_by_the_sa
     workflow = built(WorkflowBuilder().add_fan_out_edges(start, [quick, slow]), start, storage=SlowStorage())
     run = workflow.run_stream("x")
     waiting = asyncio.create_task(run.wait_for_completion())
-    while "slow" not in calls:
-        await asyncio.sleep(0)
+    await until(lambda: "slow" in calls)
     for _ in range(20):
         await asyncio.sleep(0)
     waiting.cancel()

@@ -171,7 +171,7 @@ async def test_a_storage_without_hash_or_weak_references_is_fine() -> None:
 
 def test_what_is_missing_is_said_in_sentences() -> None:
     missing = PlainStorageAdapter(PlainStorage()).missing
-    assert len(missing) == 6
+    assert len(missing) == 7
     assert all(sentence.endswith(".") and "PlainStorage" in sentence for sentence in missing)
 
 

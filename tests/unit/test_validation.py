@@ -75,7 +75,8 @@ def test_a_registered_executor_that_nobody_uses() -> None:
 def test_a_type_mismatch_along_an_edge() -> None:
     up, counter = Upper("up"), Counter("count")
     with pytest.raises(
-        TypeCompatibilityError, match=r"edge up -> count: 'up' sends str, but 'count' handles int\. Change an annotation"
+        TypeCompatibilityError,
+        match=r"edge up -> count: 'up' sends str, but 'count' handles int\. Change an annotation",
     ) as caught:
         build(WorkflowBuilder().add_edge(up, counter), up)
     error = caught.value

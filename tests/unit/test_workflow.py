@@ -27,6 +27,7 @@ from supersteps import (
     WorkflowContext,
     WorkflowEvent,
     WorkflowRunState,
+    WorkflowStartedEvent,
     WorkflowStatusEvent,
     executor,
     handler,
@@ -125,7 +126,7 @@ def test_run_sync_is_for_scripts() -> None:
 
 
 async def test_run_sync_refuses_inside_a_running_loop() -> None:
-    with pytest.raises(RuntimeError, match="await workflow.run"):
+    with pytest.raises(RuntimeError, match=r"await workflow\.run"):
         shout_workflow().run_sync("hello")
 
 
@@ -146,7 +147,7 @@ async def test_an_existing_id_is_an_error_and_harms_nothing() -> None:
     await workflow.run("hello", run_id="r")
     before = await storage.get_run("r")
 
-    with pytest.raises(RunExistsError, match="'r'.*attach"):
+    with pytest.raises(RunExistsError, match=r"'r'.*attach"):
         await workflow.run("other", run_id="r")
 
     assert await storage.get_run("r") == before
@@ -385,16 +386,14 @@ async def test_an_answer_finds_its_run_in_the_storage_of_a_new_process() -> None
 
     assert outputs(events) == ["why=so"]
     assert kinds(events)[0] == "WorkflowStarted"
-    assert events[0] == type(events[0])(run_id=first.run_id)
+    assert events[0] == WorkflowStartedEvent(run_id=first.run_id)
 
 
 async def test_an_answer_only_finds_runs_of_its_own_workflow() -> None:
     storage = InMemoryCheckpointStorage()
     await asking_workflow(storage=storage).run("why")
     asker, port = Asker("asker"), RequestInfoExecutor("port")
-    other = built(
-        WorkflowBuilder(name="other").add_edge(asker, port).add_edge(port, asker), asker, storage=storage
-    )
+    other = built(WorkflowBuilder(name="other").add_edge(asker, port).add_edge(port, asker), asker, storage=storage)
     with pytest.raises(UnknownRequestError, match="another workflow"):
         await other.send_responses({"ask-why": "so"})
 

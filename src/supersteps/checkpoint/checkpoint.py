@@ -16,7 +16,6 @@ from supersteps.checkpoint.record import (
     EXECUTORS,
     FAN_IN,
     FORMAT_VERSION,
-    GRAPH,
     MESSAGES,
     OUTPUTS,
     REQUESTS,
@@ -79,6 +78,7 @@ class PendingRequest:
         timestamp: When it was asked: ISO 8601, UTC.
         response_type: The type of the answer, for people to read.
         data: The question.
+        request_executor_id: The `RequestInfoExecutor` that it went through.
     """
 
     request_id: str
@@ -87,6 +87,7 @@ class PendingRequest:
     timestamp: str
     response_type: str
     data: Any
+    request_executor_id: str = ""
 
 
 _LAZY = frozenset({"messages", "shared_state", "executor_states", "scopes", "fan_in", "pending_requests", "outputs"})
@@ -211,7 +212,8 @@ class WorkflowCheckpoint:
         source = self.__dict__.get("_source")
         if source is not None and not _LAZY & self.__dict__.keys():  # never looked at, so unchanged
             return CheckpointRecord(header, dict(source[1]()))
-        return CheckpointRecord(header, _encode_parts(self, codec))
+        parts = _encode_parts(self, codec)
+        return CheckpointRecord(header, parts if source is None else _unless_changed(source, parts, codec))
 
     def document(self) -> dict[str, Any]:
         """Return the content as one JSON-ready document: sections, names, typed JSON values; what `diff` is about."""
@@ -246,6 +248,8 @@ class WorkflowCheckpoint:
         """
         content = dict(data)
         parts: dict[PartKey, Part] = {tuple(key): msgspec.json.encode(value) for key, value in content.pop("parts", ())}
+        if OUTPUTS in parts:
+            parts[OUTPUTS] = ListPart(_elements(parts[OUTPUTS]))
         return cls.from_record(msgspec.convert(content, CheckpointHeader), lambda: parts, Codec())
 
     def _codec(self) -> Codec:
@@ -317,6 +321,7 @@ def _decode_parts(parts: Mapping[PartKey, Part], codec: Codec, where: str) -> di
                     timestamp=stored.timestamp,
                     response_type=stored.response_type,
                     data=value(bytes(stored.data), f"request {request_id!r}"),
+                    request_executor_id=stored.request_executor_id,
                 )
             case ("outputs",):
                 content["outputs"] = [value(item, f"outputs[{i}]") for i, item in enumerate(_elements(part))]
@@ -356,7 +361,7 @@ def _encode_parts(checkpoint: WorkflowCheckpoint, codec: Codec) -> dict[PartKey,
             StoredRequest(
                 request_id,
                 request.source_executor_id,
-                "",
+                request.request_executor_id,
                 request.iteration,
                 request.timestamp,
                 request.response_type,
@@ -365,7 +370,23 @@ def _encode_parts(checkpoint: WorkflowCheckpoint, codec: Codec) -> dict[PartKey,
         )
     if checkpoint.outputs:
         parts[OUTPUTS] = ListPart(codec.encode(v, f"outputs[{i}]") for i, v in enumerate(checkpoint.outputs))
-    source = checkpoint.__dict__.get("_source")
-    if source is not None and GRAPH in (original := source[1]()):
-        parts[GRAPH] = original[GRAPH]
     return parts
+
+
+def _unless_changed(
+    source: tuple[CheckpointHeader, Callable[[], Mapping[PartKey, Part]], Codec],
+    parts: dict[PartKey, Part],
+    codec: Codec,
+) -> dict[PartKey, Part]:
+    """Return the parts of a loaded checkpoint that somebody has looked at, the stored ones where nothing was changed.
+
+    What is decoded for people leaves out what only the engine needs: the order of messages of different senders, lists
+    that grow element by element, the graph. A part that comes from what was stored as it does from what is here now is
+    unchanged.
+    """
+    header, load_parts, own_codec = source
+    stored = load_parts()
+    from_stored = _encode_parts(WorkflowCheckpoint.from_record(header, lambda: stored, own_codec), codec)
+    kept = {k: part for k, part in stored.items() if k not in from_stored or from_stored[k] == parts.get(k)}
+    order = dict.fromkeys((*(key for key in stored if key in kept or key in parts), *parts))
+    return {key: kept[key] if key in kept else parts[key] for key in order}

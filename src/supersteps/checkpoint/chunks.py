@@ -3,7 +3,7 @@
 A value is the bytes of its JSON. It is cut between elements of its arrays and objects, and long strings into blocks,
 into *leaves* of about a kilobyte; where to cut depends only on the elements near the cut, so that an insertion moves
 no cut but those around it. A leaf is stored under the hash of its bytes. The list of hashes is itself bytes, and is
-cut into *nodes* in the same way, until one is left: the root. Nothing is parsed on reading: the leaves one after the
+cut into *nodes* in the same way, until few are left: the root. Nothing is parsed on reading: the leaves one after the
 other are the value, byte for byte.
 
 A new version of a value is cut with the old one at hand: what both begin and end with is compared, not cut and hashed
@@ -36,12 +36,12 @@ class Root(NamedTuple):
     """What has to be kept to find a value again.
 
     Attributes:
-        hash: Hash of the top chunk.
+        hashes: Hashes of the top chunks, one after the other.
         height: Levels of nodes above the leaves.
         size: Length of the value in bytes.
     """
 
-    hash: bytes
+    hashes: bytes
     height: int
     size: int
 
@@ -58,6 +58,9 @@ class Limits(NamedTuple):
 # leaves would make a change cheaper and the list of hashes longer; at this size the two about balance.
 LEAF = Limits(512, 1024, 3072)
 NODE = Limits(8 * HASH_BYTES, 16 * HASH_BYTES, 128 * HASH_BYTES)
+_ROOT_HASHES = 16
+"""So many hashes are kept with whatever refers to the value, rather than in a node of their own."""
+
 _BLOCK = 3072
 """Values inside a value that are larger than this are cut inside."""
 
@@ -94,7 +97,7 @@ class Tree:
     """A value in chunks.
 
     Attributes:
-        levels: The leaves, then each level of nodes; the last has one piece.
+        levels: The leaves, then each level of nodes; the last has few pieces.
     """
 
     __slots__ = ("levels",)
@@ -110,7 +113,7 @@ class Tree:
     @property
     def root(self) -> Root:
         """What has to be kept to find the value again."""
-        return Root(self.levels[-1].hashes[0], len(self.levels) - 1, len(self.data))
+        return Root(b"".join(self.levels[-1].hashes), len(self.levels) - 1, len(self.data))
 
     def new_chunks(self) -> Iterator[tuple[bytes, bytes]]:
         """Give hash and data of every chunk that the earlier version did not have in the same place."""
@@ -132,7 +135,7 @@ def split(data: bytes, before: Tree | None = None) -> Tree:
         # Not JSON, or cut before at a place from which it cannot be read on (inside an escape sequence).
         leaves = _split_afresh(data)
     levels = [leaves]
-    while len(levels[-1].hashes) > 1:
+    while len(levels[-1].hashes) > _ROOT_HASHES:
         height = len(levels)
         below = before.levels[height] if before and height < len(before.levels) else None
         levels.append(_split_level(b"".join(levels[-1].hashes), below, _hash_cuts, NODE, b"node"))
@@ -323,7 +326,7 @@ def join(root: Root, fetch: Fetch) -> bytes:
     for hash in _leaves(root, fetch):
         value.write(_checked(hash, b"leaf", fetch))
     if value.tell() != root.size:
-        raise DamagedChunkError(f"chunks under {root.hash.hex()} have {value.tell()} bytes instead of {root.size}")
+        raise DamagedChunkError(f"its chunks have {value.tell()} bytes instead of {root.size}")
     return value.getvalue()
 
 
@@ -333,7 +336,7 @@ def hashes(root: Root, fetch: Fetch, known: set[bytes]) -> Iterator[bytes]:
     Raises:
         DamagedChunkError: A node is missing or is not what its hash says.
     """
-    waiting = [(root.hash, root.height)]
+    waiting = [(hash, root.height) for hash in _children(root.hashes)]
     while waiting:
         hash, height = waiting.pop()
         if hash in known:
@@ -345,7 +348,7 @@ def hashes(root: Root, fetch: Fetch, known: set[bytes]) -> Iterator[bytes]:
 
 
 def _leaves(root: Root, fetch: Fetch) -> Iterator[bytes]:
-    level = iter((root.hash,))
+    level = _children(root.hashes)
     for _ in range(root.height):
         level = _below(level, fetch)
     return level

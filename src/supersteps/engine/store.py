@@ -147,18 +147,24 @@ class RunStore:
 
     async def _take(self) -> None:
         before = self._stored_head
+        seen = await self.storage.get_run(self.run_id)
+        if seen is not None and seen.head != before:  # look first: taking it would push out whoever has it rightly
+            raise self._moved_on(seen)
         deadline = time.monotonic() + LEASE_SECONDS
         run = await self.storage.acquire(self.run_id, self._owner(), LEASE_SECONDS)
         if run.head != before:
             await self.storage.release(self.run_id, run.epoch, status=run.status, error=run.error)
-            raise RunFencedError(
-                f"run {self.run_id!r} has moved on from {before!r} to {run.head!r} since this handle read it; nothing "
-                "was written. Resume the run from its head."
-            )
+            raise self._moved_on(run)
         self._adopt(run)
         self._lease_until = deadline
         if not self.is_at_head:
             self._settle(await self.storage.move_head(self.run_id, self._epoch, self.base.checkpoint_id))
+
+    def _moved_on(self, run: RunRecord) -> RunFencedError:
+        return RunFencedError(
+            f"run {self.run_id!r} has moved on from {self._stored_head!r} to {run.head!r} since this handle read it; "
+            "nothing was written. Resume the run from its head."
+        )
 
     def _settle(self, run: RunRecord) -> None:
         self._adopt(run)

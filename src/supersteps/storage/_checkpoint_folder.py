@@ -17,6 +17,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from supersteps._ids import checkpoint_id, file_stem
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit, Part, PartKey
 from supersteps.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError, StorageError
@@ -25,7 +27,7 @@ from supersteps.storage._checkpoint_files import CheckpointFiles
 from supersteps.storage._document import check_json
 from supersteps.storage._locks import ProcessLock
 from supersteps.storage._run_folder import RunFolder, RunState
-from supersteps.storage.runs import InboxEntry, RunRecord
+from supersteps.storage.records import InboxEntry, RunRecord
 
 _REMEMBERED = 256
 """How many runs are remembered; one that is forgotten is read again."""
@@ -36,12 +38,17 @@ class CheckpointFolder:
 
     Args:
         path: The folder; it is created when something is written.
+
+    Attributes:
+        files: Its checkpoints.
+        runs_path: The folder of the runs' folders.
+        by_hand: Held while a checkpoint is saved or deleted by hand.
     """
 
     def __init__(self, path: Path) -> None:
-        self._files = CheckpointFiles(path)
-        self._runs_path = path / "runs"
-        self._by_hand = ProcessLock(self._runs_path / ".lock")
+        self.files = CheckpointFiles(path)
+        self.by_hand = ProcessLock(path / "runs" / ".lock")
+        self.runs_path = path / "runs"
         self._runs: OrderedDict[str, RunFolder] = OrderedDict()
         self._runs_lock = threading.Lock()
 
@@ -50,22 +57,36 @@ class CheckpointFolder:
         with self._runs_lock:
             folder = self._runs.get(run_id)
             if folder is None:
-                folder = self._runs[run_id] = RunFolder(self._runs_path / (file_stem(run_id) or "%"))
+                folder = self._runs[run_id] = RunFolder(self.runs_path / (file_stem(run_id) or "%"))
                 if len(self._runs) > _REMEMBERED:  # dropping one in use is safe: its file lock still holds
                     self._runs.popitem(last=False)
             else:
                 self._runs.move_to_end(run_id)
             return folder
 
+    def run_folders(self) -> list[RunFolder]:
+        """Return the folders of all runs, also of those that are no more."""
+        names: list[str] = []
+        with _files.explained("list", self.runs_path), contextlib.suppress(FileNotFoundError):
+            names = sorted(name for name in os.listdir(self.runs_path) if not name.startswith("."))
+        return [RunFolder(self.runs_path / name) for name in names]
+
     # ------------------------------------------------------------------------------------------------------- reading
 
     def load(self, wanted: str) -> CheckpointRecord | None:
-        """Return a checkpoint that is there and, if a run wrote it, committed."""
-        found = self._files.read(wanted)
+        """Return a checkpoint that is there and, if a run wrote it, committed.
+
+        Raises:
+            CorruptCheckpointError: It is damaged; the message names the nearest intact checkpoint before it.
+        """
+        try:
+            found = self.files.read(wanted)
+        except CorruptCheckpointError as error:
+            raise runs.damaged(str(error), self._intact_before(wanted)) from error
         if found is None:
             return None
         record, standalone = found
-        return record if standalone or self._is_committed(record.header) else None
+        return record if standalone or self.is_committed(record.header) else None
 
     def read_parts(self, listed: CheckpointHeader) -> Mapping[PartKey, Part]:
         """Return the parts of a checkpoint whose header was read before.
@@ -74,7 +95,8 @@ class CheckpointFolder:
             CheckpointNotFoundError: It has been deleted or replaced since.
         """
         record = self.load(listed.checkpoint_id)
-        if record is None or record.header != listed:
+        # That it follows another one now, because the one before it is gone, makes it no other checkpoint.
+        if record is None or replace(record.header, parent_id=listed.parent_id) != listed:
             raise CheckpointNotFoundError(
                 f"checkpoint {listed.checkpoint_id!r} was {'replaced' if record else 'deleted'} after it was listed; "
                 "list the checkpoints again"
@@ -86,9 +108,9 @@ class CheckpointFolder:
         headers: list[CheckpointHeader] = []
         problems: list[str] = []
         newest: dict[str, float] = {}  # the number of each run's newest commit
-        for path in self._files.paths():
+        for path in self.files.paths():
             try:
-                found = self._files.read_header(path)
+                found = self.files.read_header(path)
                 if found is None:
                     continue
                 header, standalone = found
@@ -109,33 +131,41 @@ class CheckpointFolder:
         next_id: str | None = newest
         while next_id is not None and len(lineage) < limit:
             try:
-                found = self._files.read_header(self._files.path(next_id))
+                found = self.files.read_header(self.files.path(next_id))
             except CheckpointError as error:
                 if not lineage:
                     raise
                 return lineage[::-1], [f"the lineage of {newest!r} breaks off: {error}"]
-            if found is None or not (found[1] or lineage or self._is_committed(found[0])):
+            if found is None and lineage:
+                again = self.files.read_header(self.files.path(lineage[-1].checkpoint_id))
+                if again is not None and again[0].parent_id != next_id:  # it was pruned this very moment
+                    lineage[-1] = again[0]
+                    next_id = again[0].parent_id
+                    continue
+            if found is None or not (found[1] or lineage or self.is_committed(found[0])):
                 break
             lineage.append(found[0])
             next_id = found[0].parent_id
         return lineage[::-1], []
 
-    def find_waiting_runs(self, request_id: str) -> tuple[list[RunRecord], list[str]]:
-        """Return the runs whose head waits for a request, and what is wrong with those that cannot be read."""
+    def list_runs(self) -> tuple[list[RunRecord], list[str]]:
+        """Return all runs, and what is wrong with those that cannot be read."""
         found: list[RunRecord] = []
         problems: list[str] = []
-        names: list[str] = []
-        with _files.explained("list", self._runs_path), contextlib.suppress(FileNotFoundError):
-            names = sorted(name for name in os.listdir(self._runs_path) if not name.startswith("."))
-        for name in names:
+        for folder in self.run_folders():
             try:
-                run = RunFolder(self._runs_path / name).peek()
+                run = folder.peek()
             except CheckpointError as error:
                 problems.append(str(error))
                 continue
-            if run is not None and request_id in run.requests:
+            if run is not None:
                 found.append(run)
         return found, problems
+
+    def list_run(self, run_id: str) -> tuple[list[CheckpointHeader], list[str]]:
+        """Return the headers of a run's checkpoints in the order of their commits, and what is wrong with the rest."""
+        run = self.run(run_id).peek()
+        return ([], []) if run is None else self.files.read_headers(run_id, run.sequence)
 
     def read_inbox(self, run_id: str) -> list[InboxEntry]:
         """Return the answers that wait to be consumed."""
@@ -148,42 +178,17 @@ class CheckpointFolder:
     def save(self, record: CheckpointRecord) -> None:
         """Write a checkpoint that no run commits."""
         header = record.header
-        path = self._files.path(header.checkpoint_id)
-        _files.make_folder(self._runs_path)
+        path = self.files.path(header.checkpoint_id)
+        _files.make_folder(self.runs_path)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._by_hand.held())
+            stack.enter_context(self.by_hand.held())
             if header.run_id and (folder := self.run(header.run_id)).exists():
                 stack.enter_context(folder.lock.held())
-            found = self._files.read_header(path)
+            found = self.files.read_header(path)
             if found is None or found[1]:
-                self._files.write(record, standalone=True)
+                self.files.write(record, standalone=True)
             elif self.load(header.checkpoint_id) != record:
                 raise runs.id_taken(header.checkpoint_id)
-
-    def delete(self, unwanted: str) -> bool:
-        """Delete a checkpoint, and move its run's head away from it; return whether it was there."""
-        path = self._files.path(unwanted)
-        try:
-            found = self._files.read_header(path)
-        except CorruptCheckpointError:
-            run_id = unwanted.rpartition("-")[0]  # a damaged file may go; whose it was, its name has to tell
-        else:
-            if found is None:
-                return False
-            header, standalone = found
-            if standalone:
-                with self._by_hand.held():
-                    return _files.remove_durably(path)
-            if not self._is_committed(header):
-                return False
-            run_id = header.run_id
-        if not self.run(run_id).exists():
-            return _files.remove_durably(path)
-        with self._hold(run_id) as folder:
-            state = folder.load()
-            if state is not None and state.run.head == unwanted:
-                self._leave_head(folder, state)
-            return _files.remove_durably(path)
 
     # --------------------------------------------------------------------------------------------------------- runs
 
@@ -214,16 +219,16 @@ class CheckpointFolder:
                 self._sweep(state.run, run.sequence)
             parts = dict(self._head_parts(folder, state.run)) if state else {}
             commit.changes.apply(parts)
-            path = self._files.path(header.checkpoint_id)
-            found = self._files.read_header(path)
+            path = self.files.path(header.checkpoint_id)
+            found = self.files.read_header(path)
             if found is not None and found[1]:
                 raise runs.id_taken(header.checkpoint_id)
-            self._files.write(CheckpointRecord(header, parts), standalone=False)
+            self.files.write(CheckpointRecord(header, parts), standalone=False)
             folder.commit(RunState(run, state.journals if state else 0), parts)
 
     def acquire(self, run_id: str, take: Callable[[RunRecord], RunRecord]) -> RunRecord:
         """Let somebody take a run, after clearing away what its last owner left unfinished."""
-        with self._hold(run_id) as folder:
+        with self.hold(run_id) as folder:
             state = folder.load()
             if state is None:
                 raise runs.no_such_run(run_id)
@@ -243,19 +248,7 @@ class CheckpointFolder:
             target = self.load(target_id)
             if target is None or target.header.run_id != run_id:
                 raise runs.no_such_checkpoint(target_id, run_id)
-            return self._move_head(folder, state, target)
-
-    def delete_run(self, run_id: str) -> bool:
-        """Delete a run with all its checkpoints."""
-        folder = self.run(run_id)
-        if not folder.exists():
-            return False
-        with folder.lock.held():
-            state = folder.load()
-            if state is not None:
-                folder.remove()
-                _files.remove_durably(*self._files.paths_of(state.run))
-            return state is not None
+            return self.set_head(folder, state, target)
 
     # --------------------------------------------------------------------------------------------- journal and inbox
 
@@ -273,7 +266,7 @@ class CheckpointFolder:
 
     def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
         """Put answers into the inbox, all or none."""
-        with self._hold(run_id) as folder:
+        with self.hold(run_id) as folder:
             state = folder.load()
             if state is None:
                 raise runs.no_such_run(run_id)
@@ -285,7 +278,8 @@ class CheckpointFolder:
     # ------------------------------------------------------------------------------------------------ with a lock held
 
     @contextlib.contextmanager
-    def _hold(self, run_id: str) -> Iterator[RunFolder]:
+    def hold(self, run_id: str) -> Iterator[RunFolder]:
+        """Have a run to oneself; raise when there is none."""
         folder = self.run(run_id)
         if not folder.exists():  # so that asking for a run that is not there leaves no trace
             raise runs.no_such_run(run_id)
@@ -294,7 +288,7 @@ class CheckpointFolder:
 
     @contextlib.contextmanager
     def _fence(self, run_id: str, epoch: int) -> Iterator[tuple[RunFolder, RunState]]:
-        with self._hold(run_id) as folder:
+        with self.hold(run_id) as folder:
             state = folder.load()
             runs.check_epoch(state.run if state else None, run_id, epoch)
             assert state is not None
@@ -305,7 +299,7 @@ class CheckpointFolder:
             record = self.load(run.head)
             if record is None:
                 raise StorageError(
-                    f"{self._files.path(run.head)} is gone, but it is the head of run {run.run_id!r}; nothing was "
+                    f"{self.files.path(run.head)} is gone, but it is the head of run {run.run_id!r}; nothing was "
                     "written. Restore it from a backup, or restore the run to another of its checkpoints."
                 )
             folder.parts = record.parts
@@ -314,39 +308,19 @@ class CheckpointFolder:
     def _sweep(self, run: RunRecord, end: int) -> None:
         """Clear away what an owner wrote but did not commit, from the next number up to `end`; usually that is one."""
         for number in range(run.sequence + 1, end):
-            path = self._files.path(checkpoint_id(run.run_id, number))
+            path = self.files.path(checkpoint_id(run.run_id, number))
             _files.remove_durably(_files.draft_of(path))
-            found = self._files.read_header(path)
+            found = self.files.read_header(path)
             if found is not None and not found[1]:
                 _files.remove_durably(path)
 
-    def _move_head(self, folder: RunFolder, state: RunState, target: CheckpointRecord) -> RunRecord:
+    def set_head(self, folder: RunFolder, state: RunState, target: CheckpointRecord) -> RunRecord:
+        """Make a checkpoint the head of a run that is held; void its journal and inbox."""
         inbox = folder.read_inbox()
         run = runs.move_head(state.run, target, max(state.run.inbox_read, inbox[-1].number if inbox else 0))
         folder.void_journal(RunState(run, state.journals))
         folder.parts = target.parts
         return run
-
-    def _leave_head(self, folder: RunFolder, state: RunState) -> None:
-        """Move the head of a run away from a checkpoint that is about to be deleted, or remove the run."""
-        run = state.run
-        headers = {header.checkpoint_id: header for header in self._intact_headers(run)}
-        lost = headers.pop(run.head, None) or CheckpointHeader(  # damaged: its run's record has to do
-            checkpoint_id=run.head, workflow_id=run.workflow_id, timestamp="", sequence=run.sequence, branch=run.branch
-        )
-        head = runs.choose_head(lost, headers.values())
-        target = None if head is None else self.load(head.checkpoint_id)
-        if target is None:
-            folder.remove()
-        else:
-            self._move_head(folder, state, target)
-
-    def _intact_headers(self, run: RunRecord) -> Iterator[CheckpointHeader]:
-        for path in self._files.paths_of(run)[:-1]:
-            with contextlib.suppress(CorruptCheckpointError):  # it cannot become the head
-                found = self._files.read_header(path)
-                if found is not None and not found[1]:
-                    yield found[0]
 
     # ------------------------------------------------------------------------------------------------ what is committed
 
@@ -359,5 +333,16 @@ class CheckpointFolder:
             return float("inf")
         return -1 if run is None else run.sequence
 
-    def _is_committed(self, header: CheckpointHeader) -> bool:
+    def is_committed(self, header: CheckpointHeader) -> bool:
+        """Return whether a checkpoint that a run wrote counts."""
         return header.sequence <= self._newest_sequence(header.run_id, [])
+
+    def _intact_before(self, damaged: str) -> str | None:
+        """Return the id of the nearest intact checkpoint before one that cannot be read: its name has to tell where."""
+        run_id, _, number = damaged.rpartition("-")
+        if not (run_id and number.isascii() and number.isdigit()):
+            return None
+        newest = self._newest_sequence(run_id, [])
+        headers, _problems = self.files.read_headers(run_id, None if newest == float("inf") else int(newest))
+        nearest = runs.intact_before(int(number), headers)
+        return None if nearest is None else nearest.checkpoint_id

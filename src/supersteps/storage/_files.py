@@ -98,15 +98,15 @@ def _make_folder(path: Path) -> None:
 # --------------------------------------------------------------------------------------------------- what they make up
 
 
-def read(path: Path) -> bytes | None:
-    """Return a file's content, None when there is no such file.
+def read(path: Path, most: int = -1) -> bytes | None:
+    """Return a file's content, or `most` bytes of it, None when there is no such file.
 
     Raises:
         StorageError: It cannot be read.
     """
     try:
         with explained("read", path), open(path, "rb") as file:
-            return file.read()
+            return file.read(most)
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
@@ -154,6 +154,17 @@ def write_durably(path: Path, data: bytes) -> None:
             with contextlib.suppress(OSError):  # the failure that led here is the one to tell of
                 os.unlink(draft)
             raise
+        sync_folder(path.parent)
+
+
+def rename_durably(path: Path, target: Path) -> None:
+    """Give a file another name in its folder, durably; one that has this name already is replaced.
+
+    Raises:
+        StorageError: It cannot be renamed.
+    """
+    with explained("rename", path):
+        _replace(path, target)
         sync_folder(path.parent)
 
 

@@ -4,6 +4,7 @@
     journal.jsonl   finished calls: a line that names the head they follow, then a line for each batch
     inbox.jsonl     accepted answers: a line that says how many, then a line for each
     lock            held during every operation that writes
+    .deleted        the record of a run whose deletion was interrupted
 
 All methods block; those that write are called with the lock held.
 """
@@ -21,7 +22,7 @@ from supersteps.errors import CorruptCheckpointError
 from supersteps.storage import _files, runs
 from supersteps.storage._document import check_json, decode, seal, seal_line, unseal, unseal_line
 from supersteps.storage._locks import ProcessLock
-from supersteps.storage.runs import InboxEntry, RunRecord
+from supersteps.storage.records import InboxEntry, RunRecord
 
 _RUN = "supersteps.run"
 
@@ -73,6 +74,7 @@ class RunFolder:
     Attributes:
         path: The folder.
         lock: To be held while writing.
+        record_path: Its run.json.
         parts: The head's parts, if this object wrote or read them, else None.
     """
 
@@ -80,9 +82,10 @@ class RunFolder:
         self.path = path
         self.lock = ProcessLock(path / "lock")
         self.parts: dict[PartKey, Part] | None = None
-        self._run_path = path / "run.json"
+        self.record_path = path / "run.json"
         self._journal_path = path / "journal.jsonl"
         self._inbox_path = path / "inbox.jsonl"
+        self._deleted_path = path / ".deleted"
         self._seen: bytes | None = None
         self._state: RunState | None = None
         self._journal_end: int | None = None
@@ -91,7 +94,7 @@ class RunFolder:
 
     def exists(self) -> bool:
         """Return whether there is such a run, possibly a damaged one."""
-        return _files.exists(self._run_path)
+        return _files.exists(self.record_path)
 
     def peek(self) -> RunRecord | None:
         """Return the run's record without the lock, None when there is no such run.
@@ -99,12 +102,12 @@ class RunFolder:
         Raises:
             CorruptCheckpointError: run.json is damaged.
         """
-        data = _files.read(self._run_path)
+        data = _files.read(self.record_path)
         return None if data is None else self._decode(data).run
 
     def load(self) -> RunState | None:
         """Return what run.json holds now, and forget what does not fit it."""
-        data = _files.read(self._run_path)
+        data = _files.read(self.record_path)
         if data != self._seen or data is None:
             self.forget()
             self._state = None if data is None else self._decode(data)
@@ -121,7 +124,7 @@ class RunFolder:
                 *((name, msgspec.json.encode(value)) for name, value in asdict(state.run).items()),
             ]
         )
-        _files.write_durably(self._run_path, document)
+        _files.write_durably(self.record_path, document)
         self._seen = document
         self._state = state
 
@@ -144,19 +147,39 @@ class RunFolder:
         self._seen = None
 
     def remove(self) -> None:
-        """Delete the run: its record first, so that nothing else counts any more. The lock stays, with its folder."""
+        """Let the run be no more; its checkpoints, which do not count from then on, are deleted before `clear`."""
         self.forget()
-        _files.remove_durably(self._run_path)
-        self.clear()
+        _files.rename_durably(self.record_path, self._deleted_path)
+
+    def removed(self) -> RunRecord | None:
+        """Return the record of a run whose removal was begun but not finished.
+
+        Raises:
+            CorruptCheckpointError: It is damaged.
+        """
+        data = _files.read(self._deleted_path)
+        return None if data is None else self._decode(data).run
 
     def clear(self) -> None:
-        """Delete what an interrupted removal may have left: a new run of the same name must not take it for its own."""
-        _files.remove_durably(self._journal_path, self._inbox_path)
+        """Delete what belonged to a run that is no more: a new one of the same name must not take it for its own.
+
+        The lock stays, with its folder: whoever waits for it must not find another one in its place.
+        """
+        _files.remove_durably(self._journal_path, self._inbox_path, self._deleted_path)
+
+    def tidy(self, state: RunState) -> None:
+        """Delete what interrupted writes have left, and a journal and an inbox in which nothing counts any more."""
+        for path in (self.record_path, self._inbox_path):
+            _files.remove_durably(_files.draft_of(path))
+        if self._scan_journal(_files.read(self._journal_path) or b"", state)[1] == 0:
+            _files.remove_durably(self._journal_path)
+        if not self.unread(state.run):
+            _files.remove_durably(self._inbox_path)
 
     def _decode(self, data: bytes) -> RunState:
-        body = unseal(data, _RUN, self._run_path)
-        frame = decode(body, _Journals, self._run_path)
-        return RunState(decode(body, RunRecord, self._run_path), frame.journals)
+        body = unseal(data, _RUN, self.record_path)
+        frame = decode(body, _Journals, self.record_path)
+        return RunState(decode(body, RunRecord, self.record_path), frame.journals)
 
     # --------------------------------------------------------------------------------------------------- the journal
 
@@ -180,7 +203,7 @@ class RunFolder:
         Raises:
             CorruptCheckpointError: A batch is damaged that was durable once, as the intact one after it shows.
         """
-        data = _files.read(self._run_path)
+        data = _files.read(self.record_path)
         state = None if data is None else self._decode(data)
         if state is None or state.run.head != head:
             return []

@@ -1,7 +1,7 @@
 """SQL kept in `.sql` files beside the storage that uses it, as named blocks.
 
-    -- name: find_run
-    SELECT ... FROM runs WHERE run_id = ?
+-- name: find_run
+SELECT ... FROM runs WHERE run_id = ?
 """
 
 from __future__ import annotations

@@ -6,28 +6,16 @@ inbox. A new process reads the runs from the checkpoints that it finds. `missing
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Callable, Iterable, Sequence
-
-from msgspec.structs import replace
+from collections.abc import Sequence
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
-from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.record import (
-    REQUESTS,
-    CheckpointInfo,
-    CheckpointRecord,
-    Commit,
-    Part,
-    PartKey,
-)
-from supersteps.errors import CheckpointError, CheckpointSaveError, StorageError
-from supersteps.storage import runs
-from supersteps.storage._plain_runs import PlainRun, runs_of
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, Commit
+from supersteps.storage import _plain_upkeep, runs
+from supersteps.storage._plain_state import PlainState, private
 from supersteps.storage.base import AsyncClosing, CheckpointStorage, DurableStorage
-from supersteps.storage.runs import InboxEntry, RunRecord
+from supersteps.storage.records import Damage, InboxEntry, RunRecord
+from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
 _METHODS = ("save_checkpoint", "load_checkpoint", "list_checkpoint_ids", "list_checkpoints", "delete_checkpoint")
 
@@ -68,7 +56,7 @@ def _overrides_save(storage: object) -> bool:
     return False
 
 
-class PlainStorageAdapter(AsyncClosing):
+class PlainStorageAdapter(PlainState, AsyncClosing):
     """Drives a plain `CheckpointStorage` as a `DurableStorage`.
 
     All adapters of one storage object share what they know of its runs.
@@ -82,13 +70,6 @@ class PlainStorageAdapter(AsyncClosing):
         codec: The storage's own codec if it has one.
     """
 
-    def __init__(self, storage: CheckpointStorage, *, clock: Callable[[], float] = time.time) -> None:
-        self.storage = storage
-        codec = getattr(storage, "codec", None)
-        self.codec: Codec = codec if isinstance(codec, Codec) else Codec()
-        self._clock = clock
-        self._runs = runs_of(storage)
-
     @property
     def missing(self) -> tuple[str, ...]:
         """What is not guaranteed with this storage, a sentence for each."""
@@ -99,6 +80,7 @@ class PlainStorageAdapter(AsyncClosing):
             f"{name} has no inbox: answers that no superstep has consumed are lost with the process.",
             f"{name} has no head: a restore that no superstep followed is forgotten with the process.",
             f"{name} saves whole checkpoints: a superstep costs what the state weighs.",
+            f"{name} has no checksums: verify() finds what cannot be read, not what was changed.",
             f"Whether a saved checkpoint survives a power cut is up to {name}.save_checkpoint.",
         )
 
@@ -122,45 +104,25 @@ class PlainStorageAdapter(AsyncClosing):
         """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
         return [checkpoint.checkpoint_id for checkpoint in await self.list_checkpoints(workflow_id, run_id)]
 
-    async def list_checkpoints(
-        self, workflow_id: str | None = None, run_id: str | None = None
-    ) -> list[WorkflowCheckpoint]:
-        """Return the checkpoints, all or of one workflow or run, oldest first."""
-        found = await self.storage.list_checkpoints(workflow_id)
-        selected = (c for c in found if run_id in (None, c.run_id))
-        return sorted(selected, key=lambda c: (c.timestamp, c.sequence, c.checkpoint_id))
-
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """Delete a checkpoint and move its run's head away from it; return whether it was there."""
         checkpoint = await self.storage.load_checkpoint(checkpoint_id)
         if checkpoint is None:
             return False
         async with self._runs.held(checkpoint.run_id) as run:
+            siblings = await self.list_checkpoints(run_id=checkpoint.run_id) if checkpoint.run_id else []
             if run.record is not None and run.record.head == checkpoint_id:
-                await self._leave_head(run, run.record, checkpoint)
+                await self._leave_head(run, run.record, checkpoint, siblings)
+            parents = runs.new_parents(_plain_upkeep.headers_of(siblings), {checkpoint_id})
+            for moved in _plain_upkeep.with_parents(siblings, parents):
+                await self._save(moved)
             return await self.storage.delete_checkpoint(checkpoint_id)
 
     # ---------------------------------------------------------------------------------------------- runs and commits
 
-    async def get_run(self, run_id: str) -> RunRecord | None:
-        """Return a run's record, None when there is no such run."""
-        async with self._runs.held(run_id) as run:
-            record = run.record or await self._adopt(run, run_id)
-        return None if record is None else _private(record)
-
     async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
         """Return the runs whose head waits for this request."""
-        heads: dict[str, WorkflowCheckpoint] = {}
-        for checkpoint in await self.storage.list_checkpoints():
-            if checkpoint.run_id and checkpoint.sequence >= getattr(heads.get(checkpoint.run_id), "sequence", -1):
-                heads[checkpoint.run_id] = checkpoint
-        records = [await self.get_run(run_id) for run_id in heads]
-        return [record for record in records if record is not None and request_id in record.requests]
-
-    async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
-        """Return a checkpoint, encoded, None when there is none with this id."""
-        checkpoint = await self.storage.load_checkpoint(checkpoint_id)
-        return None if checkpoint is None else checkpoint.to_record(self.codec)
+        return [run for run in await self._all_runs() if request_id in run.requests]
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
         """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
@@ -192,7 +154,7 @@ class PlainStorageAdapter(AsyncClosing):
             parts = dict(await self._head_parts(run, before)) if before is not None else {}
             commit.changes.apply(parts)
             await self._save(WorkflowCheckpoint.from_record(header, lambda: parts, self.codec))
-            run.settle(_private(after), parts if after.lease else None)
+            run.settle(private(after), parts if after.lease else None)
 
     async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
         """Take a run under the next epoch.
@@ -206,7 +168,7 @@ class PlainStorageAdapter(AsyncClosing):
             if record is None:
                 raise runs.no_such_run(run_id)
             run.record = runs.take_run(record, owner, self._clock(), lease_seconds)
-            return _private(run.record)
+            return private(run.record)
 
     async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
         """Extend the lease from now.
@@ -238,7 +200,7 @@ class PlainStorageAdapter(AsyncClosing):
             target = await self.load_record(checkpoint_id)
             if target is None or target.header.run_id != run_id:
                 raise runs.no_such_checkpoint(checkpoint_id, run_id)
-            return _private(self._move_head(run, record, target))
+            return private(self._move_head(run, record, target))
 
     async def delete_run(self, run_id: str) -> bool:
         """Delete a run with all its checkpoints; return whether it was there."""
@@ -248,6 +210,57 @@ class PlainStorageAdapter(AsyncClosing):
             for checkpoint in reversed(checkpoints):  # the newest first: what a crash leaves is still a run
                 await self.storage.delete_checkpoint(checkpoint.checkpoint_id)
             return bool(checkpoints)
+
+    # -------------------------------------------------------------------------------------------------- looking after
+
+    async def list_runs(
+        self,
+        workflow_id: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[RunRecord]:
+        """Return runs, the newest first; see `ManagedStorage.list_runs`. Reads every checkpoint."""
+        last = None if before is None else await self.get_run(before)
+        if before is not None and last is None:
+            raise runs.no_such_run(before)
+        found = await self._all_runs()
+        return runs.page_of_runs(found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last)
+
+    async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
+        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits."""
+        return _plain_upkeep.headers_of(await self.list_checkpoints(run_id=run_id)) if run_id else []
+
+    async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
+        """Remove the checkpoints that a policy lets go; return their ids, oldest first.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            CheckpointSaveError: The storage failed; nothing was removed.
+        """
+        async with self._runs.held(run_id) as run:
+            record = await self._refresh(run, run_id)
+            if record is None:
+                raise runs.no_such_run(run_id)
+            checkpoints = await self.list_checkpoints(run_id=run_id)
+            pruning = plan_pruning(record, _plain_upkeep.headers_of(checkpoints), policy)
+            if not dry_run:
+                for moved in _plain_upkeep.with_parents(checkpoints, pruning.parents):
+                    await self._save(moved)
+                for checkpoint_id in reversed(pruning.gone):  # the newest first: nothing follows one that is gone
+                    await self.storage.delete_checkpoint(checkpoint_id)
+            return pruning.gone
+
+    async def verify(self, run_id: str | None = None) -> list[Damage]:
+        """Load every checkpoint (of one run, or of all) and return those that cannot be read."""
+        return await _plain_upkeep.verify(self.storage, self.codec, run_id)
+
+    async def vacuum(self) -> None:
+        """Let the storage do it, if it can."""
+        vacuum = getattr(self.storage, "vacuum", None)
+        if vacuum is not None:
+            await vacuum()
 
     # --------------------------------------------------------------------------------------------- journal and inbox
 
@@ -296,86 +309,3 @@ class PlainStorageAdapter(AsyncClosing):
         """Return the answers that no commit has consumed and no restore has dropped, in order."""
         async with self._runs.held(run_id) as run:
             return runs.unread_entries(run.record, run.inbox) if run.record is not None else []
-
-    # --------------------------------------------------------------------------------------------- with a run in hand
-
-    async def _save(self, checkpoint: WorkflowCheckpoint) -> None:
-        try:
-            await self.storage.save_checkpoint(checkpoint)
-        except CheckpointError:
-            raise
-        except Exception as error:
-            raise CheckpointSaveError(
-                f"{type(self.storage).__name__}.save_checkpoint failed for checkpoint {checkpoint.checkpoint_id!r}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-
-    async def _adopt(self, run: PlainRun, run_id: str) -> RunRecord | None:
-        """Take note of a run as its checkpoints describe it, None when there are none."""
-        checkpoints = await self.list_checkpoints(run_id=run_id) if run_id else []
-        if not checkpoints:
-            run.settle(None, None)
-            return None
-        head = max(checkpoints, key=lambda c: c.sequence)
-        parts = head.to_record(self.codec).parts
-        record = RunRecord(
-            run_id=run_id,
-            workflow_id=head.workflow_id,
-            status=head.status,
-            head=head.checkpoint_id,
-            sequence=head.sequence,
-            branch=head.branch,
-            epoch=run.record.epoch if run.record else 1,
-            created_at=checkpoints[0].timestamp,
-            updated_at=checkpoints[-1].timestamp,
-            requests=_requests(parts),
-            inbox_read=run.record.inbox_read if run.record else 0,
-            metadata=copy.deepcopy(head.metadata),
-        )
-        run.settle(record, dict(parts))
-        run.inbox = [entry for entry in run.inbox if entry.request_id in record.requests]
-        return record
-
-    async def _refresh(self, run: PlainRun, run_id: str) -> RunRecord | None:
-        """Return a run's record, read anew if another process has gone on with it or its head is gone."""
-        record = run.record
-        if record is not None:
-            sequences = {c.checkpoint_id: c.sequence for c in await self.list_checkpoints(run_id=run_id)}
-            if record.head in sequences and max(sequences.values()) <= record.sequence:
-                return record
-        return await self._adopt(run, run_id)
-
-    async def _head_parts(self, run: PlainRun, record: RunRecord) -> dict[PartKey, Part]:
-        if run.parts is None:
-            head = await self.load_record(record.head)
-            if head is None:
-                raise StorageError(
-                    f"{type(self.storage).__name__} has lost checkpoint {record.head!r}, the head of run "
-                    f"{record.run_id!r}; nothing was written. Resume the run: it goes on from its newest checkpoint."
-                )
-            run.parts = head.parts
-        return run.parts
-
-    def _move_head(self, run: PlainRun, record: RunRecord, target: CheckpointRecord) -> RunRecord:
-        moved = runs.move_head(record, target, run.last_entry)
-        run.settle(moved, target.parts)
-        return moved
-
-    async def _leave_head(self, run: PlainRun, record: RunRecord, lost: WorkflowCheckpoint) -> None:
-        """Move the head of a run away from a checkpoint that is about to be deleted."""
-        headers = [c.to_header() for c in await self.list_checkpoints(run_id=record.run_id)]
-        head = runs.choose_head(lost.to_header(), headers)
-        target = None if head is None else await self.load_record(head.checkpoint_id)
-        if target is None:
-            run.settle(None, None)
-        else:
-            self._move_head(run, record, target)
-
-
-def _requests(parts: Iterable[PartKey]) -> tuple[str, ...]:
-    return tuple(key[1] for key in parts if key[0] == REQUESTS)
-
-
-def _private(run: RunRecord) -> RunRecord:
-    """Return a record that shares nothing mutable with another."""
-    return replace(run, metadata=copy.deepcopy(run.metadata)) if run.metadata else run

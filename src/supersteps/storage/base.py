@@ -16,8 +16,8 @@ from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
+from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy
-from supersteps.storage.runs import Damage, InboxEntry, RunRecord
 
 
 @runtime_checkable
@@ -81,7 +81,7 @@ class DurableStorage(CheckpointStorage, Protocol):
         """Return a committed checkpoint, encoded, None when there is none with this id.
 
         Raises:
-            CorruptCheckpointError: It is damaged.
+            CorruptCheckpointError: It is damaged; the message names the nearest intact checkpoint before it.
             CheckpointVersionError: A newer library wrote it.
         """
         ...
@@ -89,7 +89,8 @@ class DurableStorage(CheckpointStorage, Protocol):
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
         """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`.
 
-        The list begins after the nearest ancestor that was deleted; it is empty when there is no such checkpoint.
+        It is empty when there is no such checkpoint. Checkpoints that were deleted or pruned are not in it; those
+        after them follow those before them.
         """
         ...
 
@@ -185,7 +186,8 @@ class DurableStorage(CheckpointStorage, Protocol):
         """Delete a checkpoint; return whether it was there.
 
         When it was the head of its run, the nearest remaining ancestor becomes the head, as by `move_head`; a run
-        without checkpoints is no more.
+        without checkpoints is no more. Checkpoints that followed it follow its own parent from then on (see
+        `runs.new_parents`), so that no lineage leads nowhere.
         """
         ...
 
@@ -239,15 +241,24 @@ class ManagedStorage(DurableStorage, Protocol):
             tag: Only runs with this label.
             limit: At most so many.
             before: Id of the last run of the page before; only older ones.
+
+        Raises:
+            RunNotFoundError: There is no run `before`.
         """
         ...
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
-        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits."""
+        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits.
+
+        A damaged one is passed over with a `CorruptCheckpointWarning`.
+        """
         ...
 
     async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
         """Remove the checkpoints that a policy lets go, and stored parts that nothing needs any more.
+
+        Those that stay and followed one that goes follow its nearest ancestor that stays. Who owns the run is not
+        disturbed; the head stays what it is.
 
         Args:
             run_id: The run.

@@ -14,11 +14,12 @@ from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
 from supersteps.errors import CorruptCheckpointWarning
-from supersteps.storage import runs
+from supersteps.storage import _folder_removal, _folder_verification, runs
 from supersteps.storage._checkpoint_folder import CheckpointFolder
 from supersteps.storage._workers import Workers
 from supersteps.storage.base import AsyncClosing
-from supersteps.storage.runs import InboxEntry, RunRecord
+from supersteps.storage.records import Damage, InboxEntry, RunRecord
+from supersteps.storage.retention import RetentionPolicy
 
 _THREADS = 16
 """Commits of different runs wait for the disk side by side."""
@@ -103,9 +104,9 @@ class FileCheckpointStorage(AsyncClosing):
         """Delete a checkpoint; return whether it was there.
 
         When it was the head of its run, the nearest remaining ancestor becomes the head; a run without checkpoints
-        is no more.
+        is no more. Checkpoints that followed it follow its own parent now.
         """
-        return await self._workers.run(self._folder.delete, checkpoint_id)
+        return await self._workers.run(_folder_removal.delete_checkpoint, self._folder, checkpoint_id)
 
     # ---------------------------------------------------------------------------------------------- runs and commits
 
@@ -115,9 +116,7 @@ class FileCheckpointStorage(AsyncClosing):
 
     async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
         """Return the runs whose head waits for this request."""
-        found, problems = await self._workers.run(self._folder.find_waiting_runs, request_id)
-        _warn(problems)
-        return found
+        return [run for run in await self._list_runs() if request_id in run.requests]
 
     async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
         """Return a committed checkpoint, encoded, None when there is none with this id.
@@ -188,7 +187,52 @@ class FileCheckpointStorage(AsyncClosing):
 
     async def delete_run(self, run_id: str) -> bool:
         """Delete a run with all its checkpoints; return whether it was there."""
-        return await self._workers.run(self._folder.delete_run, run_id)
+        return await self._workers.run(_folder_removal.delete_run, self._folder, run_id)
+
+    # -------------------------------------------------------------------------------------------------- looking after
+
+    async def list_runs(
+        self,
+        workflow_id: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[RunRecord]:
+        """Return runs, the newest first; see `ManagedStorage.list_runs`. Reads the record of every run."""
+        last = None if before is None else await self.get_run(before)
+        if before is not None and last is None:
+            raise runs.no_such_run(before)
+        found = await self._list_runs()
+        return runs.page_of_runs(found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last)
+
+    async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
+        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits.
+
+        A damaged file is passed over with a `CorruptCheckpointWarning`.
+        """
+        headers, problems = await self._workers.run(self._folder.list_run, run_id)
+        _warn(problems)
+        return headers
+
+    async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
+        """Remove the checkpoints that a policy lets go; return their ids, oldest first.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            StorageError: The files cannot be written or deleted; what is there is whole, prune again.
+        """
+        gone, problems = await self._workers.run(_folder_removal.prune, self._folder, run_id, policy, dry_run)
+        _warn(problems)
+        return gone
+
+    async def verify(self, run_id: str | None = None) -> list[Damage]:
+        """Read every file (of one run, or of all) and check its hash; return what is damaged."""
+        return await self._workers.run(_folder_verification.verify, self._folder, run_id)
+
+    async def vacuum(self) -> None:
+        """Clear away what interrupted writes and deletions have left behind."""
+        _warn(await self._workers.run(_folder_removal.vacuum, self._folder))
 
     # --------------------------------------------------------------------------------------------- journal and inbox
 
@@ -232,6 +276,11 @@ class FileCheckpointStorage(AsyncClosing):
         headers, problems = await self._workers.run(self._folder.list_headers, workflow_id, run_id)
         _warn(problems)
         return headers
+
+    async def _list_runs(self) -> list[RunRecord]:
+        found, problems = await self._workers.run(self._folder.list_runs)
+        _warn(problems)
+        return found
 
 
 def _warn(problems: Iterable[str]) -> None:

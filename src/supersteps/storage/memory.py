@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -17,8 +17,8 @@ from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, Check
 from supersteps.storage import runs
 from supersteps.storage._layers import Layer
 from supersteps.storage.base import AsyncClosing
+from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
-from supersteps.storage.runs import Damage, InboxEntry, RunRecord
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -100,20 +100,21 @@ class InMemoryCheckpointStorage(AsyncClosing):
         """Delete a checkpoint; return whether it was there.
 
         When it was the head of its run, the nearest remaining ancestor becomes the head; a run without checkpoints
-        is no more.
+        is no more. Checkpoints that followed it follow its own parent now.
         """
         with self._lock:
             run = self._committed_by(checkpoint_id)
-            record = self._checkpoints.get(checkpoint_id)
-            if run is not None and record is not None and run.record.head == checkpoint_id:
-                head = runs.choose_head(record.header, (self._checkpoints[i].header for i in run.checkpoint_ids))
+            if run is None:
+                return self._checkpoints.pop(checkpoint_id, None) is not None
+            if run.record.head == checkpoint_id:
+                lost = self._checkpoints[checkpoint_id].header
+                head = runs.choose_head(lost, self._headers(run))
                 if head is None:
                     del self._runs[run.record.run_id]
                 else:
                     self._move_head(run, self._checkpoints[head.checkpoint_id])
-            if run is not None:
-                del run.checkpoint_ids[checkpoint_id]
-            return self._checkpoints.pop(checkpoint_id, None) is not None
+            self._remove(run, [checkpoint_id], runs.new_parents(self._headers(run), {checkpoint_id}))
+            return True
 
     # ---------------------------------------------------------------------------------------------- runs and commits
 
@@ -249,7 +250,7 @@ class InMemoryCheckpointStorage(AsyncClosing):
         """Return the headers of all checkpoints of a run, on every branch, in the order of their commits."""
         with self._lock:
             run = self._runs.get(run_id)
-            return [_private_header(self._checkpoints[i].header) for i in run.checkpoint_ids] if run else []
+            return [_private_header(header) for header in self._headers(run)] if run else []
 
     async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
         """Remove the checkpoints that a policy lets go; return their ids, oldest first.
@@ -259,14 +260,9 @@ class InMemoryCheckpointStorage(AsyncClosing):
         """
         with self._lock:
             run = self._find(run_id)
-            pruning = plan_pruning(run.record, [self._checkpoints[i].header for i in run.checkpoint_ids], policy)
+            pruning = plan_pruning(run.record, self._headers(run), policy)
             if not dry_run:
-                for checkpoint_id in pruning.gone:
-                    del self._checkpoints[checkpoint_id], run.checkpoint_ids[checkpoint_id]
-                for checkpoint_id, parent in pruning.parents.items():
-                    record = self._checkpoints[checkpoint_id]
-                    header = replace(record.header, parent_id=parent)
-                    self._checkpoints[checkpoint_id] = _Kept(header, record.parts)
+                self._remove(run, pruning.gone, pruning.parents)
         return pruning.gone
 
     async def verify(self, run_id: str | None = None) -> list[Damage]:
@@ -350,6 +346,16 @@ class InMemoryCheckpointStorage(AsyncClosing):
         run.record = runs.move_head(run.record, target, run.inbox[-1].number if run.inbox else run.record.inbox_read)
         run.journal.clear()
         run.inbox = []
+
+    def _headers(self, run: _Run) -> list[CheckpointHeader]:
+        return [self._checkpoints[checkpoint_id].header for checkpoint_id in run.checkpoint_ids]
+
+    def _remove(self, run: _Run, gone: Iterable[str], parents: Mapping[str, str | None]) -> None:
+        for checkpoint_id, parent in parents.items():
+            kept = self._checkpoints[checkpoint_id]
+            self._checkpoints[checkpoint_id] = replace(kept, header=replace(kept.header, parent_id=parent))
+        for checkpoint_id in gone:
+            del self._checkpoints[checkpoint_id], run.checkpoint_ids[checkpoint_id]
 
     def _select(self, workflow_id: str | None, run_id: str | None) -> list[_Kept]:
         with self._lock:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from supersteps.checkpoint.record import CheckpointHeader
-from supersteps.storage.runs import RunRecord
+from supersteps.storage._lineage import branch_points, new_parents
+from supersteps.storage.records import RunRecord
 
 WAITING = frozenset({"IDLE_WITH_PENDING_REQUESTS", "IN_PROGRESS_PENDING_REQUESTS"})
 
@@ -79,23 +79,4 @@ def plan_pruning(
         and not (border is not None and header.timestamp >= border)
         and (policy.waiting_too or header.status not in WAITING)
     ]
-    return Pruning(gone, _new_parents(ordered, frozenset(gone)))
-
-
-def _new_parents(headers: Sequence[CheckpointHeader], gone: Collection[str]) -> dict[str, str | None]:
-    """Return, for checkpoints that stay and whose parents go, the nearest ancestor that stays too."""
-    parent_of = {header.checkpoint_id: header.parent_id for header in headers}
-    moved: dict[str, str | None] = {}
-    for header in headers:
-        ancestor = header.parent_id
-        if header.checkpoint_id not in gone and ancestor in gone:
-            while ancestor is not None and ancestor in gone:
-                ancestor = parent_of.get(ancestor)
-            moved[header.checkpoint_id] = ancestor
-    return moved
-
-
-def branch_points(headers: Iterable[CheckpointHeader]) -> set[str]:
-    """Return the ids of checkpoints that more than one other follows."""
-    children = Counter(header.parent_id for header in headers if header.parent_id is not None)
-    return {parent for parent, count in children.items() if count > 1}
+    return Pruning(gone, new_parents(ordered, frozenset(gone)))

@@ -1,69 +1,43 @@
-"""One run as one file: exported from any storage, imported into any other, on any machine.
-
-The file is JSON lines: a head line with the run's record, one line for each checkpoint with what differs from its
-parent, the journal and the inbox, and an end line with a checksum over all of it. An import reads the whole file
-before it writes anything.
-"""
+"""One run, from any storage into any other, on any machine: `export_run` writes it to a file, `import_run` reads it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping
-from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
-import msgspec
 from msgspec.structs import replace
 
-from supersteps._ids import check_id, checkpoint_id
-from supersteps.checkpoint.owner import this_process
-from supersteps.checkpoint.record import (
-    Changes,
-    CheckpointHeader,
-    CheckpointRecord,
-    Commit,
-    ListPart,
-    Part,
-    PartKey,
-)
-from supersteps.errors import (
-    CheckpointVersionError,
-    CorruptCheckpointError,
-    RunExistsError,
-    RunNotFoundError,
-    StorageError,
+from supersteps._ids import check_id, checkpoint_id, new_id
+from supersteps.checkpoint.owner import mark_advancing, this_process
+from supersteps.checkpoint.record import Changes, CheckpointHeader, CheckpointRecord, Commit, Part, PartKey
+from supersteps.errors import CorruptCheckpointError, RunExistsError, RunFencedError, RunNotFoundError, StorageError
+from supersteps.storage import _files
+from supersteps.storage._run_file import (
+    FORMAT,
+    End,
+    Head,
+    RunFile,
+    Tail,
+    encode_line,
+    new_digest,
+    read_run_file,
+    step_between,
 )
 from supersteps.storage.base import ManagedStorage
-from supersteps.storage.runs import InboxEntry, RunRecord
+from supersteps.storage.records import RunRecord
 
-FORMAT = "supersteps-run/1"
-
-
-class _Head(msgspec.Struct):
-    format: str
-    run: RunRecord
-
-
-class _Checkpoint(msgspec.Struct):
-    header: CheckpointHeader
-    puts: list[tuple[PartKey, msgspec.Raw]]
-    appends: list[tuple[PartKey, list[msgspec.Raw]]]
-    deletes: list[PartKey]
-
-
-class _Tail(msgspec.Struct):
-    journal: list[bytes]
-    inbox: list[InboxEntry]
-
-
-class _End(msgspec.Struct):
-    checksum: str
+_ATTEMPTS = 10
+"""How often a run that is being advanced is looked at again until nothing changes in between."""
 
 
 async def export_run(storage: ManagedStorage, run_id: str, path: str | os.PathLike[str]) -> int:
     """Write a run to a file that `import_run` takes on any machine.
+
+    The run may be at work meanwhile: the file holds what it was at one moment.
 
     Args:
         storage: Where the run is.
@@ -75,83 +49,98 @@ async def export_run(storage: ManagedStorage, run_id: str, path: str | os.PathLi
 
     Raises:
         RunNotFoundError: There is no such run.
-        CorruptCheckpointError: One of its checkpoints is damaged.
-        StorageError: The file cannot be written.
+        CorruptCheckpointError: Something of it is damaged.
+        StorageError: The file cannot be written, or the run changes too fast to be read.
     """
-    run = await storage.get_run(run_id)
-    if run is None:
-        raise RunNotFoundError(f"{type(storage).__name__} holds no run {run_id!r}; nothing was exported")
+    run, tail = await _read_at_rest(storage, run_id)
+    await _refuse_damaged(storage, run_id)
     target = Path(path)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    count = 0
+    draft = target.with_name(f".{target.name}.{new_id()[:8]}.tmp")
     try:
-        with _create(unfinished) as file:
-            digest = blake2b(digest_size=16)
-            async for line in _lines(storage, run):
-                count += 1
-                digest.update(line)
-                file.write(line)
-            file.write(msgspec.json.encode(_End(digest.hexdigest())) + b"\n")
-            file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
-        os.replace(unfinished, target)
-    except OSError as error:
-        raise StorageError(f"run {run_id!r} could not be exported to {str(target)!r}: {error}") from error
+        with _files.explained("write", target):
+            count = await _write_lines(draft, _lines(storage, run, tail))
+            os.replace(draft, target)
+            await asyncio.to_thread(_files.sync_folder, target.parent)
     finally:
-        unfinished.unlink(missing_ok=True)
-    return count - 2
+        with contextlib.suppress(OSError):  # what led here is the thing to tell of
+            draft.unlink()
+    return count - 2  # beside the checkpoints there are a first and a last line
+
+
+async def _read_at_rest(storage: ManagedStorage, run_id: str) -> tuple[RunRecord, Tail]:
+    """Return a run's record with the journal and the inbox that belong to it."""
+    for _ in range(_ATTEMPTS):
+        run = await storage.get_run(run_id)
+        if run is None:
+            raise RunNotFoundError(f"{type(storage).__name__} holds no run {run_id!r}; nothing was exported")
+        tail = Tail(await storage.read_journal(run_id, run.head), await storage.read_inbox(run_id))
+        again = await storage.get_run(run_id)
+        if again is not None and replace(again, lease=None) == replace(run, lease=None):
+            return replace(run, lease=None), tail
+    raise StorageError(f"run {run_id!r} is advancing too fast to be exported; export it when it waits or is done")
+
+
+async def _refuse_damaged(storage: ManagedStorage, run_id: str) -> None:
+    damages = await storage.verify(run_id)
+    if damages:
+        more = f" (and {len(damages) - 1} more)" if len(damages) > 1 else ""
+        raise CorruptCheckpointError(
+            f"run {run_id!r} is not exported, because something of it is damaged: {damages[0].problem}{more} "
+            "Once the damaged checkpoints are deleted (delete_checkpoint), the rest can be exported."
+        )
+
+
+async def _write_lines(draft: Path, lines: AsyncIterator[bytes]) -> int:
+    count = 0
+    digest = new_digest()
+    with _create(draft) as file:
+        async for line in lines:
+            count += 1
+            digest.update(line)
+            await asyncio.to_thread(file.write, line)
+        file.write(encode_line(End(digest.hexdigest())))
+        file.flush()
+        await asyncio.to_thread(os.fsync, file.fileno())
+    return count
 
 
 def _create(path: Path) -> BinaryIO:
-    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _files.FILE_MODE), "wb")
 
 
-async def _lines(storage: ManagedStorage, run: RunRecord) -> AsyncIterator[bytes]:
-    yield msgspec.json.encode(_Head(FORMAT, replace(run, lease=None))) + b"\n"
+async def _lines(storage: ManagedStorage, run: RunRecord, tail: Tail) -> AsyncIterator[bytes]:
+    yield encode_line(Head(FORMAT, run))
     last: CheckpointRecord | None = None
-    known: set[str] = set()
     for header in await storage.list_headers(run.run_id):
+        if header.sequence > run.sequence:
+            break  # it was committed after we looked
         record = await _load(storage, header.checkpoint_id)
-        if header.parent_id not in known:
-            record = replace(record, header=replace(header, parent_id=None))
+        if record.header.parent_id is None:
             parent: Mapping[PartKey, Part] = {}
-        elif last is not None and header.parent_id == last.header.checkpoint_id:
+        elif last is not None and record.header.parent_id == last.header.checkpoint_id:
             parent = last.parts
         else:
-            parent = (await _load(storage, str(header.parent_id))).parts
-        yield msgspec.json.encode(_changed(record, parent)) + b"\n"
-        known.add(header.checkpoint_id)
+            parent = (await _load(storage, record.header.parent_id)).parts
+        yield encode_line(step_between(parent, record))
         last = record
-    tail = _Tail(await storage.read_journal(run.run_id, run.head), await storage.read_inbox(run.run_id))
-    yield msgspec.json.encode(tail) + b"\n"
+    yield encode_line(tail)
 
 
 async def _load(storage: ManagedStorage, identifier: str) -> CheckpointRecord:
     record = await storage.load_record(identifier)
     if record is None:
-        raise CorruptCheckpointError(f"{type(storage).__name__} lists checkpoint {identifier!r} but does not hold it")
+        raise StorageError(f"checkpoint {identifier!r} was deleted while its run was being exported; export it again")
     return record
 
 
-def _changed(record: CheckpointRecord, parent: Mapping[PartKey, Part]) -> _Checkpoint:
-    """Return a checkpoint as what differs from its parent."""
-    line = _Checkpoint(record.header, [], [], [key for key in parent if key not in record.parts])
-    for key, part in record.parts.items():
-        before = parent.get(key)
-        if not isinstance(part, ListPart):
-            if part != before:
-                line.puts.append((key, msgspec.Raw(part)))
-            continue
-        start = len(before) if isinstance(before, ListPart) and list(part[: len(before)]) == list(before) else 0
-        if key in parent and start == 0:
-            line.deletes.append(key)
-        if len(part) > start or key not in parent:
-            line.appends.append((key, [msgspec.Raw(item) for item in part[start:]]))
-    return line
+# ------------------------------------------------------------------------------------------------------------ importing
 
 
 async def import_run(storage: ManagedStorage, path: str | os.PathLike[str], *, run_id: str | None = None) -> RunRecord:
-    """Bring a run from a file into a storage.
+    """Bring a run from a file into a storage: its checkpoints on all branches, its journal, its inbox.
+
+    The whole file is checked before anything is written. When that fails in the middle, what was written is deleted
+    again; only when the process is killed in the middle a part of the run stays, which `delete_run` removes.
 
     Args:
         storage: Where it is to live.
@@ -165,97 +154,125 @@ async def import_run(storage: ManagedStorage, path: str | os.PathLike[str], *, r
         RunExistsError: The storage holds a run with this id.
         CorruptCheckpointError: The file is damaged or is no exported run; nothing was written.
         CheckpointVersionError: A newer library wrote the file; nothing was written.
+        StorageError: The file cannot be read, or the storage failed.
     """
-    source = Path(path)
-    head, checkpoints, tail = _read(source)
-    run = head.run
-    new_id = run.run_id if run_id is None else check_id(run_id, "run_id")
-    if await storage.get_run(new_id) is not None:
+    content = await asyncio.to_thread(read_run_file, Path(path))
+    new_name = content.run.run_id if run_id is None else check_id(run_id, "run_id")
+    if await storage.get_run(new_name) is not None:
         raise RunExistsError(
-            f"{type(storage).__name__} holds a run {new_id!r} already; import it under another run_id="
+            f"{type(storage).__name__} holds a run {new_name!r} already; import it under another run_id=, or, if that "
+            "is what an interrupted import left, delete_run() it first"
         )
-    try:
-        await _write(storage, new_id, run, checkpoints, tail)
-    except BaseException:
-        await storage.delete_run(new_id)  # all or nothing
-        raise
-    imported = await storage.get_run(new_id)
-    assert imported is not None
+    await _Import(storage, content, new_name).run()
+    imported = await storage.get_run(new_name)
+    if imported is None:
+        raise RunNotFoundError(f"run {new_name!r} was imported, and somebody has deleted it since")
     return imported
 
 
-async def _write(
-    storage: ManagedStorage, run_id: str, run: RunRecord, checkpoints: list[_Checkpoint], tail: _Tail
-) -> None:
-    """Commit the checkpoints once more, in their order, moving the head where a branch begins."""
-    owner = this_process("import")
-    head: str | None = None
-    for line in checkpoints:
-        header = replace(
-            line.header,
-            run_id=run_id,
-            checkpoint_id=checkpoint_id(run_id, line.header.sequence),
-            parent_id=None if line.header.parent_id is None else _renamed(line.header.parent_id, run_id),
-        )
-        if head is not None and header.parent_id != head:
-            await storage.move_head(run_id, 1, str(header.parent_id))
-        await storage.commit(
+class _Import:
+    """Commits the checkpoints of an exported run once more, in their order.
+
+    Two checkpoints that are not in the file may stand in for ones that were deleted, until the end: one before all
+    others, for several to follow when the first is gone; and one after them, so that no number is given twice.
+    """
+
+    def __init__(self, storage: ManagedStorage, content: RunFile, run_id: str) -> None:
+        self._storage = storage
+        self._content = content
+        self._run_id = run_id
+        self._owner = this_process(f"import {new_id()}")
+        self._head: str | None = None
+        self._branch = 0
+        self._is_created = False
+
+    async def run(self) -> None:
+        mark_advancing(self._owner.handle, True)  # nobody in this process may take half a run for an idle one
+        try:
+            await self._write()
+        except RunFencedError:
+            raise  # it is somebody else's now
+        except BaseException:
+            if self._is_created:
+                await self._storage.delete_run(self._run_id)
+            raise
+        finally:
+            mark_advancing(self._owner.handle, False)
+
+    async def _write(self) -> None:
+        run, steps = self._content.run, self._content.steps
+        first = steps[0].header
+        standing_in = []
+        if first.sequence > 0:
+            earliest = replace(first, sequence=first.sequence - 1, timestamp=run.created_at, metadata=run.metadata)
+            standing_in.append(await self._commit(earliest, Changes(), self._renamed(first.sequence - 1)))
+        for step in steps:
+            await self._follow(step.header.parent_id, standing_in)
+            await self._commit(step.header, step.changes(), self._renamed(step.header.sequence))
+        newest = steps[-1].header
+        if newest.sequence < run.sequence:
+            branch = max(self._branch, run.branch - 1)
+            latest = replace(newest, sequence=run.sequence, branch=branch, timestamp=run.updated_at)
+            standing_in.append(await self._commit(latest, Changes(), self._renamed(run.sequence)))
+        await self._settle([*standing_in, *(self._here(step.header.checkpoint_id) for step in steps)])
+        for stand_in in standing_in:
+            await self._storage.delete_checkpoint(stand_in)
+        await self._finish()
+
+    async def _follow(self, parent: str | None, standing_in: list[str]) -> None:
+        """Move the head to where the next checkpoint follows."""
+        if parent is not None:
+            await self._move(self._here(parent))
+        elif standing_in:
+            await self._move(standing_in[0])
+
+    async def _commit(self, header: CheckpointHeader, changes: Changes, identifier: str) -> str:
+        run = self._content.run
+        await self._storage.commit(
             Commit(
-                header=header,
-                changes=Changes(
-                    puts={key: bytes(raw) for key, raw in line.puts},
-                    appends={key: [bytes(raw) for raw in items] for key, items in line.appends},
-                    deletes=line.deletes,
-                ),
+                header=replace(header, run_id=self._run_id, checkpoint_id=identifier, parent_id=self._head),
+                changes=changes,
                 epoch=1,
+                inbox_read=0 if self._head is None else run.inbox_read,
                 lease_seconds=60.0,
-                owner=owner,
+                owner=self._owner,
                 fingerprint=run.fingerprint,
                 tags=run.tags,
                 parent_run=run.parent_run,
                 parent_checkpoint=run.parent_checkpoint,
             )
         )
-        head = header.checkpoint_id
-    wanted = _renamed(run.head, run_id)
-    if head != wanted:
-        await storage.move_head(run_id, 1, wanted)
-    if tail.journal:
-        await storage.append_journal(run_id, 1, wanted, tail.journal)
-    if tail.inbox:
-        await storage.add_answers(run_id, [(entry.request_id, entry.value) for entry in tail.inbox])
-    await storage.release(run_id, 1, status=run.status, error=run.error)
+        self._is_created = True
+        self._head = identifier
+        self._branch = max(self._branch, header.branch)
+        return identifier
 
+    async def _move(self, target: str) -> None:
+        if target != self._head:
+            self._branch = (await self._storage.move_head(self._run_id, 1, target)).branch
+            self._head = target
 
-def _renamed(identifier: str, run_id: str) -> str:
-    return checkpoint_id(run_id, int(identifier.rpartition("-")[2]))
+    async def _settle(self, places: list[str]) -> None:
+        """Put the head where it was, on a branch with the number that it had: keys of calls are made from that."""
+        wanted = self._here(self._content.run.head)
+        elsewhere = next((place for place in places if place != wanted), None)
+        # Restores that no superstep followed left their numbers behind; one too many does no harm, one too few would.
+        while elsewhere is not None and self._branch < self._content.run.branch - (self._head != wanted):
+            await self._move(elsewhere if self._head == wanted else wanted)
+        await self._move(wanted)
 
+    async def _finish(self) -> None:
+        run, tail = self._content.run, self._content.tail
+        head = self._here(run.head)
+        if tail.journal:
+            await self._storage.append_journal(self._run_id, 1, head, tail.journal)
+        if tail.inbox:
+            await self._storage.add_answers(self._run_id, [(entry.request_id, entry.value) for entry in tail.inbox])
+        await self._storage.release(self._run_id, 1, status=run.status, error=run.error)
 
-def _read(source: Path) -> tuple[_Head, list[_Checkpoint], _Tail]:
-    """Return the content of an exported file, all of it checked."""
-    try:
-        lines = source.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise StorageError(f"the export {str(source)!r} cannot be read: {error}") from error
-    try:
-        *body, last = lines
-        digest = blake2b(b"".join(body), digest_size=16).hexdigest()
-        head = msgspec.json.decode(body[0], type=_Head)
-        if head.format != FORMAT:
-            if head.format.startswith("supersteps-run/"):
-                raise CheckpointVersionError(
-                    f"{str(source)!r} was exported by a newer library ({head.format}; this one reads {FORMAT}): "
-                    "upgrade supersteps, then import it again. Nothing was written."
-                )
-            raise ValueError(f"its format is {head.format!r}")
-        if msgspec.json.decode(last, type=_End).checksum != digest:
-            raise ValueError("its checksum does not match")
-        checkpoints = [msgspec.json.decode(line, type=_Checkpoint) for line in body[1:-1]]
-        tail = msgspec.json.decode(body[-1], type=_Tail)
-    except (ValueError, IndexError) as error:
-        if isinstance(error, CheckpointVersionError):
-            raise
-        raise CorruptCheckpointError(
-            f"{str(source)!r} is no whole exported run: {error}. Export it again; nothing was written."
-        ) from error
-    return head, checkpoints, tail
+    def _renamed(self, sequence: int) -> str:
+        return checkpoint_id(self._run_id, sequence)
+
+    def _here(self, identifier: str) -> str:
+        """Return what a checkpoint of the file is called here."""
+        return self._renamed(int(identifier.rpartition("-")[2]))

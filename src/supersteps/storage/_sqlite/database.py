@@ -64,6 +64,26 @@ class Database:
         """Choose whether a connection waits while another process writes, or fails at once."""
         db.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000 if waiting else 0:.0f}")
 
+    def make_room(self, db: sqlite3.Connection, pages: int) -> None:
+        """Lengthen the write-ahead log ahead of its use: a commit that makes the file longer takes twice as long.
+
+        What lies beyond the log's last frame is ignored by SQLite, which leaves such remains itself whenever it begins
+        the log anew. The transaction keeps other writers from appending meanwhile.
+        """
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            log = self.path.with_name(self.path.name + "-wal")
+            length = log.stat().st_size
+            missing = pages * (db.execute("PRAGMA page_size").fetchone()[0] + 24) - length
+            if missing > 0:
+                with log.open("r+b") as file:
+                    file.seek(length)
+                    file.write(bytes(missing))
+                    file.flush()
+                    os.fsync(file.fileno())
+        finally:
+            db.execute("ROLLBACK")
+
     # ----------------------------------------------------------------------------------------------------- opening
 
     def _check(self) -> None:

@@ -24,14 +24,14 @@ WHOLE_AFTER_ROWS = 32
 class Stored(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A value in chunks; see `chunks.Root`."""
 
-    hash: bytes
+    hashes: bytes
     height: int
     size: int
 
     @property
     def root(self) -> Root:
         """What `chunks` calls it."""
-        return Root(self.hash, self.height, self.size)
+        return Root(self.hashes, self.height, self.size)
 
 
 class Listed(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -93,4 +93,6 @@ def decode_entries(data: bytes) -> Difference:
 
 def entry_size(key: PartKey, entry: Entry) -> int:
     """Return about how many bytes an entry takes in a row."""
-    return sum(map(len, key)) + 4 + (len(entry) if isinstance(entry, bytes) else 24)
+    if isinstance(entry, Stored):
+        return sum(map(len, key)) + 12 + len(entry.hashes)
+    return sum(map(len, key)) + (4 + len(entry) if isinstance(entry, bytes) else 12)

@@ -32,8 +32,11 @@ _SLOW_SHARE = 0.1
 """The share of slow ones among the recent commits up to which a disk is called fast."""
 
 _MOST_TOGETHER = 256
-_PAGES_IN_LOG = 2000
+_PAGES_IN_LOG = 1000
 """About how many pages the write-ahead log may hold before they are moved to the database."""
+
+_COMMITS_BEFORE_ROOM = 16
+"""Who commits more often than that gets a log of its full length at once."""
 
 
 class Job(Generic[T]):
@@ -89,6 +92,7 @@ class Writer:
         self._last: str | None = None
         self._slow_share = 2 * _SLOW_SHARE  # until a few commits have shown otherwise
         self._pages = 0
+        self._until_room = _COMMITS_BEFORE_ROOM
 
     async def run(self, work: Work[T], *, alone: str | None = None, written: Work[bool] | None = None) -> T:
         """Write, durably.
@@ -125,16 +129,17 @@ class Writer:
             and self._db is not None
             and self._slow_share < _SLOW_SHARE
             and self._pages < _PAGES_IN_LOG
+            and self._until_room != 0
         )
 
     def _write_inline(self, job: Job[Any]) -> bool:
         """Do a job on this thread; return False when it has to wait, and was queued for the other one."""
-        is_done = False
+        is_done = True  # also when it raises
         try:
             is_done = self._write([job], waiting=False)
         finally:
             with self._lock:
-                if not is_done and job.error is None:
+                if not is_done:
                     self._enqueue(job)
                 if self._queue:
                     self._start()
@@ -175,21 +180,28 @@ class Writer:
         if cancelled is not None:
             raise cancelled
 
+    async def run_apart(self, work: Work[T]) -> T:
+        """Do something with the connection that cannot be done inside a transaction."""
+        if self._process != os.getpid():
+            self._leave_to_parent()
+        job = Job(work, is_apart=True)
+        with self._lock:
+            self._enqueue(job)
+        await self._outcome(job)
+        return job.outcome()
+
     async def aclose(self) -> None:
         """Finish what is queued, move the log into the database and close; the writer may be used again."""
         if self._process != os.getpid():
             self._leave_to_parent()
-        job = Job(self._close, is_apart=True)
         with self._lock:
             if self._db is None and not self._is_busy:
                 return
-            self._enqueue(job)
-        await self._outcome(job)
+        await self.run_apart(self._close)
         with self._lock:
-            pool, self._pool = (None, self._pool) if self._is_busy else (self._pool, None)
+            pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown(wait=False)
-        job.outcome()
+            pool.shutdown(wait=False)  # its thread ends when nothing is queued
 
     def _leave_to_parent(self) -> None:
         # A forked child must neither use nor close what the parent opened: closing drops the parent's locks.
@@ -238,16 +250,22 @@ class Writer:
                 continue
 
     def _tidy(self) -> None:
-        """Move the log into the database when it has grown; here rather than inside a commit, where somebody waits."""
-        if self._pages >= _PAGES_IN_LOG and self._db is not None:
-            self._pages = 0
-            try:
+        """Look after the log; here rather than inside a commit, where somebody waits."""
+        if self._db is None:
+            return
+        try:
+            if self._until_room == 0:
+                self._until_room = -1
+                self._database.make_room(self._db, _PAGES_IN_LOG)
+            if self._pages >= _PAGES_IN_LOG:
+                self._pages = 0
                 self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            except sqlite3.Error:
-                self._drop_connection()  # the log has everything; the next commit meets the trouble, if it lasts
+        except (sqlite3.Error, OSError):
+            self._drop_connection()  # nothing is lost; if the trouble lasts, the next commit meets it and says so
 
     def _close(self, db: sqlite3.Connection) -> None:
         try:
+            self._database.set_waiting(db, False)  # for whoever still reads: then the log stays, which does no harm
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             self._drop_connection()
@@ -262,6 +280,7 @@ class Writer:
             if jobs[0].is_apart:
                 jobs[0].result = jobs[0].work(db)
                 return True
+            before = db.total_changes
             db.execute("BEGIN IMMEDIATE")
             for job in jobs:
                 _perform(db, job, has_company=len(jobs) > 1)
@@ -269,6 +288,8 @@ class Writer:
                 return True  # the only one was refused
             is_committing = True
             self._commit(db)
+            self._pages += 1 + db.total_changes - before
+            self._until_room = max(self._until_room - 1, min(self._until_room, 0))
         except sqlite3.Error as error:
             if not waiting and not is_committing and _is_busy_error(error):
                 self._roll_back()
@@ -283,18 +304,17 @@ class Writer:
         if self._db is None:
             self._db = self._database.connect()
             self._is_waiting = True
+            self._until_room = _COMMITS_BEFORE_ROOM
         if self._is_waiting != waiting:
             self._database.set_waiting(self._db, waiting)
             self._is_waiting = waiting
         return self._db
 
     def _commit(self, db: sqlite3.Connection) -> None:
-        before = db.total_changes
         begun = time.perf_counter()
         db.execute("COMMIT")
         is_slow = time.perf_counter() - begun > _SLOW_SECONDS
         self._slow_share += (is_slow - self._slow_share) / 16
-        self._pages += 3 + db.total_changes - before
 
     # ------------------------------------------------------------------------------------------------------- trouble
 

@@ -1,0 +1,62 @@
+"""The rules of a run's inbox: which answers wait, and which may be put in."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+
+from supersteps.checkpoint.record import utc_now
+from supersteps.errors import AlreadyAnsweredError, UnknownRequestError
+from supersteps.storage.records import InboxEntry, RunRecord
+
+
+def unread_entries(run: RunRecord, inbox: Iterable[InboxEntry]) -> list[InboxEntry]:
+    """Return the inbox entries that no commit has consumed and no restore has dropped."""
+    return [entry for entry in inbox if entry.number > run.inbox_read]
+
+
+def accept_answers(
+    run: RunRecord, inbox: Sequence[InboxEntry], answers: Iterable[tuple[str, bytes]]
+) -> list[InboxEntry]:
+    """Return the entries that answers become, numbered after those of the inbox: all of them or an error.
+
+    Args:
+        run: The run.
+        inbox: Its inbox, in order; consumed entries may be missing.
+        answers: Request ids and encoded values.
+
+    Raises:
+        AlreadyAnsweredError: The inbox, or an earlier one of `answers`, has an answer for one of the requests.
+        UnknownRequestError: The run's head does not wait for one of the requests.
+    """
+    answered = {entry.request_id for entry in unread_entries(run, inbox)}
+    last = max(run.inbox_read, inbox[-1].number if inbox else 0)
+    entries = []
+    for number, (request_id, value) in enumerate(answers, last + 1):
+        check_answer(run, request_id, answered)
+        answered.add(request_id)
+        entries.append(InboxEntry(number, request_id, value, utc_now()))
+    return entries
+
+
+def check_answer(run: RunRecord, request_id: str, answered: Container[str]) -> None:
+    """Refuse an answer that the run does not wait for.
+
+    Args:
+        run: The run.
+        request_id: The request that the answer names.
+        answered: Requests whose answers lie in the inbox, unconsumed.
+
+    Raises:
+        AlreadyAnsweredError: An answer lies in the inbox already.
+        UnknownRequestError: The run's head does not wait for this request.
+    """
+    if request_id in answered:
+        raise AlreadyAnsweredError(
+            f"request {request_id!r} of run {run.run_id!r} is answered already; its answer waits for the next superstep"
+        )
+    if request_id not in run.requests:
+        waiting = ", ".join(map(repr, run.requests)) or "none"
+        raise UnknownRequestError(
+            f"run {run.run_id!r} does not wait for request {request_id!r} at its head {run.head!r}; "
+            f"requests that wait: {waiting}. Nothing was changed."
+        )

@@ -1,0 +1,197 @@
+"""One run as one file: JSON lines that any version from this one on can tell from damage.
+
+{"format": "supersteps-run/1", "run": {...}}        the run's record
+{"header": {...}, "puts": [...], ...}                 a checkpoint, as what differs from its parent; one line for each
+{"journal": [...], "inbox": [...]}                    what followed the head
+{"checksum": "..."}                                   over all lines before
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from operator import itemgetter
+from pathlib import Path
+
+import msgspec
+
+from supersteps._ids import checkpoint_id
+from supersteps.checkpoint.record import (
+    Changes,
+    CheckpointHeader,
+    CheckpointRecord,
+    ListPart,
+    Part,
+    PartKey,
+    check_version,
+)
+from supersteps.errors import CheckpointVersionError, CorruptCheckpointError, StorageError
+from supersteps.storage.records import InboxEntry, RunRecord
+
+FORMAT = "supersteps-run/1"
+
+
+class _Format(msgspec.Struct):
+    format: str
+
+
+class Head(msgspec.Struct):
+    """The first line."""
+
+    format: str
+    run: RunRecord
+
+
+class Step(msgspec.Struct):
+    """The line of a checkpoint."""
+
+    header: CheckpointHeader
+    puts: list[tuple[PartKey, msgspec.Raw]] = []
+    appends: list[tuple[PartKey, list[msgspec.Raw]]] = []
+    deletes: list[PartKey] = []
+
+    def changes(self) -> Changes:
+        """Return what differs from the parent."""
+        return Changes(
+            puts={key: bytes(raw) for key, raw in self.puts},
+            appends={key: [bytes(raw) for raw in items] for key, items in self.appends},
+            deletes=self.deletes,
+        )
+
+
+class Tail(msgspec.Struct):
+    """The last line but one."""
+
+    journal: list[bytes]
+    inbox: list[InboxEntry]
+
+
+class End(msgspec.Struct):
+    """The last line."""
+
+    checksum: str
+
+
+class RunFile(msgspec.Struct):
+    """Content of an exported file, all of it checked."""
+
+    run: RunRecord
+    steps: list[Step]
+    tail: Tail
+
+
+def encode_line(line: Head | Step | Tail | End) -> bytes:
+    """Return a line of the file."""
+    return msgspec.json.encode(line) + b"\n"
+
+
+def new_digest() -> blake2b:
+    """Return the checksum of no lines yet."""
+    return blake2b(digest_size=16)
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def step_between(parent: Mapping[PartKey, Part], record: CheckpointRecord) -> Step:
+    """Return a checkpoint as what differs from its parent's parts."""
+    step = _difference(parent, record)
+    parts = dict(parent)
+    step.changes().apply(parts)
+    # A key that went and came again between two checkpoints of which only these are left has another place now.
+    return step if _in_sections(parts) == _in_sections(record.parts) else _difference({}, record, deletes=parent)
+
+
+def _difference(
+    parent: Mapping[PartKey, Part], record: CheckpointRecord, deletes: Iterable[PartKey] | None = None
+) -> Step:
+    gone = (key for key in parent if key not in record.parts)
+    step = Step(record.header, [], [], list(gone if deletes is None else deletes))
+    for key, part in record.parts.items():
+        before = parent.get(key)
+        if not isinstance(part, ListPart):
+            if part != before:
+                step.puts.append((key, msgspec.Raw(part)))
+        elif isinstance(before, ListPart) and list(part[: len(before)]) == list(before):
+            if len(part) > len(before):
+                step.appends.append((key, [msgspec.Raw(item) for item in part[len(before) :]]))
+        else:
+            if before is not None:
+                step.deletes.append(key)
+            step.appends.append((key, [msgspec.Raw(item) for item in part]))
+    return step
+
+
+def _in_sections(keys: Iterable[PartKey]) -> list[PartKey]:
+    """Return keys in the order that counts: inside each section; the order of sections means nothing."""
+    return sorted(keys, key=itemgetter(0))
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def read_run_file(path: Path) -> RunFile:
+    """Return the content of an exported file.
+
+    Raises:
+        CorruptCheckpointError: It is damaged or is no exported run.
+        CheckpointVersionError: A newer library wrote it.
+        StorageError: It cannot be read.
+    """
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise StorageError(f"the exported run {path} cannot be read: {error.strerror or error}") from error
+    try:
+        return _decode(lines, path)
+    except CheckpointVersionError:
+        raise
+    except ValueError as error:
+        raise CorruptCheckpointError(
+            f"{path} is no whole exported run: {error}. Export it again; nothing was written."
+        ) from error
+
+
+def _decode(lines: list[bytes], path: Path) -> RunFile:
+    if not lines:
+        raise ValueError("it is empty")
+    version = msgspec.json.decode(lines[0], type=_Format).format
+    if version != FORMAT:
+        if version.startswith(FORMAT.partition("/")[0] + "/"):
+            raise CheckpointVersionError(
+                f"{path} was exported by a newer library ({version}; this one reads {FORMAT}): upgrade supersteps, "
+                "then import it again. Nothing was written."
+            )
+        raise ValueError(f"its format is {version!r}")
+    if len(lines) < 4:
+        raise ValueError(f"it ends after {len(lines)} lines")
+    head, *middle, tail, end = lines
+    digest = new_digest()
+    for line in lines[:-1]:
+        digest.update(line)
+    if msgspec.json.decode(end, type=End).checksum != digest.hexdigest() or not end.endswith(b"\n"):
+        raise ValueError("its checksum does not match")
+    run = msgspec.json.decode(head, type=Head).run
+    steps = [msgspec.json.decode(line, type=Step) for line in middle]
+    _check(run, steps, path)
+    return RunFile(run, steps, msgspec.json.decode(tail, type=Tail))
+
+
+def _check(run: RunRecord, steps: list[Step], path: Path) -> None:
+    """Refuse what could not be committed again, step by step."""
+    last = -1
+    known: set[str] = set()
+    for header in (step.header for step in steps):
+        check_version(header.version, f"checkpoint {header.checkpoint_id!r} in {path}")
+        if header.run_id != run.run_id or header.checkpoint_id != checkpoint_id(run.run_id, header.sequence):
+            raise ValueError(f"checkpoint {header.checkpoint_id!r} is not one of run {run.run_id!r}")
+        if header.sequence <= last or header.sequence > run.sequence:
+            raise ValueError(f"checkpoint {header.checkpoint_id!r} is out of order")
+        if header.parent_id is not None and header.parent_id not in known:
+            raise ValueError(f"checkpoint {header.checkpoint_id!r} follows {header.parent_id!r}, which is not in it")
+        if header.parent_id is None and known and not steps[0].header.sequence:
+            raise ValueError(f"checkpoint {header.checkpoint_id!r} follows nothing")
+        last = header.sequence
+        known.add(header.checkpoint_id)
+    if run.head not in known:
+        raise ValueError(f"the head {run.head!r} is not in it")

@@ -1,0 +1,384 @@
+"""Checkpoints in their tables: a run's as what differs from the parent, those saved by hand as a whole."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from supersteps._ids import checkpoint_id
+from supersteps.checkpoint.record import FORMAT_VERSION, CheckpointHeader, CheckpointInfo, PartKey, check_version
+from supersteps.errors import CorruptCheckpointError
+from supersteps.storage._sqlite.entries import Difference, Entry, decode_entries, encode_entries
+from supersteps.storage._sqlite.parts import LAST
+from supersteps.storage._statements import load_statements
+
+SQL = load_statements("supersteps.storage._sqlite", "checkpoints.sql")
+
+
+class RunKey(NamedTuple):
+    """What all checkpoints of a run have in common.
+
+    Attributes:
+        key: The run's key in the database.
+        run_id: Its id.
+        workflow_id: Its workflow.
+        metadata: The user's remarks, as JSON.
+    """
+
+    key: int
+    run_id: str
+    workflow_id: str
+    metadata: bytes
+
+
+class Row(NamedTuple):
+    """A checkpoint of a run as stored."""
+
+    checkpoint: int
+    parent: int | None
+    iteration: int
+    whole: int
+    workflow_id: str | None
+    facts: bytes
+    entries: bytes
+    checksum: int
+
+
+class _Facts(msgspec.Struct, frozen=True, array_like=True):
+    """What a header says and no column does.
+
+    Attributes:
+        timestamp: Microseconds since 1970, or text where that would not give back the very same.
+        status: The status.
+        branch: Number of the branch.
+        max_iterations: The limit.
+        steps_since_input: Supersteps since the last input.
+        metadata: The user's remarks as JSON where they are not the run's.
+        version: The format's version where it is not `FORMAT_VERSION`.
+    """
+
+    timestamp: int | str
+    status: str
+    branch: int
+    max_iterations: int
+    steps_since_input: int
+    metadata: bytes | None
+    version: str | None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_facts = msgspec.msgpack.Decoder(_Facts).decode
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def _pack_time(text: str) -> int | str:
+    if len(text) != 32 or text[10] != "T" or text[19] != "." or not text.endswith("+00:00"):
+        return text  # not as this library writes it: it would come back in another form
+    try:
+        return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+    except ValueError:
+        return text
+
+
+def _unpack_time(packed: int | str) -> str:
+    if isinstance(packed, str):
+        return packed
+    return (_EPOCH + packed * _MICROSECOND).isoformat(timespec="microseconds")
+
+
+def _checksum(row: tuple[Any, ...]) -> int:
+    checkpoint, parent, iteration, whole, workflow_id, facts, entries = row[:7]
+    columns = b"%d %d %d %d %b" % (
+        checkpoint,
+        -1 if parent is None else parent,
+        iteration,
+        whole,
+        (workflow_id or "").encode(),
+    )
+    return crc32(entries, crc32(facts, crc32(columns)))
+
+
+# ------------------------------------------------------------------------------------------------------- rows of runs
+
+
+def _row(
+    key: int, header: CheckpointHeader, parent: int | None, run: RunKey, whole: bool, entries: bytes
+) -> tuple[Any, ...]:
+    metadata = msgspec.json.encode(header.metadata)
+    facts = _Facts(
+        timestamp=_pack_time(header.timestamp),
+        status=header.status,
+        branch=header.branch,
+        max_iterations=header.max_iterations,
+        steps_since_input=header.steps_since_input,
+        metadata=None if metadata == run.metadata else metadata,
+        version=None if header.version == FORMAT_VERSION else header.version,
+    )
+    workflow_id = None if header.workflow_id == run.workflow_id else header.workflow_id
+    row = (key, parent, header.iteration_count, int(whole), workflow_id, _encode(facts), entries)
+    return (*row, _checksum(row))
+
+
+def insert_checkpoint(
+    db: sqlite3.Connection, run: RunKey, header: CheckpointHeader, parent: int | None, whole: bool, entries: bytes
+) -> bool:
+    """Store a checkpoint of a run; return False, having done nothing, when one saved by hand has its id."""
+    row = _row(run.key << 32 | header.sequence, header, parent, run, whole, entries)
+    return db.execute(SQL["insert"], (*row, header.checkpoint_id)).rowcount == 1
+
+
+def rewrite_checkpoint(
+    db: sqlite3.Connection, run: RunKey, row: Row, parent: int | None, entries: dict[PartKey, Entry] | None
+) -> None:
+    """Give a checkpoint another parent, and make it whole if its entries are given."""
+    header = header_of(row, run)
+    whole = True if entries is not None else bool(row.whole)
+    data = row.entries if entries is None else encode_entries(entries)
+    new = _row(row.checkpoint, header, parent, run, whole, data)
+    db.execute(SQL["update"], (*new[1:], row.checkpoint))
+
+
+def run_key(db: sqlite3.Connection, run_id: str) -> RunKey | None:
+    """Return what a run's checkpoints have in common, None when there is no such run."""
+    row = db.execute(SQL["run_key"], (run_id,)).fetchone()
+    return None if row is None else RunKey(*row)
+
+
+def run_keys(db: sqlite3.Connection, workflow_id: str | None = None, run_id: str | None = None) -> list[RunKey]:
+    """Return runs whose checkpoints may pass the filters; those of a run that was renamed need a closer look."""
+    if run_id is not None:
+        run = run_key(db, run_id)
+        return [run] if run else []
+    if workflow_id is None:
+        return [RunKey(*row) for row in db.execute(SQL["run_keys"])]
+    return [RunKey(*row) for row in db.execute(SQL["run_keys_of_workflow"], (workflow_id,))]
+
+
+def rows_of_renamed(db: sqlite3.Connection, workflow_id: str) -> Iterator[tuple[RunKey, Row]]:
+    """Give the checkpoints that a workflow wrote for runs that had begun under another name."""
+    for columns in db.execute(SQL["read_of_other_workflow"], (workflow_id,)).fetchall():
+        row = Row(*columns)
+        run = RunKey(*db.execute(SQL["run_by_key"], (row.checkpoint >> 32,)).fetchone())
+        if run.workflow_id != workflow_id:
+            yield run, row
+
+
+def split_id(wanted: str) -> tuple[str, int] | None:
+    """Return run and number of a checkpoint by its id; None when it is not an id that a run gives."""
+    run_id, _, digits = wanted.rpartition("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10):
+        return None
+    return (run_id, int(digits)) if checkpoint_id(run_id, int(digits)) == wanted else None
+
+
+def find_row(db: sqlite3.Connection, wanted: str) -> tuple[RunKey, Row] | None:
+    """Return a checkpoint of a run, None when no run has one with this id."""
+    place = split_id(wanted)
+    run = run_key(db, place[0]) if place else None
+    row = read_row(db, run.key, place[1]) if run and place else None
+    return (run, row) if run and row else None
+
+
+def read_row(db: sqlite3.Connection, key: int, sequence: int) -> Row | None:
+    """Return a checkpoint of a run, unchecked, None when it is not there."""
+    row = db.execute(SQL["read"], (key << 32 | sequence,)).fetchone() if sequence <= LAST else None
+    return None if row is None else Row(*row)
+
+
+def read_rows(db: sqlite3.Connection, key: int) -> Iterator[Row]:
+    """Give the checkpoints of a run, unchecked, in the order of their commits."""
+    return map(Row._make, db.execute(SQL["read_run"], (key << 32, key << 32 | LAST)))
+
+
+def id_of(row: Row, run: RunKey) -> str:
+    """Return the id of a row's checkpoint."""
+    return checkpoint_id(run.run_id, row.checkpoint & LAST)
+
+
+def damaged_row(row: Row, run: RunKey) -> CorruptCheckpointError:
+    """Return the error of a row that is not what was saved."""
+    return CorruptCheckpointError(
+        f"checkpoint {id_of(row, run)!r} of run {run.run_id!r} is damaged: its row {row.checkpoint} in table "
+        "`checkpoints` has been altered"
+    )
+
+
+def check_row(row: Row, run: RunKey) -> None:
+    """Refuse a row that is not what was saved.
+
+    Raises:
+        CorruptCheckpointError: Its checksum does not fit.
+    """
+    if _checksum(row) != row.checksum:
+        raise damaged_row(row, run)
+
+
+def bare_header(row: Row, run: RunKey) -> CheckpointHeader:
+    """Return what can be told of a row that may be damaged: its place."""
+    parent = None if row.parent is None else checkpoint_id(run.run_id, row.parent)
+    return CheckpointHeader(
+        checkpoint_id=id_of(row, run),
+        run_id=run.run_id,
+        workflow_id=run.workflow_id,
+        parent_id=parent,
+        sequence=row.checkpoint & LAST,
+        timestamp="",
+    )
+
+
+def header_of(row: Row, run: RunKey) -> CheckpointHeader:
+    """Return a row's header.
+
+    Raises:
+        CorruptCheckpointError: The row is damaged.
+        CheckpointVersionError: A newer library wrote it.
+    """
+    check_row(row, run)
+    try:
+        facts = _decode_facts(row.facts)
+    except msgspec.MsgspecError as error:
+        raise damaged_row(row, run) from error
+    wanted = id_of(row, run)
+    version = facts.version or FORMAT_VERSION
+    check_version(version, f"checkpoint {wanted!r}")
+    return CheckpointHeader(
+        checkpoint_id=wanted,
+        run_id=run.run_id,
+        workflow_id=row.workflow_id or run.workflow_id,
+        parent_id=None if row.parent is None else checkpoint_id(run.run_id, row.parent),
+        sequence=row.checkpoint & LAST,
+        branch=facts.branch,
+        iteration_count=row.iteration,
+        max_iterations=facts.max_iterations,
+        steps_since_input=facts.steps_since_input,
+        timestamp=_unpack_time(facts.timestamp),
+        status=facts.status,
+        metadata=msgspec.json.decode(run.metadata if facts.metadata is None else facts.metadata),
+        version=version,
+    )
+
+
+def difference_of(row: Row, run: RunKey) -> Difference:
+    """Return what a row adds to its parent's entries.
+
+    Raises:
+        CorruptCheckpointError: The row is damaged.
+    """
+    check_row(row, run)
+    try:
+        return decode_entries(row.entries)
+    except msgspec.MsgspecError as error:
+        raise damaged_row(row, run) from error
+
+
+def read_chain(db: sqlite3.Connection, run: RunKey, row: Row) -> list[tuple[Row, Difference]]:
+    """Return what a checkpoint's entries are made of: a whole row, then what follows it up to the checkpoint.
+
+    Raises:
+        CorruptCheckpointError: One of the rows is damaged or missing.
+    """
+    chain = [(row, difference_of(row, run))]
+    while not row.whole:
+        before = None if row.parent is None else read_row(db, run.key, row.parent)
+        if before is None or before.checkpoint >= row.checkpoint:
+            raise CorruptCheckpointError(
+                f"checkpoint {id_of(chain[0][0], run)!r} of run {run.run_id!r} is damaged: the row before "
+                f"{row.checkpoint} in table `checkpoints`, which it builds on, is missing"
+            )
+        row = before
+        chain.append((row, difference_of(row, run)))
+    return chain[::-1]
+
+
+def read_entries(db: sqlite3.Connection, run: RunKey, row: Row) -> dict[PartKey, Entry]:
+    """Return a checkpoint's entries.
+
+    Raises:
+        CorruptCheckpointError: It is damaged.
+    """
+    entries: dict[PartKey, Entry] = {}
+    for _row, difference in read_chain(db, run, row):
+        difference.apply(entries)
+    return entries
+
+
+def read_lineage(db: sqlite3.Connection, newest: str, limit: int) -> list[CheckpointInfo]:
+    """Return a checkpoint and its ancestors, oldest first, up to the first that is missing.
+
+    Read as one range, from which other branches are left out: on long runs many times faster than one by one.
+    """
+    found = find_row(db, newest)
+    if found is None:
+        return []
+    run, row = found
+    lineage: list[CheckpointInfo] = []
+    wanted: int | None = row.checkpoint & LAST
+    name = run.run_id
+    for sequence, parent, iteration in db.execute(SQL["lineage"], (run.key << 32, row.checkpoint)):
+        if len(lineage) == limit or wanted is None or sequence < wanted:
+            break
+        if sequence == wanted:
+            before = None if parent is None else checkpoint_id(name, parent)
+            lineage.append(CheckpointInfo(name, checkpoint_id(name, sequence), iteration, before))
+            wanted = parent
+    return lineage[::-1]
+
+
+# ------------------------------------------------------------------------------------------------------ saved by hand
+
+
+class SavedRow(NamedTuple):
+    """A checkpoint that was saved by hand, as stored."""
+
+    saved: int
+    checkpoint_id: str
+    header: bytes
+    entries: bytes
+    checksum: int
+
+
+def insert_saved(db: sqlite3.Connection, header: CheckpointHeader) -> int:
+    """Store a checkpoint that was saved by hand, without its entries; return its key."""
+    data = msgspec.json.encode(header)
+    key = db.execute(SQL["insert_saved"], (header.checkpoint_id, data, b"", 0)).lastrowid
+    assert key is not None
+    return key
+
+
+def fill_saved(db: sqlite3.Connection, key: int, header: CheckpointHeader, entries: dict[PartKey, Entry]) -> None:
+    """Store the entries of a checkpoint that was saved by hand."""
+    data = encode_entries(entries)
+    db.execute(SQL["update_saved"], (data, crc32(data, crc32(msgspec.json.encode(header))), key))
+
+
+def find_saved(db: sqlite3.Connection, wanted: str) -> SavedRow | None:
+    """Return a checkpoint that was saved by hand, unchecked, None when there is none with this id."""
+    row = db.execute(SQL["read_saved"], (wanted,)).fetchone()
+    return None if row is None else SavedRow(*row)
+
+
+def list_saved(db: sqlite3.Connection) -> Iterator[SavedRow]:
+    """Give all checkpoints that were saved by hand, unchecked."""
+    return map(SavedRow._make, db.execute(SQL["list_saved"]))
+
+
+def open_saved(row: SavedRow) -> tuple[CheckpointHeader, dict[PartKey, Entry]]:
+    """Return header and entries of a checkpoint that was saved by hand.
+
+    Raises:
+        CorruptCheckpointError: It is damaged.
+    """
+    if crc32(row.entries, crc32(row.header)) == row.checksum:
+        try:
+            return msgspec.json.decode(row.header, type=CheckpointHeader), decode_entries(row.entries).puts
+        except msgspec.MsgspecError:
+            pass
+    raise CorruptCheckpointError(
+        f"checkpoint {row.checkpoint_id!r} is damaged: its row {row.saved} in table `saved` has been altered"
+    )

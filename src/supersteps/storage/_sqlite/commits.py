@@ -1,0 +1,196 @@
+"""What changes a run, each inside a transaction of the writer's; the rules are those of `storage.runs`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from supersteps.checkpoint.owner import Owner
+from supersteps.checkpoint.record import CheckpointRecord, Commit
+from supersteps.errors import CheckpointError
+from supersteps.storage import runs
+from supersteps.storage._sqlite import checkpoint_rows, run_rows
+from supersteps.storage._sqlite.checkpoint_rows import Row, RunKey
+from supersteps.storage._sqlite.heads import Head, Heads
+from supersteps.storage._sqlite.run_rows import StoredRun
+from supersteps.storage.runs import InboxEntry, RunRecord
+
+
+class Commits:
+    """Changes runs.
+
+    Args:
+        clock: The time by which leases expire.
+
+    Attributes:
+        heads: What is remembered of runs; only whoever writes may use it.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.heads = Heads()
+
+    # ------------------------------------------------------------------------------------------------------- commit
+
+    def commit(self, db: sqlite3.Connection, commit: Commit) -> None:
+        """Write a checkpoint and make it the head."""
+        run_id = commit.header.run_id
+        head = self.heads.get(run_id)
+        if head is not None and self._advance(db, head, commit):
+            return
+        stored = run_rows.find_run(db, run_id)
+        record = runs.apply_commit(stored.record if stored else None, commit, self._clock())
+        if record is None:
+            return
+        if stored is None:
+            run = run_rows.insert_run(db, record)
+            self._write(db, Head(run, _key(run)), run, commit)
+        else:
+            head = self._load(db, stored)
+            self._write(db, head, _updated(run_rows.update_run(db, stored, record)), commit)
+
+    def _advance(self, db: sqlite3.Connection, head: Head, commit: Commit) -> bool:
+        """Commit on the strength of what is remembered; return False, having done nothing, if that may be outdated."""
+        try:
+            record = runs.apply_commit(head.run.record, commit, self._clock())
+        except CheckpointError:
+            return False
+        run = run_rows.update_run(db, head.run, record) if record else None
+        if run is None:
+            return False
+        self._write(db, head, run, commit)
+        return True
+
+    def _load(self, db: sqlite3.Connection, stored: StoredRun) -> Head:
+        key = _key(stored)
+        chain = checkpoint_rows.read_chain(db, key, self._head_row(db, stored))
+        return Head(stored, key, [(len(row.entries), difference) for row, difference in chain])
+
+    def _head_row(self, db: sqlite3.Connection, stored: StoredRun) -> Row:
+        row = checkpoint_rows.read_row(db, stored.key, run_rows.sequence_of(stored.record))
+        if row is None:
+            raise runs.no_such_checkpoint(stored.record.head, stored.record.run_id)
+        return row
+
+    def _write(self, db: sqlite3.Connection, head: Head, run: StoredRun, commit: Commit) -> None:
+        """Write what follows the fence: the parts, the checkpoint, and what the commit makes void."""
+        header = commit.header
+        parent = None if header.parent_id is None else run_rows.sequence_of(head.run.record)
+        read_before = head.run.record.inbox_read
+        try:
+            head.run = run
+            whole, entries = head.write(db, commit.changes)
+            if not checkpoint_rows.insert_checkpoint(db, head.key, header, parent, whole, entries):
+                raise runs.id_taken(header.checkpoint_id)
+            run_rows.clear_journal(db, run.key)
+            if run.record.inbox_read != read_before:
+                run_rows.clear_inbox(db, run.key, run.record.inbox_read)
+        except BaseException:
+            self.heads.forget(header.run_id)  # it is half-way
+            raise
+        self.heads.keep(header.run_id, head)
+
+    @staticmethod
+    def is_written(db: sqlite3.Connection, commit: Commit) -> bool:
+        """Return whether a commit is the head of its run."""
+        stored = run_rows.find_run(db, commit.header.run_id)
+        return stored is not None and runs.is_same_commit(stored.record, commit)
+
+    # ---------------------------------------------------------------------------------------------------- ownership
+
+    def acquire(self, db: sqlite3.Connection, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+        """Take a run under the next epoch."""
+        stored = _find(db, run_id)
+        return self._change(db, stored, runs.take_run(stored.record, owner, self._clock(), lease_seconds))
+
+    def renew(self, db: sqlite3.Connection, run_id: str, epoch: int, lease_seconds: float) -> None:
+        """Extend the lease."""
+        stored = _fence(db, run_id, epoch)
+        self._change(db, stored, runs.renew_lease(stored.record, self._clock(), lease_seconds))
+
+    def release(self, db: sqlite3.Connection, run_id: str, epoch: int, status: str | None, error: str | None) -> None:
+        """Give the lease up."""
+        stored = _fence(db, run_id, epoch)
+        self._change(db, stored, runs.release_run(stored.record, status, error))
+
+    def _change(self, db: sqlite3.Connection, stored: StoredRun, record: RunRecord) -> RunRecord:
+        """Store a run whose head stays; the transaction has just read it, so nobody has come between."""
+        run = _updated(run_rows.update_run(db, stored, record))
+        head = self.heads.get(record.run_id)
+        if head is not None:
+            if head.run[:2] == stored[:2]:
+                head.run = run
+            else:
+                self.heads.forget(record.run_id)
+        return record
+
+    def move_head(self, db: sqlite3.Connection, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+        """Make a checkpoint of the run its head again."""
+        stored = _fence(db, run_id, epoch)
+        found = checkpoint_rows.find_row(db, checkpoint_id)
+        if found is None or found[0].key != stored.key:
+            raise runs.no_such_checkpoint(checkpoint_id, run_id)
+        return self.leave_head(db, stored, *found)
+
+    def leave_head(self, db: sqlite3.Connection, stored: StoredRun, key: RunKey, target: Row) -> RunRecord:
+        """Make another checkpoint the head of a run."""
+        inbox = run_rows.read_inbox(db, stored.key)
+        keys = checkpoint_rows.read_entries(db, key, target)
+        # The rule looks at the keys only; large values are not read for it.
+        record = CheckpointRecord(checkpoint_rows.header_of(target, key), dict.fromkeys(keys, b""))
+        last = inbox[-1].number if inbox else stored.record.inbox_read
+        run = runs.move_head(stored.record, record, last)
+        self.heads.forget(run.run_id)
+        _updated(run_rows.update_run(db, stored, run))
+        run_rows.clear_journal(db, stored.key)
+        run_rows.clear_inbox(db, stored.key, last)
+        return run
+
+    # -------------------------------------------------------------------------------------------- journal and inbox
+
+    def append_journal(
+        self, db: sqlite3.Connection, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+    ) -> None:
+        """Add records of finished calls. The transaction keeps writers off, so that reading the epoch is a fence."""
+        stored = _fence(db, run_id, epoch)
+        runs.check_head(stored.record, head)
+        run_rows.append_journal(db, stored.key, records)
+
+    def discard_journal(self, db: sqlite3.Connection, run_id: str, epoch: int) -> None:
+        """Drop the records that follow the head."""
+        run_rows.clear_journal(db, _fence(db, run_id, epoch).key)
+
+    def add_answers(
+        self, db: sqlite3.Connection, run_id: str, answers: Sequence[tuple[str, bytes]]
+    ) -> list[InboxEntry]:
+        """Put answers into the inbox, all or none."""
+        stored = _find(db, run_id)
+        entries = runs.accept_answers(stored.record, run_rows.read_inbox(db, stored.key), answers)
+        run_rows.add_to_inbox(db, stored.key, entries)
+        return entries
+
+
+def _key(run: StoredRun) -> RunKey:
+    record = run.record
+    return RunKey(run.key, record.run_id, record.workflow_id, msgspec.json.encode(record.metadata))
+
+
+def _find(db: sqlite3.Connection, run_id: str) -> StoredRun:
+    stored = run_rows.find_run(db, run_id)
+    if stored is None:
+        raise runs.no_such_run(run_id)
+    return stored
+
+
+def _fence(db: sqlite3.Connection, run_id: str, epoch: int) -> StoredRun:
+    stored = run_rows.find_run(db, run_id)
+    runs.check_epoch(stored.record if stored else None, run_id, epoch)
+    assert stored is not None
+    return stored
+
+
+def _updated(run: StoredRun | None) -> StoredRun:
+    assert run is not None, "a run changed between reading and writing it in one transaction"
+    return run

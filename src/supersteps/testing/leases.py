@@ -1,0 +1,101 @@
+"""Leases."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from msgspec.structs import replace
+
+from supersteps.checkpoint.owner import _process_start, mark_advancing, this_process
+from supersteps.errors import (
+    RunBusyError,
+)
+from supersteps.testing.subject import Subject
+from supersteps.testing.writer import (
+    ELSEWHERE,
+    LEASE,
+    Writer,
+    record_of,
+)
+
+
+class Leases(Subject):
+    """A lease keeps others off while its owner lives and its time lasts, and no longer."""
+
+    async def test_a_lease_keeps_others_off_until_it_expires(self) -> None:
+        self.needs("clock")
+        storage = self.storage
+        await Writer(storage).commit(owner=ELSEWHERE)
+        mine = Writer(storage)
+
+        self.clock.now += LEASE - 1
+        with pytest.raises(RunBusyError, match="elsewhere"):
+            await mine.take()
+        await storage.renew("run", 1, LEASE)
+        self.clock.now += LEASE - 1
+        with pytest.raises(RunBusyError):
+            await mine.take()
+        self.clock.now += 2
+        await mine.take()
+
+        run = await record_of(storage)
+        assert run.epoch == 2
+        assert run.lease is not None
+        assert (run.lease.owner, run.lease.expires) == (mine.owner, self.clock.now + LEASE)
+
+    async def test_a_commit_extends_the_lease_or_gives_it_up(self) -> None:
+        self.needs("clock")
+        writer = Writer(self.storage)
+        await writer.commit()
+        self.clock.now += 20
+        await writer.commit()
+        run = await record_of(self.storage)
+        assert run.lease is not None
+        assert run.lease.expires == self.clock.now + LEASE
+
+        await writer.commit(lease_seconds=None)
+        assert (await record_of(self.storage)).lease is None
+        await self.storage.renew("run", 1, LEASE)  # a heartbeat that comes too late
+        assert (await record_of(self.storage)).lease is None
+
+    async def test_a_released_run_can_be_taken_at_once(self) -> None:
+        storage = self.storage
+        await Writer(storage).commit(owner=ELSEWHERE)
+        await storage.release("run", 1, status="FAILED", error="boom")
+        run = await record_of(storage)
+        assert (run.lease, run.status, run.error) == (None, "FAILED", "boom")
+
+        writer = Writer(storage)
+        await writer.take()
+        await writer.commit(status="IDLE")
+        run = await record_of(storage)
+        assert (run.status, run.error) == ("IDLE", None)
+
+    async def test_a_live_process_of_this_machine_keeps_its_run_and_a_dead_one_does_not(self) -> None:
+        storage = self.storage
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)  # noqa: ASYNC220
+        try:
+            started = _process_start(child.pid)
+            assert started is not None
+            await Writer(storage).commit(owner=replace(this_process("h"), pid=child.pid, started=started))
+            writer = Writer(storage)
+            with pytest.raises(RunBusyError, match=f"process {child.pid} "):
+                await writer.take()
+        finally:
+            child.communicate(b"\n")
+        await writer.take()
+        assert writer.epoch == 2
+
+    async def test_in_one_process_an_idle_handle_is_superseded_and_a_busy_one_is_not(self) -> None:
+        writer = Writer(self.storage)
+        await writer.commit()
+        mark_advancing(writer.owner.handle, True)
+        try:
+            self.clock.now += 10 * LEASE
+            with pytest.raises(RunBusyError):
+                await Writer(self.storage).take()
+        finally:
+            mark_advancing(writer.owner.handle, False)
+        await Writer(self.storage).take()

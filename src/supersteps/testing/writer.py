@@ -1,0 +1,168 @@
+"""A writer that drives a storage as the engine does, a clock that stands still, and values to store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from supersteps._ids import checkpoint_id
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.owner import Owner, this_process
+from supersteps.checkpoint.record import (
+    GRAPH,
+    MESSAGES,
+    REQUESTS,
+    SHARED,
+    Changes,
+    CheckpointHeader,
+    CheckpointRecord,
+    Commit,
+    Part,
+    PartKey,
+)
+from supersteps.storage.base import DurableStorage
+from supersteps.storage.records import RunRecord
+
+LEASE = 30.0
+"""For how many seconds a `Writer` takes a run."""
+
+ELSEWHERE = Owner(host="elsewhere", boot_id="another boot", pid_namespace="", pid=1, started="1", handle="h")
+"""A process of another machine: nobody here can tell whether it lives."""
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def shared(name: str) -> PartKey:
+    """Return the key of a shared value."""
+    return (SHARED, name)
+
+
+def request(request_id: str) -> PartKey:
+    """Return the key of a question."""
+    return (REQUESTS, request_id)
+
+
+REQUEST = (
+    b'{"request_id":"q","source_executor_id":"asker","request_executor_id":"r","iteration":1,'
+    b'"timestamp":"2025-01-01T00:00:00.000000+00:00","response_type":"str","data":"Sure?"}'
+)
+"""A question, encoded."""
+
+EVERYTHING: dict[PartKey, bytes] = {
+    MESSAGES: b'[{"data":"hi","source_ids":["a"],"target_ids":["b"]}]',
+    ("fan_in", "a,b->c"): b'{"a":[1]}',
+    shared("z"): b"1.50",
+    shared('a b\n"c"'): '"é \\u00e9 \\n"'.encode(),
+    shared(""): b"null",
+    ("executor_states", "up", ""): b"null",
+    ("executor_states", "up", "count"): b"12345678901234567890123",
+    ("executor_states", "down", "count"): b"[]",
+    ("scopes", "team", "x"): b"{}",
+    request("q"): REQUEST,
+    GRAPH: b'{"nodes":[]}',
+}
+"""A part of each kind, with values and keys that a careless storage would change."""
+
+ASK = Changes(puts={request("a"): REQUEST, request("b"): REQUEST, request("c"): REQUEST})
+"""Three questions."""
+
+
+class Writer:
+    """One handle's commits to one run."""
+
+    def __init__(self, storage: DurableStorage, run_id: str = "run", workflow_id: str = "flow") -> None:
+        self.storage = storage
+        self.run_id = run_id
+        self.workflow_id = workflow_id
+        self.owner = this_process(f"handle of {run_id} {id(self)}")
+        self.epoch = 1
+        self.head: str | None = None
+        self.sequence = -1
+        self.branch = 0
+        self.started = datetime(2025, 1, 1, tzinfo=UTC)
+
+    def next(self, changes: Changes | None = None, **fields: Any) -> Commit:
+        """Return the commit that would come next."""
+        commit_fields = {k: fields.pop(k) for k in tuple(fields) if k in Commit.__struct_fields__}
+        sequence = self.sequence + 1
+        header = CheckpointHeader(
+            checkpoint_id=checkpoint_id(self.run_id, sequence),
+            run_id=self.run_id,
+            workflow_id=self.workflow_id,
+            parent_id=self.head,
+            sequence=sequence,
+            branch=self.branch,
+            iteration_count=sequence,
+            timestamp=(self.started + timedelta(seconds=sequence)).isoformat(timespec="microseconds"),
+        )
+        commit = Commit(
+            header=replace(header, **fields),
+            changes=Changes() if changes is None else changes,
+            epoch=self.epoch,
+            lease_seconds=LEASE,
+            owner=self.owner,
+        )
+        return replace(commit, **commit_fields)
+
+    async def commit(self, changes: Changes | None = None, **fields: Any) -> str:
+        """Commit and follow; return the checkpoint's id."""
+        commit = self.next(changes, **fields)
+        await self.storage.commit(commit)
+        self.head = commit.header.checkpoint_id
+        self.sequence = commit.header.sequence
+        return self.head
+
+    async def put(self, **values: bytes) -> str:
+        """Commit shared keys."""
+        return await self.commit(Changes(puts={shared(name): value for name, value in values.items()}))
+
+    async def take(self, storage: DurableStorage | None = None) -> None:
+        """Take the run over."""
+        self.storage = storage or self.storage
+        run = await self.storage.acquire(self.run_id, self.owner, LEASE)
+        self.epoch, self.head, self.sequence, self.branch = run.epoch, run.head, run.sequence, run.branch
+
+    async def move(self, target: str) -> None:
+        """Restore the run to another checkpoint."""
+        run = await self.storage.move_head(self.run_id, self.epoch, target)
+        self.head, self.branch = run.head, run.branch
+
+
+async def record_of(storage: DurableStorage, run_id: str = "run") -> RunRecord:
+    """Return the record of a run that must be there."""
+    run = await storage.get_run(run_id)
+    assert run is not None, f"run {run_id!r} is not there"
+    return run
+
+
+async def parts_of(storage: DurableStorage, wanted: str) -> dict[PartKey, Part]:
+    """Return the parts of a checkpoint that must be there."""
+    record = await storage.load_record(wanted)
+    assert record is not None, f"checkpoint {wanted!r} is not there"
+    return record.parts
+
+
+async def content_of(storage: DurableStorage, wanted: str) -> dict[PartKey, list[bytes] | bytes]:
+    """Return the parts of a checkpoint that must be there, list parts as lists."""
+    return plain(await storage.load_record(wanted))
+
+
+def plain(record: CheckpointRecord | None) -> dict[PartKey, list[bytes] | bytes]:
+    """Return the parts of a record that must be there, list parts as lists."""
+    assert record is not None, "the checkpoint is not there"
+    return {key: part if isinstance(part, bytes) else list(part) for key, part in record.parts.items()}
+
+
+def by_hand(checkpoint_id: str, **fields: Any) -> WorkflowCheckpoint:
+    """Return a checkpoint as a user makes it."""
+    return WorkflowCheckpoint(checkpoint_id=checkpoint_id, workflow_id=fields.pop("workflow_id", "flow"), **fields)

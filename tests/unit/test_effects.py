@@ -1,0 +1,67 @@
+"""Effects: what a call did survives the trip through the journal."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from supersteps.checkpoint.codec import Codec
+from supersteps.engine.effects import Ask, Effects, Send
+from supersteps.engine.state import Write
+from supersteps.engine.values import Sealer
+
+
+@dataclass
+class Thing:
+    name: str
+    parts: list[tuple[int, ...]]
+
+
+def opened(effects: Effects) -> Any:
+    return (
+        effects.executor_id,
+        effects.ordinal,
+        [(send.payload.open(), send.target_id) for send in effects.sends],
+        [output.open() for output in effects.outputs],
+        [(w.scope, w.key, None if w.value is None else w.value.open(), w.is_update) for w in effects.writes],
+        [(ask.request_id, ask.source_executor_id, ask.data.open(), ask.timestamp) for ask in effects.asks],
+    )
+
+
+def test_a_record_comes_back_equal() -> None:
+    sealer = Sealer(Codec([Thing]), encoding=True)
+
+    def seal(value: Any) -> Any:
+        return sealer.seal(value, "a value")
+
+    thing = Thing("ü\n", [(1,), ()])
+    effects = Effects(
+        "worker",
+        3,
+        sends=[Send(seal(thing), None), Send(seal(None), "target"), Send(seal(float("inf")), None)],
+        outputs=[seal("text"), seal({1: {2}})],
+        writes=[
+            Write(("shared_state",), "k", seal(thing)),
+            Write(("shared_state",), "gone", None),
+            Write(("executor_states", "worker"), "none", seal(None)),
+            Write(("shared_state",), "list", seal([1]), is_update=True),
+        ],
+        asks=[Ask("q", "worker", seal(thing), "2026-01-01T00:00:00.000000+00:00")],
+    )
+    record = effects.to_record()
+
+    assert b"\n" not in record
+    assert opened(Effects.from_record(record, sealer)) == opened(effects)
+    assert Effects.from_record(record, sealer).writes[1].value is None
+    none = Effects.from_record(record, sealer).writes[2].value
+    assert none is not None
+    assert none.open() is None
+
+
+def test_a_call_that_did_nothing() -> None:
+    sealer = Sealer(Codec(), encoding=True)
+    assert opened(Effects.from_record(Effects("a", 0).to_record(), sealer)) == ("a", 0, [], [], [], [])
+
+
+def test_two_calls_share_nothing() -> None:
+    first, second = Effects("a", 0), Effects("a", 1)
+    first.outputs.append(Sealer(Codec(), encoding=False).seal(1, ""))
+    assert second.outputs == []

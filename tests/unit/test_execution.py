@@ -1,0 +1,207 @@
+"""`Execution`: executors side by side, an executor's messages one by one, records of what finished."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from supersteps import Executor, WorkflowBuilder, WorkflowContext, WorkflowEvent, handler
+from supersteps.checkpoint.codec import Codec
+from supersteps.engine.backends.local import LocalBackend
+from supersteps.engine.call import CallSite
+from supersteps.engine.effects import Effects
+from supersteps.engine.execution import Execution
+from supersteps.engine.state import Message, State, View
+from supersteps.engine.superstep import plan
+from supersteps.engine.values import Sealer
+from tests.unit.support import kinds, until
+
+SEALER = Sealer(Codec(), encoding=True)
+
+
+class Worker(Executor):
+    """Logs the beginning and end of each call and fails on negative numbers."""
+
+    def __init__(self, id: str, log: list[str], turns: int = 1) -> None:
+        super().__init__(id)
+        self.log = log
+        self.turns = turns
+
+    @handler
+    async def work(self, number: int, ctx: WorkflowContext[Any, Any]) -> None:
+        self.log.append(f"{self.id}{number} begins")
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+        if number < 0:
+            raise ValueError(f"{self.id} got {number}")
+        await ctx.queue_state_update("n", number + await ctx.read_state("n", default=0))
+        await ctx.yield_output(number)
+        self.log.append(f"{self.id}{number} ends")
+
+
+class Hooked(Worker):
+    async def on_checkpointing(self, ctx: WorkflowContext[Any, Any]) -> None:
+        self.log.append(f"{self.id} hook")
+        await ctx.queue_state_update("hooked", await ctx.read_state("n"))
+
+
+class Records:
+    """Stands for the journal."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[str, int]] = []
+        self.ended: list[str] = []
+
+    def record(self, record: bytes) -> None:
+        effects = Effects.from_record(record, SEALER)
+        self.kept.append((effects.executor_id, effects.ordinal))
+
+    async def flush(self) -> None:
+        self.ended.append("flush")
+
+    async def settle(self) -> None:
+        self.ended.append("settle")
+
+    async def abandon(self) -> None:
+        self.ended.append("abandon")
+
+
+class Setup:
+    def __init__(self, *executors: Executor, messages: Sequence[tuple[str, int]]) -> None:
+        start = executors[0]
+        builder = WorkflowBuilder().set_start_executor(start)
+        for other in executors[1:]:
+            builder.add_edge(start, other)
+        self.graph = builder.build().graph
+        self.executors = {executor.id: executor for executor in executors}
+        self.state = State(messages=[Message(SEALER.seal(n, ""), ("x",), (target,)) for target, n in messages])
+        self.records = Records()
+        self.events: list[WorkflowEvent] = []
+
+    async def run(self, replayed: Mapping[tuple[str, int], Effects] | None = None) -> list[Any]:
+        records: Any = self.records
+        execution = Execution(
+            plan(self.graph, self.state, []),
+            self.executors,
+            LocalBackend(),
+            site=self.site,
+            emit=self.events.append,
+            replayed=replayed or {},
+            journal=records,
+        )
+        results = await execution.run()
+        return [(e.executor_id, e.ordinal, [o.open() for o in e.outputs]) for e in results]
+
+    def site(self, executor_id: str) -> CallSite:
+        return CallSite(
+            executor_id=executor_id,
+            run_id="r",
+            workflow_id="w",
+            step_number=1,
+            key_prefix="r:0:1",
+            reachable=frozenset(),
+            view=View(self.state, {}, SEALER),
+            sealer=SEALER,
+            emit=self.events.append,
+        )
+
+
+async def test_executors_run_side_by_side_and_each_takes_its_messages_in_order() -> None:
+    log: list[str] = []
+    setup = Setup(Worker("a", log, 3), Worker("b", log), messages=[("b", 1), ("a", 2), ("a", 3), ("b", 4)])
+
+    results = await setup.run()
+
+    assert results == [("a", 0, [2]), ("a", 1, [3]), ("b", 0, [1]), ("b", 1, [4])]
+    assert log[:2] == ["a2 begins", "b1 begins"]
+    assert log.index("a2 ends") < log.index("a3 begins")
+    assert log.index("b4 ends") < log.index("a2 ends")
+    assert kinds(setup.events).count("ExecutorInvoked") == kinds(setup.events).count("ExecutorCompleted") == 4
+
+
+async def test_all_but_the_last_call_are_recorded() -> None:
+    log: list[str] = []
+    setup = Setup(Worker("a", log, 5), Worker("b", log), messages=[("a", 1), ("b", 2), ("b", 3)])
+    await setup.run()
+
+    assert setup.records.kept == [("b", 0), ("b", 1)]
+    assert setup.records.ended == ["settle"]
+
+
+async def test_after_a_failure_the_siblings_finish_and_records_are_flushed() -> None:
+    log: list[str] = []
+    setup = Setup(Worker("a", log), Worker("b", log, 5), messages=[("a", 1), ("a", -1), ("a", 2), ("b", 3)])
+    with pytest.raises(ValueError, match="a got -1") as caught:
+        await setup.run()
+
+    assert "b3 ends" in log
+    assert "a2 begins" not in log
+    assert setup.records.kept == [("a", 0), ("b", 0)]
+    assert setup.records.ended == ["flush"]
+    assert caught.value.__notes__ == ["(executor 'a', superstep 1 of run 'r')"]
+    assert kinds(setup.events).count("ExecutorFailed") == 1
+
+
+async def test_replayed_calls_are_not_run_and_their_writes_are_seen_by_later_calls() -> None:
+    log: list[str] = []
+    first = Setup(Worker("a", log), messages=[("a", 1), ("a", -1)])
+    with pytest.raises(ValueError, match="got -1"):
+        await first.run()
+    record = Effects("a", 0)
+    record.writes += (await _effects_of(Worker("a", [], 0), 1)).writes
+    log.clear()
+
+    second = Setup(Worker("a", log), messages=[("a", 1), ("a", 5)])
+    worker = second.executors["a"]
+    assert isinstance(worker, Worker)
+    results = await second.run({("a", 0): record})
+
+    assert [r[1] for r in results] == [0, 1]
+    assert log == ["a5 begins", "a5 ends"]
+    assert second.records.kept == []
+
+
+async def _effects_of(worker: Worker, number: int) -> Effects:
+    setup = Setup(worker, messages=[(worker.id, number)])
+    planned = plan(setup.graph, setup.state, []).calls[worker.id][0]
+    return await LocalBackend().invoke(worker, planned, setup.site(worker.id))
+
+
+async def test_a_hook_runs_after_the_last_message_and_its_calls_are_recorded_as_one() -> None:
+    log: list[str] = []
+    setup = Setup(Hooked("h", log), Worker("b", log, 9), messages=[("h", 1), ("h", 2), ("b", 3)])
+    await setup.run()
+
+    assert [entry for entry in log if entry.startswith("h")] == [
+        "h1 begins",
+        "h1 ends",
+        "h2 begins",
+        "h2 ends",
+        "h hook",
+    ]
+    assert setup.records.kept == [("h", 0), ("h", 1)]
+
+
+async def test_nothing_of_a_hooked_executor_is_recorded_when_a_later_call_fails() -> None:
+    log: list[str] = []
+    setup = Setup(Hooked("h", log), Worker("b", log), messages=[("h", 1), ("h", -2), ("b", 3)])
+    with pytest.raises(ValueError, match="h got -2"):
+        await setup.run()
+
+    assert "h hook" not in log
+    assert setup.records.kept == [("b", 0)]
+
+
+async def test_a_cancelled_superstep_leaves_no_task_and_abandons_the_journal() -> None:
+    log: list[str] = []
+    setup = Setup(Worker("a", log, 10**6), Worker("b", log, 10**6), messages=[("a", 1), ("b", 2)])
+    running = asyncio.create_task(setup.run())
+    await until(lambda: len(log) == 2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert setup.records.ended == ["abandon"]
+    assert log == ["a1 begins", "b2 begins"]

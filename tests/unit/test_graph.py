@@ -1,0 +1,112 @@
+"""`Graph`: what it derives, its description, its fingerprint, and how differences are told."""
+
+import subprocess
+import sys
+from typing import Any
+
+from supersteps import Case, Default, Executor, WorkflowBuilder, WorkflowContext, handler
+from supersteps.context import MISSING
+from supersteps.graph import Graph, GraphDescription, Reducer
+from tests.unit.support import Counter, Reverse, Upper
+
+
+class Join(Executor):
+    @handler
+    async def join(self, texts: list[str], ctx: WorkflowContext) -> None:
+        pass
+
+
+def is_long(text: str) -> bool:
+    return len(text) > 3
+
+
+def graph() -> Graph:
+    a, b, c, join = Upper("a"), Upper("b"), Upper("c"), Join("join")
+    builder = WorkflowBuilder().add_switch_case_edge_group(a, [Case(is_long, b), Default(c)])
+    return builder.add_fan_in_edges([b, c], join).set_start_executor(a).build().graph
+
+
+def test_it_knows_the_ways() -> None:
+    g = graph()
+
+    assert {source: [group.id for group in groups] for source, groups in g.outgoing.items()} == {
+        "a": ["switch_case:a->b+c"],
+        "b": ["fan_in:b+c->join"],
+        "c": ["fan_in:b+c->join"],
+        "join": [],
+    }
+    assert g.reachable == {"a": {"b", "c"}, "b": {"join"}, "c": {"join"}, "join": frozenset()}
+    assert list(g.fan_ins) == ["fan_in:b+c->join"]
+    assert [(node_id, node.position) for node_id, node in g.nodes.items()] == [
+        ("b", 0),
+        ("c", 1),
+        ("a", 2),
+        ("join", 3),
+    ]
+    assert str in g.annotations
+    assert list[str] in g.annotations
+
+
+def test_the_description_is_plain_data() -> None:
+    assert graph().description == GraphDescription(
+        start="a",
+        executors={"b": ["str"], "c": ["str"], "a": ["str"], "join": ["list[str]"]},
+        edges=["fan_in:b+c->join []", "switch_case:a->b+c [is_long]"],
+    )
+
+
+def test_the_fingerprint_depends_on_the_structure_only() -> None:
+    up, end = Upper("up"), Reverse("end")
+    plain = WorkflowBuilder(max_iterations=3, name="x").add_edge(up, end).set_start_executor(up).build()
+    limited = WorkflowBuilder(max_iterations=9, name="y").add_edge(up, end).set_start_executor(up).build()
+    conditional = WorkflowBuilder().add_edge(up, end, condition=is_long).set_start_executor(up).build()
+
+    assert len(plain.graph.fingerprint) == 64
+    assert plain.graph_signature_hash == limited.graph_signature_hash == plain.graph.fingerprint
+    assert conditional.graph_signature_hash != plain.graph_signature_hash
+
+
+def test_the_fingerprint_is_the_same_in_every_process() -> None:
+    script = "from tests.unit.test_graph import graph; print(graph().fingerprint)"
+    other = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": ":".join(path for path in sys.path if path), "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert other.stdout.strip() == graph().fingerprint
+
+
+def test_differences_are_sentences() -> None:
+    counter = Counter("a")
+    other = WorkflowBuilder().add_edge(counter, counter).set_start_executor(counter).build().graph
+    before = graph().description
+
+    assert before.differences(before) == []
+    assert before.differences(other.description) == [
+        "executor 'b' was removed",
+        "executor 'c' was removed",
+        "executor 'join' was removed",
+        "executor 'a' handled str and now handles int",
+        "edge fan_in:b+c->join [] was removed",
+        "edge switch_case:a->b+c [is_long] was removed",
+        "edge edge:a->a [] was added",
+    ]
+    moved = GraphDescription("b", before.executors, before.edges)
+    assert before.differences(moved) == ["the start was 'a' and is now 'b'"]
+
+
+def test_a_reducer_folds_from_its_initial_value_or_the_first_update() -> None:
+    initial: list[int] = []
+
+    def add(value: list[int], update: int) -> list[int]:
+        value.append(update)
+        return value
+
+    with_initial = Reducer(add, initial)
+    assert with_initial.fold(with_initial.fold(MISSING, 1), 2) == [1, 2]
+    assert initial == []
+    total = Reducer(lambda value, update: value + update)
+    first: Any = total.fold(MISSING, 5)
+    assert total.fold(first, 2) == 7
