@@ -110,6 +110,10 @@ class ResultCollector:
         merged = sorted([*self._kept, *self._others], key=lambda item: item[0])
         return WorkflowRunResult([e for _, e in merged], self._status, run_id=run_id, outputs=outputs)
 
+    def fresh(self) -> ResultCollector:
+        """Return an empty collector of the same kind."""
+        return ResultCollector(include_status_events=self._include_status)
+
     def new_outputs(self) -> list[Any]:
         """Return the outputs among the events."""
         return [event.data for _, event in self._kept if isinstance(event, WorkflowOutputEvent)]

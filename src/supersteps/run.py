@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-import weakref
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +21,6 @@ from supersteps.errors import (
     RunBusyError,
     RunClosedError,
     RunFencedError,
-    StreamBusyError,
     UnknownRequestError,
     WorkflowRuntimeError,
 )
@@ -33,10 +30,10 @@ from supersteps.events import (
     WorkflowFailedEvent,
     WorkflowRunState,
     WorkflowStartedEvent,
-    WorkflowStatusEvent,
     WorkflowWarningEvent,
 )
 from supersteps.result import ResultCollector, WorkflowRunResult
+from supersteps.stream import EventStream
 
 
 @dataclass(frozen=True)
@@ -94,20 +91,15 @@ class StreamingRun:
         self._queued: dict[str, Any] = {}
         self._opened: Opened | None = None
         self._hold: RunStore | None = None  # the store, also while the run is being opened
-        self._events: deque[WorkflowEvent] = deque()
-        self._collector: ResultCollector | None = None
-        self._delivered_some = False
+        self._stream = EventStream(self, self._left)
         self._work: asyncio.Task[None] | None = None
         self._parking: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
         self._turn = asyncio.Lock()  # answers, restores and ends come one after the other
         self._steered = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._consumer: weakref.ref[_EventIterator] | None = None
         self._failure: BaseException | None = None
         self._refusal: RequestError | None = None
         self._settled = False
-        self._last_state = WorkflowRunState.STARTED
         self._closed: str | None = None
 
     # -------------------------------------------------------------------------------------- looking
@@ -157,10 +149,7 @@ class StreamingRun:
         """Return whether somebody is driving the run at this moment."""
         if self._closed is not None:
             return False
-        return self._collector is not None or self._work is not None or self._has_consumer()
-
-    def _has_consumer(self) -> bool:
-        return self._consumer is not None and self._consumer() is not None
+        return self._work is not None or self._stream.is_taken
 
     # ------------------------------------------------------------------------------------ consuming
 
@@ -171,25 +160,7 @@ class StreamingRun:
             StreamBusyError: Somebody else is iterating.
         """
         self._check_open()
-        iterator = _EventIterator(self)
-        self.claim_consumer(iterator)
-        return iterator
-
-    def claim_consumer(self, iterator: _EventIterator) -> None:
-        """Let an iterator be the consumer.
-
-        Raises:
-            StreamBusyError: Somebody else is.
-        """
-        if self._consumer is None or self._consumer() is not iterator:
-            self._check_consumer()
-            self._consumer = weakref.ref(iterator, self._left)
-
-    def pause_consumer(self, consumer: weakref.ref[_EventIterator]) -> None:
-        """Let others be the consumer: the task that iterated was cancelled, and may never come back."""
-        if self._consumer is not None and self._consumer() is consumer():
-            self._consumer = None
-            self._left(consumer)
+        return self._stream.iterate(self)
 
     def watch_stream(self) -> AsyncIterator[WorkflowEvent]:
         """Return the same stream by name."""
@@ -205,23 +176,22 @@ class StreamingRun:
             Exception: What ended the run, if it failed.
         """
         self._check_open()
-        self._check_consumer()
-        collector = self._collector = ResultCollector(include_status_events=self._include_status_events)
-        while self._events:
-            collector.add(self._events.popleft())
+        stream = self._stream
+        stream.collect(ResultCollector(include_status_events=self._include_status_events))
         try:
             while await self._advance(self._drive):
                 pass
             if self._closed == "closed":
                 self._check_open()
-            complete = not self._delivered_some
-            collector = self._collector  # a restore begins a new one
+            complete = not stream.delivered_some
+            collector = stream.collector  # a restore begins a new one
+            assert collector is not None
         except asyncio.CancelledError:
             await self._stop_work()
             raise
         finally:
-            self._collector = None
-            self._delivered_some = True
+            stream.collector = None
+            stream.delivered_some = True
         return collector.result(self.run_id, await self._all_outputs(collector, complete))
 
     async def _all_outputs(self, collector: ResultCollector, complete: bool) -> list[Any] | None:
@@ -241,11 +211,11 @@ class StreamingRun:
             StopAsyncIteration: The run is done, or only waits for answers.
             Exception: What ended the run.
         """
-        while not self._events:
+        while not self._stream.events:
             if not await self._advance(self._do_unit_apart):
                 raise StopAsyncIteration
-        self._delivered_some = True
-        return self._events.popleft()
+        self._stream.delivered_some = True
+        return self._stream.events.popleft()
 
     async def _advance(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Have work begun or wait for it; return False where the stream ends.
@@ -257,12 +227,12 @@ class StreamingRun:
             Exception: What ended the run.
         """
         if self._work is not None or self._steered:
-            await self._wait()
+            await self._stream.wait()
         elif self._failure is not None or self._refusal is not None:
             self._raise_trouble()
         elif self._closed is not None or not self._next_unit():
             return False
-        elif not self._events:
+        elif not self._stream.events:
             self._work = asyncio.create_task(work(), name=f"supersteps:{self.run_id}")
             self._work.add_done_callback(self._work_done)
         return True
@@ -275,46 +245,17 @@ class StreamingRun:
             raise trouble
 
     def _check_open(self) -> None:
-        if self._closed is not None and not self._events:
+        if self._closed is not None and not self._stream.events:
             raise RunClosedError(
                 f"run {self.run_id!r} was {self._closed} through this handle. Resume it by "
                 "workflow.run_from_checkpoint() with its latest checkpoint."
-            )
-
-    def _check_consumer(self) -> None:
-        if self._collector is not None or self._has_consumer():
-            raise StreamBusyError(
-                f"run {self.run_id!r} already has a consumer; events can go to one only. Wait until it has ended, or "
-                "break out of its loop first."
             )
 
     # -------------------------------------------------------------------------------------- driving
 
     def emit(self, event: WorkflowEvent) -> None:
         """Take an event from the engine."""
-        if self._closed is not None:
-            return  # a thread's last words
-        if self._collector is not None:
-            self._collector.add(event)
-            return
-        self._events.append(event)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _wait(self) -> None:
-        """Wait for an event or for the end of the work under way."""
-        if self._waiter is not None:
-            raise StreamBusyError(
-                f"two tasks wait for the next event of run {self.run_id!r}; events can go to one only"
-            )
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        self._stream.emit(event)
 
     def _next_unit(self) -> bool:
         """Return whether there is something to do or to say; at the end, say how the run stands."""
@@ -327,34 +268,29 @@ class StreamingRun:
         if runner.status is WorkflowRunState.IDLE:
             for text in runner.leftovers():
                 self.emit(WorkflowWarningEvent(text))
-        self._emit_state(runner.status)
+        self._stream.emit_state(runner.status)
         if runner.status is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
             self._on_waiting(self, list(runner.state.requests))
-        return bool(self._events)
-
-    def _emit_state(self, state: WorkflowRunState) -> None:
-        if state is not self._last_state:
-            self._last_state = state
-            self.emit(WorkflowStatusEvent(state))
+        return bool(self._stream.events)
 
     async def _do_unit_apart(self) -> None:
         """Do a unit of work in a task of its own, so that live events reach the consumer meanwhile."""
         try:
             await self._do_unit()
-            if not self._has_consumer() and self._collector is None and self._store is not None:
+            if not self._stream.is_taken and self._store is not None:
                 await self._store.release()  # parked: nobody knows when somebody will ask for more
         except Exception as error:
             self._failure = self._failure or error
         finally:
             self._work = None
-            self._wake()
+            self._stream.wake()
 
     def _work_done(self, work: asyncio.Task[None]) -> None:
         """See to the end of a task that was cancelled before its first step, too."""
         _look_at(work)
         if self._work is work:
             self._work = None
-            self._wake()
+            self._stream.wake()
 
     async def _drive(self) -> None:
         """Do all units of work there are, for somebody who only wants the result."""
@@ -365,13 +301,13 @@ class StreamingRun:
             self._failure = self._failure or error
         finally:
             self._work = None
-            self._wake()
+            self._stream.wake()
 
     def _is_driven(self) -> bool:
-        is_wanted = self._collector is not None and not self._steered and self._closed is None
+        is_wanted = self._stream.collector is not None and not self._steered and self._closed is None
         return is_wanted and self._failure is None and self._refusal is None
 
-    def _left(self, _consumer: object) -> None:
+    def _left(self) -> None:
         """Give the lease up when the consumer leaves between two supersteps; after a superstep its task does."""
         if self._work is None and self._store is not None and self._closed is None:
             with suppress(RuntimeError):  # no loop runs here any more: then the lease ends with the process
@@ -407,9 +343,9 @@ class StreamingRun:
 
     def announce(self) -> None:
         """Say that the run begins, as soon as its id is known."""
-        if self._last_state is WorkflowRunState.STARTED:
+        if self._stream.state is WorkflowRunState.STARTED:
             self.emit(WorkflowStartedEvent(run_id=self.run_id))
-            self._emit_state(WorkflowRunState.IN_PROGRESS)
+            self._stream.emit_state(WorkflowRunState.IN_PROGRESS)
 
     async def _do_unit(self) -> None:
         """Open the run, or take one superstep; a failure is kept for the consumer, after the events before it."""
@@ -420,10 +356,10 @@ class StreamingRun:
             else:
                 runner = self._opened.runner
                 await self._take_queued(runner)
-                self._emit_state(runner.status)
+                self._stream.emit_state(runner.status)
                 await runner.superstep()
                 if runner.status is not WorkflowRunState.IDLE and runner.state.requests:
-                    self._emit_state(WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS)
+                    self._stream.emit_state(WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS)
         except asyncio.CancelledError as error:
             if self._hold is not None:
                 await self._hold.release()
@@ -459,7 +395,7 @@ class StreamingRun:
         except Exception as second:
             error.add_note(f"and the failure could not be recorded: {type(second).__name__}: {second}")
         self.emit(WorkflowFailedEvent(details))
-        self._emit_state(WorkflowRunState.FAILED)
+        self._stream.emit_state(WorkflowRunState.FAILED)
 
     # ------------------------------------------------------------------------------------- steering
 
@@ -506,7 +442,7 @@ class StreamingRun:
         Raises:
             StreamBusyError: Somebody else is iterating.
         """
-        self._check_consumer()
+        self._stream.check_free()
         self._queued.update(responses)
         self._settled = False
 
@@ -534,13 +470,11 @@ class StreamingRun:
                 )
             runner = self._opened.runner
             await runner.restore(reference_id(checkpoint))
-            self._forget_events()
+            self._stream.begin_anew()
             self._queued.clear()
             self._failure = self._refusal = None
             self._settled = False
-            self._delivered_some = True
-            self._last_state = WorkflowRunState.STARTED
-            self._emit_state(WorkflowRunState.IN_PROGRESS)
+            self._stream.emit_state(WorkflowRunState.IN_PROGRESS)
             for event in runner.waiting_requests():
                 self.emit(event)
 
@@ -557,19 +491,23 @@ class StreamingRun:
                 if self._store is not None and self._failure is None:
                     await self._store.own()
                     await self._store.release(status=WorkflowRunState.CANCELLED.value)
-                self._events.clear()
-                self._emit_state(WorkflowRunState.CANCELLED)
-            self._closed = "cancelled"
+                self._stream.events.clear()
+                self._stream.emit_state(WorkflowRunState.CANCELLED)
+            self._close("cancelled")
 
     async def aclose(self) -> None:
         """Let go of the run: work in flight is cancelled, the run itself can be resumed."""
         async with self._steering():
             if self._closed is not None:
                 return
-            self._closed = "closed"
-            self._events.clear()
+            self._stream.events.clear()
+            self._close("closed")
             if self._store is not None:
                 await self._store.release()
+
+    def _close(self, how: str) -> None:
+        self._closed = how
+        self._stream.is_closed = True
 
     @asynccontextmanager
     async def _steering(self) -> AsyncIterator[None]:
@@ -581,7 +519,7 @@ class StreamingRun:
                 yield
             finally:
                 self._steered = False
-                self._wake()
+                self._stream.wake()
 
     async def _stop_work(self) -> None:
         """Cancel the work under way, though not amid a write: what was committed must be known to be."""
@@ -597,11 +535,6 @@ class StreamingRun:
         if self._hold is not None:
             await self._hold.release()
 
-    def _forget_events(self) -> None:
-        self._events.clear()
-        if self._collector is not None:
-            self._collector = ResultCollector(include_status_events=self._include_status_events)
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -611,50 +544,7 @@ class StreamingRun:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"StreamingRun(run_id={self.run_id!r}, state={self._last_state.value})"
-
-
-class _EventIterator:
-    """One consumer's iteration; the run has a new consumer only once this object is gone or exhausted."""
-
-    def __init__(self, run: StreamingRun) -> None:
-        self._run: StreamingRun | None = run
-
-    def __aiter__(self) -> AsyncIterator[WorkflowEvent]:
-        return self
-
-    def __anext__(self) -> Awaitable[WorkflowEvent]:
-        if self._run is not None:
-            self._run.claim_consumer(self)
-        # Not a coroutine of its own: the traceback of an error would keep its frame, and so the consumer, alive.
-        return _next_event(self._run, weakref.ref(self))
-
-    def end(self) -> None:
-        """Be exhausted."""
-        if self._run is not None:
-            self._run._consumer = None
-            self._run = None
-
-
-async def _next_event(run: StreamingRun | None, consumer: weakref.ref[_EventIterator]) -> WorkflowEvent:
-    if run is None:
-        raise StopAsyncIteration
-    try:
-        return await run.next_event()
-    except StreamBusyError:
-        raise
-    except asyncio.CancelledError:
-        run.pause_consumer(consumer)
-        raise
-    except BaseException:
-        _end(consumer)
-        raise
-
-
-def _end(consumer: weakref.ref[_EventIterator]) -> None:
-    iterator = consumer()
-    if iterator is not None:
-        iterator.end()
+        return f"StreamingRun(run_id={self.run_id!r}, state={self._stream.state.value})"
 
 
 def is_cancelled() -> bool:

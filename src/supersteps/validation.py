@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, get_origin
 
 from supersteps._typing import display_name, overlaps
-from supersteps.edges import EdgeGroup, FanInEdgeGroup
+from supersteps.edges import EdgeGroup, FanInEdgeGroup, SwitchCaseEdgeGroup
 from supersteps.errors import (
     EdgeDuplicationError,
     FanInTypeError,
@@ -36,7 +36,8 @@ def check_duplicate_edges(groups: Sequence[EdgeGroup]) -> None:
         (isinstance(group, FanInEdgeGroup), source, target)
         for group in groups
         for source in group.source_ids
-        for target in group.target_ids
+        # of a switch only one way is taken, so two cases may lead to one target
+        for target in (set(group.target_ids) if isinstance(group, SwitchCaseEdgeGroup) else group.target_ids)
     )
     for (_fan_in, source, target), count in edges.items():
         if count > 1:

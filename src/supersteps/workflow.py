@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -21,7 +20,6 @@ from supersteps.errors import (
     RequestError,
     RunExistsError,
     UnknownRequestError,
-    WorkflowRuntimeError,
 )
 from supersteps.executor import Executor
 from supersteps.graph import Graph
@@ -184,46 +182,6 @@ class Workflow:
             message, run_id, if_exists, checkpoint_storage, metadata, tags, include_status_events=include_status_events
         )
         return await run.wait_for_completion()
-
-    def run_sync(
-        self,
-        message: Any,
-        *,
-        run_id: str | None = None,
-        if_exists: Literal["error", "attach"] = "error",
-        checkpoint_storage: CheckpointStorage | None = None,
-        include_status_events: bool = False,
-        metadata: Mapping[str, Any] | None = None,
-        tags: Sequence[str] = (),
-    ) -> WorkflowRunResult:
-        """Do what `run` does, in an event loop of its own: for scripts.
-
-        Args: see `run`.
-
-        Raises:
-            RuntimeError: An event loop is running already in this thread: await `run` there.
-            Exception: See `run`.
-        """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
-            raise WorkflowRuntimeError(
-                f"run_sync of workflow {self.workflow_id!r} was called inside a running event loop, which it would "
-                "block: write `await workflow.run(...)` there. Nothing was started."
-            )
-        return asyncio.run(
-            self.run(
-                message,
-                run_id=run_id,
-                if_exists=if_exists,
-                checkpoint_storage=checkpoint_storage,
-                include_status_events=include_status_events,
-                metadata=metadata,
-                tags=tags,
-            )
-        )
 
     def run_stream(
         self,

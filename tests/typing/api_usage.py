@@ -209,7 +209,6 @@ async def run_with_settings(workflow: Workflow, storage: CheckpointStorage, tags
     await workflow.run("x", include_status_events=True)
     await workflow.run("x", if_exists="maybe")  # type: ignore[arg-type]
     await workflow.run()  # type: ignore[call-arg]
-    assert_type(workflow.run_sync("x"), WorkflowRunResult)
 
 
 # --------------------------------------------------------------------------- events, plain storages

@@ -41,7 +41,6 @@ def test_a_duplicate_edge() -> None:
         WorkflowBuilder().add_edge(up, end).add_edge(up, end),
         WorkflowBuilder().add_edge(up, end, condition=bool).add_edge(up, end),
         WorkflowBuilder().add_edge(up, end).add_fan_out_edges(up, [other, end]),
-        WorkflowBuilder().add_switch_case_edge_group(up, [Case(bool, end), Default(end)]),
     ):
         with pytest.raises(EdgeDuplicationError, match=r"edge up -> end was added 2 times.*Keep one") as caught:
             build(builder, up)
@@ -169,3 +168,10 @@ def test_questions_fit_the_executor_that_passes_them_on() -> None:
     up = Upper("up")
     with pytest.raises(TypeCompatibilityError, match="edge up -> request_info"):
         build(WorkflowBuilder().add_edge(up, RequestInfoExecutor()), up)
+
+
+def test_two_cases_of_a_switch_may_lead_to_one_target() -> None:
+    up, end = node("up", str), node("end", str)
+    builder = WorkflowBuilder().add_switch_case_edge_group(up, [Case(bool, end), Default(end)])
+
+    assert set(build(builder, up).get_executors_list()) == {up, end}

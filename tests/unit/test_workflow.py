@@ -117,19 +117,6 @@ async def test_run_keeps_the_newest_10_000_other_events() -> None:
     assert [e.data for e in others if isinstance(e, Tick)][-1] == EVENT_LIMIT + 49
 
 
-def test_run_sync_is_for_scripts() -> None:
-    storage = InMemoryCheckpointStorage()
-    workflow = shout_workflow(storage=storage)
-
-    assert workflow.run_sync("hello", run_id="r").get_outputs() == ["OLLEH"]
-    assert workflow.run_sync("hello", run_id="r", if_exists="attach").get_outputs() == ["OLLEH"]
-
-
-async def test_run_sync_refuses_inside_a_running_loop() -> None:
-    with pytest.raises(RuntimeError, match=r"await workflow\.run"):
-        shout_workflow().run_sync("hello")
-
-
 # -------------------------------------------------------------------------------------------- run_id
 
 
@@ -507,7 +494,7 @@ async def test_a_workflow_serves_several_event_loops_one_after_the_other() -> No
     workflow = shout_workflow(storage=InMemoryCheckpointStorage())
 
     def in_a_loop_of_its_own() -> list[Any]:
-        return workflow.run_sync("x").get_outputs()
+        return asyncio.run(workflow.run("x")).get_outputs()
 
     assert await asyncio.to_thread(in_a_loop_of_its_own) == ["X"]
     assert (await workflow.run("y")).get_outputs() == ["Y"]

@@ -17,7 +17,8 @@ from supersteps.storage.base import AsyncClosing, CheckpointStorage, DurableStor
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
-_METHODS = ("save_checkpoint", "load_checkpoint", "list_checkpoint_ids", "list_checkpoints", "delete_checkpoint")
+METHODS = ("save_checkpoint", "load_checkpoint", "list_checkpoint_ids", "list_checkpoints", "delete_checkpoint")
+"""What makes a class a `CheckpointStorage`."""
 
 
 def as_durable(storage: CheckpointStorage) -> DurableStorage:
@@ -33,7 +34,7 @@ def as_durable(storage: CheckpointStorage) -> DurableStorage:
     Raises:
         TypeError: It lacks one of the five methods.
     """
-    lacking = [name for name in _METHODS if not callable(getattr(storage, name, None))]
+    lacking = [name for name in METHODS if not callable(getattr(storage, name, None))]
     if lacking:
         raise TypeError(
             f"{type(storage).__name__} is no checkpoint storage: it has no {' and no '.join(lacking)}. "

@@ -306,7 +306,7 @@ def _read_list(db: sqlite3.Connection, entry: Listed, where: str) -> list[bytes]
 
 def _read_journal(db: sqlite3.Connection, run_id: str, head: str) -> list[bytes]:
     stored = run_rows.find_run(db, run_id)
-    return run_rows.read_journal(db, stored.key) if stored and stored.record.head == head else []
+    return run_rows.read_journal(db, stored) if stored and stored.record.head == head else []
 
 
 def _read_inbox(db: sqlite3.Connection, run_id: str) -> list[InboxEntry]:

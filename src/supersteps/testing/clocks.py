@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from supersteps.checkpoint.record import Changes
 from supersteps.errors import (
     RunBusyError,
     RunFencedError,
@@ -25,7 +26,7 @@ class Clocks(Subject):
 
     async def test_timestamps_that_go_back_reorder_nothing(self) -> None:
         writer = Writer(self.storage)
-        ids = [await writer.put(n=b"%d" % n, timestamp=f"2025-01-01T00:00:0{9 - n}.000000+00:00") for n in range(4)]
+        ids = await _backwards(writer, 4)
 
         for storage in (self.storage, self.reopen()):
             run = await record_of(storage)
@@ -39,13 +40,13 @@ class Clocks(Subject):
 
     async def test_timestamps_that_stand_still_keep_the_order_of_commits(self) -> None:
         writer = Writer(self.storage)
-        ids = [await writer.put(n=b"%d" % n, timestamp="2025-01-01T00:00:00.000000+00:00") for n in range(12)]
+        ids = [await writer.commit(timestamp="2025-01-01T00:00:00.000000+00:00") for n in range(12)]
 
         assert await self.reopen().list_checkpoint_ids() == ids
 
     async def test_deleting_the_head_goes_back_by_numbers(self) -> None:
         writer = Writer(self.storage)
-        ids = [await writer.put(n=b"%d" % n, timestamp=f"2025-01-01T00:00:0{9 - n}.000000+00:00") for n in range(3)]
+        ids = await _backwards(writer, 3)
 
         await self.storage.delete_checkpoint(ids[2])
 
@@ -54,7 +55,7 @@ class Clocks(Subject):
     async def test_headers_come_in_the_order_of_commits(self) -> None:
         storage = self.managed()
         writer = Writer(storage)
-        ids = [await writer.put(n=b"%d" % n, timestamp=f"2025-01-01T00:00:0{9 - n}.000000+00:00") for n in range(4)]
+        ids = await _backwards(writer, 4)
 
         assert [header.checkpoint_id for header in await storage.list_headers("run")] == ids
         assert await storage.prune("run", RetentionPolicy(keep_last=2)) == ids[:2]
@@ -79,6 +80,14 @@ class Clocks(Subject):
         await other.take()
 
         with pytest.raises(RunFencedError):
-            await writer.put(n=b"mine")
+            await writer.put(n=b"0")
         head = await other.put(n=b"1")
         assert (await record_of(self.storage)).head == head
+
+
+async def _backwards(writer: Writer, count: int) -> list[str]:
+    """Commit under timestamps that go back."""
+    return [
+        await writer.commit(Changes(puts={shared("n"): b"%d" % n}), timestamp=f"2025-01-01T00:00:0{9 - n}.000000+00:00")
+        for n in range(count)
+    ]

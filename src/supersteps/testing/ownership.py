@@ -25,7 +25,7 @@ from supersteps.testing.writer import (
 
 
 class Ownership(Subject):
-    """Runs are created once, every commit follows the head under the current epoch, and who was fenced changes nothing."""
+    """Runs are created once, a commit follows the head under the current epoch, and who was fenced changes nothing."""
 
     async def test_what_was_saved_is_there_when_it_is_opened_again(self) -> None:
         self.needs("durability")
@@ -57,7 +57,8 @@ class Ownership(Subject):
         assert run.created_at == run.updated_at == "2025-01-01T00:00:00.000000+00:00"
         assert run.lease is not None
         assert run.lease.owner == writer.owner
-        assert run.lease.expires == self.clock.now + LEASE
+        if "clock" not in self.missing():
+            assert run.lease.expires == self.clock.now + LEASE
 
     async def test_another_process_sees_the_same_run(self) -> None:
         self.needs("head")

@@ -84,7 +84,9 @@ class Commits:
             whole, entries = head.write(db, commit.changes)
             if not checkpoint_rows.insert_checkpoint(db, head.key, header, parent, whole, entries):
                 raise runs.id_taken(header.checkpoint_id)
-            run_rows.clear_journal(db, run.key)
+            if head.is_journalled:
+                run_rows.clear_journal(db, run.key)
+                head.is_journalled = False
             if run.record.inbox_read != read_before:
                 run_rows.clear_inbox(db, run.key, run.record.inbox_read)
         except BaseException:
@@ -156,7 +158,10 @@ class Commits:
         """Add records of finished calls. The transaction keeps writers off, so that reading the epoch is a fence."""
         stored = _fence(db, run_id, epoch)
         runs.check_head(stored.record, head)
-        run_rows.append_journal(db, stored.key, records)
+        run_rows.append_journal(db, stored, records)
+        remembered = self.heads.get(run_id)
+        if remembered is not None:
+            remembered.is_journalled = True
 
     def discard_journal(self, db: sqlite3.Connection, run_id: str, epoch: int) -> None:
         """Drop the records that follow the head."""

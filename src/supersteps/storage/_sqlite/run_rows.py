@@ -192,16 +192,17 @@ def _note_waiting(db: sqlite3.Connection, key: int, now: Iterable[str], before: 
 # -------------------------------------------------------------------------------------------------- journal and inbox
 
 
-def read_journal(db: sqlite3.Connection, key: int) -> list[bytes]:
-    """Return a run's records of finished calls, in order."""
-    return [record for (record,) in db.execute(SQL["read_journal"], entries_of(key))]
+def read_journal(db: sqlite3.Connection, run: StoredRun) -> list[bytes]:
+    """Return the records of finished calls that follow a run's head, in order."""
+    return [record for (record,) in db.execute(SQL["read_journal"], (*entries_of(run.key), sequence_of(run.record)))]
 
 
-def append_journal(db: sqlite3.Connection, key: int, records: Iterable[bytes]) -> None:
-    """Add records of finished calls."""
-    last = db.execute(SQL["last_journal_entry"], entries_of(key)).fetchone()[0]
-    first = key << 32 if last is None else last + 1
-    db.executemany(SQL["insert_journal"], enumerate(records, first))
+def append_journal(db: sqlite3.Connection, run: StoredRun, records: Iterable[bytes]) -> None:
+    """Add records of finished calls that follow a run's head."""
+    last = db.execute(SQL["last_journal_entry"], entries_of(run.key)).fetchone()[0]
+    first = run.key << 32 if last is None else last + 1
+    head = sequence_of(run.record)
+    db.executemany(SQL["insert_journal"], [(entry, head, record) for entry, record in enumerate(records, first)])
 
 
 def clear_journal(db: sqlite3.Connection, key: int) -> None:

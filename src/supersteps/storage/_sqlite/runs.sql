@@ -64,13 +64,13 @@ INSERT OR IGNORE INTO waiting (request_id, run) VALUES (?, ?)
 DELETE FROM waiting WHERE request_id = ? AND run = ?
 
 -- name: read_journal
-SELECT record FROM journal WHERE entry BETWEEN ? AND ? ORDER BY entry
+SELECT record FROM journal WHERE entry BETWEEN ? AND ? AND head = ? ORDER BY entry
 
 -- name: last_journal_entry
 SELECT max(entry) FROM journal WHERE entry BETWEEN ? AND ?
 
 -- name: insert_journal
-INSERT INTO journal (entry, record) VALUES (?, ?)
+INSERT INTO journal (entry, head, record) VALUES (?, ?, ?)
 
 -- name: delete_journal
 DELETE FROM journal WHERE entry BETWEEN ? AND ?

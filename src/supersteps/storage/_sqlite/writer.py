@@ -2,8 +2,8 @@
 
 A run that writes alone to a fast disk does so on its event loop's own thread: handing a commit to another thread and
 back takes about as long as the commit. Otherwise everything that waits goes into one transaction on a worker thread:
-one sync for many runs, and a slow disk stops no loop. In a shared transaction each job has a savepoint of its own, so
-that the refusal of one leaves the others untouched; all are told of their success only after the common COMMIT.
+one sync for many runs, and a slow disk stops no loop. The refusal of one leaves the others untouched, and all are told
+of their success only after the common COMMIT.
 """
 
 from __future__ import annotations
@@ -282,10 +282,8 @@ class Writer:
                 return True
             before = db.total_changes
             db.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                _perform(db, job, has_company=len(jobs) > 1)
-            if not db.in_transaction:
-                return True  # the only one was refused
+            if not self._perform(db, jobs):
+                return True
             is_committing = True
             self._commit(db)
             self._pages += 1 + db.total_changes - before
@@ -298,6 +296,26 @@ class Writer:
         except BaseException:
             self._recover(jobs, None, is_committing)
             raise
+        return True
+
+    def _perform(self, db: sqlite3.Connection, jobs: list[Job[Any]]) -> bool:
+        """Do jobs in the transaction; return False, and end it, when there is nothing to commit.
+
+        Most refusals come before anything is written, so savepoints, which cost as much as a small commit's own
+        statements, are made only for jobs of which one was refused later.
+        """
+        if not _perform(db, jobs):
+            db.execute("ROLLBACK")
+            self._forget()
+            if len(jobs) == 1:
+                return False
+            for job in jobs:
+                job.error = job.result = None
+            db.execute("BEGIN IMMEDIATE")
+            _perform(db, jobs, apart=True)
+        if all(job.error is not None for job in jobs):
+            db.execute("ROLLBACK")
+            return False
         return True
 
     def _connection(self, waiting: bool) -> sqlite3.Connection:
@@ -362,19 +380,31 @@ class Writer:
             db.close()
 
 
-def _perform(db: sqlite3.Connection, job: Job[Any], has_company: bool) -> None:
-    """Do one job of a transaction; what it raises, other than SQLite's own errors, undoes only its part."""
-    if has_company:
-        db.execute("SAVEPOINT job")
-    try:
-        job.result = job.work(db)
-    except sqlite3.Error:
-        raise
-    except Exception as error:
-        job.error = error
-        db.execute("ROLLBACK TO job" if has_company else "ROLLBACK")
-    if has_company:
-        db.execute("RELEASE job")
+def _perform(db: sqlite3.Connection, jobs: list[Job[Any]], *, apart: bool = False) -> bool:
+    """Do jobs in a transaction; return False, and leave it unfinished, when one was refused that has written already.
+
+    Args:
+        db: The database.
+        jobs: The jobs.
+        apart: Whether each has a savepoint, so that its refusal undoes its own part only.
+    """
+    for job in jobs:
+        before = db.total_changes
+        if apart:
+            db.execute("SAVEPOINT job")
+        try:
+            job.result = job.work(db)
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            job.error = error
+            if apart:
+                db.execute("ROLLBACK TO job")
+            elif db.total_changes != before:
+                return False
+        if apart:
+            db.execute("RELEASE job")
+    return True
 
 
 def _wake(jobs: list[Job[Any]]) -> None:

@@ -103,9 +103,11 @@ CREATE TABLE list_items (
     checksum INTEGER NOT NULL
 ) STRICT;
 
--- Finished calls of the superstep that follows the head.
+-- Finished calls of the superstep that follows the head. Those of an earlier head are void, whether they are still
+-- there or not.
 CREATE TABLE journal (
     entry INTEGER PRIMARY KEY,       -- run << 32 | number
+    head INTEGER NOT NULL,           -- the sequence of the checkpoint that they follow
     record BLOB NOT NULL
 ) STRICT;
 

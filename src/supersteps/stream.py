@@ -1,0 +1,209 @@
+"""`EventStream`: how a run's events get from the engine to one consumer, or into the result of an awaited run."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+from supersteps.errors import StreamBusyError
+from supersteps.events import WorkflowEvent, WorkflowRunState, WorkflowStatusEvent
+from supersteps.result import ResultCollector
+
+
+class Source(Protocol):
+    """A run that gives its events to whoever asks."""
+
+    run_id: str
+
+    async def next_event(self) -> WorkflowEvent:
+        """Return the next event, doing the work that leads to it."""
+
+
+class EventStream:
+    """Keeps events until somebody takes them, and knows who that is.
+
+    Attributes:
+        events: Events that have not been delivered.
+        collector: Takes events instead, while somebody waits for the result only.
+        delivered_some: Whether somebody has had events that no result will hold.
+        is_closed: Whether events are dropped: the run's handle is closed.
+    """
+
+    def __init__(self, source: Source, on_left: Callable[[], None]) -> None:
+        """Begin.
+
+        Args:
+            source: The run.
+            on_left: Called when the consumer leaves before the end.
+        """
+        self.events: deque[WorkflowEvent] = deque()
+        self.collector: ResultCollector | None = None
+        self.delivered_some = False
+        self.is_closed = False
+        self._source = weakref.ref(source)
+        self._on_left = on_left
+        self._waiter: asyncio.Future[None] | None = None
+        self._consumer: weakref.ref[EventIterator] | None = None
+        self._state = WorkflowRunState.STARTED
+
+    # -------------------------------------------------------------------------------- the giving end
+
+    @property
+    def state(self) -> WorkflowRunState:
+        """The state that was last told of."""
+        return self._state
+
+    def emit(self, event: WorkflowEvent) -> None:
+        """Take an event."""
+        if self.is_closed:
+            return  # a thread's last words
+        if self.collector is not None:
+            self.collector.add(event)
+            return
+        self.events.append(event)
+        self.wake()
+
+    def emit_state(self, state: WorkflowRunState) -> None:
+        """Tell of a state, if it is not the one that was told of last."""
+        if state is not self._state:
+            self._state = state
+            self.emit(WorkflowStatusEvent(state))
+
+    def wake(self) -> None:
+        """Have the consumer look again: there is an event, or something else has changed."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def begin_anew(self) -> None:
+        """Drop what is not delivered: the run was rewound."""
+        self.events.clear()
+        if self.collector is not None:
+            self.collector = self.collector.fresh()
+        self.delivered_some = True
+        self._state = WorkflowRunState.STARTED
+
+    # ------------------------------------------------------------------------------- the taking end
+
+    async def wait(self) -> None:
+        """Wait until `wake`.
+
+        Raises:
+            StreamBusyError: Another task waits already.
+        """
+        if self._waiter is not None:
+            raise StreamBusyError(
+                f"two tasks wait for the next event of run {self._run_id!r}; events can go to one only"
+            )
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def collect(self, collector: ResultCollector) -> None:
+        """Give undelivered events, and all that come, to a collector."""
+        self.check_free()
+        self.collector = collector
+        while self.events:
+            collector.add(self.events.popleft())
+
+    def iterate(self, source: Source) -> EventIterator:
+        """Return an iterator that is the consumer from now on.
+
+        Raises:
+            StreamBusyError: There is another.
+        """
+        iterator = EventIterator(source, self)
+        self.claim(iterator)
+        return iterator
+
+    @property
+    def has_consumer(self) -> bool:
+        """Whether an iterator is the consumer."""
+        return self._consumer is not None and self._consumer() is not None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether events go to somebody."""
+        return self.collector is not None or self.has_consumer
+
+    def check_free(self) -> None:
+        """Refuse a second consumer.
+
+        Raises:
+            StreamBusyError: There is one.
+        """
+        if self.is_taken:
+            raise StreamBusyError(
+                f"run {self._run_id!r} already has a consumer; events can go to one only. Wait until it has ended, or "
+                "break out of its loop first."
+            )
+
+    def claim(self, iterator: EventIterator) -> None:
+        """Let an iterator be the consumer.
+
+        Raises:
+            StreamBusyError: Somebody else is.
+        """
+        if self._consumer is None or self._consumer() is not iterator:
+            self.check_free()
+            self._consumer = weakref.ref(iterator, lambda _: self._on_left())
+
+    def pause(self, consumer: weakref.ref[EventIterator]) -> None:
+        """Let others be the consumer: the task that iterated was cancelled, and may never come back."""
+        if self._consumer is not None and self._consumer() is consumer():
+            self._consumer = None
+            self._on_left()
+
+    def end(self, consumer: weakref.ref[EventIterator]) -> None:
+        """Let others be the consumer: this one has come to the end."""
+        iterator = consumer()
+        if iterator is not None:
+            iterator.source = None
+            self._consumer = None
+
+    @property
+    def _run_id(self) -> str:
+        source = self._source()
+        return "" if source is None else source.run_id
+
+
+class EventIterator:
+    """One consumer's iteration; there can be a new consumer only once this object is gone or exhausted.
+
+    Attributes:
+        source: The run, None at the end.
+    """
+
+    def __init__(self, source: Source, stream: EventStream) -> None:
+        self.source: Source | None = source
+        self._stream = stream
+
+    def __aiter__(self) -> AsyncIterator[WorkflowEvent]:
+        return self
+
+    def __anext__(self) -> Awaitable[WorkflowEvent]:
+        if self.source is not None:
+            self._stream.claim(self)
+        # Not a coroutine of its own: the traceback of an error would keep its frame, and so the consumer, alive.
+        return _next_event(self.source, self._stream, weakref.ref(self))
+
+
+async def _next_event(
+    source: Source | None, stream: EventStream, consumer: weakref.ref[EventIterator]
+) -> WorkflowEvent:
+    if source is None:
+        raise StopAsyncIteration
+    try:
+        return await source.next_event()
+    except StreamBusyError:
+        raise
+    except asyncio.CancelledError:
+        stream.pause(consumer)
+        raise
+    except BaseException:
+        stream.end(consumer)
+        raise

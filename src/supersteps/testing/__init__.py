@@ -1,0 +1,98 @@
+"""Judge a storage of your own: the contract that every storage of this library passes.
+
+    from supersteps.testing import StorageContract
+
+    class TestMyStorage(StorageContract):
+        def open_storage(self, folder, clock):
+            return MyStorage(folder / "runs.db", clock=clock)
+
+pytest collects the class like any other and needs no plug-in. What the storage does not promise is declared
+(`lacks = {"corruption"}`) or found out, and its tests are skipped, by name. `judge(TestMyStorage)` does the same without
+a runner, `capabilities(storage)` just looks at the methods.
+"""
+
+try:
+    import pytest
+except ImportError as error:  # pragma: no cover
+    raise ImportError("supersteps.testing needs pytest: pip install pytest") from error
+
+# Before they are imported: then their assertions say what was compared.
+pytest.register_assert_rewrite(
+    *(
+        f"supersteps.testing.{topic}"
+        for topic in (
+            "branches",
+            "clocks",
+            "concurrency",
+            "corruption",
+            "crashes",
+            "inbox",
+            "journal",
+            "leases",
+            "lineage",
+            "ownership",
+            "retention",
+            "round_trips",
+            "writer",
+        )
+    )
+)
+
+# ruff: noqa: E402
+from supersteps.testing.branches import Branches
+from supersteps.testing.clocks import Clocks
+from supersteps.testing.concurrency import Concurrency
+from supersteps.testing.corruption import Corruption
+from supersteps.testing.crashes import Crashes
+from supersteps.testing.inbox import Inbox
+from supersteps.testing.journal import Journal
+from supersteps.testing.judging import Verdict, capabilities, judge, report
+from supersteps.testing.leases import Leases
+from supersteps.testing.lineage import Lineage
+from supersteps.testing.ownership import Ownership
+from supersteps.testing.retention import Retention
+from supersteps.testing.round_trips import RoundTrips
+from supersteps.testing.subject import CAPABILITIES, Subject
+from supersteps.testing.writer import Clock, Writer
+
+
+class StorageContract(
+    RoundTrips,
+    Lineage,
+    Ownership,
+    Branches,
+    Leases,
+    Journal,
+    Inbox,
+    Concurrency,
+    Clocks,
+    Crashes,
+    Corruption,
+    Retention,
+):
+    """What a storage has to do, as tests: subclass it and say how yours is opened (`open_storage`)."""
+
+
+__all__ = [
+    "CAPABILITIES",
+    "Branches",
+    "Clock",
+    "Clocks",
+    "Concurrency",
+    "Corruption",
+    "Crashes",
+    "Inbox",
+    "Journal",
+    "Leases",
+    "Lineage",
+    "Ownership",
+    "Retention",
+    "RoundTrips",
+    "StorageContract",
+    "Subject",
+    "Verdict",
+    "Writer",
+    "capabilities",
+    "judge",
+    "report",
+]
