@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.record import CheckpointInfo
-from supersteps.engine.runner import Runner
-from supersteps.engine.store import RunStore
+from supersteps.driver import Opened, RunDriver, look_at
 from supersteps.errors import (
     CheckpointingDisabledError,
-    PartialStorageWarning,
-    RequestError,
-    RunBusyError,
     RunClosedError,
-    RunFencedError,
     UnknownRequestError,
-    WorkflowRuntimeError,
 )
 from supersteps.events import (
-    WorkflowErrorDetails,
     WorkflowEvent,
-    WorkflowFailedEvent,
     WorkflowRunState,
-    WorkflowStartedEvent,
-    WorkflowWarningEvent,
 )
 from supersteps.result import ResultCollector, WorkflowRunResult
-from supersteps.stream import EventStream
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What opening a run gives.
-
-    Attributes:
-        runner: Advances it.
-        store: Its hold on the storage, None without one.
-    """
-
-    runner: Runner
-    store: RunStore | None
-
 
 CheckpointReference = str | CheckpointInfo | WorkflowCheckpoint
 """A checkpoint by its id, its handle or itself."""
@@ -58,7 +31,7 @@ def reference_id(checkpoint: CheckpointReference) -> str:
     return checkpoint if isinstance(checkpoint, str) else checkpoint.checkpoint_id
 
 
-class StreamingRun:
+class StreamingRun(RunDriver):
     """One run of a workflow: an asynchronous stream of its events, and its handle.
 
     Nothing runs before the first step of iteration. The engine goes on only while somebody asks for events: after a
@@ -71,7 +44,7 @@ class StreamingRun:
     def __init__(
         self,
         run_id: str,
-        open_run: Callable[[StreamingRun], Awaitable[Opened]],
+        open_run: Callable[[RunDriver], Awaitable[Opened]],
         *,
         on_waiting: Callable[[StreamingRun, list[str]], None],
         include_status_events: bool = False,
@@ -84,23 +57,9 @@ class StreamingRun:
             on_waiting: Told when the run only waits for answers, with the ids of the questions.
             include_status_events: Whether results list status changes among the events.
         """
-        self.run_id = run_id
-        self._open_run = open_run
-        self._on_waiting = on_waiting
+        super().__init__(run_id, open_run, on_waiting=lambda request_ids: on_waiting(self, request_ids))
         self._include_status_events = include_status_events
-        self._queued: dict[str, Any] = {}
-        self._opened: Opened | None = None
-        self._hold: RunStore | None = None  # the store, also while the run is being opened
-        self._stream = EventStream(self, self._left)
-        self._work: asyncio.Task[None] | None = None
-        self._parking: asyncio.Task[None] | None = None
-        self._opening = asyncio.Lock()
         self._turn = asyncio.Lock()  # answers, restores and ends come one after the other
-        self._steered = False
-        self._failure: BaseException | None = None
-        self._refusal: RequestError | None = None
-        self._settled = False
-        self._closed: str | None = None
 
     # -------------------------------------------------------------------------------------- looking
 
@@ -131,25 +90,6 @@ class StreamingRun:
             for info in reversed(page):
                 yield info
             cursor = page[0].parent if page else None
-
-    @property
-    def _store(self) -> RunStore | None:
-        return self._opened.store if self._opened is not None else None
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether the run has a storage."""
-        return self._store is not None
-
-    def waits_for(self, request_id: str) -> bool:
-        """Return whether the run, as this handle knows it, waits for an answer to this question."""
-        return self._closed is None and self._opened is not None and request_id in self._opened.runner.state.requests
-
-    def is_active(self) -> bool:
-        """Return whether somebody is driving the run at this moment."""
-        if self._closed is not None:
-            return False
-        return self._work is not None or self._stream.is_taken
 
     # ------------------------------------------------------------------------------------ consuming
 
@@ -204,198 +144,12 @@ class StreamingRun:
             return stored if stored is not None else runner.outputs()
         return runner.earlier_outputs() + collector.new_outputs()
 
-    async def next_event(self) -> WorkflowEvent:
-        """Return the next event; the iterator's step.
-
-        Raises:
-            StopAsyncIteration: The run is done, or only waits for answers.
-            Exception: What ended the run.
-        """
-        while not self._stream.events:
-            if not await self._advance(self._do_unit_apart):
-                raise StopAsyncIteration
-        self._stream.delivered_some = True
-        return self._stream.events.popleft()
-
-    async def _advance(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Have work begun or wait for it; return False where the stream ends.
-
-        Args:
-            work: What to begin, in a task of its own, when nothing is under way.
-
-        Raises:
-            Exception: What ended the run.
-        """
-        if self._work is not None or self._steered:
-            await self._stream.wait()
-        elif self._failure is not None or self._refusal is not None:
-            self._raise_trouble()
-        elif self._closed is not None or not self._next_unit():
-            return False
-        elif not self._stream.events:
-            self._work = asyncio.create_task(work(), name=f"supersteps:{self.run_id}")
-            self._work.add_done_callback(self._work_done)
-        return True
-
-    def _raise_trouble(self) -> None:
-        """Raise what ended the run, or, once, why an answer was refused."""
-        refusal, self._refusal = self._refusal, None
-        trouble = self._failure or refusal
-        if trouble is not None:
-            raise trouble
-
     def _check_open(self) -> None:
         if self._closed is not None and not self._stream.events:
             raise RunClosedError(
                 f"run {self.run_id!r} was {self._closed} through this handle. Resume it by "
                 "workflow.run_from_checkpoint() with its latest checkpoint."
             )
-
-    # -------------------------------------------------------------------------------------- driving
-
-    def emit(self, event: WorkflowEvent) -> None:
-        """Take an event from the engine."""
-        self._stream.emit(event)
-
-    def _next_unit(self) -> bool:
-        """Return whether there is something to do or to say; at the end, say how the run stands."""
-        if self._opened is None or self._queued or self._opened.runner.has_work:
-            return True
-        if self._settled:
-            return False
-        self._settled = True
-        runner = self._opened.runner
-        if runner.status is WorkflowRunState.IDLE:
-            for text in runner.leftovers():
-                self.emit(WorkflowWarningEvent(text))
-        self._stream.emit_state(runner.status)
-        if runner.status is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
-            self._on_waiting(self, list(runner.state.requests))
-        return bool(self._stream.events)
-
-    async def _do_unit_apart(self) -> None:
-        """Do a unit of work in a task of its own, so that live events reach the consumer meanwhile."""
-        try:
-            await self._do_unit()
-            if not self._stream.is_taken and self._store is not None:
-                await self._store.release()  # parked: nobody knows when somebody will ask for more
-        except Exception as error:
-            self._failure = self._failure or error
-        finally:
-            self._work = None
-            self._stream.wake()
-
-    def _work_done(self, work: asyncio.Task[None]) -> None:
-        """See to the end of a task that was cancelled before its first step, too."""
-        _look_at(work)
-        if self._work is work:
-            self._work = None
-            self._stream.wake()
-
-    async def _drive(self) -> None:
-        """Do all units of work there are, for somebody who only wants the result."""
-        try:
-            while self._is_driven() and self._next_unit():
-                await self._do_unit()
-        except Exception as error:
-            self._failure = self._failure or error
-        finally:
-            self._work = None
-            self._stream.wake()
-
-    def _is_driven(self) -> bool:
-        is_wanted = self._stream.collector is not None and not self._steered and self._closed is None
-        return is_wanted and self._failure is None and self._refusal is None
-
-    def _left(self) -> None:
-        """Give the lease up when the consumer leaves between two supersteps; after a superstep its task does."""
-        if self._work is None and self._store is not None and self._closed is None:
-            with suppress(RuntimeError):  # no loop runs here any more: then the lease ends with the process
-                self._parking = asyncio.get_running_loop().create_task(self._park(self._store))
-
-    async def _park(self, store: RunStore) -> None:
-        with suppress(Exception):  # the lease expires by itself
-            await store.release()
-
-    def hold(self, store: RunStore | None) -> None:
-        """Learn of the store through which the run is being opened."""
-        self._hold = store
-
-    async def _open(self) -> None:
-        async with self._opening:
-            if self._opened is not None or self._failure is not None:
-                return  # somebody else was first
-            if self.run_id:
-                self.announce()
-            self._opened = await self._open_run(self)
-            self.announce()
-            self._say_what_is_missing()
-            for event in self._opened.runner.waiting_requests():
-                self.emit(event)
-
-    def _say_what_is_missing(self) -> None:
-        """Say, once per run, which promises its storage cannot keep."""
-        missing: Sequence[str] = () if self._store is None else getattr(self._store.storage, "missing", ())
-        if missing:
-            text = "Not every promise holds for this run. " + " ".join(missing)
-            self.emit(WorkflowWarningEvent(text))
-            warnings.warn(f"run {self.run_id!r}: {text}", PartialStorageWarning, stacklevel=2)
-
-    def announce(self) -> None:
-        """Say that the run begins, as soon as its id is known."""
-        if self._stream.state is WorkflowRunState.STARTED:
-            self.emit(WorkflowStartedEvent(run_id=self.run_id))
-            self._stream.emit_state(WorkflowRunState.IN_PROGRESS)
-
-    async def _do_unit(self) -> None:
-        """Open the run, or take one superstep; a failure is kept for the consumer, after the events before it."""
-        self._settled = False
-        try:
-            if self._opened is None:
-                await self._open()
-            else:
-                runner = self._opened.runner
-                await self._take_queued(runner)
-                self._stream.emit_state(runner.status)
-                await runner.superstep()
-                if runner.status is not WorkflowRunState.IDLE and runner.state.requests:
-                    self._stream.emit_state(WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS)
-        except asyncio.CancelledError as error:
-            if self._hold is not None:
-                await self._hold.release()
-            if is_cancelled():
-                raise
-            self._failure = WorkflowRuntimeError(f"run {self.run_id!r}: something that it waited for was cancelled")
-            self._failure.__cause__ = error
-            await self._note_failure(self._failure)
-        except RequestError as error:
-            self._refusal = error
-        except Exception as error:
-            self._failure = error
-            await self._note_failure(error)
-        except BaseException as error:
-            self._failure = error
-            raise
-
-    async def _take_queued(self, runner: Runner) -> None:
-        queued, self._queued = self._queued, {}
-        if queued:
-            await runner.accept(queued)
-
-    async def _note_failure(self, error: Exception) -> None:
-        """Record why the run stopped, give it up, and tell the consumer."""
-        self.announce()
-        extra = {"run_id": self.run_id}
-        details = WorkflowErrorDetails.from_exception(error, extra=extra)
-        try:
-            if self._store is not None and not isinstance(error, RunFencedError | RunBusyError):
-                await self._store.release(
-                    status=WorkflowRunState.FAILED.value, error=f"{type(error).__name__}: {error}"
-                )
-        except Exception as second:
-            error.add_note(f"and the failure could not be recorded: {type(second).__name__}: {second}")
-        self.emit(WorkflowFailedEvent(details))
-        self._stream.emit_state(WorkflowRunState.FAILED)
 
     # ------------------------------------------------------------------------------------- steering
 
@@ -423,7 +177,7 @@ class StreamingRun:
             except asyncio.CancelledError:
                 if not task.done():
                     await asyncio.wait({task})
-                _look_at(task)
+                look_at(task)
                 raise
 
     async def _accept(self, responses: Mapping[str, Any]) -> None:
@@ -521,20 +275,6 @@ class StreamingRun:
                 self._steered = False
                 self._stream.wake()
 
-    async def _stop_work(self) -> None:
-        """Cancel the work under way, though not amid a write: what was committed must be known to be."""
-        while (work := self._work) is not None:
-            if self._hold is not None and self._hold.is_writing:
-                await self._hold.written()
-            else:
-                work.cancel()
-                await asyncio.wait({work})
-                self._work_done(work)
-        if self._parking is not None:
-            await asyncio.wait({self._parking})
-        if self._hold is not None:
-            await self._hold.release()
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -545,15 +285,3 @@ class StreamingRun:
 
     def __repr__(self) -> str:
         return f"StreamingRun(run_id={self.run_id!r}, state={self._stream.state.value})"
-
-
-def is_cancelled() -> bool:
-    """Return whether somebody has cancelled the current task; a handler may also raise CancelledError by itself."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _look_at(task: asyncio.Task[None]) -> None:
-    """Take note of what ended a task: SystemExit and the like stop the event loop by themselves."""
-    if not task.cancelled():
-        task.exception()

@@ -10,6 +10,7 @@ import msgspec
 
 from supersteps._ids import check_id, new_run_id
 from supersteps.checkpoint.codec import Codec
+from supersteps.driver import Opened, RunDriver
 from supersteps.engine.backends import Backend
 from supersteps.engine.backends.local import LocalBackend
 from supersteps.engine.opening import adopt_checkpoint, check_graph, find_checkpoint, head_of
@@ -24,7 +25,7 @@ from supersteps.errors import (
 from supersteps.executor import Executor
 from supersteps.graph import Graph
 from supersteps.result import WorkflowRunResult
-from supersteps.run import CheckpointReference, Opened, StreamingRun
+from supersteps.run import CheckpointReference, StreamingRun
 from supersteps.storage.base import CheckpointStorage, DurableStorage
 from supersteps.storage.retention import RetentionPolicy
 
@@ -268,7 +269,7 @@ class Workflow:
         chosen = new_run_id() if run_id is None else check_id(run_id, "run_id")
         storage = self._storage if checkpoint_storage is None else self._durable(checkpoint_storage)
 
-        async def open_run(run: StreamingRun) -> Opened:
+        async def open_run(run: RunDriver) -> Opened:
             opened = self._prepare(run, storage, chosen)
             try:
                 await opened.runner.begin(message, dict(metadata or {}), tags)
@@ -293,7 +294,7 @@ class Workflow:
     ) -> StreamingRun:
         storage = self._storage if checkpoint_storage is None else self._durable(checkpoint_storage)
 
-        async def open_run(run: StreamingRun) -> Opened:
+        async def open_run(run: RunDriver) -> Opened:
             if storage is None:
                 raise CheckpointingDisabledError(
                     f"workflow {self.workflow_id!r} has no storage to resume from: pass checkpoint_storage=, or build "
@@ -329,7 +330,7 @@ class Workflow:
             return run
         storage = self._storage
 
-        async def open_run(run: StreamingRun) -> Opened:
+        async def open_run(run: RunDriver) -> Opened:
             record_run = await self._find_waiting(storage, responses)
             run.run_id = record_run
             assert storage is not None
@@ -375,7 +376,7 @@ class Workflow:
         for request_id in request_ids:
             registry[request_id] = run
 
-    def _prepare(self, run: StreamingRun, storage: DurableStorage | None, run_id: str) -> Opened:
+    def _prepare(self, run: RunDriver, storage: DurableStorage | None, run_id: str) -> Opened:
         store = None if storage is None else RunStore(storage, run_id, self.workflow_id, self._retention)
         run.hold(store)
         run.announce()

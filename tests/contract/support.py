@@ -1,47 +1,76 @@
-"""What the contract tests share: the storages under test, and a writer that drives one as the engine does."""
+"""Storages as the contract opens them, and what the tests of single storages take from the contract."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
-from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
-from supersteps.checkpoint.owner import Owner, this_process
-from supersteps.checkpoint.record import (
-    MESSAGES,
-    REQUESTS,
-    SHARED,
-    Changes,
-    CheckpointHeader,
-    CheckpointRecord,
-    Commit,
-    Part,
-    PartKey,
-)
+from supersteps.storage import _files
 from supersteps.storage.adapter import PlainStorageAdapter
-from supersteps.storage.base import DurableStorage
+from supersteps.storage.base import ManagedStorage
 from supersteps.storage.file import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.testing.writer import (
+    ASK,
+    ELSEWHERE,
+    EVERYTHING,
+    LEASE,
+    REQUEST,
+    Clock,
+    Writer,
+    by_hand,
+    content_of,
+    parts_of,
+    plain,
+    record_of,
+    request,
+    shared,
+)
 
-LEASE = 30.0
-ELSEWHERE = Owner(host="elsewhere", boot_id="another boot", pid_namespace="", pid=1, started="1", handle="h")
+__all__ = [
+    "ASK",
+    "ELSEWHERE",
+    "EVERYTHING",
+    "LEASE",
+    "REQUEST",
+    "SUBJECTS",
+    "Clock",
+    "Crash",
+    "Faults",
+    "PlainStorage",
+    "Writer",
+    "by_hand",
+    "content_of",
+    "crash_files",
+    "open_subject",
+    "parts_of",
+    "plain",
+    "record_of",
+    "request",
+    "shared",
+]
+
+SUBJECTS = ("memory", "file", "sqlite", "adapter")
 
 
-class Clock:
-    """A clock that stands still until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+def open_subject(name: str, folder: Path) -> ManagedStorage:
+    """A storage of a kind, for tests across kinds."""
+    match name:
+        case "file":
+            return FileCheckpointStorage(folder / "checkpoints")
+        case "memory":
+            return InMemoryCheckpointStorage()
+        case "sqlite":
+            return SqliteCheckpointStorage(folder / "runs.db")
+        case _:
+            return PlainStorageAdapter(PlainStorage())
 
 
 class PlainStorage:
@@ -67,158 +96,58 @@ class PlainStorage:
         return self.checkpoints.pop(checkpoint_id, None) is not None
 
 
-class Subject:
-    """A storage under test.
+class Crash(BaseException):
+    """The process ends here: no clean-up runs."""
 
-    Attributes:
-        name: Which.
-        storage: An open one.
-        clock: Its clock.
-        lacks: The promises that it does not make beyond its process, by name.
+
+class Faults:
+    """Lets the file system call number `at` fail, and after a crash every later one.
+
+    Args:
+        patch: Puts itself between.
+        error: What is raised.
+        half: Whether a write that fails has written half of its data.
     """
 
-    def __init__(self, name: str, open_storage: Callable[[Clock], DurableStorage], lacks: Iterable[str] = ()) -> None:
-        self.name = name
-        self.clock = Clock()
-        self.lacks = frozenset(lacks)
-        self._open = open_storage
-        self._opened: list[DurableStorage] = []
-        self.storage = self.reopened()
+    CALLS = ("_open", "_write", "_truncate", "_sync", "_replace", "_unlink", "_make_folder")
 
-    def reopened(self) -> DurableStorage:
-        """The same content as another process would see it."""
-        storage = self._open(self.clock)
-        self._opened.append(storage)
-        return storage
+    def __init__(self, patch: pytest.MonkeyPatch, error: Callable[[], BaseException], half: bool = False) -> None:
+        self._error = error
+        self._half = half
+        self._lock = threading.Lock()
+        self.at: int | None = None
+        self.count = 0
+        for name in self.CALLS:
+            patch.setattr(_files, name, self._wrap(name, getattr(_files, name)))
 
-    async def aclose(self) -> None:
-        """Close every storage that was opened."""
-        for storage in self._opened:
-            await storage.aclose()
+    def _wrap(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            with self._lock:
+                number = self.count
+                self.count += 1
+            if self.at is None or number < self.at:
+                return real(*args)
+            error = self._error()
+            if number > self.at and not isinstance(error, Crash):
+                return real(*args)
+            if self._half and name == "_write":
+                real(args[0], args[1][: len(args[1]) // 2])
+            raise error
 
-    def needs(self, promise: str) -> None:
-        """Skip a test of a promise that this storage does not make."""
-        if promise in self.lacks:
-            pytest.skip(f"the {self.name} storage has no {promise} of its own")
+        return call
 
+    def arm(self, at: int) -> None:
+        self.at, self.count = at, 0
 
-def make_subject(name: str, folder: Path) -> Subject:
-    if name == "file":
-        return Subject(name, lambda clock: FileCheckpointStorage(folder / "checkpoints", clock=clock))
-    if name == "memory":
-        memory = InMemoryCheckpointStorage()
-
-        def reopen_memory(clock: Clock) -> DurableStorage:
-            memory._clock = clock
-            return memory
-
-        return Subject(name, reopen_memory)
-    if name == "sqlite":
-        return Subject(name, lambda clock: SqliteCheckpointStorage(folder / "runs.db", clock=clock))
-    saved: dict[str, WorkflowCheckpoint] = {}
-
-    def reopen_plain(clock: Clock) -> DurableStorage:
-        plain = PlainStorage()
-        plain.checkpoints = saved
-        return PlainStorageAdapter(plain, clock=clock)
-
-    return Subject(name, reopen_plain, lacks={"fence", "journal", "inbox", "head"})
+    def disarm(self) -> bool:
+        """Let everything through again; return whether the fault came."""
+        came = self.at is not None and self.count > self.at
+        self.at = None
+        return came
 
 
-SUBJECTS = ("memory", "file", "sqlite", "adapter")
-
-
-def shared(name: str) -> PartKey:
-    return (SHARED, name)
-
-
-def request(request_id: str) -> PartKey:
-    return (REQUESTS, request_id)
-
-
-REQUEST = (
-    b'{"request_id":"q","source_executor_id":"asker","request_executor_id":"r","iteration":1,'
-    b'"timestamp":"2025-01-01T00:00:00.000000+00:00","response_type":"str","data":"Sure?"}'
-)
-
-
-class Writer:
-    """One handle's commits to one run."""
-
-    def __init__(self, storage: DurableStorage, run_id: str = "run", workflow_id: str = "flow") -> None:
-        self.storage = storage
-        self.run_id = run_id
-        self.workflow_id = workflow_id
-        self.owner = this_process(f"handle of {run_id} {id(self)}")
-        self.epoch = 1
-        self.head: str | None = None
-        self.sequence = -1
-        self.branch = 0
-        self.started = datetime(2025, 1, 1, tzinfo=UTC)
-
-    def next(self, changes: Changes | None = None, **fields: Any) -> Commit:
-        """The commit that would come next."""
-        commit_fields = {k: fields.pop(k) for k in tuple(fields) if k in Commit.__struct_fields__}
-        sequence = self.sequence + 1
-        header = CheckpointHeader(
-            checkpoint_id=checkpoint_id(self.run_id, sequence),
-            run_id=self.run_id,
-            workflow_id=self.workflow_id,
-            parent_id=self.head,
-            sequence=sequence,
-            branch=self.branch,
-            iteration_count=sequence,
-            timestamp=(self.started + timedelta(seconds=sequence)).isoformat(timespec="microseconds"),
-        )
-        commit = Commit(
-            header=replace(header, **fields),
-            changes=Changes() if changes is None else changes,
-            epoch=self.epoch,
-            lease_seconds=LEASE,
-            owner=self.owner,
-        )
-        return replace(commit, **commit_fields)
-
-    async def commit(self, changes: Changes | None = None, **fields: Any) -> str:
-        """Commit and follow; return the checkpoint's id."""
-        commit = self.next(changes, **fields)
-        await self.storage.commit(commit)
-        self.head = commit.header.checkpoint_id
-        self.sequence = commit.header.sequence
-        return self.head
-
-    async def put(self, **values: bytes) -> str:
-        """Commit shared keys."""
-        return await self.commit(Changes(puts={shared(name): value for name, value in values.items()}))
-
-    async def take(self, storage: DurableStorage | None = None) -> None:
-        """Take the run over."""
-        self.storage = storage or self.storage
-        run = await self.storage.acquire(self.run_id, self.owner, LEASE)
-        self.epoch, self.head, self.sequence, self.branch = run.epoch, run.head, run.sequence, run.branch
-
-    async def move(self, target: str) -> None:
-        """Restore the run to another checkpoint."""
-        run = await self.storage.move_head(self.run_id, self.epoch, target)
-        self.head, self.branch = run.head, run.branch
-
-
-async def parts_of(storage: DurableStorage, wanted: str) -> dict[PartKey, Part]:
-    """The parts of a checkpoint that must be there."""
-    record = await storage.load_record(wanted)
-    assert record is not None
-    return record.parts
-
-
-def plain(record: CheckpointRecord | None) -> dict[PartKey, list[bytes] | bytes]:
-    """The parts of a record, list parts as lists."""
-    assert record is not None
-    return {key: part if isinstance(part, bytes) else list(part) for key, part in record.parts.items()}
-
-
-def by_hand(checkpoint_id: str, **fields: Any) -> WorkflowCheckpoint:
-    """A checkpoint as a user makes it."""
-    return WorkflowCheckpoint(checkpoint_id=checkpoint_id, workflow_id=fields.pop("workflow_id", "flow"), **fields)
-
-
-NO_MESSAGES = Changes(puts={MESSAGES: b"[]"})
+@contextlib.contextmanager
+def crash_files(half: bool = False) -> Iterator[Faults]:
+    """Have faults for the while of a `with`."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield Faults(patch, Crash, half)

@@ -23,7 +23,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("executor", "functions", "context", "edges", "requests"),
     ("graph", "validation"),
     ("engine",),
-    ("result", "stream", "run", "workflow"),
+    ("result", "stream", "driver", "run", "workflow"),
     ("builder",),  # build() returns a Workflow
     # What only users import. `__init__` holds the public names, those of the tools included.
     ("__init__", "__main__", "viz", "telemetry", "testing", "cli", "ui"),

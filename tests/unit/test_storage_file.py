@@ -30,7 +30,7 @@ from supersteps.errors import (
 )
 from supersteps.storage import _document, _files, _locks
 from supersteps.storage.file import FileCheckpointStorage
-from tests.contract.support import LEASE, REQUEST, Writer, by_hand, plain, request, shared
+from tests.contract.support import LEASE, REQUEST, Crash, Faults, Writer, by_hand, plain, request, shared
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -446,55 +446,6 @@ async def test_a_lock_that_is_never_released_is_named(
 
 
 # ------------------------------------------------------------------------------------------ faults at every single step
-
-
-class Crash(BaseException):
-    """The process ends here: no clean-up runs."""
-
-
-class Faults:
-    """Lets the system call number `at` fail, and after a crash every later one.
-
-    Args:
-        error: What is raised.
-        half: Whether a write that fails has written half of its data.
-    """
-
-    CALLS = ("_open", "_write", "_truncate", "_sync", "_replace", "_unlink", "_make_folder")
-
-    def __init__(self, patch: pytest.MonkeyPatch, error: Callable[[], BaseException], half: bool = False) -> None:
-        self._error = error
-        self._half = half
-        self._lock = threading.Lock()
-        self.at: int | None = None
-        self.count = 0
-        for name in self.CALLS:
-            patch.setattr(_files, name, self._wrap(name, getattr(_files, name)))
-
-    def _wrap(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            with self._lock:
-                number = self.count
-                self.count += 1
-            if self.at is None or number < self.at:
-                return real(*args)
-            error = self._error()
-            if number > self.at and not isinstance(error, Crash):
-                return real(*args)
-            if self._half and name == "_write":
-                real(args[0], args[1][: len(args[1]) // 2])
-            raise error
-
-        return call
-
-    def arm(self, at: int) -> None:
-        self.at, self.count = at, 0
-
-    def disarm(self) -> bool:
-        """Let everything through again; return whether the fault came."""
-        came = self.at is not None and self.count > self.at
-        self.at = None
-        return came
 
 
 Step = Callable[[Writer], Any]

@@ -7,9 +7,11 @@
             return MyStorage(folder / "runs.db", clock=clock)
 
 pytest collects the class like any other and needs no plug-in. What the storage does not promise is declared
-(`lacks = {"corruption"}`) or found out, and its tests are skipped, by name. `judge(TestMyStorage)` does the same without
-a runner, `capabilities(storage)` just looks at the methods.
+(`lacks = {"corruption"}`) or found out, and its tests are skipped, by name. `judge(TestMyStorage)` does the same
+without a runner, `capabilities(storage)` just looks at the methods.
 """
+
+# ruff: noqa: E402 -- the topics have to be imported after pytest was told of them
 
 try:
     import pytest
@@ -38,7 +40,6 @@ pytest.register_assert_rewrite(
     )
 )
 
-# ruff: noqa: E402
 from supersteps.testing.branches import Branches
 from supersteps.testing.clocks import Clocks
 from supersteps.testing.concurrency import Concurrency
