@@ -13,23 +13,22 @@ from typing import Any
 from supersteps._typing import display_name
 from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.record import GRAPH, OUTPUTS, CheckpointInfo, CheckpointRecord, Part
-from supersteps.context import WorkflowContext
-from supersteps.engine.answers import check_response, response_type
+from supersteps.engine.answers import response_type
 from supersteps.engine.backends import Backend
-from supersteps.engine.call import Call, CallSite
-from supersteps.engine.claims import Holder, claim, fresh_effects, remember_fresh
+from supersteps.engine.call import CallSite
+from supersteps.engine.claims import Holder
 from supersteps.engine.effects import Effects
 from supersteps.engine.encoding import decode_outputs, decode_state, encode_changes, encode_graph
 from supersteps.engine.execution import Execution
-from supersteps.engine.state import SHARED_STATE, Message, Request, State, View, Write
+from supersteps.engine.hooks import Hooks
+from supersteps.engine.inbox import Inbox
+from supersteps.engine.state import SHARED_STATE, Message, Request, State, View
 from supersteps.engine.store import RunStore
 from supersteps.engine.superstep import Answer, Merged, Plan, merge, plan
 from supersteps.engine.values import Sealed, SealedList, Sealer
 from supersteps.errors import (
-    AlreadyAnsweredError,
     UndeliveredMessageWarning,
     UnhandledMessageError,
-    UnknownRequestError,
     WorkflowConvergenceError,
     WorkflowRuntimeError,
 )
@@ -85,15 +84,19 @@ class Runner:
         self._backend = backend
         self._max_iterations = max_iterations
         self._emit = emit
-        self._holder = holder
         self._steps_since_input = 0
         self._earlier_outputs: Part | None = None
-        self._answers: list[Answer] = []
+        self._inbox = Inbox(graph, self._sealer, store, run_id)
         self._replayed: dict[tuple[str, int], Effects] = {}
         self._outputs: list[Sealed] = []
         self._interrupted = False
-        self._hooked = [executor for executor in executors.values() if executor.has_hooks]
-        self._shared = [executor for executor in self._hooked if graph.nodes[executor.id].factory is None]
+        self._hooks = Hooks(
+            executors.values(),
+            (node_id for node_id, node in graph.nodes.items() if node.factory is None),
+            holder,
+            site=lambda executor_id, view: self._site(executor_id, view, self.iteration),
+            view=lambda: View(self.state, graph.reducers, self._sealer),
+        )
 
     # --------------------------------------------------------------------------- beginning, loading
 
@@ -112,7 +115,7 @@ class Runner:
                 f"{start.id!r} handles {handles}. Nothing was started."
             )
         payload = self._sealer.seal(message, "the input of workflow {!r}", self._workflow_id)
-        results = await self._first_hooks()
+        results = await self._hooks.begin(self._backend)
         merged = merge(self._graph, self.state, results, self._sealer)
         merged.messages = [Message(payload, (INPUT_SOURCE,), (self._graph.start_id,))]
         if self._store is not None:
@@ -130,21 +133,6 @@ class Runner:
                 tags=tags,
             )
         self._apply(merged, (), ())
-
-    async def _first_hooks(self) -> list[Effects]:
-        """Run every checkpoint hook once for the first checkpoint; instances that other runs have used start afresh."""
-        used = claim(self._shared, self._holder)
-        results = []
-        for executor in self._hooked:
-            fresh = fresh_effects(executor) if used and executor in self._shared else None
-            if fresh is not None:
-                await self._wake(executor, fresh.writes)
-            effects = Effects(executor.id, 0)
-            view = View(self.state, self._graph.reducers, self._sealer)
-            await self._backend.checkpoint(executor, self._site(executor.id, view), effects)
-            remember_fresh(executor, effects)
-            results.append(effects)
-        return results
 
     async def load(self, record: CheckpointRecord, run: RunRecord) -> None:
         """Continue from a checkpoint: its state, what the journal and the inbox add, then the executors' hooks."""
@@ -167,13 +155,10 @@ class Runner:
         self.iteration = record.header.iteration_count
         self._steps_since_input = record.header.steps_since_input
         self._earlier_outputs = record.parts.get(OUTPUTS)
-        self._answers = [
-            Answer(entry.number, entry.request_id, self._sealer.load(entry.value))
-            for entry in await self._store.read_inbox()
-        ]
+        await self._inbox.load(self._store)
         await self._read_journal(self._store)
-        claim(self._shared, self._holder)
-        await self._wake_all()
+        self._hooks.claim()
+        await self._hooks.restore(self._replayed)
         self._interrupted = False
 
     async def _read_journal(self, store: RunStore) -> None:
@@ -181,22 +166,6 @@ class Runner:
         for data in await store.read_journal():
             effects = Effects.from_record(data, self._sealer)
             self._replayed[effects.executor_id, effects.ordinal] = effects
-
-    async def _wake_all(self) -> None:
-        """Let executors with hooks take their attributes back from the state."""
-        for executor in self._hooked:
-            replayed = sorted(place for place in self._replayed if place[0] == executor.id)
-            await self._wake(executor, [write for place in replayed for write in self._replayed[place].writes])
-
-    async def _wake(self, executor: Executor, writes: list[Write]) -> None:
-        view = View(self.state, self._graph.reducers, self._sealer)
-        view.accept(writes)
-        site = self._site(executor.id, view, self.iteration)
-        call = Call(site, 0, (), Effects(executor.id, 0), read_only=True)
-        try:
-            await executor.on_checkpoint_restored(WorkflowContext(call))
-        finally:
-            call.close()
 
     def outputs(self) -> list[Any]:
         """Return every output of a run without storage."""
@@ -218,43 +187,18 @@ class Runner:
     @property
     def has_work(self) -> bool:
         """Whether a superstep has anything to do."""
-        return bool(self.state.messages) or bool(self._answers)
+        return bool(self.state.messages) or bool(self._inbox.answers)
 
     @property
     def status(self) -> WorkflowRunState:
         """Where the run stands at this barrier."""
         if not self.state.requests:
             return WorkflowRunState.IN_PROGRESS if self.has_work else WorkflowRunState.IDLE
-        return _status(self.has_work, bool(self._waiting_ids()))
-
-    def _waiting_ids(self) -> list[str]:
-        answered = {answer.request_id for answer in self._answers}
-        return [request_id for request_id in self.state.requests if request_id not in answered]
+        return _status(self.has_work, bool(self._inbox.waiting(self.state)))
 
     def waiting_requests(self) -> list[RequestInfoEvent]:
         """Return an event for each question that waits for an answer."""
-        return [self._request_event(self.state.requests[request_id]) for request_id in self._waiting_ids()]
-
-    def check_answers(self, responses: Mapping[str, Any]) -> None:
-        """Refuse answers that cannot be taken, before anything is written.
-
-        Raises:
-            RequestError: One of them is unknown, answered already, or of the wrong type.
-        """
-        for request_id, value in responses.items():
-            if any(answer.request_id == request_id for answer in self._answers):
-                raise AlreadyAnsweredError(
-                    f"request {request_id!r} of run {self._run_id!r} is answered already; the answer waits for the "
-                    "next superstep. Nothing was changed."
-                )
-            request = self.state.requests.get(request_id)
-            if request is None:
-                waiting = ", ".join(map(repr, self._waiting_ids())) or "none"
-                raise UnknownRequestError(
-                    f"run {self._run_id!r} of workflow {self._workflow_id!r} does not wait for request {request_id!r}; "
-                    f"requests that wait: {waiting}. Nothing was changed."
-                )
-            check_response(self._graph, request, value, self._run_id)
+        return [self._request_event(self.state.requests[request_id]) for request_id in self._inbox.waiting(self.state)]
 
     async def accept(self, responses: Mapping[str, Any]) -> None:
         """Take answers, durably; the next superstep consumes them.
@@ -262,23 +206,7 @@ class Runner:
         Raises:
             RequestError: One of them cannot be taken; none was.
         """
-        self.check_answers(responses)
-        sealed = {
-            request_id: self._sealer.seal(value, "the answer to request {!r}", request_id)
-            for request_id, value in responses.items()
-        }
-        if self._store is None:
-            number = self._answers[-1].number if self._answers else 0
-            self._answers += [Answer(number + i, key, value) for i, (key, value) in enumerate(sealed.items(), 1)]
-            return
-        await self._store.accept([(key, value.encode()) for key, value in sealed.items()])
-        # Another handle may have put answers in before these; consuming these must not pass over them.
-        known = {answer.number for answer in self._answers}
-        self._answers += [
-            Answer(entry.number, entry.request_id, sealed.get(entry.request_id) or self._sealer.load(entry.value))
-            for entry in await self._store.read_inbox()
-            if entry.number not in known
-        ]
+        await self._inbox.accept(self.state, responses)
 
     # ------------------------------------------------------------------------------------ superstep
 
@@ -291,13 +219,13 @@ class Runner:
             Exception: What a handler raised; its siblings have finished and are journalled.
         """
         self._check_limit()
-        is_stale = bool(self._shared) and claim(self._shared, self._holder)
+        is_stale = self._hooks.claim()
         if self._store is not None:
             await self._store.own()
         if is_stale or self._interrupted:
             await self._recover()
         self._interrupted = True
-        answers = list(self._answers)
+        answers = list(self._inbox.answers)
         if self._store is None:
             await self._advance(answers)
         else:
@@ -313,10 +241,10 @@ class Runner:
         """Get ready to go on after a superstep was cut short, or after another run has had this one's instances."""
         if self._interrupted and self._store is not None:
             await self._read_journal(self._store)
-        await self._wake_all()
+        await self._hooks.restore(self._replayed)
 
     def _check_limit(self) -> None:
-        if self._steps_since_input < self._max_iterations or self._answers or self.iteration == 0:
+        if self._steps_since_input < self._max_iterations or self._inbox.answers or self.iteration == 0:
             return
         targets = ", ".join(sorted({repr(target) for m in self.state.messages for target in m.target_ids}))
         resume = (
@@ -342,7 +270,7 @@ class Runner:
         self._apply(merged, opened, closed)
         self._steps_since_input = self._next_count(answers)
         self.iteration = step
-        del self._answers[: len(answers)]
+        self._inbox.consume(len(answers))
         self._announce(merged, opened, step, ran, info)
 
     def _next_count(self, answers: Sequence[Answer]) -> int:
@@ -408,7 +336,7 @@ class Runner:
         if self._store is None:
             return None
         closed = [answer.request_id for answer in answers]
-        more = bool(merged.messages) or len(self._answers) > len(answers)
+        more = bool(merged.messages) or len(self._inbox.answers) > len(answers)
         waiting = len(self.state.requests) + len(opened) > len(closed)
         return await self._store.commit(
             encode_changes(merged, self.state, opened, closed),
