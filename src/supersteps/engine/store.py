@@ -70,6 +70,7 @@ class RunStore:
         self._sequence = -1
         self._retention = retention
         self._untidy = 0
+        self._attempts = 0
         self._branch = 0
         self._stored_head: str | None = None
         self._last_timestamp = ""
@@ -279,6 +280,7 @@ class RunStore:
             inbox_read=inbox_read,
             lease_seconds=LEASE_SECONDS if more else None,
             owner=self._owner(),
+            commit_id=self._next_commit_id(),
             fingerprint=fingerprint,
             tags=tuple(tags),
         )
@@ -295,6 +297,11 @@ class RunStore:
         if self._me is None or self._me.pid != os.getpid():  # a forked child is another owner
             self._me = this_process(self.handle)
         return self._me
+
+    def _next_commit_id(self) -> str:
+        """Return an identity for an attempt to commit: no two attempts of any handles share one."""
+        self._attempts += 1
+        return f"{self.handle}-{self._attempts}"
 
     def _committed(self, commit: Commit, lease_until: float) -> CheckpointInfo:
         header = commit.header

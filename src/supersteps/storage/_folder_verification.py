@@ -105,7 +105,8 @@ class _Found:
 
     def broken_references(self) -> Iterator[Damage]:
         """Yield heads and parents that are not there, though nobody has deleted them meanwhile."""
-        for run_id, headers in self._headers.items():
+        for run_id in self._runs:
+            headers = self._headers.get(run_id, {})
             for header in headers.values():
                 parent = header.parent_id
                 if parent is None or parent in headers or parent in self._damaged or self._has_moved(header):

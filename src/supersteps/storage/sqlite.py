@@ -35,6 +35,9 @@ from supersteps.storage.base import AsyncClosing
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.runs import Damage, InboxEntry, RunRecord
 
+_LARGE_BYTES = 1 << 18
+"""A commit of so much takes its time, however fast the disk: not on an event loop's thread."""
+
 
 class SqliteCheckpointStorage(AsyncClosing):
     """Keeps runs in a SQLite database; safe across threads, event loops and processes of one machine.
@@ -161,6 +164,7 @@ class SqliteCheckpointStorage(AsyncClosing):
         await self._writer.run(
             partial(self._commits.commit, commit=commit),
             alone=commit.header.run_id,
+            is_small=_size(commit) < _LARGE_BYTES,
             written=partial(self._commits.is_written, commit=commit),
         )
 
@@ -171,7 +175,7 @@ class SqliteCheckpointStorage(AsyncClosing):
             RunNotFoundError: There is no such run.
             RunBusyError: Another owner's lease holds.
         """
-        return await self._writer.run(lambda db: self._commits.acquire(db, run_id, owner, lease_seconds))
+        return await self._writer.run(lambda db: self._commits.acquire(db, run_id, owner, lease_seconds), is_small=True)
 
     async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
         """Extend the lease from now.
@@ -180,7 +184,7 @@ class SqliteCheckpointStorage(AsyncClosing):
             RunNotFoundError: There is no such run.
             RunFencedError: The run was taken over.
         """
-        await self._writer.run(lambda db: self._commits.renew(db, run_id, epoch, lease_seconds))
+        await self._writer.run(lambda db: self._commits.renew(db, run_id, epoch, lease_seconds), is_small=True)
 
     async def release(self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None) -> None:
         """Give the lease up and note a new status and the failure that ended the work, if there is one.
@@ -189,7 +193,7 @@ class SqliteCheckpointStorage(AsyncClosing):
             RunNotFoundError: There is no such run.
             RunFencedError: The run was taken over.
         """
-        await self._writer.run(lambda db: self._commits.release(db, run_id, epoch, status, error))
+        await self._writer.run(lambda db: self._commits.release(db, run_id, epoch, status, error), is_small=True)
 
     async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
         """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
@@ -214,7 +218,7 @@ class SqliteCheckpointStorage(AsyncClosing):
             RunNotFoundError: There is no such run.
             RunFencedError: The run was taken over, or its head has moved.
         """
-        await self._writer.run(lambda db: self._commits.append_journal(db, run_id, epoch, head, records))
+        await self._writer.run(lambda db: self._commits.append_journal(db, run_id, epoch, head, records), is_small=True)
 
     async def read_journal(self, run_id: str, head: str) -> list[bytes]:
         """Return the records that follow `head`, in order."""
@@ -227,7 +231,7 @@ class SqliteCheckpointStorage(AsyncClosing):
             RunNotFoundError: There is no such run.
             RunFencedError: The run was taken over.
         """
-        await self._writer.run(lambda db: self._commits.discard_journal(db, run_id, epoch))
+        await self._writer.run(lambda db: self._commits.discard_journal(db, run_id, epoch), is_small=True)
 
     async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
@@ -237,7 +241,7 @@ class SqliteCheckpointStorage(AsyncClosing):
             UnknownRequestError: The head does not wait for one of the requests.
             AlreadyAnsweredError: The inbox has an answer for one of them.
         """
-        return await self._writer.run(lambda db: self._commits.add_answers(db, run_id, answers))
+        return await self._writer.run(lambda db: self._commits.add_answers(db, run_id, answers), is_small=True)
 
     async def read_inbox(self, run_id: str) -> list[InboxEntry]:
         """Return the answers that no commit has consumed and no restore has dropped, in order."""
@@ -295,6 +299,11 @@ class SqliteCheckpointStorage(AsyncClosing):
         headers, problems = await self._readers.run(reading.list_headers, workflow_id, run_id)
         _warn(problems)
         return headers
+
+
+def _size(commit: Commit) -> int:
+    changes = commit.changes
+    return sum(map(len, changes.puts.values())) + sum(sum(map(len, items)) for items in changes.appends.values())
 
 
 def _read_list(db: sqlite3.Connection, entry: Listed, where: str) -> list[bytes]:

@@ -69,7 +69,7 @@ class Clocks(Subject):
         await self.storage.renew("run", 1, LEASE)
         await writer.commit(owner=ELSEWHERE)
         with pytest.raises(RunBusyError):
-            await Writer(self.reopen()).take()
+            await Writer(self.storage).take()
 
     async def test_a_clock_that_leaps_ahead_lets_two_try_and_one_succeed(self) -> None:
         self.needs("clock")

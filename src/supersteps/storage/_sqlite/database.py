@@ -178,6 +178,11 @@ class Database:
         return StorageError(f"cannot {task} {self.path}: {error}.{hint}")
 
 
+def is_busy(error: sqlite3.Error) -> bool:
+    """Return whether an error says that another process writes."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
 _scripts: list[str] = []
 
 

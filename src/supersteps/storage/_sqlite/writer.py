@@ -1,9 +1,9 @@
 """The one connection that writes, and who uses it when.
 
-A run that writes alone to a fast disk does so on its event loop's own thread: handing a commit to another thread and
-back takes about as long as the commit. Otherwise everything that waits goes into one transaction on a worker thread:
-one sync for many runs, and a slow disk stops no loop. The refusal of one leaves the others untouched, and all are told
-of their success only after the common COMMIT.
+A run that writes alone to a fast disk does so there and then, on its event loop's thread: handing a commit to another
+thread and back takes about as long as the commit. When several runs of one loop write, the loop's next turn writes for
+all of them in one transaction. Whatever is large, or comes from several loops, or meets a slow disk or another process
+that writes, goes to a worker thread, again everything that waits in one transaction: so no loop stands still for long.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar
 
 from supersteps.errors import StorageError
-from supersteps.storage._sqlite.database import Database
+from supersteps.storage._sqlite.database import Database, is_busy
+from supersteps.storage._sqlite.jobs import Job, Work, deliver, perform
 
 T = TypeVar("T")
-
-Work = Callable[[sqlite3.Connection], T]
 
 _SLOW_SECONDS = 0.002
 """A commit that takes longer is not one to make on an event loop's thread."""
@@ -31,40 +30,13 @@ _SLOW_SECONDS = 0.002
 _SLOW_SHARE = 0.1
 """The share of slow ones among the recent commits up to which a disk is called fast."""
 
+_MOST_ON_LOOP = 64
 _MOST_TOGETHER = 256
 _PAGES_IN_LOG = 1000
 """About how many pages the write-ahead log may hold before they are moved to the database."""
 
 _COMMITS_BEFORE_ROOM = 16
 """Who commits more often than that gets a log of its full length at once."""
-
-
-class Job(Generic[T]):
-    """Something to be written.
-
-    Args:
-        work: Does it, inside a transaction.
-        written: Tells, from a later look, whether it has been written; None when that cannot be told.
-        is_apart: Whether it is to be done outside of any transaction.
-    """
-
-    __slots__ = ("error", "is_apart", "is_done", "loop", "result", "waiter", "work", "written")
-
-    def __init__(self, work: Work[T], written: Work[bool] | None = None, *, is_apart: bool = False) -> None:
-        self.work = work
-        self.written = written
-        self.is_apart = is_apart
-        self.is_done = False
-        self.result: T | None = None
-        self.error: BaseException | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.waiter: asyncio.Future[None] | None = None
-
-    def outcome(self) -> T:
-        """Return the result, or raise the error."""
-        if self.error is not None:
-            raise self.error
-        return cast(T, self.result)
 
 
 class Writer:
@@ -83,18 +55,26 @@ class Writer:
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held for moments only; what follows may only be touched with it
         self._queue: deque[Job[Any]] = deque()
-        self._is_busy = False  # whoever sets it may use the connection
-        self._db: sqlite3.Connection | None = None
-        self._is_waiting = True
+        self._is_busy = False  # whoever sets it may use the connection, and what goes with it
+        self._turn: asyncio.AbstractEventLoop | None = None  # the loop whose next turn writes what is queued
         self._pool: ThreadPoolExecutor | None = None
         self._last: str | None = None
+        self._db: sqlite3.Connection | None = None
+        self._is_waiting = True
         self._slow_share = 2 * _SLOW_SHARE  # until a few commits have shown otherwise
         self._pages = 0
         self._until_room = _COMMITS_BEFORE_ROOM
 
-    async def run(self, work: Work[T], *, alone: str | None = None, written: Work[bool] | None = None) -> T:
+    async def run(
+        self,
+        work: Work[T],
+        *,
+        alone: str | None = None,
+        is_small: bool = False,
+        written: Work[bool] | None = None,
+    ) -> T:
         """Write, durably.
 
         A job that has begun is never abandoned: when the waiting task is cancelled, the cancellation goes on once the
@@ -102,59 +82,75 @@ class Writer:
 
         Args:
             work: Writes inside a transaction; what it raises undoes only its own part.
-            alone: Who writes. If that was also the last to write, and the disk is fast, it happens here and now.
+            alone: Who writes. If that was also the last to write, it need not wait for company.
+            is_small: Whether it may be done on the event loop's thread.
             written: Tells, from a later look, whether `work` has been done, for when a COMMIT fails.
         """
-        job = Job(work, written)
-        if self._process != os.getpid():
-            self._leave_to_parent()
+        self._look_who_is_here()
+        job = Job(work, written, is_small=is_small)
         with self._lock:
-            is_inline = self._may_go_inline(alone)
+            is_first = is_small and not self._is_busy and self._is_fast()
+            is_inline = is_first and alone is not None and alone == self._last
             self._last = alone
             if is_inline:
                 self._is_busy = True
             else:
-                self._enqueue(job)
-        if is_inline and self._write_inline(job):
-            return job.outcome()
+                self._enqueue(job, on_turn=is_first)
+        if not (is_inline and self._write_inline(job)):
+            await self._outcome(job)
+        return job.outcome()
+
+    async def run_apart(self, work: Work[T]) -> T:
+        """Do something with the connection that cannot be done inside a transaction."""
+        self._look_who_is_here()
+        job = Job(work, is_apart=True)
+        with self._lock:
+            self._enqueue(job)
         await self._outcome(job)
         return job.outcome()
 
-    def _may_go_inline(self, alone: str | None) -> bool:
+    async def aclose(self) -> None:
+        """Finish what is queued, move the log into the database and close; the writer may be used again."""
+        self._look_who_is_here()
+        with self._lock:
+            if self._db is None and not self._is_busy:
+                return
+        await self.run_apart(self._close)
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False)  # its thread ends when nothing is queued
+
+    def _look_who_is_here(self) -> None:
+        if self._process != os.getpid():
+            # A forked child must neither use nor close what the parent opened: closing drops the parent's locks.
+            self._leaked += [self._db, self._pool]
+            self._begin()
+
+    def _is_fast(self) -> bool:
+        """Return whether a small commit may be made on an event loop's thread now."""
         return (
-            alone is not None
-            and alone == self._last
-            and not self._is_busy
-            and not self._queue
+            self._slow_share < _SLOW_SHARE
             and self._db is not None
-            and self._slow_share < _SLOW_SHARE
             and self._pages < _PAGES_IN_LOG
             and self._until_room != 0
         )
 
-    def _write_inline(self, job: Job[Any]) -> bool:
-        """Do a job on this thread; return False when it has to wait, and was queued for the other one."""
-        is_done = True  # also when it raises
-        try:
-            is_done = self._write([job], waiting=False)
-        finally:
-            with self._lock:
-                if not is_done:
-                    self._enqueue(job)
-                if self._queue:
-                    self._start()
-                else:
-                    self._is_busy = False
-        return is_done
+    # ------------------------------------------------------------------------------------------------------- waiting
 
-    # ---------------------------------------------------------------------------------------- waiting for the worker
-
-    def _enqueue(self, job: Job[Any]) -> None:
-        job.loop = asyncio.get_running_loop()
+    def _enqueue(self, job: Job[Any], *, on_turn: bool = False) -> None:
+        """Queue a job for who is at work, for the loop's next turn, or for the worker. The lock is held."""
         job.waiter = job.loop.create_future()
         self._queue.append(job)
         if not self._is_busy:
             self._is_busy = True
+            if on_turn:
+                self._turn = job.loop
+                job.loop.call_soon(self._take_turn)
+            else:
+                self._start()
+        elif self._turn is not None and not (job.is_small and job.loop is self._turn):
+            self._turn = None  # that loop may be at something long, or closed: nobody else waits for it
             self._start()
 
     def _start(self) -> None:
@@ -163,7 +159,6 @@ class Writer:
         self._pool.submit(self._work)
 
     async def _outcome(self, job: Job[Any]) -> None:
-        assert job.loop is not None
         assert job.waiter is not None
         cancelled: asyncio.CancelledError | None = None
         while not job.is_done:
@@ -175,79 +170,75 @@ class Writer:
                     if job in self._queue:
                         self._queue.remove(job)
                         raise
-                    if not job.is_done:
-                        job.waiter = job.loop.create_future()
+                job.waiter = job.loop.create_future()
         if cancelled is not None:
             raise cancelled
 
-    async def run_apart(self, work: Work[T]) -> T:
-        """Do something with the connection that cannot be done inside a transaction."""
-        if self._process != os.getpid():
-            self._leave_to_parent()
-        job = Job(work, is_apart=True)
-        with self._lock:
-            self._enqueue(job)
-        await self._outcome(job)
-        return job.outcome()
+    # ------------------------------------------------------------------------------------------- on the loop's thread
 
-    async def aclose(self) -> None:
-        """Finish what is queued, move the log into the database and close; the writer may be used again."""
-        if self._process != os.getpid():
-            self._leave_to_parent()
+    def _write_inline(self, job: Job[Any]) -> bool:
+        """Do a job here and now; return False when it has to wait, and was queued for the worker."""
+        is_done = True  # also when it raises
+        try:
+            is_done = self._write([job], waiting=False)
+        finally:
+            with self._lock:
+                if not is_done:
+                    job.waiter = job.loop.create_future()
+                    self._queue.appendleft(job)
+                self._hand_on()
+        return is_done
+
+    def _take_turn(self) -> None:
+        """Do what has been queued since the loop's last turn, unless it had to go to the worker."""
+        here = asyncio.get_running_loop()
         with self._lock:
-            if self._db is None and not self._is_busy:
+            if self._turn is not here:
                 return
-        await self.run_apart(self._close)
+            self._turn = None
+            jobs = self._next_jobs(_MOST_ON_LOOP)
+        is_done = True
+        try:
+            is_done = not jobs or self._write(jobs, waiting=False)
+        except BaseException as error:
+            _fail(jobs, error)
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False)  # its thread ends when nothing is queued
+            if not is_done:
+                self._queue.extendleft(reversed(jobs))
+            self._hand_on()
+        if is_done:
+            deliver(jobs)
 
-    def _leave_to_parent(self) -> None:
-        # A forked child must neither use nor close what the parent opened: closing drops the parent's locks.
-        self._leaked += [self._db, self._pool]
-        self._begin()
+    def _hand_on(self) -> None:
+        """Leave the connection to the worker if something is queued, else to whoever comes. The lock is held."""
+        if self._queue:
+            self._start()
+        else:
+            self._is_busy = False
 
-    # ------------------------------------------------------------------------------------------------ on the worker
+    # ------------------------------------------------------------------------------------------------- on the worker
 
     def _work(self) -> None:
         while True:
             with self._lock:
-                jobs = self._next_jobs()
+                jobs = self._next_jobs(_MOST_TOGETHER)
                 if not jobs:
                     self._is_busy = False
                     return
             try:
                 self._write(jobs, waiting=True)
-            except BaseException as error:  # nobody may wait for ever, whatever happens here
-                for job in jobs:
-                    job.error = job.error or error
-            self._deliver(jobs)
+            except BaseException as error:
+                _fail(jobs, error)
+            deliver(jobs)
             self._tidy()
 
-    def _next_jobs(self) -> list[Job[Any]]:
+    def _next_jobs(self, most: int) -> list[Job[Any]]:
         jobs: list[Job[Any]] = []
-        while self._queue and len(jobs) < _MOST_TOGETHER:
-            if self._queue[0].is_apart and jobs:
-                break
+        while self._queue and len(jobs) < most and not (jobs and self._queue[0].is_apart):
             jobs.append(self._queue.popleft())
             if jobs[0].is_apart:
                 break
         return jobs
-
-    def _deliver(self, jobs: list[Job[Any]]) -> None:
-        loops: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
-        for job in jobs:
-            assert job.loop is not None
-            loops.setdefault(job.loop, []).append(job)
-        with self._lock:
-            for job in jobs:
-                job.is_done = True
-        for loop, theirs in loops.items():
-            try:
-                loop.call_soon_threadsafe(_wake, theirs)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                continue
 
     def _tidy(self) -> None:
         """Look after the log; here rather than inside a commit, where somebody waits."""
@@ -287,9 +278,8 @@ class Writer:
             is_committing = True
             self._commit(db)
             self._pages += 1 + db.total_changes - before
-            self._until_room = max(self._until_room - 1, min(self._until_room, 0))
         except sqlite3.Error as error:
-            if not waiting and not is_committing and _is_busy_error(error):
+            if not waiting and not is_committing and is_busy(error):
                 self._roll_back()
                 return False
             self._recover(jobs, error, is_committing)
@@ -302,9 +292,9 @@ class Writer:
         """Do jobs in the transaction; return False, and end it, when there is nothing to commit.
 
         Most refusals come before anything is written, so savepoints, which cost as much as a small commit's own
-        statements, are made only for jobs of which one was refused later.
+        statements, are made only when a job was refused later than that.
         """
-        if not _perform(db, jobs):
+        if not perform(db, jobs):
             db.execute("ROLLBACK")
             self._forget()
             if len(jobs) == 1:
@@ -312,7 +302,7 @@ class Writer:
             for job in jobs:
                 job.error = job.result = None
             db.execute("BEGIN IMMEDIATE")
-            _perform(db, jobs, apart=True)
+            perform(db, jobs, apart=True)
         if all(job.error is not None for job in jobs):
             db.execute("ROLLBACK")
             return False
@@ -333,6 +323,8 @@ class Writer:
         db.execute("COMMIT")
         is_slow = time.perf_counter() - begun > _SLOW_SECONDS
         self._slow_share += (is_slow - self._slow_share) / 16
+        if self._until_room > 0:
+            self._until_room -= 1
 
     # ------------------------------------------------------------------------------------------------------- trouble
 
@@ -342,18 +334,16 @@ class Writer:
         self._roll_back()
         self._forget()
         self._drop_connection()
-        if error is None:
+        if error is None or (is_unsettled and self._was_written(jobs)):
             return
-        if is_unsettled and self._was_written(jobs):
-            return
-        if len(jobs) > 1 and not _is_busy_error(error):
+        if len(jobs) > 1 and not is_busy(error):
             for job in jobs:  # none was written; the trouble may be that of one of them, which has too much to write
                 job.error = job.result = None
                 self._write([job], waiting=True)
             return
-        for job in jobs:
-            job.error = self._database.translated(error, "write")
-            job.error.__cause__ = error
+        translated = self._database.translated(error, "write")
+        translated.__cause__ = error
+        _fail(jobs, translated)
 
     def _roll_back(self) -> None:
         # SQLite has often done so by itself, after a full disk for one.
@@ -380,38 +370,7 @@ class Writer:
             db.close()
 
 
-def _perform(db: sqlite3.Connection, jobs: list[Job[Any]], *, apart: bool = False) -> bool:
-    """Do jobs in a transaction; return False, and leave it unfinished, when one was refused that has written already.
-
-    Args:
-        db: The database.
-        jobs: The jobs.
-        apart: Whether each has a savepoint, so that its refusal undoes its own part only.
-    """
+def _fail(jobs: list[Job[Any]], error: BaseException) -> None:
+    """Note what jobs failed with: whatever happens, nobody may wait for ever."""
     for job in jobs:
-        before = db.total_changes
-        if apart:
-            db.execute("SAVEPOINT job")
-        try:
-            job.result = job.work(db)
-        except sqlite3.Error:
-            raise
-        except Exception as error:
-            job.error = error
-            if apart:
-                db.execute("ROLLBACK TO job")
-            elif db.total_changes != before:
-                return False
-        if apart:
-            db.execute("RELEASE job")
-    return True
-
-
-def _wake(jobs: list[Job[Any]]) -> None:
-    for job in jobs:
-        if job.waiter is not None and not job.waiter.done():
-            job.waiter.set_result(None)
-
-
-def _is_busy_error(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+        job.error = job.error or error

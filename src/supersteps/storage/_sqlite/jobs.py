@@ -1,0 +1,97 @@
+"""Things to be written, and what a transaction does with several of them."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar, cast
+
+T = TypeVar("T")
+
+Work = Callable[[sqlite3.Connection], T]
+
+
+class Job(Generic[T]):
+    """Something to be written, and somebody who waits for it.
+
+    Attributes:
+        work: Does it.
+        written: Tells, from a later look, whether it has been done; None when that cannot be told.
+        is_apart: Whether it is to be done outside of any transaction.
+        is_small: Whether it takes so little that it may be done on an event loop's thread.
+        is_done: Whether the outcome is certain.
+        error: What it was refused or failed with.
+        loop: The event loop of who waits.
+    """
+
+    __slots__ = ("error", "is_apart", "is_done", "is_small", "loop", "result", "waiter", "work", "written")
+
+    def __init__(
+        self, work: Work[T], written: Work[bool] | None = None, *, is_apart: bool = False, is_small: bool = False
+    ) -> None:
+        self.work = work
+        self.written = written
+        self.is_apart = is_apart
+        self.is_small = is_small
+        self.is_done = False
+        self.result: T | None = None
+        self.error: BaseException | None = None
+        self.loop = asyncio.get_running_loop()
+        self.waiter: asyncio.Future[None] | None = None
+
+    def outcome(self) -> T:
+        """Return the result, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return cast(T, self.result)
+
+
+def perform(db: sqlite3.Connection, jobs: Iterable[Job[Any]], *, apart: bool = False) -> bool:
+    """Do jobs in a transaction; return False, and leave it unfinished, when one was refused that has written already.
+
+    Args:
+        db: The database.
+        jobs: The jobs.
+        apart: Whether each has a savepoint, so that its refusal undoes its own part only.
+    """
+    for job in jobs:
+        before = db.total_changes
+        if apart:
+            db.execute("SAVEPOINT job")
+        try:
+            job.result = job.work(db)
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            job.error = error
+            if apart:
+                db.execute("ROLLBACK TO job")
+            elif db.total_changes != before:
+                return False
+        if apart:
+            db.execute("RELEASE job")
+    return True
+
+
+def deliver(jobs: Iterable[Job[Any]]) -> None:
+    """Tell those who wait that the outcome is certain, each on its own event loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
+    for job in jobs:
+        job.is_done = True
+        loops.setdefault(job.loop, []).append(job)
+    here = asyncio._get_running_loop()
+    for loop, theirs in loops.items():
+        if loop is here:
+            _wake(theirs)
+            continue
+        try:
+            loop.call_soon_threadsafe(_wake, theirs)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            continue
+
+
+def _wake(jobs: Iterable[Job[Any]]) -> None:
+    for job in jobs:
+        if job.waiter is not None and not job.waiter.done():
+            job.waiter.set_result(None)
