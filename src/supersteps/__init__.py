@@ -99,7 +99,9 @@ if TYPE_CHECKING:
     from supersteps.storage.base import CheckpointStorage, DurableStorage, ManagedStorage
     from supersteps.storage.file import FileCheckpointStorage
     from supersteps.storage.memory import InMemoryCheckpointStorage
+    from supersteps.storage.opening import open_storage
     from supersteps.storage.retention import RetentionPolicy
+    from supersteps.storage.sqlite import SqliteCheckpointStorage
     from supersteps.storage.transfer import export_run, import_run
     from supersteps.workflow import Workflow
 
@@ -113,10 +115,12 @@ _LAZY = {
     "InMemoryCheckpointStorage": "storage.memory",
     "ManagedStorage": "storage.base",
     "RetentionPolicy": "storage.retention",
+    "SqliteCheckpointStorage": "storage.sqlite",
     "StreamingRun": "run",
     "Workflow": "workflow",
     "WorkflowRunResult": "result",
     "export_run": "storage.transfer",
+    "open_storage": "storage.opening",
     "import_run": "storage.transfer",
 }
 
@@ -190,6 +194,7 @@ __all__ = [
     "RunExistsError",
     "RunFencedError",
     "RunNotFoundError",
+    "SqliteCheckpointStorage",
     "StateConflictError",
     "StorageError",
     "StreamBusyError",
@@ -232,4 +237,5 @@ __all__ = [
     "export_run",
     "handler",
     "import_run",
+    "open_storage",
 ]

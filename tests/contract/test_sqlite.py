@@ -1,16 +1,14 @@
-import os
+import shutil
 import sqlite3
-import warnings
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from supersteps.storage._sqlite.database import Database
 from supersteps.storage.sqlite import SqliteCheckpointStorage
 from supersteps.testing import Clock, StorageContract
-
-DIED = 42
 
 
 class TestSqlite(StorageContract):
@@ -18,45 +16,55 @@ class TestSqlite(StorageContract):
         return SqliteCheckpointStorage(folder / "runs.db", clock=clock)
 
     def damage(self, folder: Path, checkpoint_id: str) -> None:
-        run_id, _, sequence = checkpoint_id.rpartition("-")
-        db = sqlite3.connect(folder / "runs.db")
-        (run,) = db.execute("SELECT run FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-        place = (run << 32 | int(sequence),)
-        (data,) = db.execute("SELECT entries FROM checkpoints WHERE checkpoint = ?", place).fetchone()
-        data = data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
-        db.execute("UPDATE checkpoints SET entries = ? WHERE checkpoint = ?", (data, *place))
-        db.commit()
+        run_id, _, number = checkpoint_id.rpartition("-")
+        with sqlite3.connect(folder / "runs.db") as db:
+            (run,) = db.execute("SELECT run FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+            key = run << 32 | int(number)
+            (entries,) = db.execute("SELECT entries FROM checkpoints WHERE checkpoint = ?", (key,)).fetchone()
+            spoilt = entries[:-1] + bytes([entries[-1] ^ 1])
+            db.execute("UPDATE checkpoints SET entries = ? WHERE checkpoint = ?", (spoilt, key))
         db.close()
 
     def crash(self, point: int, work: Callable[[], object]) -> bool:
-        """Die in a child process, which shares nothing but the file, before its `point`-th statement."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # forking is deprecated where there are threads
-            child = os.fork()
-        if child == 0:
-            die_before(point)
-            work()
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert status in (0, DIED)
-        return status == DIED
+        """What a death would leave is what the files hold at that moment: the survivor gets a copy of them."""
+        self._left, self._at = point, self.folder.with_name(f"{self.folder.name} left")
+        work()
+        died, self._left = self._left < 0, None
+        if died:
+            self.folder = self._at
+        return died
 
+    # Every statement is a point.
 
-def die_before(point: int) -> None:
-    """Have this process exit, without any farewell, before its `point`-th SQL statement."""
-    left = point
-    connect = Database.connect
+    _left: int | None = None
+    _at: Path
 
-    def count(statement: str) -> None:
-        nonlocal left
-        if left == 0:
-            os._exit(DIED)
-        left -= 1
+    def setup_method(self) -> None:
+        self._patch = pytest.MonkeyPatch()
+        self._tracing = threading.Lock()
+        real = sqlite3.connect
 
-    def counting(self: Database, *, read_only: bool = False) -> sqlite3.Connection:
-        db = connect(self, read_only=read_only)
-        if not read_only:
-            db.set_trace_callback(count)
-        return db
+        def connect(*args: Any, **options: Any) -> sqlite3.Connection:
+            db: sqlite3.Connection = real(*args, **options)
+            db.set_trace_callback(self._trace)
+            return db
 
-    pytest.MonkeyPatch().setattr(Database, "connect", counting)
+        self._patch.setattr(sqlite3, "connect", connect)
+        super().setup_method()
+
+    def teardown_method(self) -> None:
+        try:
+            super().teardown_method()
+        finally:
+            self._patch.undo()
+
+    def _trace(self, statement: str) -> None:
+        with self._tracing:
+            if self._left is None or self._left < 0:
+                return
+            self._left -= 1
+            if self._left < 0:
+                self._at.mkdir()
+                for path in self.folder.glob("runs.db*"):
+                    if not path.name.endswith("-shm"):
+                        shutil.copy(path, self._at)
