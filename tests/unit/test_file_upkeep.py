@@ -94,7 +94,7 @@ async def test_a_damaged_record_of_a_run_is_named_and_its_checkpoints_are_still_
         assert await storage.list_runs() == []
 
 
-# -------------------------------------------------------------------------------------------------------- what is offered
+# ------------------------------------------------------------------------------------------------------ what is offered
 
 
 async def test_a_damaged_checkpoint_comes_with_an_offer(storage: FileCheckpointStorage, folder: Path) -> None:
@@ -120,8 +120,9 @@ async def test_a_damaged_checkpoint_in_the_middle_can_be_deleted(storage: FileCh
     spoil(folder / "run-000001.json")
     spoil(folder / "run-000002.json")
 
-    with pytest.warns(CorruptCheckpointWarning, match="run-000001"):
+    with pytest.warns(CorruptCheckpointWarning, match=r"run-00000[12]\.json is damaged") as caught:
         assert [header.sequence for header in await storage.list_headers("run")] == [0, 3]
+    assert len(caught) == 2
     assert await storage.delete_checkpoint("run-000002")
     assert await storage.delete_checkpoint("run-000001")
 
@@ -152,7 +153,6 @@ async def test_leftovers_go_and_nothing_else(storage: FileCheckpointStorage, fol
     await storage.save_checkpoint(by_hand("mine"))
     await steps(storage, 1, "dead")
     whole = {path for path in folder.rglob("*") if path.name not in ("journal.jsonl", "inbox.jsonl")}
-    uncommitted = (folder / "run-000003.json").read_bytes()
     (folder / "runs" / "dead" / "run.json").unlink()  # its creation was interrupted
     whole -= {folder / "runs" / "dead" / "run.json", folder / "dead-000000.json"}
     for name in (".run-000004.json.tmp", ".run-000001.json.tmp", ".mine.json.tmp", ".dead-000000.json.tmp"):
@@ -163,12 +163,11 @@ async def test_leftovers_go_and_nothing_else(storage: FileCheckpointStorage, fol
     data = (folder / "run-000004.json").read_bytes()
     await storage.delete_checkpoint("run-000004")
     (folder / "run-000009.json").write_bytes(data)  # was never committed, whatever it is
-    assert uncommitted
 
     await storage.vacuum()
     await storage.vacuum()
 
-    assert {path for path in folder.rglob("*")} == whole
+    assert set(folder.rglob("*")) == whole
     assert await storage.verify() == []
 
 
@@ -180,8 +179,7 @@ async def test_an_interrupted_deletion_is_finished(storage: FileCheckpointStorag
 
     await storage.vacuum()
 
-    assert [path.name for path in folder.rglob("*")] == ["runs", "run", "lock"] or not list(folder.glob("*.json"))
-    assert not (folder / "runs" / "run" / ".deleted").exists()
+    assert {path.name for path in folder.rglob("*")} == {"runs", "run", "lock"}
 
 
 async def test_a_run_that_lost_its_record_is_left_for_somebody_to_mend(

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from supersteps.engine.store import RunStore
 from supersteps.errors import RunFencedError, RunNotFoundError
-
-if TYPE_CHECKING:
-    from supersteps.engine.store import RunStore
 
 
 class Journal:
@@ -23,9 +20,10 @@ class Journal:
         written: How many records are durable.
     """
 
-    def __init__(self, store: RunStore, epoch: int) -> None:
+    def __init__(self, store: RunStore) -> None:
+        """Begin the journal of the superstep that follows the store's head."""
         self._store = store
-        self._epoch = epoch
+        self._epoch = store.epoch
         self._head = store.base.checkpoint_id
         self._waiting: list[bytes] = []
         self._writer: asyncio.Task[None] | None = None

@@ -22,6 +22,7 @@ from supersteps.engine.encoding import decode_outputs, decode_state, encode_chan
 from supersteps.engine.execution import Execution
 from supersteps.engine.hooks import Hooks
 from supersteps.engine.inbox import Inbox
+from supersteps.engine.journal import Journal
 from supersteps.engine.state import SHARED_STATE, Message, Request, State, View
 from supersteps.engine.store import RunStore
 from supersteps.engine.superstep import Answer, Merged, Plan, merge, plan
@@ -289,7 +290,7 @@ class Runner:
             ),
             emit=self._emit,
             replayed=self._replayed,
-            journal=self._store.journal() if self._store is not None and planned.needs_journal else None,
+            journal=Journal(self._store) if self._store is not None and planned.needs_journal else None,
         )
         return await execution.run()
 

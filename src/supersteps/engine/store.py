@@ -22,7 +22,6 @@ from supersteps.checkpoint.record import (
     utc_now,
 )
 from supersteps.engine import heartbeat
-from supersteps.engine.journal import Journal
 from supersteps.errors import (
     CheckpointNotFoundError,
     CheckpointSaveError,
@@ -86,6 +85,11 @@ class RunStore:
         """Header of the checkpoint that this handle continues from; there must be one."""
         assert self.head is not None
         return self.head
+
+    @property
+    def epoch(self) -> int:
+        """The fencing epoch under which this handle last owned the run."""
+        return self._epoch
 
     @property
     def branch(self) -> int:
@@ -362,10 +366,6 @@ class RunStore:
                 return await self.storage.add_answers(self.run_id, answers)
         finally:
             await self.release()
-
-    def journal(self) -> Journal:
-        """Return the journal of the superstep that follows the head."""
-        return Journal(self, self._epoch)
 
     async def discard_journal(self) -> None:
         """Drop the records of calls that finished after the head."""

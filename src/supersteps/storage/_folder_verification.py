@@ -17,11 +17,20 @@ from supersteps.storage.records import Damage, RunRecord
 def verify(folder: CheckpointFolder, run_id: str | None) -> list[Damage]:
     """Read every file, of one run or of all, and check every hash and every reference; return what is damaged."""
     if run_id is not None:
-        paths = [*folder.files.numbered(run_id, None).values()]
-        found = _Found(folder, [folder.run(run_id)], paths)
+        paths = folder.files.numbered(run_id, _newest(folder, run_id)).values()
+        found = _Found(folder, [folder.run(run_id)], [*paths])
     else:
         found = _Found(folder, folder.run_folders(), [*folder.files.paths()])
     return [*found.damaged_runs(), *found.damaged_checkpoints(), *found.broken_references()]
+
+
+def _newest(folder: CheckpointFolder, run_id: str) -> int | None:
+    """Return the number of a run's newest commit, None when its record cannot tell."""
+    try:
+        run = folder.run(run_id).peek()
+    except CheckpointError:  # `_Found` tells of it
+        return None
+    return None if run is None else run.sequence
 
 
 class _Found:
