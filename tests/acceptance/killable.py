@@ -16,7 +16,6 @@ from typing import Any, Never
 
 from supersteps import (
     Executor,
-    FileCheckpointStorage,
     RequestInfoEvent,
     RequestInfoExecutor,
     RequestInfoMessage,
@@ -26,6 +25,7 @@ from supersteps import (
     WorkflowContext,
     WorkflowOutputEvent,
     handler,
+    open_storage,
 )
 
 RUN = "killed"
@@ -121,7 +121,7 @@ class Joiner(Noted):
             await ctx.send_message(Round(number // 2 + 1))
 
 
-def build(folder: Path) -> Workflow:
+def build(folder: Path, store: str) -> Workflow:
     calls = folder / "calls"
     splitter, joiner, keeper = Splitter("split", calls), Joiner("join", calls), Keeper("keep", calls)
     workers, port = [Worker(name, calls) for name in "abc"], RequestInfoExecutor("port")
@@ -134,13 +134,13 @@ def build(folder: Path) -> Workflow:
         .add_edge(joiner, splitter)
         .with_reducer("total", lambda value, update: value + update, initial=0)
         .set_start_executor(splitter)
-        .with_checkpointing(FileCheckpointStorage(folder / "checkpoints"))
+        .with_checkpointing(open_storage(folder / store))
         .build()
     )
 
 
-async def main(folder: Path) -> None:
-    run = build(folder).run_stream(Round(1), run_id=RUN, if_exists="attach")
+async def main(folder: Path, store: str) -> None:
+    run = build(folder, store).run_stream(Round(1), run_id=RUN, if_exists="attach")
     async for event in run:
         if isinstance(event, RequestInfoEvent):
             await run.send_response(event.request_id, "fine")
@@ -150,4 +150,4 @@ async def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     os.umask(0o077)
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))

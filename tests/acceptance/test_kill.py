@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from supersteps import FileCheckpointStorage, WorkflowCheckpoint
+from supersteps import ManagedStorage, WorkflowCheckpoint, open_storage
 from tests.acceptance.killable import ROUNDS, RUN, Piece, Review, Round
 
 ROOT = Path(__file__).parents[2]
@@ -26,9 +26,9 @@ pytestmark = [
 ]
 
 
-def launch(folder: Path) -> subprocess.Popen[str]:
+def launch(folder: Path, store: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "tests.acceptance.killable", str(folder)],
+        [sys.executable, "-W", "error", "-m", "tests.acceptance.killable", str(folder), store],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         stdout=subprocess.PIPE,
@@ -37,8 +37,8 @@ def launch(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def finish(folder: Path) -> list[Any]:
-    process = launch(folder)
+def finish(folder: Path, store: str) -> list[Any]:
+    process = launch(folder, store)
     out, errors = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, errors
     result: list[Any] = json.loads(out)
@@ -52,15 +52,16 @@ def calls(folder: Path) -> list[str]:
         return []
 
 
-def storage_of(folder: Path) -> FileCheckpointStorage:
-    storage = FileCheckpointStorage(folder / "checkpoints")
+def storage_of(folder: Path, store: str) -> ManagedStorage:
+    storage = open_storage(folder / store)
+    assert isinstance(storage, ManagedStorage)
     storage.codec.add_types([Round, Piece, Review])
     return storage
 
 
-async def recorded(folder: Path) -> list[str]:
+async def recorded(folder: Path, store: str) -> list[str]:
     """Return the idempotency keys of the calls that the journal of the unfinished superstep holds."""
-    async with storage_of(folder) as storage:
+    async with storage_of(folder, store) as storage:
         run = await storage.get_run(RUN)
         if run is None:
             return []
@@ -71,8 +72,8 @@ async def recorded(folder: Path) -> list[str]:
         return [f"{RUN}:{run.branch}:{step}:{record['executor_id']}:{record['ordinal']}" for record in found]
 
 
-async def lineage(folder: Path) -> list[WorkflowCheckpoint]:
-    async with storage_of(folder) as storage:
+async def lineage(folder: Path, store: str) -> list[WorkflowCheckpoint]:
+    async with storage_of(folder, store) as storage:
         return await storage.list_checkpoints(run_id=RUN)
 
 
@@ -90,20 +91,21 @@ def content(checkpoint: WorkflowCheckpoint) -> Any:
     )
 
 
-def test_killed_at_random_moments_it_ends_like_a_run_nobody_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["checkpoints", "runs.db"])
+def test_killed_at_random_moments_it_ends_like_a_run_nobody_killed(tmp_path: Path, store: str) -> None:
     seed = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(10**6)))
     print(f"KILL_SEED={seed}")
     dice = random.Random(seed)
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     calm.mkdir()
     killed.mkdir()
-    expected = finish(calm)
+    expected = finish(calm, store)
     assert len(expected) == ROUNDS * 6  # two counts, two lists and two reviews in each round
 
     kills, settled = 0, Counter[str]()
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
-        process = launch(killed)
+        process = launch(killed, store)
         goal = len(calls(killed)) + dice.randint(1, 6)
         while process.poll() is None and len(calls(killed)) < goal:
             time.sleep(0.001)
@@ -117,13 +119,13 @@ def test_killed_at_random_moments_it_ends_like_a_run_nobody_killed(tmp_path: Pat
         kills += 1
         # Recorded calls have run exactly once more often than never: from now on they must not run again.
         counts = Counter(calls(killed))
-        settled.update({key: counts[key] for key in asyncio.run(recorded(killed)) if key not in settled})
+        settled.update({key: counts[key] for key in asyncio.run(recorded(killed, store)) if key not in settled})
     else:
         pytest.fail(f"not done after {kills} kills")
 
     print(f"{kills} kills, {len(settled)} recorded calls")
     assert outputs == expected
-    first, second = asyncio.run(lineage(calm)), asyncio.run(lineage(killed))
+    first, second = asyncio.run(lineage(calm, store)), asyncio.run(lineage(killed, store))
     assert [content(cp) for cp in second] == [content(cp) for cp in first]
     assert [cp.iteration_count for cp in second] == list(range(len(first)))
     assert [cp.timestamp for cp in second] == sorted({cp.timestamp for cp in second})
@@ -134,10 +136,10 @@ def test_killed_at_random_moments_it_ends_like_a_run_nobody_killed(tmp_path: Pat
 
 
 def test_a_finished_run_that_is_started_again_does_nothing(tmp_path: Path) -> None:
-    expected = finish(tmp_path)
+    expected = finish(tmp_path, "checkpoints")
     before = calls(tmp_path)
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    assert finish(tmp_path) == expected
+    assert finish(tmp_path, "checkpoints") == expected
     assert calls(tmp_path) == before
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
