@@ -1,6 +1,7 @@
 """Looking after the folder of the JSON storage: what is damaged or missing is told, what is left over goes."""
 
 import asyncio
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from supersteps.checkpoint.record import Changes
 from supersteps.errors import CorruptCheckpointError, CorruptCheckpointWarning
+from supersteps.storage import _files
 from supersteps.storage.file import FileCheckpointStorage
 from supersteps.storage.records import Damage
 from supersteps.storage.retention import RetentionPolicy
@@ -131,6 +133,45 @@ async def test_a_damaged_checkpoint_in_the_middle_can_be_deleted(storage: FileCh
     await writer.commit()
 
 
+async def test_a_checkpoint_whose_file_is_lost_can_be_given_up(storage: FileCheckpointStorage, folder: Path) -> None:
+    writer = await steps(storage, 5)
+    for number in (1, 4):
+        (folder / f"run-00000{number}.json").unlink()
+        assert await storage.delete_checkpoint(f"run-00000{number}")
+        assert not await storage.delete_checkpoint(f"run-00000{number}")
+    assert not await storage.delete_checkpoint("run-000009")
+    assert not await storage.delete_checkpoint("run-x")
+
+    assert await storage.verify() == []
+    run = await storage.get_run("run")
+    assert run is not None
+    assert run.head == "run-000003"
+    lineage = await storage.list_lineage("run-000003", 9)
+    assert [info.checkpoint_id for info in lineage] == ["run-000000", "run-000002", "run-000003"]
+    await writer.take()
+    await writer.commit()
+
+
+async def test_on_a_full_disk_room_is_made_first(
+    storage: FileCheckpointStorage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await steps(storage, 6)
+    real = _files._write
+
+    def write(fd: int, data: memoryview) -> int:
+        if len(list(folder.glob("run-*.json"))) > limit:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data)
+
+    monkeypatch.setattr(_files, "_write", write)
+    limit = 5
+    assert await storage.delete_checkpoint("run-000001")
+    limit = 4
+    assert len(await storage.prune("run", RetentionPolicy(keep_steps=2, waiting_too=True))) == 1
+    assert await storage.verify() == []
+    assert await storage.list_checkpoint_ids() == [f"run-00000{n}" for n in (0, 2, 4, 5)]
+
+
 async def test_pruning_goes_around_damage(storage: FileCheckpointStorage, folder: Path) -> None:
     await steps(storage, 5)
     spoil(folder / "run-000002.json")
@@ -179,7 +220,7 @@ async def test_an_interrupted_deletion_is_finished(storage: FileCheckpointStorag
 
     await storage.vacuum()
 
-    assert {path.name for path in folder.rglob("*")} == {"runs", "run", "lock"}
+    assert {path.name for path in folder.rglob("*")} == {"runs", ".lock", "run", "lock"}
 
 
 async def test_a_run_that_lost_its_record_is_left_for_somebody_to_mend(

@@ -2,23 +2,27 @@
 
 Every step leaves a folder that is whole. Checkpoints whose parent goes are first rewritten to follow the nearest
 ancestor that stays; then what goes is deleted, the newest first, so that nothing ever follows a file that is not there.
+Only a full disk turns this around: there is no room for the rewritten file before another one is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import errno
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
-from supersteps.errors import CheckpointError, CorruptCheckpointError
+from supersteps.errors import CheckpointError, CorruptCheckpointError, StorageError
 from supersteps.storage import _files, runs
 from supersteps.storage._checkpoint_files import CheckpointFiles
 from supersteps.storage._checkpoint_folder import CheckpointFolder
 from supersteps.storage._run_folder import RunFolder, RunState
 from supersteps.storage.records import RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def delete_checkpoint(folder: CheckpointFolder, unwanted: str) -> bool:
@@ -30,7 +34,7 @@ def delete_checkpoint(folder: CheckpointFolder, unwanted: str) -> bool:
         run_id = unwanted.rpartition("-")[0]  # a damaged file may go; whose it was, its name has to tell
     else:
         if found is None:
-            return False
+            return _forget(folder, unwanted)
         header, standalone = found
         if standalone:
             with folder.by_hand.held():
@@ -42,15 +46,34 @@ def delete_checkpoint(folder: CheckpointFolder, unwanted: str) -> bool:
         return _files.remove_durably(path)
     with folder.hold(run_id) as run_folder:
         state = run_folder.load()
-        if state is not None:
-            _detach(folder, run_folder, state, unwanted)
-        return _files.remove_durably(path)
+        if state is None:
+            return _files.remove_durably(path)
+        headers, _damaged = folder.files.read_headers(run_id, state.run.sequence)
+        _detach(folder, run_folder, state, unwanted, headers)
+        return True
 
 
-def _detach(folder: CheckpointFolder, run_folder: RunFolder, state: RunState, unwanted: str) -> None:
-    """Let neither the run's head nor another checkpoint refer to one that is about to be deleted."""
+def _forget(folder: CheckpointFolder, lost: str) -> bool:
+    """Go on without a checkpoint whose file is gone, if anything still refers to it; return whether it does."""
+    run_id = lost.rpartition("-")[0]
+    if not run_id or not folder.run(run_id).exists():
+        return False
+    with folder.hold(run_id) as run_folder:
+        state = run_folder.load()
+        if state is None or folder.files.numbered(run_id, None).get(_number(lost, -1)):
+            return False
+        headers, _damaged = folder.files.read_headers(run_id, state.run.sequence)
+        if state.run.head != lost and all(header.parent_id != lost for header in headers):
+            return False
+        _detach(folder, run_folder, state, lost, headers)
+        return True
+
+
+def _detach(
+    folder: CheckpointFolder, run_folder: RunFolder, state: RunState, unwanted: str, headers: list[CheckpointHeader]
+) -> None:
+    """Delete a checkpoint, to which neither the run's head nor another one refers any more."""
     run = state.run
-    headers, _damaged = folder.files.read_headers(run.run_id, run.sequence)
     lost = next((header for header in headers if header.checkpoint_id == unwanted), None)
     if lost is None:
         lost = _presumed(run, unwanted, headers)
@@ -60,16 +83,16 @@ def _detach(folder: CheckpointFolder, run_folder: RunFolder, state: RunState, un
         target = None if head is None else folder.load(head.checkpoint_id)
         if target is None:
             run_folder.remove()
+            _files.remove_durably(folder.files.path(unwanted))
             run_folder.clear()
             return
         folder.set_head(run_folder, state, target)
-    _adopt(folder.files, runs.new_parents(headers, {unwanted}))
+    _remove(folder.files, [unwanted], runs.new_parents(headers, {unwanted}))
 
 
 def _presumed(run: RunRecord, damaged: str, intact: list[CheckpointHeader]) -> CheckpointHeader:
     """Return what the header of a damaged checkpoint must have been, as far as anybody needs it."""
-    number = damaged.rpartition("-")[2]
-    sequence = int(number) if number.isascii() and number.isdigit() else run.sequence
+    sequence = _number(damaged, run.sequence)
     parent = runs.intact_before(sequence, intact)
     return CheckpointHeader(
         checkpoint_id=damaged,
@@ -79,6 +102,25 @@ def _presumed(run: RunRecord, damaged: str, intact: list[CheckpointHeader]) -> C
         sequence=sequence,
         branch=run.branch,
     )
+
+
+def _number(checkpoint_id: str, otherwise: int) -> int:
+    number = checkpoint_id.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdigit() else otherwise
+
+
+def _remove(files: CheckpointFiles, gone: Sequence[str], parents: Mapping[str, str | None]) -> None:
+    """Delete checkpoints, in the order of their numbers, whose children have `parents` from then on."""
+    paths = [files.path(checkpoint_id) for checkpoint_id in reversed(gone)]
+    try:
+        _adopt(files, parents)
+    except StorageError as error:
+        if not (isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL):
+            raise
+        _files.remove_durably(*paths)
+        _adopt(files, parents)  # should this fail again, `delete_checkpoint` of the same ones makes up for it
+    else:
+        _files.remove_durably(*paths)
 
 
 def _adopt(files: CheckpointFiles, parents: Mapping[str, str | None]) -> None:
@@ -100,8 +142,7 @@ def prune(folder: CheckpointFolder, run_id: str, policy: RetentionPolicy, dry_ru
         headers, problems = folder.files.read_headers(run_id, state.run.sequence)
         pruning = plan_pruning(state.run, headers, policy)
         if not dry_run:
-            _adopt(folder.files, pruning.parents)
-            _files.remove_durably(*map(folder.files.path, reversed(pruning.gone)))
+            _remove(folder.files, pruning.gone, pruning.parents)
         return pruning.gone, problems
 
 

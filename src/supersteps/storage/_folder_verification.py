@@ -124,7 +124,8 @@ class _Found:
                 nearest = runs.intact_before(header.sequence, [*headers.values()])
                 yield Damage(
                     f"file {path}",
-                    f"{path} is gone, but checkpoint {header.checkpoint_id!r} follows it. Restore it from a backup.",
+                    f"{path} is gone, but checkpoint {header.checkpoint_id!r} follows it. Restore it from a backup, or "
+                    f"go on without it: delete_checkpoint({parent!r}).",
                     run_id,
                     parent,
                     None if nearest is None else nearest.checkpoint_id,

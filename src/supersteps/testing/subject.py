@@ -115,7 +115,11 @@ class Subject:
         self._root = Path(self._temporary.name)
         self._opened: list[DurableStorage] = []
         self.clock = Clock()
-        self.elsewhere("main")
+        try:
+            self.elsewhere("main")
+        except BaseException:
+            self._temporary.cleanup()
+            raise
 
     def teardown_method(self) -> None:
         """Close every storage that was opened and delete the folder."""

@@ -63,7 +63,7 @@ class Writer:
         self._last: str | None = None
         self._db: sqlite3.Connection | None = None
         self._is_waiting = True
-        self._slow_share = 2 * _SLOW_SHARE  # until a few commits have shown otherwise
+        self._slow_share = 1.25 * _SLOW_SHARE  # until a few commits have shown otherwise
         self._pages = 0
         self._until_room = _COMMITS_BEFORE_ROOM
 
