@@ -9,7 +9,7 @@ from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.record import OUTPUTS, Changes
 from supersteps.errors import CheckpointError, CheckpointSaveError, RunFencedError
-from supersteps.storage import _plain_runs
+from supersteps.storage._plain import runs as plain_runs
 from supersteps.storage.adapter import PlainStorageAdapter, as_durable
 from supersteps.storage.base import CheckpointStorage, DurableStorage
 from supersteps.storage.file import FileCheckpointStorage
@@ -123,11 +123,11 @@ def test_what_is_known_goes_with_the_storage() -> None:
     storage = PlainStorage()
     as_durable(storage)
     key, gone = id(storage), weakref.ref(storage)
-    assert key in _plain_runs._known
+    assert key in plain_runs._known
     del storage
     gc.collect()
     assert gone() is None
-    assert key not in _plain_runs._known
+    assert key not in plain_runs._known
 
 
 async def test_a_storage_without_hash_or_weak_references_is_fine() -> None:

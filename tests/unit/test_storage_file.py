@@ -28,7 +28,8 @@ from supersteps.errors import (
     CorruptCheckpointWarning,
     StorageError,
 )
-from supersteps.storage import _document, _files, _locks
+from supersteps.storage import _files
+from supersteps.storage._folder import document, locks
 from supersteps.storage.file import FileCheckpointStorage
 from tests.contract.support import LEASE, REQUEST, Crash, Faults, Writer, by_hand, plain, request, shared
 
@@ -308,7 +309,7 @@ async def test_a_newer_format_is_refused_politely(storage: FileCheckpointStorage
         content = json.loads(path.read_bytes())
         del content["checksum"]
         content["version"] = "2.0"
-        path.write_bytes(_document.seal((name, msgspec.json.encode(value)) for name, value in content.items()))
+        path.write_bytes(document.seal((name, msgspec.json.encode(value)) for name, value in content.items()))
 
     with pytest.raises(CheckpointVersionError, match=r"run-000001\.json.*'2\.0'.*Upgrade"):
         await storage.load_checkpoint("run-000001")
@@ -435,7 +436,7 @@ async def test_a_lock_that_is_never_released_is_named(
     storage: FileCheckpointStorage, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = await two_steps(storage)
-    monkeypatch.setattr(_locks, "LOCK_SECONDS", 0.02)
+    monkeypatch.setattr(locks, "LOCK_SECONDS", 0.02)
     path = folder / "runs" / "run" / "lock"
     with (
         filelock.FileLock(path),

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from supersteps.storage._task_lock import TaskLock
+from supersteps.storage._plain.task_lock import TaskLock
 from supersteps.storage._workers import Workers
 
 

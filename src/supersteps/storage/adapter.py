@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, Commit
-from supersteps.storage import _plain_upkeep, runs
-from supersteps.storage._plain_state import PlainState, private
+from supersteps.storage import runs
+from supersteps.storage._plain import upkeep as plain_upkeep
+from supersteps.storage._plain.state import PlainState, private
 from supersteps.storage.base import AsyncClosing, CheckpointStorage, DurableStorage
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
@@ -114,8 +115,8 @@ class PlainStorageAdapter(PlainState, AsyncClosing):
             siblings = await self.list_checkpoints(run_id=checkpoint.run_id) if checkpoint.run_id else []
             if run.record is not None and run.record.head == checkpoint_id:
                 await self._leave_head(run, run.record, checkpoint, siblings)
-            parents = runs.new_parents(_plain_upkeep.headers_of(siblings), {checkpoint_id})
-            for moved in _plain_upkeep.with_parents(siblings, parents):
+            parents = runs.new_parents(plain_upkeep.headers_of(siblings), {checkpoint_id})
+            for moved in plain_upkeep.with_parents(siblings, parents):
                 await self._save(moved)
             return await self.storage.delete_checkpoint(checkpoint_id)
 
@@ -231,7 +232,7 @@ class PlainStorageAdapter(PlainState, AsyncClosing):
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
         """Return the headers of all checkpoints of a run, on every branch, in the order of their commits."""
-        return _plain_upkeep.headers_of(await self.list_checkpoints(run_id=run_id)) if run_id else []
+        return plain_upkeep.headers_of(await self.list_checkpoints(run_id=run_id)) if run_id else []
 
     async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
         """Remove the checkpoints that a policy lets go; return their ids, oldest first.
@@ -245,9 +246,9 @@ class PlainStorageAdapter(PlainState, AsyncClosing):
             if record is None:
                 raise runs.no_such_run(run_id)
             checkpoints = await self.list_checkpoints(run_id=run_id)
-            pruning = plan_pruning(record, _plain_upkeep.headers_of(checkpoints), policy)
+            pruning = plan_pruning(record, plain_upkeep.headers_of(checkpoints), policy)
             if not dry_run:
-                for moved in _plain_upkeep.with_parents(checkpoints, pruning.parents):
+                for moved in plain_upkeep.with_parents(checkpoints, pruning.parents):
                     await self._save(moved)
                 for checkpoint_id in reversed(pruning.gone):  # the newest first: nothing follows one that is gone
                     await self.storage.delete_checkpoint(checkpoint_id)
@@ -255,7 +256,7 @@ class PlainStorageAdapter(PlainState, AsyncClosing):
 
     async def verify(self, run_id: str | None = None) -> list[Damage]:
         """Load every checkpoint (of one run, or of all) and return those that cannot be read."""
-        return await _plain_upkeep.verify(self.storage, self.codec, run_id)
+        return await plain_upkeep.verify(self.storage, self.codec, run_id)
 
     async def vacuum(self) -> None:
         """Let the storage do it, if it can."""

@@ -14,8 +14,9 @@ from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
 from supersteps.errors import CorruptCheckpointWarning
-from supersteps.storage import _folder_removal, _folder_verification, runs
-from supersteps.storage._checkpoint_folder import CheckpointFolder
+from supersteps.storage import runs
+from supersteps.storage._folder import removal, verification
+from supersteps.storage._folder.folder import CheckpointFolder
 from supersteps.storage._workers import Workers
 from supersteps.storage.base import AsyncClosing
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
@@ -106,7 +107,7 @@ class FileCheckpointStorage(AsyncClosing):
         When it was the head of its run, the nearest remaining ancestor becomes the head; a run without checkpoints
         is no more. Checkpoints that followed it follow its own parent now.
         """
-        return await self._workers.run(_folder_removal.delete_checkpoint, self._folder, checkpoint_id)
+        return await self._workers.run(removal.delete_checkpoint, self._folder, checkpoint_id)
 
     # ---------------------------------------------------------------------------------------------- runs and commits
 
@@ -187,7 +188,7 @@ class FileCheckpointStorage(AsyncClosing):
 
     async def delete_run(self, run_id: str) -> bool:
         """Delete a run with all its checkpoints; return whether it was there."""
-        return await self._workers.run(_folder_removal.delete_run, self._folder, run_id)
+        return await self._workers.run(removal.delete_run, self._folder, run_id)
 
     # -------------------------------------------------------------------------------------------------- looking after
 
@@ -222,17 +223,17 @@ class FileCheckpointStorage(AsyncClosing):
             RunNotFoundError: There is no such run.
             StorageError: The files cannot be written or deleted; what is there is whole, prune again.
         """
-        gone, problems = await self._workers.run(_folder_removal.prune, self._folder, run_id, policy, dry_run)
+        gone, problems = await self._workers.run(removal.prune, self._folder, run_id, policy, dry_run)
         _warn(problems)
         return gone
 
     async def verify(self, run_id: str | None = None) -> list[Damage]:
         """Read every file (of one run, or of all) and check its hash; return what is damaged."""
-        return await self._workers.run(_folder_verification.verify, self._folder, run_id)
+        return await self._workers.run(verification.verify, self._folder, run_id)
 
     async def vacuum(self) -> None:
         """Clear away what interrupted writes and deletions have left behind."""
-        _warn(await self._workers.run(_folder_removal.vacuum, self._folder))
+        _warn(await self._workers.run(removal.vacuum, self._folder))
 
     # --------------------------------------------------------------------------------------------- journal and inbox
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from supersteps.checkpoint.record import Part, PartKey
 from supersteps.storage import runs
-from supersteps.storage._task_lock import TaskLock
+from supersteps.storage._plain.task_lock import TaskLock
 from supersteps.storage.records import InboxEntry, RunRecord
 
 

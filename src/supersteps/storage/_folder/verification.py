@@ -9,8 +9,8 @@ from urllib.parse import unquote
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.errors import CheckpointError, CorruptCheckpointError
 from supersteps.storage import _files, runs
-from supersteps.storage._checkpoint_folder import CheckpointFolder
-from supersteps.storage._run_folder import RunFolder
+from supersteps.storage._folder.folder import CheckpointFolder
+from supersteps.storage._folder.run_folder import RunFolder
 from supersteps.storage.records import Damage, RunRecord
 
 

@@ -20,8 +20,8 @@ from msgspec.structs import asdict, replace
 from supersteps.checkpoint.record import FORMAT_VERSION, Part, PartKey
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage import _files, runs
-from supersteps.storage._document import check_json, decode, seal, seal_line, unseal, unseal_line
-from supersteps.storage._locks import ProcessLock
+from supersteps.storage._folder.document import check_json, decode, seal, seal_line, unseal, unseal_line
+from supersteps.storage._folder.locks import ProcessLock
 from supersteps.storage.records import InboxEntry, RunRecord
 
 _RUN = "supersteps.run"

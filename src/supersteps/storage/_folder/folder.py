@@ -1,7 +1,7 @@
 """The folder of the JSON storage, as the blocking calls that its threads make.
 
     <checkpoint_id>.json     a checkpoint, complete
-    runs/<run_id>/           what belongs to a run, see `_run_folder`
+    runs/<run_id>/           what belongs to a run, see `run_folder`
     runs/.lock               held while a checkpoint is saved or deleted by hand
 
 A commit writes the checkpoint, then the run's record that names it as the head: the second rename commits both. A
@@ -23,10 +23,10 @@ from supersteps._ids import checkpoint_id, file_stem
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit, Part, PartKey
 from supersteps.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError, StorageError
 from supersteps.storage import _files, runs
-from supersteps.storage._checkpoint_files import CheckpointFiles
-from supersteps.storage._document import check_json
-from supersteps.storage._locks import ProcessLock
-from supersteps.storage._run_folder import RunFolder, RunState
+from supersteps.storage._folder.checkpoint_files import CheckpointFiles
+from supersteps.storage._folder.document import check_json
+from supersteps.storage._folder.locks import ProcessLock
+from supersteps.storage._folder.run_folder import RunFolder, RunState
 from supersteps.storage.records import InboxEntry, RunRecord
 
 _REMEMBERED = 256

@@ -10,7 +10,7 @@ from supersteps._ids import checkpoint_id, file_stem
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
 from supersteps.errors import CheckpointError, CorruptCheckpointError, StorageError
 from supersteps.storage import _files
-from supersteps.storage._document import decode_checkpoint, decode_header, encode_checkpoint
+from supersteps.storage._folder.document import decode_checkpoint, decode_header, encode_checkpoint
 
 _DRAFT = ".json.tmp"
 _BEGINNING = 200

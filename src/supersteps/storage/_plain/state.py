@@ -12,8 +12,9 @@ from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.record import REQUESTS, CheckpointRecord, Part, PartKey
 from supersteps.errors import CheckpointError, CheckpointSaveError, StorageError
-from supersteps.storage import _plain_upkeep, runs
-from supersteps.storage._plain_runs import PlainRun, runs_of
+from supersteps.storage import runs
+from supersteps.storage._plain import upkeep as plain_upkeep
+from supersteps.storage._plain.runs import PlainRun, runs_of
 from supersteps.storage.base import CheckpointStorage
 from supersteps.storage.records import RunRecord
 
@@ -127,7 +128,7 @@ class PlainState:
         self, run: PlainRun, record: RunRecord, lost: WorkflowCheckpoint, all_of_it: Sequence[WorkflowCheckpoint]
     ) -> None:
         """Move the head of a run away from a checkpoint that is about to be deleted."""
-        head = runs.choose_head(lost.to_header(), _plain_upkeep.headers_of(all_of_it))
+        head = runs.choose_head(lost.to_header(), plain_upkeep.headers_of(all_of_it))
         target = None if head is None else await self.load_record(head.checkpoint_id)
         if target is None:
             run.settle(None, None)

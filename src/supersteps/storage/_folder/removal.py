@@ -16,9 +16,9 @@ from msgspec.structs import replace
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
 from supersteps.errors import CheckpointError, CorruptCheckpointError, StorageError
 from supersteps.storage import _files, runs
-from supersteps.storage._checkpoint_files import CheckpointFiles
-from supersteps.storage._checkpoint_folder import CheckpointFolder
-from supersteps.storage._run_folder import RunFolder, RunState
+from supersteps.storage._folder.checkpoint_files import CheckpointFiles
+from supersteps.storage._folder.folder import CheckpointFolder
+from supersteps.storage._folder.run_folder import RunFolder, RunState
 from supersteps.storage.records import RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
