@@ -19,10 +19,10 @@ class TestSqlite(StorageContract):
         run_id, _, number = checkpoint_id.rpartition("-")
         with sqlite3.connect(folder / "runs.db") as db:
             (run,) = db.execute("SELECT run FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-            key = run << 32 | int(number)
-            (entries,) = db.execute("SELECT entries FROM checkpoints WHERE checkpoint = ?", (key,)).fetchone()
+            row, place = "run = ? AND sequence = ?", (run, int(number))
+            (entries,) = db.execute(f"SELECT entries FROM checkpoints WHERE {row}", place).fetchone()
             spoilt = entries[:-1] + bytes([entries[-1] ^ 1])
-            db.execute("UPDATE checkpoints SET entries = ? WHERE checkpoint = ?", (spoilt, key))
+            db.execute(f"UPDATE checkpoints SET entries = ? WHERE {row}", (spoilt, *place))
         db.close()
 
     def crash(self, point: int, work: Callable[[], object]) -> bool:

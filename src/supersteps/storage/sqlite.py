@@ -302,8 +302,10 @@ class SqliteCheckpointStorage(AsyncClosing):
 
 
 def _size(commit: Commit) -> int:
-    changes = commit.changes
-    return sum(map(len, changes.puts.values())) + sum(sum(map(len, items)) for items in changes.appends.values())
+    size = sum(map(len, commit.changes.puts.values()))
+    for items in commit.changes.appends.values():
+        size += sum(map(len, items))
+    return size
 
 
 def _read_list(db: sqlite3.Connection, entry: Listed, where: str) -> list[bytes]:

@@ -14,7 +14,6 @@ from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import FORMAT_VERSION, CheckpointHeader, CheckpointInfo, PartKey, check_version
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage._sqlite.entries import Difference, Entry, decode_entries, encode_entries
-from supersteps.storage._sqlite.parts import LAST
 from supersteps.storage._statements import load_statements
 
 SQL = load_statements("supersteps.storage._sqlite", "checkpoints.sql")
@@ -40,6 +39,8 @@ class Row(NamedTuple):
     """A checkpoint of a run as stored."""
 
     checkpoint: int
+    run: int
+    sequence: int
     parent: int | None
     iteration: int
     whole: int
@@ -72,6 +73,7 @@ class _Facts(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
+_encode_json = msgspec.json.Encoder().encode
 _decode_facts = msgspec.msgpack.Decoder(_Facts).decode
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -93,24 +95,18 @@ def _unpack_time(packed: int | str) -> str:
 
 
 def _checksum(row: tuple[Any, ...]) -> int:
-    checkpoint, parent, iteration, whole, workflow_id, facts, entries = row[:7]
-    columns = b"%d %d %d %d %b" % (
-        checkpoint,
-        -1 if parent is None else parent,
-        iteration,
-        whole,
-        (workflow_id or "").encode(),
-    )
-    return crc32(entries, crc32(facts, crc32(columns)))
+    run, sequence, parent, iteration, whole, workflow_id, facts, entries = row
+    columns = f"{run} {sequence} {parent} {iteration} {whole} {workflow_id}"
+    return crc32(entries, crc32(facts, crc32(columns.encode())))
 
 
 # ------------------------------------------------------------------------------------------------------- rows of runs
 
 
 def _row(
-    key: int, header: CheckpointHeader, parent: int | None, run: RunKey, whole: bool, entries: bytes
-) -> tuple[Any, ...]:
-    metadata = msgspec.json.encode(header.metadata)
+    run: RunKey, header: CheckpointHeader, parent: int | None, whole: bool, entries: bytes
+) -> tuple[int, int, int | None, int, int, str | None, bytes, bytes, int]:
+    metadata = _encode_json(header.metadata)
     facts = _Facts(
         timestamp=_pack_time(header.timestamp),
         status=header.status,
@@ -121,7 +117,7 @@ def _row(
         version=None if header.version == FORMAT_VERSION else header.version,
     )
     workflow_id = None if header.workflow_id == run.workflow_id else header.workflow_id
-    row = (key, parent, header.iteration_count, int(whole), workflow_id, _encode(facts), entries)
+    row = (run.key, header.sequence, parent, header.iteration_count, int(whole), workflow_id, _encode(facts), entries)
     return (*row, _checksum(row))
 
 
@@ -129,7 +125,7 @@ def insert_checkpoint(
     db: sqlite3.Connection, run: RunKey, header: CheckpointHeader, parent: int | None, whole: bool, entries: bytes
 ) -> bool:
     """Store a checkpoint of a run; return False, having done nothing, when one saved by hand has its id."""
-    row = _row(run.key << 32 | header.sequence, header, parent, run, whole, entries)
+    row = _row(run, header, parent, whole, entries)
     return db.execute(SQL["insert"], (*row, header.checkpoint_id)).rowcount == 1
 
 
@@ -140,8 +136,8 @@ def rewrite_checkpoint(
     header = header_of(row, run)
     whole = True if entries is not None else bool(row.whole)
     data = row.entries if entries is None else encode_entries(entries)
-    new = _row(row.checkpoint, header, parent, run, whole, data)
-    db.execute(SQL["update"], (*new[1:], row.checkpoint))
+    new = _row(run, header, parent, whole, data)
+    db.execute(SQL["update"], (*new[2:], row.checkpoint))
 
 
 def run_key(db: sqlite3.Connection, run_id: str) -> RunKey | None:
@@ -164,7 +160,7 @@ def rows_of_renamed(db: sqlite3.Connection, workflow_id: str) -> Iterator[tuple[
     """Give the checkpoints that a workflow wrote for runs that had begun under another name."""
     for columns in db.execute(SQL["read_of_other_workflow"], (workflow_id,)).fetchall():
         row = Row(*columns)
-        run = RunKey(*db.execute(SQL["run_by_key"], (row.checkpoint >> 32,)).fetchone())
+        run = RunKey(*db.execute(SQL["run_by_key"], (row.run,)).fetchone())
         if run.workflow_id != workflow_id:
             yield run, row
 
@@ -172,7 +168,7 @@ def rows_of_renamed(db: sqlite3.Connection, workflow_id: str) -> Iterator[tuple[
 def split_id(wanted: str) -> tuple[str, int] | None:
     """Return run and number of a checkpoint by its id; None when it is not an id that a run gives."""
     run_id, _, digits = wanted.rpartition("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10):
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
         return None
     return (run_id, int(digits)) if checkpoint_id(run_id, int(digits)) == wanted else None
 
@@ -187,18 +183,18 @@ def find_row(db: sqlite3.Connection, wanted: str) -> tuple[RunKey, Row] | None:
 
 def read_row(db: sqlite3.Connection, key: int, sequence: int) -> Row | None:
     """Return a checkpoint of a run, unchecked, None when it is not there."""
-    row = db.execute(SQL["read"], (key << 32 | sequence,)).fetchone() if sequence <= LAST else None
+    row = db.execute(SQL["read"], (key, sequence)).fetchone()
     return None if row is None else Row(*row)
 
 
 def read_rows(db: sqlite3.Connection, key: int) -> Iterator[Row]:
     """Give the checkpoints of a run, unchecked, in the order of their commits."""
-    return map(Row._make, db.execute(SQL["read_run"], (key << 32, key << 32 | LAST)))
+    return map(Row._make, db.execute(SQL["read_run"], (key,)))
 
 
 def id_of(row: Row, run: RunKey) -> str:
     """Return the id of a row's checkpoint."""
-    return checkpoint_id(run.run_id, row.checkpoint & LAST)
+    return checkpoint_id(run.run_id, row.sequence)
 
 
 def damaged_row(row: Row, run: RunKey) -> CorruptCheckpointError:
@@ -215,7 +211,7 @@ def check_row(row: Row, run: RunKey) -> None:
     Raises:
         CorruptCheckpointError: Its checksum does not fit.
     """
-    if _checksum(row) != row.checksum:
+    if _checksum(row[1:-1]) != row.checksum:
         raise damaged_row(row, run)
 
 
@@ -227,7 +223,7 @@ def bare_header(row: Row, run: RunKey) -> CheckpointHeader:
         run_id=run.run_id,
         workflow_id=run.workflow_id,
         parent_id=parent,
-        sequence=row.checkpoint & LAST,
+        sequence=row.sequence,
         timestamp="",
     )
 
@@ -252,7 +248,7 @@ def header_of(row: Row, run: RunKey) -> CheckpointHeader:
         run_id=run.run_id,
         workflow_id=row.workflow_id or run.workflow_id,
         parent_id=None if row.parent is None else checkpoint_id(run.run_id, row.parent),
-        sequence=row.checkpoint & LAST,
+        sequence=row.sequence,
         branch=facts.branch,
         iteration_count=row.iteration,
         max_iterations=facts.max_iterations,
@@ -286,7 +282,7 @@ def read_chain(db: sqlite3.Connection, run: RunKey, row: Row) -> list[tuple[Row,
     chain = [(row, difference_of(row, run))]
     while not row.whole:
         before = None if row.parent is None else read_row(db, run.key, row.parent)
-        if before is None or before.checkpoint >= row.checkpoint:
+        if before is None or before.sequence >= row.sequence:
             raise CorruptCheckpointError(
                 f"checkpoint {id_of(chain[0][0], run)!r} of run {run.run_id!r} is damaged: the row before "
                 f"{row.checkpoint} in table `checkpoints`, which it builds on, is missing"
@@ -318,9 +314,9 @@ def read_lineage(db: sqlite3.Connection, newest: str, limit: int) -> list[Checkp
         return []
     run, row = found
     lineage: list[CheckpointInfo] = []
-    wanted: int | None = row.checkpoint & LAST
+    wanted: int | None = row.sequence
     name = run.run_id
-    for sequence, parent, iteration in db.execute(SQL["lineage"], (run.key << 32, row.checkpoint)):
+    for sequence, parent, iteration in db.execute(SQL["lineage"], (run.key, row.sequence)):
         if len(lineage) == limit or wanted is None or sequence < wanted:
             break
         if sequence == wanted:

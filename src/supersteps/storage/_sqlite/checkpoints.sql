@@ -1,7 +1,7 @@
 -- name: insert
 -- What was saved by hand keeps its id.
-INSERT INTO checkpoints (checkpoint, parent, iteration, whole, workflow_id, facts, entries, checksum)
-SELECT ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM saved WHERE checkpoint_id = ?)
+INSERT INTO checkpoints (run, sequence, parent, iteration, whole, workflow_id, facts, entries, checksum)
+SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM saved WHERE checkpoint_id = ?)
 
 -- name: update
 UPDATE checkpoints
@@ -9,20 +9,19 @@ SET parent = ?, iteration = ?, whole = ?, workflow_id = ?, facts = ?, entries = 
 WHERE checkpoint = ?
 
 -- name: read
-SELECT checkpoint, parent, iteration, whole, workflow_id, facts, entries, checksum
-FROM checkpoints WHERE checkpoint = ?
+SELECT checkpoint, run, sequence, parent, iteration, whole, workflow_id, facts, entries, checksum
+FROM checkpoints WHERE run = ? AND sequence = ?
 
 -- name: read_run
-SELECT checkpoint, parent, iteration, whole, workflow_id, facts, entries, checksum
-FROM checkpoints WHERE checkpoint BETWEEN ? AND ? ORDER BY checkpoint
+SELECT checkpoint, run, sequence, parent, iteration, whole, workflow_id, facts, entries, checksum
+FROM checkpoints WHERE run = ? ORDER BY sequence
 
 -- name: read_of_other_workflow
-SELECT checkpoint, parent, iteration, whole, workflow_id, facts, entries, checksum
+SELECT checkpoint, run, sequence, parent, iteration, whole, workflow_id, facts, entries, checksum
 FROM checkpoints WHERE workflow_id = ?
 
 -- name: lineage
-SELECT checkpoint & 4294967295, parent, iteration
-FROM checkpoints WHERE checkpoint BETWEEN ? AND ? ORDER BY checkpoint DESC
+SELECT sequence, parent, iteration FROM checkpoints WHERE run = ? AND sequence <= ? ORDER BY sequence DESC
 
 -- name: run_keys
 SELECT run, run_id, workflow_id, metadata FROM runs ORDER BY run
@@ -38,9 +37,6 @@ SELECT run, run_id, workflow_id, metadata FROM runs WHERE run = ?
 
 -- name: delete
 DELETE FROM checkpoints WHERE checkpoint = ?
-
--- name: delete_run
-DELETE FROM checkpoints WHERE checkpoint BETWEEN ? AND ?
 
 -- name: read_saved
 SELECT saved, checkpoint_id, header, entries, checksum FROM saved WHERE checkpoint_id = ?

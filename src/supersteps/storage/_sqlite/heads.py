@@ -79,9 +79,11 @@ class Head:
         return self.rows == 0, data
 
     def _store(self, db: sqlite3.Connection, changes: Changes) -> Difference:
-        difference = Difference({}, [key for key in dict.fromkeys(changes.deletes) if key in self.entries])
-        for key in difference.deletes:
-            self.trees.pop(key, None)
+        difference = Difference({}, [])
+        if changes.deletes:
+            difference.deletes = [key for key in dict.fromkeys(changes.deletes) if key in self.entries]
+            for key in difference.deletes:
+                self.trees.pop(key, None)
         for key, data in changes.puts.items():
             if len(data) <= INLINE_BYTES:
                 # Its earlier version may be pruned from now on, so nothing may be taken to be stored because of it.
@@ -113,7 +115,12 @@ class Head:
             self.size -= entry_size(key, entries.pop(key))
         for key, entry in difference.puts.items():
             old = entries.get(key)
-            self.size += entry_size(key, entry) if old is None else entry_size((), entry) - entry_size((), old)
+            if old is None:
+                self.size += entry_size(key, entry)
+            elif isinstance(entry, bytes) and isinstance(old, bytes):
+                self.size += len(entry) - len(old)
+            else:
+                self.size += entry_size(key, entry) - entry_size(key, old)
             entries[key] = entry
 
 

@@ -75,23 +75,21 @@ def perform(db: sqlite3.Connection, jobs: Iterable[Job[Any]], *, apart: bool = F
 
 
 def deliver(jobs: Iterable[Job[Any]]) -> None:
-    """Tell those who wait that the outcome is certain, each on its own event loop."""
+    """Tell those who wait that the outcome is certain, from any thread, each on its own event loop."""
     loops: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
     for job in jobs:
         job.is_done = True
         loops.setdefault(job.loop, []).append(job)
-    here = asyncio._get_running_loop()
     for loop, theirs in loops.items():
-        if loop is here:
-            _wake(theirs)
-            continue
         try:
-            loop.call_soon_threadsafe(_wake, theirs)
+            loop.call_soon_threadsafe(wake, theirs)
         except RuntimeError:  # the loop is closed: nobody waits any more
             continue
 
 
-def _wake(jobs: Iterable[Job[Any]]) -> None:
+def wake(jobs: Iterable[Job[Any]]) -> None:
+    """Tell those who wait on the event loop of this thread that the outcome is certain."""
     for job in jobs:
+        job.is_done = True
         if job.waiter is not None and not job.waiter.done():
             job.waiter.set_result(None)

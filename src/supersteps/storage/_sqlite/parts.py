@@ -13,9 +13,6 @@ from supersteps.storage._statements import load_statements
 
 SQL = load_statements("supersteps.storage._sqlite", "parts.sql")
 
-LAST = 0xFFFFFFFF
-"""The highest number that fits beside a key (`key << 32 | number`)."""
-
 
 class DamagedPartError(ValueError):
     """A stored value or list is not what was saved."""
@@ -82,15 +79,14 @@ def append_items(db: sqlite3.Connection, owner: int, entry: Listed | None, items
     """
     if entry is None or _is_outgrown(db, entry):
         entry = _begin_list(db, owner, entry)
-    first = entry.list << 32 | entry.length
-    db.executemany(
-        SQL["insert_item"], ((item, data, crc32(data, item & LAST)) for item, data in enumerate(items, first))
-    )
+    key = entry.list
+    rows = [(key, at, item, crc32(item, at)) for at, item in enumerate(items, entry.length)]
+    db.executemany(SQL["insert_item"], rows)
     return Listed(entry.list, entry.length + len(items))
 
 
 def _is_outgrown(db: sqlite3.Connection, entry: Listed) -> bool:
-    return db.execute(SQL["has_item"], (entry.list << 32 | entry.length,)).fetchone() is not None
+    return db.execute(SQL["has_item"], (entry.list, entry.length)).fetchone() is not None
 
 
 def _begin_list(db: sqlite3.Connection, owner: int, base: Listed | None) -> Listed:
@@ -121,10 +117,10 @@ def read_list(db: sqlite3.Connection, entry: Listed) -> list[bytes]:
     """
     items: list[bytes] = []
     for key, begin, end in reversed(list(_segments(db, entry))):
-        expected = key << 32 | begin
-        for item, data, checksum in db.execute(SQL["read_items"], (expected, key << 32 | end - 1)):
-            if item != expected or crc32(data, item & LAST) != checksum:
-                raise DamagedPartError(f"element {item & LAST} of list {key} has been altered, or one before is gone")
+        expected = begin
+        for position, data, checksum in db.execute(SQL["read_items"], (key, begin, end)):
+            if position != expected or crc32(data, position) != checksum:
+                raise DamagedPartError(f"element {position} of list {key} has been altered, or one before is gone")
             items.append(data)
             expected += 1
     if len(items) != entry.length:
@@ -192,6 +188,6 @@ def _collect_lists(db: sqlite3.Connection, owner: int, kept: Iterable[Entry]) ->
         except DamagedPartError:
             return
     for (key,) in db.execute(SQL["lists_of_owner"], (owner,)).fetchall():
-        db.execute(SQL["delete_items"], (key << 32 | needed.get(key, 0), key << 32 | LAST))
+        db.execute(SQL["delete_items"], (key, needed.get(key, 0)))
         if key not in needed:
             db.execute(SQL["delete_list"], (key,))

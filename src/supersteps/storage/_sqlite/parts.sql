@@ -38,13 +38,13 @@ SELECT list FROM lists WHERE owner = ?
 DELETE FROM lists WHERE list = ?
 
 -- name: has_item
-SELECT 1 FROM list_items WHERE item = ?
+SELECT 1 FROM list_items WHERE list = ? AND position = ?
 
 -- name: insert_item
-INSERT INTO list_items (item, data, checksum) VALUES (?, ?, ?)
+INSERT INTO list_items (list, position, data, checksum) VALUES (?, ?, ?, ?)
 
 -- name: read_items
-SELECT item, data, checksum FROM list_items WHERE item BETWEEN ? AND ? ORDER BY item
+SELECT position, data, checksum FROM list_items WHERE list = ? AND position >= ? AND position < ? ORDER BY position
 
 -- name: delete_items
-DELETE FROM list_items WHERE item BETWEEN ? AND ?
+DELETE FROM list_items WHERE list = ? AND position >= ?

@@ -10,7 +10,6 @@ import msgspec
 
 from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.owner import Owner
-from supersteps.storage._sqlite.parts import LAST
 from supersteps.storage._statements import load_statements
 from supersteps.storage.runs import InboxEntry, Lease, RunRecord
 
@@ -21,6 +20,8 @@ _decode_owner = msgspec.msgpack.Decoder(Owner).decode
 _encode_json = msgspec.json.Encoder().encode
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _NO_NAMES = "[]"
+_LAST = 0xFFFFFFFF
+"""The highest number of an entry that fits beside its run's key (`run << 32 | number`)."""
 
 
 class StoredRun(NamedTuple):
@@ -43,8 +44,8 @@ def sequence_of(record: RunRecord) -> int:
 
 
 def entries_of(key: int) -> tuple[int, int]:
-    """Return the first and the last key that rows of a run (or items of a list) may have."""
-    return key << 32, key << 32 | LAST
+    """Return the first and the last key that entries of a run's journal or inbox may have."""
+    return key << 32, key << 32 | _LAST
 
 
 def _run(row: tuple[Any, ...]) -> StoredRun:

@@ -12,7 +12,7 @@ from supersteps.storage._sqlite import checkpoint_rows, run_rows
 from supersteps.storage._sqlite.checkpoint_rows import Row, RunKey, SavedRow
 from supersteps.storage._sqlite.commits import Commits
 from supersteps.storage._sqlite.entries import INLINE_BYTES, Entry
-from supersteps.storage._sqlite.parts import LAST, append_items, collect, write_value
+from supersteps.storage._sqlite.parts import append_items, collect, write_value
 from supersteps.storage._sqlite.reading import OpenList, load_record
 from supersteps.storage.retention import Pruning, RetentionPolicy, plan_pruning
 
@@ -78,7 +78,7 @@ class Upkeep:
         if stored is not None and stored.record.head == unwanted and not self._leave_head(db, run, row):
             return self.delete_run(db, run.run_id)
         for child in _intact(checkpoint_rows.read_rows(db, run.key), run):
-            if child.parent == row.checkpoint & LAST:
+            if child.parent == row.sequence:
                 _build_on(db, run, child, row.parent)
         self._remove(db, run, [row])
         return True

@@ -37,7 +37,7 @@ def _damage_of_run(db: sqlite3.Connection, run: RunKey, seen: dict[Entry, str | 
     for row in checkpoint_rows.read_rows(db, run.key):
         wanted = checkpoint_rows.id_of(row, run)
         problems = [*_chain_problems(row, present), *_row_problems(db, run, row, seen)]
-        present.add(row.checkpoint & parts.LAST)
+        present.add(row.sequence)
         for what, problem in problems:
             yield Damage(
                 what=what,

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from supersteps.errors import StorageError
 from supersteps.storage._sqlite.database import Database, is_busy
-from supersteps.storage._sqlite.jobs import Job, Work, deliver, perform
+from supersteps.storage._sqlite.jobs import Job, Work, deliver, perform, wake
 
 T = TypeVar("T")
 
@@ -207,7 +207,7 @@ class Writer:
                 self._queue.extendleft(reversed(jobs))
             self._hand_on()
         if is_done:
-            deliver(jobs)
+            wake(jobs)  # all are of this loop
 
     def _hand_on(self) -> None:
         """Leave the connection to the worker if something is queued, else to whoever comes. The lock is held."""

@@ -49,9 +49,12 @@ CREATE TABLE waiting (
     PRIMARY KEY (request_id, run)
 ) STRICT, WITHOUT ROWID;
 
--- Not WITHOUT ROWID: there, rows of more than a kilobyte would take an overflow page each.
+-- Rows lie in the order in which they are written, whatever run they belong to: when many runs commit at once they
+-- share pages. (Not WITHOUT ROWID: there, rows of more than a kilobyte would take an overflow page each.)
 CREATE TABLE checkpoints (
-    checkpoint INTEGER PRIMARY KEY,  -- run << 32 | sequence
+    checkpoint INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
     parent INTEGER,                  -- its sequence
     iteration INTEGER NOT NULL,
     whole INTEGER NOT NULL,          -- whether `entries` are all, or what differs from the parent
@@ -61,6 +64,7 @@ CREATE TABLE checkpoints (
     checksum INTEGER NOT NULL
 ) STRICT;
 
+CREATE UNIQUE INDEX checkpoints_of_run ON checkpoints (run, sequence);
 CREATE INDEX checkpoints_of_other_workflows ON checkpoints (workflow_id) WHERE workflow_id IS NOT NULL;
 
 -- Checkpoints that were saved by hand and belong to no run's lineage.
@@ -98,10 +102,14 @@ CREATE TABLE lists (
 CREATE INDEX lists_by_owner ON lists (owner);
 
 CREATE TABLE list_items (
-    item INTEGER PRIMARY KEY,        -- list << 32 | position
+    item INTEGER PRIMARY KEY,
+    list INTEGER NOT NULL,
+    position INTEGER NOT NULL,
     data BLOB NOT NULL,
     checksum INTEGER NOT NULL
 ) STRICT;
+
+CREATE UNIQUE INDEX list_items_of_list ON list_items (list, position);
 
 -- Finished calls of the superstep that follows the head. Those of an earlier head are void, whether they are still
 -- there or not.
