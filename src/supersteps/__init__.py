@@ -13,7 +13,14 @@ from supersteps.checkpoint.codec import Codec, RawValue, checkpointable
 from supersteps.checkpoint.diff import Change, CheckpointDiff
 from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.context import Ready, WorkflowContext
-from supersteps.edges import Case, Default
+from supersteps.edges import (
+    Case,
+    Default,
+    FanInEdgeGroup,
+    FanOutEdgeGroup,
+    SingleEdgeGroup,
+    SwitchCaseEdgeGroup,
+)
 from supersteps.errors import (
     AlreadyAnsweredError,
     CheckpointDecodeError,
@@ -51,6 +58,7 @@ from supersteps.errors import (
     SuperstepsError,
     SuperstepsWarning,
     TypeCompatibilityError,
+    UnanswerableRequestError,
     UndeliveredMessageWarning,
     UnhandledMessageError,
     UnknownExecutorError,
@@ -164,7 +172,9 @@ __all__ = [
     "ExecutorEvent",
     "ExecutorFailedEvent",
     "ExecutorInvokedEvent",
+    "FanInEdgeGroup",
     "FanInTypeError",
+    "FanOutEdgeGroup",
     "FileCheckpointStorage",
     "FunctionExecutor",
     "GraphChangedError",
@@ -194,6 +204,7 @@ __all__ = [
     "RunExistsError",
     "RunFencedError",
     "RunNotFoundError",
+    "SingleEdgeGroup",
     "SqliteCheckpointStorage",
     "StateConflictError",
     "StorageError",
@@ -205,7 +216,9 @@ __all__ = [
     "SuperStepStartedEvent",
     "SuperstepsError",
     "SuperstepsWarning",
+    "SwitchCaseEdgeGroup",
     "TypeCompatibilityError",
+    "UnanswerableRequestError",
     "UndeliveredMessageWarning",
     "UnhandledMessageError",
     "UnknownExecutorError",

@@ -209,7 +209,9 @@ class WorkflowBuilder:
     def set_max_iterations(self, max_iterations: int) -> Self:
         """Say how many supersteps a run may take after an input from outside, its very first not counted."""
         if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
-            raise EdgeGroupError(f"max_iterations is a number of supersteps, at least 1, not {max_iterations!r}")
+            raise WorkflowValidationError(
+                f"max_iterations is a number of supersteps, at least 1, not {max_iterations!r}"
+            )
         self._max_iterations = max_iterations
         return self
 

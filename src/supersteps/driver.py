@@ -30,6 +30,7 @@ from supersteps.events import (
     WorkflowStartedEvent,
     WorkflowWarningEvent,
 )
+from supersteps.storage.base import DurableStorage
 from supersteps.stream import EventStream
 
 
@@ -88,9 +89,9 @@ class RunDriver:
         return self._opened.store if self._opened is not None else None
 
     @property
-    def is_stored(self) -> bool:
-        """Whether the run has a storage."""
-        return self._store is not None
+    def storage(self) -> DurableStorage | None:
+        """Where the run lives, None without storage or before it is opened."""
+        return None if self._store is None else self._store.storage
 
     def waits_for(self, request_id: str) -> bool:
         """Return whether the run, as this handle knows it, waits for an answer to this question."""

@@ -37,6 +37,11 @@ def function_name(function: Callable[..., Any] | None) -> str | None:
     return getattr(function, "__name__", type(function).__name__)
 
 
+def _plain(executor_id: str) -> str:
+    """Return an executor's id as part of a group's id: what joins ids there is escaped, so that no two groups agree."""
+    return executor_id.replace("%", "%25").replace("+", "%2B").replace("->", "-%3E")
+
+
 @dataclass(frozen=True)
 class EdgeGroup:
     """Edges that decide together which of them a message takes.
@@ -62,7 +67,7 @@ class EdgeGroup:
     @property
     def id(self) -> str:
         """Names the group; the same in every process that builds the graph."""
-        return f"{self.kind}:{'+'.join(self.source_ids)}->{'+'.join(self.target_ids)}"
+        return f"{self.kind}:{'+'.join(map(_plain, self.source_ids))}->{'+'.join(map(_plain, self.target_ids))}"
 
     def choose(self, message: Any, target_id: str | None) -> Sequence[str]:
         """Return the targets that a message takes.

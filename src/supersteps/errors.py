@@ -19,16 +19,17 @@ SuperstepsError
 │   ├── ReducerError                              a reducer raised
 │   ├── RoutingError                              an edge's condition or selection function raised or answered nonsense
 │   ├── ConcurrentRunError                        an executor instance with hooks is already in another run
+│   ├── UnanswerableRequestError                  a question whose answer the asker has no handler for
 │   ├── StreamBusyError                           a second consumer of one StreamingRun
 │   ├── RunClosedError                            the handle was closed or cancelled
 │   └── HandlerContextError                       a context used after its handler returned
-├── RequestError                                  an answer that cannot be taken (nothing was changed)
-│   ├── UnknownRequestError (ValueError)          no run waits for this request id
-│   ├── AlreadyAnsweredError (ValueError)         the request has been answered on this branch
-│   └── ResponseTypeError (ValueError, TypeError) the answer is not of the type the request asks for
+├── RequestError (ValueError)                     an answer that cannot be taken (nothing was changed)
+│   ├── UnknownRequestError                       no run waits for this request id
+│   ├── AlreadyAnsweredError                      the request has been answered on this branch
+│   └── ResponseTypeError (also TypeError)        the answer is not of the type the request asks for
 └── CheckpointError                               saving, loading and owning runs
     ├── CheckpointSaveError (RuntimeError)        a save failed; the run stopped at its last good checkpoint
-    ├── CheckpointNotFoundError (ValueError)      no such checkpoint in this storage
+    ├── CheckpointNotFoundError (ValueError, too)   no such checkpoint in this storage
     ├── CorruptCheckpointError (ValueError)       stored data is damaged; names the file or row
     ├── CheckpointVersionError (ValueError)       written by a newer version of the library
     ├── CheckpointEncodeError (ValueError)        a value that cannot make the trip
@@ -150,7 +151,7 @@ class FanInTypeError(TypeCompatibilityError):
 
 
 class EdgeGroupError(WorkflowValidationError):
-    """An edge group that makes no sense: no targets, no default, two defaults, an iteration limit below one."""
+    """An edge group that makes no sense: no targets, no default, two defaults."""
 
     validation_type = ValidationTypeEnum.EDGE_GROUP
 
@@ -196,6 +197,10 @@ class ConcurrentRunError(WorkflowRuntimeError):
     """An executor instance that keeps state of its own is already at work in another run."""
 
 
+class UnanswerableRequestError(WorkflowRuntimeError):
+    """An executor asks a question whose answer it has no handler for."""
+
+
 class StreamBusyError(WorkflowRuntimeError):
     """A `StreamingRun` has one consumer at a time."""
 
@@ -211,19 +216,19 @@ class HandlerContextError(WorkflowRuntimeError):
 # ----------------------------------------------------------------------------------------- requests
 
 
-class RequestError(SuperstepsError):
+class RequestError(SuperstepsError, ValueError):
     """An answer that cannot be taken; nothing was changed."""
 
 
-class UnknownRequestError(RequestError, ValueError):
+class UnknownRequestError(RequestError):
     """No run waits for a request with this id."""
 
 
-class AlreadyAnsweredError(RequestError, ValueError):
+class AlreadyAnsweredError(RequestError):
     """The request has been answered on this branch; restore a checkpoint before the answer to answer anew."""
 
 
-class ResponseTypeError(RequestError, ValueError, TypeError):
+class ResponseTypeError(RequestError, TypeError):
     """The answer is not of the type that the request asks for."""
 
 
@@ -238,7 +243,7 @@ class CheckpointSaveError(CheckpointError, RuntimeError):
     """A save failed; the run stopped at its last good checkpoint and can be resumed from there."""
 
 
-class CheckpointNotFoundError(CheckpointError, ValueError):
+class CheckpointNotFoundError(CheckpointError, ValueError, RuntimeError):
     """The storage holds no such checkpoint."""
 
 

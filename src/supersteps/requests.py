@@ -14,6 +14,7 @@ from supersteps.executor import Executor, handler
 
 RequestT = TypeVar("RequestT", bound="RequestInfoMessage")
 ResponseT = TypeVar("ResponseT")
+T = TypeVar("T")
 
 
 @dataclass
@@ -52,7 +53,7 @@ class PendingRequestDetails:
         request_id: Its id.
         prompt: The question's `prompt` field, if it has one.
         draft: The question's `draft` field, if it has one.
-        iteration: The superstep that asked.
+        iteration: The question's `iteration` field, if it has one, else the superstep that asked.
         source_executor_id: The executor that asks.
         original_request: The question; a `RawValue` where its type is not known.
     """
@@ -171,16 +172,17 @@ def _is_question(value: Any) -> bool:
 def _details(
     question: Any, request: PendingRequest | None, source: str | None = None, iteration: int | None = None
 ) -> PendingRequestDetails:
-    def text(name: str) -> str | None:
+    def field_of(name: str, kind: type[T]) -> T | None:
         content = question.value if isinstance(question, RawValue) else question
         value = content.get(name) if isinstance(content, dict) else getattr(content, name, None)
-        return value if isinstance(value, str) else None
+        return value if isinstance(value, kind) else None
 
+    number = field_of("iteration", int)
     return PendingRequestDetails(
-        request_id=request.request_id if request else text("request_id") or "",
-        prompt=text("prompt"),
-        draft=text("draft"),
-        iteration=request.iteration if request else iteration,
+        request_id=request.request_id if request else field_of("request_id", str) or "",
+        prompt=field_of("prompt", str),
+        draft=field_of("draft", str),
+        iteration=number if number is not None else request.iteration if request else iteration,
         source_executor_id=request.source_executor_id if request else source,
         original_request=question,
     )

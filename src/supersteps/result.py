@@ -38,6 +38,7 @@ class WorkflowRunResult(list[WorkflowEvent]):
         *,
         run_id: str = "",
         outputs: Sequence[Any] | None = None,
+        final_state: WorkflowRunState | None = None,
     ) -> None:
         """Gather.
 
@@ -46,10 +47,12 @@ class WorkflowRunResult(list[WorkflowEvent]):
             status_events: The status changes.
             run_id: The run.
             outputs: Every output of the lineage; those among the events when None.
+            final_state: Where the run stands, when the status changes were delivered elsewhere.
         """
         super().__init__(events)
         self.run_id = run_id
         self._status_events = list(status_events)
+        self._final_state = status_events[-1].state if status_events else final_state
         self._outputs = None if outputs is None else list(outputs)
 
     def get_outputs(self) -> list[Any]:
@@ -68,9 +71,9 @@ class WorkflowRunResult(list[WorkflowEvent]):
         Raises:
             RuntimeError: The result holds no status change; it was put together by hand.
         """
-        if not self._status_events:
+        if self._final_state is None:
             raise WorkflowRuntimeError("this result holds no status events, so its final state is not known")
-        return self._status_events[-1].state
+        return self._final_state
 
     def status_timeline(self) -> list[WorkflowStatusEvent]:
         """Return the status changes, in order."""
@@ -105,10 +108,12 @@ class ResultCollector:
         elif kind is not WorkflowStartedEvent:
             self._kept.append((self._count, event))
 
-    def result(self, run_id: str, outputs: Sequence[Any] | None) -> WorkflowRunResult:
+    def result(self, run_id: str, outputs: Sequence[Any] | None, state: WorkflowRunState) -> WorkflowRunResult:
         """Return what was gathered, in order."""
         merged = sorted([*self._kept, *self._others], key=lambda item: item[0])
-        return WorkflowRunResult([e for _, e in merged], self._status, run_id=run_id, outputs=outputs)
+        return WorkflowRunResult(
+            [e for _, e in merged], self._status, run_id=run_id, outputs=outputs, final_state=state
+        )
 
     def fresh(self) -> ResultCollector:
         """Return an empty collector of the same kind."""

@@ -13,6 +13,7 @@ from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.driver import Opened, RunDriver, look_at
 from supersteps.errors import (
     CheckpointingDisabledError,
+    CheckpointNotFoundError,
     RunClosedError,
     UnknownRequestError,
 )
@@ -47,6 +48,7 @@ class StreamingRun(RunDriver):
         open_run: Callable[[RunDriver], Awaitable[Opened]],
         *,
         on_waiting: Callable[[StreamingRun, list[str]], None],
+        begins_anew: bool = False,
         include_status_events: bool = False,
     ) -> None:
         """Prepare; workflows do this.
@@ -55,9 +57,11 @@ class StreamingRun(RunDriver):
             run_id: The run's id, empty while it is not known.
             open_run: Begins or loads the run, emitting through `emit`.
             on_waiting: Told when the run only waits for answers, with the ids of the questions.
+            begins_anew: Whether opening it starts a new run; then nothing but iterating may open it.
             include_status_events: Whether results list status changes among the events.
         """
         super().__init__(run_id, open_run, on_waiting=lambda request_ids: on_waiting(self, request_ids))
+        self._begins_anew = begins_anew
         self._include_status_events = include_status_events
         self._turn = asyncio.Lock()  # answers, restores and ends come one after the other
 
@@ -132,7 +136,7 @@ class StreamingRun(RunDriver):
         finally:
             stream.collector = None
             stream.delivered_some = True
-        return collector.result(self.run_id, await self._all_outputs(collector, complete))
+        return collector.result(self.run_id, await self._all_outputs(collector, complete), stream.state)
 
     async def _all_outputs(self, collector: ResultCollector, complete: bool) -> list[Any] | None:
         """Return every output of the lineage; `complete` says that the collector saw all that this handle committed."""
@@ -182,11 +186,15 @@ class StreamingRun(RunDriver):
 
     async def _accept(self, responses: Mapping[str, Any]) -> None:
         self._check_open()
+        if self._opened is None and self._begins_anew:
+            raise UnknownRequestError(
+                f"run {self.run_id!r} has not begun, so it asks nothing: iterate it or wait_for_completion() first"
+            )
         if self._opened is None:
             await self._do_unit()
             self._raise_trouble()
         if self._opened is None:
-            raise UnknownRequestError(f"run {self.run_id!r} has not begun: it asks nothing yet")
+            raise UnknownRequestError(f"run {self.run_id!r} could not be opened: it asks nothing")
         await self._opened.runner.accept(responses)
         self._settled = False
 
@@ -213,6 +221,11 @@ class StreamingRun(RunDriver):
         self._check_open()
         async with self._steering():
             self._check_open()
+            if self._opened is None and self._begins_anew:
+                raise CheckpointNotFoundError(
+                    f"run {self.run_id!r} has not begun, so it has no checkpoints: iterate it or wait_for_completion() "
+                    "first"
+                )
             if self._opened is None:
                 await self._do_unit()
                 self._raise_trouble()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -21,7 +22,9 @@ from supersteps.errors import (
     RequestError,
     RunExistsError,
     UnknownRequestError,
+    WorkflowRuntimeError,
 )
+from supersteps.events import WorkflowRunState
 from supersteps.executor import Executor
 from supersteps.graph import Graph
 from supersteps.result import WorkflowRunResult
@@ -73,6 +76,7 @@ class Workflow:
         self._plain_codec = Codec(self._types)
         self._waiting: dict[str, StreamingRun] = {}
         self._waiting_stored: weakref.WeakValueDictionary[str, StreamingRun] = weakref.WeakValueDictionary()
+        self._other_storages: dict[int, DurableStorage] = {}
 
     # ----------------------------------------------------------------------------------- describing
 
@@ -184,6 +188,46 @@ class Workflow:
         )
         return await run.wait_for_completion()
 
+    def run_sync(
+        self,
+        message: Any,
+        *,
+        run_id: str | None = None,
+        if_exists: Literal["error", "attach"] = "error",
+        checkpoint_storage: CheckpointStorage | None = None,
+        include_status_events: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> WorkflowRunResult:
+        """Do what `run` does, in an event loop of its own: for scripts.
+
+        Args: see `run`.
+
+        Raises:
+            RuntimeError: An event loop is running already in this thread: await `run` there.
+            Exception: See `run`.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise WorkflowRuntimeError(
+                f"run_sync of workflow {self.workflow_id!r} was called inside a running event loop, which it would "
+                "block: write `await workflow.run(...)` there. Nothing was started."
+            )
+        return asyncio.run(
+            self.run(
+                message,
+                run_id=run_id,
+                if_exists=if_exists,
+                checkpoint_storage=checkpoint_storage,
+                include_status_events=include_status_events,
+                metadata=metadata,
+                tags=tags,
+            )
+        )
+
     def run_stream(
         self,
         message: Any,
@@ -283,7 +327,11 @@ class Workflow:
             return opened
 
         return StreamingRun(
-            chosen, open_run, on_waiting=self._note_waiting, include_status_events=include_status_events
+            chosen,
+            open_run,
+            on_waiting=self._note_waiting,
+            begins_anew=if_exists == "error",
+            include_status_events=include_status_events,
         )
 
     def _resume(
@@ -310,6 +358,8 @@ class Workflow:
             await opened.runner.load(record, existing)
             if responses:
                 await opened.runner.accept(responses)
+            elif opened.store is not None and record.header.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
+                await opened.store.become_head()  # it waits for answers, and they go to the head
             return opened
 
         run_id = "" if isinstance(reference, str) else reference.run_id
@@ -328,38 +378,39 @@ class Workflow:
             ((_, run),) = runs.items()
             run.queue_responses(responses)
             return run
-        storage = self._storage
 
         async def open_run(run: RunDriver) -> Opened:
-            record_run = await self._find_waiting(storage, responses)
-            run.run_id = record_run
-            assert storage is not None
-            record, existing = await head_of(storage, record_run)
+            storage, run.run_id = await self._find_waiting(next(iter(responses)))
+            record, existing = await head_of(storage, run.run_id)
             check_graph(self._graph, self.workflow_id, record)
-            opened = self._prepare(run, storage, record_run)
+            opened = self._prepare(run, storage, run.run_id)
             await opened.runner.load(record, existing)
             await opened.runner.accept(responses)
             return opened
 
         return StreamingRun("", open_run, on_waiting=self._note_waiting)
 
-    async def _find_waiting(self, storage: DurableStorage | None, responses: Mapping[str, Any]) -> str:
-        """Return the id of the stored run that waits for these requests."""
-        request_id = next(iter(responses))
-        found = [] if storage is None else await storage.find_waiting_runs(request_id)
-        found = [run for run in found if run.workflow_id == self.workflow_id]
+    async def _find_waiting(self, request_id: str) -> tuple[DurableStorage, str]:
+        """Return the stored run that waits for a request, as its storage and its id."""
+        storages = [*([] if self._storage is None else [self._storage]), *self._other_storages.values()]
+        found = [
+            (storage, run.run_id)
+            for storage in storages
+            for run in await storage.find_waiting_runs(request_id)
+            if run.workflow_id == self.workflow_id
+        ]
         if not found:
-            where = "among its own runs" + ("" if storage is None else f" or in its {type(storage).__name__}")
+            where = " or in its ".join(["among its own runs", *(type(storage).__name__ for storage in storages)])
             raise UnknownRequestError(
                 f"no run of workflow {self.workflow_id!r} waits for request {request_id!r}, {where}. It may be "
                 "answered already, or belong to another workflow or storage. Nothing was changed."
             )
         if len(found) > 1:
             raise RequestError(
-                f"request {request_id!r} waits in several runs ({', '.join(run.run_id for run in found)}); choose one: "
-                "run_from_checkpoint(<its head>, responses=...). Nothing was changed."
+                f"request {request_id!r} waits in several runs ({', '.join(run_id for _, run_id in found)}); choose "
+                "one: run_from_checkpoint(<its head>, responses=...). Nothing was changed."
             )
-        return found[0].run_id
+        return found[0]
 
     def _own_waiting(self, request_id: str) -> StreamingRun | None:
         for registry in (self._waiting, self._waiting_stored):
@@ -372,7 +423,9 @@ class Workflow:
 
     def _note_waiting(self, run: StreamingRun, request_ids: list[str]) -> None:
         # A run with a storage can be found there again; one without lives only as long as somebody holds it.
-        registry = self._waiting_stored if run.is_stored else self._waiting
+        registry = self._waiting if run.storage is None else self._waiting_stored
+        if run.storage is not None and run.storage is not self._storage:
+            self._other_storages[id(run.storage)] = run.storage
         for request_id in request_ids:
             registry[request_id] = run
 

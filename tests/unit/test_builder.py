@@ -149,7 +149,7 @@ def test_groups_need_members() -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, None, "7"])
 def test_the_limit_is_a_number_of_supersteps(limit: Any) -> None:
-    with pytest.raises(EdgeGroupError, match="max_iterations is a number of supersteps, at least 1"):
+    with pytest.raises(WorkflowValidationError, match="max_iterations is a number of supersteps, at least 1"):
         WorkflowBuilder(max_iterations=limit)
 
 

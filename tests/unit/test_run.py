@@ -285,7 +285,7 @@ async def test_break_finishes_the_superstep_parks_and_continues_with_undelivered
 
     assert await no_task_left()
     assert gate.started == 1
-    if run.is_stored:
+    if run.storage is not None:
         assert [info.step_number for info in run.checkpoints] == [0, 1]
 
     after = await collect(run)

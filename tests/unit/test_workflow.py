@@ -547,3 +547,16 @@ class Forgetful(Executor):
 async def test_a_workflow_without_edges_is_fine() -> None:
     workflow: Workflow = built(WorkflowBuilder(), Forgetful("only"))
     assert (await workflow.run("x")).get_outputs() == ["x"]
+
+
+def test_run_sync_is_for_scripts() -> None:
+    storage = InMemoryCheckpointStorage()
+    workflow = shout_workflow(storage=storage)
+
+    assert workflow.run_sync("hello", run_id="r").get_outputs() == ["OLLEH"]
+    assert workflow.run_sync("hello", run_id="r", if_exists="attach").get_outputs() == ["OLLEH"]
+
+
+async def test_run_sync_refuses_inside_a_running_loop() -> None:
+    with pytest.raises(RuntimeError, match=r"await workflow\.run"):
+        shout_workflow().run_sync("hello")

@@ -134,23 +134,16 @@ def split(data: bytes, before: Tree | None = None) -> Tree:
             except where a large value inside the value has become so small that it would not be cut inside any more.
     """
     try:
-        leaves = _split_level(data, before.levels[0] if before else None, _json_cuts, LEAF)
+        levels = [_split_level(data, before.levels[0] if before else None, _json_cuts, LEAF)]
     except (msgspec.DecodeError, RecursionError):
-        # Not JSON, or cut before at a place from which it cannot be read on (inside an escape sequence).
-        leaves = _split_afresh(data)
-    levels = [leaves]
+        if before is not None:  # cut at a place from which it cannot be read on (inside an escape sequence)
+            return split(data)
+        levels = [_split_level(data, None, _block_cuts, LEAF)]  # no JSON, or hopelessly deep
     while len(levels[-1].hashes) > _ROOT_HASHES:
         height = len(levels)
         below = before.levels[height] if before and height < len(before.levels) else None
         levels.append(_split_level(b"".join(levels[-1].hashes), below, _hash_cuts, NODE, b"node"))
     return Tree(levels)
-
-
-def _split_afresh(data: bytes) -> Level:
-    try:
-        return _split_level(data, None, _json_cuts, LEAF)
-    except (msgspec.DecodeError, RecursionError):
-        return _split_level(data, None, _block_cuts, LEAF)
 
 
 def _split_level(data: bytes, old: Level | None, cuts: Cuts, limits: Limits, kind: bytes = b"leaf") -> Level:
@@ -380,6 +373,24 @@ def _checked(hash: bytes, kind: bytes, fetch: Fetch) -> bytes:
     return data
 
 
-def is_intact(hash: bytes, data: bytes) -> bool:
-    """Return whether a chunk, of whatever kind, is what its hash says."""
-    return hash in (_hash(data, b"leaf"), _hash(data, b"node"))
+def find_damage(root: Root, fetch: Fetch, seen: dict[bytes, str | None]) -> str | None:
+    """Return what is wrong with a value's chunks, None when nothing is.
+
+    Args:
+        root: The value.
+        fetch: Reads chunks.
+        seen: What is wrong with the chunks that were looked at before; it grows, so that none is read twice.
+    """
+    problems = (_damage(hash, root.height, fetch, seen) for hash in _children(root.hashes))
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def _damage(hash: bytes, height: int, fetch: Fetch, seen: dict[bytes, str | None]) -> str | None:
+    if hash not in seen:
+        try:
+            data = _checked(hash, b"node" if height else b"leaf", fetch)
+            below = (_damage(child, height - 1, fetch, seen) for child in (_children(data) if height else ()))
+            seen[hash] = next((problem for problem in below if problem is not None), None)
+        except DamagedChunkError as error:
+            seen[hash] = str(error)
+    return seen[hash]

@@ -8,14 +8,10 @@ from typing import Any, Union, get_args, get_origin
 from supersteps._matching import matches
 from supersteps._typing import display_name
 from supersteps.engine.state import Request
-from supersteps.errors import ResponseTypeError, WorkflowRuntimeError
+from supersteps.errors import ResponseTypeError, UnanswerableRequestError
 from supersteps.executor import Executor
 from supersteps.graph import Graph
 from supersteps.requests import RequestResponse
-
-
-class UnanswerableRequestError(WorkflowRuntimeError):
-    """An executor asks a question whose answer it has no handler for."""
 
 
 def response_type(graph: Graph, request_executor_id: str, source_executor_id: str, question: Any) -> Any:

@@ -60,13 +60,18 @@ async def head_of(storage: DurableStorage, run_id: str) -> tuple[CheckpointRecor
 
 
 def check_graph(graph: Graph, workflow_id: str, record: CheckpointRecord) -> None:
-    """Refuse a checkpoint that another graph wrote.
+    """Refuse a checkpoint that another graph wrote, or a workflow of another name, which would hide the run.
 
     Raises:
         GraphChangedError: The structures differ; the error lists how.
     """
     before = decode_graph(record.parts.get(GRAPH))
     differences = _strangers(graph, record) if before is None else before.differences(graph.description)
+    name = record.header.workflow_id
+    if before is not None and name != workflow_id:
+        differences.append(
+            f"the workflow was named {name!r} and is now {workflow_id!r}: WorkflowBuilder(name={name!r})"
+        )
     if differences:
         listing = "".join(f"\n  - {difference}" for difference in differences)
         raise GraphChangedError(

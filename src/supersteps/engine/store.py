@@ -171,6 +171,16 @@ class RunStore:
             "nothing was written. Resume the run from its head."
         )
 
+    async def become_head(self) -> None:
+        """Make the checkpoint that this handle continues from the run's head, if it is not.
+
+        Raises:
+            RunBusyError: Another live owner advances the run.
+        """
+        if not self.is_at_head:
+            await self.own()
+            await self.release()
+
     def _settle(self, run: RunRecord) -> None:
         self._adopt(run)
         self._branch = run.branch

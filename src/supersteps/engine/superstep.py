@@ -241,18 +241,18 @@ def _merge_writes(graph: Graph, state: State, results: Sequence[Effects], sealer
             if write.scope[0] != EXECUTORS:
                 first = writers.setdefault(place, effects.executor_id)
                 if first != effects.executor_id:
-                    raise _conflict(write.scope, write.key, first, effects.executor_id)
+                    raise _conflict(graph, write.scope, write.key, first, effects.executor_id)
                 if write.scope == SHARED_STATE and write.key in updates:
                     others = updaters[write.key] - {effects.executor_id}
                     if others:
-                        raise _conflict(write.scope, write.key, min(others), effects.executor_id)
+                        raise _conflict(graph, write.scope, write.key, min(others), effects.executor_id)
                     updates.pop(write.key)  # setting or deleting wipes what the same executor updated before
             writes[place] = write.value
     for key, values in updates.items():
         place = (SHARED_STATE, key)
         writer = writers.get(place)
         if writer is not None and updaters[key] != {writer}:
-            raise _conflict(SHARED_STATE, key, writer, min(updaters[key] - {writer}))
+            raise _conflict(graph, SHARED_STATE, key, writer, min(updaters[key] - {writer}))
         base = writes[place] if place in writes else state.scopes.get(SHARED_STATE, {}).get(key)
         reducer = graph.reducers.get(key)
         if reducer is None and (base is None or isinstance(base, SealedList)) and place not in writes:
@@ -263,10 +263,15 @@ def _merge_writes(graph: Graph, state: State, results: Sequence[Effects], sealer
         writes[place] = sealer.seal(value, where, key) if reducer else sealer.seal_list(value, where, key)
 
 
-def _conflict(scope: Scope, key: str, first: str, second: str) -> StateConflictError:
+def _conflict(graph: Graph, scope: Scope, key: str, first: str, second: str) -> StateConflictError:
     what = f"shared state {key!r}" if scope == SHARED_STATE else f"key {key!r} of scope {scope[1]!r}"
+    if scope != SHARED_STATE:
+        remedy = "Write different keys"
+    elif key in graph.reducers:
+        remedy = "Its reducer joins updates, but not an update and a deletion: delete it in another superstep"
+    else:
+        remedy = f"Give the key a reducer (WorkflowBuilder.with_reducer({key!r}, ...)), write different keys"
     return StateConflictError(
         f"executors {first!r} and {second!r} both wrote {what} in one superstep, and one of the writes would be lost. "
-        f"Give the key a reducer (WorkflowBuilder.with_reducer({key!r}, ...)), write different keys, or let one "
-        "executor run after the other. Nothing of this superstep was committed."
+        f"{remedy}, or let one executor run after the other. Nothing of this superstep was committed."
     )

@@ -1,4 +1,4 @@
-"""Checkpoints in their tables: a run's as what differs from the parent, those saved by hand as a whole."""
+"""Checkpoints of runs in their table, each as what differs from its parent."""
 
 from __future__ import annotations
 
@@ -324,57 +324,3 @@ def read_lineage(db: sqlite3.Connection, newest: str, limit: int) -> list[Checkp
             lineage.append(CheckpointInfo(name, checkpoint_id(name, sequence), iteration, before))
             wanted = parent
     return lineage[::-1]
-
-
-# ------------------------------------------------------------------------------------------------------ saved by hand
-
-
-class SavedRow(NamedTuple):
-    """A checkpoint that was saved by hand, as stored."""
-
-    saved: int
-    checkpoint_id: str
-    header: bytes
-    entries: bytes
-    checksum: int
-
-
-def insert_saved(db: sqlite3.Connection, header: CheckpointHeader) -> int:
-    """Store a checkpoint that was saved by hand, without its entries; return its key."""
-    data = msgspec.json.encode(header)
-    key = db.execute(SQL["insert_saved"], (header.checkpoint_id, data, b"", 0)).lastrowid
-    assert key is not None
-    return key
-
-
-def fill_saved(db: sqlite3.Connection, key: int, header: CheckpointHeader, entries: dict[PartKey, Entry]) -> None:
-    """Store the entries of a checkpoint that was saved by hand."""
-    data = encode_entries(entries)
-    db.execute(SQL["update_saved"], (data, crc32(data, crc32(msgspec.json.encode(header))), key))
-
-
-def find_saved(db: sqlite3.Connection, wanted: str) -> SavedRow | None:
-    """Return a checkpoint that was saved by hand, unchecked, None when there is none with this id."""
-    row = db.execute(SQL["read_saved"], (wanted,)).fetchone()
-    return None if row is None else SavedRow(*row)
-
-
-def list_saved(db: sqlite3.Connection) -> Iterator[SavedRow]:
-    """Give all checkpoints that were saved by hand, unchecked."""
-    return map(SavedRow._make, db.execute(SQL["list_saved"]))
-
-
-def open_saved(row: SavedRow) -> tuple[CheckpointHeader, dict[PartKey, Entry]]:
-    """Return header and entries of a checkpoint that was saved by hand.
-
-    Raises:
-        CorruptCheckpointError: It is damaged.
-    """
-    if crc32(row.entries, crc32(row.header)) == row.checksum:
-        try:
-            return msgspec.json.decode(row.header, type=CheckpointHeader), decode_entries(row.entries).puts
-        except msgspec.MsgspecError:
-            pass
-    raise CorruptCheckpointError(
-        f"checkpoint {row.checkpoint_id!r} is damaged: its row {row.saved} in table `saved` has been altered"
-    )

@@ -37,18 +37,3 @@ SELECT run, run_id, workflow_id, metadata FROM runs WHERE run = ?
 
 -- name: delete
 DELETE FROM checkpoints WHERE checkpoint = ?
-
--- name: read_saved
-SELECT saved, checkpoint_id, header, entries, checksum FROM saved WHERE checkpoint_id = ?
-
--- name: list_saved
-SELECT saved, checkpoint_id, header, entries, checksum FROM saved ORDER BY saved
-
--- name: insert_saved
-INSERT INTO saved (checkpoint_id, header, entries, checksum) VALUES (?, ?, ?, ?)
-
--- name: update_saved
-UPDATE saved SET entries = ?, checksum = ? WHERE saved = ?
-
--- name: delete_saved
-DELETE FROM saved WHERE saved = ?

@@ -96,7 +96,7 @@ def _begin_list(db: sqlite3.Connection, owner: int, base: Listed | None) -> List
     return Listed(key, length)
 
 
-def _segments(db: sqlite3.Connection, entry: Listed) -> Iterator[tuple[int, int, int]]:
+def segments(db: sqlite3.Connection, entry: Listed) -> Iterator[tuple[int, int, int]]:
     """Give the lists that a view consists of, last first: key, first and last position but one."""
     key: int | None = entry.list
     end = entry.length
@@ -116,7 +116,7 @@ def read_list(db: sqlite3.Connection, entry: Listed) -> list[bytes]:
         DamagedPartError: Elements are missing or damaged.
     """
     items: list[bytes] = []
-    for key, begin, end in reversed(list(_segments(db, entry))):
+    for key, begin, end in reversed(list(segments(db, entry))):
         expected = begin
         for position, data, checksum in db.execute(SQL["read_items"], (key, begin, end)):
             if position != expected or crc32(data, position) != checksum:
@@ -126,6 +126,17 @@ def read_list(db: sqlite3.Connection, entry: Listed) -> list[bytes]:
     if len(items) != entry.length:
         raise DamagedPartError(f"list {entry.list} has {len(items)} elements instead of {entry.length}")
     return items
+
+
+def count_intact(db: sqlite3.Connection, key: int) -> tuple[int, str]:
+    """Return up to which position a list's own elements are intact, and what is wrong with the next one."""
+    row = db.execute(SQL["read_list"], (key,)).fetchone()
+    expected = row[1] if row else 0
+    for position, data, checksum in db.execute(SQL["read_items"], (key, expected, 1 << 62)):
+        if position != expected or crc32(data, position) != checksum:
+            break
+        expected += 1
+    return expected, f"element {expected} of list {key} has been altered or is gone"
 
 
 # --------------------------------------------------------------------------------------------- what nothing needs more
@@ -183,7 +194,7 @@ def _collect_lists(db: sqlite3.Connection, owner: int, kept: Iterable[Entry]) ->
     needed: dict[int, int] = {}  # how much of each list
     for entry in {entry for entry in kept if isinstance(entry, Listed)}:
         try:
-            for key, _begin, end in _segments(db, entry):
+            for key, _begin, end in segments(db, entry):
                 needed[key] = max(needed.get(key, 0), end)
         except DamagedPartError:
             return

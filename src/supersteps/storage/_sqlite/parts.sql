@@ -7,9 +7,6 @@ INSERT INTO chunks (hash, owner, data) VALUES (?, ?, ?) ON CONFLICT (hash) DO NO
 -- name: find_chunk
 SELECT chunk, owner FROM chunks WHERE hash = ?
 
--- name: all_chunks
-SELECT hash, data FROM chunks
-
 -- name: borrow
 INSERT OR IGNORE INTO borrowers (chunk, owner) VALUES (?, ?)
 

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, ListPart, Part, PartKey
 from supersteps.errors import CheckpointNotFoundError, CorruptCheckpointError
 from supersteps.storage import runs
-from supersteps.storage._sqlite import checkpoint_rows
+from supersteps.storage._sqlite import checkpoint_rows, saved_rows
 from supersteps.storage._sqlite.checkpoint_rows import Row, RunKey
 from supersteps.storage._sqlite.entries import Entry, Listed
-from supersteps.storage._sqlite.parts import DamagedPartError, read_list, read_value
-
-_ANCESTORS_TRIED = 1000
+from supersteps.storage._sqlite.inspection import Inspector
+from supersteps.storage._sqlite.parts import DamagedPartError, read_value
 
 OpenList = Callable[[Listed, str], ListPart]
 """Gives a list part whose elements are read when somebody looks; the text says where it belongs."""
@@ -33,12 +32,12 @@ def load_record(db: sqlite3.Connection, wanted: str, open_list: OpenList) -> Che
             where = f"checkpoint {wanted!r} of run {run.run_id!r}"
             parts = _read_parts(db, checkpoint_rows.read_entries(db, run, row), where, open_list)
         except CorruptCheckpointError as error:
-            raise runs.damaged(f"{error}.", nearest_intact(db, wanted)) from error
+            raise runs.damaged(f"{error}.", Inspector(db).nearest_intact(wanted)) from error
         return CheckpointRecord(header, parts)
-    saved = checkpoint_rows.find_saved(db, wanted)
+    saved = saved_rows.find_saved(db, wanted)
     if saved is None:
         return None
-    header, entries = checkpoint_rows.open_saved(saved)
+    header, entries = saved_rows.open_saved(saved)
     return CheckpointRecord(header, _read_parts(db, entries, f"checkpoint {wanted!r}", open_list))
 
 
@@ -78,33 +77,6 @@ def damaged_part(where: str, error: DamagedPartError) -> CorruptCheckpointError:
     return CorruptCheckpointError(f"{where}, is damaged: {error}")
 
 
-def nearest_intact(db: sqlite3.Connection, damaged: str) -> str | None:
-    """Return the nearest ancestor of a checkpoint that can be read as a whole, None when there is none."""
-    found = checkpoint_rows.find_row(db, damaged)
-    if found is None:
-        return None
-    run, row = found
-    for _ in range(_ANCESTORS_TRIED):
-        before = None if row.parent is None else checkpoint_rows.read_row(db, run.key, row.parent)
-        if before is None:
-            return None
-        row = before
-        if is_intact(db, run, row):
-            return checkpoint_rows.id_of(row, run)
-    return None
-
-
-def is_intact(db: sqlite3.Connection, run: RunKey, row: Row) -> bool:
-    """Return whether a checkpoint and everything it refers to can be read."""
-    try:
-        checkpoint_rows.header_of(row, run)
-        for entry in checkpoint_rows.read_entries(db, run, row).values():
-            read_list(db, entry) if isinstance(entry, Listed) else read_value(db, entry)
-    except (CorruptCheckpointError, DamagedPartError):
-        return False
-    return True
-
-
 # ---------------------------------------------------------------------------------------------------------- listings
 
 
@@ -113,9 +85,9 @@ def list_headers(
 ) -> tuple[list[CheckpointHeader], list[str]]:
     """Return the headers of checkpoints, oldest first, and what is wrong with those that are not in it."""
     headers, problems = _headers(_rows(db, workflow_id, run_id))
-    for saved in checkpoint_rows.list_saved(db):
+    for saved in saved_rows.list_saved(db):
         try:
-            headers.append(checkpoint_rows.open_saved(saved)[0])
+            headers.append(saved_rows.open_saved(saved)[0])
         except CorruptCheckpointError as error:
             problems.append(str(error))
     selected = [header for header in headers if runs.is_selected(header, workflow_id, run_id)]

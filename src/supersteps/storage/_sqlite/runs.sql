@@ -22,9 +22,6 @@ WHERE {conditions}
 ORDER BY {order}.created_at DESC, {order}.run_id DESC
 LIMIT :limit
 
--- name: keys
-SELECT run, run_id FROM runs ORDER BY run
-
 -- name: insert
 INSERT INTO runs (run_id, workflow_id, status, created_at, metadata, tags, parent_run, parent_checkpoint)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -38,8 +35,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 INSERT OR IGNORE INTO run_tags (tag, created_at, run_id, run) VALUES (?, ?, ?, ?)
 
 -- name: update_head
--- The fence. The revision stands for all that the writer has judged by: epoch, head, lease. If anybody has written since,
--- nobody's row is updated, and the writer has to read and judge again.
+-- The fence. The revision stands for all that the writer has judged by: epoch, head, lease. If anybody has written
+-- since, no row is updated, and the writer has to read and judge again.
 UPDATE heads
 SET head = ?, sequence = ?, branch = ?, epoch = ?, lease_owner = ?, lease_expires = ?, updated_at = ?, fingerprint = ?,
     error = ?, requests = ?, inbox_read = ?, commit_id = ?, revision = revision + 1

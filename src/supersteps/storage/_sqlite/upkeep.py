@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterable
 from supersteps.checkpoint.record import CheckpointRecord, ListPart, PartKey
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage import runs
-from supersteps.storage._sqlite import checkpoint_rows, run_rows
-from supersteps.storage._sqlite.checkpoint_rows import Row, RunKey, SavedRow
+from supersteps.storage._sqlite import checkpoint_rows, run_rows, saved_rows
+from supersteps.storage._sqlite.checkpoint_rows import Row, RunKey
 from supersteps.storage._sqlite.commits import Commits
 from supersteps.storage._sqlite.entries import INLINE_BYTES, Entry
 from supersteps.storage._sqlite.parts import append_items, collect, write_value
 from supersteps.storage._sqlite.reading import OpenList, load_record
+from supersteps.storage._sqlite.saved_rows import SavedRow
 from supersteps.storage.retention import Pruning, RetentionPolicy, plan_pruning
 
 
@@ -69,7 +70,7 @@ class Upkeep:
         """Delete a checkpoint, and move its run's head away from it; return whether it was there."""
         found = checkpoint_rows.find_row(db, unwanted)
         if found is None:
-            saved = checkpoint_rows.find_saved(db, unwanted)
+            saved = saved_rows.find_saved(db, unwanted)
             if saved is not None:
                 _delete_saved(db, saved)
             return saved is not None
@@ -101,10 +102,10 @@ class Upkeep:
             if load_record(db, header.checkpoint_id, open_list) != record:
                 raise runs.id_taken(header.checkpoint_id)
             return
-        before = checkpoint_rows.find_saved(db, header.checkpoint_id)
+        before = saved_rows.find_saved(db, header.checkpoint_id)
         if before is not None:
             _delete_saved(db, before)
-        key = checkpoint_rows.insert_saved(db, header)
+        key = saved_rows.insert_saved(db, header)
         entries: dict[PartKey, Entry] = {}
         for part_key, part in record.parts.items():
             if isinstance(part, ListPart):
@@ -113,7 +114,7 @@ class Upkeep:
                 entries[part_key] = part
             else:
                 entries[part_key] = write_value(db, -key, part, None)[0]
-        checkpoint_rows.fill_saved(db, key, header, entries)
+        saved_rows.fill_saved(db, key, header, entries)
 
 
 def plan(db: sqlite3.Connection, run_id: str, policy: RetentionPolicy) -> tuple[RunKey, dict[str, Row], Pruning]:
@@ -142,10 +143,10 @@ def _build_on(db: sqlite3.Connection, run: RunKey, row: Row, parent: int | None)
 
 def _delete_saved(db: sqlite3.Connection, saved: SavedRow) -> None:
     try:
-        gone = list(checkpoint_rows.open_saved(saved)[1].values())
+        gone = list(saved_rows.open_saved(saved)[1].values())
     except CorruptCheckpointError:
         gone = []
-    db.execute(checkpoint_rows.SQL["delete_saved"], (saved.saved,))
+    db.execute(saved_rows.SQL["delete"], (saved.saved,))
     collect(db, -saved.saved, gone, ())
 
 

@@ -129,12 +129,7 @@ class Writer:
 
     def _is_fast(self) -> bool:
         """Return whether a small commit may be made on an event loop's thread now."""
-        return (
-            self._slow_share < _SLOW_SHARE
-            and self._db is not None
-            and self._pages < _PAGES_IN_LOG
-            and self._until_room != 0
-        )
+        return self._db is not None and self._slow_share < _SLOW_SHARE and not self._needs_tidying()
 
     # ------------------------------------------------------------------------------------------------------- waiting
 
@@ -229,7 +224,13 @@ class Writer:
                 self._write(jobs, waiting=True)
             except BaseException as error:
                 _fail(jobs, error)
+            with self._lock:
+                is_last = not (self._queue or self._needs_tidying())
+                if is_last:
+                    self._is_busy = False  # before anybody is told: what they write next may then be written inline
             deliver(jobs)
+            if is_last:
+                return
             self._tidy()
 
     def _next_jobs(self, most: int) -> list[Job[Any]]:
@@ -240,9 +241,12 @@ class Writer:
                 break
         return jobs
 
+    def _needs_tidying(self) -> bool:
+        return self._db is not None and (self._until_room == 0 or self._pages >= _PAGES_IN_LOG)
+
     def _tidy(self) -> None:
         """Look after the log; here rather than inside a commit, where somebody waits."""
-        if self._db is None:
+        if self._db is None or not self._needs_tidying():
             return
         try:
             if self._until_room == 0:
@@ -256,8 +260,10 @@ class Writer:
 
     def _close(self, db: sqlite3.Connection) -> None:
         try:
-            self._database.set_waiting(db, False)  # for whoever still reads: then the log stays, which does no harm
+            self._database.set_waiting(db, False)  # for whoever still reads
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            pass  # then the log stays beside the database: everything is in it, and whoever opens the two finds it
         finally:
             self._drop_connection()
 
