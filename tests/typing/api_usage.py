@@ -67,6 +67,10 @@ workflow = (
 assert_type(workflow, Workflow)
 
 
+def use_it_in_a_script() -> None:
+    assert_type(workflow.run_sync("x"), WorkflowRunResult)
+
+
 async def use_the_api(fresh: Workflow, request_id: str) -> None:
     result = await workflow.run("hello")
     assert_type(result, WorkflowRunResult)
