@@ -18,6 +18,7 @@ import pytest
 
 from supersteps.checkpoint.record import OUTPUTS, SHARED, Changes, Commit, ListPart
 from supersteps.errors import (
+    CheckpointNotFoundError,
     CheckpointVersionError,
     CorruptCheckpointError,
     RunFencedError,
@@ -25,6 +26,7 @@ from supersteps.errors import (
 )
 from supersteps.storage._sqlite.commits import Commits
 from supersteps.storage._sqlite.database import Database
+from supersteps.storage._sqlite.parts import read_value
 from supersteps.storage._sqlite.writer import Writer as SqliteWriter
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.sqlite import SqliteCheckpointStorage
@@ -643,3 +645,58 @@ async def test_a_run_that_was_resumed_under_another_name_is_listed_under_both(st
     assert await storage.list_checkpoint_ids("old") == ["run-000000"]
     assert await storage.list_checkpoint_ids("new") == ["run-000001", "run-000002"]
     assert [c.metadata for c in await storage.list_checkpoints("new")] == [{}, {"who": "me"}]
+
+
+# ------------------------------------------------------------------------------------------------------- comparisons
+
+
+async def test_a_comparison_reads_only_what_differs(
+    storage: SqliteCheckpointStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(storage)
+    await writer.commit(Changes(puts={shared("large"): large(1), shared("other"): large(2), shared("n"): b"1"}))
+    await writer.commit(
+        Changes(
+            puts={shared("other"): large(3), shared("n"): b"2", ("executor_states", "a", "new"): b"1"},
+            deletes=[],
+        )
+    )
+    first, second = await storage.list_checkpoints()
+    plain = first.diff(second)
+    looked = [await storage.load_checkpoint(i) for i in await storage.list_checkpoint_ids()]
+    for checkpoint in looked:
+        assert checkpoint is not None
+        assert len(checkpoint.shared_state) == 3  # looked at, so compared by content
+    assert looked[0] is not None
+    assert looked[1] is not None
+    assert looked[0].diff(looked[1]).changes == plain.changes
+    assert {change.path[:2] for change in plain} == {
+        ("shared_state", "other"),
+        ("shared_state", "n"),
+        ("executor_states", "a"),
+    }
+
+    read: list[int] = []
+    original = read_value
+
+    def watched(db: sqlite3.Connection, entry: Any) -> bytes:
+        value = original(db, entry)
+        read.append(len(value))
+        return value
+
+    monkeypatch.setattr("supersteps.storage._sqlite.reading.read_value", watched)
+    first.diff(second)
+    assert sum(read) < len(large(2)) + len(large(3)) + 100
+
+
+async def test_comparing_with_a_checkpoint_that_is_gone_says_so(storage: SqliteCheckpointStorage) -> None:
+    writer = Writer(storage)
+    await writer.put(n=b"1")
+    await writer.put(n=b"2")
+    await writer.put(n=b"3")
+    first, second, third = await storage.list_checkpoints()
+    await storage.delete_checkpoint(second.checkpoint_id)
+
+    with pytest.raises(CheckpointNotFoundError, match="was deleted"):
+        first.diff(second)
+    assert [change.after for change in first.diff(third)] == [3]

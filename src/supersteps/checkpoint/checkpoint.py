@@ -90,6 +90,9 @@ class PendingRequest:
     request_executor_id: str = ""
 
 
+Compare = Callable[[CheckpointHeader, CheckpointHeader], tuple[Mapping[PartKey, Part], Mapping[PartKey, Part]]]
+"""Gives the parts of two checkpoints of one storage; what both have stands under one and the same object in both."""
+
 _LAZY = frozenset({"messages", "shared_state", "executor_states", "scopes", "fan_in", "pending_requests", "outputs"})
 
 
@@ -144,7 +147,11 @@ class WorkflowCheckpoint:
 
     @classmethod
     def from_record(
-        cls, header: CheckpointHeader, load_parts: Callable[[], Mapping[PartKey, Part]], codec: Codec
+        cls,
+        header: CheckpointHeader,
+        load_parts: Callable[[], Mapping[PartKey, Part]],
+        codec: Codec,
+        compare: Compare | None = None,
     ) -> WorkflowCheckpoint:
         """Return a checkpoint that reads and decodes its content when it is first looked at.
 
@@ -152,6 +159,7 @@ class WorkflowCheckpoint:
             header: The small facts.
             load_parts: Gives the encoded parts; called once at most.
             codec: Decodes them; types it does not know come as `RawValue`.
+            compare: Gives the parts of two checkpoints for `diff`, without reading what they have in common.
         """
         self = cls.__new__(cls)
         self.checkpoint_id = header.checkpoint_id
@@ -167,6 +175,7 @@ class WorkflowCheckpoint:
         self.branch = header.branch
         self.status = header.status
         self.__dict__["_source"] = (header, load_parts, codec)
+        self.__dict__["_compare"] = compare
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -222,9 +231,18 @@ class WorkflowCheckpoint:
     def diff(self, other: WorkflowCheckpoint) -> CheckpointDiff:
         """Return what to do to this checkpoint's content to get the other's; of any runs.
 
-        Parts that are stored alike are not decoded.
+        Parts that are stored alike are not decoded, and, where the storage finds them by hash, not even read.
         """
-        return CheckpointDiff(self.checkpoint_id, other.checkpoint_id, diff_parts(self._parts(), other._parts()))
+        compare = self._untouched_compare()
+        if compare is not None and compare == other._untouched_compare():
+            before, after = compare(self.__dict__["_source"][0], other.__dict__["_source"][0])
+        else:
+            before, after = self._parts(), other._parts()
+        return CheckpointDiff(self.checkpoint_id, other.checkpoint_id, diff_parts(before, after))
+
+    def _untouched_compare(self) -> Compare | None:
+        """Return the storage's way to compare this checkpoint, as long as nobody can have changed it here."""
+        return None if _LAZY & self.__dict__.keys() else self.__dict__.get("_compare")
 
     def _parts(self) -> Mapping[PartKey, Part]:
         return self.to_record(self._codec()).parts

@@ -102,7 +102,9 @@ class SqliteCheckpointStorage(AsyncClosing):
             CheckpointVersionError: A newer library wrote it.
         """
         record = await self.load_record(checkpoint_id)
-        return WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec) if record else None
+        if record is None:
+            return None
+        return WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec, self._compare)
 
     async def list_checkpoint_ids(self, workflow_id: str | None = None, run_id: str | None = None) -> list[str]:
         """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
@@ -116,7 +118,7 @@ class SqliteCheckpointStorage(AsyncClosing):
         A damaged one is passed over with a `CorruptCheckpointWarning`.
         """
         return [
-            WorkflowCheckpoint.from_record(header, partial(self._load_parts, header), self.codec)
+            WorkflowCheckpoint.from_record(header, partial(self._load_parts, header), self.codec, self._compare)
             for header in await self._list(workflow_id, run_id)
         ]
 
@@ -291,6 +293,11 @@ class SqliteCheckpointStorage(AsyncClosing):
 
     def _load_parts(self, header: CheckpointHeader) -> Mapping[PartKey, Part]:
         return self._readers.run_here(reading.load_parts, header, self._open_list)
+
+    def _compare(
+        self, first: CheckpointHeader, second: CheckpointHeader
+    ) -> tuple[Mapping[PartKey, Part], Mapping[PartKey, Part]]:
+        return self._readers.run_here(reading.compare, first, second, self._open_list)
 
     def _open_list(self, entry: Listed, where: str) -> ListPart:
         return ListPart.stored(entry.length, partial(self._readers.run_here, _read_list, entry, where))

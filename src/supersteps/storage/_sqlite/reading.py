@@ -57,6 +57,40 @@ def load_parts(db: sqlite3.Connection, listed: CheckpointHeader, open_list: Open
     return record.parts
 
 
+_IN_COMMON: Part = b"null"
+"""Stands for a part that two checkpoints have in common, and that nobody needs to read to compare them."""
+
+
+def compare(
+    db: sqlite3.Connection, first: CheckpointHeader, second: CheckpointHeader, open_list: OpenList
+) -> tuple[Mapping[PartKey, Part], Mapping[PartKey, Part]]:
+    """Return the parts of two checkpoints; those that are stored under the same hash are not read.
+
+    Raises:
+        CheckpointNotFoundError: One has been deleted since.
+        CorruptCheckpointError: One is damaged.
+    """
+    one, other = _entries_of(db, first), _entries_of(db, second)
+    common = {key for key, entry in one.items() if other.get(key) == entry}
+    found = []
+    for header, entries in ((first, one), (second, other)):
+        rest = {key: entry for key, entry in entries.items() if key not in common}
+        parts = _read_parts(db, rest, f"checkpoint {header.checkpoint_id!r}", open_list)
+        found.append(parts | dict.fromkeys(common, _IN_COMMON))
+    return found[0], found[1]
+
+
+def _entries_of(db: sqlite3.Connection, header: CheckpointHeader) -> Mapping[PartKey, Entry]:
+    found = checkpoint_rows.find_row(db, header.checkpoint_id)
+    if found is not None:
+        run, row = found
+        return checkpoint_rows.read_entries(db, run, row)
+    saved = saved_rows.find_saved(db, header.checkpoint_id)
+    if saved is None:
+        raise CheckpointNotFoundError(f"checkpoint {header.checkpoint_id!r} was deleted after it was read")
+    return saved_rows.open_saved(saved)[1]
+
+
 def _read_parts(
     db: sqlite3.Connection, entries: Mapping[PartKey, Entry], where: str, open_list: OpenList
 ) -> dict[PartKey, Part]:

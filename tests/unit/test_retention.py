@@ -1,0 +1,59 @@
+"""What a retention policy keeps, and a workflow that applies one while it runs."""
+
+from pathlib import Path
+
+import pytest
+
+from supersteps import (
+    ManagedStorage,
+    RetentionPolicy,
+    WorkflowBuilder,
+    open_storage,
+)
+from supersteps.engine.store import TIDY_EVERY
+from tests.unit.support import Counter
+
+
+def test_a_policy_says_what_to_keep() -> None:
+    with pytest.raises(ValueError, match="say what to keep"):
+        RetentionPolicy()
+    with pytest.raises(ValueError, match="keep_last is a number from 1"):
+        RetentionPolicy(keep_last=0)
+
+
+@pytest.mark.parametrize("address", ["memory:", "runs.db", "runs"])
+async def test_a_long_run_holds_little_more_than_it_is_to_keep(address: str, tmp_path: Path) -> None:
+    storage = open_storage(address if address == "memory:" else tmp_path / address)
+    assert isinstance(storage, ManagedStorage)
+    counter = Counter("counter")
+    workflow = (
+        WorkflowBuilder(max_iterations=1000, name="count")
+        .add_edge(counter, counter)
+        .set_start_executor(counter)
+        .with_checkpointing(storage, retention=RetentionPolicy(keep_last=5))
+        .build()
+    )
+    async with storage:
+        run = workflow.run_stream(2 * TIDY_EVERY + 20, run_id="r")
+        result = await run.wait_for_completion()
+        kept = await storage.list_checkpoint_ids(run_id="r")
+
+        assert len(result.get_outputs()) == 2 * TIDY_EVERY + 21
+        assert 5 <= len(kept) <= TIDY_EVERY
+        assert [info.checkpoint_id for info in run.checkpoints] == kept
+        assert run.checkpoints[0].parent is None
+        resumed = await workflow.run_from_checkpoint(kept[0])
+        assert resumed.get_outputs() == result.get_outputs()
+
+
+def test_retention_needs_a_storage_that_can_prune() -> None:
+    class Bare:
+        async def save_checkpoint(self) -> None: ...
+        async def load_checkpoint(self) -> None: ...
+        async def list_checkpoint_ids(self) -> None: ...
+        async def list_checkpoints(self) -> None: ...
+        async def delete_checkpoint(self) -> None: ...
+
+    builder = WorkflowBuilder()
+    with pytest.raises(TypeError, match="Bare cannot"):
+        builder.with_checkpointing(Bare(), retention=RetentionPolicy(keep_last=1))  # type: ignore[arg-type]
