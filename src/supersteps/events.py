@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, TypeAlias
 
+import msgspec
+
 from supersteps.checkpoint.record import CheckpointInfo
 
 
@@ -228,8 +230,7 @@ class ExecutorFailedEvent(ExecutorEvent):
     details: WorkflowErrorDetails = field(default_factory=lambda: WorkflowErrorDetails("", ""))
 
 
-@dataclass(frozen=True)
-class SuperStepStartInfo:
+class SuperStepStartInfo(msgspec.Struct, frozen=True):
     """What a superstep begins with.
 
     Attributes:
@@ -241,8 +242,7 @@ class SuperStepStartInfo:
     has_external_messages: bool = False
 
 
-@dataclass(frozen=True)
-class SuperStepCompletionInfo:
+class SuperStepCompletionInfo(msgspec.Struct, frozen=True):
     """What a superstep led to.
 
     Attributes:

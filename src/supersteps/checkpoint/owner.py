@@ -6,7 +6,6 @@ import functools
 import os
 import socket
 import sys
-import threading
 
 import msgspec
 
@@ -89,13 +88,11 @@ def is_this_process(owner: Owner) -> bool:
 
 
 _advancing: set[str] = set()
-_advancing_lock = threading.Lock()
 
 
 def mark_advancing(handle: str, advancing: bool) -> None:
     """Note whether a handle of this process is at work in a superstep; an idle one may be superseded."""
-    with _advancing_lock:
-        (_advancing.add if advancing else _advancing.discard)(handle)
+    (_advancing.add if advancing else _advancing.discard)(handle)  # atomic: one operation on a set of strings
 
 
 def is_alive(owner: Owner) -> bool | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import msgspec
+
 from supersteps.checkpoint.record import EXECUTORS, SCOPES, SHARED
 from supersteps.context import MISSING, SHARED_SCOPE
 from supersteps.engine.values import Sealed, SealedList, Sealer
@@ -85,8 +87,7 @@ def resolve_scope(scope: str | None, executor_id: str) -> Scope:
     return SHARED_STATE if scope == SHARED_SCOPE else (SCOPES, scope)
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True):
     """One change of one key, in the order in which a handler made it.
 
     Attributes:

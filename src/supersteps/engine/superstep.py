@@ -7,8 +7,9 @@ executors as they were added to the graph, within one its messages as they were 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from supersteps._typing import display_name
 from supersteps.checkpoint.record import EXECUTORS
@@ -36,8 +37,7 @@ class AnswerPayload(Sealed):
         return RequestResponse(self._answer.open(), self._question.open(), self._request_id)
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedCall:
+class PlannedCall(msgspec.Struct, frozen=True):
     """A message that an executor is to handle.
 
     Attributes:
@@ -51,8 +51,7 @@ class PlannedCall:
     source_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """An accepted answer that the superstep is to consume.
 
     Attributes:
@@ -66,8 +65,7 @@ class Answer:
     value: Sealed
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """A superstep before it runs.
 
     Attributes:
@@ -106,8 +104,7 @@ def plan(graph: Graph, state: State, answers: Sequence[Answer]) -> Plan:
     return Plan(calls, answers)
 
 
-@dataclass(slots=True)
-class Merged:
+class Merged(msgspec.Struct):
     """A superstep after it ran: what changes, not yet committed.
 
     Attributes:
@@ -120,13 +117,13 @@ class Merged:
         undelivered: A sentence for each message that went nowhere.
     """
 
-    messages: list[Message] = field(default_factory=list)
-    writes: dict[tuple[Scope, str], Sealed | None] = field(default_factory=dict)
-    appends: dict[str, list[Sealed]] = field(default_factory=dict)
-    fan_in: dict[str, dict[str, list[Sealed]]] = field(default_factory=dict)
-    asks: list[tuple[str, Ask]] = field(default_factory=list)
-    outputs: list[tuple[str, Sealed]] = field(default_factory=list)
-    undelivered: list[str] = field(default_factory=list)
+    messages: list[Message] = []
+    writes: dict[tuple[Scope, str], Sealed | None] = {}
+    appends: dict[str, list[Sealed]] = {}
+    fan_in: dict[str, dict[str, list[Sealed]]] = {}
+    asks: list[tuple[str, Ask]] = []
+    outputs: list[tuple[str, Sealed]] = []
+    undelivered: list[str] = []
 
 
 def merge(graph: Graph, state: State, results: Sequence[Effects], sealer: Sealer) -> Merged:
