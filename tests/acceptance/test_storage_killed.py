@@ -1,4 +1,4 @@
-"""The JSON storage among real processes: killed with SIGKILL, in competition, on a full disk."""
+"""Durable storages among real processes: killed with SIGKILL, in competition, on a full disk."""
 
 import asyncio
 import os
@@ -13,7 +13,9 @@ import pytest
 
 from supersteps.checkpoint.record import OUTPUTS, Changes
 from supersteps.errors import StorageError
+from supersteps.storage.base import ManagedStorage
 from supersteps.storage.file import FileCheckpointStorage
+from supersteps.storage.opening import open_storage
 from tests.contract.support import Writer, plain, shared
 
 ROOT = Path(__file__).parents[2]
@@ -23,11 +25,11 @@ COMMITTER = """
 import asyncio, sys
 from supersteps.checkpoint.record import OUTPUTS, Changes
 from supersteps.errors import RunBusyError, RunFencedError
-from supersteps.storage.file import FileCheckpointStorage
+from supersteps.storage.opening import open_storage
 from tests.contract.support import Writer
 
 async def main(folder, name, steps):
-    writer = Writer(FileCheckpointStorage(folder))
+    writer = Writer(open_storage(folder))
     if await writer.storage.get_run("run") is None:
         await writer.commit()
     done = 0
@@ -65,7 +67,9 @@ def start(folder: Path, name: str, steps: int) -> subprocess.Popen[str]:
 
 def outputs_of(folder: Path) -> tuple[int, list[bytes]]:
     async def look() -> tuple[int, list[bytes]]:
-        async with FileCheckpointStorage(folder) as storage:
+        storage = open_storage(folder)
+        assert isinstance(storage, ManagedStorage)
+        async with storage:
             run = await storage.get_run("run")
             assert run is not None
             assert len(await storage.list_checkpoint_ids()) == run.sequence + 1
@@ -77,11 +81,19 @@ def outputs_of(folder: Path) -> tuple[int, list[bytes]]:
     return asyncio.run(look())
 
 
+async def begin(folder: str) -> None:
+    storage = open_storage(folder)
+    assert isinstance(storage, ManagedStorage)
+    async with storage:
+        await Writer(storage).commit(lease_seconds=None)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_killed_process_loses_nothing_that_it_announced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["checkpoints", "runs.db"])
+def test_a_killed_process_loses_nothing_that_it_announced(tmp_path: Path, store: str) -> None:
     announced: list[bytes] = []
     for life, steps in enumerate((1, 7, 20, 3)):
-        child = start(tmp_path, f"life{life}", 100_000)
+        child = start(tmp_path / store, f"life{life}", 100_000)
         assert child.stdout is not None
         for _ in range(steps):
             announced.append(b'"life%d %d"' % (life, int(child.stdout.readline())))
@@ -89,7 +101,7 @@ def test_a_killed_process_loses_nothing_that_it_announced(tmp_path: Path) -> Non
         rest, _ = child.communicate()
         announced += [b'"life%d %d"' % (life, int(line)) for line in rest.splitlines()]
 
-        sequence, outputs = outputs_of(tmp_path)
+        sequence, outputs = outputs_of(tmp_path / store)
         assert len(outputs) == sequence
         assert len(set(outputs)) == len(outputs)
         # One more may be there: committed, but killed before it could say so.
@@ -97,9 +109,10 @@ def test_a_killed_process_loses_nothing_that_it_announced(tmp_path: Path) -> Non
         assert len(outputs) - len(announced) <= life + 1
 
 
-def test_two_processes_that_want_one_run_apply_each_step_once(tmp_path: Path) -> None:
-    asyncio.run(Writer(FileCheckpointStorage(tmp_path)).commit(lease_seconds=None))
-    folder = str(tmp_path)
+@pytest.mark.parametrize("store", ["checkpoints", "runs.db"])
+def test_two_processes_that_want_one_run_apply_each_step_once(tmp_path: Path, store: str) -> None:
+    folder = str(tmp_path / store)
+    asyncio.run(begin(folder))
     # Each gives the run up after every step, so that the other can have it.
     polite = COMMITTER.replace("Changes(appends", "lease_seconds=None, changes=Changes(appends")
     children = [
@@ -113,7 +126,7 @@ def test_two_processes_that_want_one_run_apply_each_step_once(tmp_path: Path) ->
     ]
     assert [child.wait(50) for child in children] == [0, 0]
 
-    sequence, outputs = outputs_of(tmp_path)
+    sequence, outputs = outputs_of(tmp_path / store)
     assert sequence == 50
     for name in ("a", "b"):
         assert [o for o in outputs if o.startswith(b'"%s ' % name.encode())] == [
