@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from supersteps.errors import CheckpointError, CheckpointVersionError, CorruptCheckpointError, StorageError
@@ -15,7 +15,6 @@ from supersteps.storage._statements import load_migrations
 APPLICATION_ID = 0x53757065  # "Supe"
 """Marks the file as this library's."""
 
-_MAGIC = b"SQLite format 3\0"
 _SHORT_OF_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 
@@ -88,37 +87,42 @@ class Database:
 
     def _check(self) -> None:
         """Create the file, or see that it is ours, and bring it up to date."""
-        self._create()
-        db = self._open()
-        try:
-            application = db.execute("PRAGMA application_id").fetchone()[0]
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            self._check_kind(db, application, version)
-            if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        with _checking:
+            self._create()
+            try:
+                with closing(self._open()) as db:
+                    self._check_kind(db)
+                    if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                        raise StorageError(
+                            f"{self.path} cannot be written ahead of (WAL), perhaps because its file system does not "
+                            "do shared memory. Keep it on a local disk."
+                        )
+                    self._migrate(db)
+            except sqlite3.DatabaseError as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_NOTADB:
+                    raise
                 raise StorageError(
-                    f"{self.path} cannot be written ahead of (WAL), perhaps because its file system does not do shared "
-                    "memory. Keep it on a local disk."
-                )
-            self._migrate(db)
-        finally:
-            db.close()
+                    f"{self.path} is not a SQLite database, and was left as it is. Give the storage a file of its own."
+                ) from error
 
     def _create(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite gives its other files the mode of this one.
-        file = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            beginning = os.pread(file, len(_MAGIC), 0) if hasattr(os, "pread") else os.read(file, len(_MAGIC))
-        finally:
-            os.close(file)
-        if beginning and beginning != _MAGIC:
-            raise StorageError(
-                f"{self.path} is not a SQLite database, and was left as it is. Give the storage a file of its own."
-            )
+        # SQLite gives its other files the mode of this one. One that exists is never opened here: closing it again
+        # would drop the locks that other connections of this process hold on it (POSIX).
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
-    def _check_kind(self, db: sqlite3.Connection, application: int, version: int) -> None:
+    def _check_kind(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN")  # one view of the file: somebody else may be making it just now
+        try:
+            application = db.execute("PRAGMA application_id").fetchone()[0]
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            has_tables = db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
         if application != APPLICATION_ID:
-            if application or version or db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+            if application or version or has_tables:
                 raise StorageError(
                     f"{self.path} is a database of another program, and was left as it is. Give the storage a file of "
                     "its own."
@@ -182,6 +186,9 @@ def is_busy(error: sqlite3.Error) -> bool:
     """Return whether an error says that another process writes."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
+
+_checking = threading.Lock()
+"""Held while a file is made: no connection of this process may come between its creation and its closing."""
 
 _scripts: list[str] = []
 
