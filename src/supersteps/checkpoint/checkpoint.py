@@ -10,17 +10,14 @@ from typing import Any, Self
 import msgspec
 
 from supersteps._ids import new_id
+from supersteps.checkpoint import content
 from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.content import AnsweredRequest, PendingRequest, SubWorkflowState
 from supersteps.checkpoint.diff import CheckpointDiff, diff_parts, document
 from supersteps.checkpoint.record import (
-    EXECUTORS,
-    FAN_IN,
+    ANSWERED,
     FORMAT_VERSION,
-    MESSAGES,
     OUTPUTS,
-    REQUESTS,
-    SCOPES,
-    SHARED,
     CheckpointHeader,
     CheckpointInfo,
     CheckpointRecord,
@@ -29,71 +26,15 @@ from supersteps.checkpoint.record import (
     PartKey,
     utc_now,
 )
+from supersteps.checkpoint.stored import as_json
 
-
-class StoredMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A message in flight as it is stored.
-
-    Attributes:
-        data: The message, encoded.
-        source_ids: Executors that sent it (several after a fan-in).
-        target_ids: Executors to which it goes in the next superstep.
-    """
-
-    data: msgspec.Raw
-    source_ids: tuple[str, ...]
-    target_ids: tuple[str, ...]
-
-
-class StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A question that waits for its answer, as it is stored.
-
-    Attributes:
-        request_id: Its id.
-        source_executor_id: The executor that asks and gets the answer.
-        request_executor_id: The `RequestInfoExecutor` it went through.
-        iteration: The superstep that asked.
-        timestamp: When it was asked: ISO 8601, UTC.
-        response_type: The type of the answer, for people to read.
-        data: The question, encoded.
-    """
-
-    request_id: str
-    source_executor_id: str
-    request_executor_id: str
-    iteration: int
-    timestamp: str
-    response_type: str
-    data: msgspec.Raw
-
-
-@dataclass(frozen=True, slots=True)
-class PendingRequest:
-    """A question that waits for its answer.
-
-    Attributes:
-        request_id: Its id; answers name it.
-        source_executor_id: The executor that asks.
-        iteration: The superstep that asked.
-        timestamp: When it was asked: ISO 8601, UTC.
-        response_type: The type of the answer, for people to read.
-        data: The question.
-        request_executor_id: The `RequestInfoExecutor` that it went through.
-    """
-
-    request_id: str
-    source_executor_id: str
-    iteration: int
-    timestamp: str
-    response_type: str
-    data: Any
-    request_executor_id: str = ""
+__all__ = ["AnsweredRequest", "PendingRequest", "SubWorkflowState", "WorkflowCheckpoint"]
 
 
 Compare = Callable[[CheckpointHeader, CheckpointHeader], tuple[Mapping[PartKey, Part], Mapping[PartKey, Part]]]
 """Gives the parts of two checkpoints of one storage; what both have stands under one and the same object in both."""
 
-_LAZY = frozenset({"messages", "shared_state", "executor_states", "scopes", "fan_in", "pending_requests", "outputs"})
+_LAZY = frozenset(content.NAMES)
 
 
 @dataclass(eq=False)
@@ -123,6 +64,11 @@ class WorkflowCheckpoint:
         fan_in: What waits in fan-ins: by group, by source, a list of messages.
         pending_requests: Questions that wait for answers, by request id.
         outputs: Every output of the lineage so far.
+        answered: Every question of the lineage that has ended, with its answer.
+        timers: Messages that are delivered at a given time, by id: like messages, with due and attempt.
+        sub_workflows: Runs of sub-workflows inside this one, by path.
+        intercepted_requests: Questions of sub-workflows that executors around them answer, by request id.
+        replies: Such answers on their way in, by request id.
     """
 
     checkpoint_id: str = field(default_factory=new_id)
@@ -144,6 +90,11 @@ class WorkflowCheckpoint:
     fan_in: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     pending_requests: dict[str, PendingRequest] = field(default_factory=dict)
     outputs: list[Any] = field(default_factory=list)
+    answered: list[AnsweredRequest] = field(default_factory=list)
+    timers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sub_workflows: dict[str, SubWorkflowState] = field(default_factory=dict)
+    intercepted_requests: dict[str, PendingRequest] = field(default_factory=dict)
+    replies: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_record(
@@ -183,7 +134,7 @@ class WorkflowCheckpoint:
         if name not in _LAZY or "_source" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         _header, load_parts, codec = self.__dict__["_source"]
-        for key, value in _decode_parts(load_parts(), codec, f"checkpoint {self.checkpoint_id!r}").items():
+        for key, value in content.decode_parts(load_parts(), codec, f"checkpoint {self.checkpoint_id!r}").items():
             self.__dict__.setdefault(key, value)
         return self.__dict__[name]
 
@@ -221,7 +172,7 @@ class WorkflowCheckpoint:
         source = self.__dict__.get("_source")
         if source is not None and not _LAZY & self.__dict__.keys():  # never looked at, so unchanged
             return CheckpointRecord(header, dict(source[1]()))
-        parts = _encode_parts(self, codec)
+        parts = content.encode_parts(self, codec)
         return CheckpointRecord(header, parts if source is None else _unless_changed(source, parts, codec))
 
     def document(self) -> dict[str, Any]:
@@ -250,12 +201,9 @@ class WorkflowCheckpoint:
     def to_dict(self) -> dict[str, Any]:
         """Return the checkpoint as JSON-ready builtins; `from_dict` takes them back, also after a trip through JSON."""
         record = self.to_record(self._codec())
-        content: dict[str, Any] = msgspec.to_builtins(record.header)
-        content["parts"] = [
-            [list(key), msgspec.json.decode(part.to_json() if isinstance(part, ListPart) else part)]
-            for key, part in record.parts.items()
-        ]
-        return content
+        described: dict[str, Any] = msgspec.to_builtins(record.header)
+        described["parts"] = [[list(key), msgspec.json.decode(as_json(part))] for key, part in record.parts.items()]
+        return described
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WorkflowCheckpoint:
@@ -264,11 +212,12 @@ class WorkflowCheckpoint:
         Raises:
             ValueError: The data is not of that shape.
         """
-        content = dict(data)
-        parts: dict[PartKey, Part] = {tuple(key): msgspec.json.encode(value) for key, value in content.pop("parts", ())}
-        if OUTPUTS in parts:
-            parts[OUTPUTS] = ListPart(_elements(parts[OUTPUTS]))
-        return cls.from_record(msgspec.convert(content, CheckpointHeader), lambda: parts, Codec())
+        header = dict(data)
+        parts: dict[PartKey, Part] = {tuple(key): msgspec.json.encode(value) for key, value in header.pop("parts", ())}
+        for growing in (OUTPUTS, ANSWERED):
+            if growing in parts:
+                parts[growing] = ListPart(content.elements(parts[growing]))
+        return cls.from_record(msgspec.convert(header, CheckpointHeader), lambda: parts, Codec())
 
     def _codec(self) -> Codec:
         source = self.__dict__.get("_source")
@@ -294,103 +243,6 @@ class WorkflowCheckpoint:
         return twin
 
 
-def decode_messages(part: Part | None) -> list[StoredMessage]:
-    """Return the messages in flight of a checkpoint, their data still encoded."""
-    if part is None:
-        return []
-    return msgspec.json.decode(part.to_json() if isinstance(part, ListPart) else part, type=list[StoredMessage])
-
-
-def _decode_parts(parts: Mapping[PartKey, Part], codec: Codec, where: str) -> dict[str, Any]:
-    """Return a checkpoint's content, decoded as far as the types are known."""
-    content: dict[str, Any] = {name: {} for name in _LAZY - {"outputs"}} | {"outputs": []}
-
-    def value(data: bytes, at: str) -> Any:
-        return codec.decode(data, f"{where}, {at}", raw=True)
-
-    for key, part in parts.items():
-        data = part.to_json() if isinstance(part, ListPart) else part
-        match key:
-            case ("shared_state", name):
-                content[SHARED][name] = value(data, f"shared_state[{name!r}]")
-            case ("executor_states" | "scopes" as section, scope, name):
-                entries = content[section].setdefault(scope, {})
-                if name:  # the empty name only says that the scope exists
-                    entries[name] = value(data, f"{section}[{scope!r}][{name!r}]")
-            case ("messages",):
-                for message in decode_messages(part):
-                    source = message.source_ids[0] if message.source_ids else ""
-                    content["messages"].setdefault(source, []).append(
-                        {
-                            "data": value(bytes(message.data), f"message from {source!r}"),
-                            "source_id": source,
-                            "source_ids": list(message.source_ids),
-                            "target_ids": list(message.target_ids),
-                        }
-                    )
-            case ("fan_in", group):
-                content[FAN_IN][group] = value(data, f"fan_in[{group!r}]")
-            case ("requests", request_id):
-                stored = msgspec.json.decode(data, type=StoredRequest)
-                content["pending_requests"][request_id] = PendingRequest(
-                    request_id=stored.request_id,
-                    source_executor_id=stored.source_executor_id,
-                    iteration=stored.iteration,
-                    timestamp=stored.timestamp,
-                    response_type=stored.response_type,
-                    data=value(bytes(stored.data), f"request {request_id!r}"),
-                    request_executor_id=stored.request_executor_id,
-                )
-            case ("outputs",):
-                content["outputs"] = [value(item, f"outputs[{i}]") for i, item in enumerate(_elements(part))]
-    return content
-
-
-def _elements(part: Part) -> list[bytes]:
-    """Return a list part's elements; one that came as a whole JSON array is taken apart."""
-    return list(part if isinstance(part, ListPart) else ListPart.from_json(part))
-
-
-def _encode_parts(checkpoint: WorkflowCheckpoint, codec: Codec) -> dict[PartKey, Part]:
-    """Return the parts of a checkpoint that was made or changed by hand."""
-    parts: dict[PartKey, Part] = {}
-    messages = [
-        StoredMessage(
-            msgspec.Raw(codec.encode(message.get("data"), f"messages[{source!r}]")),
-            tuple(message.get("source_ids") or (source,)),
-            tuple(message.get("target_ids") or ([message["target_id"]] if message.get("target_id") else ())),
-        )
-        for source, sent in checkpoint.messages.items()
-        for message in sent
-    ]
-    parts[MESSAGES] = msgspec.json.encode(messages)
-    for name, value in checkpoint.shared_state.items():
-        parts[SHARED, name] = codec.encode(value, f"shared_state[{name!r}]")
-    for section, scopes in ((EXECUTORS, checkpoint.executor_states), (SCOPES, checkpoint.scopes)):
-        for scope, entries in scopes.items():
-            if not entries:
-                parts[section, scope, ""] = b"null"
-            for name, value in entries.items():
-                parts[section, scope, name] = codec.encode(value, f"{section}[{scope!r}][{name!r}]")
-    for group, buffer in checkpoint.fan_in.items():
-        parts[FAN_IN, group] = codec.encode(buffer, f"fan_in[{group!r}]")
-    for request_id, request in checkpoint.pending_requests.items():
-        parts[REQUESTS, request_id] = msgspec.json.encode(
-            StoredRequest(
-                request_id,
-                request.source_executor_id,
-                request.request_executor_id,
-                request.iteration,
-                request.timestamp,
-                request.response_type,
-                msgspec.Raw(codec.encode(request.data, f"request {request_id!r}")),
-            )
-        )
-    if checkpoint.outputs:
-        parts[OUTPUTS] = ListPart(codec.encode(v, f"outputs[{i}]") for i, v in enumerate(checkpoint.outputs))
-    return parts
-
-
 def _unless_changed(
     source: tuple[CheckpointHeader, Callable[[], Mapping[PartKey, Part]], Codec],
     parts: dict[PartKey, Part],
@@ -404,7 +256,7 @@ def _unless_changed(
     """
     header, load_parts, own_codec = source
     stored = load_parts()
-    from_stored = _encode_parts(WorkflowCheckpoint.from_record(header, lambda: stored, own_codec), codec)
+    from_stored = content.encode_parts(WorkflowCheckpoint.from_record(header, lambda: stored, own_codec), codec)
     kept = {k: part for k, part in stored.items() if k not in from_stored or from_stored[k] == parts.get(k)}
     order = dict.fromkeys((*(key for key in stored if key in kept or key in parts), *parts))
     return {key: kept[key] if key in kept else parts[key] for key in order}

@@ -9,8 +9,18 @@ names the section it belongs to:
     ("executor_states", id, key)       one key of an executor's own scope
     ("scopes", name, key)              one key of a named scope
     ("requests", request_id)           a question that waits for its answer
+    ("intercepted", request_id)        a sub-workflow's question that an executor around it answers
+    ("replies", request_id)            such an answer, on its way in
+    ("timers", timer_id)               a message that is delivered at a given time
+    ("sub_workflows", path)            a run of a sub-workflow inside this one
+    ("sub_state", path, key)           one shared key of it
+    ("sub_scopes", path, name, key)    one key of a named scope of it
+    ("answered",)                      every question of the lineage that has ended: a list part, which only grows
     ("outputs",)                       every output of the lineage: a list part, which only grows
     ("graph",)                         the structure of the workflow that wrote the checkpoint
+
+Inside a sub-workflow an executor is named by its path: the run of the sub-workflow, a slash, its own id
+(`review#3/writer`: the writer of the run that node `review` began in superstep 3).
 
 The engine hands over only the parts that a superstep changed; how unchanged ones are kept is the storage's business.
 """
@@ -62,6 +72,13 @@ SHARED = "shared_state"
 EXECUTORS = "executor_states"
 SCOPES = "scopes"
 REQUESTS = "requests"
+INTERCEPTED = "intercepted"
+REPLIES = "replies"
+TIMERS = "timers"
+SUB_WORKFLOWS = "sub_workflows"
+SUB_STATE = "sub_state"
+SUB_SCOPES = "sub_scopes"
+ANSWERED: PartKey = ("answered",)
 
 SECTION_DEPTHS: Mapping[str, int] = {
     "messages": 0,
@@ -70,6 +87,13 @@ SECTION_DEPTHS: Mapping[str, int] = {
     EXECUTORS: 2,
     SCOPES: 2,
     REQUESTS: 1,
+    INTERCEPTED: 1,
+    REPLIES: 1,
+    TIMERS: 1,
+    SUB_WORKFLOWS: 1,
+    SUB_STATE: 2,
+    SUB_SCOPES: 3,
+    "answered": 0,
     "outputs": 0,
     "graph": 0,
 }

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from supersteps._typing import display_name
-from supersteps.checkpoint.checkpoint import StoredMessage, StoredRequest, decode_messages
 from supersteps.checkpoint.record import (
     FAN_IN,
     MESSAGES,
@@ -20,6 +19,7 @@ from supersteps.checkpoint.record import (
     ListPart,
     Part,
 )
+from supersteps.checkpoint.stored import StoredMessage, StoredRequest, decode_messages
 from supersteps.engine.state import Message, Request, State
 from supersteps.engine.superstep import Merged
 from supersteps.engine.values import Sealed, SealedList, Sealer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from supersteps._ids import new_run_id
-from supersteps.checkpoint.checkpoint import WorkflowCheckpoint, decode_messages
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.record import (
     FAN_IN,
     GRAPH,
@@ -14,6 +14,7 @@ from supersteps.checkpoint.record import (
     CheckpointRecord,
     ListPart,
 )
+from supersteps.checkpoint.stored import decode_messages
 from supersteps.engine.encoding import decode_graph
 from supersteps.engine.store import RunStore
 from supersteps.errors import CheckpointNotFoundError, GraphChangedError, RunNotFoundError

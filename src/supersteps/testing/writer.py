@@ -69,6 +69,15 @@ EVERYTHING: dict[PartKey, bytes] = {
     ("executor_states", "down", "count"): b"[]",
     ("scopes", "team", "x"): b"{}",
     request("q"): REQUEST,
+    ("intercepted", "i"): REQUEST,
+    ("replies", "r"): b'"yes"',
+    (
+        "timers",
+        "3.0",
+    ): b'{"due":"2025-01-01T00:00:00.000000+00:00","message":{"data":1,"source_ids":[],"target_ids":[]}}',
+    ("sub_workflows", "node#3"): b'{"workflow_id":"w","node":"node","started":3}',
+    ("sub_state", "node#3", "z"): b"1.50",
+    ("sub_scopes", "node#3", "team", "x"): b"{}",
     GRAPH: b'{"nodes":[]}',
 }
 """A part of each kind, with values and keys that a careless storage would change."""

@@ -69,18 +69,10 @@ class Frame(msgspec.Struct, frozen=True):
     standalone: bool = False
 
 
-class _Content(msgspec.Struct, frozen=True):
-    """The parts of a checkpoint document; the defaults are sections that it does not have."""
+class _Lists(msgspec.Struct, frozen=True):
+    """Which parts of a checkpoint document are lists that grow."""
 
     lists: list[PartKey]
-    messages: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    fan_in: dict[str, msgspec.Raw] = {}
-    shared_state: dict[str, msgspec.Raw] = {}
-    executor_states: dict[str, dict[str, msgspec.Raw]] = {}
-    scopes: dict[str, dict[str, msgspec.Raw]] = {}
-    requests: dict[str, msgspec.Raw] = {}
-    outputs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    graph: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 # -------------------------------------------------------------------------------------------------------------- sealing
@@ -237,24 +229,20 @@ def decode_checkpoint(data: bytes, path: Path) -> tuple[CheckpointRecord, Frame]
         CheckpointVersionError: A newer library wrote it.
     """
     header, frame = decode_header(data, path)
-    content = decode(data, _Content, path)
-    lists = set(content.lists)
+    lists = set(decode(data, _Lists, path).lists)
+    sections = decode(data, dict[str, msgspec.Raw], path)
     parts: dict[PartKey, Part] = {}
-    for key, raw in _flatten(content):
-        parts[key] = ListPart.from_json(bytes(raw)) if key in lists else bytes(raw)
+    for section, depth in SECTION_DEPTHS.items():
+        if section in sections:
+            for key, raw in _flatten((section,), sections[section], depth, path):
+                parts[key] = ListPart.from_json(raw) if key in lists else raw
     return CheckpointRecord(header, parts), frame
 
 
-def _flatten(content: _Content) -> Iterator[tuple[PartKey, msgspec.Raw]]:
-    for section, depth in SECTION_DEPTHS.items():
-        value = getattr(content, section)
-        if depth == 0:
-            if value is not msgspec.UNSET:
-                yield (section,), value
-        elif depth == 1:
-            for name, raw in value.items():
-                yield (section, name), raw
-        else:
-            for scope, entries in value.items():
-                for name, raw in entries.items():
-                    yield (section, scope, name), raw
+def _flatten(place: PartKey, raw: msgspec.Raw, depth: int, path: Path) -> Iterator[tuple[PartKey, bytes]]:
+    """Go down to the values of a section."""
+    if depth == 0:
+        yield place, bytes(raw)
+        return
+    for name, inner in decode(bytes(raw), dict[str, msgspec.Raw], path).items():
+        yield from _flatten((*place, name), inner, depth - 1, path)

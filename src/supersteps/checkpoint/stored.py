@@ -1,0 +1,134 @@
+"""The shapes in which a checkpoint's structured parts are stored; values inside them stay encoded."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from supersteps.checkpoint.record import ListPart, Part
+
+
+class ReplyPart(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What makes a stored message an answer: its data is the question.
+
+    Attributes:
+        request_id: The request.
+        answer: The answer, encoded.
+        direct: Whether a `@response_handler` takes it; else it is handled as a `RequestResponse`.
+    """
+
+    request_id: str
+    answer: msgspec.Raw
+    direct: bool = False
+
+
+class StoredMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message in flight as it is stored.
+
+    Attributes:
+        data: The message, encoded.
+        source_ids: Executors that sent it (several after a fan-in).
+        target_ids: Executors to which it goes in the next superstep.
+        reply: What makes it an answer, None for a plain message.
+    """
+
+    data: msgspec.Raw
+    source_ids: tuple[str, ...]
+    target_ids: tuple[str, ...]
+    reply: ReplyPart | None = None
+
+
+class StoredTimer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A message that is delivered at a given time, as it is stored.
+
+    Attributes:
+        due: When: ISO 8601, UTC.
+        message: The message.
+        attempt: Which attempt to handle it this will be, from 1.
+    """
+
+    due: str
+    message: StoredMessage
+    attempt: int = 1
+
+
+class StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A question that waits for its answer, as it is stored.
+
+    Attributes:
+        request_id: Its id.
+        source_executor_id: The executor that asks and gets the answer.
+        request_executor_id: The `RequestInfoExecutor` it went through; the asker where it asked directly.
+        iteration: The superstep that asked.
+        timestamp: When it was asked: ISO 8601, UTC.
+        response_type: The type of the answer, for people to read.
+        data: The question, encoded.
+        response_schema: JSON Schema of the answer, None where its type has none.
+        deadline: When the default answers for whoever has not: ISO 8601, UTC.
+        default: The answer at the deadline, encoded.
+        direct: Whether a `@response_handler` takes the answer; else it comes as a `RequestResponse` message.
+        node: For a question that an executor around the sub-workflow answers: the sub-workflow's node.
+    """
+
+    request_id: str
+    source_executor_id: str
+    request_executor_id: str
+    iteration: int
+    timestamp: str
+    response_type: str
+    data: msgspec.Raw
+    response_schema: msgspec.Raw = msgspec.Raw(b"null")
+    deadline: str | None = None
+    default: msgspec.Raw = msgspec.Raw(b"null")
+    direct: bool = False
+    node: str | None = None
+
+
+Outcome = Literal["answered", "defaulted", "cancelled"]
+
+
+class StoredAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a question ended, as it is stored.
+
+    Attributes:
+        request_id: The request.
+        source_executor_id: The executor that asked.
+        iteration: The superstep that took the answer.
+        timestamp: When: ISO 8601, UTC.
+        outcome: Whether somebody answered, the deadline passed, or the question was taken back.
+        data: The answer, encoded.
+    """
+
+    request_id: str
+    source_executor_id: str
+    iteration: int
+    timestamp: str
+    outcome: Outcome = "answered"
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class StoredSubWorkflow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A run of a sub-workflow inside this run, as it is stored.
+
+    Attributes:
+        workflow_id: The sub-workflow's name.
+        node: The executor that stands for it.
+        started: The superstep in which it was given its input.
+        steps: Supersteps in which it has moved since its last input.
+    """
+
+    workflow_id: str
+    node: str
+    started: int
+    steps: int = 0
+
+
+def decode_messages(part: Part | None) -> list[StoredMessage]:
+    """Return the messages in flight of a checkpoint, their data still encoded."""
+    return [] if part is None else msgspec.json.decode(as_json(part), type=list[StoredMessage])
+
+
+def as_json(part: Part) -> bytes:
+    """Return a part as one JSON text."""
+    return part.to_json() if isinstance(part, ListPart) else part
