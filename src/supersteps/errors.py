@@ -20,12 +20,18 @@ SuperstepsError
 │   ├── RoutingError                              an edge's condition or selection function raised or answered nonsense
 │   ├── ConcurrentRunError                        an executor instance with hooks is already in another run
 │   ├── UnanswerableRequestError                  a question whose answer the asker has no handler for
+│   ├── HandlerTimeoutError (also TimeoutError)   a handler took longer than its failure policy allows
+│   ├── InterruptedCallError                      an at-most-once call was cut short; whether it took effect is unknown
+│   ├── RunDrainedError                           the run was asked to stop, and stopped after a commit
 │   ├── StreamBusyError                           a second consumer of one StreamingRun
 │   ├── RunClosedError                            the handle was closed or cancelled
 │   └── HandlerContextError                       a context used after its handler returned
 ├── RequestError (ValueError)                     an answer that cannot be taken (nothing was changed)
 │   ├── UnknownRequestError                       no run waits for this request id
 │   ├── AlreadyAnsweredError                      the request has been answered on this branch
+│   ├── StaleRequestError                         the request was taken back, or waits only on another branch
+│   ├── LateResponseError                         the request's deadline has passed
+│   ├── NoSchemaError                             only the workflow itself knows what the answer must be
 │   └── ResponseTypeError (also TypeError)        the answer is not of the type the request asks for
 └── CheckpointError                               saving, loading and owning runs
     ├── CheckpointSaveError (RuntimeError)        a save failed; the run stopped at its last good checkpoint
@@ -201,6 +207,28 @@ class UnanswerableRequestError(WorkflowRuntimeError):
     """An executor asks a question whose answer it has no handler for."""
 
 
+class HandlerTimeoutError(WorkflowRuntimeError, TimeoutError):
+    """A handler took longer than its executor's failure policy allows."""
+
+
+class InterruptedCallError(WorkflowRuntimeError):
+    """A call that must not run twice was cut short by a crash: it may have had its effect, or not."""
+
+
+class RunDrainedError(WorkflowRuntimeError):
+    """The run was asked to stop, and stopped after a commit; it can be resumed from there.
+
+    Attributes:
+        run_id: The run.
+        checkpoint_id: Its head, None for a run without storage.
+    """
+
+    def __init__(self, message: str, run_id: str = "", checkpoint_id: str | None = None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.checkpoint_id = checkpoint_id
+
+
 class StreamBusyError(WorkflowRuntimeError):
     """A `StreamingRun` has one consumer at a time."""
 
@@ -226,6 +254,18 @@ class UnknownRequestError(RequestError):
 
 class AlreadyAnsweredError(RequestError):
     """The request has been answered on this branch; restore a checkpoint before the answer to answer anew."""
+
+
+class StaleRequestError(RequestError):
+    """The request no longer waits: it was taken back, or it belongs to a branch that the run has left."""
+
+
+class LateResponseError(RequestError):
+    """The request's deadline has passed; its default counts as the answer."""
+
+
+class NoSchemaError(RequestError):
+    """The answer's type has no JSON Schema, so only the workflow itself can check and take it."""
 
 
 class ResponseTypeError(RequestError, TypeError):

@@ -39,6 +39,7 @@ from supersteps.checkpoint.stored import (
     StoredTimer,
     as_json,
     decode_messages,
+    raw,
 )
 
 
@@ -59,6 +60,7 @@ class PendingRequest:
         default: The answer at the deadline.
         direct: Whether a `@response_handler` takes the answer; else it comes as a `RequestResponse` message.
         node: For a question that an executor around the sub-workflow answers: the sub-workflow's node.
+        run_id: The run, where requests of several are listed.
     """
 
     request_id: str
@@ -73,6 +75,7 @@ class PendingRequest:
     default: Any = None
     direct: bool = False
     node: str | None = None
+    run_id: str = ""
 
     @property
     def age(self) -> timedelta:
@@ -322,14 +325,14 @@ def _encoded_scopes(
 def _stored_message(message: Mapping[str, Any], source: str, codec: Codec) -> StoredMessage:
     reply = message.get("reply")
     return StoredMessage(
-        msgspec.Raw(codec.encode(message.get("data"), f"messages[{source!r}]")),
+        raw(codec.encode(message.get("data"), f"messages[{source!r}]")),
         tuple(message.get("source_ids") or (source,)),
         tuple(message.get("target_ids") or ([message["target_id"]] if message.get("target_id") else ())),
         None
         if reply is None
         else ReplyPart(
             reply["request_id"],
-            msgspec.Raw(codec.encode(reply["answer"], f"answer to {reply['request_id']!r}")),
+            raw(codec.encode(reply["answer"], f"answer to {reply['request_id']!r}")),
             reply["direct"],
         ),
     )
@@ -344,10 +347,10 @@ def _stored_request(request_id: str, request: PendingRequest, codec: Codec) -> S
         request.iteration,
         request.timestamp,
         request.response_type,
-        msgspec.Raw(codec.encode(request.data, at)),
-        msgspec.Raw(msgspec.json.encode(request.response_schema)),
+        raw(codec.encode(request.data, at)),
+        raw(msgspec.json.encode(request.response_schema)),
         request.deadline,
-        msgspec.Raw(codec.encode(request.default, f"default of {at}")),
+        raw(codec.encode(request.default, f"default of {at}")),
         request.direct,
         request.node,
     )
@@ -361,6 +364,6 @@ def _stored_answer(answer: AnsweredRequest, codec: Codec) -> bytes:
             answer.iteration,
             answer.timestamp,
             answer.outcome,
-            msgspec.Raw(codec.encode(answer.data, f"answer to {answer.request_id!r}")),
+            raw(codec.encode(answer.data, f"answer to {answer.request_id!r}")),
         )
     )

@@ -8,6 +8,13 @@ import msgspec
 
 from supersteps.checkpoint.record import ListPart, Part
 
+NULL = msgspec.Raw(b"null")
+
+
+def raw(data: bytes) -> msgspec.Raw:
+    """Return encoded data for embedding; null always as the one object that counts as a field's default."""
+    return NULL if data == b"null" else msgspec.Raw(data)
+
 
 class ReplyPart(msgspec.Struct, frozen=True, omit_defaults=True):
     """What makes a stored message an answer: its data is the question.
@@ -78,9 +85,9 @@ class StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     timestamp: str
     response_type: str
     data: msgspec.Raw
-    response_schema: msgspec.Raw = msgspec.Raw(b"null")
+    response_schema: msgspec.Raw = NULL
     deadline: str | None = None
-    default: msgspec.Raw = msgspec.Raw(b"null")
+    default: msgspec.Raw = NULL
     direct: bool = False
     node: str | None = None
 
@@ -105,7 +112,7 @@ class StoredAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     iteration: int
     timestamp: str
     outcome: Outcome = "answered"
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    data: msgspec.Raw = NULL
 
 
 class StoredSubWorkflow(msgspec.Struct, frozen=True, omit_defaults=True):
