@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Never
 
 from supersteps.builder import WorkflowBuilder
-from supersteps.checkpoint.checkpoint import PendingRequest, WorkflowCheckpoint
+from supersteps.checkpoint.checkpoint import AnsweredRequest, PendingRequest, SubWorkflowState, WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec, RawValue, checkpointable
 from supersteps.checkpoint.diff import Change, CheckpointDiff
 from supersteps.checkpoint.record import CheckpointInfo
@@ -16,6 +16,7 @@ from supersteps.context import Ready, WorkflowContext
 from supersteps.edges import (
     Case,
     Default,
+    ErrorEdgeGroup,
     FanInEdgeGroup,
     FanOutEdgeGroup,
     SingleEdgeGroup,
@@ -80,6 +81,7 @@ from supersteps.events import (
     ExecutorEvent,
     ExecutorFailedEvent,
     ExecutorInvokedEvent,
+    RequestClosedEvent,
     RequestInfoEvent,
     SuperStepCompletedEvent,
     SuperStepCompletionInfo,
@@ -97,8 +99,9 @@ from supersteps.events import (
     WorkflowStatusEvent,
     WorkflowWarningEvent,
 )
-from supersteps.executor import Executor, handler
+from supersteps.executor import Executor, handler, response_handler
 from supersteps.functions import FunctionExecutor, executor
+from supersteps.policies import ExecutorFailure, FailurePolicy
 from supersteps.requests import (
     PendingRequestDetails,
     RequestInfoExecutor,
@@ -106,6 +109,7 @@ from supersteps.requests import (
     RequestResponse,
     WorkflowCheckpointSummary,
 )
+from supersteps.subworkflow import SubWorkflowRequestMessage, SubWorkflowResponseMessage, WorkflowExecutor
 
 if TYPE_CHECKING:
     from supersteps.result import WorkflowRunResult
@@ -152,6 +156,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "AlreadyAnsweredError",
+    "AnsweredRequest",
     "Case",
     "Change",
     "CheckpointDecodeError",
@@ -172,12 +177,15 @@ __all__ = [
     "DurableStorage",
     "EdgeDuplicationError",
     "EdgeGroupError",
+    "ErrorEdgeGroup",
     "Executor",
     "ExecutorCompletedEvent",
     "ExecutorDuplicationError",
     "ExecutorEvent",
     "ExecutorFailedEvent",
+    "ExecutorFailure",
     "ExecutorInvokedEvent",
+    "FailurePolicy",
     "FanInEdgeGroup",
     "FanInTypeError",
     "FanOutEdgeGroup",
@@ -201,6 +209,7 @@ __all__ = [
     "RawValue",
     "Ready",
     "ReducerError",
+    "RequestClosedEvent",
     "RequestError",
     "RequestInfoEvent",
     "RequestInfoExecutor",
@@ -222,6 +231,9 @@ __all__ = [
     "StorageError",
     "StreamBusyError",
     "StreamingRun",
+    "SubWorkflowRequestMessage",
+    "SubWorkflowResponseMessage",
+    "SubWorkflowState",
     "SuperStepCompletedEvent",
     "SuperStepCompletionInfo",
     "SuperStepStartInfo",
@@ -247,6 +259,7 @@ __all__ = [
     "WorkflowErrorEvent",
     "WorkflowEvent",
     "WorkflowEventSource",
+    "WorkflowExecutor",
     "WorkflowFailedEvent",
     "WorkflowLifecycleEvent",
     "WorkflowOutputEvent",
@@ -263,4 +276,5 @@ __all__ = [
     "handler",
     "import_run",
     "open_storage",
+    "response_handler",
 ]

@@ -13,6 +13,7 @@ from supersteps.edges import (
     Condition,
     Default,
     EdgeGroup,
+    ErrorEdgeGroup,
     ExecutorSource,
     FanInEdgeGroup,
     FanOutEdgeGroup,
@@ -30,6 +31,7 @@ from supersteps.errors import (
 )
 from supersteps.executor import Executor
 from supersteps.graph import Graph, Node, Reducer
+from supersteps.policies import FailurePolicy
 from supersteps.validation import validate
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class WorkflowBuilder:
         self._groups: list[EdgeGroup] = []
         self._start: str | None = None
         self._reducers: dict[str, Reducer] = {}
+        self._policies: dict[str, FailurePolicy] = {}
         self._storage: CheckpointStorage | None = None
         self._types: list[Any] = []
         self._retention: RetentionPolicy | None = None
@@ -199,6 +202,19 @@ class WorkflowBuilder:
         self._groups.append(FanInEdgeGroup(ids, (self._resolve(target),)))
         return self
 
+    def add_error_edge(self, source: ExecutorSource, handler: ExecutorSource) -> Self:
+        """Lead failures to an executor, instead of failing the superstep.
+
+        What the source could not handle goes to the handler as an `ExecutorFailure`, once the attempts of the source's
+        failure policy are used up.
+
+        Args:
+            source: Whose failures.
+            handler: To whom; it handles `ExecutorFailure`.
+        """
+        self._groups.append(ErrorEdgeGroup((self._resolve(source),), (self._resolve(handler),)))
+        return self
+
     # ------------------------------------------------------------------------------------- settings
 
     def set_start_executor(self, executor: ExecutorSource) -> Self:
@@ -213,6 +229,23 @@ class WorkflowBuilder:
                 f"max_iterations is a number of supersteps, at least 1, not {max_iterations!r}"
             )
         self._max_iterations = max_iterations
+        return self
+
+    def with_failure_policy(self, executor: ExecutorSource, policy: FailurePolicy) -> Self:
+        """Say how calls of an executor are repeated when they fail, and how long they may take.
+
+        Args:
+            executor: Whose calls.
+            policy: Takes the place of an earlier one; an executor without a policy is called once, without a limit.
+
+        Raises:
+            TypeError: It is no policy.
+        """
+        if not isinstance(policy, FailurePolicy):
+            raise TypeError(
+                f"with_failure_policy takes a FailurePolicy, not {policy!r}: write FailurePolicy(max_attempts=3)"
+            )
+        self._policies[self._resolve(executor)] = policy
         return self
 
     def with_reducer(self, key: str, reducer: Callable[[Any, Any], Any], initial: Any = MISSING) -> Self:
@@ -269,15 +302,15 @@ class WorkflowBuilder:
         if self._start is None:
             raise MissingStartError("no start executor is set: call set_start_executor(executor) before build()")
         used = [node_id for group in self._groups for node_id in (*group.source_ids, *group.target_ids)]
-        for node_id in [self._start, *used]:
+        for node_id in [self._start, *used, *self._policies]:
             if node_id not in self._nodes:
                 raise UnknownExecutorError(
-                    f"executor {node_id!r} is named as the start or in an edge, but nobody added it; known "
-                    f"are {', '.join(map(repr, self._nodes)) or 'none'}. Register it: "
+                    f"executor {node_id!r} is named as the start, in an edge or by a failure policy, but nobody added "
+                    f"it; known are {', '.join(map(repr, self._nodes)) or 'none'}. Register it: "
                     f"register_executor(factory, {node_id!r}).",
                     node_id,
                 )
-        graph = Graph(dict(self._nodes), tuple(self._groups), self._start, dict(self._reducers))
+        graph = Graph(dict(self._nodes), tuple(self._groups), self._start, dict(self._reducers), dict(self._policies))
         validate(graph)
         return Workflow(
             graph,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, TypeAlias, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeAlias, get_args, get_origin
 
+from supersteps._moments import as_moment, moment_at, moment_from_now
 from supersteps.errors import WorkflowRuntimeError
 from supersteps.events import WorkflowEvent
 
 if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
     from typing_extensions import TypeVar
+
+    from supersteps.callport import CallPort
 
     T = TypeVar("T")
     OutT = TypeVar("OutT", default=Never, contravariant=True)
@@ -51,59 +56,6 @@ MISSING: Any = object()
 
 SHARED_SCOPE = "shared"
 """Scope name of the state that all executors share, for `read_state` and `queue_state_update`."""
-
-
-class CallPort(Protocol):
-    """What a context needs of the call that it belongs to; the engine's backends provide it."""
-
-    executor_id: str
-    source_ids: tuple[str, ...]
-
-    @property
-    def run_id(self) -> str:
-        """Id of the run."""
-
-    @property
-    def workflow_id(self) -> str:
-        """Name of the workflow."""
-
-    @property
-    def step_number(self) -> int:
-        """Number of the superstep."""
-
-    @property
-    def idempotency_key(self) -> str:
-        """Names the call, also after a crash."""
-
-    def send(self, message: Any, target_id: str | None) -> None:
-        """Record a message to be routed at the barrier."""
-
-    def output(self, value: Any) -> None:
-        """Record an output of the workflow."""
-
-    def emit(self, event: WorkflowEvent) -> None:
-        """Pass a live event to the stream's consumer."""
-
-    def read(self, scope: str | None, key: str, default: Any) -> Any:
-        """Return a key's value as this executor sees it, or the default."""
-
-    def write(self, scope: str | None, key: str, value: Any) -> None:
-        """Record a new value of a key."""
-
-    def append(self, key: str, item: Any) -> None:
-        """Record an item to be appended to a shared list."""
-
-    def delete(self, scope: str | None, key: str) -> None:
-        """Record that a key is no more."""
-
-    def read_own(self) -> dict[str, Any] | None:
-        """Return the executor's own scope, None when it was never written."""
-
-    def replace_own(self, state: dict[str, Any]) -> None:
-        """Record a new content of the executor's own scope."""
-
-    def ask(self, request_id: str, data: Any, source_executor_id: str) -> None:
-        """Record a question to the outside world."""
 
 
 class WorkflowContext(Generic[OutT, WOutT]):
@@ -158,6 +110,16 @@ class WorkflowContext(Generic[OutT, WOutT]):
         return self._call.idempotency_key
 
     @property
+    def attempt(self) -> int:
+        """Number of the attempt at this call: 1 unless a failure policy has the call repeated."""
+        return self._call.attempt
+
+    @property
+    def is_replaying(self) -> bool:
+        """True while `Workflow.replay` runs the handler again for debugging; leave out side effects then."""
+        return self._call.is_replaying
+
+    @property
     def source_executor_ids(self) -> list[str]:
         """Ids of the executors that sent the message; several after a fan-in."""
         return list(self._call.source_ids)
@@ -204,6 +166,90 @@ class WorkflowContext(Generic[OutT, WOutT]):
         """Pass an event to whoever watches the stream, at once; it is not saved and may repeat after a crash."""
         self._call.emit(event)
         return _DONE
+
+    # ------------------------------------------------------------------------- questions and times
+
+    def request_info(
+        self,
+        request_data: Any,
+        response_type: Any,
+        *,
+        request_id: str | None = None,
+        deadline: datetime | timedelta | float | None = None,
+        default: Any = MISSING,
+    ) -> Ready[str]:
+        """Ask the outside world; the answer comes to the executor's `@response_handler`, in a later superstep.
+
+        Args:
+            request_data: The question: what the person needs to answer.
+            response_type: Type of the answer.
+            request_id: Names the question; made up when None.
+            deadline: Until when the answer may come: a time with a time zone, or a time span (seconds) from now.
+            default: What counts as the answer when nobody has answered by the deadline.
+
+        Returns:
+            The question's id.
+
+        Raises:
+            UnanswerableRequestError: The executor has no response handler for such a question and answer.
+            CheckpointEncodeError: The question or the default cannot be saved.
+            ValueError: One of deadline and default is missing, or the deadline has no time zone.
+        """
+        if deadline is not None and default is MISSING:
+            raise ValueError(
+                "request_info has a deadline but no default: say what the answer is when nobody has answered by then "
+                "(default=None if that is an answer)"
+            )
+        if deadline is None and default is not MISSING:
+            raise ValueError(
+                "request_info has a default but no deadline: say with deadline= from when on the default counts as "
+                "the answer, or leave it out"
+            )
+        due = None if deadline is None else as_moment(deadline, "deadline")
+        return Ready(self._call.request_info(request_data, response_type, request_id, due, default))
+
+    def schedule(
+        self,
+        message: OutT,
+        *,
+        at: datetime | None = None,
+        delay: timedelta | float | None = None,
+        target_id: str | None = None,
+    ) -> Ready[None]:
+        """Send a message along the executor's edges at a later time; give either `at` or `delay`.
+
+        The message is durable: it is delivered once per branch, also after a restart. The run stays in progress
+        until then.
+
+        Args:
+            message: Any value; the receiver gets a copy of it as it is now.
+            at: When, with a time zone.
+            delay: How long from now, as a timedelta or in seconds.
+            target_id: Deliver to this executor only; an edge must lead there, unless it is the executor itself.
+
+        Raises:
+            UnknownTargetError: No edge leads to `target_id`.
+            CheckpointEncodeError: The message cannot be saved.
+            ValueError: Not exactly one of `at` and `delay` is given, or it is no time to come back at.
+        """
+        if (at is None) == (delay is None):
+            given = "neither" if at is None else "both"
+            raise ValueError(f"schedule takes either at= (a time) or delay= (from now), it got {given}")
+        due = moment_at(at, "at") if at is not None else moment_from_now(delay, "delay")
+        self._call.schedule(message, due, target_id)
+        return _DONE
+
+    async def sleep_until(self, when: datetime) -> None:
+        """Wait until a time, given with a time zone; one in the past is no wait.
+
+        The wake-up time is durable: a restarted process waits for the rest only. The superstep is held up meanwhile,
+        so prefer `schedule` for long waits.
+        """
+        await self._call.sleep(moment_at(when, "when"))
+
+    async def sleep(self, delay: timedelta | float) -> None:
+        """Wait for a timedelta or a number of seconds; see `sleep_until` for what a restart does."""
+        await self._call.sleep(moment_from_now(delay, "delay"))
 
     # ---------------------------------------------------------------------------------------- state
 

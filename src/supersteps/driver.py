@@ -47,6 +47,10 @@ class Opened:
     store: RunStore | None
 
 
+_DRAIN_LOOK = 0.2
+"""Seconds after which a draining run looks whether its handlers have all gone to sleep."""
+
+
 class RunDriver:
     """The work behind a run's handle.
 
@@ -82,6 +86,7 @@ class RunDriver:
         self._failure: BaseException | None = None
         self._refusal: RequestError | None = None
         self._settled = False
+        self._draining = False
         self._closed: str | None = None
 
     @property
@@ -153,7 +158,9 @@ class RunDriver:
 
     def _next_unit(self) -> bool:
         """Return whether there is something to do or to say; at the end, say how the run stands."""
-        if self._opened is None or self._queued or self._opened.runner.has_work:
+        if self._draining:
+            return self._opened is None
+        if self._opened is None or self._queued or self._opened.runner.has_work or self._opened.runner.next_due:
             return True
         if self._settled:
             return False
@@ -197,12 +204,30 @@ class RunDriver:
             self._work = None
             self._stream.wake()
 
+    async def _drain(self) -> None:
+        """Let the superstep under way end and be committed, or cut it short where handlers only sleep."""
+        self._draining = True
+        while (work := self._work) is not None:
+            runner = self._opened.runner if self._opened is not None else None
+            if runner is not None:
+                runner.wake()
+                if runner.is_asleep:
+                    await runner.flush()
+                    work.cancel()
+            await asyncio.wait({work}, timeout=_DRAIN_LOOK)
+            if work.done():
+                self._work_done(work)
+        if self._hold is not None:
+            await self._hold.release()
+
     def _is_driven(self) -> bool:
         is_wanted = self._stream.collector is not None and not self._steered and self._closed is None
         return is_wanted and self._failure is None and self._refusal is None
 
     def _left(self) -> None:
         """Give the lease up when the consumer leaves between two supersteps; after a superstep its task does."""
+        if self._opened is not None:
+            self._opened.runner.wake()  # nobody waits for the timer any more
         if self._work is None and self._store is not None and self._closed is None:
             with suppress(RuntimeError):  # no loop runs here any more: then the lease ends with the process
                 self._parking = asyncio.get_running_loop().create_task(self._park(self._store))
@@ -251,6 +276,9 @@ class RunDriver:
                 runner = self._opened.runner
                 await self._take_queued(runner)
                 self._stream.emit_state(runner.status)
+                if not runner.has_work:
+                    await runner.wait()  # for a timer; whoever answers, drains or leaves ends the wait
+                    return
                 await runner.superstep()
                 if runner.status is not WorkflowRunState.IDLE and runner.state.requests:
                     self._stream.emit_state(WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS)

@@ -167,6 +167,18 @@ class FanInEdgeGroup(EdgeGroup):
         return "fan_in"
 
 
+@dataclass(frozen=True)
+class ErrorEdgeGroup(EdgeGroup):
+    """An edge for failures: what its source could not handle goes to the target as an `ExecutorFailure`.
+
+    Messages that the source sends never take it.
+    """
+
+    @property
+    def kind(self) -> str:
+        return "on_error"
+
+
 def _only(targets: Sequence[str], target_id: str) -> Sequence[str]:
     return (target_id,) if target_id in targets else ()
 

@@ -182,6 +182,7 @@ class RequestInfoEvent(_FrameworkEvent):
         request_type: The type of the question.
         data: The question.
         response_type: The type that the answer must have.
+        deadline: When the question's default answers it: ISO 8601, UTC; None where it has no deadline.
     """
 
     request_id: str
@@ -189,11 +190,29 @@ class RequestInfoEvent(_FrameworkEvent):
     request_type: type
     data: Any
     response_type: Any = field(default=Any, compare=False)
+    deadline: str | None = None
 
     @property
     def request_data(self) -> Any:
         """The question, by its other name."""
         return self.data
+
+
+@dataclass(frozen=True)
+class RequestClosedEvent(_FrameworkEvent):
+    """A question has ended without an answer from outside, and that is committed.
+
+    Attributes:
+        request_id: The question.
+        source_executor_id: The executor that asked.
+        outcome: "defaulted" where its deadline has passed, "cancelled" where it was taken back.
+        data: Unused.
+    """
+
+    request_id: str
+    source_executor_id: str
+    outcome: str
+    data: Any = None
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,18 @@
-"""`Executor` and `@handler`: a node of the graph and the methods that handle its messages."""
+"""`Executor`, `@handler` and `@response_handler`: a node of the graph, and its methods for messages and answers."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
+from types import FrameType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_origin, get_type_hints
 
 from supersteps._ids import check_id
-from supersteps._typing import display_name, matches, unwrap
+from supersteps._typing import display_name
 from supersteps.context import WorkflowContext, context_types
+from supersteps.dispatch import DispatchTable, refuse_response_twins, refuse_twins, specificity
 from supersteps.errors import HandlerDefinitionError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
 _MARK = "__supersteps_handler__"
+_RESPONSE_MARK = "__supersteps_response_handler__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,33 @@ class HandlerSpec:
         return self.function(message, ctx) if self.takes_context else self.function(message)
 
 
+@dataclass(frozen=True, slots=True)
+class ResponseSpec:
+    """A response handler as the engine calls it.
+
+    Attributes:
+        name: The method's name.
+        function: The plain function.
+        request_type: Annotation of the questions whose answers it takes.
+        response_type: Annotation of the answers.
+        sends: Message types it may send.
+        yields: Output types it may yield.
+        is_async: Whether it is a coroutine function; others run in a thread.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    request_type: Any
+    response_type: Any
+    sends: Sequence[Any]
+    yields: Sequence[Any]
+    is_async: bool
+
+    def call(self, executor: Executor, question: Any, answer: Any, ctx: WorkflowContext[Any, Any]) -> Any:
+        """Call the response handler; what an async one returns is to be awaited."""
+        return self.function(executor, question, answer, ctx)
+
+
 def handler(function: HandlerT) -> HandlerT:
     """Mark a method as the handler of one message type: `(self, message: T, ctx: WorkflowContext[...])`.
 
@@ -64,21 +93,40 @@ def handler(function: HandlerT) -> HandlerT:
     Returns:
         The method itself.
     """
+    setattr(function, _MARK, _local_scopes(function, sys._getframe(1)))
+    return function
+
+
+def response_handler(function: HandlerT) -> HandlerT:
+    """Mark a method as the handler of answers to the executor's own questions.
+
+    It is written `(self, original_request: Q, response: A, ctx: WorkflowContext[...])` and takes answers of type A to
+    questions of type Q that were asked with `ctx.request_info`. An executor may have several; an answer goes to the
+    handler of the question's exact type first, then of its nearest base, and among those likewise by the answer.
+
+    Args:
+        function: The method, async or plain; a plain one runs in a thread.
+
+    Returns:
+        The method itself.
+    """
+    setattr(function, _RESPONSE_MARK, _local_scopes(function, sys._getframe(1)))
+    return function
+
+
+def _local_scopes(function: Callable[..., Any], frame: FrameType | None) -> list[Mapping[str, Any]]:
+    """Return the local names around a method's definition, innermost first."""
     # Annotations written as strings may name classes of the enclosing function; only its frame knows them.
-    frame = sys._getframe(1)
     scopes: list[Mapping[str, Any]] = []
     if "<locals>" in function.__qualname__:
         while frame is not None and frame.f_code.co_name != "<module>" and len(scopes) < 8:
             scopes.append(dict(frame.f_locals))
-            if frame.f_back is None:
-                break
             frame = frame.f_back
-    setattr(function, _MARK, scopes)
-    return function
+    return scopes
 
 
 class Executor:
-    """A node of the graph: subclass it and write `@handler` methods.
+    """A node of the graph: subclass it and write `@handler` methods, and `@response_handler` methods for answers.
 
     Keep what must survive in the run's state (`ctx.set_state`), or override `on_checkpointing` and
     `on_checkpoint_restored` to move attributes of the instance there and back.
@@ -88,6 +136,7 @@ class Executor:
     """
 
     _specs: ClassVar[tuple[HandlerSpec, ...]] = ()
+    _response_specs: ClassVar[tuple[ResponseSpec, ...]] = ()
 
     def __init__(self, id: str, *, specs: Sequence[HandlerSpec] | None = None) -> None:
         """Name the executor.
@@ -105,22 +154,32 @@ class Executor:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        specs: dict[str, HandlerSpec] = {}
+        found: dict[str, HandlerSpec | ResponseSpec] = {}
         for base in reversed(cls.__mro__):
             for name, member in vars(base).items():
-                function = inspect.unwrap(member) if callable(member) else None
-                scopes = getattr(member, _MARK, None)
-                if function is not None and scopes is not None:
-                    specs[name] = _method_spec(cls.__qualname__, function, scopes, member)
+                spec = _spec_of(cls.__qualname__, member)
+                if spec is not None:
+                    found[name] = spec
                 else:
-                    specs.pop(name, None)  # a subclass may overwrite a handler with something else
-        cls._specs = tuple(specs.values())
-        _refuse_twins(cls.__qualname__, cls._specs)
+                    found.pop(name, None)  # a subclass may overwrite a handler with something else
+        cls._specs = tuple(spec for spec in found.values() if isinstance(spec, HandlerSpec))
+        cls._response_specs = tuple(spec for spec in found.values() if isinstance(spec, ResponseSpec))
+        refuse_twins(cls.__qualname__, cls._specs)
+        refuse_response_twins(cls.__qualname__, cls._response_specs)
 
     @property
     def specs(self) -> Sequence[HandlerSpec]:
         """The executor's handlers."""
         return self._table.specs
+
+    @property
+    def response_specs(self) -> Sequence[ResponseSpec]:
+        """The executor's response handlers."""
+        return self._response_specs
+
+    @property
+    def _all_specs(self) -> list[HandlerSpec | ResponseSpec]:
+        return [*self.specs, *self.response_specs]
 
     @property
     def input_types(self) -> list[Any]:
@@ -130,12 +189,12 @@ class Executor:
     @property
     def output_types(self) -> list[Any]:
         """Types of the messages it may send."""
-        return _unique(item for spec in self.specs for item in spec.sends)
+        return _unique(item for spec in self._all_specs for item in spec.sends)
 
     @property
     def workflow_output_types(self) -> list[Any]:
         """Types of the outputs it may yield."""
-        return _unique(item for spec in self.specs for item in spec.yields)
+        return _unique(item for spec in self._all_specs for item in spec.yields)
 
     def can_handle(self, message: Any) -> bool:
         """Return whether a handler takes this message."""
@@ -144,6 +203,27 @@ class Executor:
     def find_handler(self, message: Any) -> HandlerSpec | None:
         """Return the handler that takes this message: exact type, nearest base, then `Any`."""
         return self._table.find(message)
+
+    def find_response_handler(self, question: Any, answer: Any) -> ResponseSpec | None:
+        """Return the response handler for an answer: the closest to the question's type, then to the answer's."""
+        fitting = [
+            ((of_question, of_answer), spec)
+            for spec in self.response_specs
+            if (of_question := specificity(question, spec.request_type)) is not None
+            and (of_answer := specificity(answer, spec.response_type)) is not None
+        ]
+        return min(fitting, key=lambda found: found[0])[1] if fitting else None
+
+    def response_types(self, question: Any) -> list[Any]:
+        """Return the annotations of the answers it takes to a question; the closest to the question's type first."""
+        fitting = [
+            (rank, spec.response_type)
+            for spec in self.response_specs
+            if (rank := specificity(question, spec.request_type)) is not None
+        ]
+        kinds = [kind for _rank, kind in sorted(fitting, key=lambda found: found[0])]
+        # Compared, not hashed: what is inside an Annotated[...] may have no hash.
+        return [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
 
     @property
     def has_hooks(self) -> bool:
@@ -166,28 +246,66 @@ class Executor:
 # -------------------------------------------------------------------------------------- definitions
 
 
+def _spec_of(owner: str, member: Any) -> HandlerSpec | ResponseSpec | None:
+    """Return what a member of an executor class handles, None when it is not marked as a handler."""
+    if not callable(member):
+        return None
+    for mark, read in ((_MARK, _method_spec), (_RESPONSE_MARK, _response_spec)):
+        scopes = getattr(member, mark, None)
+        if scopes is not None:
+            return read(owner, inspect.unwrap(member), scopes, member)
+    return None
+
+
 def _method_spec(
     owner: str, function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]], member: Callable[..., Any]
 ) -> HandlerSpec:
     """Return what a handler method's signature says, or refuse it; `member` is the function as decorators made it."""
-    where = f"handler {owner}.{function.__name__}"
-    shape = f"{where} must be written (self, message: T, ctx: WorkflowContext[...])"
-    parameters = _positional(function)
-    if len(parameters) != 3:
-        raise HandlerDefinitionError(f"{shape}; it takes {len(parameters)} positional parameters")
-    message, ctx = parameters[1], parameters[2]
-    hints = _hints(function, scopes, where)
-    if message.name not in hints:
-        raise HandlerDefinitionError(f"{shape}; parameter {message.name!r} has no type annotation")
-    sends, yields = _context_hint(hints, ctx.name, shape)
+    form = "(self, message: T, ctx: WorkflowContext[...])"
+    types = _parameter_types(f"handler {owner}.{function.__name__}", form, function, scopes, count=3)
+    (message_type,), (sends, yields) = types
     return HandlerSpec(
         name=function.__name__,
         function=member,
-        message_type=hints[message.name],
+        message_type=message_type,
         sends=sends,
         yields=yields,
         is_async=inspect.iscoroutinefunction(member),
     )
+
+
+def _response_spec(
+    owner: str, function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]], member: Callable[..., Any]
+) -> ResponseSpec:
+    """Return what a response handler's signature says, or refuse it; see `_method_spec`."""
+    form = "(self, original_request: Q, response: A, ctx: WorkflowContext[...])"
+    types = _parameter_types(f"response handler {owner}.{function.__name__}", form, function, scopes, count=4)
+    (request_type, response_type), (sends, yields) = types
+    return ResponseSpec(
+        name=function.__name__,
+        function=member,
+        request_type=request_type,
+        response_type=response_type,
+        sends=sends,
+        yields=yields,
+        is_async=inspect.iscoroutinefunction(member),
+    )
+
+
+def _parameter_types(
+    where: str, form: str, function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]], *, count: int
+) -> tuple[list[Any], ContextTypes]:
+    """Return the types of a method's parameters between `self` and the context, and what the context allows."""
+    shape = f"{where} must be written {form}"
+    parameters = _positional(function)
+    if len(parameters) != count:
+        raise HandlerDefinitionError(f"{shape}; it takes {len(parameters)} positional parameters")
+    *taken, ctx = parameters[1:]
+    hints = _hints(function, scopes, where)
+    for parameter in taken:
+        if parameter.name not in hints:
+            raise HandlerDefinitionError(f"{shape}; parameter {parameter.name!r} has no type annotation")
+    return [hints[parameter.name] for parameter in taken], _context_hint(hints, ctx.name, shape)
 
 
 def function_spec(function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]]) -> HandlerSpec:
@@ -261,102 +379,5 @@ def _context_hint(hints: Mapping[str, Any], name: str, shape: str) -> ContextTyp
     return types
 
 
-def _refuse_twins(owner: str, specs: Iterable[HandlerSpec]) -> None:
-    seen: dict[Any, str] = {}
-    for spec in specs:
-        for member in _union_members(spec.message_type):
-            if member in seen:
-                raise HandlerDefinitionError(
-                    f"handlers {owner}.{seen[member]} and {owner}.{spec.name} both take {display_name(member)}; a "
-                    "message type has one handler. Merge them, or narrow one annotation."
-                )
-            seen[member] = spec.name
-
-
-def _union_members(annotation: Any) -> tuple[Any, ...]:
-    annotation = unwrap(annotation)
-    if get_origin(annotation) in (Union, UnionType):
-        return tuple(member for part in get_args(annotation) for member in _union_members(part))
-    return (annotation,)
-
-
 def _unique(items: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(items))
-
-
-# ----------------------------------------------------------------------------------------- dispatch
-
-
-class DispatchTable:
-    """Chooses the handler of a message: exact type, nearest base class, anything else that matches, `Any` last.
-
-    At one class, annotations that look inside the value (`list[int]`) come before the bare class (`list`).
-    """
-
-    __slots__ = ("_bare", "_cache", "_inside", "_last", "_other", "specs")
-
-    def __init__(self, specs: Sequence[HandlerSpec], owner: str) -> None:
-        if not specs:
-            raise HandlerDefinitionError(
-                f"executor class {owner} has no handlers; mark at least one method with @handler: "
-                "async def handle(self, message: str, ctx: WorkflowContext[str]) -> None"
-            )
-        self.specs = tuple(specs)
-        self._bare: dict[type, HandlerSpec] = {}
-        self._inside: dict[type, list[tuple[Any, HandlerSpec]]] = {}
-        self._other: list[tuple[Any, HandlerSpec]] = []
-        self._last: HandlerSpec | None = None
-        self._cache: dict[type, HandlerSpec | None] = {}
-        for spec in specs:
-            for member in _union_members(spec.message_type):
-                self._add(type(None) if member is None else member, spec)
-
-    def _add(self, annotation: Any, spec: HandlerSpec) -> None:
-        origin = get_origin(annotation)
-        if annotation is Any or annotation is object:
-            self._last = self._last or spec
-        elif is_typeddict(annotation):
-            self._inside.setdefault(dict, []).append((annotation, spec))
-        elif isinstance(origin, type):
-            self._inside.setdefault(origin, []).append((annotation, spec))
-            if _has_virtual_subclasses(origin):
-                self._other.append((annotation, spec))
-        elif isinstance(annotation, type):
-            self._bare[annotation] = spec
-            if _has_virtual_subclasses(annotation):
-                self._other.append((annotation, spec))
-        else:
-            self._other.append((annotation, spec))  # Literal, Annotated, NewType, type variables
-
-    def find(self, message: Any) -> HandlerSpec | None:
-        """Return the handler for a message, None when there is none."""
-        kind = type(message)
-        try:
-            return self._cache[kind]
-        except KeyError:
-            pass
-        for base in kind.__mro__:
-            for annotation, spec in self._inside.get(base, ()):
-                if matches(message, annotation):
-                    return spec
-            if base in self._bare:
-                return self._remember(kind, self._bare[base])
-        for annotation, spec in self._other:
-            if matches(message, annotation):
-                return spec
-        return self._remember(kind, self._last)
-
-    def _remember(self, kind: type, spec: HandlerSpec | None) -> HandlerSpec | None:
-        """Cache a choice that depends on nothing but the message's class."""
-        looks_inside = any(base in self._inside for base in kind.__mro__)
-        if not looks_inside and not self._other:
-            self._cache[kind] = spec
-        return spec
-
-
-def _has_virtual_subclasses(annotation: type) -> bool:
-    """Return whether isinstance() can hold without inheritance (abstract base classes, protocols)."""
-    return type(annotation).__instancecheck__ is not type.__instancecheck__
-
-
-AsyncHandler = Callable[..., Awaitable[None]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,10 @@ import msgspec
 
 from supersteps._typing import display_name
 from supersteps.context import MISSING
-from supersteps.edges import EdgeGroup, FanInEdgeGroup
+from supersteps.edges import EdgeGroup, ErrorEdgeGroup, FanInEdgeGroup
 from supersteps.executor import Executor
+from supersteps.policies import ExecutorFailure, FailurePolicy
+from supersteps.subworkflow import SubWorkflowRequestMessage, SubWorkflowResponseMessage, WorkflowExecutor
 
 
 @dataclass(frozen=True)
@@ -61,25 +63,37 @@ class Graph:
         groups: Every edge group, in the order in which they were added.
         start_id: The executor that gets the input.
         reducers: Reducers by shared key.
+        policies: Failure policies by executor id; those that have none are called once.
     """
 
     nodes: Mapping[str, Node]
     groups: Sequence[EdgeGroup]
     start_id: str
     reducers: Mapping[str, Reducer]
+    policies: Mapping[str, FailurePolicy] = field(default_factory=dict)
 
     @cached_property
     def outgoing(self) -> Mapping[str, tuple[EdgeGroup, ...]]:
-        """Edge groups by the executor whose messages they carry."""
+        """Edge groups by the executor whose messages they carry; error edges carry none."""
         table: dict[str, list[EdgeGroup]] = {node_id: [] for node_id in self.nodes}
         for group in self.groups:
-            for source in group.source_ids:
-                table[source].append(group)
+            if not isinstance(group, ErrorEdgeGroup):
+                for source in group.source_ids:
+                    table[source].append(group)
         return {source: tuple(groups) for source, groups in table.items()}
 
     @cached_property
+    def error_targets(self) -> Mapping[str, tuple[str, ...]]:
+        """For each executor, the ids to which its failures go; none where they fail the superstep."""
+        errors = [group for group in self.groups if isinstance(group, ErrorEdgeGroup)]
+        return {
+            node_id: tuple(target for group in errors if node_id in group.source_ids for target in group.target_ids)
+            for node_id in self.nodes
+        }
+
+    @cached_property
     def reachable(self) -> Mapping[str, frozenset[str]]:
-        """For each executor, the ids to which an edge leads."""
+        """For each executor, the ids to which an edge for messages leads."""
         return {
             source: frozenset(target for group in groups for target in group.target_ids)
             for source, groups in self.outgoing.items()
@@ -91,18 +105,37 @@ class Graph:
         return {group.id: group for group in self.groups if isinstance(group, FanInEdgeGroup)}
 
     @cached_property
+    def nested(self) -> Mapping[str, WorkflowExecutor]:
+        """Executors that stand for sub-workflows, by id."""
+        return {
+            node_id: node.executor
+            for node_id, node in self.nodes.items()
+            if isinstance(node.executor, WorkflowExecutor)
+        }
+
+    @cached_property
     def annotations(self) -> list[Any]:
-        """Every type annotation of the handlers: what the codec may rebuild."""
-        return [
-            annotation
-            for node in self.nodes.values()
-            for spec in node.executor.specs
-            for annotation in (spec.message_type, *spec.sends, *spec.yields)
-        ]
+        """Every type annotation of the handlers, and what error edges deliver: what the codec may rebuild."""
+        found: list[Any] = []
+        for node in self.nodes.values():
+            for spec in node.executor.specs:
+                found += (spec.message_type, *spec.sends, *spec.yields)
+            for answer in node.executor.response_specs:
+                found += (answer.request_type, answer.response_type, *answer.sends, *answer.yields)
+        if any(isinstance(group, ErrorEdgeGroup) for group in self.groups):
+            found.append(ExecutorFailure)
+        for inner in self.nested.values():
+            found += [*inner.graph.annotations, *inner.workflow.types]
+            if inner.may_ask:
+                found += [SubWorkflowRequestMessage, SubWorkflowResponseMessage]
+        return found
 
     @cached_property
     def description(self) -> GraphDescription:
-        """The structure as plain data: executors, handled types, edges, names of conditions; no limits, no looks."""
+        """The structure as plain data: executors, handled types, edges, names of conditions; no limits, no looks.
+
+        Failure policies are limits: they may change between two runs of a workflow.
+        """
         return GraphDescription(
             start=self.start_id,
             executors={
@@ -110,6 +143,15 @@ class Graph:
                 for node_id, node in self.nodes.items()
             },
             edges=sorted(f"{group.id} [{', '.join(name or '' for name in group.names)}]" for group in self.groups),
+            responses={
+                node_id: sorted(
+                    f"{display_name(spec.request_type)} -> {display_name(spec.response_type)}"
+                    for spec in node.executor.response_specs
+                )
+                for node_id, node in self.nodes.items()
+                if node.executor.response_specs
+            },
+            sub_workflows={node_id: inner.graph.description for node_id, inner in self.nested.items()},
         )
 
     @cached_property
@@ -120,18 +162,25 @@ class Graph:
         return sha256(msgspec.json.encode(self.description, order="deterministic")).hexdigest()
 
 
-class GraphDescription(msgspec.Struct, frozen=True):
+class GraphDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     """A graph's structure as stored beside a checkpoint.
+
+    What a graph does without is left out of the stored form, so that its fingerprint does not change when the library
+    learns to describe more.
 
     Attributes:
         start: Id of the start executor.
         executors: Handled types by executor id.
         edges: One line for each edge group.
+        responses: Answers by id of the executor that has handlers for them, as "question -> answer".
+        sub_workflows: Structures of sub-workflows by the id of the executor that stands for them.
     """
 
     start: str
     executors: dict[str, list[str]]
     edges: list[str]
+    responses: dict[str, list[str]] = {}  # msgspec gives every description a dict of its own
+    sub_workflows: dict[str, GraphDescription] = {}
 
     def differences(self, now: GraphDescription) -> list[str]:
         """Return what has changed since this description, one sentence for each thing."""
@@ -142,8 +191,29 @@ class GraphDescription(msgspec.Struct, frozen=True):
             for i, before in self.executors.items()
             if i in now.executors and before != now.executors[i]
         ]
+        found += [
+            f"executor {i!r} took {_answers(self, i)} and now takes {_answers(now, i)}"
+            for i in self.executors
+            if i in now.executors and self.responses.get(i) != now.responses.get(i)
+        ]
         found += [f"edge {edge} was removed" for edge in self.edges if edge not in now.edges]
         found += [f"edge {edge} was added" for edge in now.edges if edge not in self.edges]
         if self.start != now.start:
             found.append(f"the start was {self.start!r} and is now {now.start!r}")
-        return found
+        return [*found, *self._differences_inside(now)]
+
+    def _differences_inside(self, now: GraphDescription) -> list[str]:
+        """Return what has changed inside sub-workflows, and which executors are sub-workflows now or no longer."""
+        found = []
+        for node_id in self.executors.keys() & now.executors.keys():
+            before, after = self.sub_workflows.get(node_id), now.sub_workflows.get(node_id)
+            if before is not None and after is not None:
+                found += [f"in sub-workflow {node_id!r}: {what}" for what in before.differences(after)]
+            elif before is not after:
+                found.append(f"executor {node_id!r} {'was' if after is None else 'is now'} a sub-workflow")
+        return sorted(found)
+
+
+def _answers(description: GraphDescription, executor_id: str) -> str:
+    lines = description.responses.get(executor_id)
+    return f"the answers {', '.join(lines)}" if lines else "no answers"

@@ -104,7 +104,9 @@ class StreamingRun(RunDriver):
             StreamBusyError: Somebody else is iterating.
         """
         self._check_open()
-        return self._stream.iterate(self)
+        iterator = self._stream.iterate(self)
+        self._draining = False
+        return iterator
 
     def watch_stream(self) -> AsyncIterator[WorkflowEvent]:
         """Return the same stream by name."""
@@ -122,6 +124,7 @@ class StreamingRun(RunDriver):
         self._check_open()
         stream = self._stream
         stream.collect(ResultCollector(include_status_events=self._include_status_events))
+        self._draining = False
         try:
             while await self._advance(self._drive):
                 pass
@@ -261,6 +264,31 @@ class StreamingRun(RunDriver):
                 self._stream.events.clear()
                 self._stream.emit_state(WorkflowRunState.CANCELLED)
             self._close("cancelled")
+
+    async def cancel_request(self, request_id: str) -> None:
+        """Take a question back: nobody is to answer it, and its asker hears nothing; the next superstep closes it.
+
+        Raises:
+            RequestError: It does not wait.
+        """
+        async with self._turn:
+            self._check_open()
+            if self._opened is None and not self._begins_anew:
+                await self._do_unit()
+                self._raise_trouble()
+            if self._opened is None:
+                raise UnknownRequestError(f"run {self.run_id!r} has not begun, so it asks nothing")
+            await self._opened.runner.cancel_request(request_id)
+            self._settled = False
+
+    async def drain(self) -> None:
+        """Let the superstep under way end and be committed, then stop; iterating again goes on.
+
+        Handlers that sleep (`ctx.sleep_until`) are cut short; they sleep for the rest when the run goes on.
+        """
+        async with self._turn:
+            await self._drain()
+            self._stream.wake()
 
     async def aclose(self) -> None:
         """Let go of the run: work in flight is cancelled, the run itself can be resumed."""

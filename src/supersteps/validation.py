@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, get_origin
 
-from supersteps._typing import display_name, overlaps
-from supersteps.edges import EdgeGroup, FanInEdgeGroup, SwitchCaseEdgeGroup
+from supersteps._typing import display_name, is_subtype, overlaps
+from supersteps.edges import EdgeGroup, ErrorEdgeGroup, FanInEdgeGroup, SwitchCaseEdgeGroup
 from supersteps.errors import (
     EdgeDuplicationError,
     FanInTypeError,
@@ -16,6 +16,8 @@ from supersteps.errors import (
 )
 from supersteps.executor import Executor
 from supersteps.graph import Graph
+from supersteps.policies import ExecutorFailure
+from supersteps.subworkflow import check_paths
 
 
 def validate(graph: Graph) -> None:
@@ -26,20 +28,28 @@ def validate(graph: Graph) -> None:
     """
     check_duplicate_edges(graph.groups)
     check_connectivity(graph)
+    for inner in graph.nested.values():
+        check_paths([*graph.nodes, *inner.graph.nodes])
     for group in graph.groups:
         check_types(graph, group)
 
 
 def check_duplicate_edges(groups: Sequence[EdgeGroup]) -> None:
-    """Refuse an edge that was added twice: its messages would be delivered twice."""
+    """Refuse an edge that was added twice: its messages, or failures, would be delivered twice."""
     edges = Counter(
-        (isinstance(group, FanInEdgeGroup), source, target)
+        (isinstance(group, FanInEdgeGroup), isinstance(group, ErrorEdgeGroup), source, target)
         for group in groups
         for source in group.source_ids
         # of a switch only one way is taken, so two cases may lead to one target
         for target in (set(group.target_ids) if isinstance(group, SwitchCaseEdgeGroup) else group.target_ids)
     )
-    for (_fan_in, source, target), count in edges.items():
+    for (_fan_in, is_error, source, target), count in edges.items():
+        if count > 1 and is_error:
+            raise EdgeDuplicationError(
+                f"error edge {source} -> {target} was added {count} times; each failure would be delivered {count} "
+                "times. Keep one.",
+                f"{source}->{target}",
+            )
         if count > 1:
             raise EdgeDuplicationError(
                 f"edge {source} -> {target} was added {count} times; its messages would be delivered {count} times. "
@@ -53,7 +63,8 @@ def check_connectivity(graph: Graph) -> None:
     seen = {graph.start_id}
     frontier = [graph.start_id]
     while frontier:
-        frontier = [target for source in frontier for target in graph.reachable[source] if target not in seen]
+        onward = {target for source in frontier for target in (*graph.reachable[source], *graph.error_targets[source])}
+        frontier = [target for target in onward if target not in seen]
         seen.update(frontier)
     lost = [node_id for node_id in graph.nodes if node_id not in seen]
     if lost:
@@ -72,6 +83,9 @@ def check_types(graph: Graph, group: EdgeGroup) -> None:
         target = graph.nodes[target_id].executor
         if isinstance(group, FanInEdgeGroup):
             _check_fan_in(graph, group, target)
+            continue
+        if isinstance(group, ErrorEdgeGroup):
+            _check_error_edge(group, target)
             continue
         for source_id in group.source_ids:
             source = graph.nodes[source_id].executor
@@ -105,6 +119,22 @@ def _check_fan_in(graph: Graph, group: FanInEdgeGroup, target: Executor) -> None
             sends,
             target.input_types,
         )
+
+
+def _check_error_edge(group: ErrorEdgeGroup, target: Executor) -> None:
+    # Not overlaps(): a handler for something more special would never be given what the engine delivers.
+    if any(is_subtype(ExecutorFailure, kind) for kind in target.input_types):
+        return
+    source_id = group.source_ids[0]
+    raise TypeCompatibilityError(
+        f"error edge {source_id} -> {target.id}: {target.id!r} gets an ExecutorFailure when {source_id!r} fails, but "
+        f"handles {_names(target.input_types)}. Give it a handler: async def failed(self, failure: ExecutorFailure, "
+        "ctx: WorkflowContext) -> None, marked with @handler.",
+        source_id,
+        target.id,
+        [ExecutorFailure],
+        target.input_types,
+    )
 
 
 def _any_overlap(sources: Sequence[Any], targets: Sequence[Any]) -> bool:

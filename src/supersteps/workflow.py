@@ -96,6 +96,11 @@ class Workflow:
         return self._graph
 
     @property
+    def types(self) -> list[Any]:
+        """What the codec may rebuild: types that the handlers' annotations reach, and those given beside them."""
+        return list(self._types)
+
+    @property
     def checkpoint_storage(self) -> DurableStorage | None:
         """Where runs are saved unless a run is given another storage."""
         return self._storage

@@ -69,7 +69,7 @@ async def recorded(folder: Path, store: str) -> list[str]:
         assert head is not None
         step = head.header.iteration_count + 1
         found = [json.loads(record) for record in await storage.read_journal(RUN, run.head)]
-        return [f"{RUN}:{run.branch}:{step}:{record['executor_id']}:{record['ordinal']}" for record in found]
+        return [f"{RUN}:{run.branch}:{step}:{record['executor_id']}:{record['key']}" for record in found]
 
 
 async def lineage(folder: Path, store: str) -> list[WorkflowCheckpoint]:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from supersteps.checkpoint.codec import Codec
-from supersteps.engine.effects import Ask, Effects, Send
-from supersteps.engine.state import Write
-from supersteps.engine.values import Sealer
+from supersteps.engine.effects import Ask, Delayed, Effects, Send
+from supersteps.engine.values import Reply, Sealer
+from supersteps.engine.view import Write
 
 
 @dataclass
@@ -18,12 +18,29 @@ class Thing:
 def opened(effects: Effects) -> Any:
     return (
         effects.executor_id,
-        effects.ordinal,
+        effects.key,
         [(send.payload.open(), send.target_id) for send in effects.sends],
         [output.open() for output in effects.outputs],
         [(w.scope, w.key, None if w.value is None else w.value.open(), w.is_update) for w in effects.writes],
-        [(ask.request_id, ask.source_executor_id, ask.data.open(), ask.timestamp) for ask in effects.asks],
+        [
+            (
+                a.request_id,
+                a.source_executor_id,
+                a.data.open(),
+                a.timestamp,
+                a.response_name,
+                a.deadline,
+                shown(a.default),
+            )
+            for a in effects.asks
+        ],
+        [(d.payload.open(), d.target_id, d.due, d.attempt, d.source_ids) for d in effects.delayed],
+        [failure.open() for failure in effects.failures],
     )
+
+
+def shown(value: Any) -> Any:
+    return "none" if value is None else value.open()
 
 
 def test_a_record_comes_back_equal() -> None:
@@ -35,7 +52,7 @@ def test_a_record_comes_back_equal() -> None:
     thing = Thing("ü\n", [(1,), ()])
     effects = Effects(
         "worker",
-        3,
+        "3",
         sends=[Send(seal(thing), None), Send(seal(None), "target"), Send(seal(float("inf")), None)],
         outputs=[seal("text"), seal({1: {2}})],
         writes=[
@@ -44,7 +61,15 @@ def test_a_record_comes_back_equal() -> None:
             Write(("executor_states", "worker"), "none", seal(None)),
             Write(("shared_state",), "list", seal([1]), is_update=True),
         ],
-        asks=[Ask("q", "worker", seal(thing), "2026-01-01T00:00:00.000000+00:00")],
+        asks=[
+            Ask("q", "worker", seal(thing), "2026-01-01T00:00:00.000000+00:00"),
+            Ask("p", "worker", seal(thing), "2026", "bool", bool, "2027", seal(None)),
+        ],
+        delayed=[
+            Delayed(seal(thing), "worker", "2027"),
+            Delayed(Reply("q", seal(thing), seal(True), direct=False), None, "2027", 2, ("port",)),
+        ],
+        failures=[seal(thing)],
     )
     record = effects.to_record()
 
@@ -58,10 +83,10 @@ def test_a_record_comes_back_equal() -> None:
 
 def test_a_call_that_did_nothing() -> None:
     sealer = Sealer(Codec(), encoding=True)
-    assert opened(Effects.from_record(Effects("a", 0).to_record(), sealer)) == ("a", 0, [], [], [], [])
+    assert opened(Effects.from_record(Effects("a", "0").to_record(), sealer)) == ("a", "0", [], [], [], [], [], [])
 
 
 def test_two_calls_share_nothing() -> None:
-    first, second = Effects("a", 0), Effects("a", 1)
+    first, second = Effects("a", "0"), Effects("a", "1")
     first.outputs.append(Sealer(Codec(), encoding=False).seal(1, ""))
     assert second.outputs == []

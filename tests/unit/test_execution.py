@@ -12,9 +12,13 @@ from supersteps.engine.backends.local import LocalBackend
 from supersteps.engine.call import CallSite
 from supersteps.engine.effects import Effects
 from supersteps.engine.execution import Execution
-from supersteps.engine.state import Message, State, View
-from supersteps.engine.superstep import plan
+from supersteps.engine.executors import Executors
+from supersteps.engine.journal import Recorded
+from supersteps.engine.levels import Levels
+from supersteps.engine.plan import plan
+from supersteps.engine.state import Message, State
 from supersteps.engine.values import Sealer
+from supersteps.engine.view import View
 from tests.unit.support import kinds, until
 
 SEALER = Sealer(Codec(), encoding=True)
@@ -50,12 +54,12 @@ class Records:
     """Stands for the journal."""
 
     def __init__(self) -> None:
-        self.kept: list[tuple[str, int]] = []
+        self.kept: list[tuple[str, str]] = []
         self.ended: list[str] = []
 
     def record(self, record: bytes) -> None:
         effects = Effects.from_record(record, SEALER)
-        self.kept.append((effects.executor_id, effects.ordinal))
+        self.kept.append((effects.executor_id, effects.key))
 
     async def flush(self) -> None:
         self.ended.append("flush")
@@ -74,33 +78,38 @@ class Setup:
         for other in executors[1:]:
             builder.add_edge(start, other)
         self.graph = builder.build().graph
+        self.levels = Levels(self.graph)
         self.executors = {executor.id: executor for executor in executors}
         self.state = State(messages=[Message(SEALER.seal(n, ""), ("x",), (target,)) for target, n in messages])
         self.records = Records()
         self.events: list[WorkflowEvent] = []
 
-    async def run(self, replayed: Mapping[tuple[str, int], Effects] | None = None) -> list[Any]:
+    async def run(self, replayed: Mapping[tuple[str, str], Effects] | None = None) -> list[Any]:
         records: Any = self.records
         execution = Execution(
-            plan(self.graph, self.state, []),
-            self.executors,
+            plan(self.levels, self.state, []),
+            Executors(self.levels, self.executors),
             LocalBackend(),
-            site=self.site,
+            site=lambda address, _: self.site(address),
             emit=self.events.append,
-            replayed=replayed or {},
+            recorded=Recorded(finished=dict(replayed or {})),
             journal=records,
+            restore=self.restored,
         )
         results = await execution.run()
-        return [(e.executor_id, e.ordinal, [o.open() for o in e.outputs]) for e in results]
+        return [(e.executor_id, e.key, [o.open() for o in e.outputs]) for e in results]
+
+    async def restored(self, address: str, view: View) -> None:
+        pass
 
     def site(self, executor_id: str) -> CallSite:
         return CallSite(
-            executor_id=executor_id,
+            address=executor_id,
+            level=self.levels.root,
             run_id="r",
             workflow_id="w",
             step_number=1,
             key_prefix="r:0:1",
-            reachable=frozenset(),
             view=View(self.state, {}, SEALER),
             sealer=SEALER,
             emit=self.events.append,
@@ -113,7 +122,7 @@ async def test_executors_run_side_by_side_and_each_takes_its_messages_in_order()
 
     results = await setup.run()
 
-    assert results == [("a", 0, [2]), ("a", 1, [3]), ("b", 0, [1]), ("b", 1, [4])]
+    assert results == [("a", "0", [2]), ("a", "1", [3]), ("b", "0", [1]), ("b", "1", [4])]
     assert log[:2] == ["a2 begins", "b1 begins"]
     assert log.index("a2 ends") < log.index("a3 begins")
     assert log.index("b4 ends") < log.index("a2 ends")
@@ -125,7 +134,7 @@ async def test_all_but_the_last_call_are_recorded() -> None:
     setup = Setup(Worker("a", log, 5), Worker("b", log), messages=[("a", 1), ("b", 2), ("b", 3)])
     await setup.run()
 
-    assert setup.records.kept == [("b", 0), ("b", 1)]
+    assert setup.records.kept == [("b", "0"), ("b", "1")]
     assert setup.records.ended == ["settle"]
 
 
@@ -137,7 +146,7 @@ async def test_after_a_failure_the_siblings_finish_and_records_are_flushed() -> 
 
     assert "b3 ends" in log
     assert "a2 begins" not in log
-    assert setup.records.kept == [("a", 0), ("b", 0)]
+    assert setup.records.kept == [("a", "0"), ("b", "0")]
     assert setup.records.ended == ["flush"]
     assert caught.value.__notes__ == ["(executor 'a', superstep 1 of run 'r')"]
     assert kinds(setup.events).count("ExecutorFailed") == 1
@@ -148,23 +157,23 @@ async def test_replayed_calls_are_not_run_and_their_writes_are_seen_by_later_cal
     first = Setup(Worker("a", log), messages=[("a", 1), ("a", -1)])
     with pytest.raises(ValueError, match="got -1"):
         await first.run()
-    record = Effects("a", 0)
+    record = Effects("a", "0")
     record.writes += (await _effects_of(Worker("a", [], 0), 1)).writes
     log.clear()
 
     second = Setup(Worker("a", log), messages=[("a", 1), ("a", 5)])
     worker = second.executors["a"]
     assert isinstance(worker, Worker)
-    results = await second.run({("a", 0): record})
+    results = await second.run({("a", "0"): record})
 
-    assert [r[1] for r in results] == [0, 1]
+    assert [r[1] for r in results] == ["0", "1"]
     assert log == ["a5 begins", "a5 ends"]
     assert second.records.kept == []
 
 
 async def _effects_of(worker: Worker, number: int) -> Effects:
     setup = Setup(worker, messages=[(worker.id, number)])
-    planned = plan(setup.graph, setup.state, []).calls[worker.id][0]
+    planned = plan(setup.levels, setup.state, []).calls[worker.id][0]
     return await LocalBackend().invoke(worker, planned, setup.site(worker.id))
 
 
@@ -180,7 +189,7 @@ async def test_a_hook_runs_after_the_last_message_and_its_calls_are_recorded_as_
         "h2 ends",
         "h hook",
     ]
-    assert setup.records.kept == [("h", 0), ("h", 1)]
+    assert setup.records.kept == [("h", "0"), ("h", "1")]
 
 
 async def test_nothing_of_a_hooked_executor_is_recorded_when_a_later_call_fails() -> None:
@@ -190,7 +199,7 @@ async def test_nothing_of_a_hooked_executor_is_recorded_when_a_later_call_fails(
         await setup.run()
 
     assert "h hook" not in log
-    assert setup.records.kept == [("b", 0)]
+    assert setup.records.kept == [("b", "0")]
 
 
 async def test_a_cancelled_superstep_leaves_no_task_and_abandons_the_journal() -> None:

@@ -20,8 +20,8 @@ LAYERS: list[tuple[str, ...]] = [
     ("checkpoint",),
     ("storage",),
     ("events",),
-    ("executor", "functions", "context", "edges", "requests"),
-    ("graph", "validation"),
+    ("executor", "dispatch", "functions", "context", "callport", "edges", "policies", "requests"),
+    ("graph", "validation", "subworkflow"),
     ("engine",),
     ("result", "stream", "driver", "run", "workflow"),
     ("builder",),  # build() returns a Workflow
@@ -30,7 +30,14 @@ LAYERS: list[tuple[str, ...]] = [
 ]
 
 # Adapters know the port and nothing of each other: inside storage/ only these modules of it may be imported.
-STORAGE_PORT = ("storage.base", "storage.records", "storage.runs", "storage.retention", "storage._*")
+STORAGE_PORT = (
+    "storage.base",
+    "storage.records",
+    "storage.runs",
+    "storage.retention",
+    "storage.answering",
+    "storage._*",
+)
 
 
 def layer_of(module: str) -> int | None:

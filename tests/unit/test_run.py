@@ -499,7 +499,7 @@ async def test_answers_that_cannot_be_taken_change_nothing(make_storage: MakeSto
     with pytest.raises(AlreadyAnsweredError):
         await run.send_response("ask-why", "no, because")
     assert outputs(await collect(run)) == ["why=because"]
-    with pytest.raises(UnknownRequestError):
+    with pytest.raises(AlreadyAnsweredError):
         await run.send_response("ask-why", "too late")
 
 

@@ -7,9 +7,11 @@ import pytest
 from supersteps import ReducerError
 from supersteps.checkpoint.codec import Codec
 from supersteps.context import MISSING
-from supersteps.engine.state import SHARED_STATE, Overlay, State, View, Write, resolve_scope, updated
+from supersteps.engine.levels import SHARED_STATE, Level
+from supersteps.engine.state import State
 from supersteps.engine.values import Sealed, Sealer
-from supersteps.graph import Reducer
+from supersteps.engine.view import Overlay, View, Write, updated
+from supersteps.graph import Graph, Reducer
 
 Sealers = pytest.mark.parametrize(
     "sealer", [Sealer(Codec(), encoding=e) for e in (False, True)], ids=["copy", "encode"]
@@ -23,9 +25,15 @@ def seal(sealer: Sealer, value: Any) -> Sealed:
 
 
 def test_scopes_by_name() -> None:
-    assert resolve_scope(None, "me") == ("executor_states", "me")
-    assert resolve_scope("shared", "me") == ("shared_state",)
-    assert resolve_scope("team", "me") == ("scopes", "team")
+    graph = Graph({}, (), "me", {})
+    root = Level(graph, "", None, "")
+    assert root.scope(None, "me") == ("executor_states", "me")
+    assert root.scope("shared", "me") == ("shared_state",)
+    assert root.scope("team", "me") == ("scopes", "team")
+    inner = Level(graph, "node#3", root, "node")
+    assert inner.scope(None, "me") == ("executor_states", "node#3/me")
+    assert inner.scope("shared", "me") == ("sub_state", "node#3")
+    assert inner.scope("team", "me") == ("sub_scopes", "node#3", "team")
 
 
 @Sealers

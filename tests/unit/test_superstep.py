@@ -1,6 +1,7 @@
 """`plan` and `merge`: pure functions of the graph, the state and the effects."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,10 +19,15 @@ from supersteps import (
     WorkflowContext,
 )
 from supersteps.checkpoint.codec import Codec
+from supersteps.engine import plan as planning
+from supersteps.engine import superstep
 from supersteps.engine.effects import Ask, Effects, Send
-from supersteps.engine.state import SHARED_STATE, Message, Request, State, Write
-from supersteps.engine.superstep import Answer, Merged, merge, plan
+from supersteps.engine.levels import SHARED_STATE, Levels
+from supersteps.engine.plan import Answer, Plan
+from supersteps.engine.state import Message, Request, State
+from supersteps.engine.superstep import Merged
 from supersteps.engine.values import Sealed, Sealer
+from supersteps.engine.view import Write
 from supersteps.graph import Graph
 from tests.unit.support import Question
 
@@ -29,6 +35,14 @@ Sealers = pytest.mark.parametrize(
     "sealer", [Sealer(Codec(), encoding=e) for e in (False, True)], ids=["copy", "encode"]
 )
 PLAIN = Sealer(Codec(), encoding=False)
+
+
+def plan(graph: Graph, state: State, answers: list[Answer]) -> Plan:
+    return planning.plan(Levels(graph), state, answers)
+
+
+def merge(graph: Graph, state: State, results: Sequence[Effects], sealer: Sealer) -> Merged:
+    return superstep.merge(Levels(graph), state, Plan({}), results, sealer, 1)
 
 
 def node(id: str, takes: Any = Any) -> Executor:
@@ -49,14 +63,14 @@ def fan(*targets: str, **takes: Any) -> Graph:
     return builder.set_start_executor(start).build().graph
 
 
-def sent(sealer: Sealer, source: str, *values: Any, target: str | None = None, ordinal: int = 0) -> Effects:
-    return Effects(source, ordinal, sends=[Send(sealer.seal(value, ""), target) for value in values])
+def sent(sealer: Sealer, source: str, *values: Any, target: str | None = None, key: str = "0") -> Effects:
+    return Effects(source, key, sends=[Send(sealer.seal(value, ""), target) for value in values])
 
 
 def wrote(
     source: str, key: str, value: Any, *, is_update: bool = False, scope: tuple[str, ...] = SHARED_STATE
 ) -> Effects:
-    return Effects(source, 0, writes=[Write(scope, key, None if value is None else PLAIN.seal(value, ""), is_update)])
+    return Effects(source, "0", writes=[Write(scope, key, None if value is None else PLAIN.seal(value, ""), is_update)])
 
 
 def messages(merged: Merged) -> list[Any]:
@@ -80,15 +94,12 @@ def test_executors_come_as_they_were_added_and_messages_as_they_were_sent() -> N
     planned = plan(graph, state, [])
 
     assert list(planned.calls) == ["c", "a", "b"]
-    queues = {id: [(c.ordinal, c.payload.open(), c.source_ids) for c in queue] for id, queue in planned.calls.items()}
+    queues = {id: [(c.key, c.payload.open(), c.source_ids) for c in queue] for id, queue in planned.calls.items()}
     assert queues == {
-        "c": [(0, 2, ("s",))],
-        "a": [(0, 1, ("s",)), (1, 2, ("s",))],
-        "b": [(0, 1, ("s",)), (1, 3, ("s",))],
+        "c": [("0", 2, ("s",))],
+        "a": [("0", 1, ("s",)), ("1", 2, ("s",))],
+        "b": [("0", 1, ("s",)), ("1", 3, ("s",))],
     }
-    assert planned.needs_journal
-    assert not plan(graph, State(messages=[message(1, "a")]), []).needs_journal
-    assert plan(graph, State(messages=[message(1, "a"), message(2, "a")]), []).needs_journal
 
 
 @Sealers
@@ -96,17 +107,18 @@ def test_answers_come_last_in_the_order_of_their_acceptance(sealer: Sealer) -> N
     graph = fan("port")
     sealer = Sealer(Codec([Question]), encoding=sealer.encoding)
     requests = {
-        key: Request(key, "s", "port", 1, "", str, sealer.seal(Question(request_id=key), "")) for key in ("q1", "q2")
+        key: Request(key, "s", "port", 1, "", str, "str", sealer.seal(Question(request_id=key), ""))
+        for key in ("q1", "q2")
     }
     state = State(messages=[Message(sealer.seal("x", ""), ("Workflow",), ("s",))], requests=requests)
     answers = [Answer(1, "q2", sealer.seal("two", "")), Answer(2, "q1", sealer.seal("one", ""))]
 
     planned = plan(graph, state, answers)
 
-    assert [(c.ordinal, c.source_ids) for c in planned.calls["s"]] == [
-        (0, ("Workflow",)),
-        (1, ("port",)),
-        (2, ("port",)),
+    assert [(c.key, c.source_ids) for c in planned.calls["s"]] == [
+        ("0", ("Workflow",)),
+        ("answer:q2", ("port",)),
+        ("answer:q1", ("port",)),
     ]
     second = planned.calls["s"][1].payload.open()
     assert isinstance(second, RequestResponse)
@@ -120,7 +132,7 @@ def test_answers_come_last_in_the_order_of_their_acceptance(sealer: Sealer) -> N
 def test_a_message_takes_every_edge_that_accepts_it(sealer: Sealer) -> None:
     graph = fan("a", "b", "n", n=int)
     merged = merge(
-        graph, State(), [sent(sealer, "s", "text", 7), sent(sealer, "s", "only", target="b", ordinal=1)], sealer
+        graph, State(), [sent(sealer, "s", "text", 7), sent(sealer, "s", "only", target="b", key="1")], sealer
     )
 
     assert messages(merged) == [
@@ -317,8 +329,8 @@ def test_appends_grow_a_list_or_begin_one(sealer: Sealer) -> None:
 
     def appended(state: State) -> Any:
         merged = merge(graph, state, effects, sealer)
-        if "list" in merged.appends:
-            return [item.open() for item in merged.appends["list"]]
+        if (SHARED_STATE, "list") in merged.appends:
+            return [item.open() for item in merged.appends[SHARED_STATE, "list"]]
         return ("whole", value(merged, "list"))
 
     assert appended(State()) == [1, 2]
@@ -343,13 +355,14 @@ def test_a_reducer_that_raises_fails_the_merge() -> None:
 
 def test_outputs_and_questions_keep_the_order_of_the_plan() -> None:
     def out(source: str, *values: str) -> Effects:
-        asks = [Ask(f"q{value}", source, PLAIN.seal(value, ""), "") for value in values]
-        return Effects(source, 0, outputs=[PLAIN.seal(value, "") for value in values], asks=asks)
+        asks = [Ask(f"q{value}", source, PLAIN.seal(value, ""), "", "str", str) for value in values]
+        return Effects(source, "0", outputs=[PLAIN.seal(value, "") for value in values], asks=asks)
 
     merged = merge(fan("a", "b"), State(), [out("a", "1", "2"), out("b", "3")], PLAIN)
 
     assert [(source, output.open()) for source, output in merged.outputs] == [("a", "1"), ("a", "2"), ("b", "3")]
-    assert [(through, ask.request_id) for through, ask in merged.asks] == [("a", "q1"), ("a", "q2"), ("b", "q3")]
+    asked = [(request.request_executor_id, request.request_id) for request in merged.opened]
+    assert asked == [("a", "q1"), ("a", "q2"), ("b", "q3")]
 
 
 def test_merging_changes_nothing_it_was_given() -> None:

@@ -6,27 +6,111 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from supersteps._matching import matches
+from supersteps._schema import schema_of
 from supersteps._typing import display_name
+from supersteps.engine.effects import Ask
+from supersteps.engine.levels import Levels
 from supersteps.engine.state import Request
 from supersteps.errors import ResponseTypeError, UnanswerableRequestError
 from supersteps.executor import Executor
-from supersteps.graph import Graph
 from supersteps.requests import RequestResponse
 
 
-def response_type(graph: Graph, request_executor_id: str, source_executor_id: str, question: Any) -> Any:
-    """Return the annotation of the answer to a question: T of the asker's `RequestResponse[Question, T]` handler.
+def open_request(levels: Levels, asked_through: str, ask: Ask, step: int) -> Request:
+    """Return the question that a handler's call has asked.
+
+    Args:
+        levels: The graph and those of its sub-workflows.
+        asked_through: The executor whose call asked, by path.
+        ask: What it asked.
+        step: The superstep.
+
+    Raises:
+        UnanswerableRequestError: The asker has no handler for the answer, or no edge leads back to it.
+    """
+    direct = ask.response_name is not None
+    question = ask.data.open()
+    if ask.response_type is not None:
+        wanted = ask.response_type
+    elif direct:
+        wanted = direct_type(levels.specimen(ask.source_executor_id), question, ask.response_name)
+    else:
+        wanted = ported_type(levels, asked_through, ask.source_executor_id, question)
+    return Request(
+        request_id=ask.request_id,
+        source_executor_id=ask.source_executor_id,
+        request_executor_id=asked_through,
+        iteration=step,
+        timestamp=ask.timestamp,
+        response_type=wanted,
+        response_name=ask.response_name or display_name(wanted),
+        data=ask.data,
+        deadline=ask.deadline,
+        default=ask.default,
+        direct=direct,
+    )
+
+
+def response_type(levels: Levels, request: Request) -> Any:
+    """Return the annotation of the answer to a question.
+
+    Raises:
+        UnanswerableRequestError: The asker has no handler for the answer.
+    """
+    if request.response_type is not None:
+        return request.response_type
+    question = request.data.open()
+    if request.direct:
+        return direct_type(levels.specimen(request.source_executor_id), question, request.response_name)
+    return ported_type(levels, request.request_executor_id, request.source_executor_id, question)
+
+
+def response_schema(levels: Levels, request: Request) -> dict[str, Any] | None:
+    """Return the JSON Schema of the answer to a question, None where its type has none."""
+    return schema_of(response_type(levels, request))
+
+
+def direct_type(asker: Executor, question: Any, name: str | None) -> Any:
+    """Return the annotation that a name stands for, among what the asker's `@response_handler`s take.
+
+    Raises:
+        UnanswerableRequestError: None of them takes an answer to such a question.
+    """
+    options = asker.response_types(question)
+    for option in options:
+        for annotation in (option, *_members_of(option)):
+            if display_name(annotation) == name:
+                return annotation
+    if options:
+        return options[0]
+    raise no_response_handler(asker, question, name or "T")
+
+
+def no_response_handler(asker: Executor, question: Any, name: str) -> UnanswerableRequestError:
+    """Return the error of a question whose answer nobody would take."""
+    kind = display_name(type(question))
+    return UnanswerableRequestError(
+        f"executor {asker.id!r} asks a {kind} for an answer of type {name}, but has no handler for that: add "
+        f"@response_handler async def answered(self, original_request: {kind}, response: {name}, ctx: "
+        "WorkflowContext[...]) -> None"
+    )
+
+
+def ported_type(levels: Levels, request_executor_id: str, source_executor_id: str, question: Any) -> Any:
+    """Return T of the asker's `RequestResponse[Question, T]` handler.
 
     Raises:
         UnanswerableRequestError: The asker has no such handler, or no edge leads back to it.
     """
-    asker = graph.nodes[source_executor_id].executor
-    if source_executor_id not in graph.reachable[request_executor_id]:
+    level = levels.of(source_executor_id)
+    port, source = level.local(request_executor_id), level.local(source_executor_id)
+    asker = level.graph.nodes[source].executor
+    if source not in level.graph.reachable[port]:
         raise UnanswerableRequestError(
             f"executor {source_executor_id!r} asks through {request_executor_id!r}, but no edge leads back: add "
-            f"add_edge({request_executor_id}, {source_executor_id}) so that the answer can reach it"
+            f"add_edge({port}, {source}) so that the answer can reach it"
         )
-    for annotation in _members(asker):
+    for annotation in (member for kind in asker.input_types for member in (_members_of(kind) or (kind,))):
         if annotation is RequestResponse:
             return Any
         if get_origin(annotation) is RequestResponse:
@@ -40,13 +124,13 @@ def response_type(graph: Graph, request_executor_id: str, source_executor_id: st
     )
 
 
-def check_response(graph: Graph, request: Request, value: Any, run_id: str) -> None:
+def check_response(levels: Levels, request: Request, value: Any, run_id: str) -> None:
     """Refuse an answer of the wrong type.
 
     Raises:
         ResponseTypeError: The asker's handler does not take it.
     """
-    wanted = response_type(graph, request.request_executor_id, request.source_executor_id, request.data.open())
+    wanted = response_type(levels, request)
     if not matches(value, wanted):
         raise ResponseTypeError(
             f"request {request.request_id!r} of run {run_id!r} (asked by {request.source_executor_id!r}) wants an "
@@ -55,8 +139,20 @@ def check_response(graph: Graph, request: Request, value: Any, run_id: str) -> N
         )
 
 
-def _members(executor: Executor) -> list[Any]:
-    found: list[Any] = []
-    for annotation in executor.input_types:
-        found += get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]
-    return found
+def check_reply(levels: Levels, request: Request, value: Any) -> None:
+    """Refuse an answer of the wrong type from an executor around the sub-workflow that asks.
+
+    Raises:
+        ResponseTypeError: The asker's handler does not take it.
+    """
+    wanted = response_type(levels, request)
+    if not matches(value, wanted):
+        raise ResponseTypeError(
+            f"request {request.request_id!r} of {request.source_executor_id!r} wants an answer of type "
+            f"{display_name(wanted)}, but an executor around its sub-workflow answers with a "
+            f"{display_name(type(value))}: {value!r:.200}. Nothing of this superstep was committed."
+        )
+
+
+def _members_of(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()

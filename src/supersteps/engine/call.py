@@ -3,39 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
+from supersteps._ids import check_id
+from supersteps._typing import display_name, is_subtype, matches
 from supersteps.checkpoint.record import EXECUTORS, utc_now
 from supersteps.context import MISSING, SHARED_SCOPE
-from supersteps.engine.effects import Ask, Effects, Send
-from supersteps.engine.state import SCOPE_MARK, SHARED_STATE, Overlay, Scope, View, Write, resolve_scope
-from supersteps.engine.values import Sealer
+from supersteps.engine.answers import no_response_handler
+from supersteps.engine.effects import Ask, Delayed, Effects, Send
+from supersteps.engine.levels import Level, Scope
+from supersteps.engine.values import Sealed, Sealer
+from supersteps.engine.view import SCOPE_MARK, Overlay, View, Write
 from supersteps.errors import HandlerContextError, UnknownTargetError
 from supersteps.events import WorkflowEvent
+
+
+class Sleeper(Protocol):
+    """Lets a handler wait for a time that survives a crash."""
+
+    async def sleep(self, executor_id: str, key: str, number: int, due: str) -> None:
+        """Wait until `due`, or until the time that an earlier attempt at this call has noted for the same sleep."""
 
 
 class CallSite:
     """What all calls of one executor in one superstep have in common.
 
     Attributes:
-        executor_id: The executor.
+        address: The executor, by path.
+        level: Where it stands.
         run_id: The run.
-        workflow_id: The workflow's name.
+        workflow_id: The name of the workflow it belongs to.
         step_number: The superstep.
         key_prefix: Run, branch, superstep and executor, for idempotency keys.
-        reachable: Ids to which an edge leads from the executor.
         view: What the executor sees of the state.
         sealer: Seals what the handler hands over.
         emit: Passes live events on; to be called on the event loop.
+        is_replaying: Whether the calls are repeated for debugging only.
+        sleeper: Lets handlers wait; None for checkpoint hooks.
     """
 
     __slots__ = (
+        "address",
         "emit",
         "executor_id",
+        "is_replaying",
         "key_prefix",
+        "level",
         "reachable",
         "run_id",
         "sealer",
+        "sleeper",
         "step_number",
         "view",
         "workflow_id",
@@ -44,25 +62,31 @@ class CallSite:
     def __init__(
         self,
         *,
-        executor_id: str,
+        address: str,
+        level: Level,
         run_id: str,
         workflow_id: str,
         step_number: int,
         key_prefix: str,
-        reachable: frozenset[str],
         view: View,
         sealer: Sealer,
         emit: Callable[[WorkflowEvent], None],
+        is_replaying: bool = False,
+        sleeper: Sleeper | None = None,
     ) -> None:
-        self.executor_id = executor_id
+        self.address = address
+        self.level = level
+        self.executor_id = level.local(address)
         self.run_id = run_id
         self.workflow_id = workflow_id
         self.step_number = step_number
         self.key_prefix = key_prefix
-        self.reachable = reachable
+        self.reachable = level.graph.reachable[self.executor_id]
         self.view = view
         self.sealer = sealer
         self.emit = emit
+        self.is_replaying = is_replaying
+        self.sleeper = sleeper
 
 
 class Call:
@@ -70,15 +94,21 @@ class Call:
 
     Attributes:
         effects: What the handler did so far.
+        executor_id: The executor, by its id in its own workflow.
+        source_ids: Who sent the message, as the executor sees them.
+        attempt: Which attempt this is, from 1.
     """
 
     __slots__ = (
         "_closed",
         "_emit",
+        "_name",
         "_overlay",
         "_read_only",
         "_site",
+        "_sleeps",
         "_state_only",
+        "attempt",
         "effects",
         "executor_id",
         "source_ids",
@@ -87,30 +117,35 @@ class Call:
     def __init__(
         self,
         site: CallSite,
-        ordinal: int,
+        key: str,
         source_ids: tuple[str, ...],
         effects: Effects | None = None,
         *,
+        attempt: int = 1,
         read_only: bool = False,
     ) -> None:
         """Begin a call.
 
         Args:
             site: What it has in common with the executor's other calls.
-            ordinal: Which of them it is.
-            source_ids: Who sent the message.
+            key: Which of them it is.
+            source_ids: Who sent the message, by path.
             effects: Continue these instead of beginning anew: for a checkpoint hook, which may touch state only.
+            attempt: Which attempt this is.
             read_only: Refuse writes of state too: for the hook after a restore.
         """
         self._site = site
+        self._name = site.address
         self._overlay: Overlay = {}
         self._emit = site.emit
         self._closed = False
         self._state_only = effects is not None
         self._read_only = read_only
-        self.effects = Effects(site.executor_id, ordinal) if effects is None else effects
+        self._sleeps = 0
+        self.effects = Effects(site.address, key) if effects is None else effects
         self.executor_id = site.executor_id
-        self.source_ids = source_ids
+        self.source_ids = tuple(map(site.level.local, source_ids)) if site.level.prefix else source_ids
+        self.attempt = attempt
 
     def close(self) -> None:
         """Refuse any further use: the handler has returned."""
@@ -133,25 +168,41 @@ class Call:
         return self._site.step_number
 
     @property
+    def is_replaying(self) -> bool:
+        return self._site.is_replaying
+
+    @property
     def idempotency_key(self) -> str:
-        return f"{self._site.key_prefix}:{self.effects.ordinal}"
+        return f"{self._site.key_prefix}:{self.effects.key}"
+
+    # ---------------------------------------------------------------------------- messages, outputs
 
     def send(self, message: Any, target_id: str | None) -> None:
         self._check("send_message", state_only=False)
+        self._check_target(target_id)
+        self.effects.sends.append(Send(self._seal_message(message), target_id))
+
+    def schedule(self, message: Any, due: datetime, target_id: str | None) -> None:
+        self._check("schedule", state_only=False)
+        if target_id != self.executor_id:
+            self._check_target(target_id)
+        self.effects.delayed.append(Delayed(self._seal_message(message), target_id, as_text(due)))
+
+    def _check_target(self, target_id: str | None) -> None:
         if target_id is not None and target_id not in self._site.reachable:
             leads_to = ", ".join(sorted(map(repr, self._site.reachable))) or "nowhere"
             raise UnknownTargetError(
-                f"executor {self.executor_id!r} sends to target_id={target_id!r}, but no edge leads there; its edges "
+                f"executor {self._name!r} sends to target_id={target_id!r}, but no edge leads there; its edges "
                 f"lead to {leads_to}. Add the edge to the workflow, or correct the id."
             )
-        payload = self._site.sealer.seal(
-            message, "message {} from executor {!r}", len(self.effects.sends), self.executor_id
-        )
-        self.effects.sends.append(Send(payload, target_id))
+
+    def _seal_message(self, message: Any) -> Sealed:
+        number = len(self.effects.sends) + len(self.effects.delayed)
+        return self._site.sealer.seal(message, "message {} from executor {!r}", number, self._name)
 
     def output(self, value: Any) -> None:
         self._check("yield_output", state_only=False)
-        self.effects.outputs.append(self._site.sealer.seal(value, "output of executor {!r}", self.executor_id))
+        self.effects.outputs.append(self._site.sealer.seal(value, "output of executor {!r}", self._name))
 
     def emit(self, event: WorkflowEvent) -> None:
         self._check("add_event")
@@ -159,22 +210,63 @@ class Call:
             raise TypeError(f"add_event takes a WorkflowEvent, not {type(event).__name__}: subclass WorkflowEvent")
         self._emit(event)
 
+    # ----------------------------------------------------------------------------------- questions
+
     def ask(self, request_id: str, data: Any, source_executor_id: str) -> None:
         self._check("request", state_only=False)
-        sealed = self._site.sealer.seal(data, "request {!r} of executor {!r}", request_id, source_executor_id)
-        self.effects.asks.append(Ask(request_id, source_executor_id, sealed, utc_now()))
+        source = self._site.level.prefix + source_executor_id
+        sealed = self._site.sealer.seal(data, "request {!r} of executor {!r}", request_id, source)
+        self.effects.asks.append(Ask(request_id, source, sealed, utc_now()))
+
+    def request_info(
+        self, request_data: Any, response_type: Any, request_id: str | None, deadline: datetime | None, default: Any
+    ) -> str:
+        self._check("request_info", state_only=False)
+        name = display_name(response_type)
+        asker = self._site.level.graph.nodes[self.executor_id].executor
+        if not any(is_subtype(response_type, option) for option in asker.response_types(request_data)):
+            raise no_response_handler(asker, request_data, name)
+        chosen = self._new_request_id() if request_id is None else check_id(request_id, "request_id")
+        seal = self._site.sealer.seal
+        question = seal(request_data, "request {!r} of executor {!r}", chosen, self._name)
+        fallback = None
+        if default is not MISSING:
+            if not matches(default, response_type):
+                raise TypeError(
+                    f"request_info of executor {self._name!r}: the default is a {display_name(type(default))}, not a "
+                    f"{name}, so it cannot be the answer"
+                )
+            fallback = seal(default, "the default of request {!r}", chosen)
+        due = None if deadline is None else as_text(deadline)
+        self.effects.asks.append(Ask(chosen, self._name, question, utc_now(), name, response_type, due, fallback))
+        return chosen
+
+    def _new_request_id(self) -> str:
+        """Return an id that a repetition of the call after a crash gives again."""
+        from hashlib import blake2b  # wanted only by those who ask
+
+        return blake2b(f"{self.idempotency_key}:{len(self.effects.asks)}".encode(), digest_size=8).hexdigest()
+
+    # --------------------------------------------------------------------------------------- waiting
+
+    async def sleep(self, due: datetime) -> None:
+        self._check("sleep", state_only=False)
+        self._sleeps += 1
+        assert self._site.sleeper is not None
+        await self._site.sleeper.sleep(self._name, self.effects.key, self._sleeps, as_text(due))
 
     # ---------------------------------------------------------------------------------------- state
 
     def read(self, scope: str | None, key: str, default: Any) -> Any:
         self._check("reading state")
-        value = self._site.view.read(resolve_scope(scope, self.executor_id), key, self._overlay)
+        place = self._site.level.scope(scope, self.executor_id)
+        value = self._site.view.read(place, key, self._overlay)
         if value is not MISSING:
             return value
         if default is MISSING:
-            known = self._site.view.keys(resolve_scope(scope, self.executor_id), self._overlay)
+            known = self._site.view.keys(place, self._overlay)
             raise KeyError(
-                f"no shared state {key!r} (asked by executor {self.executor_id!r}); keys there: "
+                f"no shared state {key!r} (asked by executor {self._name!r}); keys there: "
                 f"{', '.join(map(repr, known)) or 'none'}. Pass default= for keys that may be missing."
             )
         return default
@@ -182,36 +274,34 @@ class Call:
     def write(self, scope: str | None, key: str, value: Any) -> None:
         self._check("writing state")
         if not isinstance(key, str) or not key:
-            raise TypeError(f"state keys are non-empty strings, not {key!r} (executor {self.executor_id!r})")
-        place = resolve_scope(scope, self.executor_id)
+            raise TypeError(f"state keys are non-empty strings, not {key!r} (executor {self._name!r})")
+        place = self._site.level.scope(scope, self.executor_id)
         what = "shared_state" if scope == SHARED_SCOPE else f"scope {scope!r}" if scope else "state"
-        sealed = self._site.sealer.seal(value, "{} key {!r} set by executor {!r}", what, key, self.executor_id)
-        self._record(Write(place, key, sealed, place == SHARED_STATE and self._site.view.has_reducer(key)))
+        sealed = self._site.sealer.seal(value, "{} key {!r} set by executor {!r}", what, key, self._name)
+        self._record(Write(place, key, sealed, place == self._site.level.shared and self._site.view.has_reducer(key)))
 
     def append(self, key: str, item: Any) -> None:
         self._check("append_shared_state")
-        view = self._site.view
+        view, shared = self._site.view, self._site.level.shared
         if not isinstance(key, str) or not key:
-            raise TypeError(f"state keys are non-empty strings, not {key!r} (executor {self.executor_id!r})")
+            raise TypeError(f"state keys are non-empty strings, not {key!r} (executor {self._name!r})")
         if view.has_reducer(key):
             raise TypeError(f"shared state {key!r} has a reducer; give it updates with set_shared_state")
         if not view.is_list(key, self._overlay):
-            kind = type(view.read(SHARED_STATE, key, self._overlay)).__name__
+            kind = type(view.read(shared, key, self._overlay)).__name__
             raise TypeError(
-                f"append_shared_state of executor {self.executor_id!r}: shared state {key!r} is a {kind}, not a list"
+                f"append_shared_state of executor {self._name!r}: shared state {key!r} is a {kind}, not a list"
             )
-        sealed = self._site.sealer.seal(
-            item, "item for shared_state key {!r} from executor {!r}", key, self.executor_id
-        )
-        self._record(Write(SHARED_STATE, key, sealed, is_update=True))
+        sealed = self._site.sealer.seal(item, "item for shared_state key {!r} from executor {!r}", key, self._name)
+        self._record(Write(shared, key, sealed, is_update=True))
 
     def delete(self, scope: str | None, key: str) -> None:
         self._check("writing state")
-        self._record(Write(resolve_scope(scope, self.executor_id), key, None))
+        self._record(Write(self._site.level.scope(scope, self.executor_id), key, None))
 
     def read_own(self) -> dict[str, Any] | None:
         self._check("reading state")
-        own: Scope = (EXECUTORS, self.executor_id)
+        own: Scope = (EXECUTORS, self._name)
         view = self._site.view
         names = view.keys(own, self._overlay)
         if not names:
@@ -222,10 +312,10 @@ class Call:
         self._check("writing state")
         if not isinstance(state, dict) or not all(isinstance(key, str) and key for key in state):
             raise TypeError(
-                f"set_state of executor {self.executor_id!r} takes a dict with non-empty string keys, not "
+                f"set_state of executor {self._name!r} takes a dict with non-empty string keys, not "
                 f"{state!r:.200}; put other things under a key of it"
             )
-        own: Scope = (EXECUTORS, self.executor_id)
+        own: Scope = (EXECUTORS, self._name)
         seal = self._site.sealer.seal
         where = "state key {!r} set by executor {!r}"
         content = {key: seal(value, where, key, self.executor_id) for key, value in state.items()}
@@ -240,7 +330,7 @@ class Call:
     def _record(self, write: Write) -> None:
         if self._read_only:
             raise HandlerContextError(
-                f"on_checkpoint_restored of executor {self.executor_id!r} may only read state: what it wrote would be "
+                f"on_checkpoint_restored of executor {self._name!r} may only read state: what it wrote would be "
                 "in no checkpoint"
             )
         self.effects.writes.append(write)
@@ -249,10 +339,15 @@ class Call:
     def _check(self, what: str, *, state_only: bool = True) -> None:
         if self._closed:
             raise HandlerContextError(
-                f"{what}: the handler of executor {self.executor_id!r} has returned; its context cannot be used any "
+                f"{what}: the handler of executor {self._name!r} has returned; its context cannot be used any "
                 "more. Await what the handler starts before it returns."
             )
         if self._state_only and not state_only:
             raise HandlerContextError(
-                f"{what}: checkpoint hooks of executor {self.executor_id!r} may only read and write state"
+                f"{what}: checkpoint hooks of executor {self._name!r} may only read and write state"
             )
+
+
+def as_text(moment: datetime) -> str:
+    """Return a time as state and checkpoints hold it: ISO 8601, UTC, so that text order is time order."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

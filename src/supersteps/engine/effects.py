@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-from supersteps.engine.state import Write
-from supersteps.engine.values import Sealed, Sealer
+from supersteps.checkpoint.stored import ReplyPart, raw
+from supersteps.engine.levels import Scope
+from supersteps.engine.values import Reply, Sealed, Sealer
+from supersteps.engine.view import Write
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -20,6 +24,25 @@ class Send(msgspec.Struct, frozen=True):
     target_id: str | None
 
 
+class Delayed(msgspec.Struct, frozen=True):
+    """A message for later.
+
+    Attributes:
+        payload: The message.
+        target_id: The only receiver the sender wants, None for all that the edges choose.
+        due: When it is delivered: ISO 8601, UTC.
+        attempt: Which attempt to handle it that will be; more than 1 for a call that is repeated, then the receiver is
+            the sender itself.
+        source_ids: Who sent it in the first place, where that is somebody else.
+    """
+
+    payload: Sealed
+    target_id: str | None
+    due: str
+    attempt: int = 1
+    source_ids: tuple[str, ...] = ()
+
+
 class Ask(msgspec.Struct, frozen=True):
     """A question that a handler asked.
 
@@ -28,43 +51,72 @@ class Ask(msgspec.Struct, frozen=True):
         source_executor_id: Who gets the answer.
         data: The question.
         timestamp: When it was asked: ISO 8601, UTC.
+        response_name: Spelled type of the answer, None where the asker's handler says it.
+        response_type: The type itself, None where it comes from the journal.
+        deadline: When the default answers: ISO 8601, UTC.
+        default: The answer at the deadline.
     """
 
     request_id: str
     source_executor_id: str
     data: Sealed
     timestamp: str
+    response_name: str | None = None
+    response_type: Any = None
+    deadline: str | None = None
+    default: Sealed | None = None
 
 
 class Effects(msgspec.Struct):
     """What one call did.
 
     Attributes:
-        executor_id: Who was called.
-        ordinal: Which of the executor's calls in the superstep it was, from 0.
+        executor_id: Who was called, by path.
+        key: Which of the executor's calls in the superstep it was.
         sends: Messages, in order.
         outputs: Outputs of the workflow, in order.
         writes: State changes, in order.
         asks: Questions, in order.
+        delayed: Messages for later, in order.
+        failures: Failures for the executors at the end of the error edges.
     """
 
     executor_id: str
-    ordinal: int
+    key: str
     sends: list[Send] = []
     outputs: list[Sealed] = []
     writes: list[Write] = []
     asks: list[Ask] = []
+    delayed: list[Delayed] = []
+    failures: list[Sealed] = []
 
     def to_record(self) -> bytes:
         """Return the effects as a journal record."""
         return msgspec.json.encode(
             _Record(
                 self.executor_id,
-                self.ordinal,
+                self.key,
                 [(_raw(send.payload), send.target_id) for send in self.sends],
                 [_raw(output) for output in self.outputs],
                 [(w.scope, w.key, w.value is not None, w.is_update, _raw(w.value)) for w in self.writes],
-                [(ask.request_id, ask.source_executor_id, _raw(ask.data), ask.timestamp) for ask in self.asks],
+                [
+                    _Ask(
+                        a.request_id,
+                        a.source_executor_id,
+                        _raw(a.data),
+                        a.timestamp,
+                        a.response_name,
+                        a.deadline,
+                        _raw(a.default),
+                        a.default is not None,
+                    )
+                    for a in self.asks
+                ],
+                [
+                    _Delayed(_raw(d.payload), reply_part(d.payload), d.target_id, d.due, d.attempt, d.source_ids)
+                    for d in self.delayed
+                ],
+                [_raw(failure) for failure in self.failures],
             )
         )
 
@@ -73,30 +125,84 @@ class Effects(msgspec.Struct):
         """Return the effects that a journal record holds."""
         stored = msgspec.json.decode(record, type=_Record)
 
-        def load(raw: msgspec.Raw) -> Sealed:
-            return sealer.load(bytes(raw))
+        def load(data: msgspec.Raw) -> Sealed:
+            return sealer.load(bytes(data))
 
         return cls(
             stored.executor_id,
-            stored.ordinal,
-            [Send(load(raw), target) for raw, target in stored.sends],
-            [load(raw) for raw in stored.outputs],
+            stored.key,
+            [Send(load(data), target) for data, target in stored.sends],
+            [load(data) for data in stored.outputs],
             [
-                Write(scope, key, load(raw) if exists else None, is_update)
-                for scope, key, exists, is_update, raw in stored.writes
+                Write(scope, key, load(data) if exists else None, is_update)
+                for scope, key, exists, is_update, data in stored.writes
             ],
-            [Ask(request_id, source, load(raw), when) for request_id, source, raw, when in stored.asks],
+            [
+                Ask(
+                    a.request_id,
+                    a.source_executor_id,
+                    load(a.data),
+                    a.timestamp,
+                    a.response_name,
+                    None,
+                    a.deadline,
+                    load(a.default) if a.has_default else None,
+                )
+                for a in stored.asks
+            ],
+            [
+                Delayed(load_payload(d.data, d.reply, sealer), d.target_id, d.due, d.attempt, d.source_ids)
+                for d in stored.delayed
+            ],
+            [load(data) for data in stored.failures],
         )
 
 
-class _Record(msgspec.Struct):
+class _Ask(msgspec.Struct, omit_defaults=True):
+    request_id: str
+    source_executor_id: str
+    data: msgspec.Raw
+    timestamp: str
+    response_name: str | None = None
+    deadline: str | None = None
+    default: msgspec.Raw = msgspec.Raw(b"null")
+    has_default: bool = False
+
+
+class _Delayed(msgspec.Struct, omit_defaults=True):
+    data: msgspec.Raw
+    reply: ReplyPart | None
+    target_id: str | None
+    due: str
+    attempt: int = 1
+    source_ids: tuple[str, ...] = ()
+
+
+class _Record(msgspec.Struct, omit_defaults=True):
     executor_id: str
-    ordinal: int
-    sends: list[tuple[msgspec.Raw, str | None]]
-    outputs: list[msgspec.Raw]
-    writes: list[tuple[tuple[str, ...], str, bool, bool, msgspec.Raw]]
-    asks: list[tuple[str, str, msgspec.Raw, str]]
+    key: str
+    sends: list[tuple[msgspec.Raw, str | None]] = []
+    outputs: list[msgspec.Raw] = []
+    writes: list[tuple[Scope, str, bool, bool, msgspec.Raw]] = []
+    asks: list[_Ask] = []
+    delayed: list[_Delayed] = []
+    failures: list[msgspec.Raw] = []
 
 
 def _raw(value: Sealed | None) -> msgspec.Raw:
-    return msgspec.Raw(b"null" if value is None else value.encode())
+    return raw(b"null" if value is None else value.encode())
+
+
+def reply_part(payload: Sealed) -> ReplyPart | None:
+    """Return what makes a stored message an answer, None for a plain one."""
+    if not isinstance(payload, Reply):
+        return None
+    return ReplyPart(payload.request_id, _raw(payload.answer), payload.direct)
+
+
+def load_payload(data: msgspec.Raw, reply: ReplyPart | None, sealer: Sealer) -> Sealed:
+    """Return the payload of a stored message."""
+    payload = sealer.load(bytes(data))
+    if reply is None:
+        return payload
+    return Reply(reply.request_id, payload, sealer.load(bytes(reply.answer)), direct=reply.direct)

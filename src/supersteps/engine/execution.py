@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from supersteps.engine.backends import Backend
-from supersteps.engine.call import CallSite
-from supersteps.engine.effects import Effects
-from supersteps.engine.journal import Journal
-from supersteps.engine.superstep import Plan, PlannedCall
-from supersteps.errors import WorkflowRuntimeError
+from supersteps.engine.call import CallSite, Sleeper, as_text
+from supersteps.engine.effects import Delayed, Effects
+from supersteps.engine.executors import Executors
+from supersteps.engine.journal import Journal, Note, Recorded
+from supersteps.engine.plan import Plan, PlannedCall
+from supersteps.engine.view import View
+from supersteps.errors import HandlerTimeoutError, InterruptedCallError, WorkflowRuntimeError
 from supersteps.events import (
     ExecutorCompletedEvent,
     ExecutorFailedEvent,
@@ -19,6 +24,10 @@ from supersteps.events import (
     WorkflowEvent,
 )
 from supersteps.executor import Executor
+from supersteps.policies import ExecutorFailure, FailurePolicy
+
+_LONGEST_WAIT = 3600.0
+"""Seconds after which a sleeper looks at the clock again: it may have been set, or the machine may have slept."""
 
 
 class Execution:
@@ -27,13 +36,14 @@ class Execution:
     def __init__(
         self,
         planned: Plan,
-        executors: Mapping[str, Executor],
+        executors: Executors,
         backend: Backend,
         *,
-        site: Callable[[str], CallSite],
+        site: Callable[[str, Sleeper], CallSite],
         emit: Callable[[WorkflowEvent], None],
-        replayed: Mapping[tuple[str, int], Effects],
+        recorded: Recorded,
         journal: Journal | None,
+        restore: Callable[[str, View], Awaitable[None]],
     ) -> None:
         """Prepare.
 
@@ -43,18 +53,24 @@ class Execution:
             backend: Runs the handlers.
             site: Gives what an executor's calls need to know of the run.
             emit: Takes live events.
-            replayed: Effects of calls that finished in an earlier attempt; they are not run again.
-            journal: Takes records of finished calls; None when there is nothing to record.
+            recorded: What an earlier attempt has left in the journal; finished calls are not run again.
+            journal: Takes records of finished calls; None without storage.
+            restore: Lets an executor with hooks take its attributes back from what it sees.
         """
         self._planned = planned
         self._executors = executors
         self._backend = backend
         self._site = site
         self._emit = emit
-        self._replayed = replayed
+        self._recorded = recorded
         self._journal = journal
+        self._restore = restore
         self._results: dict[str, list[Effects]] = {executor_id: [] for executor_id in planned.calls}
-        self._left = sum(map(len, planned.calls.values())) - len(replayed)
+        places = ((executor_id, call.key) for executor_id, queue in planned.calls.items() for call in queue)
+        self._left = sum(place not in recorded.finished for place in places)
+        self._units: dict[str, list[Effects]] = {}
+        self._running = 0
+        self._sleeping = 0
 
     async def run(self) -> list[Effects]:
         """Run every call and return what they did, in the order of the plan.
@@ -107,34 +123,137 @@ class Execution:
 
     async def _run_executor(self, executor_id: str, queue: Sequence[PlannedCall]) -> None:
         executor = self._executors[executor_id]
-        site = self._site(executor_id)
+        site = self._site(executor_id, self)
         results = self._results[executor_id]
-        hooked = executor.has_hooks
+        policy = site.level.graph.policies.get(site.executor_id)
+        finished = self._recorded.finished
+        # Where a failed call is not the end, its attributes are taken back to those after the call before it.
+        keeps_each = policy is not None or bool(site.level.graph.error_targets.get(site.executor_id))
+        if finished:  # what ran before ran first, whatever has come due since
+            queue = sorted(queue, key=lambda planned: (executor_id, planned.key) not in finished)
         for planned in queue:
-            effects = self._replayed.get((executor_id, planned.ordinal))
+            effects = finished.get((executor_id, planned.key))
             if effects is None:
-                effects = await self._run_call(executor, planned, site)
+                effects = await self._run_call(executor, planned, site, policy)
                 site.view.accept(effects.writes)
-                if hooked and planned is queue[-1]:
+                is_hook_due = executor.has_hooks and (keeps_each or planned is queue[-1])
+                if is_hook_due:
                     await self._run_hook(executor, site, effects)
                 self._left -= 1
-                self._record(executor_id, effects, is_unit=hooked, is_last=planned is queue[-1])
+                self._record(executor_id, effects, is_unit=executor.has_hooks, is_complete=is_hook_due)
             else:
                 site.view.accept(effects.writes)
             results.append(effects)
 
-    async def _run_call(self, executor: Executor, planned: PlannedCall, site: CallSite) -> Effects:
-        self._emit(ExecutorInvokedEvent(executor.id))
+    async def _run_call(
+        self, executor: Executor, planned: PlannedCall, site: CallSite, policy: FailurePolicy | None
+    ) -> Effects:
+        self._emit(ExecutorInvokedEvent(site.address))
+        self._running += 1
         try:
-            effects = await self._backend.invoke(executor, planned, site)
+            if policy is None:
+                effects = await self._backend.invoke(executor, planned, site)
+            else:
+                effects = await self._invoke_under(policy, executor, planned, site)
         except Exception as error:
-            self._failed(error, site)
-            raise
+            effects = self._settle_failure(error, planned, site, policy)
+            if executor.has_hooks:
+                await self._restore(site.address, site.view)
+            return effects
         except asyncio.CancelledError as error:
             self._check_cancelled(error, site)
             raise
-        self._emit(ExecutorCompletedEvent(executor.id))
+        finally:
+            self._running -= 1
+        self._emit(ExecutorCompletedEvent(site.address))
         return effects
+
+    async def _invoke_under(
+        self, policy: FailurePolicy, executor: Executor, planned: PlannedCall, site: CallSite
+    ) -> Effects:
+        """Run a call as its executor's policy wants it.
+
+        Raises:
+            InterruptedCallError: It must not run twice and had begun before a crash.
+            HandlerTimeoutError: It took too long.
+        """
+        if policy.at_most_once:
+            if (site.address, planned.key) in self._recorded.started:
+                raise InterruptedCallError(
+                    f"a call of executor {site.address!r} in superstep {site.step_number} of run {site.run_id!r} had "
+                    "begun when the process died; it may have had its effect, or not, and its policy says "
+                    "at_most_once. Find out which; then resume with add_error_edge() for the executor, or without "
+                    "at_most_once to run it again."
+                )
+            if self._journal is not None:
+                await self._journal.note(Note("started", site.address, planned.key))
+        if policy.timeout is None:
+            return await self._backend.invoke(executor, planned, site)
+        try:
+            async with asyncio.timeout(policy.timeout) as limit:
+                return await self._backend.invoke(executor, planned, site)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise HandlerTimeoutError(
+                f"executor {site.address!r} took longer than the {policy.timeout} s that its failure policy allows "
+                f"(attempt {planned.attempt} in superstep {site.step_number} of run {site.run_id!r})"
+            ) from error
+
+    def _settle_failure(
+        self, error: Exception, planned: PlannedCall, site: CallSite, policy: FailurePolicy | None
+    ) -> Effects:
+        """Return what a failed call comes to under its executor's policy, or raise the error.
+
+        Either the call is tried again later, with the same message, or the failure goes along the error edges.
+        """
+        is_interrupted = isinstance(error, InterruptedCallError)
+        effects = Effects(site.address, planned.key)
+        if policy is not None and not is_interrupted and policy.retries(error, planned.attempt):
+            wait = policy.delay(planned.attempt, f"{site.key_prefix}:{planned.key}")
+            due = as_text(datetime.now(UTC) + timedelta(seconds=wait))
+            self._failed(error, site, attempt=planned.attempt, retry_at=due)
+            again = Delayed(planned.payload, None, due, planned.attempt + 1, planned.source_ids)
+            effects.delayed.append(again)
+        elif site.level.graph.error_targets.get(site.executor_id):
+            self._failed(error, site, attempt=planned.attempt)
+            failure = ExecutorFailure(
+                executor_id=site.executor_id,
+                message=planned.payload.open(),
+                error_type=type(error).__name__,
+                error_message=str(error),
+                attempts=planned.attempt,
+                traceback="".join(traceback.format_exception(error)),
+                interrupted=is_interrupted,
+            )
+            effects.failures.append(site.sealer.seal(failure, "the failure of executor {!r}", site.address))
+        else:
+            self._failed(error, site)
+            raise error
+        return effects
+
+    # -------------------------------------------------------------------------------------- sleeping
+
+    async def sleep(self, executor_id: str, key: str, number: int, due: str) -> None:
+        """Let a handler wait; the time is in the journal before the wait begins, so a repetition waits for the rest."""
+        noted = self._recorded.sleeps.get((executor_id, key, number))
+        if noted is None and self._journal is not None:
+            await self._journal.note(Note("sleep", executor_id, key, number, due))
+        self._sleeping += 1
+        try:
+            await sleep_until(noted or due)
+        finally:
+            self._sleeping -= 1
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether nothing goes on but handlers' sleep: it can be cut short, since the times are in the journal."""
+        return self._sleeping > 0 and self._sleeping == self._running
+
+    async def flush(self) -> None:
+        """Wait until every finished call's record is durable."""
+        if self._journal is not None:
+            await self._journal.flush()
 
     async def _run_hook(self, executor: Executor, site: CallSite, effects: Effects) -> None:
         before = len(effects.writes)
@@ -154,19 +273,19 @@ class Execution:
         if task is not None and task.cancelling():
             return
         failure = WorkflowRuntimeError(
-            f"executor {site.executor_id!r} of run {site.run_id!r} raised CancelledError, though nobody cancelled the "
+            f"executor {site.address!r} of run {site.run_id!r} raised CancelledError, though nobody cancelled the "
             "run: something it awaited was cancelled. Catch it where it arises."
         )
         self._failed(failure, site)
         raise failure from error
 
-    def _failed(self, error: Exception, site: CallSite) -> None:
-        error.add_note(f"(executor {site.executor_id!r}, superstep {site.step_number} of run {site.run_id!r})")
-        extra = {"run_id": site.run_id, "superstep": site.step_number}
-        details = WorkflowErrorDetails.from_exception(error, executor_id=site.executor_id, extra=extra)
-        self._emit(ExecutorFailedEvent(site.executor_id, details=details))
+    def _failed(self, error: Exception, site: CallSite, **extra: Any) -> None:
+        error.add_note(f"(executor {site.address!r}, superstep {site.step_number} of run {site.run_id!r})")
+        facts = {"run_id": site.run_id, "superstep": site.step_number, **extra}
+        details = WorkflowErrorDetails.from_exception(error, executor_id=site.address, extra=facts)
+        self._emit(ExecutorFailedEvent(site.address, details=details))
 
-    def _record(self, executor_id: str, effects: Effects, *, is_unit: bool, is_last: bool) -> None:
+    def _record(self, executor_id: str, effects: Effects, *, is_unit: bool, is_complete: bool) -> None:
         """Put a finished call into the journal, unless it is the last of the superstep: then the commit records it.
 
         Calls of an executor with hooks are recorded together once its hook has run: its attributes are in no earlier
@@ -176,6 +295,19 @@ class Execution:
             return
         if not is_unit:
             self._journal.record(effects.to_record())
-        elif is_last:
-            for finished in (*self._results[executor_id], effects):
+            return
+        unit = self._units.setdefault(executor_id, [])
+        unit.append(effects)
+        if is_complete:
+            for finished in unit:
                 self._journal.record(finished.to_record())
+            unit.clear()
+
+
+async def sleep_until(due: str) -> None:
+    """Wait until a time given as ISO 8601, UTC."""
+    moment = datetime.fromisoformat(due)
+    left = (moment - datetime.now(UTC)).total_seconds()
+    if left > 0:
+        await asyncio.sleep(min(left, _LONGEST_WAIT))
+        await sleep_until(due)

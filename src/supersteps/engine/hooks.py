@@ -9,8 +9,8 @@ from supersteps.engine.backends import Backend
 from supersteps.engine.call import Call, CallSite
 from supersteps.engine.claims import Holder, claim, fresh_effects, remember_fresh
 from supersteps.engine.effects import Effects
-from supersteps.engine.state import View, Write
-from supersteps.executor import Executor
+from supersteps.engine.executors import Executors
+from supersteps.engine.view import View, Write
 
 
 class Hooks:
@@ -18,28 +18,32 @@ class Hooks:
 
     def __init__(
         self,
-        executors: Iterable[Executor],
+        executors: Executors,
         shared: Iterable[str],
         holder: Holder,
         *,
         site: Callable[[str, View], CallSite],
-        view: Callable[[], View],
+        view: Callable[[str], View],
+        inner: Callable[[], Iterable[str]],
     ) -> None:
         """Gather.
 
         Args:
             executors: The run's executors.
-            shared: Ids of those whose instance serves other runs too.
+            shared: Ids of those of the root whose instance serves other runs too.
             holder: The run's handle.
             site: Gives what a call needs to know of the run.
-            view: Gives a fresh view of the run's state.
+            view: Gives a fresh view of the run's state to an executor.
+            inner: Gives the paths of those of sub-workflows that have been at work and keep attributes.
         """
-        self._hooked = [executor for executor in executors if executor.has_hooks]
+        self._executors = executors
+        self._hooked = [executor for executor in executors.roots.values() if executor.has_hooks]
         ids = frozenset(shared)
         self._shared = [executor for executor in self._hooked if executor.id in ids]
         self._holder = holder
         self._site = site
         self._view = view
+        self._inner = inner
 
     def claim(self) -> bool:
         """Have the instances for this run; return whether another run has had one of them since.
@@ -56,24 +60,29 @@ class Hooks:
         for executor in self._hooked:
             fresh = fresh_effects(executor) if used and executor in self._shared else None
             if fresh is not None:
-                await self._restore(executor, fresh.writes)
-            effects = Effects(executor.id, 0)
-            await backend.checkpoint(executor, self._site(executor.id, self._view()), effects)
+                await self._restore(executor.id, fresh.writes)
+            effects = Effects(executor.id, "")
+            await backend.checkpoint(executor, self._site(executor.id, self._view(executor.id)), effects)
             remember_fresh(executor, effects)
             results.append(effects)
         return results
 
-    async def restore(self, replayed: Mapping[tuple[str, int], Effects]) -> None:
+    async def restore(self, replayed: Mapping[tuple[str, str], Effects]) -> None:
         """Let executors take their attributes back from the state and from what the journal adds to it."""
-        for executor in self._hooked:
-            places = sorted(place for place in replayed if place[0] == executor.id)
-            await self._restore(executor, [write for place in places for write in replayed[place].writes])
+        self._executors.forget_inner()
+        for address in (*(executor.id for executor in self._hooked), *self._inner()):
+            places = [place for place in replayed if place[0] == address]
+            await self._restore(address, [write for place in places for write in replayed[place].writes])
 
-    async def _restore(self, executor: Executor, writes: list[Write]) -> None:
-        view = self._view()
+    async def _restore(self, address: str, writes: list[Write]) -> None:
+        view = self._view(address)
         view.accept(writes)
-        call = Call(self._site(executor.id, view), 0, (), Effects(executor.id, 0), read_only=True)
+        await self.restore_one(address, view)
+
+    async def restore_one(self, address: str, view: View) -> None:
+        """Let an executor take its attributes back from what it sees."""
+        call = Call(self._site(address, view), "", (), Effects(address, ""), read_only=True)
         try:
-            await executor.on_checkpoint_restored(WorkflowContext(call))
+            await self._executors[address].on_checkpoint_restored(WorkflowContext(call))
         finally:
             call.close()

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from supersteps.engine.answers import check_response
+import msgspec
+
+from supersteps._schema import from_json
+from supersteps.checkpoint.inbox import CANCELLED, DEFAULTED, read_entry
+from supersteps.checkpoint.record import utc_now
+from supersteps.checkpoint.stored import Outcome
+from supersteps.engine.answers import check_response, response_type
+from supersteps.engine.levels import Levels
+from supersteps.engine.plan import Answer, expired_requests
 from supersteps.engine.state import State
 from supersteps.engine.store import RunStore
-from supersteps.engine.superstep import Answer
-from supersteps.engine.values import Sealer
-from supersteps.errors import AlreadyAnsweredError, UnknownRequestError
-from supersteps.graph import Graph
+from supersteps.engine.values import Sealed, Sealer
+from supersteps.errors import (
+    AlreadyAnsweredError,
+    LateResponseError,
+    RequestError,
+    StaleRequestError,
+    UnknownRequestError,
+)
+from supersteps.storage.answering import refusal
+from supersteps.storage.runs import InboxEntry
 
 
 class Inbox:
@@ -21,48 +35,56 @@ class Inbox:
         answers: They, in the order of their acceptance.
     """
 
-    def __init__(self, graph: Graph, sealer: Sealer, store: RunStore | None, run_id: str) -> None:
+    def __init__(self, levels: Levels, sealer: Sealer, store: RunStore | None, run_id: str) -> None:
         self.answers: list[Answer] = []
-        self._graph = graph
+        self._levels = levels
         self._sealer = sealer
         self._store = store
         self._run_id = run_id
+        self._ended: dict[str, Outcome] = {}  # of a run without storage, to tell a repeated answer from a stray one
 
-    async def load(self, store: RunStore) -> None:
+    async def load(self, state: State, store: RunStore) -> None:
         """Learn which answers the storage holds."""
-        self.answers = [
-            Answer(entry.number, entry.request_id, self._sealer.load(entry.value)) for entry in await store.read_inbox()
-        ]
+        self.answers = [self._take(state, entry) for entry in await store.read_inbox()]
 
-    def consume(self, count: int) -> None:
-        """Forget the first answers: they are consumed."""
-        del self.answers[:count]
+    async def refresh(self, state: State) -> None:
+        """Learn of answers that others have put in since."""
+        if self._store is None or not state.requests:
+            return
+        known = {answer.number for answer in self.answers}
+        self.answers += [self._take(state, e) for e in await self._store.read_inbox() if e.number not in known]
+
+    def _take(self, state: State, entry: InboxEntry) -> Answer:
+        """Return an entry as what the superstep is to do with it."""
+        kind, data = read_entry(entry.value)
+        request = state.requests.get(entry.request_id)
+        if request is None:  # the run's record and its checkpoint disagree: nothing to do but pass over it
+            return Answer(entry.number, entry.request_id, None, None, "nobody waits for it")
+        if kind == "cancelled":
+            return Answer(entry.number, entry.request_id, None, "cancelled")
+        if kind == "defaulted":
+            return Answer(entry.number, entry.request_id, request.default, "defaulted")
+        if kind == "typed":
+            return Answer(entry.number, entry.request_id, self._sealer.load(data))
+        try:
+            value = from_json(msgspec.json.decode(data), response_type(self._levels, request))
+            return Answer(entry.number, entry.request_id, self._sealer.seal(value, "the answer"))
+        except ValueError as error:
+            return Answer(entry.number, entry.request_id, None, None, str(error))
+
+    def consume(self, answers: Sequence[Answer]) -> None:
+        """Forget answers: they are consumed."""
+        gone = {answer.number for answer in answers}
+        self.answers = [answer for answer in self.answers if answer.number not in gone]
+        if self._store is None:
+            self._ended.update({answer.request_id: answer.outcome for answer in answers if answer.outcome})
 
     def waiting(self, state: State) -> list[str]:
         """Return the ids of the questions that still wait for an answer."""
-        answered = {answer.request_id for answer in self.answers}
+        answered = {answer.request_id for answer in self.answers if answer.outcome is not None}
         return [request_id for request_id in state.requests if request_id not in answered]
 
-    def check(self, state: State, responses: Mapping[str, Any]) -> None:
-        """Refuse answers that cannot be taken, before anything is written.
-
-        Raises:
-            RequestError: One of them is unknown, answered already, or of the wrong type.
-        """
-        for request_id, value in responses.items():
-            if any(answer.request_id == request_id for answer in self.answers):
-                raise AlreadyAnsweredError(
-                    f"request {request_id!r} of run {self._run_id!r} is answered already; the answer waits for the "
-                    "next superstep. Nothing was changed."
-                )
-            request = state.requests.get(request_id)
-            if request is None:
-                waiting = ", ".join(map(repr, self.waiting(state))) or "none"
-                raise UnknownRequestError(
-                    f"run {self._run_id!r} does not wait for request {request_id!r}; requests that wait: {waiting}. "
-                    "Nothing was changed."
-                )
-            check_response(self._graph, request, value, self._run_id)
+    # --------------------------------------------------------------------------------------- taking
 
     async def accept(self, state: State, responses: Mapping[str, Any]) -> None:
         """Take answers, durably.
@@ -70,20 +92,115 @@ class Inbox:
         Raises:
             RequestError: One of them cannot be taken; none was.
         """
-        self.check(state, responses)
+        for request_id, value in responses.items():
+            await self._check_waiting(state, request_id)
+            request = state.requests[request_id]
+            if expired_requests((request,), utc_now()):
+                raise LateResponseError(
+                    f"request {request_id!r} of run {self._run_id!r} was to be answered by {request.deadline}; its "
+                    "default counts now. Nothing was changed."
+                )
+            check_response(self._levels, request, value, self._run_id)
         sealed = {
             request_id: self._sealer.seal(value, "the answer to request {!r}", request_id)
             for request_id, value in responses.items()
         }
+        await self._put(state, {request_id: (value, "answered") for request_id, value in sealed.items()})
+
+    async def cancel(self, state: State, request_id: str) -> None:
+        """Take a question back, durably.
+
+        Raises:
+            RequestError: It does not wait.
+        """
+        await self._check_waiting(state, request_id)
+        await self._put(state, {request_id: (None, "cancelled")})
+
+    async def expire(self, state: State) -> None:
+        """Let the defaults answer questions whose deadline has passed; whoever has answered before, has."""
+        waiting = [state.requests[request_id] for request_id in self.waiting(state)]
+        for request in expired_requests(waiting, utc_now()):
+            try:
+                await self._put(state, {request.request_id: (request.default, "defaulted")})
+            except AlreadyAnsweredError:
+                await self.refresh(state)
+
+    async def _put(self, state: State, entries: Mapping[str, tuple[Sealed | None, Outcome]]) -> None:
         if self._store is None:
             number = self.answers[-1].number if self.answers else 0
-            self.answers += [Answer(number + i, key, value) for i, (key, value) in enumerate(sealed.items(), 1)]
+            self.answers += [
+                Answer(number + i, key, value, outcome) for i, (key, (value, outcome)) in enumerate(entries.items(), 1)
+            ]
             return
-        await self._store.accept([(key, value.encode()) for key, value in sealed.items()])
+        try:
+            await self._store.accept([(key, _encoded(value, outcome)) for key, (value, outcome) in entries.items()])
+        except UnknownRequestError as error:  # the run has moved on elsewhere: say what has become of the question
+            raise await self._refusal(next(iter(entries)), error) from error
         # Another handle may have put answers in before these; consuming these must not pass over them.
         known = {answer.number for answer in self.answers}
         self.answers += [
-            Answer(entry.number, entry.request_id, sealed.get(entry.request_id) or self._sealer.load(entry.value))
+            Answer(entry.number, entry.request_id, *entries[entry.request_id])
+            if entry.request_id in entries
+            else self._take(state, entry)
             for entry in await self._store.read_inbox()
             if entry.number not in known
         ]
+
+    async def _check_waiting(self, state: State, request_id: str) -> None:
+        """Refuse what concerns a question that does not wait.
+
+        Raises:
+            RequestError: It is unknown, has been answered, or is stale.
+        """
+        for answer in self.answers:
+            if answer.request_id == request_id and answer.outcome is not None:
+                if answer.outcome == "defaulted":
+                    raise LateResponseError(
+                        f"request {request_id!r} of run {self._run_id!r} has passed its deadline, and its default "
+                        "counts. Nothing was changed."
+                    )
+                raise AlreadyAnsweredError(
+                    f"request {request_id!r} of run {self._run_id!r} is {answer.outcome} already; that waits for the "
+                    "next superstep. Nothing was changed."
+                )
+        if request_id in state.requests:
+            return
+        waiting = ", ".join(map(repr, self.waiting(state))) or "none"
+        raise await self._refusal(
+            request_id,
+            UnknownRequestError(
+                f"run {self._run_id!r} does not wait for request {request_id!r}; requests that wait: {waiting}. "
+                "Nothing was changed."
+            ),
+        )
+
+    async def _refusal(self, request_id: str, unknown: RequestError) -> RequestError:
+        """Return the error that says most about why a question does not wait."""
+        if self._store is not None:
+            found = await refusal(self._store.storage, self._run_id, request_id)
+            return unknown if isinstance(found, UnknownRequestError) else found
+        match self._ended.get(request_id):
+            case None:
+                return unknown
+            case "cancelled":
+                return StaleRequestError(
+                    f"request {request_id!r} of run {self._run_id!r} was taken back. Nothing was changed."
+                )
+            case "defaulted":
+                return LateResponseError(
+                    f"request {request_id!r} of run {self._run_id!r} passed its deadline and took its default. "
+                    "Nothing was changed."
+                )
+            case "answered":
+                return AlreadyAnsweredError(
+                    f"request {request_id!r} of run {self._run_id!r} has been answered. Nothing was changed."
+                )
+
+
+def _encoded(value: Sealed | None, outcome: Outcome) -> bytes:
+    if outcome == "cancelled":
+        return CANCELLED
+    if outcome == "defaulted":
+        return DEFAULTED
+    assert value is not None
+    return value.encode()

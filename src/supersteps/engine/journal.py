@@ -1,5 +1,7 @@
 """The journal of a superstep: finished calls are recorded while their siblings still run.
 
+Beside finished calls it notes when a call begins that must not run twice, and until when a handler sleeps.
+
 The first record starts a write; those that finish meanwhile make up the next batch. Nobody waits for a write except the
 superstep itself, at its end. The last call of a superstep needs no record: the commit is its record.
 """
@@ -7,10 +9,63 @@ superstep itself, at its end. The last call of a superstep needs no record: the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
+import msgspec
+
+from supersteps.engine.effects import Effects
 from supersteps.engine.store import RunStore
+from supersteps.engine.values import Sealer
 from supersteps.errors import RunFencedError, RunNotFoundError
+
+
+class Note(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A remark in the journal about a call that has not finished.
+
+    Attributes:
+        note: "started" where the call must not run twice, "sleep" where its handler waits.
+        executor_id: The executor, by path.
+        key: Which of its calls.
+        number: Which of the call's sleeps, from 1.
+        due: Until when it sleeps: ISO 8601, UTC.
+    """
+
+    note: Literal["started", "sleep"]
+    executor_id: str
+    key: str
+    number: int = 0
+    due: str = ""
+
+
+class Recorded(msgspec.Struct):
+    """What the journal holds of an earlier attempt at a superstep.
+
+    Attributes:
+        finished: Effects of finished calls, by executor and key.
+        started: Calls that must not run twice and had begun.
+        sleeps: Until when handlers were to sleep, by executor, key and number.
+    """
+
+    finished: dict[tuple[str, str], Effects] = {}
+    started: set[tuple[str, str]] = set()
+    sleeps: dict[tuple[str, str, int], str] = {}
+
+    @classmethod
+    def read(cls, records: Iterable[bytes], sealer: Sealer) -> Recorded:
+        """Take records apart."""
+        found = cls()
+        for record in records:
+            if not record.startswith(b'{"note"'):
+                effects = Effects.from_record(record, sealer)
+                found.finished[effects.executor_id, effects.key] = effects
+                continue
+            note = msgspec.json.decode(record, type=Note)
+            if note.note == "started":
+                found.started.add((note.executor_id, note.key))
+            else:
+                found.sleeps[note.executor_id, note.key, note.number] = note.due
+        return found
 
 
 class Journal:
@@ -36,6 +91,15 @@ class Journal:
             before, self._writer = self._writer, asyncio.create_task(self._write())
             if before is not None:
                 before.result()  # raises what a write failed with: a lost record must not go unnoticed
+
+    async def note(self, note: Note) -> None:
+        """Have a remark written, and wait until it is durable.
+
+        Raises:
+            CheckpointError: The write failed.
+        """
+        self.record(msgspec.json.encode(note))
+        await self.flush()
 
     async def _write(self) -> None:
         while self._waiting:

@@ -6,34 +6,40 @@ events to whoever listens.
 
 from __future__ import annotations
 
+import asyncio
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from supersteps._typing import display_name
 from supersteps.checkpoint.codec import Codec
-from supersteps.checkpoint.record import GRAPH, OUTPUTS, CheckpointInfo, CheckpointRecord, Part
+from supersteps.checkpoint.record import EXECUTORS, GRAPH, OUTPUTS, CheckpointInfo, CheckpointRecord, Part, utc_now
 from supersteps.engine.answers import response_type
+from supersteps.engine.applying import apply
 from supersteps.engine.backends import Backend
-from supersteps.engine.call import CallSite
+from supersteps.engine.call import CallSite, Sleeper
 from supersteps.engine.claims import Holder
 from supersteps.engine.effects import Effects
 from supersteps.engine.encoding import decode_outputs, decode_state, encode_changes, encode_graph
-from supersteps.engine.execution import Execution
+from supersteps.engine.execution import Execution, sleep_until
+from supersteps.engine.executors import Executors
 from supersteps.engine.hooks import Hooks
 from supersteps.engine.inbox import Inbox
-from supersteps.engine.journal import Journal
-from supersteps.engine.state import SHARED_STATE, Message, Request, State, View
+from supersteps.engine.journal import Journal, Recorded
+from supersteps.engine.levels import Levels
+from supersteps.engine.plan import Plan, due_timers, expired_requests, plan
+from supersteps.engine.state import Request, State, path_of
 from supersteps.engine.store import RunStore
-from supersteps.engine.superstep import Answer, Merged, Plan, merge, plan
-from supersteps.engine.values import Sealed, SealedList, Sealer
+from supersteps.engine.superstep import Merged, enter, merge
+from supersteps.engine.values import Sealed, Sealer
+from supersteps.engine.view import View
 from supersteps.errors import (
     UndeliveredMessageWarning,
     UnhandledMessageError,
     WorkflowConvergenceError,
-    WorkflowRuntimeError,
 )
 from supersteps.events import (
+    RequestClosedEvent,
     RequestInfoEvent,
     SuperStepCompletedEvent,
     SuperStepCompletionInfo,
@@ -77,7 +83,8 @@ class Runner:
         self.state = State()
         self.iteration = 0
         self._graph = graph
-        self._executors = executors
+        self._levels = Levels(graph)
+        self._executors = Executors(self._levels, executors)
         self._run_id = run_id
         self._workflow_id = workflow_id
         self._sealer = Sealer(codec, encoding=store is not None)
@@ -87,16 +94,19 @@ class Runner:
         self._emit = emit
         self._steps_since_input = 0
         self._earlier_outputs: Part | None = None
-        self._inbox = Inbox(graph, self._sealer, store, run_id)
-        self._replayed: dict[tuple[str, int], Effects] = {}
+        self._inbox = Inbox(self._levels, self._sealer, store, run_id)
+        self._recorded = Recorded()
         self._outputs: list[Sealed] = []
         self._interrupted = False
+        self._execution: Execution | None = None
+        self._woken = asyncio.Event()
         self._hooks = Hooks(
-            executors.values(),
+            self._executors,
             (node_id for node_id, node in graph.nodes.items() if node.factory is None),
             holder,
-            site=lambda executor_id, view: self._site(executor_id, view, self.iteration),
-            view=lambda: View(self.state, graph.reducers, self._sealer),
+            site=lambda address, view: self._site(address, view, self.iteration),
+            view=self._view,
+            inner=self._hooked_inner,
         )
 
     # --------------------------------------------------------------------------- beginning, loading
@@ -108,7 +118,7 @@ class Runner:
             UnhandledMessageError: The start executor does not take such an input.
             RunExistsError: The run's id is taken.
         """
-        start = self._executors[self._graph.start_id]
+        start = self._executors.roots[self._graph.start_id]
         if not start.can_handle(message):
             handles = ", ".join(map(display_name, start.input_types))
             raise UnhandledMessageError(
@@ -117,10 +127,10 @@ class Runner:
             )
         payload = self._sealer.seal(message, "the input of workflow {!r}", self._workflow_id)
         results = await self._hooks.begin(self._backend)
-        merged = merge(self._graph, self.state, results, self._sealer)
-        merged.messages = [Message(payload, (INPUT_SOURCE,), (self._graph.start_id,))]
+        merged = merge(self._levels, self.state, Plan({}), results, self._sealer, 0)
+        merged.messages = [enter(self._levels, payload, (INPUT_SOURCE,), merged)]
         if self._store is not None:
-            changes = encode_changes(merged, self.state, (), ())
+            changes = encode_changes(merged, self.state, self._levels)
             changes.puts[GRAPH] = encode_graph(self._graph.description)
             await self._store.commit(
                 changes,
@@ -133,7 +143,7 @@ class Runner:
                 fingerprint=self._graph.fingerprint,
                 tags=tags,
             )
-        self._apply(merged, (), ())
+        apply(merged, self.state, self._levels, self._sealer)
 
     async def load(self, record: CheckpointRecord, run: RunRecord) -> None:
         """Continue from a checkpoint: its state, what the journal and the inbox add, then the executors' hooks."""
@@ -152,21 +162,27 @@ class Runner:
 
     async def _load(self, record: CheckpointRecord) -> None:
         assert self._store is not None
-        self.state = decode_state(record, self._sealer)
+        self.state = decode_state(record.parts, self._sealer)
         self.iteration = record.header.iteration_count
         self._steps_since_input = record.header.steps_since_input
         self._earlier_outputs = record.parts.get(OUTPUTS)
-        await self._inbox.load(self._store)
+        await self._inbox.load(self.state, self._store)
         await self._read_journal(self._store)
         self._hooks.claim()
-        await self._hooks.restore(self._replayed)
+        await self._hooks.restore(self._recorded.finished)
         self._interrupted = False
 
     async def _read_journal(self, store: RunStore) -> None:
-        self._replayed = {}
-        for data in await store.read_journal():
-            effects = Effects.from_record(data, self._sealer)
-            self._replayed[effects.executor_id, effects.ordinal] = effects
+        self._recorded = Recorded.read(await store.read_journal(), self._sealer)
+
+    def _hooked_inner(self) -> list[str]:
+        """Return the executors with hooks of sub-workflows whose attributes are in the state or the journal."""
+        recorded = {address for address, _key in self._recorded.finished}
+        return [
+            address
+            for address in self._executors.hooked_inner(iter(self.state.sub_runs))
+            if (EXECUTORS, address) in self.state.scopes or address in recorded
+        ]
 
     def outputs(self) -> list[Any]:
         """Return every output of a run without storage."""
@@ -188,14 +204,59 @@ class Runner:
     @property
     def has_work(self) -> bool:
         """Whether a superstep has anything to do."""
-        return bool(self.state.messages) or bool(self._inbox.answers)
+        state = self.state
+        if state.messages or self._inbox.answers or state.replies:
+            return True
+        now = utc_now()
+        return bool(due_timers(state, now) or expired_requests(state.requests.values(), now))
+
+    @property
+    def next_due(self) -> str | None:
+        """When the next timer is due, None when there is none; questions alone do not keep a run going."""
+        if not self.state.timers:
+            return None
+        moments = [timer.due for timer in self.state.timers.values()]
+        moments += [request.deadline for request in self.state.requests.values() if request.deadline is not None]
+        return min(moments)
+
+    async def wait(self) -> None:
+        """Wait until a timer is due, or something else is to be done."""
+        due = self.next_due
+        if due is None:
+            return
+        self._woken.clear()
+        if self._store is not None:
+            await self._store.release()  # others may take the run meanwhile
+        waker = asyncio.create_task(self._woken.wait())
+        sleeper = asyncio.create_task(sleep_until(due))
+        try:
+            await asyncio.wait({waker, sleeper}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (waker, sleeper):
+                task.cancel()
+            await asyncio.gather(waker, sleeper, return_exceptions=True)
+
+    def wake(self) -> None:
+        """End a `wait`: there may be something to do."""
+        self._woken.set()
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether a superstep is under way in which nothing goes on but handlers' sleep."""
+        return self._execution is not None and self._execution.is_asleep
+
+    async def flush(self) -> None:
+        """Wait until what the superstep under way has finished is in the journal."""
+        if self._execution is not None:
+            await self._execution.flush()
 
     @property
     def status(self) -> WorkflowRunState:
         """Where the run stands at this barrier."""
+        goes_on = bool(self.state.timers) or self.has_work
         if not self.state.requests:
-            return WorkflowRunState.IN_PROGRESS if self.has_work else WorkflowRunState.IDLE
-        return _status(self.has_work, bool(self._inbox.waiting(self.state)))
+            return WorkflowRunState.IN_PROGRESS if goes_on else WorkflowRunState.IDLE
+        return _status(goes_on, bool(self._inbox.waiting(self.state)))
 
     def waiting_requests(self) -> list[RequestInfoEvent]:
         """Return an event for each question that waits for an answer."""
@@ -208,6 +269,16 @@ class Runner:
             RequestError: One of them cannot be taken; none was.
         """
         await self._inbox.accept(self.state, responses)
+        self.wake()
+
+    async def cancel_request(self, request_id: str) -> None:
+        """Take a question back, durably; the next superstep closes it.
+
+        Raises:
+            RequestError: It does not wait.
+        """
+        await self._inbox.cancel(self.state, request_id)
+        self.wake()
 
     # ------------------------------------------------------------------------------------ superstep
 
@@ -219,20 +290,26 @@ class Runner:
             CheckpointSaveError: The commit failed; the run stays at its last checkpoint.
             Exception: What a handler raised; its siblings have finished and are journalled.
         """
-        self._check_limit()
         is_stale = self._hooks.claim()
         if self._store is not None:
             await self._store.own()
         if is_stale or self._interrupted:
             await self._recover()
         self._interrupted = True
-        answers = list(self._inbox.answers)
+        await self._inbox.refresh(self.state)
+        await self._inbox.expire(self.state)
+        planned = plan(self._levels, self.state, list(self._inbox.answers), due_timers(self.state, utc_now()))
+        try:
+            self._check_limits(planned)
+        except WorkflowConvergenceError:
+            self._interrupted = False
+            raise
         if self._store is None:
-            await self._advance(answers)
+            await self._advance(planned)
         else:
             self._store.working(True)
             try:
-                await self._advance(answers)
+                await self._advance(planned)
                 await self._store.tidy()
             finally:
                 self._store.working(False)
@@ -242,12 +319,22 @@ class Runner:
         """Get ready to go on after a superstep was cut short, or after another run has had this one's instances."""
         if self._interrupted and self._store is not None:
             await self._read_journal(self._store)
-        await self._hooks.restore(self._replayed)
+        await self._hooks.restore(self._recorded.finished)
 
-    def _check_limit(self) -> None:
-        if self._steps_since_input < self._max_iterations or self._inbox.answers or self.iteration == 0:
+    def _check_limits(self, planned: Plan) -> None:
+        """Refuse a superstep too many, of the workflow or of a sub-workflow; each counts those in which it moves."""
+        if self.iteration == 0 or planned.answers or planned.replies:
             return
-        targets = ", ".join(sorted({repr(target) for m in self.state.messages for target in m.target_ids}))
+        for path in {path_of(address) for address in planned.calls} if self.state.sub_runs else ():
+            if path and self.state.sub_runs[path].steps >= self._levels.at(path).stand_in.workflow.max_iterations:
+                limit = self._levels.at(path).stand_in.workflow.max_iterations
+                raise WorkflowConvergenceError(
+                    f"sub-workflow {path!r} of run {self._run_id!r} did not converge after {limit} iterations "
+                    "(max_iterations of the inner workflow). Raise it if it should, and resume the run."
+                )
+        if self._steps_since_input < self._max_iterations or not self._moves_root(planned):
+            return
+        targets = ", ".join(sorted(map(repr, planned.calls)))
         resume = (
             "Its checkpoint is saved: resume it with a workflow whose max_iterations is higher."
             if self._store is not None
@@ -258,123 +345,77 @@ class Runner:
             f"iterations (max_iterations): messages are still on their way to {targets}. {resume}"
         )
 
-    async def _advance(self, answers: Sequence[Answer]) -> None:
-        planned = plan(self._graph, self.state, answers)
+    def _moves_root(self, planned: Plan) -> bool:
+        """Return whether the superstep moves the workflow itself and not only sub-workflows."""
+        return not self.state.sub_runs or any(not path_of(address) for address in planned.calls)
+
+    async def _advance(self, planned: Plan) -> None:
         step = self.iteration + 1
         ran = tuple(planned.calls)
-        self._emit(SuperStepStartedEvent(step, SuperStepStartInfo(ran, bool(answers))))
+        self._emit(SuperStepStartedEvent(step, SuperStepStartInfo(ran, bool(planned.answers))))
         results = await self._execute(planned)
-        merged, opened = await self._merge(results, answers)
-        closed = [answer.request_id for answer in answers]
-        info = await self._commit(merged, opened, answers)
-        self._replayed = {}
-        self._apply(merged, opened, closed)
-        self._steps_since_input = self._next_count(answers)
+        merged = await self._merge(planned, results)
+        count = self._next_count(planned)
+        info = await self._commit(merged, planned, count)
+        self._recorded = Recorded()
+        for path in merged.ended:
+            self._executors.forget(path)
+        apply(merged, self.state, self._levels, self._sealer)
+        self._steps_since_input = count
         self.iteration = step
-        self._inbox.consume(len(answers))
-        self._announce(merged, opened, step, ran, info)
+        self._inbox.consume(planned.answers)
+        self._announce(merged, planned, step, ran, info)
 
-    def _next_count(self, answers: Sequence[Answer]) -> int:
+    def _next_count(self, planned: Plan) -> int:
         """Return the supersteps since the last input: the very first of a run does not count, an answer begins anew."""
-        if answers:
+        if planned.answers:
             return 1
-        return self._steps_since_input + (1 if self.iteration else 0)
+        return self._steps_since_input + (1 if self.iteration and self._moves_root(planned) else 0)
 
     async def _execute(self, planned: Plan) -> list[Effects]:
-        execution = Execution(
+        self._execution = Execution(
             planned,
             self._executors,
             self._backend,
-            site=lambda executor_id: self._site(
-                executor_id, View(self.state, self._graph.reducers, self._sealer), self.iteration + 1
-            ),
+            site=lambda address, sleeper: self._site(address, self._view(address), self.iteration + 1, sleeper),
             emit=self._emit,
-            replayed=self._replayed,
-            journal=Journal(self._store) if self._store is not None and planned.needs_journal else None,
+            recorded=self._recorded,
+            journal=Journal(self._store) if self._store is not None else None,
+            restore=self._hooks.restore_one,
         )
-        return await execution.run()
-
-    async def _merge(self, results: Sequence[Effects], answers: Sequence[Answer]) -> tuple[Merged, list[Request]]:
         try:
-            merged = merge(self._graph, self.state, results, self._sealer)
-            opened = [self._open_request(asked_through, ask) for asked_through, ask in merged.asks]
-            self._refuse_twins(opened, answers)
-            return merged, opened
+            return await self._execution.run()
+        finally:
+            self._execution = None
+
+    async def _merge(self, planned: Plan, results: Sequence[Effects]) -> Merged:
+        try:
+            return merge(self._levels, self.state, planned, results, self._sealer, self.iteration + 1)
         except Exception:
             # The records would lead into the same failure for ever; without them a mended program can go on.
             if self._store is not None:
                 await self._store.discard_journal()
             raise
 
-    def _open_request(self, asked_through: str, ask: Any) -> Request:
-        wanted = response_type(self._graph, asked_through, ask.source_executor_id, ask.data.open())
-        return Request(
-            request_id=ask.request_id,
-            source_executor_id=ask.source_executor_id,
-            request_executor_id=asked_through,
-            iteration=self.iteration + 1,
-            timestamp=ask.timestamp,
-            response_type=wanted,
-            data=ask.data,
-        )
-
-    def _refuse_twins(self, opened: Sequence[Request], answers: Sequence[Answer]) -> None:
-        """Refuse a question whose id another one has that waits: an answer could not tell them apart."""
-        waiting = self.state.requests.keys() - {answer.request_id for answer in answers}
-        for request in opened:
-            if request.request_id in waiting:
-                raise WorkflowRuntimeError(
-                    f"executor {request.source_executor_id!r} of run {self._run_id!r} asks request "
-                    f"{request.request_id!r}, but a request with this id waits for its answer already. Give each "
-                    "question an id of its own (a fresh RequestInfoMessage has one). Nothing of this superstep was "
-                    "committed."
-                )
-            waiting.add(request.request_id)
-
-    async def _commit(
-        self, merged: Merged, opened: Sequence[Request], answers: Sequence[Answer]
-    ) -> CheckpointInfo | None:
+    async def _commit(self, merged: Merged, planned: Plan, count: int) -> CheckpointInfo | None:
         if self._store is None:
             return None
-        closed = [answer.request_id for answer in answers]
-        more = bool(merged.messages) or len(self._inbox.answers) > len(answers)
-        waiting = len(self.state.requests) + len(opened) > len(closed)
+        more = bool(merged.messages or merged.replies) or len(self._inbox.answers) > len(planned.answers)
+        goes_on = more or bool(merged.timers) or len(self.state.timers) > len(planned.timers)
+        waiting = len(self.state.requests) + len(merged.opened) > len(merged.closed)
+        step = self.iteration + 1
         return await self._store.commit(
-            encode_changes(merged, self.state, opened, closed),
-            iteration=self.iteration + 1,
-            steps_since_input=self._next_count(answers),
+            encode_changes(merged, self.state, self._levels, step=step, now=utc_now() if merged.closed else ""),
+            iteration=step,
+            steps_since_input=count,
             max_iterations=self._max_iterations,
-            status=_status(bool(merged.messages), waiting).value,
+            status=_status(goes_on, waiting).value,
             more=more,
-            inbox_read=answers[-1].number if answers else 0,
+            inbox_read=planned.answers[-1].number if planned.answers else 0,
         )
 
-    def _apply(self, merged: Merged, opened: Iterable[Request], closed: Iterable[str]) -> None:
-        """Make the merged changes the state of the new barrier."""
-        state = self.state
-        state.messages = merged.messages
-        for (scope, key), value in merged.writes.items():
-            if value is not None:
-                state.scopes.setdefault(scope, {})[key] = value
-            elif scope in state.scopes:
-                state.scopes[scope].pop(key, None)
-        for key, items in merged.appends.items():
-            shared = state.scopes.setdefault(SHARED_STATE, {})
-            before = shared.get(key)
-            longer = before if isinstance(before, SealedList) else self._sealer.seal_list((), "")
-            shared[key] = longer.extended(items)
-        for group_id, buffers in merged.fan_in.items():
-            if buffers:
-                state.fan_in[group_id] = buffers
-            else:
-                state.fan_in.pop(group_id, None)
-        for request_id in closed:
-            del state.requests[request_id]
-        for request in opened:
-            state.requests[request.request_id] = request
-
     def _announce(
-        self, merged: Merged, opened: Sequence[Request], step: int, ran: tuple[str, ...], info: CheckpointInfo | None
+        self, merged: Merged, planned: Plan, step: int, ran: tuple[str, ...], info: CheckpointInfo | None
     ) -> None:
         """Tell the consumer what is true now that it is committed."""
         emit = self._emit
@@ -382,8 +423,20 @@ class Runner:
             self._outputs += [value for _source, value in merged.outputs]
         for source, value in merged.outputs:
             emit(WorkflowOutputEvent(value.open(), source))
-        for request in opened:
+        for closed in merged.closed:
+            if closed.outcome != "answered":
+                emit(RequestClosedEvent(closed.request.request_id, closed.request.source_executor_id, closed.outcome))
+        for request in merged.opened:
             emit(self._request_event(request))
+        for answer in planned.answers:
+            if answer.outcome is None and answer.request_id in self.state.requests:
+                emit(
+                    WorkflowWarningEvent(
+                        f"the answer to request {answer.request_id!r} could not be used: {answer.refusal}. The request "
+                        "waits again."
+                    )
+                )
+                emit(self._request_event(self.state.requests[answer.request_id]))
         for text in merged.undelivered:
             emit(WorkflowWarningEvent(text))
         completion = SuperStepCompletionInfo(ran, bool(merged.messages), bool(self.state.requests), info)
@@ -393,30 +446,42 @@ class Runner:
 
     def _request_event(self, request: Request) -> RequestInfoEvent:
         data = request.data.open()
-        wanted = response_type(self._graph, request.request_executor_id, request.source_executor_id, data)
-        return RequestInfoEvent(request.request_id, request.source_executor_id, type(data), data, wanted)
+        wanted = response_type(self._levels, request)
+        return RequestInfoEvent(
+            request.request_id, request.source_executor_id, type(data), data, wanted, deadline=request.deadline
+        )
 
-    def _site(self, executor_id: str, view: View, step: int = 0) -> CallSite:
+    def _view(self, address: str) -> View:
+        level = self._levels.of(address)
+        return View(self.state, level.graph.reducers, self._sealer, level.shared)
+
+    def _site(self, address: str, view: View, step: int = 0, sleeper: Sleeper | None = None) -> CallSite:
         branch = self._store.branch if self._store is not None else 0
+        level = self._levels.of(address)
         return CallSite(
-            executor_id=executor_id,
+            address=address,
+            level=level,
             run_id=self._run_id,
-            workflow_id=self._workflow_id,
+            workflow_id=level.stand_in.workflow.workflow_id if level.parent is not None else self._workflow_id,
             step_number=step,
-            key_prefix=f"{self._run_id}:{branch}:{step}:{executor_id}",
-            reachable=self._graph.reachable[executor_id],
+            key_prefix=f"{self._run_id}:{branch}:{step}:{address}",
             view=view,
             sealer=self._sealer,
             emit=self._emit,
+            sleeper=sleeper,
         )
 
     def leftovers(self) -> list[str]:
         """Return a sentence for each message that still waits in a fan-in, for when nothing else is left to do."""
         return [
             f"{group_id} ended with messages from {', '.join(map(repr, buffers))} that wait for "
-            f"{', '.join(repr(s) for s in self._graph.fan_ins[group_id].source_ids if s not in buffers)}"
+            f"{', '.join(repr(s) for s in self._sources(group_id) if s not in buffers)}"
             for group_id, buffers in self.state.fan_in.items()
         ]
+
+    def _sources(self, fan_in: str) -> Sequence[str]:
+        level = self._levels.of(fan_in)
+        return level.graph.fan_ins[level.local(fan_in)].source_ids
 
 
 def _status(has_work: bool, is_waiting: bool) -> WorkflowRunState:

@@ -1,107 +1,40 @@
-"""The pure half of the engine: `plan` says who handles what, `merge` says what becomes of it. No I/O, no clocks.
+"""`merge`: what becomes of a superstep once its calls have run. Pure: no I/O, no clocks.
 
-Both depend on nothing but the graph, the state and the effects, so local, distributed and resumed runs agree. Order:
-executors as they were added to the graph, within one its messages as they were sent.
+The order depends on the graph and the messages, never on which handler finished first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
-from supersteps._typing import display_name
 from supersteps.checkpoint.record import EXECUTORS
-from supersteps.edges import FanInEdgeGroup
-from supersteps.engine.effects import Ask, Effects, Send
-from supersteps.engine.state import SHARED_STATE, Message, Scope, State, updated
-from supersteps.engine.values import Sealed, SealedList, Sealer
-from supersteps.errors import StateConflictError
-from supersteps.graph import Graph
-from supersteps.requests import RequestResponse
+from supersteps.checkpoint.stored import Outcome
+from supersteps.engine.answers import open_request
+from supersteps.engine.effects import Ask, Delayed, Effects
+from supersteps.engine.levels import Level, Levels, Scope
+from supersteps.engine.plan import Plan
+from supersteps.engine.routing import Router
+from supersteps.engine.state import Message, Request, State, SubRun, Timer, path_of
+from supersteps.engine.values import Sealed, Sealer
+from supersteps.engine.writes import WriteMerge
+from supersteps.errors import WorkflowRuntimeError
+from supersteps.subworkflow import PATH_MARK
 
 
-class AnswerPayload(Sealed):
-    """An answer on its way to the executor that asked: put together when it is opened."""
-
-    __slots__ = ("_answer", "_question", "_request_id")
-
-    def __init__(self, request_id: str, question: Sealed, answer: Sealed) -> None:
-        super().__init__(answer._codec, None, None)
-        self._request_id = request_id
-        self._question = question
-        self._answer = answer
-
-    def open(self) -> Any:
-        return RequestResponse(self._answer.open(), self._question.open(), self._request_id)
-
-
-class PlannedCall(msgspec.Struct, frozen=True):
-    """A message that an executor is to handle.
+class Closed(msgspec.Struct, frozen=True):
+    """A question that has ended.
 
     Attributes:
-        ordinal: Which of the executor's calls in this superstep it is.
-        payload: The message.
-        source_ids: Who sent it.
+        request: The question.
+        outcome: How.
+        value: The answer, None where there is none.
     """
 
-    ordinal: int
-    payload: Sealed
-    source_ids: tuple[str, ...]
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """An accepted answer that the superstep is to consume.
-
-    Attributes:
-        number: Its place in the inbox.
-        request_id: The request.
-        value: The answer.
-    """
-
-    number: int
-    request_id: str
-    value: Sealed
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """A superstep before it runs.
-
-    Attributes:
-        calls: What each executor handles, in the order of the merge.
-        answers: Answers that the superstep consumes.
-    """
-
-    calls: Mapping[str, Sequence[PlannedCall]]
-    answers: Sequence[Answer]
-
-    @property
-    def needs_journal(self) -> bool:
-        """Whether a call can finish while others have not; a lone call's record is the commit itself."""
-        return len(self.calls) > 1 or any(len(queue) > 1 for queue in self.calls.values())
-
-
-def plan(graph: Graph, state: State, answers: Sequence[Answer]) -> Plan:
-    """Return who handles what in the next superstep.
-
-    Messages in flight come first, then answers in the order of their acceptance: an answer that arrives between a
-    crash and the resume gets the last place, so the records of calls that finished before still fit.
-    """
-    calls: dict[str, list[PlannedCall]] = {}
-    for message in state.messages:
-        for target in message.target_ids:
-            queue = calls.setdefault(target, [])
-            queue.append(PlannedCall(len(queue), message.payload, message.source_ids))
-    for answer in answers:
-        request = state.requests[answer.request_id]
-        queue = calls.setdefault(request.source_executor_id, [])
-        payload = AnswerPayload(answer.request_id, request.data, answer.value)
-        queue.append(PlannedCall(len(queue), payload, (request.request_executor_id,)))
-    if len(calls) > 1:
-        nodes = graph.nodes
-        calls = dict(sorted(calls.items(), key=lambda item: nodes[item[0]].position))
-    return Plan(calls, answers)
+    request: Request
+    outcome: Outcome
+    value: Sealed | None
 
 
 class Merged(msgspec.Struct):
@@ -112,163 +45,220 @@ class Merged(msgspec.Struct):
         writes: Final values of changed keys; None for deleted ones.
         appends: Items to append to shared lists.
         fan_in: New content of the fan-ins that changed.
-        asks: New questions, with the executor they went through.
+        opened: New questions to the outside world.
+        intercepted: New questions of sub-workflows that executors around them answer.
+        closed: Questions that have ended.
+        replies: Answers from executors around a sub-workflow, by request id.
+        released: Ids of intercepted questions whose answers were delivered.
+        timers: New timers.
+        fired: Ids of timers whose messages were delivered.
+        sub_runs: Runs of sub-workflows that began or moved, by path.
+        ended: Paths of those that have nothing left to do.
         outputs: Outputs, with the executor that yielded them.
         undelivered: A sentence for each message that went nowhere.
     """
 
     messages: list[Message] = []
     writes: dict[tuple[Scope, str], Sealed | None] = {}
-    appends: dict[str, list[Sealed]] = {}
+    appends: dict[tuple[Scope, str], list[Sealed]] = {}
     fan_in: dict[str, dict[str, list[Sealed]]] = {}
-    asks: list[tuple[str, Ask]] = []
+    opened: list[Request] = []
+    intercepted: list[Request] = []
+    closed: list[Closed] = []
+    replies: dict[str, Sealed] = {}
+    released: Sequence[str] = ()
+    timers: list[Timer] = []
+    fired: Sequence[str] = ()
+    sub_runs: dict[str, SubRun] = {}
+    ended: list[str] = []
     outputs: list[tuple[str, Sealed]] = []
     undelivered: list[str] = []
 
 
-def merge(graph: Graph, state: State, results: Sequence[Effects], sealer: Sealer) -> Merged:
+def merge(levels: Levels, state: State, planned: Plan, results: Sequence[Effects], sealer: Sealer, step: int) -> Merged:
     """Return what a superstep changes.
 
     Args:
-        graph: The workflow's structure.
+        levels: The graph and those of its sub-workflows.
         state: The state at the barrier before the superstep; not changed.
+        planned: The superstep's plan.
         results: What every call did, in the order of the plan.
         sealer: Seals values that reducers and fan-ins make.
+        step: The superstep's number.
 
     Raises:
         StateConflictError: Two executors wrote one shared key that has no reducer.
         ReducerError: A reducer raised.
         RoutingError: A condition or selection function raised.
+        UnanswerableRequestError: A question whose answer the asker has no handler for.
     """
-    merged = Merged()
-    for effects in results:
-        if effects.outputs:
-            merged.outputs += [(effects.executor_id, output) for output in effects.outputs]
-        for ask in effects.asks:
-            merged.asks.append((effects.executor_id, ask))
-    if any(effects.writes for effects in results):
-        _merge_writes(graph, state, results, sealer, merged)
-    for effects in results:
+    return _Merge(levels, state, sealer, step).run(planned, results)
+
+
+def enter(levels: Levels, payload: Sealed, source_ids: tuple[str, ...], merged: Merged) -> Message:
+    """Return the message that carries the run's input; into a sub-workflow's node it begins a run there."""
+    router = Router(levels, State(), Sealer(payload.codec, encoding=False), 0)
+    message = Message(payload, source_ids, router.enter(levels.root, levels.root.graph.start_id, payload))
+    merged.sub_runs.update(router.entered)
+    return message
+
+
+class _Merge:
+    def __init__(self, levels: Levels, state: State, sealer: Sealer, step: int) -> None:
+        self._levels = levels
+        self._state = state
+        self._sealer = sealer
+        self._step = step
+        self._router = Router(levels, state, sealer, step)
+
+    def run(self, planned: Plan, results: Sequence[Effects]) -> Merged:
+        router = self._router
+        merged = Merged(released=planned.replies, fired=planned.timers)
+        if any(effects.writes for effects in results):
+            joined = WriteMerge(self._levels, self._state, self._sealer)
+            joined.run(results)
+            merged.writes, merged.appends = joined.writes, joined.appends
+        merged.closed = self._close(planned)
+        for effects in results:
+            level = self._levels.of(effects.executor_id)
+            self._route(level, effects)
+            for ask in effects.asks:
+                self._ask(merged, level, effects.executor_id, ask)
+            for delayed in effects.delayed:
+                self._delay(merged, level, effects.executor_id, delayed)
+        router.release_fan_ins()
+        merged.messages = router.messages
+        merged.outputs = router.outputs
+        merged.undelivered = router.undelivered
+        merged.fan_in = router.fan_in
+        merged.replies = router.replies
+        merged.sub_runs = router.entered
+        if self._state.sub_runs or merged.sub_runs:
+            self._move_sub_runs(merged, planned)
+        return merged
+
+    def _close(self, planned: Plan) -> list[Closed]:
+        requests = self._state.requests
+        return [
+            Closed(requests[answer.request_id], answer.outcome, answer.value)
+            for answer in planned.answers
+            if answer.outcome is not None
+        ]
+
+    # -------------------------------------------------------------------------------------- routing
+
+    def _route(self, level: Level, effects: Effects) -> None:
+        router = self._router
+        source = level.local(effects.executor_id)
+        for output in effects.outputs:
+            router.emit(level, source, output)
         for send in effects.sends:
-            _route(graph, state, merged, effects.executor_id, send)
-    if merged.fan_in:
-        _release_fan_ins(graph, merged, sealer)
-    return merged
+            router.route(level, source, send.payload, send.target_id)
+        for failure in effects.failures:
+            router.route_failure(level, source, failure)
 
+    def _delay(self, merged: Merged, level: Level, address: str, delayed: Delayed) -> None:
+        """Set a timer; its message is routed now, so that what it leads to does not depend on when it is due."""
+        if delayed.attempt > 1:
+            message = Message(delayed.payload, delayed.source_ids, (address,))
+        else:
+            routed = self._router.aside(level, level.local(address), delayed.payload, delayed.target_id)
+            if routed is None:
+                return
+            message = routed
+        timer_id = f"{self._step}.{len(merged.timers)}"
+        merged.timers.append(Timer(timer_id, delayed.due, message, delayed.attempt))
 
-# ------------------------------------------------------------------------------------------ routing
+    # -------------------------------------------------------------------------------------- asking
 
+    def _ask(self, merged: Merged, level: Level, asked_through: str, ask: Ask) -> None:
+        request = open_request(self._levels, asked_through, ask, self._step)
+        request = self._router.offer(level, request)
+        self._refuse_twin(merged, request)
+        (merged.opened if request.node is None else merged.intercepted).append(request)
 
-def _route(graph: Graph, state: State, merged: Merged, source: str, send: Send) -> None:
-    """Give a message to every edge that accepts it; note it if none does."""
-    payload = send.payload
-    nodes = graph.nodes
-    targets: list[str] = []
-    accepted = False
-    groups = graph.outgoing[source]
-    for group in groups:
-        if isinstance(group, FanInEdgeGroup):
-            if send.target_id is None or send.target_id in group.target_ids:
-                _buffer(state, merged, group, source, payload)
-                accepted = True
-            continue
-        for target in group.choose(payload.peek(), send.target_id):
-            if nodes[target].executor.can_handle(payload.peek()):
-                targets.append(target)
-    if targets:
-        merged.messages.append(Message(payload, (source,), tuple(targets)))
-    elif not accepted:
-        kind = display_name(type(payload.peek()))
-        why = (
-            f"none of its edges ({', '.join(group.id for group in groups)}) accepts it: conditions, selections and "
-            "handled types all said no"
-            if groups
-            else "it has no outgoing edges"
-        )
-        merged.undelivered.append(f"executor {source!r} sent a message of type {kind} that goes nowhere: {why}")
-    if len(groups) != 1 or groups[0].names != _PLAIN:
-        payload.forget_peek()  # user code has seen the copy and may have changed it
+    def _refuse_twin(self, merged: Merged, request: Request) -> None:
+        """Refuse a question whose id another one has that waits: an answer could not tell them apart."""
+        if request.node is None:
+            gone = {closed.request.request_id for closed in merged.closed}
+            waiting = {*(self._state.requests.keys() - gone), *(r.request_id for r in merged.opened)}
+        else:
+            gone = {*merged.released}
+            waiting = {*(self._state.intercepted.keys() - gone), *(r.request_id for r in merged.intercepted)}
+        if request.request_id in waiting:
+            raise WorkflowRuntimeError(
+                f"executor {request.source_executor_id!r} asks request {request.request_id!r}, but a request with this "
+                "id waits for its answer already. Give each question an id of its own (a fresh RequestInfoMessage has "
+                "one). Nothing of this superstep was committed."
+            )
 
+    # -------------------------------------------------------------------------------- sub-workflows
 
-_PLAIN = (None,)
+    def _move_sub_runs(self, merged: Merged, planned: Plan) -> None:
+        """Count the supersteps of the runs of sub-workflows that moved, and find those that have ended."""
+        moved = {path_of(address) for address in planned.calls} - {""}
+        answered = {path_of(closed.request.source_executor_id) for closed in merged.closed}
+        answered.update(path_of(self._state.intercepted[key].source_executor_id) for key in planned.replies)
+        for path in moved:
+            before = self._state.sub_runs[path]
+            steps = 1 if path in answered else before.steps + 1
+            merged.sub_runs[path] = SubRun(before.workflow_id, before.node, before.started, steps)
+        merged.ended = self._find_ended(merged)
+        for path in merged.ended:
+            merged.sub_runs.pop(path, None)
+            self._leave(merged, path)
 
-
-def _buffer(state: State, merged: Merged, group: FanInEdgeGroup, source: str, payload: Sealed) -> None:
-    """Let a message wait in a fan-in."""
-    buffers = merged.fan_in.get(group.id)
-    if buffers is None:
-        before = state.fan_in.get(group.id, {})
-        buffers = merged.fan_in[group.id] = {name: list(waiting) for name, waiting in before.items()}
-    buffers.setdefault(source, []).append(payload)
-
-
-def _release_fan_ins(graph: Graph, merged: Merged, sealer: Sealer) -> None:
-    """Deliver a list wherever every source has sent something; each list takes the oldest message of each."""
-    for group_id, buffers in merged.fan_in.items():
-        group = graph.fan_ins[group_id]
-        target = group.target_ids[0]
-        while all(buffers.get(source) for source in group.source_ids):
-            items = [buffers[source].pop(0).open() for source in group.source_ids]
-            payload = sealer.seal(items, "the list that fan-in {} makes", group_id)
-            if graph.nodes[target].executor.can_handle(items):
-                merged.messages.append(Message(payload, group.source_ids, (target,)))
-            else:
-                kinds = ", ".join(display_name(type(item)) for item in items)
-                merged.undelivered.append(f"{group_id} made a list of ({kinds}) that {target!r} has no handler for")
-        for source in [source for source, waiting in buffers.items() if not waiting]:
-            del buffers[source]
-
-
-# ------------------------------------------------------------------------------------------- writes
-
-
-def _merge_writes(graph: Graph, state: State, results: Sequence[Effects], sealer: Sealer, merged: Merged) -> None:
-    """Join all writes; updates of a key are folded or appended in the order of the plan."""
-    writes = merged.writes
-    writers: dict[tuple[Scope, str], str] = {}
-    updates: dict[str, list[Sealed]] = {}
-    updaters: dict[str, set[str]] = {}
-    for effects in results:
-        for write in effects.writes:
-            place = (write.scope, write.key)
-            if write.is_update and write.value is not None:
-                updates.setdefault(write.key, []).append(write.value)
-                updaters.setdefault(write.key, set()).add(effects.executor_id)
+    def _find_ended(self, merged: Merged) -> list[str]:
+        """Return the paths, innermost first, of runs of sub-workflows in which nothing can happen any more."""
+        busy = {path_of(target) for message in merged.messages for target in message.target_ids}
+        holds = self._held(merged)
+        ended: list[str] = []
+        waiting = sorted({*merged.sub_runs, *holds} - {""}, key=_depth)
+        while waiting:
+            path = waiting.pop()
+            if path in busy or holds.get(path, self._state.holds[path]) > 0:
                 continue
-            if write.scope[0] != EXECUTORS:
-                first = writers.setdefault(place, effects.executor_id)
-                if first != effects.executor_id:
-                    raise _conflict(graph, write.scope, write.key, first, effects.executor_id)
-                if write.scope == SHARED_STATE and write.key in updates:
-                    others = updaters[write.key] - {effects.executor_id}
-                    if others:
-                        raise _conflict(graph, write.scope, write.key, min(others), effects.executor_id)
-                    updates.pop(write.key)  # setting or deleting wipes what the same executor updated before
-            writes[place] = write.value
-    for key, values in updates.items():
-        place = (SHARED_STATE, key)
-        writer = writers.get(place)
-        if writer is not None and updaters[key] != {writer}:
-            raise _conflict(graph, SHARED_STATE, key, writer, min(updaters[key] - {writer}))
-        base = writes[place] if place in writes else state.scopes.get(SHARED_STATE, {}).get(key)
-        reducer = graph.reducers.get(key)
-        if reducer is None and (base is None or isinstance(base, SealedList)) and place not in writes:
-            merged.appends[key] = values
-            continue
-        value = updated(key, reducer, base, values)
-        where = "shared_state key {!r} after its updates"
-        writes[place] = sealer.seal(value, where, key) if reducer else sealer.seal_list(value, where, key)
+            ended.append(path)
+            outer = path_of(path)
+            if outer:
+                holds[outer] = holds.get(outer, self._state.holds[outer]) - 1
+                waiting = sorted({*waiting, outer}, key=_depth)
+        return ended
+
+    def _held(self, merged: Merged) -> dict[str, int]:
+        """Return what keeps runs of sub-workflows alive after the superstep, for those where it has changed."""
+        state = self._state
+        changed = [(path_of(r.source_executor_id), 1) for r in (*merged.opened, *merged.intercepted)]
+        changed += [(path_of(closed.request.source_executor_id), -1) for closed in merged.closed]
+        changed += [(path_of(state.intercepted[key].source_executor_id), -1) for key in merged.released]
+        changed += [(path_of(t), 1) for timer in merged.timers for t in timer.message.target_ids]
+        changed += [(path_of(t), -1) for key in merged.fired for t in state.timers[key].message.target_ids]
+        changed += [(path_of(path), 1) for path in merged.sub_runs if path not in state.sub_runs]
+        holds: dict[str, int] = {}
+        for path, change in changed:
+            holds[path] = holds.get(path, state.holds[path]) + change
+        return holds
+
+    def _leave(self, merged: Merged, path: str) -> None:
+        """Remove what a run of a sub-workflow has kept, and say what it leaves undone."""
+        kept = {*self._state.scopes_of(path)}
+        shared = self._levels.at(path).shared
+        for place in [place for place in merged.writes if _belongs(place[0], path)]:
+            del merged.writes[place]
+        for place in [place for place in merged.appends if place[0] == shared]:
+            del merged.appends[place]
+        for scope in kept:
+            merged.writes.update({(scope, key): None for key in self._state.scopes[scope]})
+        for name in [*self._state.fan_in, *merged.fan_in]:
+            if path_of(name) == path:
+                if merged.fan_in.get(name, self._state.fan_in.get(name)):
+                    merged.undelivered.append(f"sub-workflow {path!r} ended while messages wait in {name!r}")
+                merged.fan_in[name] = {}
 
 
-def _conflict(graph: Graph, scope: Scope, key: str, first: str, second: str) -> StateConflictError:
-    what = f"shared state {key!r}" if scope == SHARED_STATE else f"key {key!r} of scope {scope[1]!r}"
-    if scope != SHARED_STATE:
-        remedy = "Write different keys"
-    elif key in graph.reducers:
-        remedy = "Its reducer joins updates, but not an update and a deletion: delete it in another superstep"
-    else:
-        remedy = f"Give the key a reducer (WorkflowBuilder.with_reducer({key!r}, ...)), write different keys"
-    return StateConflictError(
-        f"executors {first!r} and {second!r} both wrote {what} in one superstep, and one of the writes would be lost. "
-        f"{remedy}, or let one executor run after the other. Nothing of this superstep was committed."
-    )
+def _depth(path: str) -> tuple[int, str]:
+    return path.count(PATH_MARK), path
+
+
+def _belongs(scope: Scope, path: str) -> bool:
+    return path_of(scope[1]) == path if scope[0] == EXECUTORS else len(scope) > 1 and scope[1] == path

@@ -12,6 +12,7 @@ from typing import Any
 
 from supersteps.checkpoint.codec import Codec, is_immutable
 from supersteps.checkpoint.record import ListPart, Part
+from supersteps.requests import RequestResponse
 
 
 class Sealed:
@@ -24,6 +25,11 @@ class Sealed:
         self._value = value
         self._encoded = encoded
         self._peeked: Any = _NOTHING
+
+    @property
+    def codec(self) -> Codec:
+        """Encodes, decodes and copies it."""
+        return self._codec
 
     def open(self) -> Any:
         """Return a copy that belongs to the caller."""
@@ -85,6 +91,32 @@ class SealedList(Sealed):
 
 
 _NOTHING: Any = object()
+
+
+class Reply(Sealed):
+    """An answer on its way to the executor that asked: put together when it is opened; stored as its question.
+
+    Attributes:
+        request_id: The request.
+        question: The question.
+        answer: The answer.
+        direct: Whether a `@response_handler` takes it; else it is handled as a `RequestResponse`.
+    """
+
+    __slots__ = ("answer", "direct", "question", "request_id")
+
+    def __init__(self, request_id: str, question: Sealed, answer: Sealed, *, direct: bool) -> None:
+        super().__init__(answer._codec, None, None)
+        self.request_id = request_id
+        self.question = question
+        self.answer = answer
+        self.direct = direct
+
+    def open(self) -> Any:
+        return RequestResponse(self.answer.open(), self.question.open(), self.request_id)
+
+    def encode(self) -> bytes:
+        return self.question.encode()
 
 
 class Sealer:

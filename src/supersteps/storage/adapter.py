@@ -14,6 +14,7 @@ from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, Commi
 from supersteps.storage import runs
 from supersteps.storage._plain import upkeep as plain_upkeep
 from supersteps.storage._plain.state import PlainState, private
+from supersteps.storage.answering import Answering
 from supersteps.storage.base import AsyncClosing, CheckpointStorage, DurableStorage
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
@@ -58,7 +59,7 @@ def _overrides_save(storage: object) -> bool:
     return False
 
 
-class PlainStorageAdapter(PlainState, AsyncClosing):
+class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
     """Drives a plain `CheckpointStorage` as a `DurableStorage`.
 
     All adapters of one storage object share what they know of its runs.

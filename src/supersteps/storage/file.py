@@ -18,6 +18,7 @@ from supersteps.storage import runs
 from supersteps.storage._folder import removal, verification
 from supersteps.storage._folder.folder import CheckpointFolder
 from supersteps.storage._workers import Workers
+from supersteps.storage.answering import Answering
 from supersteps.storage.base import AsyncClosing
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy
@@ -26,7 +27,7 @@ _THREADS = 16
 """Commits of different runs wait for the disk side by side."""
 
 
-class FileCheckpointStorage(AsyncClosing):
+class FileCheckpointStorage(Answering, AsyncClosing):
     """Keeps checkpoints as JSON files in a folder; safe across threads, event loops and processes of one machine.
 
     A copy of the folder is a copy of the storage: the checkpoints' files need the `runs` folder beside them.

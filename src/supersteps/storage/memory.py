@@ -16,6 +16,7 @@ from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
 from supersteps.storage import runs
 from supersteps.storage._layers import Layer
+from supersteps.storage.answering import Answering
 from supersteps.storage.base import AsyncClosing
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
@@ -41,7 +42,7 @@ class _Run(msgspec.Struct):
     inbox: list[InboxEntry]
 
 
-class InMemoryCheckpointStorage(AsyncClosing):
+class InMemoryCheckpointStorage(Answering, AsyncClosing):
     """Keeps checkpoints in this process.
 
     What is kept is encoded, as on disk: nothing that is handed in or out can change it, and what could not make the

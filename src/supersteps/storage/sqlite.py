@@ -31,6 +31,7 @@ from supersteps.storage._sqlite.entries import Listed
 from supersteps.storage._sqlite.parts import DamagedPartError, read_list
 from supersteps.storage._sqlite.readers import Readers
 from supersteps.storage._sqlite.writer import Writer
+from supersteps.storage.answering import Answering
 from supersteps.storage.base import AsyncClosing
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.runs import Damage, InboxEntry, RunRecord
@@ -39,7 +40,7 @@ _LARGE_BYTES = 1 << 18
 """A commit of so much takes its time, however fast the disk: not on an event loop's thread."""
 
 
-class SqliteCheckpointStorage(AsyncClosing):
+class SqliteCheckpointStorage(Answering, AsyncClosing):
     """Keeps runs in a SQLite database; safe across threads, event loops and processes of one machine.
 
     A superstep is one transaction, durable (WAL, synchronous=FULL) before it is announced. It writes what has changed,

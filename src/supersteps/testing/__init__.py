@@ -23,6 +23,7 @@ pytest.register_assert_rewrite(
     *(
         f"supersteps.testing.{topic}"
         for topic in (
+            "answering",
             "branches",
             "clocks",
             "concurrency",
@@ -40,6 +41,7 @@ pytest.register_assert_rewrite(
     )
 )
 
+from supersteps.testing.answering import Answers
 from supersteps.testing.branches import Branches
 from supersteps.testing.clocks import Clocks
 from supersteps.testing.concurrency import Concurrency
@@ -65,6 +67,7 @@ class StorageContract(
     Leases,
     Journal,
     Inbox,
+    Answers,
     Concurrency,
     Clocks,
     Crashes,
@@ -76,6 +79,7 @@ class StorageContract(
 
 __all__ = [
     "CAPABILITIES",
+    "Answers",
     "Branches",
     "Clock",
     "Clocks",

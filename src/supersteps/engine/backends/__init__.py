@@ -6,7 +6,7 @@ from typing import Protocol
 
 from supersteps.engine.call import CallSite
 from supersteps.engine.effects import Effects
-from supersteps.engine.superstep import PlannedCall
+from supersteps.engine.plan import PlannedCall
 from supersteps.executor import Executor
 
 

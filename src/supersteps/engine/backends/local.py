@@ -15,10 +15,11 @@ from supersteps._typing import display_name
 from supersteps.context import WorkflowContext
 from supersteps.engine.call import Call, CallSite
 from supersteps.engine.effects import Effects
-from supersteps.engine.superstep import PlannedCall
+from supersteps.engine.plan import PlannedCall
+from supersteps.engine.values import Reply, Sealed
 from supersteps.errors import UnhandledMessageError
 from supersteps.events import WorkflowEvent
-from supersteps.executor import Executor, HandlerSpec
+from supersteps.executor import Executor
 
 MAX_THREADS = 64
 """Plain handlers that can run at once in a process; they mostly wait, so there are more than processors."""
@@ -34,32 +35,51 @@ class LocalBackend:
     """The default backend."""
 
     async def invoke(self, executor: Executor, planned: PlannedCall, site: CallSite) -> Effects:
-        message = planned.payload.open()
-        spec = executor.find_handler(message)
-        if spec is None:
-            raise UnhandledMessageError(
-                f"executor {executor.id!r} of run {site.run_id!r} has no handler for {display_name(type(message))}; it "
-                f"handles {', '.join(map(display_name, executor.input_types))}"
-            )
-        call = Call(site, planned.ordinal, planned.source_ids)
+        call = Call(site, planned.key, planned.source_ids, attempt=planned.attempt)
+        is_async, handle = _bind(executor, planned.payload, call)
         try:
-            if spec.is_async:
-                await spec.call(executor, message, WorkflowContext(call))
+            if is_async:
+                await handle()
             else:
-                await _call_in_thread(spec, executor, message, call, site)
+                await _call_in_thread(handle, call, site)
         finally:
             call.close()
         return call.effects
 
     async def checkpoint(self, executor: Executor, site: CallSite, effects: Effects) -> None:
-        call = Call(site, effects.ordinal, (), effects)
+        call = Call(site, effects.key, (), effects)
         try:
             await executor.on_checkpointing(WorkflowContext(call))
         finally:
             call.close()
 
 
-async def _call_in_thread(spec: HandlerSpec, executor: Executor, message: Any, call: Call, site: CallSite) -> None:
+def _bind(executor: Executor, payload: Sealed, call: Call) -> tuple[bool, Callable[[], Any]]:
+    """Return whether the handler of a message is async, and a function that calls it.
+
+    Raises:
+        UnhandledMessageError: There is none.
+    """
+    ctx: WorkflowContext[Any, Any] = WorkflowContext(call)
+    if isinstance(payload, Reply) and payload.direct:
+        question, answer = payload.question.open(), payload.answer.open()
+        taker = executor.find_response_handler(question, answer)
+        if taker is not None:
+            return taker.is_async, functools.partial(taker.call, executor, question, answer, ctx)
+        what = f"a {display_name(type(answer))} that answers a {display_name(type(question))}"
+    else:
+        message = payload.open()
+        spec = executor.find_handler(message)
+        if spec is not None:
+            return spec.is_async, functools.partial(spec.call, executor, message, ctx)
+        what = display_name(type(message))
+    raise UnhandledMessageError(
+        f"executor {call.effects.executor_id!r} of run {call.run_id!r} has no handler for {what}; it handles "
+        f"{', '.join(map(display_name, executor.input_types))}"
+    )
+
+
+async def _call_in_thread(handle: Callable[[], Any], call: Call, site: CallSite) -> None:
     loop = asyncio.get_running_loop()
     home = threading.get_ident()
     emit = site.emit
@@ -72,7 +92,6 @@ async def _call_in_thread(spec: HandlerSpec, executor: Executor, message: Any, c
 
     call.emit_with(emit_from_thread)
     context = contextvars.copy_context()
-    work: Callable[[], Any] = functools.partial(context.run, spec.call, executor, message, WorkflowContext(call))
-    result = await loop.run_in_executor(_threads(), work)
+    result = await loop.run_in_executor(_threads(), functools.partial(context.run, handle))
     if inspect.isawaitable(result):  # a plain function that hands back a coroutine, such as a partial of an async one
         await result

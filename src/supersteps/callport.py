@@ -1,0 +1,85 @@
+"""`CallPort`: what a `WorkflowContext` needs of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from supersteps.events import WorkflowEvent
+
+
+class CallPort(Protocol):
+    """What a context needs of the call that it belongs to; the engine's backends provide it."""
+
+    executor_id: str
+    source_ids: tuple[str, ...]
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+
+    @property
+    def workflow_id(self) -> str:
+        """Name of the workflow."""
+
+    @property
+    def step_number(self) -> int:
+        """Number of the superstep."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """Names the call, also after a crash."""
+
+    @property
+    def attempt(self) -> int:
+        """Number of the attempt at this call, from 1."""
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the handler is run again for debugging only."""
+
+    def send(self, message: Any, target_id: str | None) -> None:
+        """Record a message to be routed at the barrier."""
+
+    def output(self, value: Any) -> None:
+        """Record an output of the workflow."""
+
+    def emit(self, event: WorkflowEvent) -> None:
+        """Pass a live event to the stream's consumer."""
+
+    def read(self, scope: str | None, key: str, default: Any) -> Any:
+        """Return a key's value as this executor sees it, or the default."""
+
+    def write(self, scope: str | None, key: str, value: Any) -> None:
+        """Record a new value of a key."""
+
+    def append(self, key: str, item: Any) -> None:
+        """Record an item to be appended to a shared list."""
+
+    def delete(self, scope: str | None, key: str) -> None:
+        """Record that a key is no more."""
+
+    def read_own(self) -> dict[str, Any] | None:
+        """Return the executor's own scope, None when it was never written."""
+
+    def replace_own(self, state: dict[str, Any]) -> None:
+        """Record a new content of the executor's own scope."""
+
+    def ask(self, request_id: str, data: Any, source_executor_id: str) -> None:
+        """Record a question to the outside world."""
+
+    def request_info(
+        self, request_data: Any, response_type: Any, request_id: str | None, due: datetime | None, default: Any
+    ) -> str:
+        """Record a question whose answer comes back to the executor; return its id.
+
+        Until `due`, if given, somebody may answer; then `default` counts as the answer.
+        """
+
+    def schedule(self, message: Any, due: datetime, target_id: str | None) -> None:
+        """Record a message to be sent at a later time."""
+
+    def sleep(self, due: datetime) -> Awaitable[None]:
+        """Return what lasts until a time that a restarted process keeps to."""

@@ -1,0 +1,64 @@
+"""`apply`: makes the merged changes of a superstep the state of the new barrier."""
+
+from __future__ import annotations
+
+from supersteps.engine.levels import Levels
+from supersteps.engine.state import State, path_of
+from supersteps.engine.superstep import Merged
+from supersteps.engine.values import SealedList, Sealer
+
+
+def apply(merged: Merged, state: State, levels: Levels, sealer: Sealer) -> None:
+    """Change the state in place; afterwards it is what a load of the committed checkpoint would give."""
+    state.messages = merged.messages
+    _apply_keys(merged, state, sealer)
+    for group_id, buffers in merged.fan_in.items():
+        if buffers:
+            state.fan_in[group_id] = buffers
+        else:
+            state.fan_in.pop(group_id, None)
+    _apply_questions(merged, state)
+    for timer_id in merged.fired:
+        for target in state.timers.pop(timer_id).message.target_ids:
+            state.holds[path_of(target)] -= 1
+    for timer in merged.timers:
+        state.timers[timer.timer_id] = timer
+        for target in timer.message.target_ids:
+            state.holds[path_of(target)] += 1
+    for path, sub in merged.sub_runs.items():
+        if path not in state.sub_runs:
+            state.holds[path_of(path)] += 1
+        state.sub_runs[path] = sub
+    for path in merged.ended:
+        if path in state.sub_runs:
+            state.holds[path_of(path)] -= 1
+        state.drop(path)
+        levels.forget(path)
+
+
+def _apply_keys(merged: Merged, state: State, sealer: Sealer) -> None:
+    for (scope, key), value in merged.writes.items():
+        if value is not None:
+            state.set(scope, key, value)
+        else:
+            state.delete(scope, key)
+    for (scope, key), items in merged.appends.items():
+        before = state.scopes.get(scope, {}).get(key)
+        longer = before if isinstance(before, SealedList) else sealer.seal_list((), "")
+        state.set(scope, key, longer.extended(items))
+
+
+def _apply_questions(merged: Merged, state: State) -> None:
+    for closed in merged.closed:
+        del state.requests[closed.request.request_id]
+        state.holds[path_of(closed.request.source_executor_id)] -= 1
+    for request_id in merged.released:
+        state.replies.pop(request_id, None)
+        state.holds[path_of(state.intercepted.pop(request_id).source_executor_id)] -= 1
+    for request in merged.opened:
+        state.requests[request.request_id] = request
+        state.holds[path_of(request.source_executor_id)] += 1
+    for request in merged.intercepted:
+        state.intercepted[request.request_id] = request
+        state.holds[path_of(request.source_executor_id)] += 1
+    state.replies.update(merged.replies)

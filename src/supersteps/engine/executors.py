@@ -1,0 +1,46 @@
+"""The executors of one run: those of the root from the beginning, those of sub-workflows once they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from supersteps.engine.levels import Levels
+from supersteps.executor import Executor
+
+
+class Executors:
+    """The executors of a run, by path.
+
+    Attributes:
+        roots: Those of the workflow itself, by id.
+    """
+
+    def __init__(self, levels: Levels, roots: Mapping[str, Executor]) -> None:
+        self.roots = roots
+        self._levels = levels
+        self._inner: dict[str, Executor] = {}
+
+    def __getitem__(self, address: str) -> Executor:
+        executor = self.roots.get(address) or self._inner.get(address)
+        if executor is None:
+            node = self._levels.node(address)
+            executor = self._inner[address] = node.executor if node.factory is None else node.factory()
+        return executor
+
+    def forget_inner(self) -> None:
+        """Drop the executors of sub-workflows: a superstep was cut short, and their attributes may be half changed."""
+        self._inner.clear()
+
+    def forget(self, path: str) -> None:
+        """Drop the executors of a sub-workflow's run that has ended."""
+        prefix = self._levels.at(path).prefix
+        for address in [address for address in self._inner if address.startswith(prefix)]:
+            del self._inner[address]
+
+    def hooked_inner(self, paths: Iterator[str]) -> Iterator[str]:
+        """Yield the paths of executors with hooks in these runs of sub-workflows."""
+        for path in paths:
+            level = self._levels.at(path)
+            for node_id, node in level.graph.nodes.items():
+                if node.executor.has_hooks:
+                    yield level.prefix + node_id

@@ -1,0 +1,115 @@
+"""Levels: where a graph stands, at the root of the run or as the run of a sub-workflow inside it.
+
+Executors are named by paths. At the root a path is the executor's id; inside a sub-workflow it is the path of that
+sub-workflow's run, a slash, and the id. A run of a sub-workflow is named after its node and the superstep that sent
+the message which began it: `review#3`, then `review#3.1` for the second one of that superstep.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from supersteps.checkpoint.record import EXECUTORS, SCOPES, SHARED, SUB_SCOPES, SUB_STATE
+from supersteps.context import SHARED_SCOPE
+from supersteps.executor import Executor
+from supersteps.graph import Graph, Node
+from supersteps.subworkflow import PATH_MARK, WorkflowExecutor
+
+Scope: TypeAlias = tuple[str, ...]
+"""A scope as the beginning of its keys' part keys."""
+
+SHARED_STATE: Scope = (SHARED,)
+
+
+class Level:
+    """A graph where it stands.
+
+    Attributes:
+        graph: The graph.
+        path: The run of the sub-workflow, empty at the root.
+        prefix: What comes before the ids of its executors in their paths.
+        parent: The level around it, None at the root.
+        node: Id of the executor that stands for it at the level around it.
+        shared: Its shared scope.
+    """
+
+    __slots__ = ("graph", "node", "parent", "path", "prefix", "shared")
+
+    def __init__(self, graph: Graph, path: str, parent: Level | None, node: str) -> None:
+        self.graph = graph
+        self.path = path
+        self.prefix = path + PATH_MARK if path else ""
+        self.parent = parent
+        self.node = node
+        self.shared: Scope = (SUB_STATE, path) if path else SHARED_STATE
+
+    @property
+    def stand_in(self) -> WorkflowExecutor:
+        """The executor that stands for this level at the one around it."""
+        assert self.parent is not None
+        executor = self.parent.graph.nodes[self.node].executor
+        assert isinstance(executor, WorkflowExecutor)
+        return executor
+
+    def local(self, address: str) -> str:
+        """Return how executors of this level see an executor: those of the same level by their ids."""
+        return address[len(self.prefix) :] if address.startswith(self.prefix) else address
+
+    def scope(self, name: str | None, executor_id: str) -> Scope:
+        """Return the scope that an executor of this level means by a name (None: its own)."""
+        if name is None:
+            return (EXECUTORS, self.prefix + executor_id)
+        if name == SHARED_SCOPE:
+            return self.shared
+        return (SUB_SCOPES, self.path, name) if self.path else (SCOPES, name)
+
+
+class Levels:
+    """All levels of a run, found by paths."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.root = Level(graph, "", None, "")
+        self._is_flat = not graph.nested
+        self._known: dict[str, Level] = {"": self.root}
+
+    def of(self, address: str) -> Level:
+        """Return the level of an executor (or of a fan-in, which is named in the same way)."""
+        return self.root if self._is_flat else self.at(address.rpartition(PATH_MARK)[0])
+
+    def at(self, path: str) -> Level:
+        """Return the level of a sub-workflow's run; the root for an empty path."""
+        level = self._known.get(path)
+        if level is None:
+            outer, _, last = path.rpartition(PATH_MARK)
+            parent = self.at(outer)
+            node = last.rpartition("#")[0]
+            inner = parent.graph.nodes[node].executor
+            assert isinstance(inner, WorkflowExecutor)
+            level = self._known[path] = Level(inner.graph, path, parent, node)
+        return level
+
+    def forget(self, path: str) -> None:
+        """Drop what is remembered of a sub-workflow's run that has ended."""
+        self._known.pop(path, None)
+
+    def node(self, address: str) -> Node:
+        """Return an executor's place in its graph."""
+        level = self.of(address)
+        return level.graph.nodes[level.local(address)]
+
+    def specimen(self, address: str) -> Executor:
+        """Return an executor, or with a factory one specimen of what it makes."""
+        return self.node(address).executor
+
+    def position(self, address: str) -> tuple[tuple[int, ...], ...]:
+        """Return what executors are sorted by: places in the graphs, and the order in which sub-workflows began."""
+        if self._is_flat:
+            return ((self.root.graph.nodes[address].position,),)
+        level = self.of(address)
+        places: list[tuple[int, ...]] = [(level.graph.nodes[level.local(address)].position,)]
+        while level.parent is not None:
+            began = level.path.rpartition("#")[2].partition(".")
+            place = level.parent.graph.nodes[level.node].position
+            places.append((place, int(began[0]), int(began[2] or 0)))
+            level = level.parent
+        return tuple(reversed(places))

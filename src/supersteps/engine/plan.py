@@ -1,0 +1,114 @@
+"""`plan`: who handles what in the next superstep. Pure: no I/O, no clocks.
+
+It depends on nothing but the graph, the state and what has come from outside, so local, distributed and resumed runs
+agree. Order: executors as they were added to the graph, within one its messages as they were sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from supersteps.checkpoint.stored import Outcome
+from supersteps.engine.levels import Levels
+from supersteps.engine.state import Request, State
+from supersteps.engine.values import Reply, Sealed
+
+
+class PlannedCall(msgspec.Struct, frozen=True):
+    """A message that an executor is to handle.
+
+    Attributes:
+        key: Names the call among the executor's in this superstep, also after a crash: the number of a message in
+            flight, "timer:" or "answer:" with an id.
+        payload: The message.
+        source_ids: Who sent it.
+        attempt: Which attempt this is, from 1.
+    """
+
+    key: str
+    payload: Sealed
+    source_ids: tuple[str, ...]
+    attempt: int = 1
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An entry of the inbox that the superstep is to consume.
+
+    Attributes:
+        number: Its place in the inbox.
+        request_id: The request.
+        value: The answer, None where there is none.
+        outcome: How the question ends by it; None when it does not, because the answer cannot be used.
+        refusal: Why it cannot be used.
+    """
+
+    number: int
+    request_id: str
+    value: Sealed | None
+    outcome: Outcome | None = "answered"
+    refusal: str | None = None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A superstep before it runs.
+
+    Attributes:
+        calls: What each executor handles, by path, in the order of the merge.
+        answers: Entries of the inbox that the superstep consumes.
+        replies: Ids of sub-workflows' questions that executors around them have answered.
+        timers: Ids of the timers that are due.
+    """
+
+    calls: Mapping[str, Sequence[PlannedCall]]
+    answers: Sequence[Answer] = ()
+    replies: Sequence[str] = ()
+    timers: Sequence[str] = ()
+
+
+def plan(levels: Levels, state: State, answers: Sequence[Answer], due: Sequence[str] = ()) -> Plan:
+    """Return who handles what in the next superstep.
+
+    Args:
+        levels: The graph and those of its sub-workflows.
+        state: The state at the barrier.
+        answers: Entries of the inbox, in the order of their acceptance.
+        due: Ids of the timers that are due.
+    """
+    calls: dict[str, list[PlannedCall]] = {}
+    for message in state.messages:
+        for target in message.target_ids:
+            queue = calls.setdefault(target, [])
+            queue.append(PlannedCall(str(len(queue)), message.payload, message.source_ids))
+    for timer_id in due:
+        timer = state.timers[timer_id]
+        message = timer.message
+        for target in message.target_ids:
+            call = PlannedCall(f"timer:{timer_id}", message.payload, message.source_ids, timer.attempt)
+            calls.setdefault(target, []).append(call)
+    for request_id, value in state.replies.items():
+        _add_reply(calls, state.intercepted[request_id], value)
+    for answer in answers:
+        if answer.value is not None and answer.outcome is not None:
+            _add_reply(calls, state.requests[answer.request_id], answer.value)
+    if len(calls) > 1:
+        calls = dict(sorted(calls.items(), key=lambda item: levels.position(item[0])))
+    return Plan(calls, answers, tuple(state.replies), tuple(due))
+
+
+def _add_reply(calls: dict[str, list[PlannedCall]], request: Request, value: Sealed) -> None:
+    payload = Reply(request.request_id, request.data, value, direct=request.direct)
+    call = PlannedCall(f"answer:{request.request_id}", payload, (request.request_executor_id,))
+    calls.setdefault(request.source_executor_id, []).append(call)
+
+
+def due_timers(state: State, now: str) -> list[str]:
+    """Return the ids of the timers that are due, the earliest first."""
+    due = [timer for timer in state.timers.values() if timer.due <= now]
+    return [timer.timer_id for timer in sorted(due, key=lambda timer: timer.due)]
+
+
+def expired_requests(requests: Iterable[Request], now: str) -> list[Request]:
+    """Return the questions whose deadline has passed."""
+    return [request for request in requests if request.deadline is not None and request.deadline <= now]

@@ -1,0 +1,255 @@
+"""`Router`: which way messages, outputs, failures and questions take through the graph and its sub-workflows.
+
+A message to the node of a sub-workflow goes straight to the start executor inside it and begins a run there; what the
+sub-workflow yields goes straight along the edges of its node. So a sub-workflow costs no supersteps of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from supersteps._typing import display_name
+from supersteps.edges import FanInEdgeGroup
+from supersteps.engine.answers import check_reply
+from supersteps.engine.levels import Level, Levels
+from supersteps.engine.state import Message, Request, State, SubRun
+from supersteps.engine.values import Sealed, Sealer
+from supersteps.executor import Executor
+from supersteps.requests import RequestInfoExecutor, RequestInfoMessage, RequestResponse
+from supersteps.subworkflow import SubWorkflowRequestMessage, SubWorkflowResponseMessage, WorkflowExecutor
+
+_PLAIN = (None,)
+
+
+class Router:
+    """The routing of one superstep.
+
+    Attributes:
+        messages: Messages in flight for the next superstep.
+        outputs: Outputs of the run, with the executor that yielded them.
+        fan_in: New content of the fan-ins that changed.
+        replies: Answers for questions of sub-workflows, by request id.
+        entered: Runs of sub-workflows that begin, by path.
+        undelivered: A sentence for each message that went nowhere.
+    """
+
+    def __init__(self, levels: Levels, state: State, sealer: Sealer, step: int) -> None:
+        self.messages: list[Message] = []
+        self.outputs: list[tuple[str, Sealed]] = []
+        self.fan_in: dict[str, dict[str, list[Sealed]]] = {}
+        self.replies: dict[str, Sealed] = {}
+        self.entered: dict[str, SubRun] = {}
+        self.undelivered: list[str] = []
+        self._levels = levels
+        self._state = state
+        self._sealer = sealer
+        self._step = step
+        self._counts: dict[str, int] = {}
+
+    # ------------------------------------------------------------------------------------- messages
+
+    def route(self, level: Level, source: str, payload: Sealed, target_id: str | None) -> None:
+        """Give a message to every edge that accepts it; note it if none does.
+
+        Args:
+            level: The level.
+            source: Who sends it, by its id there.
+            payload: The message.
+            target_id: The only receiver that the sender wants, None for all.
+        """
+        message = self.aside(level, source, payload, target_id)
+        if message is not None:
+            self.messages.append(message)
+
+    def aside(self, level: Level, source: str, payload: Sealed, target_id: str | None) -> Message | None:
+        """Route a message without putting it in flight; None where it waits in a fan-in or goes nowhere."""
+        groups = level.graph.outgoing[source]
+        targets: list[str] = []
+        accepted = False
+        for group in groups:
+            if isinstance(group, FanInEdgeGroup):
+                if target_id is None or target_id in group.target_ids:
+                    self._buffer(level, group, source, payload)
+                    accepted = True
+                continue
+            for target in group.choose(payload.peek(), target_id):
+                accepted |= self._deliver(level, target, payload, targets)
+        if target_id == source and not accepted:  # only schedule() lets an executor address itself without an edge
+            accepted = self._deliver(level, source, payload, targets)
+        if not accepted:
+            self._note_undelivered(level, source, payload)
+        if len(groups) != 1 or groups[0].names != _PLAIN:
+            payload.forget_peek()  # user code has seen the copy and may have changed it
+        return Message(payload, (level.prefix + source,), tuple(targets)) if targets else None
+
+    def _deliver(self, level: Level, target: str, payload: Sealed, targets: list[str]) -> bool:
+        """Add the executor that gets a message; return whether there is one."""
+        executor = level.graph.nodes[target].executor
+        if isinstance(executor, WorkflowExecutor):
+            return self._enter(level, target, executor, payload, targets)
+        if not executor.can_handle(payload.peek()):
+            return False
+        targets.append(level.prefix + target)
+        return True
+
+    def _note_undelivered(self, level: Level, source: str, payload: Sealed) -> None:
+        groups = level.graph.outgoing[source]
+        kind = display_name(type(payload.peek()))
+        why = (
+            f"none of its edges ({', '.join(group.id for group in groups)}) accepts it: conditions, selections and "
+            "handled types all said no"
+            if groups
+            else "it has no outgoing edges"
+        )
+        if isinstance(level.graph.nodes[source].executor, WorkflowExecutor) and not groups:
+            why += "; allow_direct_output=True makes what a sub-workflow yields outputs of the run"
+        address = level.prefix + source
+        self.undelivered.append(f"executor {address!r} sent a message of type {kind} that goes nowhere: {why}")
+
+    def enter(self, level: Level, target: str, payload: Sealed) -> tuple[str, ...]:
+        """Return where a message from outside goes: an executor, or the start executor inside a sub-workflow."""
+        targets: list[str] = []
+        self._deliver(level, target, payload, targets)
+        return tuple(targets)
+
+    def route_failure(self, level: Level, source: str, failure: Sealed) -> None:
+        """Give a failure to the executors at the end of the error edges."""
+        targets: list[str] = []
+        for target in level.graph.error_targets.get(source, ()):
+            self._deliver(level, target, failure, targets)
+        self.messages.append(Message(failure, (level.prefix + source,), tuple(targets)))
+
+    def emit(self, level: Level, source: str, output: Sealed) -> None:
+        """Let an output out: of a sub-workflow as a message of its node, unless it is to be an output of the run."""
+        if level.parent is None:
+            self.outputs.append((level.prefix + source, output))
+        elif level.stand_in.allow_direct_output:
+            self.emit(level.parent, level.node, output)
+        else:
+            self.route(level.parent, level.node, output, None)
+
+    # -------------------------------------------------------------------------------------- fan-ins
+
+    def _buffer(self, level: Level, group: FanInEdgeGroup, source: str, payload: Sealed) -> None:
+        """Let a message wait in a fan-in."""
+        name = level.prefix + group.id
+        buffers = self.fan_in.get(name)
+        if buffers is None:
+            before = self._state.fan_in.get(name, {})
+            buffers = self.fan_in[name] = {sender: list(waiting) for sender, waiting in before.items()}
+        buffers.setdefault(source, []).append(payload)
+
+    def release_fan_ins(self) -> None:
+        """Deliver a list wherever every source has sent something; each list takes the oldest message of each.
+
+        What a list leads to may fill further fan-ins, so those that come up meanwhile are looked at as well.
+        """
+        done: set[str] = set()
+        while names := [name for name in self.fan_in if name not in done]:
+            for name in names:
+                done.add(name)
+                self._release(name, self.fan_in[name])
+
+    def _release(self, name: str, buffers: dict[str, list[Sealed]]) -> None:
+        level = self._levels.of(name)
+        group = level.graph.fan_ins[level.local(name)]
+        while all(buffers.get(source) for source in group.source_ids):
+            items = [buffers[source].pop(0).open() for source in group.source_ids]
+            payload = self._sealer.seal(items, "the list that fan-in {} makes", name)
+            targets: list[str] = []
+            if self._deliver(level, group.target_ids[0], payload, targets):
+                sources = tuple(level.prefix + source for source in group.source_ids)
+                self.messages.append(Message(payload, sources, tuple(targets)))
+            else:
+                kinds = ", ".join(display_name(type(item)) for item in items)
+                self.undelivered.append(
+                    f"{name} made a list of ({kinds}) that {level.prefix + group.target_ids[0]!r} has no handler for"
+                )
+        for source in [source for source, waiting in buffers.items() if not waiting]:
+            del buffers[source]
+
+    # -------------------------------------------------------------------------------- sub-workflows
+
+    def _enter(self, level: Level, node: str, executor: WorkflowExecutor, payload: Sealed, targets: list[str]) -> bool:
+        """Begin a run of a sub-workflow with a message, or take the message as an answer to its question."""
+        value = payload.peek()
+        if isinstance(value, RequestResponse | SubWorkflowResponseMessage) and self._reply(level, node, value):
+            return True
+        inner = executor.start
+        if not inner.can_handle(value):
+            return False
+        inner_level = self.begin(level, node, executor)
+        if isinstance(inner, WorkflowExecutor):
+            return self._enter(inner_level, inner.id, inner, payload, targets)
+        targets.append(inner_level.prefix + inner.id)
+        return True
+
+    def begin(self, level: Level, node: str, executor: WorkflowExecutor) -> Level:
+        """Begin a run of a sub-workflow and return its level."""
+        name = f"{level.prefix}{node}#{self._step}"
+        count = self._counts.get(name, 0)
+        self._counts[name] = count + 1
+        path = f"{name}.{count}" if count else name
+        workflow_id = executor.workflow.workflow_id
+        self.entered[path] = SubRun(workflow_id, level.prefix + node, self._step)
+        return self._levels.at(path)
+
+    # ------------------------------------------------------------------------------------- questions
+
+    def offer(self, level: Level, request: Request) -> Request:
+        """Offer a sub-workflow's question to the executors around it, the nearest first.
+
+        Returns:
+            The question; with `node` set when one of them has been sent it.
+        """
+        question = request.data.open()
+        while level.parent is not None:
+            for payload in self._offers(level, request, question):
+                targets = tuple(self._interceptors(level, payload))
+                if targets:
+                    sealed = self._sealer.seal(payload, "request {!r} of a sub-workflow", request.request_id)
+                    node = level.parent.prefix + level.node
+                    self.messages.append(Message(sealed, (node,), targets))
+                    return replace(request, node=node)
+            level = level.parent
+        return request
+
+    def _offers(self, level: Level, request: Request, question: Any) -> Iterator[Any]:
+        """Yield the messages as which a question can be offered, seen from around the sub-workflow."""
+        if isinstance(question, RequestInfoMessage) and not request.direct:
+            question.source_executor_id = level.node
+            yield question
+        yield SubWorkflowRequestMessage(request.request_id, question, level.node, request.source_executor_id)
+
+    def _interceptors(self, level: Level, payload: Any) -> Iterator[str]:
+        """Yield executors behind the edges of a sub-workflow's node that handle such a question, and say so by type."""
+        assert level.parent is not None
+        outer = level.parent
+        for group in outer.graph.outgoing[level.node]:
+            takers = [t for t in group.target_ids if _takes_questions(outer.graph.nodes[t].executor, payload)]
+            if takers and not isinstance(group, FanInEdgeGroup):  # conditions see what somebody would take, no more
+                chosen = group.choose(payload, None)
+                yield from (outer.prefix + target for target in takers if target in chosen)
+
+    def _reply(
+        self, level: Level, node: str, value: RequestResponse[Any, Any] | SubWorkflowResponseMessage[Any]
+    ) -> bool:
+        """Take a message to a sub-workflow's node as the answer to its question; return whether it is one."""
+        request = self._state.intercepted.get(value.request_id)
+        if request is None or request.node != level.prefix + node:
+            return False
+        if request.request_id in self.replies or request.request_id in self._state.replies:
+            return False
+        check_reply(self._levels, request, value.data)
+        self.replies[request.request_id] = self._sealer.seal(value.data, "the answer to {!r}", request.request_id)
+        return True
+
+
+def _takes_questions(executor: Executor, payload: Any) -> bool:
+    """Return whether an executor handles such a question, and says so by the type of its handler."""
+    if isinstance(executor, RequestInfoExecutor | WorkflowExecutor):
+        return False  # it would only pass the question on; unhandled ones go to the outside world anyway
+    spec = executor.find_handler(payload)
+    return spec is not None and spec.message_type not in (Any, object)

@@ -1,0 +1,145 @@
+"""What one executor sees of the state during a superstep, and the changes it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+from supersteps.context import MISSING
+from supersteps.engine.levels import SHARED_STATE, Scope
+from supersteps.engine.state import State
+from supersteps.engine.values import Sealed, SealedList, Sealer
+from supersteps.errors import ReducerError
+from supersteps.graph import Reducer
+
+SCOPE_MARK = ""
+"""A key that says that a scope was set, though it holds no other key; users cannot name it."""
+
+
+class Write(msgspec.Struct, frozen=True):
+    """One change of one key, in the order in which a handler made it.
+
+    Attributes:
+        scope: The scope.
+        key: The key.
+        value: The new value or the update; None deletes the key.
+        is_update: Whether the value is to be folded in by the key's reducer, or appended where there is none.
+    """
+
+    scope: Scope
+    key: str
+    value: Sealed | None
+    is_update: bool = False
+
+
+Overlay: TypeAlias = dict[tuple[Scope, str], list[Sealed] | Sealed | None]
+"""Keys as one executor has changed them since the barrier: a value, None for deleted, or updates."""
+
+
+class View:
+    """What one executor sees during a superstep: the barrier's state under its own finished calls' writes."""
+
+    __slots__ = ("_reducers", "_sealer", "_shared", "overlay", "state")
+
+    def __init__(
+        self, state: State, reducers: Mapping[str, Reducer], sealer: Sealer, shared: Scope = SHARED_STATE
+    ) -> None:
+        """Look at a state.
+
+        Args:
+            state: The state at the barrier.
+            reducers: Reducers by shared key.
+            sealer: Seals what reducers make.
+            shared: The shared scope of the executor's level.
+        """
+        self.state = state
+        self.overlay: Overlay = {}
+        self._shared = shared
+        self._reducers = reducers
+        self._sealer = sealer
+
+    def note(self, write: Write, overlay: Overlay) -> None:
+        """Add a write to an overlay."""
+        place = (write.scope, write.key)
+        if write.value is None or not write.is_update:
+            overlay[place] = write.value
+            return
+        before = overlay.get(place, ())
+        if isinstance(before, list | tuple):
+            overlay[place] = [*before, write.value]
+        else:  # set or deleted before in the same overlay
+            value = updated(write.key, self._reducers.get(write.key), before, [write.value])
+            overlay[place] = self._sealer.seal(value, "shared key {!r}", write.key)
+
+    def accept(self, writes: list[Write]) -> None:
+        """Take over the writes of a call that succeeded."""
+        for write in writes:
+            self.note(write, self.overlay)
+
+    def read(self, scope: Scope, key: str, calls: Overlay) -> Any:
+        """Return a key's value for a call with writes of its own; `MISSING` when there is none."""
+        place = (scope, key)
+        updates: list[Sealed] = []
+        for overlay in (calls, self.overlay):
+            if place in overlay:
+                found = overlay[place]
+                if not isinstance(found, list):
+                    return self._fold(key, found, updates)
+                updates = [*found, *updates]
+        return self._fold(key, self.state.scopes.get(scope, {}).get(key), updates)
+
+    def _fold(self, key: str, base: Sealed | None, updates: list[Sealed]) -> Any:
+        if not updates:
+            return MISSING if base is None else base.open()
+        return updated(key, self._reducers.get(key), base, updates)
+
+    def has_reducer(self, key: str) -> bool:
+        """Return whether updates of a shared key are folded in by a reducer."""
+        return key in self._reducers
+
+    def is_list(self, key: str, calls: Overlay) -> bool:
+        """Return whether one can append to a shared key: it is a list, or missing."""
+        place = (self._shared, key)
+        for overlay in (calls, self.overlay):
+            if place in overlay and not isinstance(overlay[place], list):
+                break
+        else:
+            base = self.state.scopes.get(self._shared, {}).get(key)
+            if base is None or isinstance(base, SealedList):
+                return True  # the usual case, told without looking inside
+        value = self.read(self._shared, key, calls)
+        return value is MISSING or type(value) is list
+
+    def keys(self, scope: Scope, calls: Overlay) -> list[str]:
+        """Return the keys of a scope, in the order in which they were first written."""
+        names = dict.fromkeys(self.state.scopes.get(scope, ()))
+        for overlay in (self.overlay, calls):
+            for (place, key), value in overlay.items():
+                if place == scope:
+                    if value is None:
+                        names.pop(key, None)
+                    else:
+                        names.setdefault(key)
+        return list(names)
+
+
+def updated(key: str, reducer: Reducer | None, base: Sealed | None, updates: list[Sealed]) -> Any:
+    """Return a shared key's value after updates: folded in by its reducer, or appended where there is none.
+
+    Raises:
+        ReducerError: The reducer raised.
+    """
+    if reducer is None:
+        return [*(() if base is None else base.open()), *(update.open() for update in updates)]
+    value = MISSING if base is None else base.open()
+    for update in updates:
+        try:
+            value = reducer.fold(value, update.open())
+        except Exception as error:
+            raise ReducerError(
+                f"the reducer of shared key {key!r} raised {type(error).__name__}: {error}. Nothing of this superstep "
+                "was committed; mend the reducer and resume the run."
+            ) from error
+    return value
