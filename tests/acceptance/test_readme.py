@@ -44,7 +44,7 @@ def run_program(name: str, folder: Path) -> str:
 
 
 def test_every_program_has_a_name_and_a_test() -> None:
-    assert set(programs()) == {"shout.py", "count.py", "review.py", "rewind.py"}
+    assert set(programs()) == {"shout.py", "count.py", "review.py", "orders.py", "rewind.py"}
 
 
 def test_first_workflow(tmp_path: Path) -> None:
@@ -73,11 +73,15 @@ def test_killed_program_goes_on(tmp_path: Path) -> None:
     assert text.count("['counted to 10']") == 2, text
 
 
+def test_sub_workflow_and_failures(tmp_path: Path) -> None:
+    assert run_program("orders.py", tmp_path) == "['9.95', 'nan']\n"
+
+
 def test_question_and_answer(tmp_path: Path) -> None:
     text = run_program("review.py", tmp_path)
 
     assert text.startswith("IDLE_WITH_PENDING_REQUESTS ")
-    assert text.endswith("['approved: A text about tides']\n")
+    assert text.endswith("['published: A text about tides']\n")
 
 
 def test_restoring_in_place(tmp_path: Path) -> None:

@@ -228,7 +228,12 @@ def test_a_schema_is_plain_json_and_refers_only_to_itself(annotation: Any) -> No
     text = json.dumps(schema_of(annotation), allow_nan=False)
 
     found: list[str] = []
-    json.loads(text, object_hook=lambda node: found.append(node.get("$ref", "#/$defs/")) or node)
+
+    def note(node: dict[str, Any]) -> dict[str, Any]:
+        found.append(node.get("$ref", "#/$defs/"))
+        return node
+
+    json.loads(text, object_hook=note)
     assert all(ref.startswith("#/$defs/") for ref in found)
 
 
