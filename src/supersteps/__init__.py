@@ -38,6 +38,7 @@ from supersteps.errors import (
     EdgeGroupError,
     ExecutorDuplicationError,
     FanInTypeError,
+    ForkError,
     GraphChangedError,
     GraphConnectivityError,
     HandlerContextError,
@@ -112,6 +113,7 @@ from supersteps.requests import (
 from supersteps.subworkflow import SubWorkflowRequestMessage, SubWorkflowResponseMessage, WorkflowExecutor
 
 if TYPE_CHECKING:
+    from supersteps.engine.forking import DELETE
     from supersteps.result import WorkflowRunResult
     from supersteps.run import StreamingRun
     from supersteps.storage.base import CheckpointStorage, DurableStorage, ManagedStorage
@@ -127,6 +129,7 @@ __version__ = "0.1.0"
 
 # Imported when somebody asks for them: defining a workflow needs neither asyncio, nor the engine, nor a storage.
 _LAZY = {
+    "DELETE": "engine.forking",
     "CheckpointStorage": "storage.base",
     "DurableStorage": "storage.base",
     "FileCheckpointStorage": "storage.file",
@@ -155,6 +158,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "DELETE",
     "AlreadyAnsweredError",
     "AnsweredRequest",
     "Case",
@@ -190,6 +194,7 @@ __all__ = [
     "FanInTypeError",
     "FanOutEdgeGroup",
     "FileCheckpointStorage",
+    "ForkError",
     "FunctionExecutor",
     "GraphChangedError",
     "GraphConnectivityError",

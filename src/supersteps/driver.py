@@ -47,10 +47,6 @@ class Opened:
     store: RunStore | None
 
 
-_DRAIN_LOOK = 0.2
-"""Seconds after which a draining run looks whether its handlers have all gone to sleep."""
-
-
 class RunDriver:
     """The work behind a run's handle.
 
@@ -82,6 +78,7 @@ class RunDriver:
         self._work: asyncio.Task[None] | None = None
         self._parking: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
+        self._turn = asyncio.Lock()  # answers, restores and ends come one after the other
         self._steered = False
         self._failure: BaseException | None = None
         self._refusal: RequestError | None = None
@@ -158,10 +155,10 @@ class RunDriver:
 
     def _next_unit(self) -> bool:
         """Return whether there is something to do or to say; at the end, say how the run stands."""
-        if self._draining:
-            return self._opened is None
-        if self._opened is None or self._queued or self._opened.runner.has_work or self._opened.runner.next_due:
+        if self._opened is None:
             return True
+        if self._queued or self._opened.runner.has_work or self._opened.runner.next_due:
+            return not self._draining
         if self._settled:
             return False
         self._settled = True
@@ -207,18 +204,42 @@ class RunDriver:
     async def _drain(self) -> None:
         """Let the superstep under way end and be committed, or cut it short where handlers only sleep."""
         self._draining = True
-        while (work := self._work) is not None:
-            runner = self._opened.runner if self._opened is not None else None
-            if runner is not None:
-                runner.wake()
-                if runner.is_asleep:
-                    await runner.flush()
-                    work.cancel()
-            await asyncio.wait({work}, timeout=_DRAIN_LOOK)
-            if work.done():
-                self._work_done(work)
-        if self._hold is not None:
-            await self._hold.release()
+        work = self._work
+        try:
+            if work is not None:
+                await self._finish(work)
+        finally:
+            async with self._turn:
+                if self._hold is not None and self._draining and self._work is None:
+                    await self._hold.release()
+                self._stream.wake()
+
+    async def _finish(self, work: asyncio.Task[None]) -> None:
+        """Wait for the end of a draining run's work, and cancel it once nothing goes on in it but sleep.
+
+        Raises:
+            CheckpointError: What has finished could not be recorded; the work is cancelled.
+        """
+        if self._opened is None:
+            await asyncio.wait({work})  # it opens the run, and that is all
+        else:
+            runner = self._opened.runner
+            runner.wake()
+            while not work.done():
+                asleep = asyncio.create_task(runner.asleep())
+                try:
+                    await asyncio.wait({work, asleep}, return_when=asyncio.FIRST_COMPLETED)
+                    failed = asleep.done() and asleep.exception() is not None
+                    # Looked at once more: somebody may have woken up since, and have a result to be recorded.
+                    if failed or runner.is_asleep:
+                        work.cancel()
+                        await asyncio.wait({work})
+                    if failed:
+                        asleep.result()
+                finally:
+                    asleep.cancel()
+                    await asyncio.gather(asleep, return_exceptions=True)
+        self._work_done(work)
 
     def _is_driven(self) -> bool:
         is_wanted = self._stream.collector is not None and not self._steered and self._closed is None
@@ -277,7 +298,8 @@ class RunDriver:
                 await self._take_queued(runner)
                 self._stream.emit_state(runner.status)
                 if not runner.has_work:
-                    await runner.wait()  # for a timer; whoever answers, drains or leaves ends the wait
+                    if self._stream.is_taken and not self._draining:
+                        await runner.wait()  # for a timer; whoever answers, drains or leaves ends the wait
                     return
                 await runner.superstep()
                 if runner.status is not WorkflowRunState.IDLE and runner.state.requests:

@@ -46,6 +46,7 @@ SuperstepsError
     ├── RunExistsError (ValueError)               a run with this id exists already
     ├── RunBusyError (RuntimeError)               another live owner advances this run
     ├── RunFencedError (RuntimeError)             this handle lost the run to another owner; it changed nothing
+    ├── ForkError (ValueError)                    a change to a checkpoint that leads nowhere, or does not fit
     └── GraphChangedError (ValueError)            the graph no longer fits the checkpoint; lists what differs
 """
 
@@ -325,6 +326,10 @@ class RunBusyError(CheckpointError, RuntimeError):
 
 class RunFencedError(CheckpointError, RuntimeError):
     """This handle lost the run to another owner; what it tried last was not written."""
+
+
+class ForkError(CheckpointError, ValueError):
+    """A change that a fork was to make leads nowhere or does not fit its place; nothing was created."""
 
 
 class GraphChangedError(CheckpointError, ValueError):

@@ -63,7 +63,6 @@ class StreamingRun(RunDriver):
         super().__init__(run_id, open_run, on_waiting=lambda request_ids: on_waiting(self, request_ids))
         self._begins_anew = begins_anew
         self._include_status_events = include_status_events
-        self._turn = asyncio.Lock()  # answers, restores and ends come one after the other
 
     # -------------------------------------------------------------------------------------- looking
 
@@ -286,9 +285,7 @@ class StreamingRun(RunDriver):
 
         Handlers that sleep (`ctx.sleep_until`) are cut short; they sleep for the rest when the run goes on.
         """
-        async with self._turn:
-            await self._drain()
-            self._stream.wake()
+        await self._drain()
 
     async def aclose(self) -> None:
         """Let go of the run: work in flight is cancelled, the run itself can be resumed."""

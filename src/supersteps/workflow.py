@@ -206,9 +206,12 @@ class Workflow:
     ) -> WorkflowRunResult:
         """Do what `run` does, in an event loop of its own: for scripts.
 
+        SIGINT and SIGTERM let the superstep under way end and be committed; a second signal interrupts at once.
+
         Args: see `run`.
 
         Raises:
+            RunDrainedError: A signal stopped the run before its end; the message says how to resume it.
             RuntimeError: An event loop is running already in this thread: await `run` there.
             Exception: See `run`.
         """
@@ -221,17 +224,12 @@ class Workflow:
                 f"run_sync of workflow {self.workflow_id!r} was called inside a running event loop, which it would "
                 "block: write `await workflow.run(...)` there. Nothing was started."
             )
-        return asyncio.run(
-            self.run(
-                message,
-                run_id=run_id,
-                if_exists=if_exists,
-                checkpoint_storage=checkpoint_storage,
-                include_status_events=include_status_events,
-                metadata=metadata,
-                tags=tags,
-            )
+        from supersteps.script import drive  # wanted only by scripts
+
+        run = self._start(
+            message, run_id, if_exists, checkpoint_storage, metadata, tags, include_status_events=include_status_events
         )
+        return asyncio.run(drive(run, self.workflow_id))
 
     def run_stream(
         self,

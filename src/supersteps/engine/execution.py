@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,6 +45,7 @@ class Execution:
         recorded: Recorded,
         journal: Journal | None,
         restore: Callable[[str, View], Awaitable[None]],
+        asleep: asyncio.Event | None = None,
     ) -> None:
         """Prepare.
 
@@ -56,6 +58,7 @@ class Execution:
             recorded: What an earlier attempt has left in the journal; finished calls are not run again.
             journal: Takes records of finished calls; None without storage.
             restore: Lets an executor with hooks take its attributes back from what it sees.
+            asleep: Is set while nothing goes on but handlers' sleep that can be cut short.
         """
         self._planned = planned
         self._executors = executors
@@ -69,8 +72,10 @@ class Execution:
         places = ((executor_id, call.key) for executor_id, queue in planned.calls.items() for call in queue)
         self._left = sum(place not in recorded.finished for place in places)
         self._units: dict[str, list[Effects]] = {}
-        self._running = 0
-        self._sleeping = 0
+        self._busy = set(planned.calls)
+        self._sleeping: Counter[str] = Counter()
+        self._unrepeatable: set[str] = set()
+        self._asleep = asleep or asyncio.Event()
 
     async def run(self) -> list[Effects]:
         """Run every call and return what they did, in the order of the plan.
@@ -89,6 +94,8 @@ class Execution:
             if self._journal is not None:
                 await self._journal.abandon()
             raise
+        finally:
+            self._asleep.clear()
         failures = [outcome for outcome in outcomes if outcome is not None]
         if self._journal is not None:
             await (self._journal.flush() if failures else self._journal.settle())
@@ -119,6 +126,9 @@ class Execution:
             await self._run_executor(executor_id, queue)
         except Exception as error:  # reported by run(), once the siblings have finished
             return error
+        finally:
+            self._busy.discard(executor_id)
+            self._look_asleep()
         return None
 
     async def _run_executor(self, executor_id: str, queue: Sequence[PlannedCall]) -> None:
@@ -149,7 +159,6 @@ class Execution:
         self, executor: Executor, planned: PlannedCall, site: CallSite, policy: FailurePolicy | None
     ) -> Effects:
         self._emit(ExecutorInvokedEvent(site.address))
-        self._running += 1
         try:
             if policy is None:
                 effects = await self._backend.invoke(executor, planned, site)
@@ -164,7 +173,7 @@ class Execution:
             self._check_cancelled(error, site)
             raise
         finally:
-            self._running -= 1
+            self._unrepeatable.discard(site.address)
         self._emit(ExecutorCompletedEvent(site.address))
         return effects
 
@@ -181,12 +190,14 @@ class Execution:
             if (site.address, planned.key) in self._recorded.started:
                 raise InterruptedCallError(
                     f"a call of executor {site.address!r} in superstep {site.step_number} of run {site.run_id!r} had "
-                    "begun when the process died; it may have had its effect, or not, and its policy says "
+                    "begun before and did not finish; it may have had its effect, or not, and its policy says "
                     "at_most_once. Find out which; then resume with add_error_edge() for the executor, or without "
                     "at_most_once to run it again."
                 )
             if self._journal is not None:
                 await self._journal.note(Note("started", site.address, planned.key))
+            self._recorded.started.add((site.address, planned.key))  # without storage this handle remembers it
+            self._unrepeatable.add(site.address)
         if policy.timeout is None:
             return await self._backend.invoke(executor, planned, site)
         try:
@@ -239,16 +250,23 @@ class Execution:
         noted = self._recorded.sleeps.get((executor_id, key, number))
         if noted is None and self._journal is not None:
             await self._journal.note(Note("sleep", executor_id, key, number, due))
-        self._sleeping += 1
+        self._sleeping[executor_id] += 1
+        self._look_asleep()
         try:
             await sleep_until(noted or due)
         finally:
-            self._sleeping -= 1
+            self._sleeping[executor_id] -= 1
+            self._look_asleep()
+
+    def _look_asleep(self) -> None:
+        """Tell whether nothing goes on but sleep; one that must not run twice cannot be cut short."""
+        is_asleep = all(self._sleeping[address] and address not in self._unrepeatable for address in self._busy)
+        (self._asleep.set if self._busy and is_asleep else self._asleep.clear)()
 
     @property
-    def is_asleep(self) -> bool:
-        """Whether nothing goes on but handlers' sleep: it can be cut short, since the times are in the journal."""
-        return self._sleeping > 0 and self._sleeping == self._running
+    def is_recorded(self) -> bool:
+        """Whether every finished call's record is durable."""
+        return self._journal is None or self._journal.is_quiet
 
     async def flush(self) -> None:
         """Wait until every finished call's record is durable."""

@@ -92,6 +92,11 @@ class Journal:
             if before is not None:
                 before.result()  # raises what a write failed with: a lost record must not go unnoticed
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether every record is durable."""
+        return not self._waiting and (self._writer is None or self._writer.done())
+
     async def note(self, note: Note) -> None:
         """Have a remark written, and wait until it is durable.
 

@@ -100,6 +100,7 @@ class Runner:
         self._interrupted = False
         self._execution: Execution | None = None
         self._woken = asyncio.Event()
+        self._asleep = asyncio.Event()
         self._hooks = Hooks(
             self._executors,
             (node_id for node_id, node in graph.nodes.items() if node.factory is None),
@@ -242,13 +243,19 @@ class Runner:
 
     @property
     def is_asleep(self) -> bool:
-        """Whether a superstep is under way in which nothing goes on but handlers' sleep."""
-        return self._execution is not None and self._execution.is_asleep
+        """Whether a superstep can be cut short without loss: only handlers' sleep goes on, the rest is recorded."""
+        return self._asleep.is_set() and self._execution is not None and self._execution.is_recorded
 
-    async def flush(self) -> None:
-        """Wait until what the superstep under way has finished is in the journal."""
-        if self._execution is not None:
-            await self._execution.flush()
+    async def asleep(self) -> None:
+        """Wait until `is_asleep`.
+
+        Raises:
+            CheckpointError: A finished call could not be recorded.
+        """
+        while not self.is_asleep:
+            await self._asleep.wait()
+            if self._execution is not None:
+                await self._execution.flush()
 
     @property
     def status(self) -> WorkflowRunState:
@@ -382,6 +389,7 @@ class Runner:
             recorded=self._recorded,
             journal=Journal(self._store) if self._store is not None else None,
             restore=self._hooks.restore_one,
+            asleep=self._asleep,
         )
         try:
             return await self._execution.run()

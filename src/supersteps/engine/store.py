@@ -252,6 +252,8 @@ class RunStore:
         metadata: dict[str, Any] | None = None,
         fingerprint: str | None = None,
         tags: Sequence[str] = (),
+        parent_run: str | None = None,
+        parent_checkpoint: str | None = None,
     ) -> CheckpointInfo:
         """Commit a checkpoint after the head; it is the head when this returns.
 
@@ -266,6 +268,8 @@ class RunStore:
             metadata: The user's remarks; None keeps the head's.
             fingerprint: Hash of the graph, if it is new to the run.
             tags: The user's labels, for the first commit.
+            parent_run: The run that this one is forked from, for the first commit.
+            parent_checkpoint: The checkpoint that it is forked from.
 
         Raises:
             CheckpointSaveError: The storage failed; the run stays at its head.
@@ -297,6 +301,8 @@ class RunStore:
             commit_id=self._next_commit_id(),
             fingerprint=fingerprint,
             tags=tuple(tags),
+            parent_run=parent_run,
+            parent_checkpoint=parent_checkpoint,
         )
         try:
             with self._writing():

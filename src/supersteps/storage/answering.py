@@ -296,7 +296,7 @@ async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> Requ
         request_id: The request.
 
     Returns:
-        `AlreadyAnsweredError`, `StaleRequestError` or `UnknownRequestError`, to be raised.
+        `AlreadyAnsweredError`, `LateResponseError`, `StaleRequestError` or `UnknownRequestError`, to be raised.
 
     Raises:
         RunNotFoundError: There is no such run.
@@ -339,9 +339,12 @@ def _put_in_already(named: str, entry: InboxEntry, head: str) -> RequestError:
             f"{named} was taken back at {entry.received_at}; the next superstep takes note of that. Nothing was "
             f"changed; restore the checkpoint {head!r}, and it waits again."
         )
-    happened = "passed its deadline" if kind == "defaulted" else "was answered"
+    if kind == "defaulted":
+        return LateResponseError(
+            f"{named} passed its deadline, and its default counts since {entry.received_at}. Nothing was changed."
+        )
     return AlreadyAnsweredError(
-        f"{named} {happened} at {entry.received_at}; the answer waits for the next superstep. Nothing was changed; "
+        f"{named} was answered at {entry.received_at}; the answer waits for the next superstep. Nothing was changed; "
         f"restore the checkpoint {head!r} to answer anew."
     )
 
@@ -352,10 +355,10 @@ def _has_ended(named: str, ended: StoredAnswer) -> RequestError:
         return StaleRequestError(
             f"{named} was taken back {when}. Nothing was changed; restore a checkpoint before that, and it waits again."
         )
-    happened = "was answered" if ended.outcome == "answered" else "passed its deadline, and its default was taken"
-    return AlreadyAnsweredError(
-        f"{named} {happened} {when}. Nothing was changed; restore a checkpoint before that to answer anew."
-    )
+    again = "Nothing was changed; restore a checkpoint before that to answer anew."
+    if ended.outcome == "defaulted":
+        return LateResponseError(f"{named} passed its deadline, and its default was taken {when}. {again}")
+    return AlreadyAnsweredError(f"{named} was answered {when}. {again}")
 
 
 def _ended(parts: Mapping[PartKey, Part], request_id: str) -> StoredAnswer | None:

@@ -142,7 +142,7 @@ class Answers(Subject):
 
         for name, error, words in (
             ("a", AlreadyAnsweredError, "was answered in superstep 2"),
-            ("b", AlreadyAnsweredError, "deadline.* in superstep 2"),
+            ("b", LateResponseError, "deadline.* in superstep 2"),
             ("c", StaleRequestError, "taken back in superstep 2"),
             ("nobody", UnknownRequestError, "requests that wait: 'here'"),
         ):
