@@ -57,6 +57,8 @@ class Records:
         self.kept: list[tuple[str, str]] = []
         self.ended: list[str] = []
 
+    is_used = True
+
     def record(self, record: bytes) -> None:
         effects = Effects.from_record(record, SEALER)
         self.kept.append((effects.executor_id, effects.key))

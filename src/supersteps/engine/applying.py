@@ -11,13 +11,15 @@ from supersteps.engine.values import SealedList, Sealer
 def apply(merged: Merged, state: State, levels: Levels, sealer: Sealer) -> None:
     """Change the state in place; afterwards it is what a load of the committed checkpoint would give."""
     state.messages = merged.messages
-    _apply_keys(merged, state, sealer)
+    if merged.writes or merged.appends:
+        _apply_keys(merged, state, sealer)
     for group_id, buffers in merged.fan_in.items():
         if buffers:
             state.fan_in[group_id] = buffers
         else:
             state.fan_in.pop(group_id, None)
-    _apply_questions(merged, state)
+    if merged.closed or merged.released or merged.opened or merged.intercepted or merged.replies:
+        _apply_questions(merged, state)
     for timer_id in merged.fired:
         for target in state.timers.pop(timer_id).message.target_ids:
             state.holds[path_of(target)] -= 1

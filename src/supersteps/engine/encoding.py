@@ -75,11 +75,14 @@ def encode_changes(merged: Merged, state: State, levels: Levels, *, step: int = 
             puts[FAN_IN, group_id] = encode_buffers(buffers)
         else:
             changes.deletes.append((FAN_IN, group_id))
-    _encode_questions(changes, merged, levels, step, now)
-    changes.deletes += [(TIMERS, timer_id) for timer_id in merged.fired]
-    puts.update(((TIMERS, timer.timer_id), encode_timer(timer)) for timer in merged.timers)
-    changes.deletes += [(SUB_WORKFLOWS, path) for path in merged.ended if path in state.sub_runs]
-    puts.update(((SUB_WORKFLOWS, path), encode_sub_run(sub)) for path, sub in merged.sub_runs.items())
+    if merged.closed or merged.released or merged.opened or merged.intercepted or merged.replies:
+        _encode_questions(changes, merged, levels, step, now)
+    if merged.fired or merged.timers:
+        changes.deletes += [(TIMERS, timer_id) for timer_id in merged.fired]
+        puts.update(((TIMERS, timer.timer_id), encode_timer(timer)) for timer in merged.timers)
+    if merged.ended or merged.sub_runs:
+        changes.deletes += [(SUB_WORKFLOWS, path) for path in merged.ended if path in state.sub_runs]
+        puts.update(((SUB_WORKFLOWS, path), encode_sub_run(sub)) for path, sub in merged.sub_runs.items())
     if merged.outputs:
         changes.appends[OUTPUTS] = [value.encode() for _source, value in merged.outputs]
     return changes

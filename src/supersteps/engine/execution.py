@@ -69,8 +69,10 @@ class Execution:
         self._journal = journal
         self._restore = restore
         self._results: dict[str, list[Effects]] = {executor_id: [] for executor_id in planned.calls}
-        places = ((executor_id, call.key) for executor_id, queue in planned.calls.items() for call in queue)
-        self._left = sum(place not in recorded.finished for place in places)
+        self._left = sum(map(len, planned.calls.values()))
+        if recorded.finished:
+            places = ((executor_id, call.key) for executor_id, queue in planned.calls.items() for call in queue)
+            self._left = sum(place not in recorded.finished for place in places)
         self._units: dict[str, list[Effects]] = {}
         self._busy = set(planned.calls)
         self._sleeping: Counter[str] = Counter()
@@ -98,7 +100,10 @@ class Execution:
             self._asleep.clear()
         failures = [outcome for outcome in outcomes if outcome is not None]
         if self._journal is not None:
-            await (self._journal.flush() if failures else self._journal.settle())
+            if failures:
+                await self._journal.flush()
+            elif self._journal.is_used:
+                await self._journal.settle()
         if failures:
             first = failures[0]
             for other in failures[1:]:

@@ -24,16 +24,17 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """A remark in the journal about a call that has not finished.
 
     Attributes:
-        note: "started" where the call must not run twice, "sleep" where its handler waits.
+        note: "started" where the call must not run twice, "sleep" where its handler waits; "void" says that what
+            finished before leads to no superstep and is to run again, save for calls that must not run twice.
         executor_id: The executor, by path.
         key: Which of its calls.
         number: Which of the call's sleeps, from 1.
         due: Until when it sleeps: ISO 8601, UTC.
     """
 
-    note: Literal["started", "sleep"]
-    executor_id: str
-    key: str
+    note: Literal["started", "sleep", "void"]
+    executor_id: str = ""
+    key: str = ""
     number: int = 0
     due: str = ""
 
@@ -63,6 +64,9 @@ class Recorded(msgspec.Struct):
             note = msgspec.json.decode(record, type=Note)
             if note.note == "started":
                 found.started.add((note.executor_id, note.key))
+            elif note.note == "void":
+                found.finished.clear()
+                found.sleeps.clear()
             else:
                 found.sleeps[note.executor_id, note.key, note.number] = note.due
         return found
@@ -83,6 +87,11 @@ class Journal:
         self._waiting: list[bytes] = []
         self._writer: asyncio.Task[None] | None = None
         self.written = 0
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything has been recorded."""
+        return self._writer is not None or bool(self._waiting)
 
     def record(self, record: bytes) -> None:
         """Have a record written; return at once."""

@@ -35,6 +35,20 @@ class Router:
         undelivered: A sentence for each message that went nowhere.
     """
 
+    __slots__ = (
+        "_counts",
+        "_levels",
+        "_sealer",
+        "_state",
+        "_step",
+        "entered",
+        "fan_in",
+        "messages",
+        "outputs",
+        "replies",
+        "undelivered",
+    )
+
     def __init__(self, levels: Levels, state: State, sealer: Sealer, step: int) -> None:
         self.messages: list[Message] = []
         self.outputs: list[tuple[str, Sealed]] = []
@@ -230,8 +244,7 @@ class Router:
         for group in outer.graph.outgoing[level.node]:
             takers = [t for t in group.target_ids if _takes_questions(outer.graph.nodes[t].executor, payload)]
             if takers and not isinstance(group, FanInEdgeGroup):  # conditions see what somebody would take, no more
-                chosen = group.choose(payload, None)
-                yield from (outer.prefix + target for target in takers if target in chosen)
+                yield from (outer.prefix + target for target in group.choose(payload, None) if target in takers)
 
     def _reply(
         self, level: Level, node: str, value: RequestResponse[Any, Any] | SubWorkflowResponseMessage[Any]

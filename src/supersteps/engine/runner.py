@@ -11,7 +11,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from supersteps._typing import display_name
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.record import EXECUTORS, GRAPH, OUTPUTS, CheckpointInfo, CheckpointRecord, Part, utc_now
 from supersteps.engine.answers import response_type
@@ -25,15 +28,17 @@ from supersteps.engine.execution import Execution, sleep_until
 from supersteps.engine.executors import Executors
 from supersteps.engine.hooks import Hooks
 from supersteps.engine.inbox import Inbox
-from supersteps.engine.journal import Journal, Recorded
+from supersteps.engine.journal import Journal, Note, Recorded
 from supersteps.engine.levels import Levels
-from supersteps.engine.plan import Plan, due_timers, expired_requests, plan
-from supersteps.engine.state import Request, State, path_of
+from supersteps.engine.plan import Plan, due_timers, expired_requests, moving, plan
+from supersteps.engine.state import Request, State
 from supersteps.engine.store import RunStore
 from supersteps.engine.superstep import Merged, enter, merge
 from supersteps.engine.values import Sealed, Sealer
 from supersteps.engine.view import View
 from supersteps.errors import (
+    CheckpointingDisabledError,
+    RequestError,
     UndeliveredMessageWarning,
     UnhandledMessageError,
     WorkflowConvergenceError,
@@ -79,6 +84,7 @@ class Runner:
         max_iterations: int,
         emit: Callable[[WorkflowEvent], None],
         holder: Holder,
+        replay: Replay | None = None,
     ) -> None:
         self.state = State()
         self.iteration = 0
@@ -87,10 +93,12 @@ class Runner:
         self._executors = Executors(self._levels, executors)
         self._run_id = run_id
         self._workflow_id = workflow_id
-        self._sealer = Sealer(codec, encoding=store is not None)
+        self._sealer = Sealer(codec, encoding=store is not None or replay is not None)
         self._store = store
+        self._replay = replay
+        self._parts: dict[PartKey, Part] = {}  # of a replay: what a storage would have
         self._backend = backend
-        self._max_iterations = max_iterations
+        self._max_iterations = max_iterations if replay is None else max(max_iterations, replay.max_iterations)
         self._emit = emit
         self._steps_since_input = 0
         self._earlier_outputs: Part | None = None
@@ -161,12 +169,24 @@ class Runner:
         assert self._store is not None
         await self._load(await self._store.restore(checkpoint_id))
 
-    async def _load(self, record: CheckpointRecord) -> None:
-        assert self._store is not None
+    async def load_replay(self) -> None:
+        """Begin to repeat a lineage, in memory."""
+        assert self._replay is not None
+        record = self._replay.start
+        self._take(record)
+        self._parts = dict(record.parts)
+        self._hooks.claim()
+        await self._hooks.restore({})
+
+    def _take(self, record: CheckpointRecord) -> None:
         self.state = decode_state(record.parts, self._sealer)
         self.iteration = record.header.iteration_count
         self._steps_since_input = record.header.steps_since_input
         self._earlier_outputs = record.parts.get(OUTPUTS)
+
+    async def _load(self, record: CheckpointRecord) -> None:
+        assert self._store is not None
+        self._take(record)
         await self._inbox.load(self.state, self._store)
         await self._read_journal(self._store)
         self._hooks.claim()
@@ -187,7 +207,7 @@ class Runner:
 
     def outputs(self) -> list[Any]:
         """Return every output of a run without storage."""
-        return [output.open() for output in self._outputs]
+        return self.earlier_outputs() + [output.open() for output in self._outputs]
 
     def earlier_outputs(self) -> list[Any]:
         """Return the outputs that the lineage had yielded when it was loaded."""
@@ -200,12 +220,39 @@ class Runner:
         record = await self._store.storage.load_record(self._store.head.checkpoint_id)
         return None if record is None else decode_outputs(record.parts.get(OUTPUTS), self._sealer)
 
+    def snapshot(self) -> WorkflowCheckpoint:
+        """Return the state that a replay has reached, as a checkpoint that is nowhere stored.
+
+        Raises:
+            CheckpointingDisabledError: This is no replay.
+        """
+        if self._replay is None:
+            raise CheckpointingDisabledError(
+                f"run {self._run_id!r} is no replay, so it has no snapshot: what it is at a barrier is in its "
+                "checkpoints; see run.latest_checkpoint"
+            )
+        start, parts = self._replay.start.header, dict(self._parts)
+        header = msgspec.structs.replace(
+            start,
+            checkpoint_id=f"replay-{self.iteration}-of-{start.checkpoint_id}",
+            parent_id=start.checkpoint_id,
+            branch=self._replay.branch(self.iteration),
+            iteration_count=self.iteration,
+            max_iterations=self._max_iterations,
+            steps_since_input=self._steps_since_input,
+            timestamp=utc_now(),
+            status=self.status.value,
+        )
+        return WorkflowCheckpoint.from_record(header, lambda: parts, self._sealer.codec)
+
     # ------------------------------------------------------------------------------------ answering
 
     @property
     def has_work(self) -> bool:
         """Whether a superstep has anything to do."""
         state = self.state
+        if self._replay is not None:
+            return self._replay.has_work(self.iteration, state)
         if state.messages or self._inbox.answers or state.replies:
             return True
         now = utc_now()
@@ -214,7 +261,7 @@ class Runner:
     @property
     def next_due(self) -> str | None:
         """When the next timer is due, None when there is none; questions alone do not keep a run going."""
-        if not self.state.timers:
+        if not self.state.timers or self._replay is not None:
             return None
         moments = [timer.due for timer in self.state.timers.values()]
         moments += [request.deadline for request in self.state.requests.values() if request.deadline is not None]
@@ -260,7 +307,7 @@ class Runner:
     @property
     def status(self) -> WorkflowRunState:
         """Where the run stands at this barrier."""
-        goes_on = bool(self.state.timers) or self.has_work
+        goes_on = bool(self.state.timers or self.state.messages or self.state.replies) or self.has_work
         if not self.state.requests:
             return WorkflowRunState.IN_PROGRESS if goes_on else WorkflowRunState.IDLE
         return _status(goes_on, bool(self._inbox.waiting(self.state)))
@@ -275,6 +322,7 @@ class Runner:
         Raises:
             RequestError: One of them cannot be taken; none was.
         """
+        self._refuse_in_replay()
         await self._inbox.accept(self.state, responses)
         self.wake()
 
@@ -284,8 +332,16 @@ class Runner:
         Raises:
             RequestError: It does not wait.
         """
+        self._refuse_in_replay()
         await self._inbox.cancel(self.state, request_id)
         self.wake()
+
+    def _refuse_in_replay(self) -> None:
+        if self._replay is not None:
+            raise RequestError(
+                f"a replay of run {self._run_id!r} takes only the answers that the run itself had; to try another "
+                "one, fork the checkpoint and answer the fork. Nothing was changed."
+            )
 
     # ------------------------------------------------------------------------------------ superstep
 
@@ -303,9 +359,11 @@ class Runner:
         if is_stale or self._interrupted:
             await self._recover()
         self._interrupted = True
-        await self._inbox.refresh(self.state)
-        await self._inbox.expire(self.state)
-        planned = plan(self._levels, self.state, list(self._inbox.answers), due_timers(self.state, utc_now()))
+        if self.state.requests:
+            await self._inbox.refresh(self.state)
+            await self._inbox.expire(self.state)
+        due = due_timers(self.state, utc_now()) if self.state.timers else ()
+        planned = plan(self._levels, self.state, tuple(self._inbox.answers), due)
         try:
             self._check_limits(planned)
         except WorkflowConvergenceError:
@@ -322,6 +380,18 @@ class Runner:
                 self._store.working(False)
         self._interrupted = False
 
+    async def _plan(self) -> Plan:
+        state = self.state
+        if self._replay is not None:
+            step = self.iteration + 1
+            answers = await self._replay.answers(step, state, self._sealer)
+            is_alone = not (state.messages or state.replies or answers)
+            due = await self._replay.timers(step, state, alone=is_alone)
+            return plan(self._levels, state, answers, due)
+        await self._inbox.refresh(state)
+        await self._inbox.expire(state)
+        return plan(self._levels, state, list(self._inbox.answers), due_timers(state, utc_now()))
+
     async def _recover(self) -> None:
         """Get ready to go on after a superstep was cut short, or after another run has had this one's instances."""
         if self._interrupted and self._store is not None:
@@ -332,9 +402,9 @@ class Runner:
         """Refuse a superstep too many, of the workflow or of a sub-workflow; each counts those in which it moves."""
         if self.iteration == 0 or planned.answers or planned.replies:
             return
-        for path in {path_of(address) for address in planned.calls} if self.state.sub_runs else ():
-            if path and self.state.sub_runs[path].steps >= self._levels.at(path).stand_in.workflow.max_iterations:
-                limit = self._levels.at(path).stand_in.workflow.max_iterations
+        for path in sorted(moving(planned, self.state) - {""}):
+            limit = self._levels.at(path).stand_in.workflow.max_iterations
+            if self.state.sub_runs[path].steps > limit:  # the very first does not count
                 raise WorkflowConvergenceError(
                     f"sub-workflow {path!r} of run {self._run_id!r} did not converge after {limit} iterations "
                     "(max_iterations of the inner workflow). Raise it if it should, and resume the run."
@@ -354,7 +424,7 @@ class Runner:
 
     def _moves_root(self, planned: Plan) -> bool:
         """Return whether the superstep moves the workflow itself and not only sub-workflows."""
-        return not self.state.sub_runs or any(not path_of(address) for address in planned.calls)
+        return "" in moving(planned, self.state)
 
     async def _advance(self, planned: Plan) -> None:
         step = self.iteration + 1
@@ -363,6 +433,10 @@ class Runner:
         results = await self._execute(planned)
         merged = await self._merge(planned, results)
         count = self._next_count(planned)
+        if self._replay is not None:
+            await self._replay.take_times(merged, step)
+            closed_at = self._replay.closed_at(step)
+            encode_changes(merged, self.state, self._levels, step=step, now=closed_at).apply(self._parts)
         info = await self._commit(merged, planned, count)
         self._recorded = Recorded()
         for path in merged.ended:
@@ -370,7 +444,8 @@ class Runner:
         apply(merged, self.state, self._levels, self._sealer)
         self._steps_since_input = count
         self.iteration = step
-        self._inbox.consume(planned.answers)
+        if planned.answers:
+            self._inbox.consume(planned.answers)
         self._announce(merged, planned, step, ran, info)
 
     def _next_count(self, planned: Plan) -> int:
@@ -401,7 +476,9 @@ class Runner:
             return merge(self._levels, self.state, planned, results, self._sealer, self.iteration + 1)
         except Exception:
             # The records would lead into the same failure for ever; without them a mended program can go on.
-            if self._store is not None:
+            if self._store is not None and self._recorded.started:
+                await Journal(self._store).note(Note("void"))  # what must not run twice has begun all the same
+            elif self._store is not None:
                 await self._store.discard_journal()
             raise
 
@@ -464,7 +541,10 @@ class Runner:
         return View(self.state, level.graph.reducers, self._sealer, level.shared)
 
     def _site(self, address: str, view: View, step: int = 0, sleeper: Sleeper | None = None) -> CallSite:
-        branch = self._store.branch if self._store is not None else 0
+        if self._replay is not None:
+            branch = self._replay.branch(step)
+        else:
+            branch = self._store.branch if self._store is not None else 0
         level = self._levels.of(address)
         return CallSite(
             address=address,
@@ -476,6 +556,7 @@ class Runner:
             view=view,
             sealer=self._sealer,
             emit=self._emit,
+            is_replaying=self._replay is not None,
             sleeper=sleeper,
         )
 

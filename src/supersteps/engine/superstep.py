@@ -9,14 +9,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from supersteps.checkpoint.record import EXECUTORS
 from supersteps.checkpoint.stored import Outcome
 from supersteps.engine.answers import open_request
 from supersteps.engine.effects import Ask, Delayed, Effects
 from supersteps.engine.levels import Level, Levels, Scope
-from supersteps.engine.plan import Plan
+from supersteps.engine.plan import Plan, moving
 from supersteps.engine.routing import Router
-from supersteps.engine.state import Message, Request, State, SubRun, Timer, path_of
+from supersteps.engine.state import Message, Request, State, SubRun, Timer, owner_of, path_of
 from supersteps.engine.values import Sealed, Sealer
 from supersteps.engine.writes import WriteMerge
 from supersteps.errors import WorkflowRuntimeError
@@ -104,6 +103,8 @@ def enter(levels: Levels, payload: Sealed, source_ids: tuple[str, ...], merged: 
 
 
 class _Merge:
+    __slots__ = ("_levels", "_router", "_sealer", "_state", "_step")
+
     def __init__(self, levels: Levels, state: State, sealer: Sealer, step: int) -> None:
         self._levels = levels
         self._state = state
@@ -118,7 +119,8 @@ class _Merge:
             joined = WriteMerge(self._levels, self._state, self._sealer)
             joined.run(results)
             merged.writes, merged.appends = joined.writes, joined.appends
-        merged.closed = self._close(planned)
+        if planned.answers:
+            merged.closed = self._close(planned)
         for effects in results:
             level = self._levels.of(effects.executor_id)
             self._route(level, effects)
@@ -126,7 +128,8 @@ class _Merge:
                 self._ask(merged, level, effects.executor_id, ask)
             for delayed in effects.delayed:
                 self._delay(merged, level, effects.executor_id, delayed)
-        router.release_fan_ins()
+        if router.fan_in:
+            router.release_fan_ins()
         merged.messages = router.messages
         merged.outputs = router.outputs
         merged.undelivered = router.undelivered
@@ -196,7 +199,7 @@ class _Merge:
 
     def _move_sub_runs(self, merged: Merged, planned: Plan) -> None:
         """Count the supersteps of the runs of sub-workflows that moved, and find those that have ended."""
-        moved = {path_of(address) for address in planned.calls} - {""}
+        moved = moving(planned, self._state) - {""}
         answered = {path_of(closed.request.source_executor_id) for closed in merged.closed}
         answered.update(path_of(self._state.intercepted[key].source_executor_id) for key in planned.replies)
         for path in moved:
@@ -241,13 +244,12 @@ class _Merge:
 
     def _leave(self, merged: Merged, path: str) -> None:
         """Remove what a run of a sub-workflow has kept, and say what it leaves undone."""
-        kept = {*self._state.scopes_of(path)}
         shared = self._levels.at(path).shared
-        for place in [place for place in merged.writes if _belongs(place[0], path)]:
+        for place in [place for place in merged.writes if owner_of(place[0]) == path]:
             del merged.writes[place]
         for place in [place for place in merged.appends if place[0] == shared]:
             del merged.appends[place]
-        for scope in kept:
+        for scope in self._state.scopes_of(path):
             merged.writes.update({(scope, key): None for key in self._state.scopes[scope]})
         for name in [*self._state.fan_in, *merged.fan_in]:
             if path_of(name) == path:
@@ -260,5 +262,3 @@ def _depth(path: str) -> tuple[int, str]:
     return path.count(PATH_MARK), path
 
 
-def _belongs(scope: Scope, path: str) -> bool:
-    return path_of(scope[1]) == path if scope[0] == EXECUTORS else len(scope) > 1 and scope[1] == path
