@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.test_example_library import LIBRARY, TALKS
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+NAMES = sorted(path.stem for path in EXAMPLES.glob("[!_]*.py"))
 
 
 def environment() -> dict[str, str]:
@@ -72,7 +74,8 @@ def test_example_runs_as_a_file_too(name: str, tmp_path: Path) -> None:
 def test_every_example_is_tried_and_in_the_index() -> None:
     index = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
-    assert set(NAMES) == {*SHOWS, "guessing_game", "human_review", "checkpoint_picker"}
+    assert set(NAMES) == {*SHOWS, *LIBRARY, *TALKS, "checkpoint_picker"}
+    assert len({*LIBRARY, *TALKS}) == 12
     assert all(f"({name}.py)" in index for name in NAMES)
 
 
