@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,6 +35,7 @@ from supersteps.policies import FailurePolicy
 from supersteps.validation import validate
 
 if TYPE_CHECKING:
+    from supersteps.engine.migration import Migration
     from supersteps.storage.base import CheckpointStorage
     from supersteps.storage.retention import RetentionPolicy
     from supersteps.workflow import Workflow
@@ -66,6 +67,7 @@ class WorkflowBuilder:
         self._storage: CheckpointStorage | None = None
         self._types: list[Any] = []
         self._retention: RetentionPolicy | None = None
+        self._migration: Migration | None = None
         self._name = None if name is None else check_id(name, "workflow name")
         self.set_max_iterations(max_iterations)
 
@@ -289,6 +291,36 @@ class WorkflowBuilder:
         self._types = list(types)
         return self
 
+    def with_migration(
+        self,
+        *,
+        rename: Mapping[str, str] | None = None,
+        executor_state: Callable[[str, dict[str, Any]], dict[str, Any] | None] | None = None,
+        shared_state: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        message: Callable[[str, Any], Any] | None = None,
+        upgrade: Mapping[str, Callable[[Any], Any]] | None = None,
+    ) -> Self:
+        """Resume runs that an earlier graph began, where what they hold fits the present one.
+
+        Without an argument this allows every change of the graph that leaves nothing of the run without a place. The
+        functions are called only for checkpoints of another graph, and what they give is stored with the run's next
+        commit. Values of types that are no more come to them as `RawValue`.
+
+        Args:
+            rename: New ids of executors by their old ones; "node/id" names one inside a sub-workflow.
+            executor_state: Takes an executor's new id and the keys and values it keeps, and returns them as they are
+                now to be; None drops them.
+            shared_state: The same for the shared keys.
+            message: Takes the id of the receiver and a message in flight, or of a timer, and returns what it is now
+                to be; `DELETE` drops it with a warning.
+            upgrade: By the name of a saved type, `module:qualname`: takes what was saved (a dict of the fields) and
+                returns a value. Types that only gained fields with defaults need none.
+        """
+        from supersteps.engine.migration import Migration  # brings the engine: only for those who want it
+
+        self._migration = Migration(dict(rename or {}), executor_state, shared_state, message, dict(upgrade or {}))
+        return self
+
     # ---------------------------------------------------------------------------------------- build
 
     def build(self) -> Workflow:
@@ -319,6 +351,7 @@ class WorkflowBuilder:
             checkpoint_storage=self._storage,
             types=self._types,
             retention=self._retention,
+            migration=self._migration,
         )
 
 

@@ -83,6 +83,7 @@ class RunDriver:
         self._failure: BaseException | None = None
         self._refusal: RequestError | None = None
         self._settled = False
+        self._looked = False
         self._draining = False
         self._closed: str | None = None
 
@@ -159,6 +160,8 @@ class RunDriver:
             return True
         if self._queued or self._opened.runner.has_work or self._opened.runner.next_due:
             return not self._draining
+        if self._may_look() and not self._draining:
+            return True
         if self._settled:
             return False
         self._settled = True
@@ -170,6 +173,12 @@ class RunDriver:
         if runner.status is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
             self._on_waiting(list(runner.state.requests))
         return bool(self._stream.events)
+
+    def _may_look(self) -> bool:
+        """Return whether others may have answered since the last superstep, or since the run was asked to go on."""
+        if self._looked or self._opened is None or self._opened.store is None:
+            return False
+        return self._opened.runner.has_questions
 
     async def _do_unit_apart(self) -> None:
         """Do a unit of work in a task of its own, so that live events reach the consumer meanwhile."""
@@ -296,11 +305,16 @@ class RunDriver:
             else:
                 runner = self._opened.runner
                 await self._take_queued(runner)
+                if not runner.has_work and self._may_look():
+                    self._looked = True
+                    await runner.look()
+                    return
                 self._stream.emit_state(runner.status)
                 if not runner.has_work:
                     if self._stream.is_taken and not self._draining:
                         await runner.wait()  # for a timer; whoever answers, drains or leaves ends the wait
                     return
+                self._looked = False
                 await runner.superstep()
                 if runner.status is not WorkflowRunState.IDLE and runner.state.requests:
                     self._stream.emit_state(WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS)

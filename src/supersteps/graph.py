@@ -15,6 +15,7 @@ from supersteps.context import MISSING
 from supersteps.edges import EdgeGroup, ErrorEdgeGroup, FanInEdgeGroup
 from supersteps.executor import Executor
 from supersteps.policies import ExecutorFailure, FailurePolicy
+from supersteps.requests import RequestResponse
 from supersteps.subworkflow import SubWorkflowRequestMessage, SubWorkflowResponseMessage, WorkflowExecutor
 
 
@@ -123,7 +124,7 @@ class Graph:
             for answer in node.executor.response_specs:
                 found += (answer.request_type, answer.response_type, *answer.sends, *answer.yields)
         if any(isinstance(group, ErrorEdgeGroup) for group in self.groups):
-            found.append(ExecutorFailure)
+            found += [ExecutorFailure, RequestResponse]  # the latter is what a failed answer was
         for inner in self.nested.values():
             found += [*inner.graph.annotations, *inner.workflow.types]
             if inner.may_ask:

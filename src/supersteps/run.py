@@ -94,6 +94,18 @@ class StreamingRun(RunDriver):
                 yield info
             cursor = page[0].parent if page else None
 
+    def snapshot(self) -> WorkflowCheckpoint:
+        """Return the state that a replay has reached, to look at or to `diff`; it is nowhere stored.
+
+        Raises:
+            CheckpointingDisabledError: This is no replay, or it has not begun.
+        """
+        if self._opened is None:
+            raise CheckpointingDisabledError(
+                "nothing was replayed yet: iterate the handle or wait_for_completion() first"
+            )
+        return self._opened.runner.snapshot()
+
     # ------------------------------------------------------------------------------------ consuming
 
     def __aiter__(self) -> AsyncIterator[WorkflowEvent]:
@@ -104,7 +116,7 @@ class StreamingRun(RunDriver):
         """
         self._check_open()
         iterator = self._stream.iterate(self)
-        self._draining = False
+        self._draining = self._looked = False
         return iterator
 
     def watch_stream(self) -> AsyncIterator[WorkflowEvent]:
@@ -123,7 +135,7 @@ class StreamingRun(RunDriver):
         self._check_open()
         stream = self._stream
         stream.collect(ResultCollector(include_status_events=self._include_status_events))
-        self._draining = False
+        self._draining = self._looked = False
         try:
             while await self._advance(self._drive):
                 pass

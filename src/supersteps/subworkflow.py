@@ -65,7 +65,7 @@ class WorkflowExecutor(Executor):
     committed in the same checkpoints, superstep by superstep. What it yields is sent along the node's edges; what it
     asks goes to the outside world, unless an executor behind an edge of the node handles such questions. It is gone
     when it has nothing left to do. A storage, retention or limit of time of the inner workflow plays no part; its
-    `max_iterations` counts its own supersteps.
+    `max_iterations` counts its own supersteps. For the outer workflow it counts as one, like any executor's call.
 
     Attributes:
         workflow: The inner workflow.

@@ -13,6 +13,7 @@ from supersteps.errors import (
     FanInTypeError,
     GraphConnectivityError,
     TypeCompatibilityError,
+    WorkflowValidationError,
 )
 from supersteps.executor import Executor
 from supersteps.graph import Graph
@@ -28,8 +29,7 @@ def validate(graph: Graph) -> None:
     """
     check_duplicate_edges(graph.groups)
     check_connectivity(graph)
-    for inner in graph.nested.values():
-        check_paths([*graph.nodes, *inner.graph.nodes])
+    check_nested(graph)
     for group in graph.groups:
         check_types(graph, group)
 
@@ -72,6 +72,21 @@ def check_connectivity(graph: Graph) -> None:
             f"no path leads from the start executor {graph.start_id!r} to {', '.join(map(repr, lost))}; they would "
             "never run. Add an edge to each, or leave them out."
         )
+
+
+def check_nested(graph: Graph) -> None:
+    """Refuse ids that could be taken for paths, and policies and error edges of a sub-workflow's node: it runs nothing.
+
+    Raises:
+        WorkflowValidationError: One of these rules is broken.
+    """
+    for node_id, inner in graph.nested.items():
+        check_paths([*graph.nodes, *inner.graph.nodes])
+        if node_id in graph.policies or graph.error_targets.get(node_id):
+            raise WorkflowValidationError(
+                f"executor {node_id!r} stands for a sub-workflow and runs nothing itself, so a failure policy or an "
+                "error edge of it would have no effect: give them to the executors inside"
+            )
 
 
 def check_types(graph: Graph, group: EdgeGroup) -> None:

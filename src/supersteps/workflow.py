@@ -11,10 +11,16 @@ import msgspec
 
 from supersteps._ids import check_id, new_run_id
 from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.record import GRAPH, REQUESTS, CheckpointRecord
 from supersteps.driver import Opened, RunDriver
 from supersteps.engine.backends import Backend
 from supersteps.engine.backends.local import LocalBackend
-from supersteps.engine.opening import adopt_checkpoint, check_graph, find_checkpoint, head_of
+from supersteps.engine.encoding import encode_graph
+from supersteps.engine.forking import Edits, edited_parts, first_changes, status_of
+from supersteps.engine.levels import Levels
+from supersteps.engine.migration import Fitted, Migration
+from supersteps.engine.opening import adopt_checkpoint, check_graph, find_checkpoint, fitted, head_of
+from supersteps.engine.replaying import Replay, find_replay
 from supersteps.engine.runner import Runner
 from supersteps.engine.store import RunStore
 from supersteps.errors import (
@@ -53,6 +59,7 @@ class Workflow:
         types: Sequence[Any] = (),
         retention: RetentionPolicy | None = None,
         backend: Backend | None = None,
+        migration: Migration | None = None,
     ) -> None:
         """Define; use `WorkflowBuilder` instead.
 
@@ -64,18 +71,21 @@ class Workflow:
             types: Types of values beyond those that the handlers' annotations reach.
             retention: Which checkpoints to keep while a run goes on.
             backend: Where handlers run; this process when None.
+            migration: How to go on with runs that an earlier graph began; they are refused when None.
         """
         self.workflow_id = workflow_id
         self.max_iterations = max_iterations
         self._graph = graph
         self._types = [*graph.annotations, *types]
         self._retention = retention
+        self._migration = migration
         self._backend = backend or LocalBackend()
         self._storage = None if checkpoint_storage is None else self._durable(checkpoint_storage)
         self._codecs: weakref.WeakKeyDictionary[DurableStorage, Codec] = weakref.WeakKeyDictionary()
         self._plain_codec = Codec(self._types)
         self._waiting: dict[str, StreamingRun] = {}
         self._waiting_stored: weakref.WeakValueDictionary[str, StreamingRun] = weakref.WeakValueDictionary()
+        self._forked_requests: set[str] = set()
         self._other_storages: dict[int, DurableStorage] = {}
 
     # ----------------------------------------------------------------------------------- describing
@@ -283,6 +293,110 @@ class Workflow:
         """
         return self._resume(checkpoint_id, checkpoint_storage, responses)
 
+    def fork(
+        self,
+        checkpoint: CheckpointReference,
+        changes: Edits | None = None,
+        *,
+        run_id: str | None = None,
+        checkpoint_storage: CheckpointStorage | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> StreamingRun:
+        """Return the handle of a new run that begins at a checkpoint of any run, as it was or with changes to it.
+
+        Nothing of the old run changes. The new one is created at the first step of iteration; questions that wait at
+        the checkpoint wait in it too, under the same ids.
+
+        Args:
+            checkpoint: Where to begin: a checkpoint's id, its `CheckpointInfo`, or itself.
+            changes: New values by path; `DELETE` removes what is there. A path is a string with dots, a tuple where a
+                name has a dot in it, or a JSON Pointer: "input" (at iteration 0), "messages.INDEX",
+                "shared_state.KEY", "executor_states.ID.KEY", "scopes.NAME.KEY", of a sub-workflow "sub_state.PATH.KEY"
+                and "sub_scopes.PATH.NAME.KEY", each with further keys, indexes or attributes inside the value.
+            run_id: The new run's id; a fresh time-ordered one when None.
+            checkpoint_storage: Where the checkpoint is, and where the new run goes; the builder's when None.
+            metadata: Remarks to keep with the new run; those of the old one stay with that.
+            tags: Labels to keep with the new run.
+
+        Raises (at the first step of iteration; nothing was created):
+            CheckpointNotFoundError: There is no such checkpoint.
+            GraphChangedError: The workflow is no longer the one that wrote it.
+            ForkError: A change leads nowhere, or does not fit its place.
+            UnhandledMessageError: The start executor does not take the new input.
+            CheckpointEncodeError: A new value cannot be saved.
+            RunExistsError: A run has this id.
+        """
+        chosen = new_run_id() if run_id is None else check_id(run_id, "run_id")
+        storage = self._storage if checkpoint_storage is None else self._durable(checkpoint_storage)
+
+        async def open_run(run: RunDriver) -> Opened:
+            if storage is None:
+                raise self._no_storage("fork from")
+            source = await find_checkpoint(storage, checkpoint)
+            source = self._fit(storage, source).record
+            parts = edited_parts(source, changes or {}, Levels(self._graph), self._codec(storage))
+            opened = self._prepare(run, storage, chosen)
+            assert opened.store is not None
+            first = first_changes(parts)
+            first.puts[GRAPH] = encode_graph(self._graph.description)
+            await opened.store.commit(
+                first,
+                iteration=source.header.iteration_count,
+                steps_since_input=source.header.steps_since_input,
+                max_iterations=self.max_iterations,
+                status=status_of(parts).value,
+                more=False,
+                metadata=dict(metadata or {}),
+                fingerprint=self._graph.fingerprint,
+                tags=tags,
+                parent_run=source.header.run_id or None,
+                parent_checkpoint=source.header.checkpoint_id,
+            )
+            self._forked_requests.update(key[1] for key in parts if key[0] == REQUESTS)
+            await opened.runner.load(*await head_of(storage, chosen))
+            return opened
+
+        return StreamingRun(chosen, open_run, on_waiting=self._note_waiting, begins_anew=True)
+
+    def replay(
+        self,
+        checkpoint_or_run_id: CheckpointReference,
+        *,
+        to_step: int | None = None,
+        checkpoint_storage: CheckpointStorage | None = None,
+    ) -> StreamingRun:
+        """Return the handle of a repetition in memory, for debugging: handlers run again, and nothing is written.
+
+        Handlers see `ctx.is_replaying`. They get the answers that the run had, in the supersteps that had them;
+        timers count as due and sleeps as slept. `StreamingRun.snapshot()` gives the state that is reached.
+
+        Args:
+            checkpoint_or_run_id: Where to begin; for a run's id the oldest checkpoint on its head's lineage.
+            to_step: The superstep after which to stop; the lineage's last one when None. One more repeats the
+                superstep that failed.
+            checkpoint_storage: Where the run is; the builder's when None.
+
+        Raises (at the first step of iteration):
+            CheckpointNotFoundError: There is neither such a checkpoint nor such a run.
+            GraphChangedError: The workflow is no longer the one that wrote it.
+            ValueError: `to_step` comes before the checkpoint.
+        """
+        storage = self._storage if checkpoint_storage is None else self._durable(checkpoint_storage)
+
+        async def open_run(run: RunDriver) -> Opened:
+            if storage is None:
+                raise self._no_storage("replay from")
+            replay = await find_replay(storage, checkpoint_or_run_id, to_step)
+            check_graph(self._graph, self.workflow_id, replay.start)
+            run.run_id = replay.start.header.run_id
+            opened = self._prepare(run, None, run.run_id, codec=self._codec(storage), replay=replay)
+            await opened.runner.load_replay()
+            return opened
+
+        run_id = "" if isinstance(checkpoint_or_run_id, str) else checkpoint_or_run_id.run_id
+        return StreamingRun(run_id, open_run, on_waiting=lambda _run, _request_ids: None, begins_anew=True)
+
     async def send_responses(self, responses: Mapping[str, Any]) -> WorkflowRunResult:
         """Answer the run that waits for these requests, and drive it on.
 
@@ -325,7 +439,6 @@ class Workflow:
                     raise
                 record, existing = await head_of(storage, chosen)
                 opened = self._prepare(run, storage, chosen)
-                check_graph(self._graph, self.workflow_id, record)
                 await opened.runner.load(record, existing)
             return opened
 
@@ -347,18 +460,17 @@ class Workflow:
 
         async def open_run(run: RunDriver) -> Opened:
             if storage is None:
-                raise CheckpointingDisabledError(
-                    f"workflow {self.workflow_id!r} has no storage to resume from: pass checkpoint_storage=, or build "
-                    "it with_checkpointing(checkpoint_storage=...)"
-                )
+                raise self._no_storage("resume from")
             record = await find_checkpoint(storage, reference)
-            check_graph(self._graph, self.workflow_id, record)
+            fitting: Fitted | None = self._fit(storage, record)
             existing = await storage.get_run(record.header.run_id) if record.header.run_id else None
             if existing is None:
-                record, existing = await adopt_checkpoint(storage, record, self.workflow_id, self._graph)
+                assert fitting is not None
+                record, existing = await adopt_checkpoint(storage, fitting.record, self.workflow_id, self._graph)
+                fitting = None
             run.run_id = existing.run_id
             opened = self._prepare(run, storage, existing.run_id)
-            await opened.runner.load(record, existing)
+            await opened.runner.load(record, existing, fitting)
             if responses:
                 await opened.runner.accept(responses)
             elif opened.store is not None and record.header.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
@@ -385,9 +497,9 @@ class Workflow:
         async def open_run(run: RunDriver) -> Opened:
             storage, run.run_id = await self._find_waiting(next(iter(responses)))
             record, existing = await head_of(storage, run.run_id)
-            check_graph(self._graph, self.workflow_id, record)
+            fitting = self._fit(storage, record)
             opened = self._prepare(run, storage, run.run_id)
-            await opened.runner.load(record, existing)
+            await opened.runner.load(record, existing, fitting)
             await opened.runner.accept(responses)
             return opened
 
@@ -416,6 +528,8 @@ class Workflow:
         return found[0]
 
     def _own_waiting(self, request_id: str) -> StreamingRun | None:
+        if request_id in self._forked_requests:
+            return None  # the storage knows in how many runs it waits
         for registry in (self._waiting, self._waiting_stored):
             run = registry.get(request_id)
             if run is not None:
@@ -432,7 +546,15 @@ class Workflow:
         for request_id in request_ids:
             registry[request_id] = run
 
-    def _prepare(self, run: RunDriver, storage: DurableStorage | None, run_id: str) -> Opened:
+    def _prepare(
+        self,
+        run: RunDriver,
+        storage: DurableStorage | None,
+        run_id: str,
+        *,
+        codec: Codec | None = None,
+        replay: Replay | None = None,
+    ) -> Opened:
         store = None if storage is None else RunStore(storage, run_id, self.workflow_id, self._retention)
         run.hold(store)
         run.announce()
@@ -445,14 +567,25 @@ class Workflow:
             executors,
             run_id=run_id,
             workflow_id=self.workflow_id,
-            codec=self._codec(storage),
+            codec=codec or self._codec(storage),
             store=store,
             backend=self._backend,
             max_iterations=self.max_iterations,
             emit=run.emit,
             holder=run,
+            replay=replay,
+            fit=Fitted if storage is None else lambda record: self._fit(storage, record),
         )
         return Opened(runner, store)
+
+    def _no_storage(self, what: str) -> CheckpointingDisabledError:
+        return CheckpointingDisabledError(
+            f"workflow {self.workflow_id!r} has no storage to {what}: pass checkpoint_storage=, or build it "
+            "with_checkpointing(checkpoint_storage=...)"
+        )
+
+    def _fit(self, storage: DurableStorage, record: CheckpointRecord) -> Fitted:
+        return fitted(self._graph, self.workflow_id, record, self._codec(storage), self._migration)
 
     def _codec(self, storage: DurableStorage | None) -> Codec:
         if storage is None:
@@ -460,6 +593,8 @@ class Workflow:
         codec = self._codecs.get(storage)
         if codec is None:
             codec = self._codecs[storage] = storage.codec.extended(self._types)
+            if self._migration is not None:
+                codec.add_upgrades(self._migration.upgrade)
         return codec
 
     def _durable(self, checkpoint_storage: CheckpointStorage) -> DurableStorage:

@@ -44,7 +44,7 @@ def run_program(name: str, folder: Path) -> str:
 
 
 def test_every_program_has_a_name_and_a_test() -> None:
-    assert set(programs()) == {"shout.py", "count.py", "review.py", "orders.py", "rewind.py"}
+    assert set(programs()) == {"shout.py", "count.py", "review.py", "orders.py", "travel.py", "rewind.py"}
 
 
 def test_first_workflow(tmp_path: Path) -> None:
@@ -75,6 +75,14 @@ def test_killed_program_goes_on(tmp_path: Path) -> None:
 
 def test_sub_workflow_and_failures(tmp_path: Path) -> None:
     assert run_program("orders.py", tmp_path) == "['9.95', 'nan']\n"
+
+
+def test_time_travel(tmp_path: Path) -> None:
+    text = run_program("travel.py", tmp_path)
+
+    assert text.startswith("['an owl in 3 chapters']\n")
+    assert "a fox in 3 chapters" in text
+    assert text.endswith("hold the same\n")
 
 
 def test_question_and_answer(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ What must stay an error carries an ignore comment with its code; an ignore that 
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Never, assert_type
 
 from supersteps import (
@@ -13,6 +14,8 @@ from supersteps import (
     CheckpointStorage,
     Default,
     Executor,
+    ExecutorFailure,
+    FailurePolicy,
     FileCheckpointStorage,
     FunctionExecutor,
     InMemoryCheckpointStorage,
@@ -35,6 +38,7 @@ from supersteps import (
     WorkflowStatusEvent,
     executor,
     handler,
+    response_handler,
 )
 
 # ---------------------------------------------------------------- the API example of the design page
@@ -183,6 +187,45 @@ class Everything(Executor):
 def named(message: str) -> None: ...
 
 
+@dataclass
+class Spend:
+    amount: int
+
+
+class Careful(Executor):
+    @handler
+    async def begin(self, message: int, ctx: WorkflowContext[int | bytes, str]) -> None:
+        assert_type(await ctx.request_info(Spend(message), bool), str)
+        await ctx.request_info(Spend(message), bool, request_id="q", deadline=timedelta(hours=1), default=False)
+        await ctx.request_info(Spend(message), bool | None, deadline=datetime.now(UTC), default=None)
+        await ctx.schedule(message, delay=60)
+        await ctx.schedule(b"", at=datetime.now(UTC), target_id="careful")
+        await ctx.sleep(0.5)
+        await ctx.sleep_until(datetime.now(UTC))
+        assert_type(ctx.attempt, int)
+        assert_type(ctx.is_replaying, bool)
+        await ctx.request_info(Spend(message))  # type: ignore[call-arg]
+        await ctx.request_info(Spend(message), bool, deadline="tomorrow", default=False)  # type: ignore[arg-type]
+        await ctx.schedule("no", delay=60)  # type: ignore[arg-type]
+        await ctx.schedule(message, delay="60")  # type: ignore[arg-type]
+        await ctx.sleep_until(60)  # type: ignore[arg-type]
+        ctx.attempt = 2  # type: ignore[misc]
+
+    @response_handler
+    async def decided(self, original_request: Spend, response: bool, ctx: WorkflowContext[Never, str]) -> None:
+        await ctx.yield_output(f"{original_request.amount}: {response}")
+        await ctx.yield_output(7)  # type: ignore[arg-type]
+
+    @response_handler
+    def put_off(self, original_request: Spend, response: timedelta, ctx: WorkflowContext[int]) -> None:
+        ctx.schedule(original_request.amount, delay=response)
+
+    @handler
+    async def failed(self, failure: ExecutorFailure, ctx: WorkflowContext) -> None:
+        assert_type(failure.message, Any)
+        assert_type(failure.traceback, str | None)
+
+
 Everything()  # type: ignore[call-arg]
 executor(named, 7)  # type: ignore[call-overload]
 
@@ -198,7 +241,13 @@ def build(a: Executor, b: Executor, storage: CheckpointStorage) -> Workflow:
     builder.add_multi_selection_edge_group(a, [b, "c"], selection_func=choose)
     builder.add_switch_case_edge_group(a, [Case(condition=lambda m: m == 1, target=b), Default(target="c")])
     builder.with_reducer("total", lambda value, update: value + update, initial=0)
+    builder.with_failure_policy(a, FailurePolicy(max_attempts=3, retry_on=(OSError, KeyError), timeout=5))
+    builder.add_error_edge(a, Careful("careful")).add_error_edge("c", b)
     builder.with_checkpointing(storage, types=[Approval])
+    builder.with_failure_policy(a, 3)  # type: ignore[arg-type]
+    FailurePolicy(retry_on=OSError)  # type: ignore[arg-type]
+    FailurePolicy().max_attempts = 3  # type: ignore[misc]
+    builder.add_error_edge(a)  # type: ignore[call-arg]
     builder.add_edge(a)  # type: ignore[call-arg]
     builder.add_edge(a, 7)  # type: ignore[arg-type]
     builder.set_start_executor(None)  # type: ignore[arg-type]

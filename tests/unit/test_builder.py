@@ -8,9 +8,13 @@ import pytest
 from supersteps import (
     Case,
     Default,
+    EdgeDuplicationError,
     EdgeGroupError,
+    ErrorEdgeGroup,
     Executor,
     ExecutorDuplicationError,
+    ExecutorFailure,
+    FailurePolicy,
     InMemoryCheckpointStorage,
     MissingStartError,
     UnknownExecutorError,
@@ -28,6 +32,12 @@ class Join(Executor):
     @handler
     async def join(self, texts: list[str], ctx: WorkflowContext[Never, str]) -> None:
         await ctx.yield_output("".join(texts))
+
+
+class Medic(Executor):
+    @handler
+    async def treat(self, failure: ExecutorFailure, ctx: WorkflowContext[Never, str]) -> None:
+        await ctx.yield_output(failure.error_message)
 
 
 async def test_every_method_returns_the_builder_and_edges_of_all_kinds_build() -> None:
@@ -163,6 +173,47 @@ def test_settings_are_checked_where_they_are_made() -> None:
         builder.with_checkpointing([])
     with pytest.raises(ValueError, match="workflow name"):
         WorkflowBuilder(name="")
+
+
+def test_failure_policies() -> None:
+    up, end = Upper("up"), Reverse("end")
+    often, never = FailurePolicy(max_attempts=3), FailurePolicy(at_most_once=True)
+    builder = WorkflowBuilder().add_edge(up, end).set_start_executor(up)
+    assert builder.with_failure_policy("end", never) is builder
+    plain = builder.with_failure_policy(up, never).with_failure_policy(up, often).build()
+
+    assert plain.graph.policies == {"up": often, "end": never}
+    builder.with_failure_policy("up", never)
+    assert plain.graph.policies["up"] is often
+
+
+def test_a_failure_policy_is_one_and_for_somebody() -> None:
+    up = Upper("up")
+    builder: Any = WorkflowBuilder().set_start_executor(up)
+    with pytest.raises(TypeError, match=r"with_failure_policy takes a FailurePolicy, not 3: write FailurePolicy\("):
+        builder.with_failure_policy(up, 3)
+    with pytest.raises(UnknownExecutorError, match=r"'down' is named .* by a failure policy, but nobody added it"):
+        builder.with_failure_policy("down", FailurePolicy()).build()
+
+
+def test_error_edges() -> None:
+    up, end = Upper("up"), Reverse("end")
+    builder = WorkflowBuilder().add_edge(up, end)
+    assert builder.add_error_edge(up, lambda: Medic("medic")) is builder
+    graph = builder.add_error_edge("end", "medic").set_start_executor(up).build().graph
+
+    assert graph.groups[1:] == (ErrorEdgeGroup(("up",), ("medic",)), ErrorEdgeGroup(("end",), ("medic",)))
+    assert graph.groups[1].id == "on_error:up->medic"
+
+
+def test_an_error_edge_is_added_once_and_between_known_executors() -> None:
+    up, medic = Upper("up"), Medic("medic")
+    builder = WorkflowBuilder().set_start_executor(up).add_error_edge(up, medic)
+    with pytest.raises(UnknownExecutorError, match="'surgeon'"):
+        WorkflowBuilder().set_start_executor(up).add_error_edge(up, "surgeon").build()
+    with pytest.raises(EdgeDuplicationError, match=r"error edge up -> medic was added 2 times.*Keep one") as caught:
+        builder.add_error_edge(up, medic).build()
+    assert caught.value.edge_id == "up->medic"
 
 
 def test_building_twice_gives_two_workflows() -> None:

@@ -1,12 +1,16 @@
 """`WorkflowContext`: what annotations mean, and that everything takes effect at the call."""
 
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 from types import NoneType
 from typing import Any, Never
 
 import pytest
 
 from supersteps import Ready, WorkflowBuilder, WorkflowContext, WorkflowEvent, executor
-from supersteps.context import context_types
+from supersteps.context import MISSING, context_types
 from tests.unit.support import Asker, Upper
 
 
@@ -121,3 +125,164 @@ async def test_appending_to_a_shared_list() -> None:
 
 def test_an_executor_that_asks_says_so() -> None:
     assert [kind.__name__ for kind in Asker("a").output_types] == ["Question"]
+
+
+# ------------------------------------------------------------------------------- questions and times
+
+
+class FakeCall:
+    """Notes what a context asks of its call."""
+
+    executor_id = "me"
+    source_ids: tuple[str, ...] = ("you",)
+    run_id = "r"
+    workflow_id = "w"
+    step_number = 1
+    idempotency_key = "k"
+    attempt = 3
+    is_replaying = True
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: self.calls.append((name, *args))
+
+    def request_info(self, *args: Any) -> str:
+        self.calls.append(("request_info", *args))
+        return args[2] or "made up"
+
+    async def sleep(self, due: datetime) -> None:
+        self.calls.append(("sleep", due))
+
+
+def on(call: FakeCall) -> WorkflowContext[Any, Any]:
+    return WorkflowContext(call)
+
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+def is_soon(moment: datetime, seconds: float) -> bool:
+    expected = datetime.now(UTC) + timedelta(seconds=seconds)
+    return moment.tzinfo is UTC and abs(moment - expected) < timedelta(seconds=30)
+
+
+async def test_asking_returns_the_questions_id() -> None:
+    call = FakeCall()
+
+    assert await on(call).request_info("proceed?", bool) == "made up"
+    assert on(call).request_info("proceed?", bool, request_id="q").result() == "q"
+    assert call.calls == [
+        ("request_info", "proceed?", bool, None, None, MISSING),
+        ("request_info", "proceed?", bool, "q", None, MISSING),
+    ]
+
+
+def test_a_question_may_have_a_deadline_and_a_default() -> None:
+    call = FakeCall()
+    ctx = on(call)
+    ctx.request_info("?", str, deadline=NOON.astimezone(timezone(timedelta(hours=5))), default=None)
+    ctx.request_info("?", str, deadline=timedelta(hours=1), default="no")
+    ctx.request_info("?", str, deadline=90, default="no")
+
+    (at, default), (in_an_hour, _), (soon, _) = [entry[-2:] for entry in call.calls]
+    assert (at, at.tzinfo, default) == (NOON, UTC, None)
+    assert is_soon(in_an_hour, 3600)
+    assert is_soon(soon, 90)
+
+
+def test_deadline_and_default_come_together() -> None:
+    with pytest.raises(ValueError, match="say what the answer is when nobody has answered by then"):
+        on(FakeCall()).request_info("?", str, deadline=5)
+    with pytest.raises(ValueError, match="a default but no deadline"):
+        on(FakeCall()).request_info("?", str, default=None)
+
+
+def test_scheduling_a_message() -> None:
+    call = FakeCall()
+    ctx = on(call)
+    ctx.schedule("a", at=NOON)
+    ctx.schedule("b", delay=timedelta(minutes=1), target_id="me")
+    ctx.schedule("c", delay=0)
+
+    assert call.calls[0] == ("schedule", "a", NOON, None)
+    assert (call.calls[1][1], call.calls[1][3]) == ("b", "me")
+    assert is_soon(call.calls[1][2], 60)
+    assert is_soon(call.calls[2][2], 0)
+
+
+def test_a_message_is_scheduled_at_a_time_or_after_one() -> None:
+    with pytest.raises(ValueError, match=r"either at= \(a time\) or delay= \(from now\), it got neither"):
+        on(FakeCall()).schedule("a")
+    with pytest.raises(ValueError, match="it got both"):
+        on(FakeCall()).schedule("a", at=NOON, delay=1)
+
+
+async def test_sleeping() -> None:
+    call = FakeCall()
+    await on(call).sleep_until(NOON)
+    await on(call).sleep(timedelta(days=1))
+    await on(call).sleep(0.5)
+
+    assert call.calls[0] == ("sleep", NOON)
+    assert is_soon(call.calls[1][1], 86400)
+    assert is_soon(call.calls[2][1], 0.5)
+
+
+def test_the_attempt_and_a_replay_are_known() -> None:
+    assert (on(FakeCall()).attempt, on(FakeCall()).is_replaying) == (3, True)
+
+
+NAIVE = datetime(2030, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("moment", "error", "expected"),
+    [
+        (NAIVE, ValueError, r"deadline 2030-01-01T00:00:00 has no time zone.*tzinfo=UTC"),
+        (datetime.max.replace(tzinfo=timezone(-timedelta(hours=5))), ValueError, "outside the years 1 to 9999"),
+        (-1, ValueError, "deadline -1 does not lie ahead"),
+        (timedelta(seconds=-1), ValueError, "does not lie ahead"),
+        (float("nan"), ValueError, "does not lie ahead"),
+        (float("inf"), ValueError, "ends after the year 9999"),
+        (timedelta.max, ValueError, "ends after the year 9999"),
+        (True, TypeError, "deadline is a datetime with a time zone, a timedelta or a number of seconds, not True"),
+        ("tomorrow", TypeError, r"not 'tomorrow': write datetime.now\(UTC\)"),
+        (NOON.date(), TypeError, "deadline is a datetime with a time zone"),
+    ],
+)
+def test_what_is_no_moment(moment: Any, error: type[Exception], expected: str) -> None:
+    call = FakeCall()
+    with pytest.raises(error, match=expected):
+        on(call).request_info("?", str, deadline=moment, default=None)
+    assert call.calls == []
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        (lambda ctx: ctx.schedule("a", at=60), "at is a datetime with a time zone, not 60"),
+        (lambda ctx: ctx.schedule("a", delay=NOON), "delay is a timedelta or a number of seconds, not datetime"),
+        (lambda ctx: ctx.schedule("a", delay=False), "delay is a timedelta or a number of seconds, not False"),
+        (lambda ctx: ctx.sleep_until(60).send(None), "when is a datetime with a time zone, not 60"),
+        (lambda ctx: ctx.sleep(NOON).send(None), "delay is a timedelta or a number of seconds, not datetime"),
+    ],
+)
+def test_a_time_is_no_time_span_and_the_other_way_round(use: Callable[[Any], Any], expected: str) -> None:
+    with pytest.raises(TypeError, match=expected):
+        use(on(FakeCall()))
+
+
+def test_a_naive_time_is_refused_everywhere() -> None:
+    ctx = on(FakeCall())
+    with pytest.raises(ValueError, match="at 2030-01-01T00:00:00 has no time zone"):
+        ctx.schedule("a", at=NAIVE)
+    with pytest.raises(ValueError, match="when 2030-01-01T00:00:00 has no time zone"):
+        ctx.sleep_until(NAIVE).send(None)
+
+
+def test_handlers_can_be_defined_without_asyncio() -> None:
+    script = "import sys, supersteps.context; print('asyncio' in sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

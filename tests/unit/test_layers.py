@@ -23,7 +23,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("executor", "dispatch", "functions", "context", "callport", "edges", "policies", "requests"),
     ("graph", "validation", "subworkflow"),
     ("engine",),
-    ("result", "stream", "driver", "run", "workflow"),
+    ("result", "stream", "driver", "run", "script", "workflow"),
     ("builder",),  # build() returns a Workflow
     # What only users import. `__init__` holds the public names, those of the tools included.
     ("__init__", "__main__", "viz", "telemetry", "testing", "cli", "ui"),

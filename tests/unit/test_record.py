@@ -1,3 +1,4 @@
+import random
 import threading
 
 import pytest
@@ -134,3 +135,43 @@ def test_each_commit_is_an_attempt_of_its_own() -> None:
     header = CheckpointHeader(checkpoint_id="c", workflow_id="w", timestamp="t")
     ids = {Commit(header=header, changes=Changes(), epoch=1).commit_id for _ in range(10)}
     assert len(ids) == 10
+
+
+def random_changes(dice: random.Random) -> Changes:
+    keys: list[PartKey] = [("shared_state", name) for name in "abcd"]
+
+    def some() -> list[PartKey]:
+        return [key for key in keys if dice.random() < 0.35]
+
+    number = dice.randrange(1000)
+    return Changes(
+        puts=dict.fromkeys(some(), b"[%d]" % number),
+        appends={key: [b"%d" % dice.randrange(1000)] * dice.randrange(1, 3) for key in some()},
+        deletes=some(),
+    )
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_changes_one_after_the_other_are_changes_at_once(seed: int) -> None:
+    dice = random.Random(seed)
+    sequence = [random_changes(dice) for _ in range(dice.randrange(2, 5))]
+    begin: dict[PartKey, Part] = {A: b"[0]", B: ListPart([b"1"])}
+    expected, found = dict(begin), dict(begin)
+
+    composed = Changes()
+    for changes in sequence:
+        changes.apply(expected)
+        composed = composed.then(changes)
+    composed.apply(found)
+
+    assert found == expected
+    assert Changes().then(composed) == composed == composed.then(Changes())
+
+
+def test_composing_changes_leaves_both_as_they_were() -> None:
+    first = Changes(puts={A: b"1"}, appends={B: [b"1"]}, deletes=[OUTPUTS])
+    second = Changes(puts={OUTPUTS: b"[]"}, appends={B: [b"2"]}, deletes=[A])
+
+    assert first.then(second) == Changes(puts={OUTPUTS: b"[]"}, appends={B: [b"1", b"2"]}, deletes=[OUTPUTS, A])
+    assert first == Changes(puts={A: b"1"}, appends={B: [b"1"]}, deletes=[OUTPUTS])
+    assert second == Changes(puts={OUTPUTS: b"[]"}, appends={B: [b"2"]}, deletes=[A])

@@ -9,6 +9,8 @@ from supersteps import (
     Default,
     EdgeDuplicationError,
     Executor,
+    ExecutorFailure,
+    FailurePolicy,
     FanInTypeError,
     FunctionExecutor,
     GraphConnectivityError,
@@ -17,7 +19,10 @@ from supersteps import (
     Workflow,
     WorkflowBuilder,
     WorkflowContext,
+    WorkflowExecutor,
     WorkflowValidationError,
+    handler,
+    response_handler,
 )
 from tests.unit.support import Asker, Counter, Reverse, Upper
 
@@ -175,3 +180,68 @@ def test_two_cases_of_a_switch_may_lead_to_one_target() -> None:
     builder = WorkflowBuilder().add_switch_case_edge_group(up, [Case(bool, end), Default(end)])
 
     assert set(build(builder, up).get_executors_list()) == {up, end}
+
+
+def test_an_error_edge_leads_somewhere() -> None:
+    up, end, medic = Upper("up"), Reverse("end"), node("medic", ExecutorFailure, int)
+    after = node("after", int)
+    build(WorkflowBuilder().add_edge(up, end).add_error_edge(up, medic).add_edge(medic, after), up)
+    with pytest.raises(GraphConnectivityError, match="'medic', 'after'"):
+        build(WorkflowBuilder().add_edge(up, end).add_error_edge(medic, after).add_edge(medic, after), up)
+
+
+def test_an_edge_and_an_error_edge_may_lead_to_one_target() -> None:
+    up, end = Upper("up"), node("end", str | ExecutorFailure)
+    build(WorkflowBuilder().add_edge(up, end).add_error_edge(up, end), up)
+
+
+class SpecialFailure(ExecutorFailure):
+    pass
+
+
+@pytest.mark.parametrize("takes", [ExecutorFailure, Any, object, str | ExecutorFailure])
+def test_who_may_be_told_of_failures(takes: Any) -> None:
+    up = Upper("up")
+    build(WorkflowBuilder().add_error_edge(up, node("medic", takes)), up)
+
+
+@pytest.mark.parametrize("takes", [str, dict, SpecialFailure, list[ExecutorFailure]])
+def test_who_may_not(takes: Any) -> None:
+    up = Upper("up")
+    with pytest.raises(
+        TypeCompatibilityError,
+        match=r"error edge up -> medic: 'medic' gets an ExecutorFailure when 'up' fails.*Give it a handler",
+    ) as caught:
+        build(WorkflowBuilder().add_error_edge(up, node("medic", takes)), up)
+    error = caught.value
+    assert (error.source_executor_id, error.target_executor_id) == ("up", "medic")
+    assert (error.source_types, error.target_types) == ([ExecutorFailure], [takes])
+
+
+def test_what_a_response_handler_sends_counts_along_an_edge() -> None:
+    class Worker(Executor):
+        @handler
+        async def begin(self, message: str, ctx: WorkflowContext) -> None:
+            pass
+
+        @response_handler
+        async def decided(self, question: str, answer: bool, ctx: WorkflowContext[str]) -> None:
+            pass
+
+    worker = Worker("w")
+    build(WorkflowBuilder().add_edge(worker, Reverse("end")), worker)
+    with pytest.raises(TypeCompatibilityError, match="'w' sends str, but 'count' handles int"):
+        build(WorkflowBuilder().add_edge(worker, Counter("count")), worker)
+
+
+def test_a_policy_or_an_error_edge_of_a_sub_workflows_node() -> None:
+    inner = build(WorkflowBuilder(name="inner"), Reverse("back"))
+    sub = WorkflowExecutor(inner, "sub")
+    with pytest.raises(WorkflowValidationError, match=r"'sub' stands for a sub-workflow.*executors inside"):
+        build(WorkflowBuilder().with_failure_policy(sub, FailurePolicy(max_attempts=2)), sub)
+
+
+def test_ids_that_could_be_paths() -> None:
+    inner = build(WorkflowBuilder(name="inner"), Reverse("ba/ck"))
+    with pytest.raises(WorkflowValidationError, match="'ba/ck'"):
+        build(WorkflowBuilder(), WorkflowExecutor(inner, "sub"))

@@ -9,7 +9,7 @@ from ._builtins import Encoder, EncodeWalk
 from ._copying import Copier, CopyWalk
 from ._plain import TAG, VALUE
 from ._revive import Reviver
-from ._scope import Custom
+from ._scope import Custom, Upgrade
 from ._trouble import Trouble, short
 
 
@@ -35,6 +35,30 @@ def custom_reviver(custom: Custom) -> Reviver:
         if type(value) is not custom.type_:
             raise Trouble(f"the registered decode function of {custom.name!r} gave {short(value)}")
         return value
+
+    return revive
+
+
+def upgrading_reviver(upgrade: Upgrade, present: Reviver | None, names: frozenset[str] | None) -> Reviver:
+    """Make the reviver of a type whose earlier form is upgraded.
+
+    Args:
+        upgrade: The function.
+        present: The reviver of the type's present form, None where there is no such type any more.
+        names: The keys of the present form, None where only trying tells.
+    """
+
+    def revive(node: dict[str, Any]) -> Any:
+        if present is not None and (names is None or node.keys() == names):
+            try:
+                return present(dict(node))
+            except Trouble:
+                pass
+        content = node[VALUE] if node.keys() == {TAG, VALUE} else {key: node[key] for key in node if key != TAG}
+        try:
+            return upgrade.function(content)
+        except Exception as error:  # the user's function; whatever it raises belongs into the message
+            raise Trouble(f"the upgrade of {upgrade.name!r} raised {type(error).__name__}: {error}") from error
 
     return revive
 

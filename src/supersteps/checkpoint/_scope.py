@@ -28,6 +28,14 @@ class Custom:
     decode: Callable[[Any], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A function that makes a value of what a type's earlier form was saved as."""
+
+    name: str
+    function: Callable[[Any], Any]
+
+
 class Listener(Protocol):
     """Somebody who caches what a scope answered."""
 
@@ -42,6 +50,7 @@ class Scope:
         self._classes: dict[str, type] = {}
         self._customs: dict[type, Custom] = {}
         self._custom_names: dict[str, Custom] = {}
+        self._upgrades: dict[str, Upgrade] = {}
         self._unread: list[type] = []
         self._listeners: WeakSet[Any] = WeakSet()
         self._children: WeakSet[Scope] = WeakSet()
@@ -78,6 +87,12 @@ class Scope:
             self._custom_names[custom.name] = custom
             self._changed()
 
+    def add_upgrade(self, upgrade: Upgrade) -> None:
+        """Register a function for what was saved under a type's name."""
+        with _lock:
+            self._upgrades[upgrade.name] = upgrade
+            self._changed()
+
     def _changed(self) -> None:
         for listener in list(self._listeners):
             listener.forget()
@@ -110,6 +125,10 @@ class Scope:
             The registered functions, the class, or None. Nothing is imported and no module attribute is computed.
         """
         return self._known(name) or self._imported_subclass(name) or self._of_main(name)
+
+    def upgrade_for(self, name: str) -> Upgrade | None:
+        """Find the function that was registered for what is saved under a type's name."""
+        return next((scope._upgrades[name] for scope in self._chain() if name in scope._upgrades), None)
 
     def _known(self, name: str) -> Custom | type | None:
         # Registered functions first, wherever they are: a workflow's annotations may reach a registered class as well.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, time, timezone
 from math import isfinite
 from typing import Any, TypeVar, cast
@@ -13,7 +13,7 @@ from ..errors import CheckpointDecodeError, CheckpointEncodeError
 from ._builtins import CAREFUL_ATOMS, ENCODERS, Encoder, is_zone_info, late_encoder
 from ._classes import Plan, plan_for
 from ._copying import IMMUTABLE, Copier, CopyWalk, copy_anything, copy_deep
-from ._custom import custom_copier, custom_encoder, custom_reviver
+from ._custom import custom_copier, custom_encoder, custom_reviver, upgrading_reviver
 from ._encoding import Encoding, encode_raw
 from ._plain import (
     ATOMS,
@@ -29,7 +29,7 @@ from ._plain import (
     may_have_tags,
 )
 from ._revive import REVIVERS, Reviver
-from ._scope import PROCESS, Custom, Scope
+from ._scope import PROCESS, Custom, Scope, Upgrade
 from ._trouble import TooDeep, Trouble, key_step, short
 from .raw import RawValue
 
@@ -138,6 +138,16 @@ class Codec:
             raise ValueError(f"{display_name(type_)} is saved by the codec itself; register a type of your own")
         full_name = type_name(type_) if name is None else name if ":" in name else f"custom:{name}"
         self._scope.add_custom(Custom(type_, full_name, encode, decode))
+
+    def add_upgrades(self, upgrades: Mapping[str, Callable[[Any], Any]]) -> None:
+        """Make present values of what was saved of earlier types, or of earlier forms of a type.
+
+        Args:
+            upgrades: By the type's name in the data, `module:qualname`: takes what was saved (a dict of the fields)
+                and gives a value. Where the type still exists, data of its present form is left to it.
+        """
+        for name, function in upgrades.items():
+            self._scope.add_upgrade(Upgrade(name, function))
 
     def forget(self) -> None:
         """Drop what was looked up earlier, because the known types changed."""
@@ -306,7 +316,12 @@ class Codec:
         if type(tag) is not str or ":" not in tag:
             raise Trouble(f"{short(tag)} is not a type that this version of the library writes")
         found = self._scope.find(tag)
-        if isinstance(found, Custom):
+        reviver: Reviver
+        if upgrade := self._scope.upgrade_for(tag):
+            plan = None if found is None or isinstance(found, Custom) else plan_for(found)
+            present = custom_reviver(found) if isinstance(found, Custom) else None if plan is None else plan.revive
+            reviver = upgrading_reviver(upgrade, present, getattr(plan, "_keys", None))
+        elif isinstance(found, Custom):
             reviver = custom_reviver(found)
         elif found is not None and (plan := plan_for(found)) is not None:
             reviver = plan.revive

@@ -298,6 +298,19 @@ class Changes(msgspec.Struct):
                 old = ListPart() if old is None else ListPart.from_json(old)
             parts[key] = old.extended(items)
 
+    def then(self, other: Changes) -> Changes:
+        """Return the changes that do at once what these do and `other` does after them."""
+        gone = {*other.deletes}
+        replaced = gone | other.puts.keys()
+        appends = {key: list(items) for key, items in self.appends.items() if key not in replaced}
+        for key, items in other.appends.items():
+            appends[key] = [*appends.get(key, ()), *items]
+        return Changes(
+            puts={key: part for key, part in self.puts.items() if key not in gone} | other.puts,
+            appends=appends,
+            deletes=list(dict.fromkeys([*self.deletes, *other.deletes])),
+        )
+
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """One atomic step of a run: a new checkpoint that becomes the head.

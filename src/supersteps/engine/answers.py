@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from supersteps._matching import matches
 from supersteps._schema import schema_of
-from supersteps._typing import display_name
+from supersteps._typing import display_name, is_subtype
 from supersteps.engine.effects import Ask
 from supersteps.engine.levels import Levels
 from supersteps.engine.state import Request
@@ -77,13 +78,24 @@ def direct_type(asker: Executor, question: Any, name: str | None) -> Any:
         UnanswerableRequestError: None of them takes an answer to such a question.
     """
     options = asker.response_types(question)
+    if not options:
+        raise no_response_handler(asker, question, name or "T")
     for option in options:
         for annotation in (option, *_members_of(option)):
             if display_name(annotation) == name:
                 return annotation
-    if options:
-        return options[0]
-    raise no_response_handler(asker, question, name or "T")
+    if name is not None:  # it was narrower, or of several handlers
+        from supersteps.engine.naming import annotation_named  # wanted only by those who resume
+
+        narrower = annotation_named(name, options)
+        if narrower is not None and is_answerable(narrower, options):
+            return narrower
+    return Union[tuple(options)]  # noqa: UP007  # whatever one of the handlers takes
+
+
+def is_answerable(wanted: Any, options: Sequence[Any]) -> bool:
+    """Return whether handlers that take these types of answers take each answer of a type, one or the other."""
+    return all(any(is_subtype(member, option) for option in options) for member in (_members_of(wanted) or (wanted,)))
 
 
 def no_response_handler(asker: Executor, question: Any, name: str) -> UnanswerableRequestError:
@@ -104,6 +116,11 @@ def ported_type(levels: Levels, request_executor_id: str, source_executor_id: st
     """
     level = levels.of(source_executor_id)
     port, source = level.local(request_executor_id), level.local(source_executor_id)
+    if source not in level.graph.nodes:
+        raise UnanswerableRequestError(
+            f"a question that came in from outside (from {source!r}) was sent straight to {request_executor_id!r}, so "
+            "nobody there could take the answer: let an executor in between ask it"
+        )
     asker = level.graph.nodes[source].executor
     if source not in level.graph.reachable[port]:
         raise UnanswerableRequestError(

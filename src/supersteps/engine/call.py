@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from supersteps._ids import check_id
-from supersteps._typing import display_name, is_subtype, matches
+from supersteps._typing import display_name, matches
 from supersteps.checkpoint.record import EXECUTORS, utc_now
 from supersteps.context import MISSING, SHARED_SCOPE
-from supersteps.engine.answers import no_response_handler
+from supersteps.engine.answers import is_answerable, no_response_handler
 from supersteps.engine.effects import Ask, Delayed, Effects, Send
 from supersteps.engine.levels import Level, Scope
 from supersteps.engine.values import Sealed, Sealer
@@ -224,7 +224,7 @@ class Call:
         self._check("request_info", state_only=False)
         name = display_name(response_type)
         asker = self._site.level.graph.nodes[self.executor_id].executor
-        if not any(is_subtype(response_type, option) for option in asker.response_types(request_data)):
+        if not is_answerable(response_type, asker.response_types(request_data)):
             raise no_response_handler(asker, request_data, name)
         chosen = self._new_request_id() if request_id is None else check_id(request_id, "request_id")
         seal = self._site.sealer.seal
@@ -252,6 +252,8 @@ class Call:
     async def sleep(self, due: datetime) -> None:
         self._check("sleep", state_only=False)
         self._sleeps += 1
+        if self._site.is_replaying:
+            return  # it has slept
         assert self._site.sleeper is not None
         await self._site.sleeper.sleep(self._name, self.effects.key, self._sleeps, as_text(due))
 

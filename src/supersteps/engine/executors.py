@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from supersteps.engine.levels import Levels
+from supersteps.engine.state import path_of
 from supersteps.executor import Executor
 
 
@@ -18,13 +19,17 @@ class Executors:
     def __init__(self, levels: Levels, roots: Mapping[str, Executor]) -> None:
         self.roots = roots
         self._levels = levels
-        self._inner: dict[str, Executor] = {}
+        self._inner: dict[str, dict[str, Executor]] = {}  # by run of a sub-workflow
 
     def __getitem__(self, address: str) -> Executor:
-        executor = self.roots.get(address) or self._inner.get(address)
+        executor = self.roots.get(address)
+        if executor is not None:  # not `or`: an executor may have a length
+            return executor
+        inner = self._inner.setdefault(path_of(address), {})
+        executor = inner.get(address)
         if executor is None:
             node = self._levels.node(address)
-            executor = self._inner[address] = node.executor if node.factory is None else node.factory()
+            executor = inner[address] = node.executor if node.factory is None else node.factory()
         return executor
 
     def forget_inner(self) -> None:
@@ -33,9 +38,7 @@ class Executors:
 
     def forget(self, path: str) -> None:
         """Drop the executors of a sub-workflow's run that has ended."""
-        prefix = self._levels.at(path).prefix
-        for address in [address for address in self._inner if address.startswith(prefix)]:
-            del self._inner[address]
+        self._inner.pop(path, None)
 
     def hooked_inner(self, paths: Iterator[str]) -> Iterator[str]:
         """Yield the paths of executors with hooks in these runs of sub-workflows."""

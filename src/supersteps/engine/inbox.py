@@ -159,9 +159,14 @@ class Inbox:
                         f"request {request_id!r} of run {self._run_id!r} has passed its deadline, and its default "
                         "counts. Nothing was changed."
                     )
+                if answer.outcome == "cancelled":
+                    raise StaleRequestError(
+                        f"request {request_id!r} of run {self._run_id!r} was taken back; the next superstep takes note "
+                        "of that. Nothing was changed."
+                    )
                 raise AlreadyAnsweredError(
-                    f"request {request_id!r} of run {self._run_id!r} is {answer.outcome} already; that waits for the "
-                    "next superstep. Nothing was changed."
+                    f"request {request_id!r} of run {self._run_id!r} is answered already; that waits for the next "
+                    "superstep. Nothing was changed."
                 )
         if request_id in state.requests:
             return

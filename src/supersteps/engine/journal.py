@@ -9,7 +9,7 @@ superstep itself, at its end. The last call of a superstep needs no record: the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -25,14 +25,15 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         note: "started" where the call must not run twice, "sleep" where its handler waits; "void" says that what
-            finished before leads to no superstep and is to run again, save for calls that must not run twice.
+            finished before leads to no superstep and is to run again, save for calls that must not run twice; "graph"
+            that what follows uses the names of another graph than the head's, whose fingerprint is the key.
         executor_id: The executor, by path.
         key: Which of its calls.
         number: Which of the call's sleeps, from 1.
         due: Until when it sleeps: ISO 8601, UTC.
     """
 
-    note: Literal["started", "sleep", "void"]
+    note: Literal["started", "sleep", "void", "graph"]
     executor_id: str = ""
     key: str = ""
     number: int = 0
@@ -46,16 +47,32 @@ class Recorded(msgspec.Struct):
         finished: Effects of finished calls, by executor and key.
         started: Calls that must not run twice and had begun.
         sleeps: Until when handlers were to sleep, by executor, key and number.
+        graph: Whose names the last records use: a fingerprint, empty for the graph of the head.
     """
 
     finished: dict[tuple[str, str], Effects] = {}
     started: set[tuple[str, str]] = set()
     sleeps: dict[tuple[str, str, int], str] = {}
+    graph: str = ""
 
     @classmethod
-    def read(cls, records: Iterable[bytes], sealer: Sealer) -> Recorded:
-        """Take records apart."""
-        found = cls()
+    def read(
+        cls,
+        records: Iterable[bytes],
+        sealer: Sealer,
+        graph: str = "",
+        translate: Callable[[Recorded], Recorded] | None = None,
+    ) -> Recorded:
+        """Take records apart.
+
+        Args:
+            records: The records.
+            sealer: Loads their values.
+            graph: The fingerprint of the graph to which the run is being migrated, empty where it is not.
+            translate: Gives records with the names of the head's graph those of that one.
+        """
+        by_graph = {"": cls()}
+        found = by_graph[last := ""]
         for record in records:
             if not record.startswith(b'{"note"'):
                 effects = Effects.from_record(record, sealer)
@@ -64,12 +81,20 @@ class Recorded(msgspec.Struct):
             note = msgspec.json.decode(record, type=Note)
             if note.note == "started":
                 found.started.add((note.executor_id, note.key))
+            elif note.note == "graph":
+                found = by_graph.setdefault(last := note.key, cls())
             elif note.note == "void":
-                found.finished.clear()
-                found.sleeps.clear()
+                for before in by_graph.values():
+                    before.finished.clear()
+                    before.sleeps.clear()
             else:
                 found.sleeps[note.executor_id, note.key, note.number] = note.due
-        return found
+        own = by_graph.get(graph, cls())
+        if graph and translate is not None:
+            early = translate(by_graph[""])
+            own = cls(early.finished | own.finished, early.started | own.started, early.sleeps | own.sleeps)
+        own.graph = last
+        return own
 
 
 class Journal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from supersteps._ids import new_run_id
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.record import (
     FAN_IN,
     GRAPH,
@@ -16,6 +17,7 @@ from supersteps.checkpoint.record import (
 )
 from supersteps.checkpoint.stored import decode_messages
 from supersteps.engine.encoding import decode_graph
+from supersteps.engine.migration import Fitted, Migration, fit
 from supersteps.engine.store import RunStore
 from supersteps.errors import CheckpointNotFoundError, GraphChangedError, RunNotFoundError
 from supersteps.graph import Graph
@@ -60,6 +62,22 @@ async def head_of(storage: DurableStorage, run_id: str) -> tuple[CheckpointRecor
     return record, run
 
 
+def fitted(
+    graph: Graph, workflow_id: str, record: CheckpointRecord, codec: Codec, migration: Migration | None
+) -> Fitted:
+    """Return a checkpoint as the graph can go on with it, migrated if another one wrote it and that is wanted.
+
+    Raises:
+        GraphChangedError: It does not fit.
+    """
+    before = decode_graph(record.parts.get(GRAPH))
+    if migration is None or before is None or record.header.workflow_id != workflow_id:
+        check_graph(graph, workflow_id, record)
+    elif before.differences(graph.description):
+        return fit(graph, record, before, codec, migration)
+    return Fitted(record)
+
+
 def check_graph(graph: Graph, workflow_id: str, record: CheckpointRecord) -> None:
     """Refuse a checkpoint that another graph wrote, or a workflow of another name, which would hide the run.
 
@@ -77,7 +95,8 @@ def check_graph(graph: Graph, workflow_id: str, record: CheckpointRecord) -> Non
         listing = "".join(f"\n  - {difference}" for difference in differences)
         raise GraphChangedError(
             f"workflow {workflow_id!r} no longer fits checkpoint {record.header.checkpoint_id!r} of run "
-            f"{record.header.run_id!r}:{listing}\nResume with the graph that wrote it, or start a new run.",
+            f"{record.header.run_id!r}:{listing}\nResume with the graph that wrote it, allow for the "
+            "changes with WorkflowBuilder.with_migration(), or start a new run.",
             differences,
         )
 

@@ -12,7 +12,7 @@ import msgspec
 
 from supersteps.checkpoint.stored import Outcome
 from supersteps.engine.levels import Levels
-from supersteps.engine.state import Request, State
+from supersteps.engine.state import Request, State, path_of
 from supersteps.engine.values import Reply, Sealed
 
 
@@ -95,6 +95,22 @@ def plan(levels: Levels, state: State, answers: Sequence[Answer], due: Sequence[
     if len(calls) > 1:
         calls = dict(sorted(calls.items(), key=lambda item: levels.position(item[0])))
     return Plan(calls, answers, tuple(state.replies), tuple(due))
+
+
+def moving(planned: Plan, state: State) -> set[str]:
+    """Return the paths of the workflows that a superstep moves, the root as an empty one.
+
+    The first superstep of a sub-workflow's run moves the workflow around it, too, as a call of an executor would; so
+    sub-workflows that keep sending messages to each other do not escape the limit of that workflow.
+    """
+    paths = {path_of(address) for address in planned.calls} if state.sub_runs else {""}
+    frontier = [*paths]
+    while frontier:
+        path = frontier.pop()
+        if path and not state.sub_runs[path].steps and (outer := path_of(path)) not in paths:
+            paths.add(outer)
+            frontier.append(outer)
+    return paths
 
 
 def _add_reply(calls: dict[str, list[PlannedCall]], request: Request, value: Sealed) -> None:

@@ -16,7 +16,16 @@ import msgspec
 from supersteps._typing import display_name
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
-from supersteps.checkpoint.record import EXECUTORS, GRAPH, OUTPUTS, CheckpointInfo, CheckpointRecord, Part, utc_now
+from supersteps.checkpoint.record import (
+    EXECUTORS,
+    GRAPH,
+    OUTPUTS,
+    CheckpointInfo,
+    CheckpointRecord,
+    Part,
+    PartKey,
+    utc_now,
+)
 from supersteps.engine.answers import response_type
 from supersteps.engine.applying import apply
 from supersteps.engine.backends import Backend
@@ -30,7 +39,9 @@ from supersteps.engine.hooks import Hooks
 from supersteps.engine.inbox import Inbox
 from supersteps.engine.journal import Journal, Note, Recorded
 from supersteps.engine.levels import Levels
+from supersteps.engine.migration import Fitted
 from supersteps.engine.plan import Plan, due_timers, expired_requests, moving, plan
+from supersteps.engine.replaying import Replay
 from supersteps.engine.state import Request, State
 from supersteps.engine.store import RunStore
 from supersteps.engine.superstep import Merged, enter, merge
@@ -85,6 +96,7 @@ class Runner:
         emit: Callable[[WorkflowEvent], None],
         holder: Holder,
         replay: Replay | None = None,
+        fit: Callable[[CheckpointRecord], Fitted] = Fitted,
     ) -> None:
         self.state = State()
         self.iteration = 0
@@ -104,6 +116,8 @@ class Runner:
         self._earlier_outputs: Part | None = None
         self._inbox = Inbox(self._levels, self._sealer, store, run_id)
         self._recorded = Recorded()
+        self._fit = fit
+        self._fitted: Fitted | None = None  # until the migration is committed
         self._outputs: list[Sealed] = []
         self._interrupted = False
         self._execution: Execution | None = None
@@ -154,11 +168,11 @@ class Runner:
             )
         apply(merged, self.state, self._levels, self._sealer)
 
-    async def load(self, record: CheckpointRecord, run: RunRecord) -> None:
+    async def load(self, record: CheckpointRecord, run: RunRecord, fitted: Fitted | None = None) -> None:
         """Continue from a checkpoint: its state, what the journal and the inbox add, then the executors' hooks."""
         assert self._store is not None
         await self._store.load(record, run)
-        await self._load(record)
+        await self._load(fitted or self._fit(record))
 
     async def restore(self, checkpoint_id: str) -> None:
         """Make a checkpoint of this run its head and continue from it.
@@ -167,7 +181,10 @@ class Runner:
             CheckpointNotFoundError: The run has no such checkpoint.
         """
         assert self._store is not None
-        await self._load(await self._store.restore(checkpoint_id))
+        record = await self._store.storage.load_record(checkpoint_id)
+        fitted = None if record is None else self._fit(record)  # refused before anything is moved
+        restored = await self._store.restore(checkpoint_id)
+        await self._load(fitted or self._fit(restored))
 
     async def load_replay(self) -> None:
         """Begin to repeat a lineage, in memory."""
@@ -184,17 +201,27 @@ class Runner:
         self._steps_since_input = record.header.steps_since_input
         self._earlier_outputs = record.parts.get(OUTPUTS)
 
-    async def _load(self, record: CheckpointRecord) -> None:
+    async def _load(self, fitted: Fitted) -> None:
         assert self._store is not None
-        self._take(record)
+        self._fitted = None if fitted.changes is None else fitted
+        self._store.migrate(fitted.changes, fitted.fingerprint)
+        self._take(fitted.record)
         await self._inbox.load(self.state, self._store)
         await self._read_journal(self._store)
         self._hooks.claim()
         await self._hooks.restore(self._recorded.finished)
         self._interrupted = False
+        for text in fitted.warnings:
+            self._emit(WorkflowWarningEvent(text))
+        for text in fitted.warnings:  # last: a filter may turn it into an error
+            warnings.warn(f"run {self._run_id!r}: {text}", UndeliveredMessageWarning, stacklevel=2)
 
     async def _read_journal(self, store: RunStore) -> None:
-        self._recorded = Recorded.read(await store.read_journal(), self._sealer)
+        fitted, records = self._fitted, await store.read_journal()
+        if fitted is None:
+            self._recorded = Recorded.read(records, self._sealer)
+        else:
+            self._recorded = Recorded.read(records, self._sealer, fitted.fingerprint, fitted.translate)
 
     def _hooked_inner(self) -> list[str]:
         """Return the executors with hooks of sub-workflows whose attributes are in the state or the journal."""
@@ -313,8 +340,10 @@ class Runner:
         return _status(goes_on, bool(self._inbox.waiting(self.state)))
 
     def waiting_requests(self) -> list[RequestInfoEvent]:
-        """Return an event for each question that waits for an answer."""
-        return [self._request_event(self.state.requests[request_id]) for request_id in self._inbox.waiting(self.state)]
+        """Return an event for each question that waits for an answer and whose deadline has not passed."""
+        waiting = [self.state.requests[request_id] for request_id in self._inbox.waiting(self.state)]
+        late = {request.request_id for request in expired_requests(waiting, utc_now())}
+        return [self._request_event(request) for request in waiting if request.request_id not in late]
 
     async def accept(self, responses: Mapping[str, Any]) -> None:
         """Take answers, durably; the next superstep consumes them.
@@ -325,6 +354,19 @@ class Runner:
         self._refuse_in_replay()
         await self._inbox.accept(self.state, responses)
         self.wake()
+
+    @property
+    def has_questions(self) -> bool:
+        """Whether any question waits, answered or not."""
+        return bool(self.state.requests)
+
+    async def look(self) -> None:
+        """Learn of answers that others have put in, before the run is said to wait for them."""
+        if self._store is None:
+            return
+        run = await self._store.look_up()
+        if run is not None and run.head == self._store.base.checkpoint_id:
+            await self._inbox.refresh(self.state)
 
     async def cancel_request(self, request_id: str) -> None:
         """Take a question back, durably; the next superstep closes it.
@@ -359,11 +401,7 @@ class Runner:
         if is_stale or self._interrupted:
             await self._recover()
         self._interrupted = True
-        if self.state.requests:
-            await self._inbox.refresh(self.state)
-            await self._inbox.expire(self.state)
-        due = due_timers(self.state, utc_now()) if self.state.timers else ()
-        planned = plan(self._levels, self.state, tuple(self._inbox.answers), due)
+        planned = await self._plan()
         try:
             self._check_limits(planned)
         except WorkflowConvergenceError:
@@ -388,9 +426,11 @@ class Runner:
             is_alone = not (state.messages or state.replies or answers)
             due = await self._replay.timers(step, state, alone=is_alone)
             return plan(self._levels, state, answers, due)
-        await self._inbox.refresh(state)
-        await self._inbox.expire(state)
-        return plan(self._levels, state, list(self._inbox.answers), due_timers(state, utc_now()))
+        if state.requests:
+            await self._inbox.refresh(state)
+            await self._inbox.expire(state)
+        due = due_timers(state, utc_now()) if state.timers else []
+        return plan(self._levels, state, tuple(self._inbox.answers), due)
 
     async def _recover(self) -> None:
         """Get ready to go on after a superstep was cut short, or after another run has had this one's instances."""
@@ -402,7 +442,7 @@ class Runner:
         """Refuse a superstep too many, of the workflow or of a sub-workflow; each counts those in which it moves."""
         if self.iteration == 0 or planned.answers or planned.replies:
             return
-        for path in sorted(moving(planned, self.state) - {""}):
+        for path in sorted(moving(planned, self.state) - {""}) if self.state.sub_runs else ():
             limit = self._levels.at(path).stand_in.workflow.max_iterations
             if self.state.sub_runs[path].steps > limit:  # the very first does not count
                 raise WorkflowConvergenceError(
@@ -439,6 +479,7 @@ class Runner:
             encode_changes(merged, self.state, self._levels, step=step, now=closed_at).apply(self._parts)
         info = await self._commit(merged, planned, count)
         self._recorded = Recorded()
+        self._fitted = None
         for path in merged.ended:
             self._executors.forget(path)
         apply(merged, self.state, self._levels, self._sealer)
@@ -455,6 +496,10 @@ class Runner:
         return self._steps_since_input + (1 if self.iteration and self._moves_root(planned) else 0)
 
     async def _execute(self, planned: Plan) -> list[Effects]:
+        names = self._fitted.fingerprint if self._fitted is not None else ""
+        if self._store is not None and self._recorded.graph != names:
+            await Journal(self._store).note(Note("graph", key=names))
+            self._recorded.graph = names
         self._execution = Execution(
             planned,
             self._executors,
@@ -561,8 +606,13 @@ class Runner:
         )
 
     def leftovers(self) -> list[str]:
-        """Return a sentence for each message that still waits in a fan-in, for when nothing else is left to do."""
-        return [
+        """Return a sentence for each fan-in and intercepted question that still waits, for when nothing else does."""
+        unanswered = [
+            f"request {request.request_id!r} of {request.source_executor_id!r} was given to an executor around its "
+            f"sub-workflow, behind {request.node!r}, which has not answered it"
+            for request in self.state.intercepted.values()
+        ]
+        return unanswered + [
             f"{group_id} ended with messages from {', '.join(map(repr, buffers))} that wait for "
             f"{', '.join(repr(s) for s in self._sources(group_id) if s not in buffers)}"
             for group_id, buffers in self.state.fan_in.items()

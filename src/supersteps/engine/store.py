@@ -68,6 +68,7 @@ class RunStore:
         self._epoch = 0
         self._sequence = -1
         self._retention = retention
+        self._migrated: tuple[Changes, str] | None = None
         self._untidy = 0
         self._attempts = 0
         self._branch = 0
@@ -114,6 +115,10 @@ class RunStore:
         self._adopt(run)
         self._lease_until = 0.0
         self._branch = run.branch if run.head == record.header.checkpoint_id else run.branch + 1
+
+    def migrate(self, changes: Changes | None, fingerprint: str) -> None:
+        """Have the next commit also make these changes, and the graph of this fingerprint the run's; None for none."""
+        self._migrated = None if changes is None else (changes, fingerprint)
 
     def _adopt(self, run: RunRecord) -> None:
         self._epoch = run.epoch
@@ -290,6 +295,9 @@ class RunStore:
             status=status,
             metadata=(self.head.metadata if self.head else {}) if metadata is None else metadata,
         )
+        if self._migrated is not None:
+            earlier, fingerprint = self._migrated
+            changes = earlier.then(changes)
         deadline = time.monotonic() + LEASE_SECONDS
         commit = Commit(
             header=header,
@@ -326,6 +334,7 @@ class RunStore:
     def _committed(self, commit: Commit, lease_until: float) -> CheckpointInfo:
         header = commit.header
         self.head = header
+        self._migrated = None
         self._epoch = commit.epoch
         self._sequence = header.sequence
         self._stored_head = header.checkpoint_id

@@ -209,23 +209,26 @@ class _Merge:
         merged.ended = self._find_ended(merged)
         for path in merged.ended:
             merged.sub_runs.pop(path, None)
-            self._leave(merged, path)
+        if merged.ended:
+            self._leave(merged)
 
     def _find_ended(self, merged: Merged) -> list[str]:
         """Return the paths, innermost first, of runs of sub-workflows in which nothing can happen any more."""
         busy = {path_of(target) for message in merged.messages for target in message.target_ids}
         holds = self._held(merged)
         ended: list[str] = []
-        waiting = sorted({*merged.sub_runs, *holds} - {""}, key=_depth)
-        while waiting:
-            path = waiting.pop()
-            if path in busy or holds.get(path, self._state.holds[path]) > 0:
-                continue
-            ended.append(path)
-            outer = path_of(path)
-            if outer:
-                holds[outer] = holds.get(outer, self._state.holds[outer]) - 1
-                waiting = sorted({*waiting, outer}, key=_depth)
+        layers: dict[int, set[str]] = {}
+        for path in {*merged.sub_runs, *holds} - {""}:
+            layers.setdefault(path.count(PATH_MARK), set()).add(path)
+        for depth in range(max(layers, default=-1), -1, -1):
+            for path in sorted(layers.get(depth, ())):
+                if path in busy or holds.get(path, self._state.holds[path]) > 0:
+                    continue
+                ended.append(path)
+                outer = path_of(path)
+                if outer:
+                    holds[outer] = holds.get(outer, self._state.holds[outer]) - 1
+                    layers.setdefault(depth - 1, set()).add(outer)
         return ended
 
     def _held(self, merged: Merged) -> dict[str, int]:
@@ -242,23 +245,19 @@ class _Merge:
             holds[path] = holds.get(path, state.holds[path]) + change
         return holds
 
-    def _leave(self, merged: Merged, path: str) -> None:
-        """Remove what a run of a sub-workflow has kept, and say what it leaves undone."""
-        shared = self._levels.at(path).shared
-        for place in [place for place in merged.writes if owner_of(place[0]) == path]:
+    def _leave(self, merged: Merged) -> None:
+        """Remove what runs of sub-workflows that have ended have kept, and say what they leave undone."""
+        ended = {*merged.ended}
+        for place in [place for place in merged.writes if owner_of(place[0]) in ended]:
             del merged.writes[place]
-        for place in [place for place in merged.appends if place[0] == shared]:
+        for place in [place for place in merged.appends if owner_of(place[0]) in ended]:
             del merged.appends[place]
-        for scope in self._state.scopes_of(path):
-            merged.writes.update({(scope, key): None for key in self._state.scopes[scope]})
+        for path in merged.ended:
+            for scope in self._state.scopes_of(path):
+                merged.writes.update({(scope, key): None for key in self._state.scopes[scope]})
         for name in [*self._state.fan_in, *merged.fan_in]:
-            if path_of(name) == path:
+            path = path_of(name)
+            if path in ended:
                 if merged.fan_in.get(name, self._state.fan_in.get(name)):
                     merged.undelivered.append(f"sub-workflow {path!r} ended while messages wait in {name!r}")
                 merged.fan_in[name] = {}
-
-
-def _depth(path: str) -> tuple[int, str]:
-    return path.count(PATH_MARK), path
-
-

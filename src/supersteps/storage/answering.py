@@ -214,6 +214,7 @@ async def cancel_request(storage: DurableStorage, run_id: str, request_id: str) 
         RunNotFoundError: There is no such run.
         UnknownRequestError: The run has never asked this.
         AlreadyAnsweredError: It has been answered on this branch.
+        LateResponseError: Its default has been taken.
         StaleRequestError: It was taken back, its run was cancelled, or it belongs to a branch that the run has left.
     """
     await _find_waiting(storage, run_id, request_id)

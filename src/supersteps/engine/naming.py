@@ -1,0 +1,99 @@
+"""The annotation that a stored name stands for, among the types that a program's own annotations reach.
+
+A question is stored with the name of the type that its answer must have. That type may be narrower than what the
+handler takes, and after a restart only its name is left. Nothing is imported and nothing run that the name asks for.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Sequence
+from types import NoneType
+from typing import Any, Literal, Union
+
+from supersteps._typing import display_name, reachable_types
+
+_PLAIN = (bool, int, float, str, bytes, list, dict, tuple, set, frozenset, object)
+_TOKEN = re.compile(r"""\s*([\w.<>]+|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-|\[|\]|,|\|)""")
+
+
+def annotation_named(name: str, options: Sequence[Any]) -> Any | None:
+    """Return the annotation that `display_name` spells so, None where it cannot be told.
+
+    Args:
+        name: What `display_name` gave.
+        options: Annotations whose classes, their imported subclasses and plain types may occur in it.
+    """
+    tokens = _TOKEN.findall(name)
+    try:
+        annotation = _Reader(tokens, _known(options)).union()
+    except (LookupError, TypeError, ValueError, SyntaxError):
+        return None
+    return annotation if display_name(annotation) == name else None
+
+
+def _known(options: Iterable[Any]) -> dict[str, Any]:
+    classes: dict[Any, None] = dict.fromkeys([*_PLAIN, *reachable_types(options)])
+    pending = [cls for cls in classes if cls is not object and cls is not type]
+    while pending:
+        below = [cls for cls in pending.pop().__subclasses__() if cls not in classes]
+        classes.update(dict.fromkeys(below))
+        pending += below
+    known: dict[str, Any] = {}
+    for cls in classes:
+        known.setdefault(display_name(cls), cls)
+    return known | {"None": NoneType, "Any": Any, "...": ...}
+
+
+class _Reader:
+    """Reads names, brackets and bars; whatever else there is, is an error."""
+
+    def __init__(self, tokens: Sequence[str], known: dict[str, Any]) -> None:
+        self._tokens = [*tokens, "", ""]
+        self._known = known
+        self._place = 0
+
+    def union(self) -> Any:
+        members = [self._member()]
+        while self._took("|"):
+            members.append(self._member())
+        return Union[tuple(members)]  # noqa: UP007  # the members are only known now
+
+    def _member(self) -> Any:
+        name = self._next()
+        if name == "Literal":
+            return Literal[tuple(self._arguments(literal=True))]
+        origin = self._known[name]
+        if self._tokens[self._place] != "[":
+            return origin
+        return origin[tuple(self._arguments(literal=False))]
+
+    def _arguments(self, *, literal: bool) -> list[Any]:
+        self._expect("[")
+        arguments = []
+        while not self._took("]"):
+            arguments.append(self._literal() if literal else self._argument())
+            if self._tokens[self._place] != "]":
+                self._expect(",")
+        return arguments
+
+    def _argument(self) -> Any:
+        return ... if self._took("...") else self.union()
+
+    def _literal(self) -> Any:
+        sign = self._next() if self._tokens[self._place] == "-" else ""
+        return ast.literal_eval(sign + self._next())
+
+    def _next(self) -> str:
+        self._place += 1
+        return self._tokens[self._place - 1]
+
+    def _took(self, token: str) -> bool:
+        found = self._tokens[self._place] == token
+        self._place += found
+        return found
+
+    def _expect(self, token: str) -> None:
+        if self._next() != token:
+            raise SyntaxError(token)

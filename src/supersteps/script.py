@@ -1,0 +1,106 @@
+"""`drive`: drives a run for a script, and stops it between two supersteps when the process is asked to end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from supersteps.driver import look_at
+from supersteps.errors import RunDrainedError
+from supersteps.events import WorkflowRunState
+from supersteps.result import WorkflowRunResult
+from supersteps.run import StreamingRun
+
+_ENDS = (WorkflowRunState.IDLE, WorkflowRunState.IDLE_WITH_PENDING_REQUESTS)
+
+
+async def drive(run: StreamingRun, workflow_id: str) -> WorkflowRunResult:
+    """Drive a run until it is done or only waits for answers, or until SIGINT or SIGTERM asks the process to end.
+
+    A second signal does what it would have done without this function.
+
+    Raises:
+        RunDrainedError: The process was asked to end before the run had ended.
+        Exception: What ended the run.
+    """
+    asked: list[signal.Signals] = []
+    drains: list[asyncio.Task[None]] = []
+
+    def drain(number: signal.Signals) -> None:
+        asked.append(number)
+        drains.append(asyncio.create_task(run.drain()))
+
+    try:
+        with _signals_go_to(drain):
+            result = await run.wait_for_completion()
+            for task in drains:
+                await task  # until the run is given up
+    finally:
+        for task in drains:
+            task.cancel()
+            task.add_done_callback(look_at)
+    if asked and result.get_final_state() not in _ENDS:
+        raise _drained(run, workflow_id, asked[0].name)
+    return result
+
+
+def _drained(run: StreamingRun, workflow_id: str, signal_name: str) -> RunDrainedError:
+    stopped = f"run {run.run_id!r} of workflow {workflow_id!r} was asked to stop by {signal_name} and stopped"
+    head = run.latest_checkpoint
+    if head is None:
+        return RunDrainedError(
+            f"{stopped}. It has no storage, so nothing can be resumed: start it again, or build the workflow "
+            "with_checkpointing(checkpoint_storage=...) so that next time it can.",
+            run.run_id,
+        )
+    return RunDrainedError(
+        f"{stopped} after superstep {head.step_number}, at checkpoint {head.checkpoint_id!r}. Resume it by "
+        f'workflow.run_sync(..., run_id={run.run_id!r}, if_exists="attach") or '
+        f"workflow.run_from_checkpoint({head.checkpoint_id!r}).",
+        run.run_id,
+        head.checkpoint_id,
+    )
+
+
+@contextmanager
+def _signals_go_to(drain: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Have the first SIGINT or SIGTERM handled by a function, and any further one as before.
+
+    Only the main thread gets signals. Those that the process ignores, as in the background of a shell, stay ignored.
+    """
+    loop = asyncio.get_running_loop()
+    before: dict[signal.Signals, Any] = {}
+
+    def restore() -> None:
+        while before:
+            number, handler = before.popitem()
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+    def take(number: signal.Signals) -> None:
+        if not asked:
+            asked.append(number)
+            drain(number)
+        else:
+            restore()
+            signal.raise_signal(number)
+
+    asked: list[signal.Signals] = []
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if handler is None or handler is signal.SIG_IGN:
+                    continue
+                try:
+                    loop.add_signal_handler(number, take, number)
+                except NotImplementedError:  # on Windows: then signals do what they do
+                    break
+                before[number] = handler
+        yield
+    finally:
+        restore()

@@ -1,0 +1,94 @@
+"""A script is asked to end by a signal: it stops after a commit, and started again it ends like an undisturbed one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.stoppable import RUN, STEPS
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 50.0
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="needs signals"),
+]
+
+
+def launch(folder: Path, store: str, command: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "tests.acceptance.stoppable", str(folder), store, command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def calls(folder: Path) -> list[str]:
+    try:
+        return (folder / "calls").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def await_calls(process: subprocess.Popen[str], folder: Path, goal: int) -> None:
+    end = time.monotonic() + DEADLINE
+    while process.poll() is None and len(calls(folder)) < goal and time.monotonic() < end:
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("store", ["checkpoints", "runs.db"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_again_and_again_it_ends_like_a_run_nobody_stopped(
+    tmp_path: Path, store: str, number: signal.Signals
+) -> None:
+    calm, stopped = tmp_path / "calm", tmp_path / "stopped"
+    calm.mkdir()
+    stopped.mkdir()
+    process = launch(calm, store, "count")
+    out, errors = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, errors
+    expected = json.loads(out)
+    assert len(expected) == 2 * STEPS - 1
+
+    drains = 0
+    while True:
+        process = launch(stopped, store, "count")
+        await_calls(process, stopped, len(calls(stopped)) + 4)
+        process.send_signal(number)
+        out, errors = process.communicate(timeout=DEADLINE)
+        if process.returncode == 0:
+            break
+        if process.returncode == -number:
+            continue  # it had just ended
+        assert process.returncode == 3, errors
+        assert f"run '{RUN}' of workflow 'count' was asked to stop by {number.name}" in errors
+        drains += 1
+
+    assert json.loads(out) == expected
+    assert drains >= 2
+    counts = Counter(calls(stopped))
+    assert set(counts) == set(calls(calm))
+    # What finished is never repeated; only a counter that slept when it was stopped begins its call again.
+    assert {count for call, count in counts.items() if call.startswith("double")} == {1}
+    assert sum(counts.values()) <= len(calls(calm)) + drains
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
+    process = launch(tmp_path, "checkpoints", "charge")
+    await_calls(process, tmp_path, 2)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == -signal.SIGTERM
