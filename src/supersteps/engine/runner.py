@@ -26,7 +26,7 @@ from supersteps.checkpoint.record import (
     PartKey,
     utc_now,
 )
-from supersteps.engine.answers import response_type
+from supersteps.engine.announcing import Announcer
 from supersteps.engine.applying import apply
 from supersteps.engine.backends import Backend
 from supersteps.engine.call import CallSite, Sleeper
@@ -42,7 +42,7 @@ from supersteps.engine.levels import Levels
 from supersteps.engine.migration import Fitted
 from supersteps.engine.plan import Plan, due_timers, expired_requests, moving, plan
 from supersteps.engine.replaying import Replay
-from supersteps.engine.state import Request, State
+from supersteps.engine.state import State
 from supersteps.engine.store import RunStore
 from supersteps.engine.superstep import Merged, enter, merge
 from supersteps.engine.values import Sealed, Sealer
@@ -55,14 +55,10 @@ from supersteps.errors import (
     WorkflowConvergenceError,
 )
 from supersteps.events import (
-    RequestClosedEvent,
     RequestInfoEvent,
-    SuperStepCompletedEvent,
-    SuperStepCompletionInfo,
     SuperStepStartedEvent,
     SuperStepStartInfo,
     WorkflowEvent,
-    WorkflowOutputEvent,
     WorkflowRunState,
     WorkflowWarningEvent,
 )
@@ -120,6 +116,7 @@ class Runner:
         self._fitted: Fitted | None = None  # until the migration is committed
         self._outputs: list[Sealed] = []
         self._interrupted = False
+        self._announcer = Announcer(self._levels, run_id, emit)
         self._execution: Execution | None = None
         self._woken = asyncio.Event()
         self._asleep = asyncio.Event()
@@ -272,6 +269,10 @@ class Runner:
         )
         return WorkflowCheckpoint.from_record(header, lambda: parts, self._sealer.codec)
 
+    def leftovers(self) -> list[str]:
+        """Return a sentence for each fan-in and intercepted question that still waits, for when nothing else does."""
+        return self._announcer.leftovers(self.state)
+
     # ------------------------------------------------------------------------------------ answering
 
     @property
@@ -343,7 +344,7 @@ class Runner:
         """Return an event for each question that waits for an answer and whose deadline has not passed."""
         waiting = [self.state.requests[request_id] for request_id in self._inbox.waiting(self.state)]
         late = {request.request_id for request in expired_requests(waiting, utc_now())}
-        return [self._request_event(request) for request in waiting if request.request_id not in late]
+        return [self._announcer.request_event(request) for request in waiting if request.request_id not in late]
 
     async def accept(self, responses: Mapping[str, Any]) -> None:
         """Take answers, durably; the next superstep consumes them.
@@ -487,7 +488,9 @@ class Runner:
         self.iteration = step
         if planned.answers:
             self._inbox.consume(planned.answers)
-        self._announce(merged, planned, step, ran, info)
+        if self._store is None:
+            self._outputs += [value for _source, value in merged.outputs]
+        self._announcer.announce(merged, planned, self.state, step, info)
 
     def _next_count(self, planned: Plan) -> int:
         """Return the supersteps since the last input: the very first of a run does not count, an answer begins anew."""
@@ -544,43 +547,6 @@ class Runner:
             inbox_read=planned.answers[-1].number if planned.answers else 0,
         )
 
-    def _announce(
-        self, merged: Merged, planned: Plan, step: int, ran: tuple[str, ...], info: CheckpointInfo | None
-    ) -> None:
-        """Tell the consumer what is true now that it is committed."""
-        emit = self._emit
-        if self._store is None:
-            self._outputs += [value for _source, value in merged.outputs]
-        for source, value in merged.outputs:
-            emit(WorkflowOutputEvent(value.open(), source))
-        for closed in merged.closed:
-            if closed.outcome != "answered":
-                emit(RequestClosedEvent(closed.request.request_id, closed.request.source_executor_id, closed.outcome))
-        for request in merged.opened:
-            emit(self._request_event(request))
-        for answer in planned.answers:
-            if answer.outcome is None and answer.request_id in self.state.requests:
-                emit(
-                    WorkflowWarningEvent(
-                        f"the answer to request {answer.request_id!r} could not be used: {answer.refusal}. The request "
-                        "waits again."
-                    )
-                )
-                emit(self._request_event(self.state.requests[answer.request_id]))
-        for text in merged.undelivered:
-            emit(WorkflowWarningEvent(text))
-        completion = SuperStepCompletionInfo(ran, bool(merged.messages), bool(self.state.requests), info)
-        emit(SuperStepCompletedEvent(step, completion))
-        for text in merged.undelivered:  # last: a filter may turn it into an error
-            warnings.warn(f"run {self._run_id!r}, superstep {step}: {text}", UndeliveredMessageWarning, stacklevel=2)
-
-    def _request_event(self, request: Request) -> RequestInfoEvent:
-        data = request.data.open()
-        wanted = response_type(self._levels, request)
-        return RequestInfoEvent(
-            request.request_id, request.source_executor_id, type(data), data, wanted, deadline=request.deadline
-        )
-
     def _view(self, address: str) -> View:
         level = self._levels.of(address)
         return View(self.state, level.graph.reducers, self._sealer, level.shared)
@@ -604,23 +570,6 @@ class Runner:
             is_replaying=self._replay is not None,
             sleeper=sleeper,
         )
-
-    def leftovers(self) -> list[str]:
-        """Return a sentence for each fan-in and intercepted question that still waits, for when nothing else does."""
-        unanswered = [
-            f"request {request.request_id!r} of {request.source_executor_id!r} was given to an executor around its "
-            f"sub-workflow, behind {request.node!r}, which has not answered it"
-            for request in self.state.intercepted.values()
-        ]
-        return unanswered + [
-            f"{group_id} ended with messages from {', '.join(map(repr, buffers))} that wait for "
-            f"{', '.join(repr(s) for s in self._sources(group_id) if s not in buffers)}"
-            for group_id, buffers in self.state.fan_in.items()
-        ]
-
-    def _sources(self, fan_in: str) -> Sequence[str]:
-        level = self._levels.of(fan_in)
-        return level.graph.fan_ins[level.local(fan_in)].source_ids
 
 
 def _status(has_work: bool, is_waiting: bool) -> WorkflowRunState:
