@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Never
 
@@ -439,6 +439,14 @@ def test_a_signal_stops_after_a_commit_and_says_how_to_go_on(number: signal.Sign
     assert (caught.value.run_id, caught.value.checkpoint_id) == ("r", "r-000001")
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
     assert workflow.run_sync(2, run_id="r", if_exists="attach").get_outputs() == [2, 1, 0]
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_at_a_terminal() -> Iterator[None]:
+    """Who starts the tests in the background of a shell has SIGINT ignored, and then it stays so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @unix
