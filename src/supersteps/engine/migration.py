@@ -50,7 +50,7 @@ from supersteps.errors import CheckpointDecodeError, GraphChangedError, Unanswer
 from supersteps.executor import Executor
 from supersteps.graph import Graph, GraphDescription
 from supersteps.requests import RequestResponse
-from supersteps.subworkflow import PATH_MARK
+from supersteps.subworkflow import PATH_MARK, WorkflowExecutor
 
 
 @dataclass(frozen=True)
@@ -467,7 +467,9 @@ class _Check:
             if executor is None:
                 yield f"{what} is on its way to executor {target!r}, which is not there: rename= it, or use message="
                 continue
-            if message.reply is None:
+            if isinstance(executor, WorkflowExecutor):
+                takes = False  # what is in flight has a receiver inside; the run of a sub-workflow begins by routing
+            elif message.reply is None:
                 takes = executor.can_handle(value)
             elif message.reply.direct:
                 takes = executor.find_response_handler(value, answer) is not None

@@ -67,7 +67,13 @@ class Plan(msgspec.Struct, frozen=True):
     timers: Sequence[str] = ()
 
 
-def plan(levels: Levels, state: State, answers: Sequence[Answer], due: Sequence[str] = ()) -> Plan:
+def plan(
+    levels: Levels,
+    state: State,
+    answers: Sequence[Answer],
+    due: Sequence[str] = (),
+    defaults: Mapping[str, Sealed] | None = None,
+) -> Plan:
     """Return who handles what in the next superstep.
 
     Args:
@@ -75,7 +81,9 @@ def plan(levels: Levels, state: State, answers: Sequence[Answer], due: Sequence[
         state: The state at the barrier.
         answers: Entries of the inbox, in the order of their acceptance.
         due: Ids of the timers that are due.
+        defaults: Answers to sub-workflows' questions that the executors around them have left unanswered for too long.
     """
+    replies = {**(defaults or {}), **state.replies} if defaults else state.replies
     calls: dict[str, list[PlannedCall]] = {}
     for message in state.messages:
         for target in message.target_ids:
@@ -87,14 +95,14 @@ def plan(levels: Levels, state: State, answers: Sequence[Answer], due: Sequence[
         for target in message.target_ids:
             call = PlannedCall(f"timer:{timer_id}", message.payload, message.source_ids, timer.attempt)
             calls.setdefault(target, []).append(call)
-    for request_id, value in state.replies.items():
+    for request_id, value in replies.items():
         _add_reply(calls, state.intercepted[request_id], value)
     for answer in answers:
         if answer.value is not None and answer.outcome is not None:
             _add_reply(calls, state.requests[answer.request_id], answer.value)
     if len(calls) > 1:
         calls = dict(sorted(calls.items(), key=lambda item: levels.position(item[0])))
-    return Plan(calls, answers, tuple(state.replies), tuple(due))
+    return Plan(calls, answers, tuple(replies), tuple(due))
 
 
 def moving(planned: Plan, state: State) -> set[str]:

@@ -284,14 +284,23 @@ class Runner:
         if state.messages or self._inbox.answers or state.replies:
             return True
         now = utc_now()
-        return bool(due_timers(state, now) or expired_requests(state.requests.values(), now))
+        return bool(
+            due_timers(state, now)
+            or expired_requests(state.requests.values(), now)
+            or expired_requests(state.intercepted.values(), now)
+        )
 
     @property
     def next_due(self) -> str | None:
-        """When the next timer is due, None when there is none; questions alone do not keep a run going."""
-        if not self.state.timers or self._replay is not None:
-            return None
+        """When the next timer is due, or a question inside the run has to be answered; None when there is neither.
+
+        Questions to the outside world alone do not keep a run going.
+        """
+        inside = self.state.intercepted.values()
         moments = [timer.due for timer in self.state.timers.values()]
+        moments += [request.deadline for request in inside if request.deadline is not None]
+        if not moments or self._replay is not None:
+            return None
         moments += [request.deadline for request in self.state.requests.values() if request.deadline is not None]
         return min(moments)
 
@@ -335,7 +344,7 @@ class Runner:
     @property
     def status(self) -> WorkflowRunState:
         """Where the run stands at this barrier."""
-        goes_on = bool(self.state.timers or self.state.messages or self.state.replies) or self.has_work
+        goes_on = bool(self.state.messages or self.state.replies or self.next_due or self.state.timers) or self.has_work
         if not self.state.requests:
             return WorkflowRunState.IN_PROGRESS if goes_on else WorkflowRunState.IDLE
         return _status(goes_on, bool(self._inbox.waiting(self.state)))
@@ -431,7 +440,9 @@ class Runner:
             await self._inbox.refresh(state)
             await self._inbox.expire(state)
         due = due_timers(state, utc_now()) if state.timers else []
-        return plan(self._levels, state, tuple(self._inbox.answers), due)
+        late = expired_requests(state.intercepted.values(), utc_now()) if state.intercepted else []
+        defaults = {request.request_id: request.default for request in late if request.default is not None}
+        return plan(self._levels, state, tuple(self._inbox.answers), due, defaults)
 
     async def _recover(self) -> None:
         """Get ready to go on after a superstep was cut short, or after another run has had this one's instances."""
@@ -441,7 +452,7 @@ class Runner:
 
     def _check_limits(self, planned: Plan) -> None:
         """Refuse a superstep too many, of the workflow or of a sub-workflow; each counts those in which it moves."""
-        if self.iteration == 0 or planned.answers or planned.replies:
+        if self.iteration == 0 or planned.answers or planned.replies or planned.timers:
             return
         for path in sorted(moving(planned, self.state) - {""}) if self.state.sub_runs else ():
             limit = self._levels.at(path).stand_in.workflow.max_iterations
@@ -493,8 +504,11 @@ class Runner:
         self._announcer.announce(merged, planned, self.state, step, info)
 
     def _next_count(self, planned: Plan) -> int:
-        """Return the supersteps since the last input: the very first of a run does not count, an answer begins anew."""
-        if planned.answers:
+        """Return the supersteps since the last input: the very first of a run does not count, an answer begins anew.
+
+        So does a timer: what waits for its time does not run in circles, and repeated calls have a limit of their own.
+        """
+        if planned.answers or planned.timers:
             return 1
         return self._steps_since_input + (1 if self.iteration and self._moves_root(planned) else 0)
 
@@ -534,7 +548,9 @@ class Runner:
         if self._store is None:
             return None
         more = bool(merged.messages or merged.replies) or len(self._inbox.answers) > len(planned.answers)
+        inside = [*merged.intercepted, *(r for k, r in self.state.intercepted.items() if k not in planned.replies)]
         goes_on = more or bool(merged.timers) or len(self.state.timers) > len(planned.timers)
+        goes_on = goes_on or any(request.deadline is not None for request in inside)
         waiting = len(self.state.requests) + len(merged.opened) > len(merged.closed)
         step = self.iteration + 1
         return await self._store.commit(

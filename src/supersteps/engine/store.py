@@ -40,6 +40,8 @@ LINEAGE_LIMIT = 10_000
 """How many checkpoints of the lineage a handle remembers."""
 
 
+_CANCELLED = "CANCELLED"
+
 TIDY_EVERY = 100
 """Commits between two applications of a retention policy: a handful of rows at once costs little more than one."""
 
@@ -73,6 +75,7 @@ class RunStore:
         self._attempts = 0
         self._branch = 0
         self._stored_head: str | None = None
+        self._is_cancelled = False
         self._last_timestamp = ""
         self._lease_until = 0.0
         self._ownership = asyncio.Lock()
@@ -124,6 +127,7 @@ class RunStore:
         self._epoch = run.epoch
         self._sequence = run.sequence
         self._stored_head = run.head
+        self._is_cancelled = run.status == _CANCELLED
         self._last_timestamp = max(self._last_timestamp, run.updated_at)
 
     @property
@@ -156,13 +160,12 @@ class RunStore:
                     await self._take()
 
     async def _take(self) -> None:
-        before = self._stored_head
         seen = await self.storage.get_run(self.run_id)
-        if seen is not None and seen.head != before:  # look first: taking it would push out whoever has it rightly
+        if seen is not None and self._is_elsewhere(seen):  # look first: taking it would push out whoever has it rightly
             raise self._moved_on(seen)
         deadline = time.monotonic() + LEASE_SECONDS
         run = await self.storage.acquire(self.run_id, self._owner(), LEASE_SECONDS)
-        if run.head != before:
+        if self._is_elsewhere(run):
             await self.storage.release(self.run_id, run.epoch, status=run.status, error=run.error)
             raise self._moved_on(run)
         self._adopt(run)
@@ -170,7 +173,16 @@ class RunStore:
         if not self.is_at_head:
             self._settle(await self.storage.move_head(self.run_id, self._epoch, self.base.checkpoint_id))
 
+    def _is_elsewhere(self, run: RunRecord) -> bool:
+        """Return whether somebody has gone on with the run, or ended it, since this handle read it."""
+        return run.head != self._stored_head or (run.status == _CANCELLED and not self._is_cancelled)
+
     def _moved_on(self, run: RunRecord) -> RunFencedError:
+        if run.head == self._stored_head:
+            return RunFencedError(
+                f"run {self.run_id!r} was cancelled since this handle read it; nothing was written. Resume it from its "
+                f"checkpoint {run.head!r} if it should go on."
+            )
         return RunFencedError(
             f"run {self.run_id!r} has moved on from {self._stored_head!r} to {run.head!r} since this handle read it; "
             "nothing was written. Resume the run from its head."
@@ -338,6 +350,7 @@ class RunStore:
         self._epoch = commit.epoch
         self._sequence = header.sequence
         self._stored_head = header.checkpoint_id
+        self._is_cancelled = False
         self._last_timestamp = header.timestamp
         self._lease_until = lease_until
         info = CheckpointInfo(self.run_id, header.checkpoint_id, header.iteration_count, header.parent_id)

@@ -202,6 +202,8 @@ class _Merge:
         moved = moving(planned, self._state) - {""}
         answered = {path_of(closed.request.source_executor_id) for closed in merged.closed}
         answered.update(path_of(self._state.intercepted[key].source_executor_id) for key in planned.replies)
+        fired = (self._state.timers[key].message.target_ids for key in planned.timers)
+        answered.update(path_of(target) for targets in fired for target in targets)
         for path in moved:
             before = self._state.sub_runs[path]
             steps = 1 if path in answered else before.steps + 1
