@@ -7,7 +7,9 @@ from typing import Any, Never
 import pytest
 
 from supersteps import (
+    CheckpointSaveError,
     Executor,
+    ExecutorFailure,
     FailurePolicy,
     FunctionExecutor,
     GraphChangedError,
@@ -120,3 +122,22 @@ async def test_a_node_that_becomes_a_sub_workflow_while_it_has_a_message_is_refu
     inner = WorkflowBuilder(name="in").set_start_executor(node("x", Never)).build()
     with pytest.raises(GraphChangedError, match="on its way to executor 'b'"):
         await build(WorkflowExecutor(inner, "b", allow_direct_output=True)).run_from_checkpoint(middle)
+
+
+async def test_a_note_that_cannot_be_saved_stops_the_run_and_goes_along_no_error_edge() -> None:
+    class Full(InMemoryCheckpointStorage):
+        async def append_journal(self, *_arguments: Any) -> None:
+            raise OSError("disk full")
+
+    @executor
+    async def charge(number: int, ctx: WorkflowContext[int, str]) -> None:
+        await ctx.yield_output("charged")
+
+    @executor
+    async def recover(failure: ExecutorFailure, ctx: WorkflowContext[Never, str]) -> None:
+        await ctx.yield_output("recovered")
+
+    builder = WorkflowBuilder().set_start_executor(charge).add_error_edge(charge, recover)
+    builder.with_failure_policy(charge, FailurePolicy(at_most_once=True)).with_checkpointing(Full())
+    with pytest.raises(CheckpointSaveError, match="disk full"):
+        await builder.build().run(1)

@@ -16,7 +16,14 @@ from supersteps.engine.executors import Executors
 from supersteps.engine.journal import Journal, Note, Recorded
 from supersteps.engine.plan import Plan, PlannedCall
 from supersteps.engine.view import View
-from supersteps.errors import HandlerTimeoutError, InterruptedCallError, WorkflowRuntimeError
+from supersteps.errors import (
+    CheckpointSaveError,
+    HandlerTimeoutError,
+    InterruptedCallError,
+    RunFencedError,
+    RunNotFoundError,
+    WorkflowRuntimeError,
+)
 from supersteps.events import (
     ExecutorCompletedEvent,
     ExecutorFailedEvent,
@@ -223,6 +230,8 @@ class Execution:
 
         Either the call is tried again later, with the same message, or the failure goes along the error edges.
         """
+        if isinstance(error, CheckpointSaveError | RunFencedError | RunNotFoundError):
+            raise error  # a note of the call could not be saved: that stops the run, whatever its policy says
         is_interrupted = isinstance(error, InterruptedCallError)
         effects = Effects(site.address, planned.key)
         if policy is not None and not is_interrupted and policy.retries(error, planned.attempt):
