@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from supersteps._ids import check_id, new_run_id
-from supersteps.checkpoint.codec import Codec
-from supersteps.checkpoint.record import GRAPH, REQUESTS, CheckpointRecord
-from supersteps.driver import Opened, RunDriver
 from supersteps.engine.backends import Backend
 from supersteps.engine.backends.local import LocalBackend
-from supersteps.engine.encoding import encode_graph
-from supersteps.engine.forking import Edits, edited_parts, first_changes, status_of
-from supersteps.engine.levels import Levels
-from supersteps.engine.migration import Fitted, Migration
-from supersteps.engine.opening import adopt_checkpoint, check_graph, find_checkpoint, fitted, head_of
-from supersteps.engine.replaying import Replay, find_replay
-from supersteps.engine.runner import Runner
-from supersteps.engine.store import RunStore
-from supersteps.errors import (
-    CheckpointingDisabledError,
-    RequestError,
-    RunExistsError,
-    UnknownRequestError,
-    WorkflowRuntimeError,
-)
-from supersteps.events import WorkflowRunState
+from supersteps.engine.forking import Edits
+from supersteps.engine.migration import Migration
+from supersteps.errors import WorkflowRuntimeError
 from supersteps.executor import Executor
 from supersteps.graph import Graph
+from supersteps.opener import RunOpener
 from supersteps.result import WorkflowRunResult
 from supersteps.run import CheckpointReference, StreamingRun
 from supersteps.storage.base import CheckpointStorage, DurableStorage
@@ -77,16 +60,14 @@ class Workflow:
         self.max_iterations = max_iterations
         self._graph = graph
         self._types = [*graph.annotations, *types]
-        self._retention = retention
-        self._migration = migration
-        self._backend = backend or LocalBackend()
-        self._storage = None if checkpoint_storage is None else self._durable(checkpoint_storage)
-        self._codecs: weakref.WeakKeyDictionary[DurableStorage, Codec] = weakref.WeakKeyDictionary()
-        self._plain_codec = Codec(self._types)
-        self._waiting: dict[str, StreamingRun] = {}
-        self._waiting_stored: weakref.WeakValueDictionary[str, StreamingRun] = weakref.WeakValueDictionary()
-        self._forked_requests: set[str] = set()
-        self._other_storages: dict[int, DurableStorage] = {}
+        self._opener = RunOpener(
+            self,
+            checkpoint_storage=checkpoint_storage,
+            types=self._types,
+            retention=retention,
+            backend=backend or LocalBackend(),
+            migration=migration,
+        )
 
     # ----------------------------------------------------------------------------------- describing
 
@@ -113,7 +94,7 @@ class Workflow:
     @property
     def checkpoint_storage(self) -> DurableStorage | None:
         """Where runs are saved unless a run is given another storage."""
-        return self._storage
+        return self._opener.storage
 
     @property
     def graph_signature_hash(self) -> str:
@@ -198,7 +179,7 @@ class Workflow:
             CheckpointSaveError: A checkpoint could not be saved.
             Exception: What a handler raised.
         """
-        run = self._start(
+        run = self._opener.start(
             message, run_id, if_exists, checkpoint_storage, metadata, tags, include_status_events=include_status_events
         )
         return await run.wait_for_completion()
@@ -236,7 +217,7 @@ class Workflow:
             )
         from supersteps.script import drive  # wanted only by scripts
 
-        run = self._start(
+        run = self._opener.start(
             message, run_id, if_exists, checkpoint_storage, metadata, tags, include_status_events=include_status_events
         )
         return asyncio.run(drive(run, self.workflow_id))
@@ -255,7 +236,7 @@ class Workflow:
 
         Args: see `run`.
         """
-        return self._start(message, run_id, if_exists, checkpoint_storage, metadata, tags)
+        return self._opener.start(message, run_id, if_exists, checkpoint_storage, metadata, tags)
 
     async def run_from_checkpoint(
         self,
@@ -279,7 +260,7 @@ class Workflow:
             RunBusyError: Another live owner advances the run.
             RequestError: An answer cannot be taken; nothing was changed.
         """
-        return await self._resume(checkpoint_id, checkpoint_storage, responses).wait_for_completion()
+        return await self._opener.resume(checkpoint_id, checkpoint_storage, responses).wait_for_completion()
 
     def run_stream_from_checkpoint(
         self,
@@ -291,7 +272,7 @@ class Workflow:
 
         Args: see `run_from_checkpoint`.
         """
-        return self._resume(checkpoint_id, checkpoint_storage, responses)
+        return self._opener.resume(checkpoint_id, checkpoint_storage, responses)
 
     def fork(
         self,
@@ -327,37 +308,7 @@ class Workflow:
             CheckpointEncodeError: A new value cannot be saved.
             RunExistsError: A run has this id.
         """
-        chosen = new_run_id() if run_id is None else check_id(run_id, "run_id")
-        storage = self._storage if checkpoint_storage is None else self._durable(checkpoint_storage)
-
-        async def open_run(run: RunDriver) -> Opened:
-            if storage is None:
-                raise self._no_storage("fork from")
-            source = await find_checkpoint(storage, checkpoint)
-            source = self._fit(storage, source).record
-            parts = edited_parts(source, changes or {}, Levels(self._graph), self._codec(storage))
-            opened = self._prepare(run, storage, chosen)
-            assert opened.store is not None
-            first = first_changes(parts)
-            first.puts[GRAPH] = encode_graph(self._graph.description)
-            await opened.store.commit(
-                first,
-                iteration=source.header.iteration_count,
-                steps_since_input=source.header.steps_since_input,
-                max_iterations=self.max_iterations,
-                status=status_of(parts).value,
-                more=False,
-                metadata=dict(metadata or {}),
-                fingerprint=self._graph.fingerprint,
-                tags=tags,
-                parent_run=source.header.run_id or None,
-                parent_checkpoint=source.header.checkpoint_id,
-            )
-            self._forked_requests.update(key[1] for key in parts if key[0] == REQUESTS)
-            await opened.runner.load(*await head_of(storage, chosen))
-            return opened
-
-        return StreamingRun(chosen, open_run, on_waiting=self._note_waiting, begins_anew=True)
+        return self._opener.fork(checkpoint, changes, run_id, checkpoint_storage, metadata, tags)
 
     def replay(
         self,
@@ -382,20 +333,7 @@ class Workflow:
             GraphChangedError: The workflow is no longer the one that wrote it.
             ValueError: `to_step` comes before the checkpoint.
         """
-        storage = self._storage if checkpoint_storage is None else self._durable(checkpoint_storage)
-
-        async def open_run(run: RunDriver) -> Opened:
-            if storage is None:
-                raise self._no_storage("replay from")
-            replay = await find_replay(storage, checkpoint_or_run_id, to_step)
-            check_graph(self._graph, self.workflow_id, replay.start)
-            run.run_id = replay.start.header.run_id
-            opened = self._prepare(run, None, run.run_id, codec=self._codec(storage), replay=replay)
-            await opened.runner.load_replay()
-            return opened
-
-        run_id = "" if isinstance(checkpoint_or_run_id, str) else checkpoint_or_run_id.run_id
-        return StreamingRun(run_id, open_run, on_waiting=lambda _run, _request_ids: None, begins_anew=True)
+        return self._opener.replay(checkpoint_or_run_id, to_step, checkpoint_storage)
 
     async def send_responses(self, responses: Mapping[str, Any]) -> WorkflowRunResult:
         """Answer the run that waits for these requests, and drive it on.
@@ -406,200 +344,8 @@ class Workflow:
             UnknownRequestError: No run waits for one of the requests.
             RequestError: An answer cannot be taken; nothing was changed.
         """
-        return await self._answer(responses).wait_for_completion()
+        return await self._opener.answer(responses).wait_for_completion()
 
     def send_responses_streaming(self, responses: Mapping[str, Any]) -> StreamingRun:
         """Return the handle of the run that waits for these requests; it is answered at the first step of iteration."""
-        return self._answer(responses)
-
-    # -------------------------------------------------------------------------------------- opening
-
-    def _start(
-        self,
-        message: Any,
-        run_id: str | None,
-        if_exists: Literal["error", "attach"],
-        checkpoint_storage: CheckpointStorage | None,
-        metadata: Mapping[str, Any] | None,
-        tags: Sequence[str],
-        *,
-        include_status_events: bool = False,
-    ) -> StreamingRun:
-        if if_exists not in ("error", "attach"):
-            raise ValueError(f'if_exists is "error" or "attach", not {if_exists!r}')
-        chosen = new_run_id() if run_id is None else check_id(run_id, "run_id")
-        storage = self._storage if checkpoint_storage is None else self._durable(checkpoint_storage)
-
-        async def open_run(run: RunDriver) -> Opened:
-            opened = self._prepare(run, storage, chosen)
-            try:
-                await opened.runner.begin(message, dict(metadata or {}), tags)
-            except RunExistsError:
-                if if_exists == "error" or storage is None:
-                    raise
-                record, existing = await head_of(storage, chosen)
-                opened = self._prepare(run, storage, chosen)
-                await opened.runner.load(record, existing)
-            return opened
-
-        return StreamingRun(
-            chosen,
-            open_run,
-            on_waiting=self._note_waiting,
-            begins_anew=if_exists == "error",
-            include_status_events=include_status_events,
-        )
-
-    def _resume(
-        self,
-        reference: CheckpointReference,
-        checkpoint_storage: CheckpointStorage | None,
-        responses: Mapping[str, Any] | None,
-    ) -> StreamingRun:
-        storage = self._storage if checkpoint_storage is None else self._durable(checkpoint_storage)
-
-        async def open_run(run: RunDriver) -> Opened:
-            if storage is None:
-                raise self._no_storage("resume from")
-            record = await find_checkpoint(storage, reference)
-            fitting: Fitted | None = self._fit(storage, record)
-            existing = await storage.get_run(record.header.run_id) if record.header.run_id else None
-            if existing is None:
-                assert fitting is not None
-                record, existing = await adopt_checkpoint(storage, fitting.record, self.workflow_id, self._graph)
-                fitting = None
-            run.run_id = existing.run_id
-            opened = self._prepare(run, storage, existing.run_id)
-            await opened.runner.load(record, existing, fitting)
-            if responses:
-                await opened.runner.accept(responses)
-            elif opened.store is not None and record.header.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
-                await opened.store.become_head()  # it waits for answers, and they go to the head
-            return opened
-
-        run_id = "" if isinstance(reference, str) else reference.run_id
-        return StreamingRun(run_id, open_run, on_waiting=self._note_waiting)
-
-    def _answer(self, responses: Mapping[str, Any]) -> StreamingRun:
-        if not responses:
-            raise RequestError("send_responses needs at least one answer: {request_id: answer}")
-        runs = {id(run): run for request_id in responses if (run := self._own_waiting(request_id)) is not None}
-        if len(runs) > 1:
-            raise RequestError(
-                "these requests belong to different runs "
-                f"({', '.join(run.run_id for run in runs.values())}); answer one run at a time. Nothing was changed."
-            )
-        if runs:
-            ((_, run),) = runs.items()
-            run.queue_responses(responses)
-            return run
-
-        async def open_run(run: RunDriver) -> Opened:
-            storage, run.run_id = await self._find_waiting(next(iter(responses)))
-            record, existing = await head_of(storage, run.run_id)
-            fitting = self._fit(storage, record)
-            opened = self._prepare(run, storage, run.run_id)
-            await opened.runner.load(record, existing, fitting)
-            await opened.runner.accept(responses)
-            return opened
-
-        return StreamingRun("", open_run, on_waiting=self._note_waiting)
-
-    async def _find_waiting(self, request_id: str) -> tuple[DurableStorage, str]:
-        """Return the stored run that waits for a request, as its storage and its id."""
-        storages = [*([] if self._storage is None else [self._storage]), *self._other_storages.values()]
-        found = [
-            (storage, run.run_id)
-            for storage in storages
-            for run in await storage.find_waiting_runs(request_id)
-            if run.workflow_id == self.workflow_id
-        ]
-        if not found:
-            where = " or in its ".join(["among its own runs", *(type(storage).__name__ for storage in storages)])
-            raise UnknownRequestError(
-                f"no run of workflow {self.workflow_id!r} waits for request {request_id!r}, {where}. It may be "
-                "answered already, or belong to another workflow or storage. Nothing was changed."
-            )
-        if len(found) > 1:
-            raise RequestError(
-                f"request {request_id!r} waits in several runs ({', '.join(run_id for _, run_id in found)}); choose "
-                "one: run_from_checkpoint(<its head>, responses=...). Nothing was changed."
-            )
-        return found[0]
-
-    def _own_waiting(self, request_id: str) -> StreamingRun | None:
-        if request_id in self._forked_requests:
-            return None  # the storage knows in how many runs it waits
-        for registry in (self._waiting, self._waiting_stored):
-            run = registry.get(request_id)
-            if run is not None:
-                if run.waits_for(request_id):
-                    return run
-                del registry[request_id]
-        return None
-
-    def _note_waiting(self, run: StreamingRun, request_ids: list[str]) -> None:
-        # A run with a storage can be found there again; one without lives only as long as somebody holds it.
-        registry = self._waiting if run.storage is None else self._waiting_stored
-        if run.storage is not None and run.storage is not self._storage:
-            self._other_storages[id(run.storage)] = run.storage
-        for request_id in request_ids:
-            registry[request_id] = run
-
-    def _prepare(
-        self,
-        run: RunDriver,
-        storage: DurableStorage | None,
-        run_id: str,
-        *,
-        codec: Codec | None = None,
-        replay: Replay | None = None,
-    ) -> Opened:
-        store = None if storage is None else RunStore(storage, run_id, self.workflow_id, self._retention)
-        run.hold(store)
-        run.announce()
-        executors = {
-            node_id: node.executor if node.factory is None else node.factory()
-            for node_id, node in self._graph.nodes.items()
-        }
-        runner = Runner(
-            self._graph,
-            executors,
-            run_id=run_id,
-            workflow_id=self.workflow_id,
-            codec=codec or self._codec(storage),
-            store=store,
-            backend=self._backend,
-            max_iterations=self.max_iterations,
-            emit=run.emit,
-            holder=run,
-            replay=replay,
-            fit=Fitted if storage is None else lambda record: self._fit(storage, record),
-        )
-        return Opened(runner, store)
-
-    def _no_storage(self, what: str) -> CheckpointingDisabledError:
-        return CheckpointingDisabledError(
-            f"workflow {self.workflow_id!r} has no storage to {what}: pass checkpoint_storage=, or build it "
-            "with_checkpointing(checkpoint_storage=...)"
-        )
-
-    def _fit(self, storage: DurableStorage, record: CheckpointRecord) -> Fitted:
-        return fitted(self._graph, self.workflow_id, record, self._codec(storage), self._migration)
-
-    def _codec(self, storage: DurableStorage | None) -> Codec:
-        if storage is None:
-            return self._plain_codec
-        codec = self._codecs.get(storage)
-        if codec is None:
-            codec = self._codecs[storage] = storage.codec.extended(self._types)
-            if self._migration is not None:
-                codec.add_upgrades(self._migration.upgrade)
-        return codec
-
-    def _durable(self, checkpoint_storage: CheckpointStorage) -> DurableStorage:
-        from supersteps.storage.adapter import as_durable  # wanted only by workflows with a storage
-
-        storage = as_durable(checkpoint_storage)
-        storage.codec.add_types(self._types)  # so that listing its checkpoints gives typed values
-        return storage
+        return self._opener.answer(responses)

@@ -1,0 +1,313 @@
+"""`RunOpener`: opens the runs of one workflow, in each of five ways: start, resume, fork, replay, answer.
+
+Each way gives a handle at once, and its work is done at the first step of the handle's iteration: find or create the
+run, look whether the graph fits, and equip a runner with what it needs.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from supersteps._ids import check_id, new_run_id
+from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.record import GRAPH, REQUESTS, CheckpointRecord
+from supersteps.driver import Opened, RunDriver
+from supersteps.engine.backends import Backend
+from supersteps.engine.encoding import encode_graph
+from supersteps.engine.forking import Edits, edited_parts, first_changes, status_of
+from supersteps.engine.levels import Levels
+from supersteps.engine.migration import Fitted, Migration
+from supersteps.engine.opening import adopt_checkpoint, check_graph, find_checkpoint, fitted, head_of
+from supersteps.engine.replaying import Replay, find_replay
+from supersteps.engine.runner import Runner
+from supersteps.engine.store import RunStore
+from supersteps.errors import CheckpointingDisabledError, RequestError, RunExistsError
+from supersteps.events import WorkflowRunState
+from supersteps.graph import Graph
+from supersteps.run import CheckpointReference, StreamingRun
+from supersteps.storage.base import CheckpointStorage, DurableStorage
+from supersteps.storage.retention import RetentionPolicy
+from supersteps.waiting import WaitingRuns
+
+
+class Definition(Protocol):
+    """What the opener asks of the workflow whose runs it opens."""
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow's name."""
+
+    @property
+    def max_iterations(self) -> int:
+        """How many supersteps a run may take after an input from outside."""
+
+    @property
+    def graph(self) -> Graph:
+        """The frozen structure."""
+
+
+class RunOpener:
+    """Opens the runs of one workflow.
+
+    The arguments of the five ways are those of the public methods of `Workflow`, which also say what may go wrong.
+
+    Attributes:
+        storage: Where runs are saved unless a run is given another storage.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        *,
+        checkpoint_storage: CheckpointStorage | None,
+        types: Sequence[Any],
+        retention: RetentionPolicy | None,
+        backend: Backend,
+        migration: Migration | None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            definition: The workflow.
+            checkpoint_storage: Where runs are saved.
+            types: Types of the values that may be saved.
+            retention: Which checkpoints to keep while a run goes on.
+            backend: Where handlers run.
+            migration: How to go on with runs that an earlier graph began; they are refused when None.
+        """
+        self._definition = definition
+        self._types = types
+        self._retention = retention
+        self._backend = backend
+        self._migration = migration
+        self.storage = None if checkpoint_storage is None else self._durable(checkpoint_storage)
+        self._codecs: weakref.WeakKeyDictionary[DurableStorage, Codec] = weakref.WeakKeyDictionary()
+        self._plain_codec = Codec(types)
+        self._waiting = WaitingRuns(self.storage)
+
+    # --------------------------------------------------------------------------------- the five ways
+
+    def start(
+        self,
+        message: Any,
+        run_id: str | None,
+        if_exists: Literal["error", "attach"],
+        checkpoint_storage: CheckpointStorage | None,
+        metadata: Mapping[str, Any] | None,
+        tags: Sequence[str],
+        *,
+        include_status_events: bool = False,
+    ) -> StreamingRun:
+        """Return the handle of a new run; see `Workflow.run`."""
+        if if_exists not in ("error", "attach"):
+            raise ValueError(f'if_exists is "error" or "attach", not {if_exists!r}')
+        chosen = new_run_id() if run_id is None else check_id(run_id, "run_id")
+        storage = self._storage_for(checkpoint_storage)
+
+        async def open_run(run: RunDriver) -> Opened:
+            opened = self._prepare(run, storage, chosen)
+            try:
+                await opened.runner.begin(message, dict(metadata or {}), tags)
+            except RunExistsError:
+                if if_exists == "error" or storage is None:
+                    raise
+                record, existing = await head_of(storage, chosen)
+                opened = self._prepare(run, storage, chosen)
+                await opened.runner.load(record, existing)
+            return opened
+
+        return StreamingRun(
+            chosen,
+            open_run,
+            on_waiting=self._waiting.note,
+            begins_anew=if_exists == "error",
+            include_status_events=include_status_events,
+        )
+
+    def resume(
+        self,
+        reference: CheckpointReference,
+        checkpoint_storage: CheckpointStorage | None,
+        responses: Mapping[str, Any] | None,
+    ) -> StreamingRun:
+        """Return the handle of a run that continues from a checkpoint; see `Workflow.run_from_checkpoint`."""
+        storage = self._storage_for(checkpoint_storage)
+
+        async def open_run(run: RunDriver) -> Opened:
+            if storage is None:
+                raise self._no_storage("resume from")
+            record = await find_checkpoint(storage, reference)
+            fitting: Fitted | None = self._fit(storage, record)
+            existing = await storage.get_run(record.header.run_id) if record.header.run_id else None
+            if existing is None:
+                assert fitting is not None
+                definition = self._definition
+                record, existing = await adopt_checkpoint(
+                    storage, fitting.record, definition.workflow_id, definition.graph
+                )
+                fitting = None
+            run.run_id = existing.run_id
+            opened = self._prepare(run, storage, existing.run_id)
+            await opened.runner.load(record, existing, fitting)
+            if responses:
+                await opened.runner.accept(responses)
+            elif opened.store is not None and record.header.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
+                await opened.store.become_head()  # it waits for answers, and they go to the head
+            return opened
+
+        run_id = "" if isinstance(reference, str) else reference.run_id
+        return StreamingRun(run_id, open_run, on_waiting=self._waiting.note)
+
+    def fork(
+        self,
+        reference: CheckpointReference,
+        changes: Edits | None,
+        run_id: str | None,
+        checkpoint_storage: CheckpointStorage | None,
+        metadata: Mapping[str, Any] | None,
+        tags: Sequence[str],
+    ) -> StreamingRun:
+        """Return the handle of a new run that begins at a checkpoint of any run; see `Workflow.fork`."""
+        chosen = new_run_id() if run_id is None else check_id(run_id, "run_id")
+        storage = self._storage_for(checkpoint_storage)
+
+        async def open_run(run: RunDriver) -> Opened:
+            if storage is None:
+                raise self._no_storage("fork from")
+            graph = self._definition.graph
+            source = await find_checkpoint(storage, reference)
+            source = self._fit(storage, source).record
+            parts = edited_parts(source, changes or {}, Levels(graph), self._codec(storage))
+            opened = self._prepare(run, storage, chosen)
+            assert opened.store is not None
+            first = first_changes(parts)
+            first.puts[GRAPH] = encode_graph(graph.description)
+            await opened.store.commit(
+                first,
+                iteration=source.header.iteration_count,
+                steps_since_input=source.header.steps_since_input,
+                max_iterations=self._definition.max_iterations,
+                status=status_of(parts).value,
+                more=False,
+                metadata=dict(metadata or {}),
+                fingerprint=graph.fingerprint,
+                tags=tags,
+                parent_run=source.header.run_id or None,
+                parent_checkpoint=source.header.checkpoint_id,
+            )
+            self._waiting.note_forked(key[1] for key in parts if key[0] == REQUESTS)
+            await opened.runner.load(*await head_of(storage, chosen))
+            return opened
+
+        return StreamingRun(chosen, open_run, on_waiting=self._waiting.note, begins_anew=True)
+
+    def replay(
+        self,
+        reference: CheckpointReference,
+        to_step: int | None,
+        checkpoint_storage: CheckpointStorage | None,
+    ) -> StreamingRun:
+        """Return the handle of a repetition in memory; see `Workflow.replay`."""
+        storage = self._storage_for(checkpoint_storage)
+
+        async def open_run(run: RunDriver) -> Opened:
+            if storage is None:
+                raise self._no_storage("replay from")
+            replay = await find_replay(storage, reference, to_step)
+            check_graph(self._definition.graph, self._definition.workflow_id, replay.start)
+            run.run_id = replay.start.header.run_id
+            opened = self._prepare(run, None, run.run_id, codec=self._codec(storage), replay=replay)
+            await opened.runner.load_replay()
+            return opened
+
+        run_id = "" if isinstance(reference, str) else reference.run_id
+        return StreamingRun(run_id, open_run, on_waiting=lambda _run, _request_ids: None, begins_anew=True)
+
+    def answer(self, responses: Mapping[str, Any]) -> StreamingRun:
+        """Return the handle of the run that waits for these requests; see `Workflow.send_responses`."""
+        if not responses:
+            raise RequestError("send_responses needs at least one answer: {request_id: answer}")
+        at_hand = self._waiting.at_hand(responses)
+        if at_hand is not None:
+            at_hand.queue_responses(responses)
+            return at_hand
+
+        async def open_run(run: RunDriver) -> Opened:
+            storage, run.run_id = await self._waiting.find(next(iter(responses)), self._definition.workflow_id)
+            record, existing = await head_of(storage, run.run_id)
+            fitting = self._fit(storage, record)
+            opened = self._prepare(run, storage, run.run_id)
+            await opened.runner.load(record, existing, fitting)
+            await opened.runner.accept(responses)
+            return opened
+
+        return StreamingRun("", open_run, on_waiting=self._waiting.note)
+
+    # ------------------------------------------------------------------------------------ equipment
+
+    def _prepare(
+        self,
+        run: RunDriver,
+        storage: DurableStorage | None,
+        run_id: str,
+        *,
+        codec: Codec | None = None,
+        replay: Replay | None = None,
+    ) -> Opened:
+        """Equip a run with executors, a runner and its hold on the storage; nothing is begun or loaded yet."""
+        definition = self._definition
+        store = None if storage is None else RunStore(storage, run_id, definition.workflow_id, self._retention)
+        run.hold(store)
+        run.announce()
+        executors = {
+            node_id: node.executor if node.factory is None else node.factory()
+            for node_id, node in definition.graph.nodes.items()
+        }
+        runner = Runner(
+            definition.graph,
+            executors,
+            run_id=run_id,
+            workflow_id=definition.workflow_id,
+            codec=codec or self._codec(storage),
+            store=store,
+            backend=self._backend,
+            max_iterations=definition.max_iterations,
+            emit=run.emit,
+            holder=run,
+            replay=replay,
+            fit=Fitted if storage is None else lambda record: self._fit(storage, record),
+        )
+        return Opened(runner, store)
+
+    def _fit(self, storage: DurableStorage, record: CheckpointRecord) -> Fitted:
+        definition = self._definition
+        return fitted(definition.graph, definition.workflow_id, record, self._codec(storage), self._migration)
+
+    def _codec(self, storage: DurableStorage | None) -> Codec:
+        if storage is None:
+            return self._plain_codec
+        codec = self._codecs.get(storage)
+        if codec is None:
+            codec = self._codecs[storage] = storage.codec.extended(self._types)
+            if self._migration is not None:
+                codec.add_upgrades(self._migration.upgrade)
+        return codec
+
+    def _storage_for(self, checkpoint_storage: CheckpointStorage | None) -> DurableStorage | None:
+        """Return a run's storage: the one that it is given, else the workflow's own."""
+        return self.storage if checkpoint_storage is None else self._durable(checkpoint_storage)
+
+    def _durable(self, checkpoint_storage: CheckpointStorage) -> DurableStorage:
+        from supersteps.storage.adapter import as_durable  # wanted only by workflows with a storage
+
+        storage = as_durable(checkpoint_storage)
+        storage.codec.add_types(self._types)  # so that listing its checkpoints gives typed values
+        return storage
+
+    def _no_storage(self, what: str) -> CheckpointingDisabledError:
+        return CheckpointingDisabledError(
+            f"workflow {self._definition.workflow_id!r} has no storage to {what}: pass checkpoint_storage=, or build "
+            "it with_checkpointing(checkpoint_storage=...)"
+        )
