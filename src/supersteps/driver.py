@@ -347,9 +347,7 @@ class RunDriver:
         details = WorkflowErrorDetails.from_exception(error, extra=extra)
         try:
             if self._store is not None and not isinstance(error, RunFencedError | RunBusyError):
-                await self._store.release(
-                    status=WorkflowRunState.FAILED.value, error=f"{type(error).__name__}: {error}"
-                )
+                await self._store.release(status=WorkflowRunState.FAILED.value, error=_described(error))
         except Exception as second:
             error.add_note(f"and the failure could not be recorded: {type(second).__name__}: {second}")
         self.emit(WorkflowFailedEvent(details))
@@ -368,6 +366,11 @@ class RunDriver:
             await asyncio.wait({self._parking})
         if self._hold is not None:
             await self._hold.release()
+
+
+def _described(error: Exception) -> str:
+    """Return an error as one text, with the executor and superstep that its notes name."""
+    return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
 
 
 def is_cancelled() -> bool:

@@ -1,6 +1,6 @@
 """A run that can be killed at any moment: fan-out, fan-in, state, questions. Started again, it goes on where it was.
 
-    python -m tests.acceptance.killable FOLDER
+    python -m tests.acceptance.killable FOLDER STORE
 
 Every call of a handler appends its idempotency key to FOLDER/calls before it does anything else. The answer to every
 question is the same. At the end the outputs go to stdout as JSON.
@@ -139,8 +139,9 @@ def build(folder: Path, store: str) -> Workflow:
     )
 
 
-async def main(folder: Path, store: str) -> None:
-    run = build(folder, store).run_stream(Round(1), run_id=RUN, if_exists="attach")
+async def drive(workflow: Workflow, message: object, run_id: str) -> None:
+    """Begin the run or go on with it, answer its questions, and say its outputs."""
+    run = workflow.run_stream(message, run_id=run_id, if_exists="attach")
     async for event in run:
         if isinstance(event, RequestInfoEvent):
             await run.send_response(event.request_id, "fine")
@@ -150,4 +151,4 @@ async def main(folder: Path, store: str) -> None:
 
 if __name__ == "__main__":
     os.umask(0o077)
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(drive(build(Path(sys.argv[1]), sys.argv[2]), Round(1), RUN))

@@ -4,7 +4,6 @@ python -m tests.acceptance.killable_nested FOLDER STORE
 """
 
 import asyncio
-import json
 import os
 import sys
 from dataclasses import dataclass
@@ -12,8 +11,6 @@ from pathlib import Path
 from typing import Any, Never
 
 from supersteps import (
-    Executor,
-    RequestInfoEvent,
     RequestInfoExecutor,
     RequestInfoMessage,
     RequestResponse,
@@ -24,6 +21,7 @@ from supersteps import (
     handler,
     open_storage,
 )
+from tests.acceptance.killable import Noted, drive
 
 RUN = "nested"
 ORDERS = 3
@@ -45,18 +43,6 @@ class Line:
 @dataclass
 class Approval(RequestInfoMessage):
     prompt: str = ""
-
-
-class Noted(Executor):
-    """Notes each call of a handler in a file that no checkpoint knows of."""
-
-    def __init__(self, id: str, calls: Path) -> None:
-        super().__init__(id)
-        self.calls = calls
-
-    def note(self, ctx: WorkflowContext[Any, Any]) -> None:
-        with self.calls.open("a") as file:
-            file.write(ctx.idempotency_key + "\n")
 
 
 class Clerk(Noted):
@@ -155,14 +141,6 @@ def build(folder: Path, store: str) -> Workflow:
     )
 
 
-async def main(folder: Path, store: str) -> None:
-    run = build(folder, store).run_stream(ORDERS, run_id=RUN, if_exists="attach")
-    async for event in run:
-        if isinstance(event, RequestInfoEvent):
-            await run.send_response(event.request_id, "fine")
-    print(json.dumps((await run.wait_for_completion()).get_outputs()))
-
-
 if __name__ == "__main__":
     os.umask(0o077)
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(drive(build(Path(sys.argv[1]), sys.argv[2]), ORDERS, RUN))

@@ -1,20 +1,18 @@
 """A process is killed with SIGKILL amid a call that must not run twice; nobody begins that call again."""
 
-import json
 import signal
-import sys
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_drain import DEADLINE, await_calls, calls, launch
+from tests.acceptance.killing import DEADLINE, await_calls, calls, each_store, needs_sigkill, outputs_of, start
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL"),
-]
+pytestmark = [pytest.mark.slow, needs_sigkill]
 
-Stores = pytest.mark.parametrize("store", ["checkpoints", "runs.db"])
+
+def launch(folder: Path, store: str, command: str) -> subprocess.Popen[str]:
+    return start("-m", "tests.acceptance.stoppable", str(folder), store, command)
 
 
 def kill_amid_the_call(folder: Path, store: str, command: str) -> None:
@@ -26,7 +24,7 @@ def kill_amid_the_call(folder: Path, store: str, command: str) -> None:
     assert calls(folder) == ["start card", "charge card"]
 
 
-@Stores
+@each_store
 def test_without_an_error_edge_the_run_says_so(tmp_path: Path, store: str) -> None:
     kill_amid_the_call(tmp_path, store, "charge")
     for _ in range(2):
@@ -37,11 +35,8 @@ def test_without_an_error_edge_the_run_says_so(tmp_path: Path, store: str) -> No
     assert calls(tmp_path) == ["start card", "charge card"]
 
 
-@Stores
+@each_store
 def test_along_the_error_edge_the_workflow_decides(tmp_path: Path, store: str) -> None:
     kill_amid_the_call(tmp_path, store, "charge-handled")
-    process = launch(tmp_path, store, "charge-handled")
-    out, errors = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, errors
-    assert json.loads(out) == [["InterruptedCallError", True, "card"]]
+    assert outputs_of(launch(tmp_path, store, "charge-handled")) == [["InterruptedCallError", True, "card"]]
     assert calls(tmp_path) == ["start card", "charge card", "handles InterruptedCallError"]

@@ -1,7 +1,6 @@
 """A script is asked to end by a signal: it stops after a commit, and started again it ends like an undisturbed one."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.killing import DEADLINE, await_calls, calls, each_store, outputs_of, start
 from tests.acceptance.stoppable import RUN, STEPS
-
-ROOT = Path(__file__).parents[2]
-DEADLINE = 50.0
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,30 +20,10 @@ pytestmark = [
 
 
 def launch(folder: Path, store: str, command: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "tests.acceptance.stoppable", str(folder), store, command],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start("-m", "tests.acceptance.stoppable", str(folder), store, command)
 
 
-def calls(folder: Path) -> list[str]:
-    try:
-        return (folder / "calls").read_text().splitlines()
-    except FileNotFoundError:
-        return []
-
-
-def await_calls(process: subprocess.Popen[str], folder: Path, goal: int) -> None:
-    end = time.monotonic() + DEADLINE
-    while process.poll() is None and len(calls(folder)) < goal and time.monotonic() < end:
-        time.sleep(0.002)
-
-
-@pytest.mark.parametrize("store", ["checkpoints", "runs.db"])
+@each_store
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_again_and_again_it_ends_like_a_run_nobody_stopped(
     tmp_path: Path, store: str, number: signal.Signals
@@ -54,10 +31,7 @@ def test_stopped_again_and_again_it_ends_like_a_run_nobody_stopped(
     calm, stopped = tmp_path / "calm", tmp_path / "stopped"
     calm.mkdir()
     stopped.mkdir()
-    process = launch(calm, store, "count")
-    out, errors = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, errors
-    expected = json.loads(out)
+    expected = outputs_of(launch(calm, store, "count"))
     assert len(expected) == 2 * STEPS - 1
 
     drains = 0

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +19,9 @@ import pytest
 
 from examples.expense_approvals import Question, Verdict
 from examples.guessing_game import Guess
-from supersteps import ManagedStorage, WorkflowCheckpoint, open_storage
 from tests.acceptance.humans import RUN, answer_to
+from tests.acceptance.killing import dice_for, each_store, lineage, start
 
-ROOT = Path(__file__).parents[2]
-SEED = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(10**6)))
 TRIALS = 4
 THREADS = 2
 LIVES = 200
@@ -45,10 +42,7 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL"),
 ]
 
-everywhere = [
-    pytest.mark.parametrize("kind", OUTPUTS),
-    pytest.mark.parametrize("store", ["checkpoints", "runs.db"]),
-]
+each_kind = pytest.mark.parametrize("kind", OUTPUTS)
 
 
 class Driver(Protocol):
@@ -58,8 +52,6 @@ class Driver(Protocol):
 @pytest.fixture(scope="module")
 def drive() -> Iterator[Driver]:
     """Have jobs done, each in a process of its own; several threads may ask for them."""
-    command = [sys.executable, "-W", "error", "-m", "tests.acceptance.humans"]
-    path = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     free: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
 
     def do(folder: Path, **job: Any) -> dict[str, Any]:
@@ -76,24 +68,14 @@ def drive() -> Iterator[Driver]:
 
     with ExitStack() as processes:
         for _ in range(THREADS):
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=os.environ | path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
+            process = start("-m", "tests.acceptance.humans", stdin=subprocess.PIPE, stderr=None)
             free.put(processes.enter_context(process))
         yield do
 
 
-async def lineage(folder: Path, store: str) -> list[WorkflowCheckpoint]:
-    storage = open_storage(folder / store)
-    assert isinstance(storage, ManagedStorage)
-    storage.codec.add_types([Guess, Question, Verdict])
-    async with storage:
-        return await storage.list_checkpoints(run_id=RUN)
-
-
 def assert_consumed_once(folder: Path, store: str, kind: str) -> None:
     """See in what is stored, and in what the handlers wrote down, that each answer was taken by one superstep."""
-    checkpoints = asyncio.run(lineage(folder, store))
+    checkpoints = asyncio.run(lineage(folder, store, RUN, [Guess, Question, Verdict]))
     assert [checkpoint.iteration_count for checkpoint in checkpoints] == list(range(len(checkpoints)))
     assert {checkpoint.branch for checkpoint in checkpoints} == {0}
     assert checkpoints[-1].outputs == OUTPUTS[kind]
@@ -125,8 +107,8 @@ def assert_consumed_once(folder: Path, store: str, kind: str) -> None:
     assert all(key.startswith(f"{RUN}:0:{taken[name]}:") for name, keys in calls.items() for key in keys)
 
 
-@everywhere[0]
-@everywhere[1]
+@each_kind
+@each_store
 def test_answers_count_once_wherever_the_process_dies(kind: str, store: str, tmp_path: Path, drive: Driver) -> None:
     calm = drive(tmp_path / "calm", kind=kind, store=store, kill_after=None)
     assert calm["outputs"] == OUTPUTS[kind]
@@ -144,14 +126,13 @@ def test_answers_count_once_wherever_the_process_dies(kind: str, store: str, tmp
     assert len(swept) > 20
 
 
-@everywhere[0]
-@everywhere[1]
+@each_kind
+@each_store
 @pytest.mark.parametrize("outside", [False, True], ids=["inside", "outside"])
 def test_answers_count_once_however_often_the_process_dies(
     kind: str, store: str, outside: bool, tmp_path: Path, drive: Driver
 ) -> None:
-    print(f"KILL_SEED={SEED}")
-    dice = random.Random(f"{SEED} {kind} {store} {outside}")
+    dice = dice_for(kind, store, outside)
 
     def live_and_die(seed: float) -> int:
         dice, folder = random.Random(seed), tmp_path / str(seed)

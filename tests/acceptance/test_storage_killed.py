@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +15,8 @@ from supersteps.errors import StorageError
 from supersteps.storage.base import ManagedStorage
 from supersteps.storage.file import FileCheckpointStorage
 from supersteps.storage.opening import open_storage
+from tests.acceptance.killing import DEADLINE, each_store, needs_sigkill, start
 from tests.contract.support import Writer, plain, shared
-
-ROOT = Path(__file__).parents[2]
 
 # Commits numbers to a run for as long as it lives; says each number once it is durable.
 COMMITTER = """
@@ -55,17 +53,11 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
 
 
-def start(folder: Path, name: str, steps: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", COMMITTER, str(folder), name, str(steps)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
-    )
+def launch(script: str, folder: Path, name: str, steps: int) -> subprocess.Popen[str]:
+    return start("-c", script, str(folder), name, str(steps), stderr=None)
 
 
-def outputs_of(folder: Path) -> tuple[int, list[bytes]]:
+def stored_outputs(folder: Path) -> tuple[int, list[bytes]]:
     async def look() -> tuple[int, list[bytes]]:
         storage = open_storage(folder)
         assert isinstance(storage, ManagedStorage)
@@ -81,19 +73,19 @@ def outputs_of(folder: Path) -> tuple[int, list[bytes]]:
     return asyncio.run(look())
 
 
-async def begin(folder: str) -> None:
+async def begin(folder: Path) -> None:
     storage = open_storage(folder)
     assert isinstance(storage, ManagedStorage)
     async with storage:
         await Writer(storage).commit(lease_seconds=None)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-@pytest.mark.parametrize("store", ["checkpoints", "runs.db"])
+@needs_sigkill
+@each_store
 def test_a_killed_process_loses_nothing_that_it_announced(tmp_path: Path, store: str) -> None:
     announced: list[bytes] = []
     for life, steps in enumerate((1, 7, 20, 3)):
-        child = start(tmp_path / store, f"life{life}", 100_000)
+        child = launch(COMMITTER, tmp_path / store, f"life{life}", 100_000)
         assert child.stdout is not None
         for _ in range(steps):
             announced.append(b'"life%d %d"' % (life, int(child.stdout.readline())))
@@ -101,7 +93,7 @@ def test_a_killed_process_loses_nothing_that_it_announced(tmp_path: Path, store:
         rest, _ = child.communicate()
         announced += [b'"life%d %d"' % (life, int(line)) for line in rest.splitlines()]
 
-        sequence, outputs = outputs_of(tmp_path / store)
+        sequence, outputs = stored_outputs(tmp_path / store)
         assert len(outputs) == sequence
         assert len(set(outputs)) == len(outputs)
         # One more may be there: committed, but killed before it could say so.
@@ -109,24 +101,17 @@ def test_a_killed_process_loses_nothing_that_it_announced(tmp_path: Path, store:
         assert len(outputs) - len(announced) <= life + 1
 
 
-@pytest.mark.parametrize("store", ["checkpoints", "runs.db"])
+@each_store
 def test_two_processes_that_want_one_run_apply_each_step_once(tmp_path: Path, store: str) -> None:
-    folder = str(tmp_path / store)
-    asyncio.run(begin(folder))
+    asyncio.run(begin(tmp_path / store))
     # Each gives the run up after every step, so that the other can have it.
     polite = COMMITTER.replace("Changes(appends", "lease_seconds=None, changes=Changes(appends")
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", polite, folder, name, "25"],
-            stdout=subprocess.DEVNULL,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
-        )
-        for name in ("a", "b")
-    ]
-    assert [child.wait(50) for child in children] == [0, 0]
+    children = [launch(polite, tmp_path / store, name, 25) for name in ("a", "b")]
+    for child in children:
+        child.communicate(timeout=DEADLINE)
+    assert [child.returncode for child in children] == [0, 0]
 
-    sequence, outputs = outputs_of(tmp_path / store)
+    sequence, outputs = stored_outputs(tmp_path / store)
     assert sequence == 50
     for name in ("a", "b"):
         assert [o for o in outputs if o.startswith(b'"%s ' % name.encode())] == [

@@ -604,7 +604,9 @@ def test_damage_never_gives_another_error(data: st.DataObject) -> None:
             back = codec.decode(bytes(text), raw=raw)
         except CheckpointDecodeError:
             continue
-        codec.encode(back)
+        # What got through is a value like any other: it can be saved, and comes back.
+        saved = codec.encode(back)
+        assert codec.encode(codec.decode(saved, raw=raw)) == saved
 
 
 # ------------------------------------------------------------------------------------------------------- raw values

@@ -183,7 +183,8 @@ async def test_siblings_of_a_failure_finish_are_journalled_and_not_run_again() -
     assert outputs(seen) == []
     stored = await storage.get_run("r")
     assert stored is not None
-    assert (stored.status, stored.error, stored.lease) == ("FAILED", "ValueError: b is broken", None)
+    assert (stored.status, stored.lease) == ("FAILED", None)
+    assert stored.error == "ValueError: b is broken\n(executor 'b', superstep 2 of run 'r')"
 
     broken.clear()
     result = await fragile_workflow(storage, calls, broken).run_from_checkpoint("r-000001")
@@ -471,13 +472,15 @@ async def test_plain_handlers_run_in_threads_and_can_do_everything(make_storage:
 
 async def test_plain_handlers_run_side_by_side() -> None:
     both = threading.Barrier(2, timeout=10)
+    places: list[int] = []
 
     class Part(Executor):
         @handler
         def work(self, text: str, ctx: WorkflowContext) -> None:
-            both.wait()
+            places.append(both.wait())  # fails unless the other one waits at the same time
 
     await built(WorkflowBuilder().add_fan_out_edges(start, [Part("a"), Part("b")]), start).run("x")
+    assert sorted(places) == [0, 1]
 
 
 async def test_a_plain_handler_that_raises_fails_like_any_other() -> None:

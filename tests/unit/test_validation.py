@@ -58,7 +58,9 @@ def test_a_loop_and_parallel_ways_are_no_duplicates() -> None:
     join = node("join", list[int])
     d = node("d", int, int)
     builder = WorkflowBuilder().add_edge(counter, counter).add_edge(counter, d)
-    build(builder.add_fan_in_edges([counter, d], join), counter)
+    workflow = build(builder.add_fan_in_edges([counter, d], join), counter)
+
+    assert workflow.graph.reachable == {"c": {"c", "d", "join"}, "d": {"join"}, "join": set()}
 
 
 def test_executors_that_nothing_reaches() -> None:
@@ -119,7 +121,7 @@ class Child(Parent):
 )
 def test_types_that_can_meet(sends: Any, takes: Any) -> None:
     a, b = node("a", str, sends), node("b", takes)
-    build(WorkflowBuilder().add_edge(a, b), a)
+    assert build(WorkflowBuilder().add_edge(a, b), a).graph.reachable["a"] == {"b"}
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_a_fan_in_target_takes_a_list(takes: Any, fits: bool) -> None:
     start, a, b, join = node("start", str, str), node("a", str, str), node("b", str, str), node("join", takes)
     builder = WorkflowBuilder().add_fan_out_edges(start, [a, b]).add_fan_in_edges([a, b], join)
     if fits:
-        build(builder, start)
+        assert build(builder, start).graph.reachable["b"] == {"join"}
         return
     with pytest.raises(
         FanInTypeError, match=r"fan-in a, b -> join: the target gets a list.*Give it a handler for list\[str\]"
@@ -192,7 +194,10 @@ def test_an_error_edge_leads_somewhere() -> None:
 
 def test_an_edge_and_an_error_edge_may_lead_to_one_target() -> None:
     up, end = Upper("up"), node("end", str | ExecutorFailure)
-    build(WorkflowBuilder().add_edge(up, end).add_error_edge(up, end), up)
+    graph = build(WorkflowBuilder().add_edge(up, end).add_error_edge(up, end), up).graph
+
+    assert graph.reachable["up"] == {"end"}
+    assert graph.error_targets["up"] == ("end",)
 
 
 class SpecialFailure(ExecutorFailure):
@@ -202,7 +207,8 @@ class SpecialFailure(ExecutorFailure):
 @pytest.mark.parametrize("takes", [ExecutorFailure, Any, object, str | ExecutorFailure])
 def test_who_may_be_told_of_failures(takes: Any) -> None:
     up = Upper("up")
-    build(WorkflowBuilder().add_error_edge(up, node("medic", takes)), up)
+    workflow = build(WorkflowBuilder().add_error_edge(up, node("medic", takes)), up)
+    assert workflow.graph.error_targets["up"] == ("medic",)
 
 
 @pytest.mark.parametrize("takes", [str, dict, SpecialFailure, list[ExecutorFailure]])
