@@ -14,23 +14,22 @@ from ._builtins import CAREFUL_ATOMS, ENCODERS, Encoder, is_zone_info, late_enco
 from ._classes import Plan, plan_for
 from ._copying import IMMUTABLE, Copier, CopyWalk, copy_anything, copy_deep
 from ._custom import custom_copier, custom_encoder, custom_reviver, upgrading_reviver
+from ._decoding import Decoding, keep_raw
 from ._encoding import Encoding, encode_raw
 from ._plain import (
     ATOMS,
     CONTAINERS,
     MAX_DECODE_DEPTH,
     MAX_DIGITS,
-    TAG,
     UNWRITABLE,
-    VALUE,
     dumps,
     is_plain,
     loads,
     may_have_tags,
 )
-from ._revive import REVIVERS, Reviver
+from ._revive import Reviver
 from ._scope import PROCESS, Custom, Scope, Upgrade
-from ._trouble import TooDeep, Trouble, key_step, short
+from ._trouble import TooDeep, Trouble, short
 from .raw import RawValue
 
 T = TypeVar("T")
@@ -95,7 +94,7 @@ class Codec:
         self._encoding = Encoding(self._encoder_for, ATOMS, careful=False)
         self._careful = Encoding(self._encoder_for, CAREFUL_ATOMS, careful=True)
         self._copying = CopyWalk(self._copier_for)
-        self._revivers = dict(REVIVERS)
+        self._decoding = Decoding(self._reviver_for, self._content_of_raw)
         scope.listen(self)
         self.add_types(types)
 
@@ -154,7 +153,7 @@ class Codec:
         self._encoding.reset()
         self._careful.reset()
         self._copying = CopyWalk(self._copier_for)
-        self._revivers = dict(REVIVERS)
+        self._decoding.reset()
 
     # ------------------------------------------------------------------------------------- encoding
 
@@ -277,40 +276,11 @@ class Codec:
         if type(node) not in CONTAINERS:
             return node
         try:
-            return self._revive(node, 1, raw)
+            return self._decoding.revive(node, 1, raw)
         except Trouble as trouble:
             raise CheckpointDecodeError(f"{where}{trouble.path()}: {trouble.reason}") from trouble.__cause__
         except RecursionError:
             raise CheckpointDecodeError(f"{where}: the JSON is nested too deeply to be read") from None
-
-    def _revive(self, node: Any, depth: int, raw: bool) -> Any:
-        """Revive a list or dict in place, the innermost first; one frame for each level of JSON."""
-        if depth > MAX_DECODE_DEPTH:
-            raise TooDeep(f"the JSON is nested more than {MAX_DECODE_DEPTH} levels deep")
-        reviver: Reviver | None = None
-        if type(node) is dict:
-            if TAG in node:
-                tag = node[TAG]
-                reviver = self._revivers.get(tag) if type(tag) is str else None
-                if reviver is None:
-                    reviver = self._reviver_for(tag, raw)
-            entries: Iterable[tuple[Any, Any]] = node.items()
-            kinds = set(map(type, node.values()))
-        else:
-            entries = enumerate(node)
-            kinds = set(map(type, node))
-        if reviver is _keep_raw:
-            return RawValue(node, self._content_of_raw)
-        if not kinds.isdisjoint(CONTAINERS):
-            key: Any = None
-            try:
-                for key, item in entries:
-                    if type(item) in CONTAINERS:
-                        node[key] = self._revive(item, depth + 1, raw)  # replaces a value, so iterating may go on
-            except Trouble as trouble:
-                trouble.leave(node, _step(node, key))
-                raise
-        return node if reviver is None else _call(reviver, node)
 
     def _reviver_for(self, tag: Any, raw: bool) -> Reviver:
         if type(tag) is not str or ":" not in tag:
@@ -326,10 +296,10 @@ class Codec:
         elif found is not None and (plan := plan_for(found)) is not None:
             reviver = plan.revive
         elif raw:
-            return _keep_raw
+            return keep_raw
         else:
             raise Trouble(f"the type {short(tag)} is not known here; import its module and {_HOW_TO_FIX}")
-        self._revivers[tag] = reviver
+        self._decoding.revivers[tag] = reviver
         return reviver
 
     def _content_of_raw(self, data: bytes) -> Any:
@@ -379,28 +349,6 @@ def _refusal(trouble: Trouble, where: str) -> str:
     if trouble.is_cycle:
         return f"{where}{trouble.path()}: the value contains itself; refer to things by an id instead"
     return f"{where}{trouble.path()}: {trouble.reason}"
-
-
-def _keep_raw(node: dict[str, Any]) -> Any:
-    raise AssertionError("a marker, never called")
-
-
-def _step(node: Any, key: Any) -> str:
-    """Spell where in the JSON a walk was, in the words of the value: the content of a tag is no level of its own."""
-    if type(node) is dict and TAG in node:
-        return "" if key in ("v", VALUE) else f".{key}"
-    return key_step(key)
-
-
-def _call(reviver: Reviver, node: dict[str, Any]) -> Any:
-    tag = node[TAG]
-    try:
-        return reviver(node)
-    except (Trouble, RecursionError):
-        raise
-    except Exception as error:  # constructors, user hooks and `__hash__` may raise anything, given hostile data
-        reason = f"{type(error).__name__}: {error}"
-        raise Trouble(f"a saved {short(tag)} cannot be rebuilt ({reason})") from error
 
 
 def _plan_copier(plan: Plan) -> Copier:

@@ -1,18 +1,14 @@
-"""`RunStore`: one handle's hold on one run in a storage: its head, its epoch, its lease."""
+"""`RunStore`: a held run in a storage: its head and lineage, read, committed and restored."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from supersteps._ids import checkpoint_id, new_id
-from supersteps.checkpoint.owner import Owner, mark_advancing, this_process
+from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import (
     Changes,
     CheckpointHeader,
@@ -21,7 +17,7 @@ from supersteps.checkpoint.record import (
     Commit,
     utc_now,
 )
-from supersteps.engine import heartbeat
+from supersteps.engine.hold import LEASE_SECONDS, RunHold
 from supersteps.errors import (
     CheckpointNotFoundError,
     CheckpointSaveError,
@@ -33,76 +29,33 @@ from supersteps.storage.base import DurableStorage, ManagedStorage
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.runs import InboxEntry, RunRecord
 
-LEASE_SECONDS = 30.0
-"""How long others keep off after a sign of life from another machine's owner."""
-
 LINEAGE_LIMIT = 10_000
 """How many checkpoints of the lineage a handle remembers."""
-
-
-_CANCELLED = "CANCELLED"
 
 TIDY_EVERY = 100
 """Commits between two applications of a retention policy: a handful of rows at once costs little more than one."""
 
 
-class RunStore:
+class RunStore(RunHold):
     """Reads and writes one run for one handle.
 
     Attributes:
-        storage: Where the run lives.
-        run_id: The run.
-        handle: Identity of this hold within the process.
-        head: Header of the checkpoint that this handle continues from, None before the first commit.
+        workflow_id: What its checkpoints say of the workflow.
         lineage: The head and its ancestors, oldest first.
     """
 
     def __init__(
         self, storage: DurableStorage, run_id: str, workflow_id: str, retention: RetentionPolicy | None = None
     ) -> None:
-        self.storage = storage
-        self.run_id = run_id
+        super().__init__(storage, run_id)
         self.workflow_id = workflow_id
-        self.head: CheckpointHeader | None = None
         self.lineage: deque[CheckpointInfo] = deque(maxlen=LINEAGE_LIMIT)
-        self.handle = new_id()
-        self._me: Owner | None = None
-        self._epoch = 0
-        self._sequence = -1
         self._retention = retention
         self._migrated: tuple[Changes, str] | None = None
         self._untidy = 0
         self._attempts = 0
-        self._branch = 0
-        self._stored_head: str | None = None
-        self._is_cancelled = False
-        self._last_timestamp = ""
-        self._lease_until = 0.0
-        self._ownership = asyncio.Lock()
-        self._writes = 0
-        self._quiet = asyncio.Event()
 
-    # -------------------------------------------------------------------------------------- reading
-
-    @property
-    def base(self) -> CheckpointHeader:
-        """Header of the checkpoint that this handle continues from; there must be one."""
-        assert self.head is not None
-        return self.head
-
-    @property
-    def epoch(self) -> int:
-        """The fencing epoch under which this handle last owned the run."""
-        return self._epoch
-
-    @property
-    def branch(self) -> int:
-        """Number of the branch that the next commit belongs to."""
-        return self._branch
-
-    async def look_up(self) -> RunRecord | None:
-        """Return the run's record, None when there is no such run."""
-        return await self.storage.get_run(self.run_id)
+    # --------------------------------------------------------------------------------------- reading
 
     async def load(self, record: CheckpointRecord, run: RunRecord) -> None:
         """Continue from a checkpoint; nothing is written until there is something to do.
@@ -123,18 +76,6 @@ class RunStore:
         """Have the next commit also make these changes, and the graph of this fingerprint the run's; None for none."""
         self._migrated = None if changes is None else (changes, fingerprint)
 
-    def _adopt(self, run: RunRecord) -> None:
-        self._epoch = run.epoch
-        self._sequence = run.sequence
-        self._stored_head = run.head
-        self._is_cancelled = run.status == _CANCELLED
-        self._last_timestamp = max(self._last_timestamp, run.updated_at)
-
-    @property
-    def is_at_head(self) -> bool:
-        """Whether the checkpoint that this handle continues from is the run's head, as far as it knows."""
-        return self.head is not None and self.head.checkpoint_id == self._stored_head
-
     async def read_inbox(self) -> list[InboxEntry]:
         """Return accepted answers that wait to be consumed."""
         return await self.storage.read_inbox(self.run_id) if self.is_at_head else []
@@ -143,118 +84,7 @@ class RunStore:
         """Return records of calls that finished after the head."""
         return await self.storage.read_journal(self.run_id, self.base.checkpoint_id) if self.is_at_head else []
 
-    # ------------------------------------------------------------------------------------ ownership
-
-    async def own(self) -> None:
-        """Make sure that this handle owns the run, taking it over or renewing its lease where needed.
-
-        Raises:
-            RunBusyError: Another live owner advances the run.
-            RunFencedError: The run has moved on since this handle looked.
-        """
-        if time.monotonic() < self._lease_until:
-            return
-        async with self._ownership:  # two tasks of one handle must not take the run from each other
-            if time.monotonic() >= self._lease_until:
-                with self._writing():
-                    await self._take()
-
-    async def _take(self) -> None:
-        seen = await self.storage.get_run(self.run_id)
-        if seen is not None and self._is_elsewhere(seen):  # look first: taking it would push out whoever has it rightly
-            raise self._moved_on(seen)
-        deadline = time.monotonic() + LEASE_SECONDS
-        run = await self.storage.acquire(self.run_id, self._owner(), LEASE_SECONDS)
-        if self._is_elsewhere(run):
-            await self.storage.release(self.run_id, run.epoch, status=run.status, error=run.error)
-            raise self._moved_on(run)
-        self._adopt(run)
-        self._lease_until = deadline
-        if not self.is_at_head:
-            self._settle(await self.storage.move_head(self.run_id, self._epoch, self.base.checkpoint_id))
-
-    def _is_elsewhere(self, run: RunRecord) -> bool:
-        """Return whether somebody has gone on with the run, or ended it, since this handle read it."""
-        return run.head != self._stored_head or (run.status == _CANCELLED and not self._is_cancelled)
-
-    def _moved_on(self, run: RunRecord) -> RunFencedError:
-        if run.head == self._stored_head:
-            return RunFencedError(
-                f"run {self.run_id!r} was cancelled since this handle read it; nothing was written. Resume it from its "
-                f"checkpoint {run.head!r} if it should go on."
-            )
-        return RunFencedError(
-            f"run {self.run_id!r} has moved on from {self._stored_head!r} to {run.head!r} since this handle read it; "
-            "nothing was written. Resume the run from its head."
-        )
-
-    async def become_head(self) -> None:
-        """Make the checkpoint that this handle continues from the run's head, if it is not.
-
-        Raises:
-            RunBusyError: Another live owner advances the run.
-        """
-        if not self.is_at_head:
-            await self.own()
-            await self.release()
-
-    def _settle(self, run: RunRecord) -> None:
-        self._adopt(run)
-        self._branch = run.branch
-
-    def working(self, busy: bool) -> None:
-        """Say whether the handle is at work in a superstep; while it is not, others in this process may take over."""
-        mark_advancing(self.handle, busy)
-        (heartbeat.watch if busy else heartbeat.unwatch)(self)
-
-    async def renew(self) -> None:
-        """Renew the lease if the last sign of life is long ago; called from the heartbeat's thread.
-
-        Raises:
-            RunFencedError: The run was taken over.
-        """
-        now = time.monotonic()
-        if 0 < self._lease_until < now + LEASE_SECONDS - heartbeat.BEAT_SECONDS:
-            await self.storage.renew(self.run_id, self._epoch, LEASE_SECONDS)
-            if self._lease_until:  # not given up meanwhile
-                self._lease_until = now + LEASE_SECONDS
-
-    async def release(self, *, status: str | None = None, error: str | None = None) -> None:
-        """Give the run up, if it is held, and note how the work ended."""
-        if not self._lease_until:
-            return
-        self._lease_until = 0.0
-        try:
-            with self._writing():
-                await self.storage.release(self.run_id, self._epoch, status=status, error=error)
-        except (RunFencedError, RunNotFoundError):
-            if status is not None:
-                raise
-            # somebody else has the run: there is nothing to give up
-
-    # ------------------------------------------------------------------------------------- stopping
-
-    @property
-    def is_writing(self) -> bool:
-        """Whether a write is under way whose outcome this handle has to learn: it must not be cancelled."""
-        return self._writes > 0
-
-    async def written(self) -> None:
-        """Wait until no write is under way."""
-        while self._writes:
-            self._quiet.clear()
-            await self._quiet.wait()
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._writes += 1
-        try:
-            yield
-        finally:
-            self._writes -= 1
-            self._quiet.set()
-
-    # -------------------------------------------------------------------------------------- writing
+    # --------------------------------------------------------------------------------------- writing
 
     async def commit(
         self,
@@ -332,11 +162,6 @@ class RunStore:
         except Exception as error:  # whatever a storage raises, the save has failed
             raise self.save_error(f"superstep {iteration}", error) from error
         return self._committed(commit, deadline if more else 0.0)
-
-    def _owner(self) -> Owner:
-        if self._me is None or self._me.pid != os.getpid():  # a forked child is another owner
-            self._me = this_process(self.handle)
-        return self._me
 
     def _next_commit_id(self) -> str:
         """Return an identity for an attempt to commit: no two attempts of any handles share one."""

@@ -1,0 +1,209 @@
+"""`Supersteps`: advances a run by one superstep: plan, execute, merge, commit, announce."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from supersteps.checkpoint.record import CheckpointInfo, utc_now
+from supersteps.engine.announcing import Announcer
+from supersteps.engine.applying import apply
+from supersteps.engine.convergence import Convergence
+from supersteps.engine.effects import Effects
+from supersteps.engine.encoding import encode_changes
+from supersteps.engine.execution import Execution
+from supersteps.engine.hooks import Hooks
+from supersteps.engine.inbox import Inbox
+from supersteps.engine.journal import Journal, Note, Recorded
+from supersteps.engine.plan import Plan, due_timers, expired_requests, plan
+from supersteps.engine.position import Position, run_state
+from supersteps.engine.setting import Setting
+from supersteps.engine.sites import Sites
+from supersteps.engine.superstep import Merged, merge
+from supersteps.errors import WorkflowConvergenceError
+from supersteps.events import SuperStepStartedEvent, SuperStepStartInfo
+
+
+class Supersteps:
+    """Takes a run from one barrier to the next."""
+
+    def __init__(
+        self, setting: Setting, position: Position, *, sites: Sites, inbox: Inbox, hooks: Hooks, announcer: Announcer
+    ) -> None:
+        """Prepare.
+
+        Args:
+            setting: What the run works with.
+            position: Where it stands; moved by each superstep.
+            sites: Gives its calls what they need to know.
+            inbox: Its accepted answers.
+            hooks: Its executors that keep attributes of their own.
+            announcer: Told of each superstep once it is committed.
+        """
+        self._position = position
+        self._max_iterations = setting.max_iterations
+        self._levels = setting.levels
+        self._executors = setting.executors
+        self._sealer = setting.sealer
+        self._store = setting.store
+        self._replay = setting.replay
+        self._backend = setting.backend
+        self._emit = setting.emit
+        self._convergence = Convergence(setting, position)
+        self._sites = sites
+        self._inbox = inbox
+        self._hooks = hooks
+        self._announcer = announcer
+        self._execution: Execution | None = None
+        self._asleep = asyncio.Event()
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether a superstep can be cut short without loss: only handlers' sleep goes on, the rest is recorded."""
+        return self._asleep.is_set() and self._execution is not None and self._execution.is_recorded
+
+    async def asleep(self) -> None:
+        """Wait until `is_asleep`.
+
+        Raises:
+            CheckpointError: A finished call could not be recorded.
+        """
+        while not self.is_asleep:
+            await self._asleep.wait()
+            if self._execution is not None:
+                await self._execution.flush()
+
+    async def take(self) -> None:
+        """Deliver what is in flight, run the handlers, merge, commit, announce.
+
+        Raises:
+            WorkflowConvergenceError: The limit of supersteps is reached.
+            CheckpointSaveError: The commit failed; the run stays at its last checkpoint.
+            Exception: What a handler raised; its siblings have finished and are journalled.
+        """
+        here = self._position
+        is_stale = self._hooks.claim()
+        if self._store is not None:
+            await self._store.own()
+        if is_stale or here.is_interrupted:
+            await self._recover()
+        here.is_interrupted = True
+        planned = await self._plan()
+        try:
+            self._convergence.check(planned)
+        except WorkflowConvergenceError:
+            here.is_interrupted = False
+            raise
+        if self._store is None:
+            await self._advance(planned)
+        else:
+            self._store.working(True)
+            try:
+                await self._advance(planned)
+                await self._store.tidy()
+            finally:
+                self._store.working(False)
+        here.is_interrupted = False
+
+    async def _recover(self) -> None:
+        """Get ready to go on after a superstep was cut short, or after another run has had this one's instances."""
+        here = self._position
+        if here.is_interrupted and self._store is not None:
+            await here.read_journal(self._store)
+        await self._hooks.restore(here.recorded.finished)
+
+    async def _plan(self) -> Plan:
+        state = self._position.state
+        if self._replay is not None:
+            step = self._position.iteration + 1
+            answers = await self._replay.answers(step, state, self._sealer)
+            is_alone = not (state.messages or state.replies or answers)
+            due = await self._replay.timers(step, state, alone=is_alone)
+            return plan(self._levels, state, answers, due)
+        if state.requests:
+            await self._inbox.refresh(state)
+            await self._inbox.expire(state)
+        due = due_timers(state, utc_now()) if state.timers else []
+        late = expired_requests(state.intercepted.values(), utc_now()) if state.intercepted else []
+        defaults = {request.request_id: request.default for request in late if request.default is not None}
+        return plan(self._levels, state, tuple(self._inbox.answers), due, defaults)
+
+    async def _advance(self, planned: Plan) -> None:
+        here = self._position
+        step = here.iteration + 1
+        ran = tuple(planned.calls)
+        self._emit(SuperStepStartedEvent(step, SuperStepStartInfo(ran, bool(planned.answers))))
+        results = await self._execute(planned)
+        merged = await self._merge(planned, results)
+        count = self._convergence.count_after(planned)
+        if self._replay is not None:
+            await self._replay.take_times(merged, step)
+            closed_at = self._replay.closed_at(step)
+            encode_changes(merged, here.state, self._levels, step=step, now=closed_at).apply(here.parts)
+        info = await self._commit(merged, planned, count)
+        here.recorded = Recorded()
+        here.fitted = None
+        for path in merged.ended:
+            self._executors.forget(path)
+        apply(merged, here.state, self._levels, self._sealer)
+        here.steps_since_input = count
+        here.iteration = step
+        if planned.answers:
+            self._inbox.consume(planned.answers)
+        if self._store is None:
+            here.outputs += [value for _source, value in merged.outputs]
+        self._announcer.announce(merged, planned, here.state, step, info)
+
+    async def _execute(self, planned: Plan) -> list[Effects]:
+        here = self._position
+        names = here.fitted.fingerprint if here.fitted is not None else ""
+        if self._store is not None and here.recorded.graph != names:
+            await Journal(self._store).note(Note("graph", key=names))
+            here.recorded.graph = names
+        self._execution = Execution(
+            planned,
+            self._executors,
+            self._backend,
+            site=self._sites.coming,
+            emit=self._emit,
+            recorded=here.recorded,
+            journal=Journal(self._store) if self._store is not None else None,
+            restore=self._hooks.restore_one,
+            asleep=self._asleep,
+        )
+        try:
+            return await self._execution.run()
+        finally:
+            self._execution = None
+
+    async def _merge(self, planned: Plan, results: Sequence[Effects]) -> Merged:
+        here = self._position
+        try:
+            return merge(self._levels, here.state, planned, results, self._sealer, here.iteration + 1)
+        except Exception:
+            # The records would lead into the same failure for ever; without them a mended program can go on.
+            if self._store is not None and here.recorded.started:
+                await Journal(self._store).note(Note("void"))  # what must not run twice has begun all the same
+            elif self._store is not None:
+                await self._store.discard_journal()
+            raise
+
+    async def _commit(self, merged: Merged, planned: Plan, count: int) -> CheckpointInfo | None:
+        if self._store is None:
+            return None
+        state = self._position.state
+        more = bool(merged.messages or merged.replies) or len(self._inbox.answers) > len(planned.answers)
+        inside = [*merged.intercepted, *(r for k, r in state.intercepted.items() if k not in planned.replies)]
+        goes_on = more or bool(merged.timers) or len(state.timers) > len(planned.timers)
+        goes_on = goes_on or any(request.deadline is not None for request in inside)
+        waiting = len(state.requests) + len(merged.opened) > len(merged.closed)
+        step = self._position.iteration + 1
+        return await self._store.commit(
+            encode_changes(merged, state, self._levels, step=step, now=utc_now() if merged.closed else ""),
+            iteration=step,
+            steps_since_input=count,
+            max_iterations=self._max_iterations,
+            status=run_state(goes_on, waiting).value,
+            more=more,
+            inbox_read=planned.answers[-1].number if planned.answers else 0,
+        )

@@ -1,0 +1,68 @@
+"""`Position`: where a run stands between two supersteps."""
+
+from __future__ import annotations
+
+from supersteps.checkpoint.record import OUTPUTS, CheckpointRecord, Part, PartKey
+from supersteps.engine.encoding import decode_state
+from supersteps.engine.journal import Recorded
+from supersteps.engine.migration import Fitted
+from supersteps.engine.setting import Setting
+from supersteps.engine.state import State
+from supersteps.engine.store import RunStore
+from supersteps.engine.values import Sealed
+from supersteps.events import WorkflowRunState
+
+
+class Position:
+    """Where a run stands: the state at its last barrier, and how far an earlier attempt at the next one has come.
+
+    Attributes:
+        state: The state at the last barrier.
+        iteration: Supersteps done on this lineage.
+        steps_since_input: Those of them since the last input from outside.
+        recorded: What an earlier attempt at the next superstep has left in the journal.
+        fitted: The migration that the next commit makes, None where there is none.
+        is_interrupted: Whether a superstep was begun and has not ended.
+        earlier_outputs: The outputs that the lineage had yielded when it was loaded, as stored.
+        outputs: Those that were yielded since, of a run without storage.
+        parts: Of a replay: what a storage would have.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.state = State()
+        self.iteration = 0
+        self.steps_since_input = 0
+        self.recorded = Recorded()
+        self.fitted: Fitted | None = None
+        self.is_interrupted = False
+        self.earlier_outputs: Part | None = None
+        self.outputs: list[Sealed] = []
+        self.parts: dict[PartKey, Part] = {}
+        self._sealer = setting.sealer
+
+    def take(self, record: CheckpointRecord) -> None:
+        """Stand at a checkpoint."""
+        self.state = decode_state(record.parts, self._sealer)
+        self.iteration = record.header.iteration_count
+        self.steps_since_input = record.header.steps_since_input
+        self.earlier_outputs = record.parts.get(OUTPUTS)
+
+    async def read_journal(self, store: RunStore) -> None:
+        """Learn which calls of the next superstep have begun or finished already."""
+        fitted, records = self.fitted, await store.read_journal()
+        if fitted is None:
+            self.recorded = Recorded.read(records, self._sealer)
+        else:
+            self.recorded = Recorded.read(records, self._sealer, fitted.fingerprint, fitted.translate)
+
+
+def run_state(goes_on: bool, is_waiting: bool) -> WorkflowRunState:
+    """Return the status of a run.
+
+    Args:
+        goes_on: Whether it has something to do, now or later, without anybody's answer.
+        is_waiting: Whether it waits for answers.
+    """
+    if goes_on:
+        return WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS if is_waiting else WorkflowRunState.IN_PROGRESS
+    return WorkflowRunState.IDLE_WITH_PENDING_REQUESTS if is_waiting else WorkflowRunState.IDLE

@@ -1,0 +1,43 @@
+"""`Setting`: what a run works with for as long as it is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from supersteps.engine.backends import Backend
+from supersteps.engine.executors import Executors
+from supersteps.engine.levels import Levels
+from supersteps.engine.replaying import Replay
+from supersteps.engine.store import RunStore
+from supersteps.engine.values import Sealer
+from supersteps.events import WorkflowEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a run works with; what happens to the run does not change it.
+
+    Attributes:
+        run_id: The run.
+        workflow_id: The workflow that it runs.
+        max_iterations: The limit of supersteps since the last input.
+        levels: The graph and those of sub-workflows.
+        executors: The executors of them all.
+        sealer: Makes values of messages and state.
+        store: Its hold on the storage, None without one.
+        replay: The lineage that it repeats, None where it does not.
+        backend: Runs the handlers.
+        emit: Takes events.
+    """
+
+    run_id: str
+    workflow_id: str
+    max_iterations: int
+    levels: Levels
+    executors: Executors
+    sealer: Sealer
+    store: RunStore | None
+    replay: Replay | None
+    backend: Backend
+    emit: Callable[[WorkflowEvent], None]
