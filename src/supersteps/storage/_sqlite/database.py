@@ -18,6 +18,18 @@ APPLICATION_ID = 0x53757065  # "Supe"
 _SHORT_OF_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 
+Place = tuple[tuple[int, int] | None, tuple[int, int] | None]
+"""Device and number of two files, None for one that is not there."""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Database:
     """A database file.
 
@@ -58,6 +70,18 @@ class Database:
             db.close()
             raise
         return db
+
+    def place(self) -> Place:
+        """Return which files the database and its log are at this moment."""
+        return _identity(self.path), _identity(self.path.with_name(self.path.name + "-wal"))
+
+    def lost(self) -> StorageError:
+        """Return the error for a database that was deleted, moved or replaced while it was being written."""
+        return StorageError(
+            f"{self.path}, or the log beside it, was deleted, moved or replaced while it was in use: what was written "
+            "last is not in the file that is there now. Bring the files back before you go on, then resume from what "
+            "is in them."
+        )
 
     def set_waiting(self, db: sqlite3.Connection, waiting: bool) -> None:
         """Choose whether a connection waits while another process writes, or fails at once."""

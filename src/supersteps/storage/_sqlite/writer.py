@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from supersteps.errors import StorageError
-from supersteps.storage._sqlite.database import Database, is_busy
+from supersteps.storage._sqlite.database import Database, Place, is_busy
 from supersteps.storage._sqlite.jobs import Job, Work, deliver, perform, wake
 
 T = TypeVar("T")
@@ -62,6 +62,7 @@ class Writer:
         self._pool: ThreadPoolExecutor | None = None
         self._last: str | None = None
         self._db: sqlite3.Connection | None = None
+        self._place: Place = (None, None)
         self._is_waiting = True
         self._slow_share = 1.25 * _SLOW_SHARE  # until a few commits have shown otherwise
         self._pages = 0
@@ -284,6 +285,11 @@ class Writer:
             is_committing = True
             self._commit(db)
             self._pages += 1 + db.total_changes - before
+            if self._database.place() != self._place:
+                # A deleted file can be written and synced like any other, and nobody will ever find what is in it.
+                self._forget()
+                self._drop_connection()
+                _fail(jobs, self._database.lost())
         except sqlite3.Error as error:
             if not waiting and not is_committing and is_busy(error):
                 self._roll_back()
@@ -317,6 +323,9 @@ class Writer:
     def _connection(self, waiting: bool) -> sqlite3.Connection:
         if self._db is None:
             self._db = self._database.connect()
+            self._db.execute("BEGIN IMMEDIATE")  # makes sure that there is a log
+            self._db.execute("ROLLBACK")
+            self._place = self._database.place()
             self._is_waiting = True
             self._until_room = _COMMITS_BEFORE_ROOM
         if self._is_waiting != waiting:
