@@ -19,6 +19,8 @@ CALLS = ("write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "ftrunca
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 60.0
+# The interpreter itself: a version manager's shim is a shell script, whose calls would be counted too.
+PYTHON = str(Path(sys.executable).resolve()) if sys.prefix == sys.base_prefix else sys.executable
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def live(store: Path, operations: tuple[str, ...] = (), *, tamper: str | None = 
         operations: What it does after the run.
         tamper: An expression for strace's `inject`, such as `fsync:error=EIO:when=3`. Calls are counted by thread.
     """
-    command = [_python(), "-m", "tests.reliability.workload", str(store), *operations]
+    command = [PYTHON, "-m", "tests.reliability.workload", str(store), *operations]
     if tamper is not None:
         calls = tamper.partition(":")[0]
         strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", f"trace={calls}"]
@@ -68,7 +70,7 @@ def count(store: Path, operations: tuple[str, ...] = ()) -> Counter[str]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
         strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)}"]
-        life = _finish([*strace, _python(), "-m", "tests.reliability.workload", str(store), *operations])
+        life = _finish([*strace, PYTHON, "-m", "tests.reliability.workload", str(store), *operations])
         if life.code != 0:
             raise RuntimeError(f"the undisturbed workload failed: {life.errors}")
         by_thread: Counter[tuple[str, str]] = Counter(
@@ -83,8 +85,3 @@ def count(store: Path, operations: tuple[str, ...] = ()) -> Counter[str]:
 def _finish(command: list[str]) -> Life:
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, timeout=LIMIT_SECONDS)
     return Life(done.returncode, acknowledgements(done.stdout), done.stderr.decode(errors="replace"))
-
-
-def _python() -> str:
-    # The interpreter itself: a version manager's shim is a shell script, whose calls would be counted too.
-    return str(Path(sys.executable).resolve()) if sys.prefix == sys.base_prefix else sys.executable

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import cast
 from urllib.parse import unquote
 
@@ -58,6 +59,24 @@ def open_storage(url: str | os.PathLike[str], *, codec: Codec | None = None) -> 
     if scheme == "file":
         return _built_in(scheme)(_file_path(address, rest), codec=codec)
     return _registered(scheme, address)(address, codec=codec)
+
+
+def storage_path(url: str | os.PathLike[str]) -> Path | None:
+    """Return the file or folder in which the storage at an address keeps everything; None where there is no such one.
+
+    Args:
+        url: See `open_storage`.
+
+    Raises:
+        StorageError: The address makes no sense.
+    """
+    match = _ADDRESS.fullmatch(url) if isinstance(url, str) else None
+    if match is None:
+        return Path(url)
+    scheme, rest = match[1].lower(), match[2]
+    if scheme == "sqlite":
+        return Path(_sqlite_path(str(url), rest))
+    return Path(_file_path(str(url), rest)) if scheme == "file" else None
 
 
 def _built_in(scheme: str) -> Opener:

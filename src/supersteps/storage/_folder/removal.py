@@ -117,10 +117,16 @@ def _remove(files: CheckpointFiles, gone: Sequence[str], parents: Mapping[str, s
     except StorageError as error:
         if not (isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL):
             raise
-        _files.remove_durably(*paths)
+        _remove_one_by_one(paths)
         _adopt(files, parents)  # should this fail again, `delete_checkpoint` of the same ones makes up for it
     else:
-        _files.remove_durably(*paths)
+        _remove_one_by_one(paths)
+
+
+def _remove_one_by_one(paths: Iterable[Path]) -> None:
+    """Delete files, each durably before the next: a power cut must not undo one deletion and keep a later one."""
+    for path in paths:
+        _files.remove_durably(path)
 
 
 def _adopt(files: CheckpointFiles, parents: Mapping[str, str | None]) -> None:
