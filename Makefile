@@ -13,7 +13,7 @@ READY := .venv/.ready
 TYPED := $(wildcard src tests examples benchmarks scripts)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format lock clean
+.PHONY: help demo test check docs bench format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -24,11 +24,16 @@ demo: $(READY)  ## Kill a real workflow in the middle, resume it, compare the re
 test: $(READY)  ## Run all tests
 	@$(BIN)/python -m pytest -q $(ARGS)
 
-check: $(READY)  ## Format, lint, types and tests: what has to pass before a commit
+check: $(READY)  ## Format, lint, types, tests and documentation: what has to pass before a commit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/python -m pytest -q
+	folder=$$(mktemp -d) && $(BIN)/mkdocs build --quiet --strict --site-dir "$$folder"; \
+	status=$$?; rm -rf "$$folder"; exit $$status
+
+docs: $(READY)  ## Build the documentation into site/
+	$(BIN)/mkdocs build --strict --site-dir site
 
 bench: $(READY)  ## Measure supersteps per second on this machine
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -44,7 +49,7 @@ lock: $(READY)  ## Pin the newest versions of all dependencies in constraints.tx
 		--no-emit-index-url --custom-compile-command 'make lock' --group dev --output-file constraints.txt pyproject.toml
 
 clean:  ## Remove .venv, caches and build products
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests examples benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Made once, and again when a dependency or the project's metadata changes.

@@ -13,6 +13,7 @@ from typing import Any, cast
 from supersteps import (
     AlreadyAnsweredError,
     FileCheckpointStorage,
+    InMemoryCheckpointStorage,
     LateResponseError,
     RequestClosedEvent,
     RequestInfoEvent,
@@ -29,7 +30,7 @@ HOUR = float(os.environ.get("EXAMPLES_HOUR", "0.1"))
 NOBODY: Any = object()
 """What an answerer returns when nobody answers."""
 
-Storage = SqliteCheckpointStorage | FileCheckpointStorage
+Storage = SqliteCheckpointStorage | FileCheckpointStorage | InMemoryCheckpointStorage
 
 Answerer = Callable[[Any], Any]
 """Gives the answer to a question."""
@@ -60,6 +61,11 @@ def read_options(name: str, text: str | None) -> Place:
     world = path.with_name(f"{path.stem}-world")
     world.mkdir(parents=True, exist_ok=True)
     return Place(cast(Storage, open_storage(path)), world, name)
+
+
+def nowhere() -> Place:
+    """Return a place for a workflow that is only drawn: nothing is saved, and there is no world."""
+    return Place(InMemoryCheckpointStorage(), Path(os.devnull), "")
 
 
 def ask(prompt: str, scripted: str, choices: Sequence[str] = ()) -> str:

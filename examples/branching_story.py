@@ -12,6 +12,7 @@ from examples._play import Place, ask, drive, play, read_options, say, show
 from supersteps import (
     CheckpointStorage,
     Executor,
+    InMemoryCheckpointStorage,
     StreamingRun,
     Workflow,
     WorkflowBuilder,
@@ -81,6 +82,11 @@ def build_workflow(storage: CheckpointStorage) -> Workflow:
         .with_checkpointing(storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(InMemoryCheckpointStorage())
 
 
 def answer(question: Door | Deed) -> str:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Never
 
 from supersteps import (
+    CheckpointStorage,
     Executor,
     FileCheckpointStorage,
+    InMemoryCheckpointStorage,
     RequestInfoExecutor,
     SuperStepCompletedEvent,
     Workflow,
@@ -43,7 +45,7 @@ async def serve(done: list[str], ctx: WorkflowContext[Never, str]) -> None:
     await ctx.yield_output(", then ".join(done))
 
 
-def build_workflow(storage: FileCheckpointStorage) -> Workflow:
+def build_workflow(storage: CheckpointStorage) -> Workflow:
     cook = Cook("cook")
     return (
         WorkflowBuilder(name="tea")
@@ -53,6 +55,11 @@ def build_workflow(storage: FileCheckpointStorage) -> Workflow:
         .with_checkpointing(storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(InMemoryCheckpointStorage())
 
 
 def _has_more(done: list[str]) -> bool:

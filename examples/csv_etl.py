@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Never
 
-from examples._play import Place, play, read_options, show
+from examples._play import Place, nowhere, play, read_options, show
 from supersteps import Executor, Workflow, WorkflowBuilder, WorkflowContext, executor, handler
 
 SOURCE = Path(__file__).parent / "data" / "catch.csv"
@@ -127,6 +127,11 @@ def build_workflow(place: Place) -> Workflow:
         .with_checkpointing(place.storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(nowhere())
 
 
 async def main() -> None:

@@ -18,6 +18,7 @@ from examples._play import HOUR, NOBODY, Place, ask, play, read_options, say, sh
 from supersteps import (
     CheckpointStorage,
     Executor,
+    InMemoryCheckpointStorage,
     Workflow,
     WorkflowBuilder,
     WorkflowContext,
@@ -96,6 +97,11 @@ def build_workflow(storage: CheckpointStorage) -> Workflow:
         .with_checkpointing(storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(InMemoryCheckpointStorage())
 
 
 def answer(question: Question) -> Any:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Literal, Never
 
 from supersteps import (
+    CheckpointStorage,
     Executor,
     FileCheckpointStorage,
+    InMemoryCheckpointStorage,
     RequestInfoExecutor,
     RequestInfoMessage,
     RequestResponse,
@@ -73,7 +75,7 @@ class Guesser(Executor):
         await ctx.send_message(Guess(prompt=f"Guess {guesses}: is it {number}?", number=number))
 
 
-def build_workflow(storage: FileCheckpointStorage) -> Workflow:
+def build_workflow(storage: CheckpointStorage) -> Workflow:
     guesser, request_info = Guesser("guesser"), RequestInfoExecutor("request_info")
     return (
         WorkflowBuilder(name="guessing-game")
@@ -83,6 +85,11 @@ def build_workflow(storage: FileCheckpointStorage) -> Workflow:
         .with_checkpointing(storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(InMemoryCheckpointStorage())
 
 
 class Player:

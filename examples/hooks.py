@@ -42,6 +42,11 @@ def build(storage: InMemoryCheckpointStorage) -> Workflow:
     )
 
 
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build(InMemoryCheckpointStorage())
+
+
 async def main() -> None:
     storage = InMemoryCheckpointStorage()
     result = await build(storage).run(4)

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supersteps import (
+    CheckpointStorage,
     Executor,
     FileCheckpointStorage,
+    InMemoryCheckpointStorage,
     RequestInfoExecutor,
     RequestInfoMessage,
     RequestResponse,
@@ -90,7 +92,7 @@ class Reviewer(Executor):
             await ctx.send_message(Revision(draft, response.data))
 
 
-def build_workflow(storage: FileCheckpointStorage) -> Workflow:
+def build_workflow(storage: CheckpointStorage) -> Workflow:
     writer, reviewer, request_info = Writer("writer"), Reviewer("reviewer"), RequestInfoExecutor("request_info")
     return (
         WorkflowBuilder(name="human-review")
@@ -102,6 +104,11 @@ def build_workflow(storage: FileCheckpointStorage) -> Workflow:
         .with_checkpointing(storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(InMemoryCheckpointStorage())
 
 
 def read_answer(prompt: str, answers: Iterator[str] | None) -> str:

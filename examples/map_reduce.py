@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Never
 
 from examples._play import play, read_options, show
-from supersteps import CheckpointStorage, Executor, Workflow, WorkflowBuilder, WorkflowContext, executor, handler
+from supersteps import (
+    CheckpointStorage,
+    Executor,
+    InMemoryCheckpointStorage,
+    Workflow,
+    WorkflowBuilder,
+    WorkflowContext,
+    executor,
+    handler,
+)
 
 DATA = Path(__file__).parent / "data"
 MAPPERS = ("mapper-1", "mapper-2", "mapper-3")
@@ -61,6 +70,11 @@ def build_workflow(storage: CheckpointStorage) -> Workflow:
         .with_checkpointing(storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(InMemoryCheckpointStorage())
 
 
 async def main() -> None:

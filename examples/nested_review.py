@@ -14,6 +14,7 @@ from examples._play import ask, play, read_options, show
 from supersteps import (
     CheckpointStorage,
     Executor,
+    InMemoryCheckpointStorage,
     SubWorkflowRequestMessage,
     SubWorkflowResponseMessage,
     Workflow,
@@ -125,6 +126,11 @@ def build_workflow(storage: CheckpointStorage) -> Workflow:
         .with_checkpointing(storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(InMemoryCheckpointStorage())
 
 
 def answer(question: Approval) -> str:

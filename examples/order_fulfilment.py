@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
 
-from examples._play import Place, play, read_options, say, show
+from examples._play import Place, nowhere, play, read_options, say, show
 from supersteps import (
     Case,
     Default,
@@ -159,6 +159,11 @@ def build_workflow(place: Place) -> Workflow:
         .with_checkpointing(place.storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(nowhere())
 
 
 async def main() -> None:

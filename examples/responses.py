@@ -52,6 +52,11 @@ def build(storage: InMemoryCheckpointStorage) -> Workflow:
     )
 
 
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build(InMemoryCheckpointStorage())
+
+
 async def main() -> None:
     storage = InMemoryCheckpointStorage()
 

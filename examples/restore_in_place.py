@@ -5,7 +5,15 @@ python -m examples.restore_in_place
 
 import asyncio
 
-from supersteps import Executor, InMemoryCheckpointStorage, WorkflowBuilder, WorkflowContext, handler
+from supersteps import (
+    CheckpointStorage,
+    Executor,
+    InMemoryCheckpointStorage,
+    Workflow,
+    WorkflowBuilder,
+    WorkflowContext,
+    handler,
+)
 
 
 class Wallet:
@@ -27,10 +35,9 @@ class Shopper(Executor):
             await ctx.yield_output(f"spent {state['spent'] + Wallet.price}")
 
 
-async def main() -> None:
+def build(storage: CheckpointStorage) -> Workflow:
     shopper = Shopper("shopper")
-    storage = InMemoryCheckpointStorage()
-    workflow = (
+    return (
         WorkflowBuilder(name="shopping")
         .set_start_executor(shopper)
         .add_edge(shopper, shopper)
@@ -38,7 +45,15 @@ async def main() -> None:
         .build()
     )
 
-    run = workflow.run_stream(6)
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build(InMemoryCheckpointStorage())
+
+
+async def main() -> None:
+    storage = InMemoryCheckpointStorage()
+    run = build(storage).run_stream(6)
     result = await run.wait_for_completion()
     print("first:", result.get_outputs(), "after superstep", run.checkpoints[-1].step_number)
 

@@ -7,7 +7,17 @@ import asyncio
 import tempfile
 from typing import Never
 
-from supersteps import Executor, FileCheckpointStorage, Workflow, WorkflowBuilder, WorkflowContext, executor, handler
+from supersteps import (
+    CheckpointStorage,
+    Executor,
+    FileCheckpointStorage,
+    InMemoryCheckpointStorage,
+    Workflow,
+    WorkflowBuilder,
+    WorkflowContext,
+    executor,
+    handler,
+)
 
 
 class Service:
@@ -42,7 +52,7 @@ class Confirm(Executor):
         await ctx.yield_output(" and ".join(parts))
 
 
-def build(storage: FileCheckpointStorage) -> Workflow:
+def build(storage: CheckpointStorage) -> Workflow:
     confirm = Confirm("confirm")
     return (
         WorkflowBuilder(name="order")
@@ -52,6 +62,11 @@ def build(storage: FileCheckpointStorage) -> Workflow:
         .with_checkpointing(storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build(InMemoryCheckpointStorage())
 
 
 async def main() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
 
-from examples._play import Place, play, read_options, show
+from examples._play import Place, nowhere, play, read_options, show
 from supersteps import (
     Executor,
     ExecutorFailure,
@@ -102,6 +102,11 @@ def build_workflow(place: Place, *, is_full: bool = True) -> Workflow:
         .with_checkpointing(place.storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(nowhere())
 
 
 async def main() -> None:

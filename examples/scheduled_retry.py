@@ -16,6 +16,7 @@ from supersteps import (
     Executor,
     ExecutorFailure,
     FailurePolicy,
+    InMemoryCheckpointStorage,
     Workflow,
     WorkflowBuilder,
     WorkflowContext,
@@ -82,6 +83,11 @@ def build_workflow(storage: CheckpointStorage) -> Workflow:
         .with_checkpointing(storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(InMemoryCheckpointStorage())
 
 
 async def main() -> None:

@@ -6,7 +6,17 @@ python -m examples.shout
 import asyncio
 from typing import Never
 
-from supersteps import Executor, FileCheckpointStorage, WorkflowBuilder, WorkflowContext, executor, handler
+from supersteps import (
+    CheckpointStorage,
+    Executor,
+    FileCheckpointStorage,
+    InMemoryCheckpointStorage,
+    Workflow,
+    WorkflowBuilder,
+    WorkflowContext,
+    executor,
+    handler,
+)
 
 
 class UpperCase(Executor):
@@ -24,10 +34,9 @@ async def reverse(text: str, ctx: WorkflowContext[Never, str]) -> None:
     await ctx.yield_output(f"{original} -> {text[::-1]}")
 
 
-async def main() -> None:
+def build(storage: CheckpointStorage) -> Workflow:
     upper = UpperCase("upper")
-    storage = FileCheckpointStorage(storage_path="./checkpoints")
-    workflow = (
+    return (
         WorkflowBuilder(max_iterations=5, name="shout")
         .add_edge(upper, reverse)
         .set_start_executor(upper)
@@ -35,7 +44,15 @@ async def main() -> None:
         .build()
     )
 
-    result = await workflow.run("hello")
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build(InMemoryCheckpointStorage())
+
+
+async def main() -> None:
+    storage = FileCheckpointStorage(storage_path="./checkpoints")
+    result = await build(storage).run("hello")
     print("outputs:", result.get_outputs())
     print("final state:", result.get_final_state())
 

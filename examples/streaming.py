@@ -7,9 +7,11 @@ import asyncio
 from typing import Never
 
 from supersteps import (
+    CheckpointStorage,
     ExecutorInvokedEvent,
     InMemoryCheckpointStorage,
     SuperStepCompletedEvent,
+    Workflow,
     WorkflowBuilder,
     WorkflowContext,
     WorkflowOutputEvent,
@@ -32,16 +34,23 @@ async def show(number: int, ctx: WorkflowContext[Never, int]) -> None:
     await ctx.yield_output(number)
 
 
-async def main() -> None:
-    workflow = (
+def build(storage: CheckpointStorage) -> Workflow:
+    return (
         WorkflowBuilder(name="arithmetic")
         .add_chain([double, add_one, show])
         .set_start_executor(double)
-        .with_checkpointing(InMemoryCheckpointStorage())
+        .with_checkpointing(storage)
         .build()
     )
 
-    run = workflow.run_stream(20)  # nothing runs yet, but the run has its id
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build(InMemoryCheckpointStorage())
+
+
+async def main() -> None:
+    run = build(InMemoryCheckpointStorage()).run_stream(20)  # nothing runs yet, but the run has its id
     print("run id:", len(run.run_id), "characters")
 
     async for event in run:

@@ -15,6 +15,7 @@ from examples._play import HOUR, NOBODY, ask, play, read_options, show
 from supersteps import (
     CheckpointStorage,
     Executor,
+    InMemoryCheckpointStorage,
     Workflow,
     WorkflowBuilder,
     WorkflowContext,
@@ -84,6 +85,11 @@ def build_workflow(storage: CheckpointStorage) -> Workflow:
         .with_checkpointing(storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(InMemoryCheckpointStorage())
 
 
 def answer(question: Question) -> Any:

@@ -19,6 +19,7 @@ from typing import Literal, Never
 from supersteps import (
     CheckpointStorage,
     Executor,
+    InMemoryCheckpointStorage,
     RequestInfoExecutor,
     RequestInfoMessage,
     RequestResponse,
@@ -200,3 +201,8 @@ def build_workflow(storage: CheckpointStorage) -> Workflow:
         .with_checkpointing(storage)
         .build()
     )
+
+
+def definition() -> Workflow:
+    """Return the workflow as `supersteps graph` draws it: nothing is saved."""
+    return build_workflow(InMemoryCheckpointStorage())

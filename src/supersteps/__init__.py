@@ -123,6 +123,7 @@ if TYPE_CHECKING:
     from supersteps.storage.retention import RetentionPolicy
     from supersteps.storage.sqlite import SqliteCheckpointStorage
     from supersteps.storage.transfer import export_run, import_run
+    from supersteps.viz import WorkflowViz
     from supersteps.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -140,6 +141,7 @@ _LAZY = {
     "StreamingRun": "run",
     "Workflow": "workflow",
     "WorkflowRunResult": "result",
+    "WorkflowViz": "viz",
     "export_run": "storage.transfer",
     "open_storage": "storage.opening",
     "import_run": "storage.transfer",
@@ -274,6 +276,7 @@ __all__ = [
     "WorkflowStartedEvent",
     "WorkflowStatusEvent",
     "WorkflowValidationError",
+    "WorkflowViz",
     "WorkflowWarningEvent",
     "checkpointable",
     "executor",

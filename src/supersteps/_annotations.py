@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Annotated, Any, ForwardRef, Generic, Literal, NewType, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -48,6 +49,20 @@ def _display_argument(argument: Any) -> str:
     if isinstance(argument, list):  # the parameters of Callable[[...], ...]
         return f"[{', '.join(map(display_name, argument))}]"
     return display_name(argument)
+
+
+def is_main_file(module_name: str) -> bool:
+    """Tell whether the running script is the file that `module_name` would be imported from."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name.removesuffix(".__main__") == module_name.removesuffix(".__main__"):
+        return True
+    path = getattr(main, "__file__", None)
+    if not isinstance(path, str):
+        return False
+    parts = PurePath(path).with_suffix("").parts
+    wanted = tuple(module_name.split("."))
+    return parts[-len(wanted) :] == wanted or parts[-len(wanted) - 1 :] == (*wanted, "__main__")
 
 
 # ------------------------------------------------------------------------------ reading annotations

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import msgspec
 
+from supersteps._annotations import is_main_file
 from supersteps._typing import display_name
 from supersteps.context import MISSING
 from supersteps.edges import EdgeGroup, ErrorEdgeGroup, FanInEdgeGroup
@@ -17,6 +19,9 @@ from supersteps.executor import Executor
 from supersteps.policies import ExecutorFailure, FailurePolicy
 from supersteps.requests import RequestResponse
 from supersteps.subworkflow import SubWorkflowRequestMessage, SubWorkflowResponseMessage, WorkflowExecutor
+
+_NAME = re.compile(r"[^\W\d][\w.<>]*")
+_MAIN = "__main__."
 
 
 @dataclass(frozen=True)
@@ -184,18 +189,21 @@ class GraphDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     sub_workflows: dict[str, GraphDescription] = {}
 
     def differences(self, now: GraphDescription) -> list[str]:
-        """Return what has changed since this description, one sentence for each thing."""
+        """Return what has changed since this description, one sentence for each thing.
+
+        The classes of a script are the same whether it runs as `__main__` or is imported.
+        """
         found = [f"executor {i!r} was removed" for i in self.executors if i not in now.executors]
         found += [f"executor {i!r} was added" for i in now.executors if i not in self.executors]
         found += [
             f"executor {i!r} handled {', '.join(before)} and now handles {', '.join(now.executors[i])}"
             for i, before in self.executors.items()
-            if i in now.executors and before != now.executors[i]
+            if i in now.executors and not _same_types(before, now.executors[i])
         ]
         found += [
             f"executor {i!r} took {_answers(self, i)} and now takes {_answers(now, i)}"
             for i in self.executors
-            if i in now.executors and self.responses.get(i) != now.responses.get(i)
+            if i in now.executors and not _same_types(self.responses.get(i, []), now.responses.get(i, []))
         ]
         found += [f"edge {edge} was removed" for edge in self.edges if edge not in now.edges]
         found += [f"edge {edge} was added" for edge in now.edges if edge not in self.edges]
@@ -213,6 +221,34 @@ class GraphDescription(msgspec.Struct, frozen=True, omit_defaults=True):
             elif before is not after:
                 found.append(f"executor {node_id!r} {'was' if after is None else 'is now'} a sub-workflow")
         return sorted(found)
+
+
+def _same_types(before: Sequence[str], now: Sequence[str]) -> bool:
+    """Return whether the same types are named, when either may have been written by a script as `__main__`.
+
+    A class that one side knows as one of `__main__` has a module on the other: with a stored `__main__`, whatever
+    module it is, as for the codec; with a present one, the module whose file is the script.
+    """
+    if before == now:
+        return True
+    stored, present = _names_in_main(before), _names_in_main(now)
+    if not (stored or present):
+        return False
+    was = sorted(_NAME.sub(lambda name: _as_main(name[0], present, is_main_file), kind) for kind in before)
+    return was == sorted(_NAME.sub(lambda name: _as_main(name[0], stored, lambda _module: True), kind) for kind in now)
+
+
+def _names_in_main(kinds: Iterable[str]) -> set[str]:
+    names = (match[0] for kind in kinds for match in _NAME.finditer(kind))
+    return {name.removeprefix(_MAIN) for name in names if name.startswith(_MAIN)}
+
+
+def _as_main(name: str, in_main: Collection[str], is_wanted: Callable[[str], bool]) -> str:
+    for qualname in in_main:
+        module = name.removesuffix(f".{qualname}")
+        if module != name and is_wanted(module):
+            return f"{_MAIN}{qualname}"
+    return name
 
 
 def _answers(description: GraphDescription, executor_id: str) -> str:

@@ -73,6 +73,11 @@ class StreamingRun(RunDriver):
         return [] if store is None else list(store.lineage)
 
     @property
+    def state(self) -> WorkflowRunState:
+        """Where the run stands, as the stream told last."""
+        return self._stream.state
+
+    @property
     def latest_checkpoint(self) -> CheckpointInfo | None:
         """The run's head, None while there is none."""
         store = self._store
@@ -332,6 +337,14 @@ class StreamingRun(RunDriver):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return what a notebook shows."""
+        from supersteps.viz.notebook import run_bundle  # wanted only by notebooks
+
+        runner = None if self._opened is None else self._opened.runner
+        state, graph = (None, None) if runner is None else (runner.state, runner._graph.description)
+        return run_bundle(self, self._stream.state.value, state, graph, include, exclude)
 
     def __repr__(self) -> str:
         return f"StreamingRun(run_id={self.run_id!r}, state={self._stream.state.value})"

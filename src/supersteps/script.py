@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from supersteps.driver import look_at
 from supersteps.errors import RunDrainedError
@@ -15,7 +15,10 @@ from supersteps.events import WorkflowRunState
 from supersteps.result import WorkflowRunResult
 from supersteps.run import StreamingRun
 
-_ENDS = (WorkflowRunState.IDLE, WorkflowRunState.IDLE_WITH_PENDING_REQUESTS)
+ENDS = (WorkflowRunState.IDLE, WorkflowRunState.IDLE_WITH_PENDING_REQUESTS)
+"""States in which nothing is left to do for the time being."""
+
+T = TypeVar("T")
 
 
 async def drive(run: StreamingRun, workflow_id: str) -> WorkflowRunResult:
@@ -27,6 +30,25 @@ async def drive(run: StreamingRun, workflow_id: str) -> WorkflowRunResult:
         RunDrainedError: The process was asked to end before the run had ended.
         Exception: What ended the run.
     """
+    result, asked = await until_asked_to_stop(run, run.wait_for_completion())
+    if asked is not None and result.get_final_state() not in ENDS:
+        raise _drained(run, workflow_id, asked.name)
+    return result
+
+
+async def until_asked_to_stop(run: StreamingRun, work: Coroutine[Any, Any, T]) -> tuple[T, signal.Signals | None]:
+    """Do work that drives a run; SIGINT or SIGTERM drains the run, so that the work ends after a commit.
+
+    Args:
+        run: The run.
+        work: Drives it, and ends when it is drained.
+
+    Returns:
+        The work's result, and the signal that asked the process to end, if one did.
+
+    Raises:
+        Exception: What the work raised.
+    """
     asked: list[signal.Signals] = []
     drains: list[asyncio.Task[None]] = []
 
@@ -36,16 +58,15 @@ async def drive(run: StreamingRun, workflow_id: str) -> WorkflowRunResult:
 
     try:
         with _signals_go_to(drain):
-            result = await run.wait_for_completion()
+            result = await work
             for task in drains:
                 await task  # until the run is given up
     finally:
+        work.close()  # if it was not begun
         for task in drains:
             task.cancel()
             task.add_done_callback(look_at)
-    if asked and result.get_final_state() not in _ENDS:
-        raise _drained(run, workflow_id, asked[0].name)
-    return result
+    return result, asked[0] if asked else None
 
 
 def _drained(run: StreamingRun, workflow_id: str, signal_name: str) -> RunDrainedError:

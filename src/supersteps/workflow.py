@@ -141,6 +141,12 @@ class Workflow:
         """Return the definition as JSON, for display."""
         return msgspec.json.encode(self.to_dict()).decode()
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return what a notebook shows."""
+        from supersteps.viz.notebook import workflow_bundle  # wanted only by notebooks
+
+        return workflow_bundle(self, include, exclude)
+
     def __repr__(self) -> str:
         return f"Workflow(workflow_id={self.workflow_id!r}, executors={list(self._graph.nodes)})"
 

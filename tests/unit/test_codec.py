@@ -567,7 +567,8 @@ def test_hostile_data_is_refused(codec: Codec, data: bytes) -> None:
     modules = set(sys.modules)
     with pytest.raises(CheckpointDecodeError, match=r"^message 7"):
         codec.decode(data, "message 7")
-    assert set(sys.modules) == modules
+    # Time zones are looked for in the package of that name too, where it is installed.
+    assert {name for name in set(sys.modules) - modules if not name.startswith("tzdata")} == set()
 
 
 def test_names_import_nothing_and_run_nothing(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:

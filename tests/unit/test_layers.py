@@ -17,16 +17,19 @@ SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
 LAYERS: list[tuple[str, ...]] = [
     ("errors",),
     ("_*",),  # private helpers: ids, typing
+    ("viz",),  # draws plain structures, so that checkpoints can be drawn too
     ("checkpoint",),
     ("storage",),
     ("events",),
     ("executor", "dispatch", "functions", "context", "callport", "edges", "policies", "requests"),
     ("graph", "validation", "subworkflow"),
     ("engine",),
-    ("result", "stream", "driver", "run", "script", "workflow"),
+    ("result", "stream", "driver", "run", "waiting", "opener", "script", "workflow"),
     ("builder",),  # build() returns a Workflow
     # What only users import. `__init__` holds the public names, those of the tools included.
-    ("__init__", "__main__", "viz", "telemetry", "testing", "cli", "ui"),
+    ("__init__", "telemetry", "testing"),
+    ("service",),  # what a command line or a web page wants done, without any terminal
+    ("__main__", "cli", "ui"),
 ]
 
 # Adapters know the port and nothing of each other: inside storage/ only these modules of it may be imported.

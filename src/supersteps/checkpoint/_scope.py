@@ -6,10 +6,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
+from .._annotations import is_main_file
 from .._typing import reachable_types, type_name
 
 # Classes that everything derives from: knowing one of them must not open the door to all of its subclasses.
@@ -157,7 +157,7 @@ class Scope:
         """Find a class that moved between `__main__` and the module that the main file is when imported."""
         module_name, _, qualname = name.partition(":")
         if module_name != "__main__":
-            found = self._known(f"__main__:{qualname}") if _is_main_file(module_name) else None
+            found = self._known(f"__main__:{qualname}") if is_main_file(module_name) else None
             return found if isinstance(found, type) else None
         same = {
             id(cls): cls
@@ -170,20 +170,6 @@ class Scope:
 
 def _is_foundation(cls: type) -> bool:
     return cls.__module__.partition(".")[0] in _FOUNDATIONS or bool(getattr(cls, "_is_protocol", False))
-
-
-def _is_main_file(module_name: str) -> bool:
-    """Tell whether the running script is the file that `module_name` would be imported from."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name.removesuffix(".__main__") == module_name.removesuffix(".__main__"):
-        return True
-    path = getattr(main, "__file__", None)
-    if not isinstance(path, str):
-        return False
-    parts = PurePath(path).with_suffix("").parts
-    wanted = tuple(module_name.split("."))
-    return parts[-len(wanted) :] == wanted or parts[-len(wanted) - 1 :] == (*wanted, "__main__")
 
 
 PROCESS: Final = Scope(None)

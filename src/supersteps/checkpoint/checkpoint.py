@@ -18,6 +18,7 @@ from supersteps.checkpoint.record import (
     ANSWERED,
     FORMAT_VERSION,
     OUTPUTS,
+    SECTION_DEPTHS,
     CheckpointHeader,
     CheckpointInfo,
     CheckpointRecord,
@@ -26,7 +27,7 @@ from supersteps.checkpoint.record import (
     PartKey,
     utc_now,
 )
-from supersteps.checkpoint.stored import as_json
+from supersteps.checkpoint.stored import decode_json
 
 __all__ = ["AnsweredRequest", "PendingRequest", "SubWorkflowState", "WorkflowCheckpoint"]
 
@@ -202,7 +203,7 @@ class WorkflowCheckpoint:
         """Return the checkpoint as JSON-ready builtins; `from_dict` takes them back, also after a trip through JSON."""
         record = self.to_record(self._codec())
         described: dict[str, Any] = msgspec.to_builtins(record.header)
-        described["parts"] = [[list(key), msgspec.json.decode(as_json(part))] for key, part in record.parts.items()]
+        described["parts"] = [[list(key), decode_json(part)] for key, part in record.parts.items()]
         return described
 
     @classmethod
@@ -213,7 +214,11 @@ class WorkflowCheckpoint:
             ValueError: The data is not of that shape.
         """
         header = dict(data)
-        parts: dict[PartKey, Part] = {tuple(key): msgspec.json.encode(value) for key, value in header.pop("parts", ())}
+        listed = msgspec.convert(header.pop("parts", ()), list[tuple[PartKey, Any]])
+        for key, _ in listed:
+            if not key or len(key) != 1 + SECTION_DEPTHS.get(key[0], len(key) - 1):
+                raise ValueError(f"a checkpoint has no part {key!r}")
+        parts: dict[PartKey, Part] = {key: msgspec.json.encode(value) for key, value in listed}
         for growing in (OUTPUTS, ANSWERED):
             if growing in parts:
                 parts[growing] = ListPart(content.elements(parts[growing]))
@@ -236,6 +241,12 @@ class WorkflowCheckpoint:
             f"WorkflowCheckpoint(checkpoint_id={self.checkpoint_id!r}, workflow_id={self.workflow_id!r}, "
             f"iteration_count={self.iteration_count}, status={self.status!r}, timestamp={self.timestamp!r})"
         )
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return what a notebook shows."""
+        from supersteps.viz.notebook import checkpoint_bundle  # wanted only by notebooks
+
+        return checkpoint_bundle(self, include, exclude)
 
     def __copy__(self) -> Self:
         twin = type(self).__new__(type(self))

@@ -38,7 +38,9 @@ from supersteps.checkpoint.stored import (
     StoredSubWorkflow,
     StoredTimer,
     as_json,
+    decode_json,
     decode_messages,
+    decode_stored,
     raw,
 )
 
@@ -150,7 +152,7 @@ _LISTS = ("outputs", "answered")
 
 def elements(part: Part) -> list[bytes]:
     """Return a list part's elements; one that came as a whole JSON array is taken apart."""
-    return list(part if isinstance(part, ListPart) else ListPart.from_json(part))
+    return list(part if isinstance(part, ListPart) else map(bytes, decode_stored(part, list[msgspec.Raw], "a list")))
 
 
 # ----------------------------------------------------------------------------------------- decoding
@@ -222,11 +224,11 @@ class _Reader:
         return described
 
     def _timer(self, part: Part) -> dict[str, Any]:
-        timer = msgspec.json.decode(as_json(part), type=StoredTimer)
+        timer = decode_stored(part, StoredTimer, f"{self._where}: a timer")
         return {"due": timer.due, "attempt": timer.attempt, **self._message(timer.message)}
 
     def _request(self, part: Part) -> PendingRequest:
-        stored = msgspec.json.decode(as_json(part), type=StoredRequest)
+        stored = decode_stored(part, StoredRequest, f"{self._where}: a request")
         at = f"request {stored.request_id!r}"
         return PendingRequest(
             request_id=stored.request_id,
@@ -236,7 +238,7 @@ class _Reader:
             response_type=stored.response_type,
             data=self._raw(stored.data, at),
             request_executor_id=stored.request_executor_id,
-            response_schema=msgspec.json.decode(stored.response_schema),
+            response_schema=decode_json(stored.response_schema, f"{at}: its schema"),
             deadline=stored.deadline,
             default=self._raw(stored.default, f"default of {at}"),
             direct=stored.direct,
@@ -244,7 +246,7 @@ class _Reader:
         )
 
     def _answer(self, item: bytes) -> AnsweredRequest:
-        stored = msgspec.json.decode(item, type=StoredAnswer)
+        stored = decode_stored(item, StoredAnswer, f"{self._where}: an answered request")
         return AnsweredRequest(
             stored.request_id,
             stored.source_executor_id,
@@ -258,7 +260,7 @@ class _Reader:
         found: dict[str, SubWorkflowState] = {}
         for key, part in parts.items():
             if key[0] == SUB_WORKFLOWS:
-                stored = msgspec.json.decode(as_json(part), type=StoredSubWorkflow)
+                stored = decode_stored(part, StoredSubWorkflow, f"{self._where}: a sub-workflow's run")
                 found[key[1]] = SubWorkflowState(stored.workflow_id, stored.node, stored.started, stored.steps)
         for key, part in parts.items():
             match key:

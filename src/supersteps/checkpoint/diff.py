@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from supersteps.checkpoint.record import SECTION_DEPTHS, ListPart, Part, PartKey
+from supersteps.checkpoint.stored import decode_json
 
 Kind = Literal["add", "remove", "replace"]
 
@@ -74,6 +75,12 @@ class CheckpointDiff:
     def __len__(self) -> int:
         return len(self.changes)
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return what a notebook shows."""
+        from supersteps.viz.notebook import diff_bundle  # wanted only by notebooks
+
+        return diff_bundle(self, include, exclude)
+
     def __str__(self) -> str:
         if not self.changes:
             return f"{self.before} and {self.after} hold the same"
@@ -116,7 +123,7 @@ def document(parts: Mapping[PartKey, Part]) -> dict[str, Any]:
 
 
 def _builtins(part: Part) -> Any:
-    return msgspec.json.decode(part.to_json() if isinstance(part, ListPart) else part)
+    return decode_json(part)
 
 
 def _diff_lists(key: PartKey, old: ListPart, new: ListPart) -> Iterator[Change]:
@@ -124,12 +131,12 @@ def _diff_lists(key: PartKey, old: ListPart, new: ListPart) -> Iterator[Change]:
     common = min(len(old), len(new))
     for index in range(common):
         if old[index] != new[index]:
-            before, after = msgspec.json.decode(old[index]), msgspec.json.decode(new[index])
+            before, after = decode_json(old[index]), decode_json(new[index])
             yield from _diff_values((*key, index), before, after)
     for index in range(len(old) - 1, common - 1, -1):
-        yield Change("remove", (*key, index), before=msgspec.json.decode(old[index]))
+        yield Change("remove", (*key, index), before=decode_json(old[index]))
     for index in range(common, len(new)):
-        yield Change("add", (*key, index), after=msgspec.json.decode(new[index]))
+        yield Change("add", (*key, index), after=decode_json(new[index]))
 
 
 def _diff_absent(

@@ -171,7 +171,10 @@ class ListPart(Sequence[bytes]):
         Raises:
             ValueError: It is not a JSON array.
         """
-        return cls(bytes(item) for item in msgspec.json.decode(data, type=list[msgspec.Raw]))
+        try:
+            return cls(bytes(item) for item in msgspec.json.decode(data, type=list[msgspec.Raw]))
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply to be read") from None
 
     def __len__(self) -> int:
         return self._length

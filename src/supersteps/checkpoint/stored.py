@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from supersteps.checkpoint.record import ListPart, Part
+from supersteps.errors import CorruptCheckpointError
+
+T = TypeVar("T")
 
 NULL = msgspec.Raw(b"null")
 
@@ -131,9 +134,33 @@ class StoredSubWorkflow(msgspec.Struct, frozen=True, omit_defaults=True):
     steps: int = 0
 
 
+def decode_stored(part: Part, kind: type[T], what: str) -> T:
+    """Return stored JSON as a value of a type.
+
+    Args:
+        part: The JSON.
+        kind: The type.
+        what: What it is, for the message.
+
+    Raises:
+        CorruptCheckpointError: It is not JSON, or of another shape.
+    """
+    try:
+        return msgspec.json.decode(as_json(part), type=kind)
+    except (ValueError, RecursionError) as error:  # msgspec's own errors and those of Unicode are ValueErrors
+        raise CorruptCheckpointError(
+            f"{what} is stored as something that is no such thing ({error}); go on from another checkpoint"
+        ) from error
+
+
+def decode_json(part: Part, what: str = "a part of the checkpoint") -> Any:
+    """Return stored JSON as builtins; raises like `decode_stored`."""
+    return decode_stored(part, Any, what)
+
+
 def decode_messages(part: Part | None) -> list[StoredMessage]:
     """Return the messages in flight of a checkpoint, their data still encoded."""
-    return [] if part is None else msgspec.json.decode(as_json(part), type=list[StoredMessage])
+    return [] if part is None else decode_stored(part, list[StoredMessage], "the messages in flight")
 
 
 def as_json(part: Part) -> bytes:

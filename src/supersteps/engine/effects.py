@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from supersteps.checkpoint.stored import ReplyPart, raw
+from supersteps.checkpoint.stored import ReplyPart, decode_stored, raw
 from supersteps.engine.levels import Scope
 from supersteps.engine.values import Reply, Sealed, Sealer
 from supersteps.engine.view import Write
@@ -123,7 +123,7 @@ class Effects(msgspec.Struct):
     @classmethod
     def from_record(cls, record: bytes, sealer: Sealer) -> Effects:
         """Return the effects that a journal record holds."""
-        stored = msgspec.json.decode(record, type=_Record)
+        stored = decode_stored(record, _Record, "a record in the journal")
 
         def load(data: msgspec.Raw) -> Sealed:
             return sealer.load(bytes(data))

@@ -28,8 +28,8 @@ from supersteps.checkpoint.stored import (
     StoredRequest,
     StoredSubWorkflow,
     StoredTimer,
-    as_json,
     decode_messages,
+    decode_stored,
     raw,
 )
 from supersteps.engine.answers import response_schema
@@ -167,7 +167,7 @@ def encode_graph(description: GraphDescription) -> bytes:
 
 def decode_graph(part: Part | None) -> GraphDescription | None:
     """Return the graph's description that a checkpoint holds, None when it holds none."""
-    return None if part is None else msgspec.json.decode(as_json(part), type=GraphDescription)
+    return None if part is None else decode_stored(part, GraphDescription, "the graph")
 
 
 def decode_state(parts: Mapping[PartKey, Part], sealer: Sealer) -> State:
@@ -178,7 +178,7 @@ def decode_state(parts: Mapping[PartKey, Part], sealer: Sealer) -> State:
             case ("shared_state" | "executor_states" | "scopes" | "sub_state" | "sub_scopes", *_):
                 state.set(key[:-1], key[-1], sealer.load(part))
             case ("fan_in", group_id):
-                stored = msgspec.json.decode(as_json(part), type=dict[str, list[msgspec.Raw]])
+                stored = decode_stored(part, dict[str, list[msgspec.Raw]], f"the fan-in {group_id!r}")
                 state.fan_in[group_id] = {s: [sealer.load(bytes(v)) for v in waiting] for s, waiting in stored.items()}
             case ("requests", request_id):
                 state.requests[request_id] = _decode_request(part, sealer)
@@ -189,7 +189,7 @@ def decode_state(parts: Mapping[PartKey, Part], sealer: Sealer) -> State:
             case ("timers", timer_id):
                 state.timers[timer_id] = _decode_timer(timer_id, part, sealer)
             case ("sub_workflows", path):
-                sub = msgspec.json.decode(as_json(part), type=StoredSubWorkflow)
+                sub = decode_stored(part, StoredSubWorkflow, f"the sub-workflow's run {path!r}")
                 state.sub_runs[path] = SubRun(sub.workflow_id, sub.node, sub.started, sub.steps)
             case _:
                 pass  # outputs, answered questions and the graph are read where they are wanted
@@ -202,7 +202,7 @@ def decode_outputs(part: Part | None, sealer: Sealer) -> list[Any]:
     """Return every output that a checkpoint's lineage has yielded, from its outputs part."""
     if part is None:
         return []
-    items = part if isinstance(part, ListPart) else msgspec.json.decode(part, type=list[msgspec.Raw])
+    items = part if isinstance(part, ListPart) else decode_stored(part, list[msgspec.Raw], "the list of outputs")
     return [sealer.load(bytes(item)).open() for item in items]
 
 
@@ -211,12 +211,12 @@ def _decode_message(stored: StoredMessage, sealer: Sealer) -> Message:
 
 
 def _decode_timer(timer_id: str, part: Part, sealer: Sealer) -> Timer:
-    stored = msgspec.json.decode(as_json(part), type=StoredTimer)
+    stored = decode_stored(part, StoredTimer, f"the timer {timer_id!r}")
     return Timer(timer_id, stored.due, _decode_message(stored.message, sealer), stored.attempt)
 
 
 def _decode_request(part: Part, sealer: Sealer) -> Request:
-    stored = msgspec.json.decode(as_json(part), type=StoredRequest)
+    stored = decode_stored(part, StoredRequest, "a request")
     return Request(
         request_id=stored.request_id,
         source_executor_id=stored.source_executor_id,

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from supersteps.checkpoint.stored import decode_stored
 from supersteps.engine.effects import Effects
 from supersteps.engine.store import RunStore
 from supersteps.engine.values import Sealer
@@ -78,7 +79,7 @@ class Recorded(msgspec.Struct):
                 effects = Effects.from_record(record, sealer)
                 found.finished[effects.executor_id, effects.key] = effects
                 continue
-            note = msgspec.json.decode(record, type=Note)
+            note = decode_stored(record, Note, "a remark in the journal")
             if note.note == "started":
                 found.started.add((note.executor_id, note.key))
             elif note.note == "graph":

@@ -146,7 +146,7 @@ def read_run_file(path: Path) -> RunFile:
         return _decode(lines, path)
     except CheckpointVersionError:
         raise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptCheckpointError(
             f"{path} is no whole exported run: {error}. Export it again; nothing was written."
         ) from error

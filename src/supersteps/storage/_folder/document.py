@@ -130,7 +130,7 @@ def decode(data: bytes, kind: type[T], path: Path) -> T:
     """
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own errors and those of Unicode are ValueErrors
         raise CorruptCheckpointError(
             f"{path} is intact but does not hold what belongs there ({error}); restore it from a backup"
         ) from error
@@ -144,7 +144,7 @@ def check_json(value: bytes, where: str) -> None:
     """
     try:
         msgspec.json.decode(value, type=msgspec.Raw)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointEncodeError(f"{where} is not JSON: {error}") from error
     if b"\n" in value:
         raise CheckpointEncodeError(f"{where} is JSON with line breaks; it has to be compact")
@@ -235,7 +235,7 @@ def decode_checkpoint(data: bytes, path: Path) -> tuple[CheckpointRecord, Frame]
     for section, depth in SECTION_DEPTHS.items():
         if section in sections:
             for key, raw in _flatten((section,), sections[section], depth, path):
-                parts[key] = ListPart.from_json(raw) if key in lists else raw
+                parts[key] = ListPart(map(bytes, decode(raw, list[msgspec.Raw], path))) if key in lists else raw
     return CheckpointRecord(header, parts), frame
 
 

@@ -1,0 +1,46 @@
+"""Long rows of names, sizes of files, and spans of time as people type them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from supersteps.cli.words import count
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return names in a row, the last ones as a number where there are many: "a, b and 7 more"."""
+    found = list(names)
+    if len(found) <= most:
+        return " and ".join(filter(None, [", ".join(found[:-1]), *found[-1:]]))
+    return f"{', '.join(found[:most])} and {len(found) - most} more"
+
+
+def size(number: int) -> str:
+    """Return how much a number of bytes is: "812 bytes", "3.4 MB"."""
+    for length, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if number >= length:
+            return f"{number / length:.1f} {unit}"
+    return count(number, "byte")
+
+
+def duration(ctx: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
+    """Return a span of time as people type it: `90s`, `15m`, `12h`, `30d`, `2w`; the callback of an option."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smhdw])\s*", value)
+    if match is None:
+        raise click.BadParameter(
+            f"{value!r} is no duration: write a number and a unit, as in 90s, 15m, 12h, 30d or 2w", ctx, parameter
+        )
+    try:
+        span = timedelta(**{_UNITS[match[2]]: float(match[1])})
+        _ = datetime.now(UTC) - span
+    except OverflowError:
+        raise click.BadParameter(f"{value!r} reaches back too far: there was nothing then", ctx, parameter) from None
+    return span

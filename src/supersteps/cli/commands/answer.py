@@ -1,0 +1,155 @@
+"""`supersteps answer`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+import click
+
+from supersteps.cli.asking import Asker, Terminal, in_words, understand
+from supersteps.cli.completion import complete_request, complete_run
+from supersteps.cli.failures import USED_WRONGLY, report
+from supersteps.cli.options import common_options, do, open_service
+from supersteps.cli.output import emit, is_terminal
+from supersteps.cli.words import aligned, moment, plain, respect_no_color, spread
+from supersteps.errors import RequestError, UnknownRequestError
+from supersteps.service.errors import InputError, ReferenceNotFoundError
+from supersteps.service.references import choose_question
+from supersteps.service.service import Service
+from supersteps.service.views import Question
+from supersteps.storage.answering import cancel_request, refusal
+
+
+class _Answer(click.Command):
+    """A command that takes negative numbers for what they are, not for options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        numbers = [] if "--" in args else [word for word in args if re.fullmatch(r"-\d[\d.eE+-]*", word)]
+        others = [word for word in args if word not in numbers]
+        return super().parse_args(ctx, [*others, "--", *numbers] if numbers else args)
+
+
+@click.command("answer", cls=_Answer)
+@click.argument("request_id", metavar="REQUEST", shell_complete=complete_request)
+@click.argument("value", required=False)
+@click.option(
+    "--run", metavar="RUN", shell_complete=complete_run, help="The run that asks, where several ask the same."
+)
+@click.option("--cancel", is_flag=True, help="Take the question back instead: nobody will answer it.")
+@common_options
+@click.pass_context
+def command(
+    context: click.Context,
+    request_id: str,
+    value: str | None,
+    run: str | None,
+    cancel: bool,
+    store: str | None,
+    output: str,
+) -> None:
+    """Answer the question REQUEST; the run takes the answer when it is resumed.
+
+    VALUE is JSON, or plain text where the question takes text; - reads it from stdin. Without VALUE you are asked.
+    """
+    respect_no_color()
+    if cancel and value is not None:
+        raise click.UsageError("--cancel takes the question back: give no VALUE with it")
+
+    async def work() -> Question:
+        async with open_service(store) as service:
+            question = await _find(service, request_id, run)
+            if cancel:
+                await cancel_request(service.storage, question.run_id, question.request_id)
+                click.echo(f"request {question.request_id} was taken back", err=True)
+                return question
+            found = _read(question, value)
+            answered = await service.answer(f"{question.run_id}:{question.request_id}", found)
+            shown = json.dumps(found, ensure_ascii=False)
+            click.echo(f"request {question.request_id} is answered: {shown}", err=True)
+            return answered
+
+    try:
+        question = do(work())
+    except RequestError as error:
+        report(error)
+        context.exit(USED_WRONGLY)
+    emit(question, output, lambda: None)
+    click.echo(f"the run goes on with it: supersteps resume {question.run_id}", err=True)
+
+
+async def _find(service: Service, request_id: str, run: str | None) -> Question:
+    try:
+        if run is None:
+            return await service.find_question(request_id)
+        return choose_question(request_id, await service.list_questions(run))
+    except ReferenceNotFoundError:
+        await _refuse(service, request_id, run)
+        raise
+
+
+async def _refuse(service: Service, request_id: str, run: str | None) -> None:
+    """Say why a question that exists cannot be answered, where it can be told whose it is.
+
+    Raises:
+        RequestError: It was answered, taken back, ...
+    """
+    if run is not None:
+        asking = [(await service.find_run(run)).run_id]
+    else:
+        asking = [one.run_id for one in await service.list_runs(limit=1000) if request_id in one.requests]
+    for run_id in asking:
+        reason = await refusal(service.storage, run_id, request_id)
+        if not isinstance(reason, UnknownRequestError):
+            raise reason
+
+
+def _read(question: Question, value: str | None) -> Any:
+    schema = question.response_schema
+    if value is None and schema is not None:
+        return _ask(question, schema)
+    text = "" if value is None else sys.stdin.read().rstrip("\r\n") if value == "-" else value
+    if schema is None:
+        return text  # whoever takes answers says that only the workflow's code can
+    understood = understand(text, schema)
+    if understood.how == "text" and _looks_like_json(text):
+        click.echo(f"taken as text: {json.dumps(understood.value, ensure_ascii=False)}", err=True)
+    return understood.value
+
+
+def _looks_like_json(text: str) -> bool:
+    try:
+        return not isinstance(json.loads(text), str)
+    except ValueError:
+        return False
+
+
+def _ask(question: Question, schema: dict[str, Any]) -> Any:
+    if not is_terminal():
+        raise InputError(
+            f"request {question.request_id} needs a VALUE: {in_words(schema)}. Here is no terminal to ask at. "
+            f"Give what fits {json.dumps(schema, ensure_ascii=False)}, or - to read it from stdin."
+        )
+    terminal = Terminal()
+    for line in describe(question):
+        terminal.write(line)
+    terminal.write("")
+    try:
+        return Asker(schema, terminal).ask()
+    except click.Abort:
+        terminal.write("nothing was changed, the question still waits")
+        raise
+
+
+def describe(question: Question) -> list[str]:
+    """Return a question for somebody who is about to answer it."""
+    rows = [("run", f"{question.run_id} ({question.workflow_id})")]
+    rows.append(("asked by", f"{question.executor_id}, {moment(question.asked_at)}"))
+    if question.deadline:
+        rows.append(("until", f"{moment(question.deadline)}, then: {plain(question.default)}"))
+    rows.append(("question", spread(question.data)))
+    if question.response_schema is not None:
+        rows.append(("answer", in_words(question.response_schema)))
+    return aligned(rows)

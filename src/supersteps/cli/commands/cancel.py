@@ -1,0 +1,48 @@
+"""`supersteps cancel`."""
+
+from __future__ import annotations
+
+from shlex import quote
+
+import click
+
+from supersteps.cli.completion import complete_run
+from supersteps.cli.options import common_options, do, open_service
+from supersteps.cli.output import emit
+from supersteps.cli.words import count
+from supersteps.service.views import RunSummary
+from supersteps.storage.records import RunRecord
+
+_ENDED = {"IDLE": "done", "CANCELLED": "cancelled"}
+
+
+@click.command("cancel")
+@click.argument("run", shell_complete=complete_run)
+@common_options
+def command(run: str, store: str | None, output: str) -> None:
+    """End a run.
+
+    Its questions wait no more; its checkpoints stay, and `supersteps resume` makes it go on after all. A run that is
+    done stays done. One that another process drives has to be stopped there first.
+    """
+
+    async def work() -> tuple[RunRecord, RunSummary]:
+        async with open_service(store) as service:
+            before = await service.find_run(run)
+            return before, await service.cancel(before.run_id)
+
+    before, after = do(work())
+    emit(after, output, lambda: _show(before, after))
+
+
+def _show(before: RunRecord, after: RunSummary) -> None:
+    where = f"after superstep {after.step}"
+    if before.status in _ENDED:
+        click.echo(f"run {after.run_id} is {_ENDED[before.status]} already, {where}; nothing was changed")
+    elif after.status == "IDLE":
+        click.echo(f"run {after.run_id} came to its end meanwhile, {where}; it stays done")
+    else:
+        asked = f"{count(len(before.requests), 'question')} of it" if before.requests[1:] else "its question"
+        dropped = f"; {asked} will not be answered" if before.requests else ""
+        click.echo(f"run {after.run_id} is cancelled, {where}{dropped}")
+        click.echo(f"its checkpoints stay: `supersteps resume {quote(after.run_id)}` makes it go on after all")

@@ -1,0 +1,96 @@
+"""What a shell offers for an id when somebody presses Tab: what is in the configured store, and never an error."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Coroutine
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from supersteps.service.service import Service
+
+_SHOWN = 50
+
+Finder = Callable[["Service", str], Coroutine[Any, Any, list[CompletionItem]]]
+
+
+def complete_run(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the runs whose ids begin like what was typed."""
+    return _complete(context, incomplete, _runs)
+
+
+def complete_checkpoint(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return runs; behind `RUN@` its supersteps, and behind `RUN-` the ids of its checkpoints."""
+    return _complete(context, incomplete, _checkpoints)
+
+
+def complete_request(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the waiting questions whose ids begin like what was typed."""
+    return _complete(context, incomplete, _requests)
+
+
+def _complete(context: click.Context, incomplete: str, find: Finder) -> list[CompletionItem]:
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            return _found(context, incomplete, find)
+    except Exception:  # somebody who presses Tab wants no traceback
+        return []
+
+
+def _found(context: click.Context, incomplete: str, find: Finder) -> list[CompletionItem]:
+    from supersteps.cli.options import do, settings
+    from supersteps.service.service import Service
+    from supersteps.service.settings import open_store
+
+    address = settings(context.params.get("store")).store
+    if address is None:  # only the application knows, and loading that may do anything
+        return []
+
+    async def work() -> list[CompletionItem]:
+        async with open_store(address) as storage:
+            return await find(Service(storage), incomplete)
+
+    return do(work())
+
+
+async def _runs(service: Service, incomplete: str) -> list[CompletionItem]:
+    found = [run for run in await service.list_runs(limit=1000) if run.run_id.startswith(incomplete)]
+    return [CompletionItem(run.run_id, help=_about(run.workflow_id, run.status)) for run in found[:_SHOWN]]
+
+
+async def _checkpoints(service: Service, incomplete: str) -> list[CompletionItem]:
+    runs = await service.list_runs(limit=1000)
+    named = [run for run in runs if incomplete.startswith((f"{run.run_id}@", f"{run.run_id}-"))]
+    if not named:
+        return await _runs(service, incomplete)
+    run = max(named, key=lambda run: len(run.run_id))
+    entries = (await service.log(run.run_id, with_forks=False)).entries
+    by_id = {entry.checkpoint_id: entry for entry in entries}
+    lineage, at = [], by_id.get(run.head)
+    while at is not None:
+        lineage.append(at)
+        at = by_id.get(at.parent or "")
+    offered = [(f"{run.run_id}@{entry.step}", entry) for entry in lineage]
+    offered += [(entry.checkpoint_id, entry) for entry in entries]
+    return [
+        CompletionItem(name, help=_about(f"superstep {entry.step}", *entry.ran))
+        for name, entry in offered
+        if name.startswith(incomplete)
+    ][:_SHOWN]
+
+
+async def _requests(service: Service, incomplete: str) -> list[CompletionItem]:
+    from supersteps.cli.words import asked, cut, plain
+
+    waiting = [one for one in await service.list_questions() if one.request_id.startswith(incomplete)]
+    return [CompletionItem(one.request_id, help=cut(plain(asked(one.data)), 50)) for one in waiting[:_SHOWN]]
+
+
+def _about(*words: str) -> str:
+    return ", ".join(words)

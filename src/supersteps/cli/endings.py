@@ -1,0 +1,219 @@
+"""Driving a run for somebody at a terminal, and what is said when it ends: how it stands, and what to type next."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import signal
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+import supersteps
+from supersteps.cli.asking import in_words
+from supersteps.cli.failures import FAILED, WAITING, is_debugging
+from supersteps.cli.output import emit
+from supersteps.cli.progress import Story, duration, one_line, show_progress, tell
+from supersteps.cli.words import count, cut, plain
+from supersteps.errors import WorkflowConvergenceError
+from supersteps.service.driving import DRAINED, drive_run
+from supersteps.service.views import Outcome, Question
+from supersteps.storage.file import FileCheckpointStorage
+from supersteps.storage.memory import InMemoryCheckpointStorage
+from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.workflow import Workflow
+
+_LIBRARY = Path(supersteps.__file__).parent
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress, only how it ends.")
+limit_option = click.option(
+    "--max-iterations",
+    type=click.IntRange(1),
+    metavar="N",
+    help="At most so many supersteps after an input from outside; the workflow's own limit unless given.",
+)
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The commands that go on with a run, with those options that have to be typed again.
+
+    Attributes:
+        store: Address of the store, None where the settings or the workflow name it.
+        apps: Workflows that were named on the command line.
+        storage: Where the run is, None without any.
+    """
+
+    store: str | None
+    apps: tuple[str, ...]
+    storage: object | None
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the run outlives this process."""
+        return self.storage is not None and not isinstance(self.storage, InMemoryCheckpointStorage)
+
+    def resume(self, reference: str) -> str:
+        """Return the command that goes on."""
+        apps = [word for app in self.apps for word in ("--app", app)]
+        return shlex.join(["supersteps", "resume", reference, *apps, *self._store(self.store)])
+
+    def answer(self, request_id: str) -> str:
+        """Return the command that answers a question; it needs no code, so it has to know the store."""
+        store = self.store or (address_of(self.storage) if self.apps else None)
+        return shlex.join(["supersteps", "answer", request_id, "VALUE", *self._store(store)])
+
+    @staticmethod
+    def _store(store: str | None) -> list[str]:
+        return [] if store is None else ["--store", store]
+
+
+def address_of(storage: object) -> str | None:
+    """Return the address of a storage, None where it has none that can be told."""
+    if isinstance(storage, SqliteCheckpointStorage):
+        return f"sqlite:///{storage.path}"
+    return str(storage.storage_path) if isinstance(storage, FileCheckpointStorage) else None
+
+
+async def drive(
+    run: supersteps.StreamingRun,
+    workflow: Workflow,
+    commands: Commands,
+    *,
+    quiet: bool,
+    output: str,
+    is_done: bool = False,
+    origin: str = "",
+) -> int:
+    """Drive a run, write its outputs to stdout and all else to stderr.
+
+    Args:
+        run: The run.
+        workflow: Its workflow.
+        commands: What to suggest.
+        quiet: Whether only the end is told.
+        output: How to write the outputs.
+        is_done: Whether the run was done before.
+        origin: What to say behind the run's id at the beginning.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Exception: What came before any superstep.
+    """
+    story = Story(origin)
+    try:
+        with show_progress(story, quiet=quiet or is_done) as watch:
+            outcome = await drive_run(run, workflow, watch)
+    except Exception as error:
+        if not story.has_begun:
+            raise
+        tell(failed_text(error, story, run.run_id, commands))
+        return FAILED
+    except asyncio.CancelledError:  # a second signal
+        tell(_interrupted_text(story, run.run_id, commands))
+        raise
+    if outcome.checkpoint is None:
+        outcome = msgspec.structs.replace(outcome, step=story.step)
+    if output != "table" or outcome.status != DRAINED:
+        emit(outcome, output, lambda: show_outputs(outcome.outputs))
+    say, code = _ENDS.get(outcome.status, (_other_text, FAILED))
+    tell(say(outcome, story, commands) if not is_done else f"run {run.run_id} is done already: nothing was run")
+    return 128 + outcome.signal if outcome.signal is not None else code
+
+
+def show_outputs(outputs: Sequence[Any]) -> None:
+    """Write outputs to stdout, one on each line: texts as they are, all else as JSON."""
+    for value in outputs:
+        click.echo(value if isinstance(value, str) else msgspec.json.encode(value).decode())
+
+
+# -------------------------------------------------------------------------------------------- how it ends
+
+
+def _done_text(outcome: Outcome, story: Story, commands: Commands) -> str:
+    return f"done: run {outcome.run_id} after {count(outcome.step, 'superstep')} in {duration(story.elapsed)}"
+
+
+def _waiting_text(outcome: Outcome, story: Story, commands: Commands) -> str:
+    asked = outcome.questions
+    it = "an answer" if len(asked) == 1 else f"{len(asked)} answers"
+    lines = [f"waiting: run {outcome.run_id} needs {it}, after {count(outcome.step, 'superstep')}"]
+    for question in asked:
+        lines.append(f"  {question_text(question)}")
+        if question.response_schema is None:
+            lines.append("    only the workflow's own code can take the answer: workflow.send_responses")
+        elif commands.can_resume:
+            lines.append(f"    {commands.answer(question.request_id)}")
+    if commands.can_resume:
+        lines.append(f"then go on: {commands.resume(outcome.run_id)}")
+    else:
+        lines.append("It cannot be answered later, since nothing was kept: give --store sqlite:///runs.db.")
+    return "\n".join(lines)
+
+
+def _drained_text(outcome: Outcome, story: Story, commands: Commands) -> str:
+    name = "a signal" if outcome.signal is None else signal.Signals(outcome.signal).name
+    stopped = f"stopped by {name}: run {outcome.run_id} after {count(outcome.step, 'superstep')}"
+    if not commands.can_resume:
+        return f"{stopped}. It cannot go on, since nothing was kept: give --store sqlite:///runs.db."
+    return f"{stopped}, all of it saved\ngo on: {commands.resume(outcome.run_id)}"
+
+
+def _other_text(outcome: Outcome, story: Story, commands: Commands) -> str:
+    return f"{outcome.status.lower()}: run {outcome.run_id} after {count(outcome.step, 'superstep')}"
+
+
+_ENDS: dict[str, tuple[Callable[[Outcome, Story, Commands], str], int]] = {
+    "IDLE": (_done_text, 0),
+    "IDLE_WITH_PENDING_REQUESTS": (_waiting_text, WAITING),
+    DRAINED: (_drained_text, FAILED),
+}
+
+
+def question_text(question: Question) -> str:
+    """Return who asks what, on one line."""
+    schema = question.response_schema
+    wanted = f"  (answer: {in_words(schema)})" if schema is not None else ""
+    until = f" until {question.deadline}" if question.deadline else ""
+    return f"{question.executor_id} asks{until}: {cut(plain(question.data))}{wanted}"
+
+
+def failed_text(error: Exception, story: Story, run_id: str, commands: Commands) -> str:
+    """Return what stopped a run in a superstep: where, why, and how to go on once it is mended."""
+    kind, message = type(error).__name__, one_line(error)
+    own = [f for f in story.failures if (f.error_type, f.message) == (kind, str(error))]
+    who = f", executor {own[0].executor_id}" if own else ""
+    lines = [
+        f"failed: run {run_id} in superstep {story.step}{who}: {kind}: {message}{_place(error)}",
+        *(f"  {note}" for note in getattr(error, "__notes__", ()) if not note.startswith("(executor ")),
+    ]
+    if is_debugging():
+        lines.insert(0, "".join(traceback.format_exception(error)).rstrip())
+    if commands.can_resume and isinstance(error, WorkflowConvergenceError):
+        lines.append(f"go on with a higher limit: {commands.resume(run_id)} --max-iterations N")
+    elif commands.can_resume:
+        lines.append(f"what came before is saved; once it is mended, go on: {commands.resume(run_id)}")
+    return "\n".join(lines)
+
+
+def _interrupted_text(story: Story, run_id: str, commands: Commands) -> str:
+    stopped = f"stopped at once: run {run_id} in superstep {story.step}, which was not saved"
+    return f"{stopped}\ngo on before it: {commands.resume(run_id)}" if commands.can_resume else stopped
+
+
+def _place(error: BaseException) -> str:
+    """Return the line of the user's code from which an exception came."""
+    own = [f for f in traceback.extract_tb(error.__traceback__) if not Path(f.filename).is_relative_to(_LIBRARY)]
+    inner = [frame for frame in own if Path(frame.filename).is_file() and "asyncio" not in Path(frame.filename).parts]
+    if not inner:
+        return ""
+    path = Path(inner[-1].filename)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f" ({shown}, line {inner[-1].lineno})"

@@ -1,0 +1,120 @@
+"""What commands have in common: where the runs are, whose code they are, how to show them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from supersteps.cli.failures import DEBUG_VARIABLE
+from supersteps.service.applications import find_workflow, load_workflow
+from supersteps.service.errors import ApplicationError, NoStoreError
+from supersteps.service.service import Service
+from supersteps.service.settings import APP_VARIABLE, STORE_VARIABLE, Settings, managed, open_store, read_settings
+from supersteps.storage.base import ManagedStorage
+from supersteps.workflow import Workflow
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _set_debug(_ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+store_option = click.option(
+    "--store",
+    metavar="URL",
+    help=f"Where the runs are: sqlite:///runs.db, a path, ... Else {STORE_VARIABLE}, or store in [tool.supersteps].",
+)
+app_option = click.option(
+    "--app",
+    "apps",
+    multiple=True,
+    metavar="MODULE:NAME",
+    help=f"The workflow's code; several times for several. Else {APP_VARIABLE}, or app in [tool.supersteps].",
+)
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "jsonl"]),
+    default="table",
+    show_default=True,
+    help="How to write what is found to stdout.",
+)
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_set_debug,
+    help="Show the traceback of an error.",
+)
+
+
+def common_options(function: F) -> F:
+    """Give a command the options that every command has: --store, --output, --debug."""
+    return store_option(output_option(debug_option(function)))
+
+
+def do(work: Coroutine[Any, Any, T]) -> T:
+    """Do a command's work in an event loop."""
+    return asyncio.run(work)
+
+
+def settings(store: str | None = None, apps: tuple[str, ...] = ()) -> Settings:
+    """Return what is said on the command line, in the environment, and in the project's pyproject.toml."""
+    return read_settings(Path.cwd(), os.environ, store=store, apps=apps)
+
+
+def find_store(found: Settings, *, must_exist: bool = True) -> ManagedStorage:
+    """Return the store: the one that is named, else that of the application's workflow.
+
+    Raises:
+        NoStoreError: Nobody says where the runs are, or there is nothing.
+    """
+    if found.store is not None:
+        return open_store(found.store, must_exist=must_exist)
+    for name in found.apps:
+        storage = load_workflow(name, found.folder).checkpoint_storage
+        if storage is not None:
+            return managed(storage, f"the storage of {name}")
+    raise NoStoreError(
+        f"nobody says where the runs are: give --store sqlite:///runs.db, set {STORE_VARIABLE}, or put "
+        'store = "sqlite:///runs.db" under [tool.supersteps] in pyproject.toml'
+    )
+
+
+@asynccontextmanager
+async def open_service(store: str | None, apps: tuple[str, ...] = ()) -> AsyncIterator[Service]:
+    """Open the store for as long as a command works with it."""
+    async with find_store(settings(store, apps)) as storage:
+        yield Service(storage)
+
+
+def workflow_of(found: Settings, workflow_id: str) -> Workflow:
+    """Return the code of the workflow that a stored run belongs to.
+
+    Raises:
+        ApplicationError: It is not at hand.
+    """
+    return find_workflow(found.apps, workflow_id, found.folder)
+
+
+def named_workflow(found: Settings) -> Workflow:
+    """Return the only workflow that is named.
+
+    Raises:
+        ApplicationError: None is, or several are.
+    """
+    if len(found.apps) != 1:
+        raise ApplicationError(
+            "name a workflow: MODULE:NAME" if not found.apps else f"name one of the workflows: {', '.join(found.apps)}"
+        )
+    return load_workflow(found.apps[0], found.folder)

@@ -1,0 +1,103 @@
+"""What is written to stdout: tables for people, JSON for programs, plain text where it is piped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+STYLES = {
+    "IDLE": "green",
+    "IDLE_WITH_PENDING_REQUESTS": "yellow",
+    "IN_PROGRESS": "cyan",
+    "IN_PROGRESS_PENDING_REQUESTS": "cyan",
+    "FAILED": "red",
+    "CANCELLED": "bright_black",
+    "DAMAGED": "red",
+    "DRAINED": "yellow",
+}
+WORDS = {
+    "IDLE": "done",
+    "IDLE_WITH_PENDING_REQUESTS": "waiting",
+    "IN_PROGRESS": "in progress",
+    "IN_PROGRESS_PENDING_REQUESTS": "in progress, asks",
+    "FAILED": "failed",
+    "CANCELLED": "cancelled",
+    "DAMAGED": "damaged",
+    "DRAINED": "stopped",
+}
+"""States of runs, as people say them."""
+
+
+def emit(value: Any, output: str, show: Callable[[], None]) -> None:
+    """Write a value: as JSON, as one JSON line for each element of a list, or in the way that people read.
+
+    Args:
+        value: The value; anything that msgspec encodes.
+        output: "table", "json" or "jsonl".
+        show: Writes it for people.
+    """
+    if output == "table":
+        show()
+    elif output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    else:
+        for item in value if isinstance(value, list | tuple) else [value]:
+            click.echo(msgspec.json.encode(item).decode())
+
+
+def status_text(status: str, *, is_abandoned: bool = False) -> str:
+    """Return a run's state as people say it, coloured where stdout shows colours."""
+    word = "stopped" if is_abandoned else WORDS.get(status, status.lower())
+    return click.style(word, fg="red" if is_abandoned else STYLES.get(status))
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
+    """Write a table whose columns are as wide as what is in them; cells may be styled.
+
+    Args:
+        titles: One for each column.
+        rows: One cell for each column.
+        empty: What to say, on stderr, where there are no rows.
+    """
+    lines = [list(row) for row in rows]
+    if not lines:
+        click.echo(empty, err=True)
+        return
+    widths = [max(map(visible_width, column)) for column in zip(titles, *lines, strict=True)]
+    heading = [click.style(title, bold=True) for title in titles]
+    for cells in [heading, *lines]:
+        padded = [cell + " " * (width - visible_width(cell)) for cell, width in zip(cells, widths, strict=True)]
+        click.echo("  ".join(padded).rstrip())
+
+
+def visible_width(cell: str) -> int:
+    """Return how many columns a styled text takes on a terminal; wide characters take two."""
+    from unicodedata import east_asian_width
+
+    return sum(2 if east_asian_width(c) in "WF" else 1 for c in click.unstyle(cell))
+
+
+def age(timestamp: str, now: datetime | None = None) -> str:
+    """Return how long ago an ISO 8601 time was: `12 s`, `3 min`, `5 h`, `2 d`."""
+    seconds = int(((now or datetime.now(UTC)) - datetime.fromisoformat(timestamp)).total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{max(seconds, 0)} s"
+
+
+def short(value: Any, width: int = 60) -> str:
+    """Return a typed-JSON value on one line, cut where it gets long."""
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def is_terminal() -> bool:
+    """Return whether somebody looks at stdout and can type."""
+    return sys.stdout.isatty() and sys.stdin.isatty()

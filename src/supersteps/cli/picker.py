@@ -1,0 +1,219 @@
+"""Choosing a run and a checkpoint at a terminal: a numbered list that is narrowed by typing, a line at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import click
+
+from supersteps.cli.asking import Terminal
+from supersteps.cli.output import age, status_text
+from supersteps.cli.words import brief_changes, count, entry_line
+from supersteps.errors import SuperstepsError
+from supersteps.service.errors import ReferenceNotFoundError
+from supersteps.service.service import Service
+from supersteps.service.views import LogEntry, RunSummary
+
+PAGE = 15
+_MOST_RUNS = 1000
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something to choose.
+
+    Attributes:
+        name: Its id.
+        line: What is shown of it.
+        parent: The checkpoint that it is compared with when it is shown.
+    """
+
+    name: str
+    line: str
+    parent: str | None = None
+
+
+async def pick_run(service: Service, title: str, *, terminal: Terminal | None = None) -> str:
+    """Have a person choose a run.
+
+    Args:
+        service: Where the runs are.
+        title: What is to be chosen, and for what.
+        terminal: Where the person is; stdin and stderr when None.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        ReferenceNotFoundError: There are no runs.
+        click.Abort: The person gave up.
+    """
+    runs = await service.list_runs(limit=_MOST_RUNS)
+    if not runs:
+        raise ReferenceNotFoundError("there is nothing to choose from: the store holds no runs yet. Start one first.")
+    return await _Picker([_run_item(run) for run in runs], title, "run", terminal or Terminal()).pick()
+
+
+async def pick_checkpoint(
+    service: Service, title: str, *, run: str | None = None, terminal: Terminal | None = None
+) -> str:
+    """Have a person choose a run, where there are several, and one of its checkpoints.
+
+    Args:
+        service: Where the runs are.
+        title: What is to be chosen, and for what.
+        run: The run, where it is chosen already.
+        terminal: Where the person is; stdin and stderr when None.
+
+    Returns:
+        The checkpoint's id.
+
+    Raises:
+        ReferenceNotFoundError: There are no runs.
+        click.Abort: The person gave up.
+    """
+    terminal = terminal or Terminal()
+    if run is None:
+        only = await service.list_runs(limit=2)
+        run = (
+            only[0].run_id if len(only) == 1 else await pick_run(service, f"{title} First the run.", terminal=terminal)
+        )
+    log = await service.log(run, with_forks=False)
+    items = [_checkpoint_item(entry) for entry in log.entries]
+    # Branches that the run has left may hold newer ones than its head, which is the likeliest wish all the same.
+    items.sort(key=lambda item: item.name != log.run.head)
+    picker = _Picker(
+        items, f"{title} Checkpoints of run {log.run.run_id}:", "checkpoint", terminal, _changes_of(service)
+    )
+    return await picker.pick()
+
+
+def _run_item(run: RunSummary) -> Item:
+    state = status_text(run.status, is_abandoned=run.is_abandoned)
+    asks = f", {count(len(run.requests), 'question')}" if run.requests else ""
+    name = click.style(run.run_id, fg="blue")
+    return Item(
+        run.run_id, f"{name}  {run.workflow_id}  {state} after superstep {run.step}{asks}, {age(run.updated_at)} ago"
+    )
+
+
+def _checkpoint_item(entry: LogEntry) -> Item:
+    mark = (
+        click.style("(head)", fg="cyan", bold=True)
+        if entry.is_head
+        else f"(branch {entry.branch})" * bool(entry.branch)
+    )
+    return Item(entry.checkpoint_id, entry_line(entry, mark), entry.parent or "")
+
+
+def _changes_of(service: Service) -> Callable[[Item], Awaitable[str]]:
+    async def tell(item: Item) -> str:
+        if not item.parent:
+            return "the input, before anything ran"
+        try:
+            return brief_changes(await service.diff(item.parent, item.name))
+        except SuperstepsError:
+            return "what changed cannot be told: the checkpoint before it is gone or damaged"
+
+    return tell
+
+
+class _Picker:
+    """Shows pages of a list and takes what is typed until something is chosen.
+
+    Args:
+        items: What there is, the likeliest first.
+        title: What stands above the list.
+        what: What one of them is called.
+        terminal: Where the person is.
+        tell: Finds out more of an item; asked only for what is on the screen, once each.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        title: str,
+        what: str,
+        terminal: Terminal,
+        tell: Callable[[Item], Awaitable[str]] | None = None,
+    ) -> None:
+        self._items = list(items)
+        self._matching = self._items
+        self._title = title
+        self._what = what
+        self._terminal = terminal
+        self._tell = tell
+        self._told: dict[str, str] = {}
+        self._page = 0
+
+    async def pick(self) -> str:
+        """Return the name of what was chosen.
+
+        Raises:
+            click.Abort: The person gave up.
+        """
+        self._terminal.write(click.style(self._title, bold=True))
+        await self._show()
+        while True:
+            typed = self._terminal.read(self._prompt())
+            chosen = self._chosen(typed)
+            if chosen is not None:
+                self._terminal.write(f"-> {chosen.name}")
+                return chosen.name
+            if self._turned(typed) or self._narrowed(typed):
+                await self._show()
+
+    def _prompt(self) -> str:
+        pages = self._pages()
+        turn = f", n/p page {self._page + 1} of {pages}" if pages > 1 else ""
+        narrowed = ", / for all" if len(self._matching) < len(self._items) else ""
+        first = self._page * PAGE + 1
+        return f"number, id or words to look for{turn}{narrowed}, q to leave [{first}]: "
+
+    def _chosen(self, typed: str) -> Item | None:
+        if typed in ("q", "quit"):
+            raise click.Abort
+        if not typed:
+            return self._matching[self._page * PAGE]
+        exact = [item for item in self._items if item.name == typed]
+        if exact:
+            return exact[0]
+        if typed.isdecimal() and 1 <= int(typed) <= len(self._matching):
+            return self._matching[int(typed) - 1]
+        beginning = [item for item in self._items if item.name.startswith(typed)]
+        return beginning[0] if len(beginning) == 1 else None
+
+    def _turned(self, typed: str) -> bool:
+        """Go to another page or back to all; return whether that was what was typed."""
+        if typed in ("n", "p"):
+            self._page = min(max(self._page + (1 if typed == "n" else -1), 0), self._pages() - 1)
+        elif typed == "/":
+            self._matching, self._page = self._items, 0
+        else:
+            return False
+        return True
+
+    def _narrowed(self, typed: str) -> bool:
+        words = typed.lower().removeprefix("/").split()
+        found = [item for item in self._items if all(word in self._searched(item) for word in words)]
+        if not found:
+            self._terminal.write(f"no {self._what} has {typed!r} in it")
+            return False
+        self._matching, self._page = found, 0
+        return True
+
+    def _searched(self, item: Item) -> str:
+        return f"{click.unstyle(item.line)} {self._told.get(item.name, '')}".lower()
+
+    def _pages(self) -> int:
+        return -(-len(self._matching) // PAGE)
+
+    async def _show(self) -> None:
+        start = self._page * PAGE
+        for number, item in enumerate(self._matching[start : start + PAGE], start + 1):
+            self._terminal.write(f"{number:>4}  {item.line}")
+            if self._tell is not None:
+                if item.name not in self._told:
+                    self._told[item.name] = await self._tell(item)
+                self._terminal.write(click.style(f"      {self._told[item.name]}", fg="bright_black"))

@@ -1,0 +1,431 @@
+"""What a run's events say, shown on stderr while it goes on: a line for each superstep, or a live display.
+
+`Story` turns events into lines and a status; `PlainDisplay` and `LiveDisplay` only show them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
+
+import click
+
+from supersteps.cli.amounts import listed
+from supersteps.cli.words import count
+from supersteps.errors import PartialStorageWarning, UndeliveredMessageWarning
+from supersteps.events import (
+    ExecutorCompletedEvent,
+    ExecutorFailedEvent,
+    ExecutorInvokedEvent,
+    RequestClosedEvent,
+    RequestInfoEvent,
+    SuperStepCompletedEvent,
+    SuperStepStartedEvent,
+    WorkflowErrorDetails,
+    WorkflowErrorEvent,
+    WorkflowEvent,
+    WorkflowOutputEvent,
+    WorkflowStartedEvent,
+    WorkflowWarningEvent,
+)
+
+if TYPE_CHECKING:
+    from rich.spinner import Spinner
+
+Watch = Callable[[WorkflowEvent], None]
+
+_TOLD_BY_EVENTS = (UndeliveredMessageWarning, PartialStorageWarning)
+"""Warnings that come with an event of the same text."""
+
+_LONG_SECONDS = 1.0
+_SCROLL_SECONDS = 0.25
+_REFRESHES_PER_SECOND = 10
+_MOST_NAMES = 6
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time as people say it: "3 ms", "0.4 s", "12 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 0.0995:
+        return f"{max(round(seconds * 1000), 1)} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+# ------------------------------------------------------------------------------------------- the story
+
+
+@dataclass(frozen=True)
+class Line:
+    """Something that is over and can scroll by.
+
+    Attributes:
+        text: What to say.
+        step: The superstep that it tells of, None where it tells of something else.
+    """
+
+    text: str
+    step: int | None = None
+
+
+class Story:
+    """What the events of a run have told so far.
+
+    Args:
+        origin: What to say behind the run's id, when it is told.
+        clock: Gives seconds.
+
+    Attributes:
+        run_id: The run, empty while it is not known.
+        step: The superstep under way, or the last one.
+        steps: How many supersteps were committed.
+        has_begun: Whether a superstep has begun.
+        outputs: How many outputs there were.
+        questions: Ids of the questions that wait.
+        at_work: Executors whose handlers run, with the time at which they began.
+        failures: Handlers that failed in the superstep under way.
+    """
+
+    def __init__(self, origin: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self.run_id = ""
+        self.step = 0
+        self.steps = 0
+        self.has_begun = False
+        self.outputs = 0
+        self.questions: set[str] = set()
+        self.at_work: dict[str, float] = {}
+        self.failures: list[WorkflowErrorDetails] = []
+        self._origin = origin
+        self._clock = clock
+        self._began = clock()
+        self._is_told = False
+        self._step_began = self._began
+        self._is_in_step = False
+        # A handler that blocks the event loop keeps the news of its superstep back until it is over, so a superstep
+        # counts from the end of the one before, unless there was something to wait for in between.
+        self._is_contiguous = True
+        self._step_outputs = 0
+        self._step_questions = 0
+        self._takers: Mapping[type[WorkflowEvent], Callable[[Any], list[Line]]] = {
+            WorkflowStartedEvent: self._started,
+            SuperStepStartedEvent: self._step_started,
+            ExecutorInvokedEvent: self._invoked,
+            ExecutorCompletedEvent: self._completed,
+            ExecutorFailedEvent: self._failed,
+            WorkflowOutputEvent: self._output,
+            RequestInfoEvent: self._asked,
+            RequestClosedEvent: self._closed,
+            SuperStepCompletedEvent: self._step_completed,
+            WorkflowWarningEvent: lambda event: [Line(f"warning: {one_line(event.data)}")],
+            WorkflowErrorEvent: lambda event: [Line(f"error: {type(event.data).__name__}: {one_line(event.data)}")],
+        }
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return self._clock() - self._began
+
+    def take(self, event: WorkflowEvent) -> list[Line]:
+        """Learn of an event; return what is over now and can be told."""
+        taker = self._takers.get(type(event))
+        return [] if taker is None else taker(event)
+
+    def status(self, width: int = 80) -> str:
+        """Return what goes on at this moment, on one line that is no wider than that."""
+        now = self._clock()
+        parts = []
+        if self._is_in_step:
+            parts.append(f"superstep {self.step}")
+            parts.append(listed((self._with_time(i, now - began) for i, began in [*self.at_work.items()]), _MOST_NAMES))
+            if not self.at_work:
+                parts[-1] = "saving"
+        elif self.steps:
+            parts.append(f"{count(self.steps, 'superstep')} done")
+            parts.append("waiting for a time to come" if now - self._step_began > _LONG_SECONDS else "")
+        else:
+            parts.append("loading")
+        if self.outputs:
+            parts.append(count(self.outputs, "output"))
+        if self.questions:
+            parts.append(f"{count(len(self.questions), 'question')} open")
+        text = " · ".join([part for part in parts if part] + [duration(now - self._began)])
+        return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+    def _with_time(self, executor_id: str, seconds: float) -> str:
+        return f"{executor_id} ({duration(seconds)})" if seconds > _LONG_SECONDS else executor_id
+
+    def _started(self, event: WorkflowStartedEvent) -> list[Line]:
+        self.run_id = event.run_id or self.run_id
+        return []
+
+    def _introduction(self) -> list[Line]:
+        """Return which run it is, once it is certain that there is one: it has been created or loaded."""
+        if self._is_told:
+            return []
+        self._is_told = True
+        return [Line(f"run {self.run_id}{self._origin}")]
+
+    def _step_started(self, event: SuperStepStartedEvent) -> list[Line]:
+        self.step = event.step_number
+        self.has_begun = self._is_in_step = True
+        if not self._is_contiguous:
+            self._step_began = self._clock()
+        self._step_outputs = self._step_questions = 0
+        self.at_work.clear()
+        self.failures.clear()
+        return self._introduction()
+
+    def _invoked(self, event: ExecutorInvokedEvent) -> list[Line]:
+        self.at_work[event.executor_id] = self._clock()
+        return []
+
+    def _completed(self, event: ExecutorCompletedEvent) -> list[Line]:
+        self.at_work.pop(event.executor_id, None)
+        return []
+
+    def _failed(self, event: ExecutorFailedEvent) -> list[Line]:
+        self.at_work.pop(event.executor_id, None)
+        self.failures.append(event.details)
+        return []
+
+    def _output(self, _event: WorkflowOutputEvent) -> list[Line]:
+        self.outputs += 1
+        self._step_outputs += 1
+        return []
+
+    def _asked(self, event: RequestInfoEvent) -> list[Line]:
+        if event.request_id not in self.questions:
+            self.questions.add(event.request_id)
+            self._step_questions += 1
+        return self._introduction()
+
+    def _closed(self, event: RequestClosedEvent) -> list[Line]:
+        self.questions.discard(event.request_id)
+        source = event.source_executor_id
+        why = "its deadline passed, so the default counts" if event.outcome == "defaulted" else "it was taken back"
+        return [Line(f"question {event.request_id} of {source} is closed: {why}")]
+
+    def _step_completed(self, event: SuperStepCompletedEvent) -> list[Line]:
+        now = self._clock()
+        seconds = now - self._step_began
+        info = event.completion_info
+        self.step = event.step_number
+        self.steps += 1
+        self._is_in_step = False
+        self._step_began = now
+        self._is_contiguous = info.has_pending_messages
+        self.at_work.clear()
+        if not info.has_pending_requests:
+            self.questions.clear()
+        ran = listed(info.executor_ids, _MOST_NAMES) or "no executor"  # an answer that could not be used
+        facts = [f"superstep {self.step}: {ran}  ({duration(seconds)})"]
+        if self._step_outputs:
+            facts.append(count(self._step_outputs, "output"))
+        if self._step_questions:
+            facts.append(count(self._step_questions, "question"))
+        failed = [Line(f"superstep {self.step}: {failure_text(f)}; the run goes on") for f in self.failures]
+        self.failures.clear()
+        self._step_outputs = self._step_questions = 0
+        return [*failed, Line("  ".join(facts), self.step)]
+
+
+def failure_text(details: WorkflowErrorDetails) -> str:
+    """Return a handler's failure on one line."""
+    return f"{details.executor_id} failed: {details.error_type}: {one_line(details.message)}"
+
+
+def one_line(value: Any) -> str:
+    """Return a text on one line."""
+    return " ".join(str(value).split())
+
+
+class Scroll:
+    """Lets a few lines per second through; supersteps in between are told of together."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._shown = float("-inf")
+        self._held: list[Line] = []
+        self._number = 0
+
+    def offer(self, line: Line) -> list[str]:
+        """Take a line; return what is to be shown now."""
+        if line.step is None:
+            return [*self.rest(), line.text]
+        self._held = [*self._held[:1], line]  # the first and the last
+        self._number += 1
+        return self.rest() if self._clock() - self._shown >= _SCROLL_SECONDS else []
+
+    def rest(self) -> list[str]:
+        """Return what was held back."""
+        if not self._held:
+            return []
+        first, last = self._held[0], self._held[-1]
+        now = self._clock()
+        text = last.text
+        if self._number > 1:
+            text = f"supersteps {first.step} to {last.step}  ({duration(now - self._shown)})"
+        self._held, self._number, self._shown = [], 0, now
+        return [text]
+
+
+# ------------------------------------------------------------------------------------------ displays
+
+
+class Display(Protocol):
+    """Shows lines."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, line: Line) -> None:
+        """Show a line."""
+
+
+class PlainDisplay:
+    """Every line, at once, on a stream that nobody may look at."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def show(self, line: Line) -> None:
+        click.echo(line.text, file=self._stream or sys.stderr)
+
+
+class LiveDisplay:
+    """A terminal: what goes on at this moment below what is over, which scrolls up."""
+
+    def __init__(self, story: Story) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        self._text = Text
+        self._story = story
+        self._scroll = Scroll()
+        self._spinner = Spinner("dots", style="cyan")
+        # Handlers that print would write into the display; rich lets them write above it, if it is the same terminal.
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._render,
+            refresh_per_second=_REFRESHES_PER_SECOND,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+            redirect_stderr=True,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            for text in self._scroll.rest():
+                self._print(text)
+        finally:
+            self._live.__exit__(kind, error, trace)
+
+    def show(self, line: Line) -> None:
+        for text in self._scroll.offer(line):
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        style = "yellow" if text.startswith(("warning:", "error:")) else "dim"
+        self._console.print(self._text(text, style=style), soft_wrap=True)
+
+    def _render(self) -> Spinner:
+        self._spinner.update(text=self._story.status(self._console.width - 4))
+        return self._spinner
+
+
+def is_live() -> bool:
+    """Return whether stderr is a terminal on which a display can move."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def show_progress(story: Story, *, quiet: bool = False) -> Iterator[Watch]:
+    """Show what becomes of a run; yield what is to be told of its events.
+
+    Showing never breaks the run: when it fails, nothing more is shown, and why is said at the end.
+    """
+    display = None if quiet else LiveDisplay(story) if is_live() else PlainDisplay()
+    trouble: list[Exception] = []
+
+    def watch(event: WorkflowEvent) -> None:
+        try:
+            for line in story.take(event):
+                if display is not None and not trouble:
+                    display.show(line)
+        except Exception as error:
+            trouble.append(error)
+
+    try:
+        with display or nullcontext():
+            yield watch
+    finally:
+        if trouble:
+            tell(f"note: the run's progress could not be shown: {type(trouble[0]).__name__}: {trouble[0]}")
+
+
+def tell(text: str) -> None:
+    """Say something on stderr; where nobody reads it any more, the run's end and exit code stay what they are."""
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # else Python complains at exit
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Have warnings shown on one line each, without the source; those that events tell of are not shown twice."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, _TOLD_BY_EVENTS):
+            return
+        is_own = category.__module__.partition(".")[0] == __name__.partition(".")[0]
+        where = "" if is_own else f" ({Path(filename).name}, line {lineno})"
+        kind = "" if is_own or category is UserWarning else f"{category.__name__}: "
+        tell(f"warning: {kind}{one_line(message)}{where}")
+
+    before = warnings.showwarning
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

@@ -1,0 +1,158 @@
+"""The application's own workflows, by the name of a module and of what is in it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from supersteps.builder import WorkflowBuilder
+from supersteps.service.errors import ApplicationError
+from supersteps.workflow import Workflow
+
+
+def load_workflow(name: str, folder: Path) -> Workflow:
+    """Return a workflow of the application.
+
+    Args:
+        name: `package.module:name`, `path/to/file.py:name`, or without `:name` where the module has one workflow. What
+            is named is a `Workflow`, a `WorkflowBuilder`, or a function without arguments that returns one.
+        folder: Where modules are looked for, before Python's own path.
+
+    Raises:
+        ApplicationError: There is none, or it cannot be loaded.
+    """
+    module_name, _, attribute = name.rpartition(":") if _has_attribute(name) else (name, "", "")
+    module = _load_module(module_name, folder)
+    found = _only_workflow(module, name) if not attribute else _attribute(module, attribute, name)
+    if callable(found) and not isinstance(found, Workflow | WorkflowBuilder):
+        found = _called(found, name)
+    if isinstance(found, WorkflowBuilder):
+        found = found.build()
+    if not isinstance(found, Workflow):
+        raise ApplicationError(
+            f"{name} is of type {type(found).__name__}, not a workflow: name a Workflow, a WorkflowBuilder, or a "
+            "function without arguments that returns one"
+        )
+    return found
+
+
+def find_workflow(names: Iterable[str], workflow_id: str, folder: Path) -> Workflow:
+    """Return the one among the application's workflows that has a name: the one that a stored run belongs to.
+
+    Raises:
+        ApplicationError: There is none.
+    """
+    loaded = {name: load_workflow(name, folder) for name in names}
+    for workflow in loaded.values():
+        if workflow.workflow_id == workflow_id:
+            return workflow
+    if not loaded:
+        raise ApplicationError(
+            f"the run belongs to workflow {workflow_id!r}, whose code has to be at hand: name it by --app "
+            'module:name, SUPERSTEPS_APP, or app = "module:name" in [tool.supersteps] of pyproject.toml'
+        )
+    known = ", ".join(f"{name} is {workflow.workflow_id!r}" for name, workflow in loaded.items())
+    raise ApplicationError(
+        f"the run belongs to workflow {workflow_id!r}, but {known}. Name the module that defines it by --app; if the "
+        f"workflow was renamed, give it its old name: WorkflowBuilder(name={workflow_id!r})."
+    )
+
+
+def _has_attribute(name: str) -> bool:
+    """Return whether a name ends in `:attribute`; a drive letter is none."""
+    _, colon, end = name.rpartition(":")
+    return bool(colon) and "/" not in end and "\\" not in end
+
+
+def _load_module(name: str, folder: Path) -> ModuleType:
+    if not name:
+        raise ApplicationError("name a workflow: module:name, or path/to/file.py:name")
+    is_file = name.endswith(".py") or "/" in name or "\\" in name
+    path = Path(name) if is_file else None
+    try:
+        if path is not None:
+            return _load_file(path)
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ApplicationError(
+                f"there is no module {name!r} in {folder} or on Python's path; run from the folder that holds it, or "
+                "give the path of a file, as in flows/orders.py:workflow"
+            ) from error
+        raise _broken(name, error) from error
+    except ApplicationError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _broken(name, error) from error
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ApplicationError(f"there is no file {path}")
+    if "." in path.stem:
+        raise ApplicationError(f"{path} cannot be imported, since there is a dot in its name; give it another name")
+    folder = str(path.parent.absolute())
+    if folder not in sys.path[:1]:
+        sys.path.insert(0, folder)
+    # By its name, as if it were imported from its folder: the types in it have the same names in every process.
+    module = importlib.import_module(path.stem)
+    found = getattr(module, "__file__", None)
+    if found is None or not path.samefile(found):
+        raise ApplicationError(
+            f"{path} cannot be imported by its name: another module {path.stem!r} ({found or 'part of Python'}) is "
+            "imported already; give it another name"
+        )
+    return module
+
+
+def _broken(name: str, error: BaseException) -> ApplicationError:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return ApplicationError(f"{name} cannot be imported: {type(error).__name__}: {error}{where}")
+
+
+def _workflows_in(module: ModuleType) -> dict[str, Any]:
+    kinds = Workflow | WorkflowBuilder
+    return {name: value for name, value in vars(module).items() if isinstance(value, kinds) and name[:1] != "_"}
+
+
+def _only_workflow(module: ModuleType, name: str) -> Any:
+    found = _workflows_in(module)
+    if len({id(value) for value in found.values()}) == 1:
+        return next(iter(found.values()))
+    if not found:
+        raise ApplicationError(f"{name} has no workflow at its top level; name what makes one, as in {name}:build")
+    raise ApplicationError(f"{name} has several workflows; name one: {', '.join(f'{name}:{one}' for one in found)}")
+
+
+def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
+    found: Any = module
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            has = ", ".join(_workflows_in(module)) or "none"
+            raise ApplicationError(
+                f"{name}: {module.__name__} has no {attribute!r}; workflows at its top level: {has}"
+            ) from None
+    return found
+
+
+def _called(function: Any, name: str) -> Any:
+    try:
+        made = function()
+    except (Exception, SystemExit) as error:
+        raise ApplicationError(f"{name}() raised {type(error).__name__}: {error}") from error
+    if hasattr(made, "__await__"):
+        made.close() if hasattr(made, "close") else None
+        raise ApplicationError(f"{name} is a coroutine function; a function that makes a workflow is a plain one")
+    return made

@@ -1,0 +1,88 @@
+"""Driving a run for somebody who watches: to its end, to its questions, or until a signal asks it to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from supersteps._annotations import display_name
+from supersteps._schema import schema_of
+from supersteps.checkpoint.codec import Codec
+from supersteps.events import RequestInfoEvent, WorkflowEvent
+from supersteps.run import StreamingRun
+from supersteps.script import ENDS, until_asked_to_stop
+from supersteps.service.views import Outcome, Question
+from supersteps.workflow import Workflow
+
+Watch = Callable[[WorkflowEvent], None]
+"""Is told of each event as it happens; must be quick."""
+
+DRAINED = "DRAINED"
+"""The status of an outcome where a signal stopped the run between two supersteps."""
+
+
+async def drive_run(run: StreamingRun, workflow: Workflow, watch: Watch) -> Outcome:
+    """Drive a run until it is done or only waits for answers, or until SIGINT or SIGTERM asks the process to end.
+
+    Args:
+        run: The run.
+        workflow: Its workflow.
+        watch: Is told of each event.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        Exception: What ended the run.
+    """
+    asked: dict[str, RequestInfoEvent] = {}
+
+    async def consume() -> None:
+        async for event in run:
+            if isinstance(event, RequestInfoEvent):
+                asked[event.request_id] = event
+            watch(event)
+
+    _, signal = await until_asked_to_stop(run, consume())
+    codec = Codec(workflow.types)
+    latest = run.latest_checkpoint
+    is_drained = signal is not None and run.state not in ENDS
+    outputs = [] if is_drained else (await run.wait_for_completion()).get_outputs()  # nothing is left to drive
+    return Outcome(
+        run_id=run.run_id,
+        status=DRAINED if is_drained else run.state.value,
+        step=0 if latest is None else latest.step_number,
+        checkpoint=None if latest is None else latest.checkpoint_id,
+        outputs=[json_ready(output, codec) for output in outputs],
+        questions=[
+            _question(event, run, workflow, codec) for event in asked.values() if run.waits_for(event.request_id)
+        ],
+        signal=int(signal) if is_drained and signal is not None else None,
+    )
+
+
+def json_ready(value: Any, codec: Codec) -> Any:
+    """Return a value as typed JSON, or as text where it could not be saved."""
+    try:
+        return msgspec.json.decode(codec.encode(value, "value"))
+    except ValueError:
+        return str(value)
+
+
+def _question(event: RequestInfoEvent, run: StreamingRun, workflow: Workflow, codec: Codec) -> Question:
+    latest = run.latest_checkpoint
+    return Question(
+        request_id=event.request_id,
+        run_id=run.run_id,
+        workflow_id=workflow.workflow_id,
+        executor_id=event.source_executor_id,
+        step=0 if latest is None else latest.step_number,
+        asked_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        data=json_ready(event.data, codec),
+        response_type=display_name(event.response_type),
+        response_schema=schema_of(event.response_type),
+        deadline=event.deadline,
+    )

@@ -1,0 +1,211 @@
+"""What a checkpoint tells of the superstep that led to it, read from its parts without decoding any state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from supersteps.checkpoint.content import elements
+from supersteps.checkpoint.record import (
+    ANSWERED,
+    GRAPH,
+    INTERCEPTED,
+    MESSAGES,
+    OUTPUTS,
+    REQUESTS,
+    CheckpointHeader,
+    CheckpointRecord,
+    ListPart,
+    Part,
+    PartKey,
+)
+from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, StoredTimer, as_json, decode_messages
+from supersteps.service.reading import UNREADABLE
+from supersteps.service.views import LogEntry
+from supersteps.storage.base import ManagedStorage
+from supersteps.storage.records import RunRecord
+
+DAMAGED = "DAMAGED"
+"""Status of an entry whose checkpoint cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a history needs to know of a checkpoint.
+
+    Attributes:
+        header: Its header.
+        messages: How many messages are in flight.
+        targets: Executors that they go to.
+        timers: Executors that delayed messages go to, by the timer's id.
+        asking: Who asks and in which superstep, by the request's id.
+        inside: The same for questions that stay inside the workflow.
+        outputs: How many outputs the lineage has.
+        answered: Questions that ended, encoded.
+        start: The start executor, if the stored structure tells.
+    """
+
+    header: CheckpointHeader
+    messages: int
+    targets: tuple[str, ...]
+    timers: Mapping[str, tuple[str, ...]]
+    asking: Mapping[str, tuple[str, int]]
+    inside: Mapping[str, tuple[str, int]]
+    outputs: int
+    answered: Part | None
+    start: str | None
+
+
+class _Structure(msgspec.Struct):
+    start: str | None = None
+
+
+def facts_of(record: CheckpointRecord) -> Facts:
+    """Return what a history needs to know of a checkpoint."""
+    parts = record.parts
+    messages = decode_messages(parts.get(MESSAGES))
+    timers: dict[str, tuple[str, ...]] = {}
+    asking: dict[PartKey, tuple[str, int]] = {}
+    for key, part in parts.items():
+        match key:
+            case ("timers", timer_id):
+                timers[timer_id] = msgspec.json.decode(as_json(part), type=StoredTimer).message.target_ids
+            case ("requests" | "intercepted", _):
+                stored = msgspec.json.decode(as_json(part), type=StoredRequest)
+                asking[key] = (stored.source_executor_id, stored.iteration)
+            case _:
+                pass
+    return Facts(
+        header=record.header,
+        messages=len(messages),
+        targets=tuple(dict.fromkeys(target for message in messages for target in message.target_ids)),
+        timers=timers,
+        asking={key[1]: asker for key, asker in asking.items() if key[0] == REQUESTS},
+        inside={key[1]: asker for key, asker in asking.items() if key[0] == INTERCEPTED},
+        outputs=_length(parts.get(OUTPUTS)),
+        answered=parts.get(ANSWERED),
+        # Only the first superstep needs it: decoding a structure for every checkpoint would be for nothing.
+        start=_start(parts.get(GRAPH)) if record.header.iteration_count == 0 else None,
+    )
+
+
+def _length(part: Part | None) -> int:
+    return 0 if part is None else len(part if isinstance(part, ListPart) else elements(part))
+
+
+def _start(part: Part | None) -> str | None:
+    try:
+        return None if part is None else msgspec.json.decode(as_json(part), type=_Structure).start
+    except msgspec.ValidationError:  # a structure of somebody else's making
+        return None
+
+
+def who_ran(before: Facts, after: Facts) -> tuple[str, ...]:
+    """Return the executors that ran in the superstep between two checkpoints, as far as that can be told.
+
+    Those ran for whom something waited that no longer does: every message in flight, timers that were due, answers
+    that were taken. What a full fan-in delivers is a message in flight like any other.
+    """
+    if after.header.iteration_count != before.header.iteration_count + 1:
+        return ()  # checkpoints between the two were removed
+    ran = dict.fromkeys(before.targets)
+    for timer_id, targets in before.timers.items():
+        if timer_id not in after.timers:
+            ran.update(dict.fromkeys(targets))
+    for request_id, (asker, _step) in before.inside.items():
+        if request_id not in after.inside:
+            ran[asker] = None
+    for ended in _ended_between(before, after):
+        if ended.outcome != "cancelled":
+            ran[ended.source_executor_id] = None
+    if not ran and before.start is not None and after.header.iteration_count == 1:
+        return (before.start,)
+    return tuple(ran)
+
+
+def _ended_between(before: Facts, after: Facts) -> list[StoredAnswer]:
+    known = _length(before.answered)
+    if _length(after.answered) <= known or after.answered is None:
+        return []
+    return [msgspec.json.decode(item, type=StoredAnswer) for item in elements(after.answered)[known:]]
+
+
+class FactsReader:
+    """Reads the facts of checkpoints, each once.
+
+    Args:
+        storage: The store.
+    """
+
+    def __init__(self, storage: ManagedStorage) -> None:
+        self._storage = storage
+        self._known: dict[str, Facts | str | None] = {}
+
+    async def read(self, checkpoint_id: str | None) -> Facts | str | None:
+        """Return a checkpoint's facts; why it cannot be read, if it cannot; None if it is not there."""
+        if checkpoint_id is None:
+            return None
+        if checkpoint_id not in self._known:
+            try:
+                record = await self._storage.load_record(checkpoint_id)
+            except UNREADABLE as error:
+                self._known[checkpoint_id] = str(error)
+            else:
+                self._known[checkpoint_id] = None if record is None else facts_of(record)
+        return self._known[checkpoint_id]
+
+    def take(self, record: CheckpointRecord) -> Facts:
+        """Return the facts of a checkpoint that was loaded for another purpose, and remember them."""
+        facts = self._known[record.header.checkpoint_id] = facts_of(record)
+        return facts
+
+    async def entry(self, header: CheckpointHeader, run: RunRecord | None) -> LogEntry | None:
+        """Return a checkpoint as an entry of a history, None if it is not there any more.
+
+        Args:
+            header: Its header; of a damaged one, as much as can be told.
+            run: Its run, None for a checkpoint that was saved by hand.
+        """
+        facts = await self.read(header.checkpoint_id)
+        if facts is None:
+            return None
+        is_head = run is not None and run.head == header.checkpoint_id
+        known = header if isinstance(facts, str) else facts.header
+        parent = known.parent_id or (run.parent_checkpoint if run is not None else None)
+        entry = LogEntry(
+            checkpoint_id=known.checkpoint_id,
+            run_id=known.run_id,
+            parent=parent,
+            step=known.iteration_count,
+            branch=known.branch,
+            timestamp=known.timestamp,
+            # A failure or a cancellation changes the run, not the checkpoint at which it happened.
+            status=run.status if is_head and run is not None else known.status,
+            is_head=is_head,
+            error=run.error if is_head and run is not None and run.status == "FAILED" else None,
+        )
+        if isinstance(facts, str):
+            return msgspec.structs.replace(entry, status=DAMAGED, error=facts)
+        before = await self.read(parent)
+        if isinstance(before, Facts) and _length(facts.answered) > _length(before.answered):
+            # On a thread, since lists that a storage reads when they are looked at may block.
+            return await asyncio.to_thread(_compared, entry, before, facts)
+        return _compared(entry, before, facts)
+
+
+def _compared(entry: LogEntry, before: Facts | str | None, after: Facts) -> LogEntry:
+    """Return an entry with what is new since the checkpoint before it, as far as that can be told."""
+    if isinstance(before, Facts):
+        outputs = max(0, after.outputs - before.outputs)
+        asked = tuple(request_id for request_id in after.asking if request_id not in before.asking)
+        closed = tuple(request_id for request_id in before.asking if request_id not in after.asking)
+        # A fork begins as a copy: no superstep led from the checkpoint it was forked from to its first.
+        ran = who_ran(before, after) if after.header.parent_id is not None else ()
+    else:
+        outputs = after.outputs if entry.parent is None else 0
+        asked = tuple(request_id for request_id, (_asker, step) in after.asking.items() if step == entry.step)
+        closed, ran = (), ()
+    return msgspec.structs.replace(entry, ran=ran, messages=after.messages, outputs=outputs, asked=asked, closed=closed)

@@ -1,0 +1,144 @@
+"""Where runs are kept and where workflows are defined: options, environment, `[tool.supersteps]` of pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supersteps.service.errors import NoStoreError, ServiceError
+from supersteps.storage.adapter import as_durable
+from supersteps.storage.base import CheckpointStorage, ManagedStorage
+from supersteps.storage.opening import open_storage, storage_path
+
+STORE_VARIABLE = "SUPERSTEPS_STORE"
+APP_VARIABLE = "SUPERSTEPS_APP"
+_KEYS = ("app", "store")
+
+
+class SettingsError(ServiceError):
+    """A setting makes no sense; the message names the file or variable."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was said of a project, wherever it was said.
+
+    Attributes:
+        store: Address of the store, None if nobody said.
+        apps: Workflows as `module:name`, in the order in which they were named.
+        folder: Where modules of the project are looked for.
+    """
+
+    store: str | None
+    apps: tuple[str, ...]
+    folder: Path
+
+
+def read_settings(
+    folder: Path, environment: Mapping[str, str], *, store: str | None = None, apps: Sequence[str] = ()
+) -> Settings:
+    """Return what holds: what is given here, else the environment, else the nearest pyproject.toml that has a table.
+
+    Args:
+        folder: Where to begin to look for pyproject.toml: here, then further up.
+        environment: `SUPERSTEPS_STORE` and `SUPERSTEPS_APP` (several apart by commas).
+        store: An address given on the spot.
+        apps: Workflows given on the spot.
+
+    Raises:
+        SettingsError: A file cannot be read or a setting is none.
+    """
+    from_variable = [name.strip() for name in environment.get(APP_VARIABLE, "").split(",") if name.strip()]
+    table, place = _read_table(folder)
+    own_store = table.get("store")
+    own_apps = [_placed_app(name, place) for name in table.get("app", ())]
+    return Settings(
+        store=store or environment.get(STORE_VARIABLE) or (None if own_store is None else _placed(own_store, place)),
+        apps=tuple(apps or from_variable or own_apps),
+        folder=place,
+    )
+
+
+def open_store(url: str, *, must_exist: bool = True) -> ManagedStorage:
+    """Return the store at an address.
+
+    Args:
+        url: See `open_storage`.
+        must_exist: Refuse an address at which there is nothing, instead of beginning an empty store there.
+
+    Raises:
+        NoStoreError: There is nothing.
+        StorageError: The address makes no sense.
+    """
+    path = storage_path(url)
+    if must_exist and path is not None and not path.exists():
+        raise NoStoreError(
+            f"there is no store at {url}: {path.absolute()} does not exist. Give the address that the runs were "
+            f"started with (--store, {STORE_VARIABLE}, or store in [tool.supersteps])."
+        )
+    return managed(open_storage(url), url)
+
+
+def managed(storage: CheckpointStorage, name: str) -> ManagedStorage:
+    """Return a storage in the form in which its runs can be listed and looked after.
+
+    Raises:
+        NoStoreError: It has no such form.
+    """
+    durable = as_durable(storage)
+    if not isinstance(durable, ManagedStorage):
+        raise NoStoreError(f"{name} ({type(storage).__name__}) cannot list its runs, so nothing can be shown of them")
+    return durable
+
+
+def _read_table(folder: Path) -> tuple[dict[str, Any], Path]:
+    """Return the nearest `[tool.supersteps]` and the folder of its file."""
+    for place in (folder, *folder.parents):
+        path = place / "pyproject.toml"
+        if not path.is_file():
+            continue
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{path} cannot be read: {error}") from error
+        tools = content.get("tool")
+        table = tools.get("supersteps") if isinstance(tools, dict) else None
+        if table is not None:
+            return _checked(table, path), place
+    return {}, folder
+
+
+def _checked(table: Any, path: Path) -> dict[str, Any]:
+    where = f"[tool.supersteps] in {path}"
+    if not isinstance(table, dict):
+        raise SettingsError(f"{where} is no table")
+    unknown = sorted(table.keys() - _KEYS)
+    if unknown:
+        raise SettingsError(f"{where} has {', '.join(unknown)}, which nobody reads; known: {', '.join(_KEYS)}")
+    found = dict(table)
+    if "app" in found:
+        found["app"] = [found["app"]] if isinstance(found["app"], str) else found["app"]
+        if not isinstance(found["app"], list) or not all(isinstance(app, str) and app.strip() for app in found["app"]):
+            raise SettingsError(f'{where}: app is "module:name" or a list of such')
+    store = found.get("store", "-")
+    if not isinstance(store, str) or not store.strip():
+        raise SettingsError(f'{where}: store is an address such as "sqlite:///runs.db"')
+    return found
+
+
+def _placed(url: str, folder: Path) -> str:
+    """Return an address whose relative path counts from a folder, so that a project's commands work anywhere in it."""
+    database = re.fullmatch(r"(?i:sqlite):///([^/].*)", url)
+    if database is not None:
+        return f"sqlite:///{folder / database[1]}"
+    return url if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url) else str(folder / url)
+
+
+def _placed_app(name: str, folder: Path) -> str:
+    """Return a workflow's name whose file, if it names one, counts from a folder."""
+    is_file = "/" in name or "\\" in name or re.search(r"\.py(:[^:]*)?$", name) is not None
+    return str(folder / name) if is_file else name

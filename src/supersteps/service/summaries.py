@@ -1,0 +1,65 @@
+"""A run in a few facts: where it stands, and who advances it."""
+
+from __future__ import annotations
+
+import time
+
+from supersteps.checkpoint.owner import is_alive, is_this_process
+from supersteps.errors import CheckpointError
+from supersteps.service.reading import Unwarned
+from supersteps.service.views import RunSummary
+from supersteps.storage import runs
+from supersteps.storage.base import ManagedStorage
+from supersteps.storage.records import Lease, RunRecord
+
+
+async def summarize(storage: ManagedStorage, run: RunRecord) -> RunSummary:
+    """Return the small facts of a run."""
+    owner, is_abandoned = describe_lease(run.lease, time.time())
+    return RunSummary(
+        run_id=run.run_id,
+        workflow_id=run.workflow_id,
+        status=run.status,
+        step=await step_of_head(storage, run),
+        head=run.head,
+        branch=run.branch,
+        created_at=run.created_at,
+        updated_at=run.updated_at,
+        requests=run.requests,
+        error=run.error,
+        owner=owner,
+        is_abandoned=is_abandoned,
+        tags=run.tags,
+        parent_run=run.parent_run,
+        parent_checkpoint=run.parent_checkpoint,
+    )
+
+
+async def step_of_head(storage: ManagedStorage, run: RunRecord) -> int:
+    """Return the superstep of a run's head; of one that is damaged, what the checkpoints before it tell."""
+    try:
+        lineage = await Unwarned(storage.list_lineage(run.head, 1))
+    except CheckpointError:
+        lineage = []
+    if lineage:
+        return lineage[-1].step_number
+    number = run.head.rpartition("-")[2]
+    headers = await Unwarned(storage.list_headers(run.run_id))
+    before = runs.intact_before(int(number) if number.isdecimal() else run.sequence, headers)
+    return before.iteration_count + 1 if before is not None else 0
+
+
+def describe_lease(lease: Lease | None, now: float) -> tuple[str | None, bool]:
+    """Return who advances a run, in words, and whether that one has left without saying so.
+
+    Args:
+        lease: The run's lease.
+        now: Unix time in seconds.
+    """
+    if lease is None:
+        return None, False
+    # A handle of this process that is between two supersteps may be superseded, and yet is not gone.
+    is_present = is_this_process(lease.owner) or is_alive(lease.owner)
+    if is_present is None:
+        is_present = lease.expires > now
+    return (lease.owner.describe(), False) if is_present else (None, True)

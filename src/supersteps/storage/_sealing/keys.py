@@ -1,0 +1,219 @@
+"""Keys: the user's own, in a `Keyring`, and those derived from them, of which each run has its own."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import threading
+from base64 import b64decode, b64encode
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+from supersteps.errors import DecryptionError
+
+KEY_BYTES = 32
+Algorithm = Literal["AES-256-GCM", "ChaCha20-Poly1305"]
+LETTERS: dict[str, str] = {"AES-256-GCM": "A", "ChaCha20-Poly1305": "C"}
+"""What an envelope calls the algorithms."""
+
+_REMEMBERED = 1024
+"""Keys of so many runs are kept; deriving them again takes some microseconds."""
+
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Cipher(Protocol):
+    """An algorithm with a key, as the `cryptography` package has them."""
+
+    def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
+
+    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
+
+
+def _ciphers() -> dict[str, Any]:
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+    except ImportError as error:
+        raise ImportError(
+            'encryption needs the package cryptography: pip install "supersteps[encryption]" (or cryptography itself)'
+        ) from error
+    return {"A": AESGCM, "C": ChaCha20Poly1305}
+
+
+def frame(*items: str | int | bytes) -> bytes:
+    """Return items as bytes that no other items give: each with its length before it."""
+    pieces = []
+    for item in items:
+        if isinstance(item, int):
+            item = b"%d" % item
+        elif isinstance(item, str):
+            item = item.encode("utf-8", "surrogatepass")
+        pieces.append(len(item).to_bytes(4, "big"))
+        pieces.append(item)
+    return b"".join(pieces)
+
+
+def derive(key: bytes, *purpose: str) -> bytes:
+    """Return a key for one purpose: HKDF-SHA256 (RFC 5869) with a fixed salt, one block long."""
+    extracted = hmac.digest(b"supersteps sealed records 1", key, "sha256")
+    return hmac.digest(extracted, frame(*purpose) + b"\x01", "sha256")
+
+
+class RunKeys:
+    """What is derived from one key of the ring for one run.
+
+    Attributes:
+        key_id: The key they come from.
+        check: A few characters by which a wrong key under this id is told from damage.
+        family: The run, or the checkpoint saved by hand, that they are good for.
+    """
+
+    __slots__ = ("_address", "_ciphers", "_data", "_name", "_sum", "check", "family", "key_id")
+
+    def __init__(self, key_id: str, check: str, master: bytes, family: str) -> None:
+        self.key_id = key_id
+        self.check = check
+        self.family = family
+        self._data = {letter: derive(master, "data", letter, family) for letter in LETTERS.values()}
+        self._name = derive(master, "names", family)
+        self._address = derive(master, "addresses", family)
+        self._sum = derive(master, "sums", family)
+        self._ciphers: dict[str, Cipher] = {}
+
+    def cipher(self, letter: str) -> Cipher:
+        """Return an algorithm with the run's key for it."""
+        found = self._ciphers.get(letter)
+        if found is None:
+            found = self._ciphers[letter] = _ciphers()[letter](self._data[letter])
+        return found
+
+    def hidden(self, *path: str) -> str:
+        """Return what stands for a name in a part's key: tells nothing outside the run, and of no equal name inside."""
+        return b64encode(hmac.digest(self._name, frame(*path), "sha256")[:18], b"-_").decode()
+
+    def address(self, *what: str | bytes) -> str:
+        """Return where something is kept that is found by its content or by the key of another part."""
+        return b64encode(hmac.digest(self._address, frame(*what), "sha256")[:18], b"-_").decode()
+
+    def weight(self, key: tuple[str, ...], sequence: int, ordinal: int, plain: bytes) -> int:
+        """Return what a part adds to the sum over all parts of a checkpoint; see `content`."""
+        return int.from_bytes(hmac.digest(self._sum, frame(*key, "", sequence, ordinal, plain), "sha256"), "big")
+
+
+class Keyring:
+    """The keys of an `EncryptedStorage`: all of them decrypt, the primary one encrypts what is new.
+
+    Args:
+        keys: 32 random bytes for each key id (letters, digits, `-`, `_`); `Keyring.generate_key()` makes them.
+        primary: Id of the key for new records.
+        algorithm: For new records; old ones say theirs.
+
+    Attributes:
+        primary: Id of the key for new records.
+        algorithm: For new records.
+
+    Raises:
+        ValueError: A key or an id cannot be used.
+        ImportError: The package `cryptography` is missing.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes], primary: str, *, algorithm: Algorithm = "AES-256-GCM") -> None:
+        for key_id, key in keys.items():
+            if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
+                raise ValueError(f"key id {key_id!r}: use up to 64 letters, digits, '-' and '_'")
+            if not isinstance(key, bytes) or len(key) != KEY_BYTES:
+                raise ValueError(f"key {key_id!r} must be {KEY_BYTES} bytes; Keyring.generate_key() makes one")
+        if primary not in keys:
+            raise ValueError(f"the primary key {primary!r} is not among the keys ({', '.join(keys) or 'there are none'})")
+        if algorithm not in LETTERS:
+            raise ValueError(f"algorithm {algorithm!r}: use one of {', '.join(LETTERS)}")
+        _ciphers()
+        self.primary = primary
+        self.algorithm: Algorithm = algorithm
+        self._keys = dict(keys)
+        self._checks = {key_id: b64encode(derive(key, "check")[:6], b"-_").decode() for key_id, key in keys.items()}
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[tuple[str, str], RunKeys] = OrderedDict()
+
+    @staticmethod
+    def generate_key() -> bytes:
+        """Return a new key, from the system's source of randomness."""
+        return os.urandom(KEY_BYTES)
+
+    @classmethod
+    def from_environment(
+        cls, variable: str = "SUPERSTEPS_KEYS", *, algorithm: Algorithm = "AES-256-GCM"
+    ) -> Keyring:
+        """Return the keys that an environment variable holds as `id:base64,id:base64`; the first is the primary one.
+
+        Raises:
+            ValueError: The variable is missing or not of that form; the message shows nothing of its content.
+        """
+        text = os.environ.get(variable, "").strip()
+        if not text:
+            raise ValueError(f"the environment variable {variable} is not set: give it keys as id:base64,id:base64")
+        keys: dict[str, bytes] = {}
+        for number, item in enumerate(text.split(","), 1):
+            key_id, colon, encoded = item.strip().partition(":")
+            try:
+                key = b64decode(encoded, validate=True)
+            except ValueError:
+                key = b""
+            if not colon or len(key) != KEY_BYTES or not _KEY_ID.fullmatch(key_id) or key_id in keys:
+                raise ValueError(
+                    f"item {number} of the environment variable {variable} is no key of its own: write id:base64, "
+                    f"with the base64 of {KEY_BYTES} bytes"
+                )
+            keys[key_id] = key
+        return cls(keys, next(iter(keys)), algorithm=algorithm)
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The ids of all keys."""
+        return tuple(self._keys)
+
+    def keys_of(self, family: str, key_id: str | None = None, check: str | None = None) -> RunKeys:
+        """Return a run's keys.
+
+        Args:
+            family: The run.
+            key_id: The key they come from; the primary one when None.
+            check: What the record says of the key; None for no such record.
+
+        Raises:
+            DecryptionError: The ring has no such key, or another one under its id.
+        """
+        wanted = self.primary if key_id is None else key_id
+        master = self._keys.get(wanted)
+        if master is None:
+            raise DecryptionError(
+                f"key {wanted!r} is needed, and the keyring has only {', '.join(map(repr, self._keys))}. "
+                "Add it to the keyring; without it these records are lost."
+            )
+        if check is not None and check != self._checks[wanted]:
+            raise DecryptionError(
+                f"the keyring's key {wanted!r} is not the one that these records were written with, though it has its "
+                "id (or the records were altered). Put the right key under this id."
+            )
+        with self._lock:
+            found = self._runs.get((wanted, family))
+            if found is None:
+                found = self._runs[wanted, family] = RunKeys(wanted, self._checks[wanted], master, family)
+                if len(self._runs) > _REMEMBERED:
+                    self._runs.popitem(last=False)
+            else:
+                self._runs.move_to_end((wanted, family))
+        return found
+
+    def tag(self, label: str, key_id: str | None = None) -> str:
+        """Return what stands for a user's label in listings: the same for equal labels of all runs under one key."""
+        key = derive(self._keys[self.primary if key_id is None else key_id], "tags")
+        return "~" + b64encode(hmac.digest(key, frame(label), "sha256")[:18], b"-_").decode()
+
+    def __repr__(self) -> str:
+        return f"Keyring({', '.join(self._keys)}; primary={self.primary!r}, algorithm={self.algorithm!r})"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Keyring is not pickled or copied: keys belong in one place; make another from its source")

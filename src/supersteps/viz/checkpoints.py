@@ -1,0 +1,204 @@
+"""`marks_of`: what a checkpoint says of the nodes of a picture; `structure_of`: the graph it was taken of."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from supersteps.viz.picture import Mark, MarkKind
+from supersteps.viz.structure import PATH_MARK, gate_id
+
+_RUN = re.compile(r"#\d+(?:\.\d+)?$")
+"""What the run of a sub-workflow has after its node's id: the superstep in which it began."""
+
+
+class Question(Protocol):
+    """A question that waits, as far as a picture shows it."""
+
+    @property
+    def source_executor_id(self) -> str:
+        """Who asks."""
+        ...
+
+    @property
+    def request_executor_id(self) -> str:
+        """The `RequestInfoExecutor` that it went through; the asker, or nothing, where it asked directly."""
+        ...
+
+
+class Checkpoint(Protocol):
+    """A `WorkflowCheckpoint`, as far as a picture shows it."""
+
+    @property
+    def messages(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Messages in flight by sender."""
+        ...
+
+    @property
+    def fan_in(self) -> Mapping[str, Mapping[str, Sequence[Any]]]:
+        """What waits in fan-ins: by group, by source."""
+        ...
+
+    @property
+    def pending_requests(self) -> Mapping[str, Question]:
+        """Questions to the outside world."""
+        ...
+
+    @property
+    def intercepted_requests(self) -> Mapping[str, Question]:
+        """Questions of sub-workflows that executors around them answer."""
+        ...
+
+    @property
+    def timers(self) -> Mapping[str, Mapping[str, Any]]:
+        """Messages for later."""
+        ...
+
+    @property
+    def sub_workflows(self) -> Mapping[str, Any]:
+        """Runs of sub-workflows by path."""
+        ...
+
+    def document(self) -> Mapping[str, Any]:
+        """Return the content as one JSON-ready document."""
+        ...
+
+
+@dataclass
+class Waiting:
+    """What waits at a barrier, by addresses of executors ("review#3/writer") and fan-ins.
+
+    Attributes:
+        messages: Receivers of messages in flight, once for each message.
+        timers: Receivers of messages for later.
+        asking: Where questions went out.
+        fan_ins: How many messages a fan-in holds.
+        runs: Paths of the sub-workflows' runs that go on.
+    """
+
+    messages: list[str] = field(default_factory=list)
+    timers: list[str] = field(default_factory=list)
+    asking: list[str] = field(default_factory=list)
+    fan_ins: dict[str, int] = field(default_factory=dict)
+    runs: Collection[str] = ()
+
+
+def structure_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Return the stored structure of the workflow that wrote a checkpoint, None where there is none.
+
+    It is missing from checkpoints that were saved by hand.
+    """
+    stored = checkpoint.document().get("graph")
+    return stored if isinstance(stored, dict) and stored.get("executors") else None
+
+
+def marks_of(
+    checkpoint: Checkpoint | None,
+    *,
+    ran: Iterable[str] = (),
+    failed: Iterable[str] = (),
+    structure: Mapping[str, Any] | None = None,
+) -> dict[str, list[Mark]]:
+    """Return what a checkpoint says of nodes, by their ids in `picture_of(structure_of(checkpoint))`.
+
+    What is said of an executor inside a sub-workflow is said of the sub-workflow's node, too.
+
+    Args:
+        checkpoint: The checkpoint; None to mark only what ran and failed.
+        ran: Addresses of executors that ran in the superstep before it.
+        failed: Addresses of executors that failed after it.
+        structure: The graph that addresses belong to; without one, the runs of sub-workflows tell what a path is.
+    """
+    waiting = Waiting() if checkpoint is None else waiting_at(checkpoint)
+    return marks_from(waiting, ran=ran, failed=failed, structure=structure)
+
+
+def waiting_at(checkpoint: Checkpoint) -> Waiting:
+    """Return what waits at a checkpoint."""
+    # A loaded checkpoint decodes itself when it is looked at; drawing it should not change what comparing it costs.
+    checkpoint = copy.copy(checkpoint)
+    questions = [*checkpoint.pending_requests.values(), *checkpoint.intercepted_requests.values()]
+    return Waiting(
+        messages=[i for sent in checkpoint.messages.values() for message in sent for i in _receivers(message)],
+        timers=[i for timer in checkpoint.timers.values() for i in _receivers(timer)],
+        asking=[question.request_executor_id or question.source_executor_id for question in questions],
+        fan_ins={group: sum(map(len, held.values())) for group, held in checkpoint.fan_in.items()},
+        runs=checkpoint.sub_workflows.keys(),
+    )
+
+
+def marks_from(
+    waiting: Waiting,
+    *,
+    ran: Iterable[str] = (),
+    failed: Iterable[str] = (),
+    structure: Mapping[str, Any] | None = None,
+) -> dict[str, list[Mark]]:
+    """Return the marks of what waits; see `marks_of`."""
+    is_nested = None if structure is None else bool(structure.get("sub_workflows"))
+
+    def ways(address: str) -> list[str]:
+        """Return the ids of an executor's node and of the sub-workflows around it."""
+        path, mark, last = address.rpartition(PATH_MARK)
+        if not mark or not (path in waiting.runs if is_nested is None else is_nested):
+            return [address]  # an id may have a slash in it where there are no sub-workflows
+        nodes = [_RUN.sub("", step) for step in path.split(PATH_MARK)]
+        around = [PATH_MARK.join(nodes[: depth + 1]) for depth in range(len(nodes))]
+        return [*around, f"{around[-1]}{PATH_MARK}{last}"]
+
+    counts: Counter[tuple[str, MarkKind]] = Counter()
+    for kind, addresses in (
+        (MarkKind.ASKS, waiting.asking),
+        (MarkKind.MESSAGES, waiting.messages),
+        (MarkKind.TIMERS, waiting.timers),
+    ):
+        counts.update((node, kind) for address in addresses for node in ways(address))
+    for group, count in waiting.fan_ins.items():
+        *around, gate = ways(group)
+        prefix = f"{around[-1]}{PATH_MARK}" if around else ""
+        for node in (*around, prefix + gate_id(gate.removeprefix(prefix))):
+            counts[node, MarkKind.MESSAGES] += count
+    for kind, addresses in ((MarkKind.RAN, list(ran)), (MarkKind.FAILED, list(failed))):
+        counts.update({(node, kind): 1 for address in addresses for node in ways(address)})
+    return _sorted_marks(counts)
+
+
+def _sorted_marks(counts: Mapping[tuple[str, MarkKind], int]) -> dict[str, list[Mark]]:
+    """Return marks by node, what matters most first."""
+    found: dict[str, list[Mark]] = {}
+    for kind in BY_WEIGHT:
+        for (node, marked), count in counts.items():
+            if marked is kind and count:
+                found.setdefault(node, []).append(Mark(kind, count))
+    return found
+
+
+def _receivers(message: Mapping[str, Any]) -> Sequence[str]:
+    """Return to whom a message goes; one put into a checkpoint by hand may name a single receiver."""
+    one = message.get("target_id")
+    return list(message.get("target_ids") or ([one] if one else ()))
+
+
+BY_WEIGHT = (MarkKind.FAILED, MarkKind.ASKS, MarkKind.MESSAGES, MarkKind.TIMERS, MarkKind.RAN)
+"""Kinds of marks, the one first that decides a node's colour."""
+
+_NOUNS = {MarkKind.ASKS: "question", MarkKind.MESSAGES: "message", MarkKind.TIMERS: "timer"}
+
+
+def words(marks: Iterable[Mark]) -> str:
+    """Return what marks say, in words: "2 messages, 1 question"."""
+    said = []
+    for mark in marks:
+        noun = _NOUNS.get(mark.kind)
+        said.append(mark.kind.value if noun is None else f"{mark.count} {noun}{'' if mark.count == 1 else 's'}")
+    return ", ".join(said)
+
+
+def heaviest(marks: Iterable[Mark]) -> MarkKind | None:
+    """Return the kind that decides a node's colour."""
+    kinds = {mark.kind for mark in marks}
+    return next((kind for kind in BY_WEIGHT if kind in kinds), None)

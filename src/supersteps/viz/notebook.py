@@ -1,0 +1,292 @@
+"""What notebooks show of workflows, runs, checkpoints and differences: HTML without scripts, everything escaped.
+
+A notebook shows a value because it stands at the end of a cell; that must never fail. What cannot be drawn or decoded
+is left out, and in the worst case the `repr` is all there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from html import escape
+from typing import Any, Protocol
+
+import msgspec
+
+from supersteps.viz import LIMIT, WorkflowViz
+from supersteps.viz.checkpoints import Waiting, marks_from, marks_of, structure_of
+from supersteps.viz.picture import Mark
+from supersteps.viz.structure import picture_of
+
+_WIDTH = 120
+"""How many characters of a value are shown."""
+_ROWS = 200
+"""How many rows of a table are shown."""
+
+_TABLE = "border-collapse:collapse;text-align:left;font-size:13px"
+_CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top;white-space:pre-wrap;word-break:break-word"
+_SIGNS = {"add": ("+", "#e5f5e8"), "remove": ("-", "#fde7e9"), "replace": ("~", "#fff4d6")}
+
+
+class Change(Protocol):
+    """One difference, as far as it is shown; see `supersteps.Change`."""
+
+    @property
+    def kind(self) -> str:
+        """One of add, remove, replace."""
+        ...
+
+    @property
+    def path(self) -> tuple[str | int, ...]:
+        """The place."""
+        ...
+
+    @property
+    def before(self) -> Any:
+        """What was there."""
+        ...
+
+    @property
+    def after(self) -> Any:
+        """What is there."""
+        ...
+
+
+class Diff(Protocol):
+    """All differences between two checkpoints; see `supersteps.CheckpointDiff`."""
+
+    @property
+    def before(self) -> str:
+        """Id of the one checkpoint."""
+        ...
+
+    @property
+    def after(self) -> str:
+        """Id of the other."""
+        ...
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """What to do to the one to get the other."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------- bundles
+
+
+def workflow_bundle(workflow: Any, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    """Return a workflow as text, SVG and HTML by MIME type.
+
+    Args:
+        workflow: A `Workflow`.
+        include: MIME types to give; all when None.
+        exclude: MIME types to leave out.
+    """
+    bundle = {"text/plain": repr(workflow)}
+    try:
+        svg = WorkflowViz(workflow).to_svg(graphviz=False)
+        bundle["image/svg+xml"] = svg
+        bundle["text/html"] = _page(f"Workflow {workflow.workflow_id}", _inline(svg))
+    except Exception:  # whatever it is, the text is there
+        pass
+    return _chosen(bundle, include, exclude)
+
+
+def checkpoint_bundle(checkpoint: Any, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    """Return a checkpoint as text and HTML by MIME type: facts, a picture with what waits where, state.
+
+    Args:
+        checkpoint: A `WorkflowCheckpoint`.
+        include: MIME types to give; all when None.
+        exclude: MIME types to leave out.
+    """
+    bundle = {"text/plain": repr(checkpoint)}
+    try:
+        facts = {
+            "workflow": checkpoint.workflow_id,
+            "run": checkpoint.run_id,
+            "superstep": checkpoint.iteration_count,
+            "status": checkpoint.status,
+            "time": checkpoint.timestamp,
+            "branch": checkpoint.branch,
+            "follows": checkpoint.parent,
+        }
+        body = [_facts(facts), _tried(_checkpoint_picture, checkpoint), _tried(_state, checkpoint)]
+        bundle["text/html"] = _page(f"Checkpoint {checkpoint.checkpoint_id}", *body)
+    except Exception:
+        pass
+    return _chosen(bundle, include, exclude)
+
+
+def run_bundle(
+    run: Any,
+    status: str,
+    state: Any = None,
+    description: Any = None,
+    include: Any = None,
+    exclude: Any = None,
+) -> dict[str, str]:
+    """Return a run's handle as text and HTML by MIME type.
+
+    Args:
+        run: A `StreamingRun`.
+        status: Its status.
+        state: What it is at its last barrier, as the engine keeps it; None before it is opened.
+        description: Its graph's description; None before it is opened.
+        include: MIME types to give; all when None.
+        exclude: MIME types to leave out.
+    """
+    bundle = {"text/plain": repr(run)}
+    try:
+        latest = run.latest_checkpoint
+        facts = {
+            "status": status,
+            "superstep": None if latest is None else latest.step_number,
+            "checkpoint": None if latest is None else latest.checkpoint_id,
+        }
+        picture = "" if state is None or description is None else _tried(_run_picture, state, description)
+        bundle["text/html"] = _page(f"Run {run.run_id}", _facts(facts), picture)
+    except Exception:
+        pass
+    return _chosen(bundle, include, exclude)
+
+
+def diff_bundle(diff: Diff, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    """Return the differences between two checkpoints as text and HTML by MIME type.
+
+    Args:
+        diff: A `CheckpointDiff`.
+        include: MIME types to give; all when None.
+        exclude: MIME types to leave out.
+    """
+    bundle = {"text/plain": str(diff)}
+    try:
+        body = _changes(diff.changes) if diff.changes else "<p>They hold the same.</p>"
+        bundle["text/html"] = _page(f"{diff.before} → {diff.after}", body)
+    except Exception:
+        pass
+    return _chosen(bundle, include, exclude)
+
+
+def _chosen(bundle: dict[str, str], include: Any, exclude: Any) -> dict[str, str]:
+    """Return what a notebook wants of a bundle."""
+    return {
+        kind: text
+        for kind, text in bundle.items()
+        if (not include or kind in include) and (not exclude or kind not in exclude)
+    }
+
+
+# ------------------------------------------------------------------------------------------ pictures
+
+
+def _tried(make: Callable[..., str], *arguments: Any) -> str:
+    """Return a piece of a page; nothing where it cannot be made, because the rest is worth showing all the same."""
+    try:
+        return make(*arguments)
+    except Exception:
+        return ""
+
+
+def _checkpoint_picture(checkpoint: Any) -> str:
+    """Return the picture of a checkpoint, nothing where it holds no structure."""
+    structure = structure_of(checkpoint)
+    if structure is None:
+        return ""
+    try:
+        marks = marks_of(checkpoint, structure=structure)
+    except Exception:  # its content cannot be decoded; the graph still can be drawn
+        marks = {}
+    return _drawn(structure, marks)
+
+
+def _run_picture(state: Any, description: Any) -> str:
+    """Return the picture of a run at its last barrier."""
+    structure = msgspec.to_builtins(description)
+    asked = [*state.requests.values(), *state.intercepted.values()]
+    waiting = Waiting(
+        messages=[target for message in state.messages for target in message.target_ids],
+        timers=[target for timer in state.timers.values() for target in timer.message.target_ids],
+        asking=[request.request_executor_id or request.source_executor_id for request in asked],
+        fan_ins={group: sum(map(len, held.values())) for group, held in state.fan_in.items()},
+        runs=state.sub_runs.keys(),
+    )
+    return _drawn(structure, marks_from(waiting, structure=structure))
+
+
+def _drawn(structure: Mapping[str, Any], marks: Mapping[str, Sequence[Mark]]) -> str:
+    from supersteps.viz.grouping import grouped
+    from supersteps.viz.svg import to_svg
+
+    return _inline(to_svg(grouped(picture_of(structure, "", marks), LIMIT)))
+
+
+def _inline(svg: str) -> str:
+    """Return an SVG document as an element of a page."""
+    return '<div style="overflow-x:auto;max-width:100%">' + svg[max(svg.find("<svg"), 0) :] + "</div>"
+
+
+# -------------------------------------------------------------------------------------------- tables
+
+
+def _page(title: str, *body: str) -> str:
+    return f'<div style="font-family:sans-serif"><p><b>{escape(title)}</b></p>{"".join(body)}</div>'
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    return _table(
+        f'<th style="{_CELL}">{escape(name)}</th><td style="{_CELL}">{escape(str(value))}</td>'
+        for name, value in facts.items()
+        if value not in (None, "")
+    )
+
+
+def _state(checkpoint: Any) -> str:
+    """Return the keys of a checkpoint's state and other content, as it is stored: that needs no types."""
+    document = checkpoint.document()
+    rows: list[tuple[tuple[str | int, ...], Any]]
+    rows = [(("shared_state", key), value) for key, value in document["shared_state"].items()]
+    for section in ("executor_states", "scopes"):
+        rows += [((section, name, key), v) for name, keys in document[section].items() for key, v in keys.items()]
+    rows += [(("requests", request_id), asked.get("data")) for request_id, asked in document["requests"].items()]
+    rows += [(("outputs", number), value) for number, value in enumerate(document["outputs"])]
+    if not rows:
+        return ""
+    shown = (
+        f'<th style="{_CELL}">{escape(_place(path))}</th><td style="{_CELL}"><code>{escape(_short(value))}</code></td>'
+        for path, value in rows[:_ROWS]
+    )
+    return f"<details open><summary>State</summary>{_table(shown)}{_rest(rows)}</details>"
+
+
+def _changes(changes: Sequence[Change]) -> str:
+    rows = []
+    for change in changes[:_ROWS]:
+        sign, colour = _SIGNS[change.kind]
+        before = "" if change.kind == "add" else _short(change.before)
+        after = "" if change.kind == "remove" else _short(change.after)
+        cells = (sign, _place(change.path), before, after)
+        style = f"{_CELL};background:{colour};color:#1a1a1a"  # both colours, for dark pages
+        rows.append("".join(f'<td style="{style}"><code>{escape(cell)}</code></td>' for cell in cells))
+    head = "".join(f'<th style="{_CELL}">{name}</th>' for name in ("", "place", "before", "after"))
+    return _table([head, *rows]) + _rest(changes)
+
+
+def _table(rows: Iterable[str]) -> str:
+    return f'<table style="{_TABLE}">' + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+
+
+def _rest(rows: Collection[Any]) -> str:
+    return f"<p>… and {len(rows) - _ROWS} more</p>" if len(rows) > _ROWS else ""
+
+
+def _place(path: Sequence[str | int]) -> str:
+    head, *inner = path
+    return _cut(str(head) + "".join(f"[{item!r}]" for item in inner))
+
+
+def _short(value: Any) -> str:
+    return _cut(msgspec.json.encode(value).decode())
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
