@@ -13,7 +13,7 @@ READY := .venv/.ready
 TYPED := $(wildcard src tests examples benchmarks scripts)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench format lock clean
+.PHONY: help demo test check lab docs tour bench format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -32,8 +32,14 @@ check: $(READY)  ## Format, lint, types, tests and documentation: what has to pa
 	folder=$$(mktemp -d) && $(BIN)/mkdocs build --quiet --strict --site-dir "$$folder"; \
 	status=$$?; rm -rf "$$folder"; exit $$status
 
+lab: $(READY)  ## Try to lose data: the whole reliability lab, about half an hour
+	@$(BIN)/python -m tests.reliability $(ARGS)
+
 docs: $(READY)  ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --site-dir site
+
+tour: $(READY)  ## Record docs/tour.md again
+	@$(BIN)/python -m scripts.record_tour
 
 bench: $(READY)  ## Measure supersteps per second on this machine
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -89,7 +89,9 @@ class _Level:
             full,
             node_id,
             NodeKind.EXECUTOR if inner is None else NodeKind.SUB_WORKFLOW,
-            detail=", ".join(self._executors[node_id]) if inner is None else "",  # its start shows what it takes
+            detail=", ".join(map(_short, self._executors[node_id]))
+            if inner is None
+            else "",  # its start shows what it takes
             is_start=node_id == self._start,
             inner=None if inner is None else _Level(inner, full + PATH_MARK, self._marks).picture(""),
             marks=tuple(self._marks.get(full, ())),
@@ -179,3 +181,8 @@ def _case_names(group: Group) -> Sequence[str]:
     if count == 1:
         return [group.names]
     return names if len(names) == count else [""] * count
+
+
+def _short(kind: str) -> str:
+    """Return a type's name without its modules: `list[orders.Order]` is `list[Order]`."""
+    return re.sub(r"(?<![\w.'\"])(?:[^\W\d]\w*\.)+(?=[^\W\d])", "", kind)
