@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,9 @@ PLANS: tuple[tuple[str, ...], ...] = ((), ("restore", "prune", "delete"), ("fork
 """What is done after the run: each plan has kill points of its own."""
 
 WORKERS = 2
+
+Scenario = Callable[[int, int], Row]
+"""Takes a number of trials and a seed."""
 
 
 def kill_sqlite(trials: int, seed: int) -> Row:
