@@ -37,7 +37,8 @@ def _kill(scenario: str, store: str, trials: int, seed: int) -> Row:
     points = kill_points(store, trials, seed)
     with ProcessPoolExecutor(WORKERS) as pool:
         for point, verdict in zip(points, pool.map(partial(kill_at, store), points, chunksize=4), strict=True):
-            row.take(verdict, f"{store} {point}")
+            if verdict is not None:
+                row.take(verdict, f"{store} {point}")
     return row
 
 
@@ -62,15 +63,18 @@ def kill_points(store: str, trials: int, seed: int) -> list[Point]:
     return single + pairs
 
 
-def kill_at(store: str, point: Point) -> Verdict:
-    """End the workload's lives as a kill point says; judge what is left each time."""
+def kill_at(store: str, point: Point) -> Verdict | None:
+    """End the workload's lives as a kill point says; judge what is left, None if no life was cut short."""
     plan, tampers = point
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder, store)
         acknowledged: list[str] = []
+        kills = 0
         for tamper in tampers:
             life = live(place, plan, tamper=tamper)
             acknowledged += life.acknowledged
-            if life.code not in (0, -9, 137):
+            if life.code in (-9, 137):
+                kills += 1
+            elif life.code != 0:
                 return Verdict(wrong=[f"it died of something else, exit code {life.code}: {life.errors[-300:]}"])
-        return judge(str(place), acknowledged)
+        return judge(str(place), acknowledged) if kills else None
