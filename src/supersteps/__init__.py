@@ -24,6 +24,7 @@ from supersteps.edges import (
 )
 from supersteps.errors import (
     AlreadyAnsweredError,
+    BlockedLoopWarning,
     CheckpointDecodeError,
     CheckpointEncodeError,
     CheckpointError,
@@ -34,6 +35,7 @@ from supersteps.errors import (
     ConcurrentRunError,
     CorruptCheckpointError,
     CorruptCheckpointWarning,
+    DecryptionError,
     EdgeDuplicationError,
     EdgeGroupError,
     ExecutorDuplicationError,
@@ -49,6 +51,7 @@ from supersteps.errors import (
     MissingStartError,
     NoSchemaError,
     PartialStorageWarning,
+    PictureError,
     ReducerError,
     RequestError,
     ResponseTypeError,
@@ -110,6 +113,7 @@ from supersteps.requests import (
     RequestResponse,
     WorkflowCheckpointSummary,
 )
+from supersteps.secrets import Secret
 from supersteps.subworkflow import SubWorkflowRequestMessage, SubWorkflowResponseMessage, WorkflowExecutor
 
 if TYPE_CHECKING:
@@ -117,6 +121,7 @@ if TYPE_CHECKING:
     from supersteps.result import WorkflowRunResult
     from supersteps.run import StreamingRun
     from supersteps.storage.base import CheckpointStorage, DurableStorage, ManagedStorage
+    from supersteps.storage.encrypted import EncryptedStorage, Keyring
     from supersteps.storage.file import FileCheckpointStorage
     from supersteps.storage.memory import InMemoryCheckpointStorage
     from supersteps.storage.opening import open_storage
@@ -133,8 +138,10 @@ _LAZY = {
     "DELETE": "engine.forking",
     "CheckpointStorage": "storage.base",
     "DurableStorage": "storage.base",
+    "EncryptedStorage": "storage.encrypted",
     "FileCheckpointStorage": "storage.file",
     "InMemoryCheckpointStorage": "storage.memory",
+    "Keyring": "storage.encrypted",
     "ManagedStorage": "storage.base",
     "RetentionPolicy": "storage.retention",
     "SqliteCheckpointStorage": "storage.sqlite",
@@ -163,6 +170,7 @@ __all__ = [
     "DELETE",
     "AlreadyAnsweredError",
     "AnsweredRequest",
+    "BlockedLoopWarning",
     "Case",
     "Change",
     "CheckpointDecodeError",
@@ -179,10 +187,12 @@ __all__ = [
     "ConcurrentRunError",
     "CorruptCheckpointError",
     "CorruptCheckpointWarning",
+    "DecryptionError",
     "Default",
     "DurableStorage",
     "EdgeDuplicationError",
     "EdgeGroupError",
+    "EncryptedStorage",
     "ErrorEdgeGroup",
     "Executor",
     "ExecutorCompletedEvent",
@@ -205,6 +215,7 @@ __all__ = [
     "HandlerTimeoutError",
     "InMemoryCheckpointStorage",
     "InterruptedCallError",
+    "Keyring",
     "LateResponseError",
     "ManagedStorage",
     "MissingStartError",
@@ -213,6 +224,7 @@ __all__ = [
     "PartialStorageWarning",
     "PendingRequest",
     "PendingRequestDetails",
+    "PictureError",
     "RawValue",
     "Ready",
     "ReducerError",
@@ -231,6 +243,7 @@ __all__ = [
     "RunExistsError",
     "RunFencedError",
     "RunNotFoundError",
+    "Secret",
     "SingleEdgeGroup",
     "SqliteCheckpointStorage",
     "StaleRequestError",

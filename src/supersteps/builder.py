@@ -52,7 +52,7 @@ class WorkflowBuilder:
     """
 
     def __init__(self, max_iterations: int = DEFAULT_MAX_ITERATIONS, name: str | None = None) -> None:
-        """Begin.
+        """A new builder is empty; its methods fill it, and all but `build` return the builder itself.
 
         Args:
             max_iterations: How many supersteps a run may take after an input from outside, its very first not counted.
@@ -307,7 +307,8 @@ class WorkflowBuilder:
         commit. Values of types that are no more come to them as `RawValue`.
 
         Args:
-            rename: New ids of executors by their old ones; "node/id" names one inside a sub-workflow.
+            rename: New ids of executors by their old ones; "node/id" names one inside a sub-workflow. Rules for
+                several earlier graphs may stand together; each leads to an id that is there now.
             executor_state: Takes an executor's new id and the keys and values it keeps, and returns them as they are
                 now to be; None drops them.
             shared_state: The same for the shared keys.
@@ -344,6 +345,8 @@ class WorkflowBuilder:
                 )
         graph = Graph(dict(self._nodes), tuple(self._groups), self._start, dict(self._reducers), dict(self._policies))
         validate(graph)
+        if self._migration is not None:
+            self._migration.check(graph)
         return Workflow(
             graph,
             workflow_id=self._name or self._start,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,8 +46,8 @@ class CallPort(Protocol):
     def output(self, value: Any) -> None:
         """Record an output of the workflow."""
 
-    def emit(self, event: WorkflowEvent) -> None:
-        """Pass a live event to the stream's consumer."""
+    def emit(self, event: WorkflowEvent) -> Callable[[], Coroutine[Any, Any, None]] | None:
+        """Pass a live event to the stream's consumer; return what waits for a consumer that does not keep up."""
 
     def read(self, scope: str | None, key: str, default: Any) -> Any:
         """Return a key's value as this executor sees it, or the default."""
@@ -69,6 +69,9 @@ class CallPort(Protocol):
 
     def ask(self, request_id: str, data: Any, source_executor_id: str) -> None:
         """Record a question to the outside world."""
+
+    def leads_to_sub_workflow(self, executor_id: str | None) -> bool:
+        """Return whether an edge of the executor leads to this one, and it stands for a sub-workflow."""
 
     def request_info(
         self, request_data: Any, response_type: Any, request_id: str | None, due: datetime | None, default: Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeAlias, get_args, get_origin
 
 from supersteps._moments import as_moment, moment_at, moment_from_now
@@ -37,7 +37,7 @@ class Ready(Generic[T]):
     def __init__(self, value: T) -> None:
         self._value = value
 
-    def __await__(self) -> Generator[None, None, T]:
+    def __await__(self) -> Generator[Any, None, T]:
         return self._value
         yield  # the function must be a generator, although it never suspends
 
@@ -47,6 +47,19 @@ class Ready(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Ready({self._value!r})"
+
+
+class _Unhurried(Ready[None]):
+    """Nothing, but whoever awaits it waits for a consumer that does not keep up."""
+
+    __slots__ = ("_wait",)
+
+    def __init__(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        super().__init__(None)
+        self._wait = wait
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._wait().__await__()
 
 
 _DONE: Ready[None] = Ready(None)
@@ -163,9 +176,14 @@ class WorkflowContext(Generic[OutT, WOutT]):
         return _DONE
 
     def add_event(self, event: WorkflowEvent) -> Ready[None]:
-        """Pass an event to whoever watches the stream, at once; it is not saved and may repeat after a crash."""
-        self._call.emit(event)
-        return _DONE
+        """Pass an event to whoever watches the stream, at once; it is not saved and may repeat after a crash.
+
+        Await it where there are many events: while 1,000 of them are undelivered, the handler then waits for the
+        stream's consumer. A plain handler, which runs in a thread, waits by itself. Nobody waits for a consumer that
+        has left the stream, that only wants the result, or that drains the run.
+        """
+        wait = self._call.emit(event)
+        return _DONE if wait is None else _Unhurried(wait)
 
     # ------------------------------------------------------------------------- questions and times
 

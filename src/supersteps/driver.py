@@ -30,8 +30,12 @@ from supersteps.events import (
     WorkflowStartedEvent,
     WorkflowWarningEvent,
 )
+from supersteps.secrets import redact
 from supersteps.storage.base import DurableStorage
 from supersteps.stream import EventStream
+
+TURN_SECONDS = 0.02
+"""How long supersteps may follow each other until others on the event loop have their turn."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,7 @@ class RunDriver:
         while not self._stream.events:
             if not await self._advance(self._do_unit_apart):
                 raise StopAsyncIteration
-        self._stream.delivered_some = True
-        return self._stream.events.popleft()
+        return self._stream.take()
 
     async def _advance(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Have work begun or wait for it; return False where the stream ends.
@@ -153,6 +156,11 @@ class RunDriver:
     def emit(self, event: WorkflowEvent) -> None:
         """Take an event from the engine."""
         self._stream.emit(event)
+
+    @property
+    def reader(self) -> EventStream:
+        """Tells the engine whether the consumer keeps up."""
+        return self._stream
 
     def _next_unit(self) -> bool:
         """Return whether there is something to do or to say; at the end, say how the run stands."""
@@ -201,9 +209,14 @@ class RunDriver:
 
     async def _drive(self) -> None:
         """Do all units of work there are, for somebody who only wants the result."""
+        clock = asyncio.get_running_loop().time
+        turned = clock()
         try:
             while self._is_driven() and self._next_unit():
                 await self._do_unit()
+                if clock() - turned > TURN_SECONDS:  # where nothing in a superstep waits, the loop has not turned
+                    await asyncio.sleep(0)
+                    turned = clock()
         except Exception as error:
             self._failure = self._failure or error
         finally:
@@ -213,6 +226,7 @@ class RunDriver:
     async def _drain(self) -> None:
         """Let the superstep under way end and be committed, or cut it short where handlers only sleep."""
         self._draining = True
+        self._stream.hurry()
         work = self._work
         try:
             if work is not None:
@@ -256,6 +270,7 @@ class RunDriver:
 
     def _left(self) -> None:
         """Give the lease up when the consumer leaves between two supersteps; after a superstep its task does."""
+        self._stream.make_room()  # handlers need not wait for it any more
         if self._opened is not None:
             self._opened.runner.wake()  # nobody waits for the timer any more
         if self._work is None and self._store is not None and self._closed is None:
@@ -369,8 +384,8 @@ class RunDriver:
 
 
 def _described(error: Exception) -> str:
-    """Return an error as one text, with the executor and superstep that its notes name."""
-    return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    """Return an error as one text, with the executor and superstep that its notes name, and without secrets."""
+    return redact("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
 
 
 def is_cancelled() -> bool:

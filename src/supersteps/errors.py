@@ -26,6 +26,13 @@ SuperstepsError
 │   ├── StreamBusyError                           a second consumer of one StreamingRun
 │   ├── RunClosedError                            the handle was closed or cancelled
 │   └── HandlerContextError                       a context used after its handler returned
+├── PictureError (ValueError, RuntimeError)       a picture that cannot be drawn
+├── service.errors.ServiceError (ValueError)      asked of a store or the command line, and cannot be done as asked
+│   ├── ReferenceNotFoundError                    no run, checkpoint or question is meant
+│   ├── AmbiguousReferenceError                   several are
+│   ├── NoStoreError                              it is not said where runs are kept, or there is nothing
+│   ├── ApplicationError                          no workflow can be loaded from there
+│   └── InputError                                an input is not what the workflow takes
 ├── RequestError (ValueError)                     an answer that cannot be taken (nothing was changed)
 │   ├── UnknownRequestError                       no run waits for this request id
 │   ├── AlreadyAnsweredError                      the request has been answered on this branch
@@ -37,6 +44,7 @@ SuperstepsError
     ├── CheckpointSaveError (RuntimeError)        a save failed; the run stopped at its last good checkpoint
     ├── CheckpointNotFoundError (ValueError, too)   no such checkpoint in this storage
     ├── CorruptCheckpointError (ValueError)       stored data is damaged; names the file or row
+    ├── DecryptionError (ValueError)              sealed records whose key is missing, or is another one
     ├── CheckpointVersionError (ValueError)       written by a newer version of the library
     ├── CheckpointEncodeError (ValueError)        a value that cannot make the trip
     ├── CheckpointDecodeError (ValueError)        stored data that cannot be rebuilt here
@@ -48,6 +56,12 @@ SuperstepsError
     ├── RunFencedError (RuntimeError)             this handle lost the run to another owner; it changed nothing
     ├── ForkError (ValueError)                    a change to a checkpoint that leads nowhere, or does not fit
     └── GraphChangedError (ValueError)            the graph no longer fits the checkpoint; lists what differs
+
+SuperstepsWarning (UserWarning)
+├── CorruptCheckpointWarning                      a listing passed over a damaged checkpoint
+├── UndeliveredMessageWarning                     a message that no edge accepted
+├── PartialStorageWarning                         the storage lacks abilities that the guarantees need
+└── BlockedLoopWarning                            an executor keeps the event loop from turning
 """
 
 from __future__ import annotations
@@ -242,6 +256,13 @@ class HandlerContextError(WorkflowRuntimeError):
     """A `WorkflowContext` was used after its handler had returned."""
 
 
+# ----------------------------------------------------------------------------------------- pictures
+
+
+class PictureError(SuperstepsError, ValueError, RuntimeError):
+    """A picture that cannot be drawn: there is no structure to draw, or a program is missing."""
+
+
 # ----------------------------------------------------------------------------------------- requests
 
 
@@ -290,6 +311,10 @@ class CheckpointNotFoundError(CheckpointError, ValueError, RuntimeError):
 
 class CorruptCheckpointError(CheckpointError, ValueError):
     """Stored data is damaged; the message names the file or row."""
+
+
+class DecryptionError(CheckpointError, ValueError):
+    """Sealed records need a key that the keyring does not have, or has another one for; the message names its id."""
 
 
 class CheckpointVersionError(CheckpointError, ValueError):
@@ -361,3 +386,7 @@ class UndeliveredMessageWarning(SuperstepsWarning):
 
 class PartialStorageWarning(SuperstepsWarning):
     """The storage lacks abilities that the guarantees need; given once per run."""
+
+
+class BlockedLoopWarning(SuperstepsWarning):
+    """An executor has kept the event loop from turning for seconds; given once per executor and run."""

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeAlias
 import msgspec
 
 from supersteps.checkpoint.record import CheckpointInfo
+from supersteps.secrets import redact
 
 
 class WorkflowEventSource(StrEnum):
@@ -87,15 +88,15 @@ class WorkflowErrorDetails:
     def from_exception(
         cls, exc: BaseException, *, executor_id: str | None = None, extra: dict[str, Any] | None = None
     ) -> WorkflowErrorDetails:
-        """Return the details of an exception.
+        """Return the details of an exception; secrets that were revealed in this process are struck out.
 
         Args:
             exc: The exception.
             executor_id: The executor that raised it.
             extra: Further facts to carry along.
         """
-        text = "".join(tracebacks.format_exception(exc))
-        return cls(type(exc).__name__, str(exc), text, executor_id, extra)
+        text = redact("".join(tracebacks.format_exception(exc)))
+        return cls(type(exc).__name__, redact(str(exc)), text, executor_id, extra)
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,10 @@ class WorkflowWarningEvent(_FrameworkEvent):
     """
 
     data: Any = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data, str):
+            object.__setattr__(self, "data", redact(self.data))
 
 
 @dataclass(frozen=True)

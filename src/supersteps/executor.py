@@ -139,7 +139,7 @@ class Executor:
     _response_specs: ClassVar[tuple[ResponseSpec, ...]] = ()
 
     def __init__(self, id: str, *, specs: Sequence[HandlerSpec] | None = None) -> None:
-        """Name the executor.
+        """Each executor has an id, which names it in its workflow and in everything that is saved.
 
         Args:
             id: Unique within a workflow; the same in every process that runs it.

@@ -18,7 +18,7 @@ class FunctionExecutor(Executor):
     """
 
     def __init__(self, func: Callable[..., Any], id: str | None = None, *, _depth: int = 1) -> None:
-        """Wrap a function.
+        """`@executor` makes one of the function that it stands above.
 
         Args:
             func: `(message: T)` or `(message: T, ctx: WorkflowContext[...])`; a plain function runs in a thread.

@@ -82,6 +82,7 @@ class RunOpener:
         self._retention = retention
         self._backend = backend
         self._migration = migration
+        self._adapters: weakref.WeakValueDictionary[int, DurableStorage] = weakref.WeakValueDictionary()
         self.storage = None if checkpoint_storage is None else self._durable(checkpoint_storage)
         self._codecs: weakref.WeakKeyDictionary[DurableStorage, Codec] = weakref.WeakKeyDictionary()
         self._plain_codec = Codec(types)
@@ -235,7 +236,7 @@ class RunOpener:
             return at_hand
 
         async def open_run(run: RunDriver) -> Opened:
-            storage, run.run_id = await self._waiting.find(next(iter(responses)), self._definition.workflow_id)
+            storage, run.run_id = await self._waiting.find(responses, self._definition.workflow_id)
             record, existing = await head_of(storage, run.run_id)
             fitting = self._fit(storage, record)
             opened = self._prepare(run, storage, run.run_id)
@@ -275,6 +276,7 @@ class RunOpener:
             backend=self._backend,
             max_iterations=definition.max_iterations,
             emit=run.emit,
+            reader=run.reader,
             holder=run,
             replay=replay,
             fit=Fitted if storage is None else lambda record: self._fit(storage, record),
@@ -302,7 +304,9 @@ class RunOpener:
     def _durable(self, checkpoint_storage: CheckpointStorage) -> DurableStorage:
         from supersteps.storage.adapter import as_durable  # wanted only by workflows with a storage
 
-        storage = as_durable(checkpoint_storage)
+        storage = self._adapters.get(id(checkpoint_storage)) or as_durable(checkpoint_storage)
+        if storage is not checkpoint_storage:  # an adapter: one for each storage, which it keeps alive
+            self._adapters[id(checkpoint_storage)] = storage
         storage.codec.add_types(self._types)  # so that listing its checkpoints gives typed values
         return storage
 

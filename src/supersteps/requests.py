@@ -97,7 +97,7 @@ class RequestInfoExecutor(Executor):
     """
 
     def __init__(self, id: str = "request_info") -> None:
-        """Name the executor.
+        """One node serves all executors that ask, and a workflow may have several.
 
         Args:
             id: Unique within the workflow.
@@ -106,9 +106,14 @@ class RequestInfoExecutor(Executor):
 
     @handler
     async def run(self, message: RequestInfoMessage, ctx: WorkflowContext[RequestResponse[Any, Any]]) -> None:
-        """Record the question; the answer goes to the executor that sent it."""
+        """Record the question; the answer goes to the executor that sent it.
+
+        A question that came out of a sub-workflow and is passed on goes out in the name of that sub-workflow: where an
+        edge leads there, the answer goes straight to the executor inside it that asked.
+        """
         source = ctx.get_source_executor_id()
-        message.source_executor_id = source
+        if not ctx._call.leads_to_sub_workflow(message.source_executor_id):
+            message.source_executor_id = source
         ctx._call.ask(message.request_id, message, source)
 
     @staticmethod

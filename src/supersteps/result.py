@@ -40,7 +40,7 @@ class WorkflowRunResult(list[WorkflowEvent]):
         outputs: Sequence[Any] | None = None,
         final_state: WorkflowRunState | None = None,
     ) -> None:
-        """Gather.
+        """A run that is driven to its end makes its result.
 
         Args:
             events: The events.

@@ -51,7 +51,7 @@ class StreamingRun(RunDriver):
         begins_anew: bool = False,
         include_status_events: bool = False,
     ) -> None:
-        """Prepare; workflows do this.
+        """Workflows make the handles of their runs: `run_stream`, `run_stream_from_checkpoint`, `fork` and others.
 
         Args:
             run_id: The run's id, empty while it is not known.
@@ -328,6 +328,7 @@ class StreamingRun(RunDriver):
                 yield
             finally:
                 self._steered = False
+                self._stream.make_room()
                 self._stream.wake()
 
     async def __aenter__(self) -> Self:
@@ -343,7 +344,7 @@ class StreamingRun(RunDriver):
         from supersteps.viz.notebook import run_bundle  # wanted only by notebooks
 
         runner = None if self._opened is None else self._opened.runner
-        state, graph = (None, None) if runner is None else (runner.state, runner._graph.description)
+        state, graph = (None, None) if runner is None else (runner.state, runner.graph.description)
         return run_bundle(self, self._stream.state.value, state, graph, include, exclude)
 
     def __repr__(self) -> str:

@@ -36,12 +36,15 @@ async def drive(run: StreamingRun, workflow_id: str) -> WorkflowRunResult:
     return result
 
 
-async def until_asked_to_stop(run: StreamingRun, work: Coroutine[Any, Any, T]) -> tuple[T, signal.Signals | None]:
+async def until_asked_to_stop(
+    run: StreamingRun, work: Coroutine[Any, Any, T], on_signal: Callable[[signal.Signals], None] | None = None
+) -> tuple[T, signal.Signals | None]:
     """Do work that drives a run; SIGINT or SIGTERM drains the run, so that the work ends after a commit.
 
     Args:
         run: The run.
         work: Drives it, and ends when it is drained.
+        on_signal: Is told of the signal when it comes; must be quick, and raise nothing.
 
     Returns:
         The work's result, and the signal that asked the process to end, if one did.
@@ -54,6 +57,8 @@ async def until_asked_to_stop(run: StreamingRun, work: Coroutine[Any, Any, T]) -
 
     def drain(number: signal.Signals) -> None:
         asked.append(number)
+        if on_signal is not None:
+            on_signal(number)
         drains.append(asyncio.create_task(run.drain()))
 
     try:

@@ -6,11 +6,15 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 from supersteps.errors import StreamBusyError
 from supersteps.events import WorkflowEvent, WorkflowRunState, WorkflowStatusEvent
 from supersteps.result import ResultCollector
+
+UNDELIVERED = 1_000
+"""How many events may wait for a consumer until handlers that await `ctx.add_event` wait for it."""
 
 
 class Source(Protocol):
@@ -30,6 +34,7 @@ class EventStream:
         collector: Takes events instead, while somebody waits for the result only.
         delivered_some: Whether somebody has had events that no result will hold.
         is_closed: Whether events are dropped: the run's handle is closed.
+        is_hurried: Whether no handler is to wait for the consumer: it may itself wait for the superstep's end.
     """
 
     def __init__(self, source: Source, on_left: Callable[[], None]) -> None:
@@ -43,6 +48,8 @@ class EventStream:
         self.collector: ResultCollector | None = None
         self.delivered_some = False
         self.is_closed = False
+        self.is_hurried = False
+        self._space: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._source = weakref.ref(source)
         self._on_left = on_left
         self._waiter: asyncio.Future[None] | None = None
@@ -84,8 +91,49 @@ class EventStream:
             self.collector = self.collector.fresh()
         self.delivered_some = True
         self._state = WorkflowRunState.STARTED
+        self.make_room()
+
+    # ----------------------------------------------------------------------------------- back-pressure
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a handler should wait for the consumer; not for one that has left, or only wants the result."""
+        return (
+            len(self.events) >= UNDELIVERED
+            and self.collector is None
+            and self.has_consumer
+            and not self.is_hurried
+            and not self.is_closed
+        )
+
+    async def room(self) -> None:
+        """Wait until the consumer has taken half of the events, or there is nobody to wait for any more."""
+        while self.is_full:
+            if self._space is None:
+                self._space = asyncio.get_running_loop(), asyncio.Event()
+            await self._space[1].wait()
+
+    def make_room(self) -> None:
+        """Let handlers that wait look again."""
+        if self._space is not None:
+            (loop, space), self._space = self._space, None
+            with suppress(RuntimeError):  # the loop is closed, and who waited there is gone
+                loop.call_soon_threadsafe(space.set)  # the consumer's end may be noticed in any thread
+
+    def hurry(self) -> None:
+        """Let no handler wait any more, until there is a new consumer."""
+        self.is_hurried = True
+        self.make_room()
 
     # ------------------------------------------------------------------------------- the taking end
+
+    def take(self) -> WorkflowEvent:
+        """Return the next event; there is one."""
+        self.delivered_some = True
+        event = self.events.popleft()
+        if self._space is not None and len(self.events) <= UNDELIVERED // 2:
+            self.make_room()
+        return event
 
     async def wait(self) -> None:
         """Wait until `wake`.
@@ -109,6 +157,7 @@ class EventStream:
         self.collector = collector
         while self.events:
             collector.add(self.events.popleft())
+        self.make_room()
 
     def iterate(self, source: Source) -> EventIterator:
         """Return an iterator that is the consumer from now on.
@@ -118,6 +167,7 @@ class EventStream:
         """
         iterator = EventIterator(source, self)
         self.claim(iterator)
+        self.is_hurried = False
         return iterator
 
     @property

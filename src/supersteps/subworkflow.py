@@ -73,7 +73,7 @@ class WorkflowExecutor(Executor):
     """
 
     def __init__(self, workflow: Workflow, id: str, *, allow_direct_output: bool = False) -> None:
-        """Wrap a workflow.
+        """The node takes what the inner workflow's start executor takes.
 
         Args:
             workflow: The inner workflow; one object may stand in several places.

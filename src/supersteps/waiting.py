@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from supersteps.errors import RequestError, UnknownRequestError
 from supersteps.run import StreamingRun
@@ -66,29 +66,45 @@ class WaitingRuns:
                 del registry[request_id]
         return None
 
-    async def find(self, request_id: str, workflow_id: str) -> tuple[DurableStorage, str]:
-        """Return the stored run of a workflow that waits for a request, as its storage and its id.
+    async def find(self, request_ids: Collection[str], workflow_id: str) -> tuple[DurableStorage, str]:
+        """Return the stored run of a workflow that waits for these requests, as its storage and its id.
+
+        Requests that no run waits for are passed over, if there are others: the run itself knows what became of them.
 
         Raises:
-            UnknownRequestError: No run waits for it.
-            RequestError: Several runs do.
+            UnknownRequestError: No run waits for any of them.
+            RequestError: They belong to different runs, or several runs wait for all of them.
         """
         storages = [*([] if self._storage is None else [self._storage]), *self._other_storages.values()]
-        found = [
-            (storage, run.run_id)
-            for storage in storages
-            for run in await storage.find_waiting_runs(request_id)
-            if run.workflow_id == workflow_id
-        ]
-        if not found:
+        waiting: dict[str, dict[tuple[int, str], DurableStorage]] = {}
+        for request_id in request_ids:
+            found = {
+                (id(storage), run.run_id): storage
+                for storage in storages
+                for run in await storage.find_waiting_runs(request_id)
+                if run.workflow_id == workflow_id
+            }
+            if found:
+                waiting[request_id] = found
+        if not waiting:
+            asked = ", ".join(map(repr, request_ids))
             where = " or in its ".join(["among its own runs", *(type(storage).__name__ for storage in storages)])
             raise UnknownRequestError(
-                f"no run of workflow {workflow_id!r} waits for request {request_id!r}, {where}. It may be "
+                f"no run of workflow {workflow_id!r} waits for request {asked}, {where}. It may be "
                 "answered already, or belong to another workflow or storage. Nothing was changed."
             )
-        if len(found) > 1:
+        first, *others = waiting.values()
+        common = [(storage, key[1]) for key, storage in first.items() if all(key in other for other in others)]
+        if not common:
+            places = [f"{asked!r} in {', '.join(key[1] for key in found)}" for asked, found in waiting.items()]
             raise RequestError(
-                f"request {request_id!r} waits in several runs ({', '.join(run_id for _, run_id in found)}); choose "
+                f"these requests belong to different runs ({'; '.join(places)}); answer one run at a time. Nothing was "
+                "changed."
+            )
+        if len(common) > 1:
+            asked = ", ".join(map(repr, waiting))
+            raise RequestError(
+                f"request {asked} waits in several runs ({', '.join(run_id for _, run_id in common)}); choose "
                 "one: run_from_checkpoint(<its head>, responses=...). Nothing was changed."
             )
-        return found[0]
+        return common[0]

@@ -44,7 +44,7 @@ class Workflow:
         backend: Backend | None = None,
         migration: Migration | None = None,
     ) -> None:
-        """Define; use `WorkflowBuilder` instead.
+        """`WorkflowBuilder.build()` makes workflows, once their graph has passed every check.
 
         Args:
             graph: The validated graph.

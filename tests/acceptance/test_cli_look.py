@@ -127,6 +127,51 @@ def waiting() -> set[tuple[str, str]]:
 ALL = {(run, question) for run in ("first", "other") for question in ("good", "verdict", "title")}
 
 
+# -------------------------------------------------------------------------------------------------- runs
+
+
+def in_state(state: str) -> list[str]:
+    return [run["run_id"] for run in json.loads(read("runs", "--status", state, "-o", "json"))]
+
+
+@pytest.mark.usefixtures("store")
+def test_runs_by_the_words_of_the_table() -> None:
+    assert in_state("waiting") == in_state("idle_with_pending_requests") == ["other", "first"]
+    assert in_state("failed") == in_state("FAILED") == ["broken"]
+    assert in_state("done") == in_state("in progress") == in_state("stopped") == []
+    refused = call("runs", "--status", "bogus")
+    assert refused.exit_code == 2
+    assert "choose from done, waiting, in-progress, stopped, failed, cancelled" in refused.stderr
+
+
+@pytest.mark.usefixtures("store")
+def test_a_run_that_nobody_drives_is_stopped() -> None:
+    assert call("restore", "first@2", "--yes").exit_code == 0
+
+    assert in_state("stopped") == ["first"]
+    assert in_state("in-progress") == []
+    assert re.search(r"^first +editing +stopped +2 ", read("runs"), re.MULTILINE)
+    assert "first  editing, stopped after superstep 2" in read("log", "first")
+    assert "state     stopped after superstep 2" in read("show", "first")
+
+
+@pytest.mark.usefixtures("store")
+def test_a_cancelled_run_asks_nothing() -> None:
+    assert call("cancel", "other").exit_code == 0
+
+    assert "other  editing   cancelled  3" in read("runs", "--status", "cancelled")
+    assert "asks" not in read("runs", "--status", "cancelled")
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize("name", ["-x", "@latest"])
+def test_no_run_is_called_what_commands_take_for_something_else(name: str) -> None:
+    refused = call("fork", "first@2", f"--run-id={name}", "--no-run")
+
+    assert refused.exit_code == 2
+    assert f"'{name}' begins with '{name[0]}'" in refused.stderr
+
+
 # -------------------------------------------------------------------------------------------------- show
 
 
@@ -137,7 +182,7 @@ def test_a_run_with_its_questions_and_how_to_answer_them() -> None:
     assert "state     waiting after superstep 3" in shown
     assert "head      first-000004, branch 1 (5 checkpoints in all)" in shown
     assert "good  editor asks for bool" in shown
-    assert "answer: supersteps answer good true|false" in shown
+    assert "answer: supersteps answer good 'true|false'" in shown
     assert """answer: supersteps answer verdict '{"approved": true}'""" in shown
     assert "  [2]  page 3" in shown
     assert "Forks\n  other" in shown
@@ -299,6 +344,14 @@ def test_a_mistyped_option_is_no_answer() -> None:
     assert call("answer", "first:title", "--cancle").exit_code == 2
     assert waiting() == ALL
     assert call("answer", "first:title", "--", "--a title--").exit_code == 0
+
+
+@pytest.mark.usefixtures("store")
+def test_without_a_terminal_a_question_has_to_be_named() -> None:
+    refused = call("answer")
+
+    assert refused.exit_code == 2
+    assert "supersteps answer REQUEST VALUE" in refused.stderr
 
 
 @pytest.mark.usefixtures("store")

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -165,6 +166,47 @@ def test_on_a_terminal_progress_moves_and_stdout_stays_clean(folder: Path) -> No
     assert "\x1b[2K" in text  # a line that is written anew
     assert "done: run r after 6 supersteps in " in text
     assert text.rindex("\x1b[?25h") < text.index("done: ")  # the cursor is back before the last word
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+def test_on_a_terminal_ctrl_c_is_answered_at_once_above_the_progress(folder: Path) -> None:
+    import pty
+
+    (folder / "slow.py").write_text(COUNT.replace("0.02", "60"))
+    terminal, stderr = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "supersteps", "run", "slow:workflow", "15", "--store", "runs.db", "--run-id", "r"],
+        cwd=folder,
+        env={**environment(TERM="xterm", COLUMNS="120"), "NO_COLOR": ""},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it in the background
+    )
+    os.close(stderr)
+    guard = threading.Timer(DEADLINE, process.kill)
+    guard.start()
+    await_calls(process, folder, 1)
+    process.send_signal(signal.SIGINT)
+    shown = b""
+    told = b"stopping after superstep 1; press Ctrl-C again to stop at once"
+    is_stopped = False
+    try:
+        while piece := os.read(terminal, 65536):
+            shown += piece
+            if told in shown and not is_stopped:
+                is_stopped = True
+                process.send_signal(signal.SIGINT)
+    except OSError:  # the other end is closed
+        pass
+    os.close(terminal)
+    guard.cancel()
+
+    assert ended(process)[0] == 130
+    text = shown.decode()
+    assert text[: text.index("stopping after")].endswith("\x1b[2K\x1b[2m")  # on the line of the display, wiped before
+    assert "stopped at once: run r in superstep 1" in text[text.index("stopping after") :]
 
 
 def test_outputs_go_to_stdout_and_all_else_to_stderr(folder: Path) -> None:
@@ -375,6 +417,9 @@ def test_a_signal_drains_and_the_printed_command_goes_on(folder: Path, number: s
     code, out, errors = ended(process)
     assert (code, out) == (128 + number, ""), errors
     assert f"stopped by {number.name}: run " in errors
+    again = "press Ctrl-C" if number == signal.SIGINT else "send SIGTERM"
+    said = [line for line in errors.split("\n") if line.startswith("stopping after superstep ")]
+    assert all(line.endswith(f"; {again} again to stop at once") for line in said)
 
     code, out, errors = do(folder, *printed_command(errors, "supersteps resume"))
     assert (code, out) == (0, "counted to 20\n[20]\n"), errors
@@ -446,5 +491,6 @@ def test_ctrl_c_ends_only_the_watching(folder: Path) -> None:
     driven.send_signal(signal.SIGINT)
     code, _out, errors = ended(driven)
     assert code == 130
+    assert "stopping after superstep 1; press Ctrl-C again to stop at once\n" in errors
     assert "stopped at once: run r in superstep 1" in errors
     assert "Traceback" not in errors

@@ -134,7 +134,7 @@ def store(
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody looks at it and can type."""
-    for name in ("restore", "prune"):
+    for name in ("restore", "prune", "cancel"):
         monkeypatch.setattr(f"supersteps.cli.commands.{name}.is_terminal", lambda: True)
 
 
@@ -231,6 +231,24 @@ def test_cancelling(store: Store) -> None:
     assert (
         store.run("cancel", "asking")[1] == "run asking is cancelled already, after superstep 1; nothing was changed\n"
     )
+
+
+def test_cancelling_asks(store: Store, terminal: None) -> None:
+    code, out, err = store.run("cancel", "ask", typed="n\n")
+
+    assert (code, out) == (1, "")
+    assert "Run asking of workflow " in err
+    assert " stands at asking-000001, 1 question waiting." in err
+    assert err.rstrip().endswith("nothing was changed")
+    assert store.run("cancel", "ask", typed="y\n")[0] == 0
+    code, out, err = store.run("cancel", "asking")  # there is nothing to ask about
+    assert (code, out.startswith("run asking is cancelled already"), err) == (0, True, "")
+
+
+def test_cancelling_does_not_ask_when_told_so(store: Store, terminal: None) -> None:
+    code, out, err = store.run("cancel", "ask", "-y")
+
+    assert (code, out.startswith("run asking is cancelled, "), err) == (0, True, "")
 
 
 def test_a_run_that_is_done_stays_done(store: Store) -> None:

@@ -111,10 +111,10 @@ def test_json_that_does_not_fit_is_left_to_whoever_takes_it() -> None:
     ("annotation", "words", "typed"),
     [
         (str, "text", "'some text'"),
-        (bool, "true or false", "true|false"),
+        (bool, "true or false", "'true|false'"),
         (int, "a whole number", "NUMBER"),
         (float, "a number", "NUMBER"),
-        (Literal["a", "b"], "one of: a, b", "a|b"),
+        (Literal["a", "b"], "one of: a, b", "'a|b'"),
         (Literal["a"], 'only "a"', "a"),
         (int | None, "a whole number or nothing (null)", "VALUE"),
         (list[int], "a list, each of them a whole number", "'[0]'"),

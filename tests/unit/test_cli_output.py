@@ -14,7 +14,7 @@ from supersteps.cli.commands import diff as diffing
 from supersteps.cli.commands.show import value_at
 from supersteps.cli.output import age, emit, short, status_text, table, visible_width
 from supersteps.service.errors import InputError
-from supersteps.service.views import LogEntry
+from supersteps.service.views import LogEntry, Question
 
 NOW = datetime(2030, 1, 2, tzinfo=UTC)
 
@@ -32,6 +32,12 @@ def test_a_table_has_columns_as_wide_as_what_is_in_them() -> None:
     result = written(lambda: table(["ONE", "TWO"], rows, empty="nothing"))
 
     assert result.stdout == "ONE   TWO\na     long\n日本\n"
+
+
+def test_no_line_of_a_table_ends_in_spaces() -> None:
+    result = written(lambda: table(["ONE", ""], [["a", "remark"], ["b", ""]], empty="nothing"))
+
+    assert result.stdout == "ONE\na    remark\nb\n"
 
 
 def test_an_empty_table_says_so_on_stderr() -> None:
@@ -177,6 +183,22 @@ def test_changes_in_brief() -> None:
     assert words.brief_changes([]) == "nothing changed"
 
 
+def test_how_to_answer_is_safe_to_paste() -> None:
+    question = Question(
+        request_id="is it; ok",
+        run_id="r",
+        workflow_id="w",
+        executor_id="e",
+        step=1,
+        asked_at=NOW.isoformat(),
+        data={},
+        response_type="bool",
+        response_schema={"type": "boolean"},
+    )
+
+    assert words.answer_hint(question) == "supersteps answer 'is it; ok' 'true|false'"
+
+
 # -------------------------------------------------------------------------------------------------- diff
 
 
@@ -213,6 +235,18 @@ def test_a_diff_by_section() -> None:
         "  + [0]: q0 answered: true",
         "  + [1]: q2 cancelled",
     ]
+
+
+def test_when_the_same_question_was_asked_is_not_worth_telling() -> None:
+    when = Change("replace", ("requests", "q", "timestamp"), before="2026-01-01", after="2026-01-02")
+    told_more = told(when, Change("replace", ("requests", "q", "data", "text"), before="a", after="b"))
+
+    assert told(when) == ["a and b hold the same; only the times at which they asked differ"]
+    assert told(when, Change("replace", ("shared_state", "n"), before=1, after=2))[3:] == [
+        "Shared state",
+        "  ~ n: 1 -> 2",
+    ]
+    assert [line.split(":")[0] for line in told_more[4:]] == ["  ~ q.timestamp", "  ~ q.data.text"]
 
 
 def test_text_of_several_lines_is_a_unified_diff() -> None:

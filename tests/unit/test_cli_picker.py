@@ -5,15 +5,16 @@ import re
 import click
 import pytest
 
-from supersteps import WorkflowBuilder, WorkflowContext, executor
+from supersteps import RetentionPolicy, WorkflowBuilder, WorkflowContext, executor
 from supersteps.cli import picker
 from supersteps.cli.asking import Terminal
-from supersteps.cli.picker import pick_checkpoint, pick_run
+from supersteps.cli.picker import pick_checkpoint, pick_question, pick_run
 from supersteps.service.errors import ReferenceNotFoundError
 from supersteps.service.service import Service
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from tests.unit.support import built, shout_workflow
 from tests.unit.test_cli_asking import Person
+from tests.unit.test_service_references import asking
 
 
 @executor
@@ -144,6 +145,35 @@ async def test_a_parent_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) ->
     await pick_checkpoint(service, "?", terminal=person.terminal)
 
     assert shown(person)[0] == "one-000004"
+
+
+async def test_what_was_pruned_before_a_checkpoint_is_not_the_input() -> None:
+    service = await store("one")
+    await service.storage.prune("one", RetentionPolicy(keep_last=2))
+    person = Person("")
+
+    await pick_checkpoint(service, "?", terminal=person.terminal)
+
+    assert "the checkpoints before it were removed" in person.seen[-2]
+
+
+async def test_the_only_question_is_not_asked_for() -> None:
+    service = await asking(InMemoryCheckpointStorage(), one=["q"])
+
+    assert await pick_question(service, "?", terminal=Person().terminal) == "one:q"
+
+
+async def test_a_question_of_several() -> None:
+    service = await asking(InMemoryCheckpointStorage(), one=["q", "r"], two=["q"])
+
+    assert await pick_question(service, "?", terminal=Person("3").terminal) == "two:q"
+    assert await pick_question(service, "?", terminal=Person("two", "").terminal) == "two:q"
+    assert await pick_question(service, "?", run="one", terminal=Person("2").terminal) == "one:r"
+
+
+async def test_no_questions() -> None:
+    with pytest.raises(ReferenceNotFoundError, match="nothing waits for an answer"):
+        await pick_question(await store("one"), "?", terminal=Person().terminal)
 
 
 async def test_no_runs() -> None:

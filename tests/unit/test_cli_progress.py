@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from supersteps import (
     ExecutorCompletedEvent,
@@ -192,9 +193,9 @@ def test_plain_lines_are_complete_and_flushed_at_once() -> None:
 
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     story = Story()
-    with show_progress(story, quiet=True) as watch:
-        watch(started(1, "a"))
-        watch(completed(1, "a"))
+    with show_progress(story, quiet=True) as progress:
+        progress.watch(started(1, "a"))
+        progress.watch(completed(1, "a"))
 
     assert story.steps == 1
     assert capsys.readouterr() == ("", "")
@@ -206,8 +207,8 @@ def test_plain_where_nothing_can_move(
 ) -> None:
     monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with show_progress(Story()) as watch:
-        watch(completed(1, "a"))
+    with show_progress(Story()) as progress:
+        progress.watch(completed(1, "a"))
 
     assert capsys.readouterr().err.startswith("superstep 1: a  (")
     assert "\x1b" not in capsys.readouterr().err
@@ -229,6 +230,21 @@ def test_the_live_display_leaves_only_what_is_over(
     assert "superstep 2: [b]" in shown  # no markup; held back, and shown at the end
 
 
+def test_the_live_display_on_a_terminal_that_lacks_the_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", stream)
+    story = Story()
+    story.take(started(1, "a"))
+    story.take(completed(1, "a"))
+    with LiveDisplay(story) as display:
+        shown = io.StringIO()
+        Console(file=shown, width=80).print(display._render())
+
+    assert "1 superstep done - " in shown.getvalue()
+    assert shown.getvalue().isascii()
+
+
 def test_showing_never_breaks_a_run_but_says_that_it_broke(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,12 +253,21 @@ def test_showing_never_breaks_a_run_but_says_that_it_broke(
 
     monkeypatch.setattr(PlainDisplay, "show", fail)
     story = Story()
-    with show_progress(story) as watch:
-        watch(completed(1, "a"))
-        watch(completed(2, "a"))
+    with show_progress(story) as progress:
+        progress.watch(completed(1, "a"))
+        progress.watch(completed(2, "a"))
 
     assert story.steps == 2
     assert capsys.readouterr().err == "note: the run's progress could not be shown: OSError: the disk is full\n"
+
+
+def test_what_is_said_stands_between_the_lines_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet, expected in ((False, ["superstep 1: a", "stopping", "superstep 2: b"]), (True, ["stopping"])):
+        with show_progress(Story(), quiet=quiet) as progress:
+            progress.watch(completed(1, "a"))
+            progress.say("stopping")
+            progress.watch(completed(2, "b"))
+        assert [line.partition("  (")[0] for line in capsys.readouterr().err.splitlines()] == expected
 
 
 def test_nobody_reads_stderr_any_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from supersteps import (
     Executor,
     GraphChangedError,
     InMemoryCheckpointStorage,
+    RequestError,
     RequestInfoEvent,
     RequestInfoExecutor,
     RequestResponse,
@@ -21,6 +22,7 @@ from supersteps import (
     WorkflowRunState,
     handler,
 )
+from tests.contract.support import PlainStorage
 from tests.unit.support import (
     Question,
     Tally,
@@ -45,6 +47,38 @@ async def test_an_answer_finds_its_run_in_the_storage_that_the_run_was_given() -
     result = await workflow.send_responses({"ask-a": "yes"})
 
     assert result.get_outputs() == ["a=yes"]
+
+
+@pytest.mark.filterwarnings("ignore::supersteps.PartialStorageWarning")
+async def test_a_run_in_a_plain_storage_that_is_given_again_and_again_is_found_once() -> None:
+    own, given = PlainStorage(), PlainStorage()
+    workflow = asking_workflow(storage=own)
+    await workflow.run("a", run_id="r", checkpoint_storage=given)
+    await workflow.run_from_checkpoint("r-000002", given)
+    await workflow.run("b", run_id="s", checkpoint_storage=own)
+    gc.collect()
+
+    assert (await workflow.send_responses({"ask-a": "yes"})).get_outputs() == ["a=yes"]
+    assert (await workflow.send_responses({"ask-b": "yes"})).get_outputs() == ["b=yes"]
+
+
+async def test_answers_for_different_runs_are_refused_before_any_is_taken() -> None:
+    storage = InMemoryCheckpointStorage()
+    for run_id in ("a", "b"):
+        await asking_workflow(storage=storage).run(run_id, run_id=run_id)
+    fresh = asking_workflow(storage=storage)
+
+    with pytest.raises(RequestError, match=r"different runs \('ask-b' in b; 'ask-a' in a\).*Nothing was changed"):
+        await fresh.send_responses({"ask-b": "no", "ask-a": "no"})
+    with pytest.raises(UnknownRequestError, match=r"run 'a'.*'ask-x'|'ask-x'.*run 'a'"):
+        await fresh.send_responses({"ask-x": "no", "ask-a": "no"})
+    with pytest.raises(UnknownRequestError, match=r"no run of workflow .* waits for request 'ask-x', 'ask-y'"):
+        await fresh.send_responses({"ask-x": "no", "ask-y": "no"})
+    assert (await fresh.send_responses({"ask-a": "yes"})).get_outputs() == ["a=yes"]
+    await fresh.run("c", run_id="c")  # its handle is at hand
+    with pytest.raises(RequestError, match="'ask-b'"):
+        await fresh.send_responses({"ask-c": "no", "ask-b": "no"})
+    assert (await fresh.send_responses({"ask-b": "yes"})).get_outputs() == ["b=yes"]
 
 
 async def test_resuming_an_older_waiting_checkpoint_makes_it_the_head() -> None:

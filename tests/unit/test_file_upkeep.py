@@ -266,3 +266,15 @@ async def test_a_run_with_a_very_long_name_is_looked_after_too(storage: FileChec
     await storage.vacuum()
     assert await storage.delete_run(name)
     assert await storage.list_checkpoint_ids() == []
+
+
+async def test_pruning_again_finishes_what_a_full_disk_cut_short(storage: FileCheckpointStorage, folder: Path) -> None:
+    await steps(storage, 6)
+    (folder / "run-000004.json").unlink()
+    assert [damage.checkpoint_id for damage in await storage.verify()] == ["run-000004"]
+
+    gone = await storage.prune("run", RetentionPolicy(keep_last=1, waiting_too=True))
+
+    assert "run-000004" in gone
+    assert await storage.verify() == []
+    assert [info.checkpoint_id for info in await storage.list_lineage("run-000005", 10)] == ["run-000005"]

@@ -6,6 +6,7 @@ import sys
 
 HEAVY = {
     "click",
+    "cryptography",
     "http.client",
     "multiprocessing",
     "pydantic",
@@ -31,3 +32,17 @@ def test_import_brings_no_heavy_module() -> None:
     imported = set(json.loads(fresh.stdout))
     assert "supersteps" in imported
     assert not imported & HEAVY
+
+
+def test_every_error_is_exported() -> None:
+    import supersteps
+    from supersteps import errors
+
+    made_here = [
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, Exception) and value.__module__ == errors.__name__
+    ]
+    assert "PictureError" in made_here
+    assert {*made_here} <= {*supersteps.__all__}
+    assert all(name in (errors.__doc__ or "") for name in made_here)

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
 # Bottom to top. A name is a module inside the package; a folder stands for everything in it.
 LAYERS: list[tuple[str, ...]] = [
     ("errors",),
-    ("_*",),  # private helpers: ids, typing
+    ("_*", "secrets"),  # private helpers: ids, typing; secrets by name
     ("viz",),  # draws plain structures, so that checkpoints can be drawn too
     ("checkpoint",),
     ("storage",),

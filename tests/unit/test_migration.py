@@ -15,6 +15,7 @@ from supersteps import (
     InMemoryCheckpointStorage,
     SqliteCheckpointStorage,
     UndeliveredMessageWarning,
+    UnknownExecutorError,
     Workflow,
     WorkflowBuilder,
     WorkflowContext,
@@ -224,6 +225,19 @@ async def test_questions_wait_for_the_renamed_asker(storage: Any) -> None:
         await workflow("new").send_responses({asked.request_id: "a"})
     result = await workflow("new", rename={"old": "new"}).send_responses({asked.request_id: "a"})
     assert result.get_outputs() == ["Q=a"]
+
+
+def test_a_new_name_that_nobody_has_is_refused() -> None:
+    def workflow(rename: dict[str, str]) -> Workflow:
+        inner = WorkflowBuilder(name="inner").add_edge(k := Keeper("k"), Reverse("turn")).set_start_executor(k).build()
+        builder = WorkflowBuilder(name="w").add_edge(up := Upper("up"), sub := WorkflowExecutor(inner, "node"))
+        return built(builder.add_edge(sub, Join2("out")).with_migration(rename=rename), up)
+
+    for bad in ({"a": "b", "b": "up"}, {"node/a": "node/b"}, {"gone/a": "gone/turn"}, {"up": "turn"}):
+        with pytest.raises(UnknownExecutorError, match="gives an executor an id that none has") as caught:
+            workflow(bad)
+        assert caught.value.executor_id == next(iter(bad.values()))
+    workflow({"never": "up", "a": "up", "old": "node", "old/b": "node/turn", "node/c": "turn", "old/d": "k"})
 
 
 async def test_sub_workflows_move_with_their_state(storage: Any) -> None:

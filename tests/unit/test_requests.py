@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import GenericAlias, ModuleType
 from typing import Any, Literal, Never
 
 import pytest
@@ -537,8 +539,8 @@ async def test_the_default_answers_once_at_the_deadline(make_storage: MakeStorag
 
 async def test_on_resuming_after_the_deadline_the_default_counts(elsewhere: MakeStorage) -> None:
     _, workflow = inquiring(elsewhere())
-    await workflow.run([Plea("why", "Verdict", "a", TINY.total_seconds(), Verdict(False))], run_id="r")
-    await asyncio.sleep(1.5 * TINY.total_seconds())
+    await workflow.run([Plea("why", "Verdict", "a", 0.25, Verdict(False))], run_id="r")
+    await asyncio.sleep(0.4)
     before = await stored(elsewhere())
 
     with pytest.raises(LateResponseError):
@@ -1030,6 +1032,27 @@ def test_a_name_that_leads_nowhere_gives_none(name: str) -> None:
 
 def test_a_name_reaches_only_what_the_annotations_reach() -> None:
     assert annotation_named(display_name(Verdict), [str, Any, object]) is None
+
+
+def test_a_name_crosses_between_a_script_and_its_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(module: str, name: str = "Yes") -> Any:
+        return type(name, (), {"__module__": module, "__qualname__": name})
+
+    script = ModuleType("__main__")
+    script.__file__ = "/somewhere/reviews/review.py"
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    in_script: Any = made("__main__")
+    imported: Any = made("reviews.review")
+
+    assert annotation_named("__main__.Yes | None", [imported | int]) == imported | None
+    assert annotation_named("list[__main__.Yes]", [GenericAlias(list, (imported | int,))]) == GenericAlias(
+        list, (imported,)
+    )
+    assert annotation_named("__main__.Yes", [imported | made("others")]) is None  # which one?
+    assert annotation_named("reviews.review.Yes | None", [in_script | int]) == in_script | None
+    assert annotation_named("review.Yes", [in_script | int]) is in_script
+    assert annotation_named("others.Yes", [in_script | int]) is None
+    assert annotation_named("Literal['__main__.Yes']", [str, imported]) == Literal["__main__.Yes"]
 
 
 async def test_a_type_that_is_gone_leaves_what_the_handlers_take() -> None:

@@ -99,7 +99,7 @@ def test_no_input(kinds: list[Any], value: Any) -> None:
         ([int], "5.5", "Expected `int`, got `float`"),
         ([int], '"5"', "Expected `int`, got `str`"),
         ([int], "", "and '' is none"),
-        ([int], None, "takes int, and no input is none"),
+        ([int], None, "takes int, and no input was given"),
         ([bool], "1", "Expected `bool`, got `int`"),
         ([float], "NaN", "NaN is no JSON number"),
         ([float], "-Infinity", "-Infinity is no JSON number"),

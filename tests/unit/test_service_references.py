@@ -178,7 +178,7 @@ async def test_a_checkpoint_by_every_form(subject: str, tmp_path: Path) -> None:
             "0193bb-12": "0193bb22-000012",
             "b22-7": "0193bb22-000007",
             "@latest": "0193bb22-000012",
-            "@-1": "0193bb22-000011",
+            "@-1": "0193aa11-000002",
             "@latest@7": "0193bb22-000007",
             "@latest-7": "0193bb22-000007",
             "@latest@-2": "0193bb22-000010",
@@ -247,8 +247,8 @@ async def test_a_run_that_is_clear_is_named_when_its_checkpoint_is_not_there() -
         ReferenceNotFoundError, match="run 'run' has no checkpoint 'ru@9': its head is after superstep 0"
     ):
         await checkpoint(service, "ru@9")
-    with pytest.raises(ReferenceNotFoundError, match=r"there is no checkpoint '@-1'.* holds 1 checkpoint"):
-        await checkpoint(service, "@-1")
+    with pytest.raises(ReferenceNotFoundError, match=r"there is no checkpoint '@latest@-1'.* holds 1 checkpoint"):
+        await checkpoint(service, "@latest@-1")
     with pytest.raises(ReferenceNotFoundError, match="none of the 2 runs"):
         await checkpoint(service, "nope@9")
 
@@ -307,10 +307,26 @@ async def test_one_question_in_two_runs_needs_the_run() -> None:
         await service.find_question("q")
     assert "first:q" in str(caught.value)
     assert "second:q" in str(caught.value)
-    assert "Write RUN:REQUEST" in str(caught.value)
+    assert "Write one of these in full" in str(caught.value)
     assert await asked(service, "second:q") == ("second", "q")
     assert await asked(service, "fir:q") == ("first", "q")
     assert await asked(service, "r") == ("first", "r")
+
+
+async def test_a_run_stands_for_its_only_question() -> None:
+    service = await asking(InMemoryCheckpointStorage(), first=["q", "r"], second=["q"])
+
+    assert await asked(service, "second") == ("second", "q")
+    assert await asked(service, "sec") == ("second", "q")
+    with pytest.raises(AmbiguousReferenceError, match="2 questions"):
+        await service.find_question("first")
+
+
+async def test_a_place_in_a_run_that_is_not_there_is_said_of_the_run() -> None:
+    service = await runs(InMemoryCheckpointStorage(), "cats")
+
+    with pytest.raises(ReferenceNotFoundError, match=r"is 'catz'.*Did you mean 'cats'"):
+        await checkpoint(service, "catz@5")
 
 
 @pytest.mark.parametrize(

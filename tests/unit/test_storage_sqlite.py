@@ -463,6 +463,18 @@ async def test_a_flipped_bit_is_named_and_the_way_out_with_it(storage: SqliteChe
     assert [(d.run_id, d.checkpoint_id, d.intact_ancestor) for d in damages] == [("run", "run-000002", "run-000001")]
 
 
+async def test_a_head_whose_row_is_gone_is_told_of(storage: SqliteCheckpointStorage, path: Path) -> None:
+    writer = Writer(storage)
+    for n in range(3):
+        await writer.put(n=b"%d" % n)
+    await storage.aclose()
+    query(path, "DELETE FROM checkpoints WHERE sequence = (SELECT max(sequence) FROM checkpoints)")
+
+    (damage,) = await storage.verify()
+    assert (damage.run_id, damage.checkpoint_id) == ("run", "run-000002")
+    assert "it is the head of run 'run'" in damage.problem
+
+
 async def test_a_damaged_list_is_noticed_when_it_is_read(storage: SqliteCheckpointStorage, path: Path) -> None:
     writer = Writer(storage)
     for n in range(5):

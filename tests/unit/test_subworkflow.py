@@ -614,6 +614,100 @@ async def test_an_executor_around_may_ask_on_its_own_behalf() -> None:
     assert inner_parts((await checkpoints(storage))[-1]) == []
 
 
+class Captain(Parent):
+    """Passes questions on as they are."""
+
+    @handler
+    async def question(self, request: Question, ctx: WorkflowContext[Question]) -> None:
+        await ctx.send_message(request, target_id="purser")
+
+
+class Listener(Captain):
+    @handler
+    async def answered(self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Any]) -> None:
+        raise AssertionError("the answer is for the sub-workflow that asked")
+
+
+def ship(inner: Workflow, captain: Executor, *, back_to_captain: bool = False, **settings: Any) -> Workflow:
+    sub, purser = WorkflowExecutor(inner, "sub"), RequestInfoExecutor("purser")
+    builder = WorkflowBuilder(name="ship").add_edge(captain, sub).add_edge(sub, captain)
+    builder.add_edge(captain, purser).add_edge(purser, sub)
+    if back_to_captain:
+        builder.add_edge(purser, captain)
+    return built(builder, captain, **settings)
+
+
+@pytest.mark.parametrize("back_to_captain", [False, True])
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_question_passed_on_is_answered_inside(kind: str, back_to_captain: bool, tmp_path: Path) -> None:
+    def workflow(storage: Any) -> Workflow:
+        captain = Listener("captain") if back_to_captain else Captain("captain")
+        return ship(ported(), captain, back_to_captain=back_to_captain, storage=storage)
+
+    async with storage_of(kind, tmp_path) as storage:
+        first = await workflow(storage).run(["a", "b"], run_id="r")
+        asked = [(e.request_id, e.source_executor_id) for e in first.get_request_info_events()]
+        assert asked == [("ask-a", "sub#1/asker"), ("ask-b", "sub#1.1/asker")]
+        waits = (await checkpoints(storage))[-1]
+        assert waits.intercepted_requests == {}
+        assert [request.data.source_executor_id for request in waits.pending_requests.values()] == ["sub", "sub"]
+        with pytest.raises(ResponseTypeError, match="wants an answer of type str"):
+            await workflow(storage).run_from_checkpoint(waits, responses={"ask-b": 2})
+        await workflow(storage).run_from_checkpoint(waits, responses={"ask-b": "2"})
+        last = (await checkpoints(storage))[-1]
+        result = await workflow(storage).run_from_checkpoint(last, responses={"ask-a": "1"})
+        assert result.get_outputs() == ["b=2", "a=1"]
+        assert inner_parts((await checkpoints(storage))[-1]) == []
+
+
+async def test_a_question_passed_on_is_offered_further_out() -> None:
+    ship_inside = ship(ported(), Captain("captain"))
+    result = await around(OldStyle("p"), alone_with_list(ship_inside)).run(["a", "b"])
+    assert result.get_outputs() == ["a=parent", "b=parent"]
+
+
+def alone_with_list(inner: Workflow) -> Workflow:
+    """A workflow around one that takes lists, for single texts."""
+
+    class Wrap(Executor):
+        @handler
+        async def wrap(self, text: str, ctx: WorkflowContext[list[str]]) -> None:
+            await ctx.send_message([text])
+
+    return chain(Wrap("wrap"), WorkflowExecutor(inner, "vessel"), Plain("out"))
+
+
+async def test_a_question_is_answered_or_passed_on_not_both() -> None:
+    class Hasty(Captain):
+        @handler
+        async def question(self, request: Question, ctx: WorkflowContext[Any]) -> None:
+            await ctx.send_message(RequestResponse("hasty", request, request.request_id), target_id="sub")
+            await ctx.send_message(request, target_id="purser")
+
+    with pytest.raises(UnanswerableRequestError, match="no edge leads back"):
+        await ship(ported(), Hasty("captain")).run(["a"])
+
+    class Slow(Captain):
+        @handler
+        async def question(self, request: Question, ctx: WorkflowContext[Any]) -> None:
+            await ctx.send_message(request, target_id="purser")
+            await ctx.send_message(request.request_id, target_id="echo")
+
+    class Late(Executor):
+        @handler
+        async def late(self, request_id: str, ctx: WorkflowContext[Any]) -> None:
+            await ctx.send_message(SubWorkflowResponseMessage(request_id, "late"))
+
+    sub, purser, slow, late = WorkflowExecutor(ported(), "sub"), RequestInfoExecutor("purser"), Slow("p"), Late("echo")
+    builder = WorkflowBuilder().add_edge(slow, purser).add_edge(purser, sub).add_edge(slow, sub).add_edge(sub, slow)
+    run = built(builder.add_edge(slow, late).add_edge(late, sub), slow).run_stream(["a"])
+    with pytest.warns(UndeliveredMessageWarning, match="goes nowhere"):
+        asked = [e for e in await collect(run) if isinstance(e, RequestInfoEvent)]
+    assert [e.source_executor_id for e in asked] == ["sub#1/asker"]
+    await run.send_response("ask-a", "in time")
+    assert outputs(await collect(run)) == ["a=in time"]
+
+
 async def test_a_handler_for_anything_does_not_swallow_questions() -> None:
     class Anything(Executor):
         @handler

@@ -104,6 +104,73 @@ async def test_those_that_are_due_together_come_in_the_order_of_their_times(make
     assert len([event for event in result if isinstance(event, SuperStepCompletedEvent)]) == 2
 
 
+class Side(Executor):
+    """Sends what it gets, at once or later."""
+
+    def __init__(self, id: str, delay: float | None = None) -> None:
+        super().__init__(id)
+        self.delay = delay
+
+    @handler
+    async def take(self, text: str, ctx: WorkflowContext[str]) -> None:
+        if self.delay is None:
+            await ctx.send_message(text)
+        else:
+            await ctx.schedule(text, delay=self.delay)
+
+
+class Both(Executor):
+    @handler
+    async def join(self, texts: list[str], ctx: WorkflowContext[Never, str]) -> None:
+        await ctx.yield_output("+".join(texts))
+
+
+def half_later(delay: float, storage: Any, late: str = "late") -> WorkflowBuilder:
+    start, quick, slow = Side("start"), Side("quick"), Side(late, delay)
+    builder = WorkflowBuilder(name="half").add_fan_out_edges(start, [quick, slow]).set_start_executor(start)
+    return builder.add_fan_in_edges([quick, slow], Both("both")).with_checkpointing(storage)
+
+
+async def test_a_message_for_later_comes_to_a_fan_in_at_its_time() -> None:
+    storage = InMemoryCheckpointStorage()
+    run = half_later(HOUR, storage).build().run_stream("ab", run_id="r")
+    async for event in run:
+        if isinstance(event, SuperStepCompletedEvent) and event.step_number == 2:
+            break
+    head = (await storage.list_checkpoints(run_id="r"))[-1]
+    (timer,) = head.timers.values()
+    assert (timer["data"], timer["target_ids"]) == ("ab", ["fan_in:quick+late->both"])
+    assert head.fan_in == {"fan_in:quick+late->both": {"quick": ["ab"]}}
+    assert head.status == "IN_PROGRESS"
+
+    began = time.monotonic()
+    later = await half_later(0.05, InMemoryCheckpointStorage()).build().run("ab")
+    assert later.get_outputs() == ["ab+ab"]
+    assert time.monotonic() - began >= 0.05
+
+
+async def test_a_message_for_later_to_a_fan_in_survives_a_restart_and_a_rename() -> None:
+    storage = InMemoryCheckpointStorage()
+    run = half_later(0.05, storage).build().run_stream("ab", run_id="r")
+    async for event in run:
+        if isinstance(event, SuperStepCompletedEvent) and event.step_number == 2:
+            break
+    assert await no_task_left()
+
+    def never(target: str, _message: Any) -> Any:
+        raise AssertionError(f"{target} gets it in a list")
+
+    changed = half_later(HOUR, storage, "slow").with_migration(rename={"late": "slow"}, message=never)
+    assert (await changed.build().run_from_checkpoint("r-000002")).get_outputs() == ["ab+ab"]
+    assert (await half_later(HOUR, storage).build().run_from_checkpoint("r-000002")).get_outputs() == ["ab+ab"]
+
+
+async def test_a_message_for_later_to_a_fan_in_inside_a_sub_workflow() -> None:
+    inner = half_later(0.02, InMemoryCheckpointStorage()).build()
+    sub = WorkflowExecutor(inner, "sub")
+    assert (await built(WorkflowBuilder().add_edge(sub, Sink()), sub).run("ab")).get_outputs() == ["ab+ab"]
+
+
 async def test_a_checkpoint_shows_what_comes_when() -> None:
     storage = InMemoryCheckpointStorage()
     await take(later_workflow(HOUR, storage=storage).run_stream("x", run_id="r"), SuperStepCompletedEvent)

@@ -346,6 +346,16 @@ def test_a_fan_in_that_is_half_full_and_a_timer() -> None:
     assert [node.marks for node in picture.nodes if node.kind is NodeKind.FAN_IN] == [(Mark(MarkKind.MESSAGES),)]
 
 
+def test_a_fan_in_to_which_a_message_comes_later() -> None:
+    coming = {"due": "2026-01-01T00:00:00.000000+00:00", "data": 1, "target_ids": ["review#2/fan_in:a+b->c"]}
+    structure = {"executors": {"review": []}, "sub_workflows": {"review": {}}}
+
+    found = marks_of(WorkflowCheckpoint(timers={"2.0": coming}), structure=structure)
+
+    gate = f"review/{gate_id('fan_in:a+b->c')}"
+    assert {node: words(marks) for node, marks in found.items()} == {"review": "1 timer", gate: "1 timer"}
+
+
 def test_a_fan_in_inside_a_sub_workflow() -> None:
     checkpoint = WorkflowCheckpoint(fan_in={"review#2.1/fan_in:a+b->c": {"a": [1, 2], "b": []}})
     structure = {"executors": {"review": []}, "sub_workflows": {"review": {}}}

@@ -20,6 +20,7 @@ from uuid import UUID
 
 import msgspec
 
+from ..secrets import Secret
 from ._plain import ATOMS, LARGE, MAX_ENCODE_DEPTH, STRINGS, TAG, dumps, is_plain
 from ._trouble import TooDeep, Trouble, key_step, short
 
@@ -247,6 +248,20 @@ def _timedelta_parts(value: timedelta) -> list[int]:
     return [value.days, value.seconds, value.microseconds]
 
 
+def _encode_secret(walk: EncodeWalk, value: Secret, depth: int) -> Any:
+    """Encode a reference to a secret by its name.
+
+    Raises:
+        Trouble: It holds a value.
+    """
+    if not value.is_reference:
+        raise Trouble(
+            "it is a Secret.of(...), which holds the value itself, and values of secrets are never saved; put the "
+            "value where it can be looked up, and use Secret(name)"
+        )
+    return {TAG: "Secret", "v": encode_str(walk, value.name, depth)}
+
+
 def _encode_unset(walk: EncodeWalk, value: Any, depth: int) -> Any:
     return {TAG: "UNSET"}
 
@@ -274,6 +289,7 @@ ENCODERS: Final[dict[type, Encoder]] = _table(
     (_encode_moment, (datetime, time)),
     (_encode_timedelta, (timedelta,)),
     (encode_zone, (timezone,)),
+    (_encode_secret, (Secret,)),
     (_encode_unset, (msgspec.UnsetType,)),
 )
 

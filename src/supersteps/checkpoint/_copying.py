@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from ..errors import CheckpointEncodeError
+from ..secrets import Secret
 from ._plain import MAX_ENCODE_DEPTH
 from ._trouble import TooDeep, Trouble, key_step, short
 from .raw import RawValue
@@ -25,7 +26,7 @@ Copier = Callable[["CopyWalk", Any, int], Any]
 IMMUTABLE: Final[frozenset[type]] = frozenset(
     {
         *(NoneType, bool, int, float, complex, str, bytes),
-        *(Decimal, UUID, date, timedelta, timezone, msgspec.UnsetType),
+        *(Decimal, UUID, date, timedelta, timezone, msgspec.UnsetType, Secret),
         *(PosixPath, PurePosixPath, WindowsPath, PureWindowsPath),
     }
 )

@@ -6,18 +6,21 @@ reviver checks the shape of what it is given, and none of them can be made to ne
 
 from __future__ import annotations
 
+import os
 import re
 from binascii import a2b_base64
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
+from ..secrets import Secret
 from ._plain import TAG
 from ._trouble import Trouble, short
 
@@ -180,9 +183,22 @@ def _zone_info(node: dict[str, Any]) -> Any:
     if _ZONE_KEY.fullmatch(key) is None:
         raise Trouble(f"{short(key)} is not the key of a time zone")
     try:
-        return ZoneInfo(key)
-    except (KeyError, OSError) as error:  # ZoneInfoNotFoundError is a KeyError; a directory is an OSError
-        raise Trouble(f"this machine's time zone database has no {short(key)}; install the tzdata package") from error
+        if _has_zone(key):
+            return ZoneInfo(key)
+    except (KeyError, OSError):  # ZoneInfoNotFoundError is a KeyError
+        pass
+    raise Trouble(f"this machine's time zone database has no {short(key)}; install the tzdata package")
+
+
+@lru_cache(maxsize=256)
+def _has_zone(key: str) -> bool:
+    """Tell whether there is a file for a zone: `ZoneInfo` would import a package of the key's name to find out."""
+    import zoneinfo
+    from importlib.util import find_spec
+
+    package = find_spec("tzdata")
+    inside = (package and package.submodule_search_locations) or ()
+    return any(os.path.isfile(f"{place}/{key}") for place in (*zoneinfo.TZPATH, *(f"{at}/zoneinfo" for at in inside)))
 
 
 def _unset(node: dict[str, Any]) -> Any:
@@ -214,6 +230,7 @@ REVIVERS: Final[dict[str, Reviver]] = {
     "timedelta": _timedelta,
     "timezone": _timezone,
     "ZoneInfo": _zone_info,
+    "Secret": _by_str(Secret),
     "UNSET": _unset,
     **{kind.__name__: _by_str(kind) for kind in (PosixPath, PurePosixPath, WindowsPath, PureWindowsPath, PurePath)},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -117,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: What follows the program's name; that of the process when None.
     """
+    # One line each, without Python's excerpt of the source.
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {' '.join(str(message).split())}\n"
     try:
         arguments = None if arguments is None else list(arguments)
         code = cli.main(args=arguments, prog_name="supersteps", standalone_mode=False)

@@ -177,15 +177,17 @@ def _object_in_words(schema: Mapping[str, Any], root: Any, depth: int) -> str:
 
 
 def example(schema: Any) -> str:
-    """Return what could be typed on a command line as an answer; `VALUE` where that takes some thought."""
+    """Return what could be typed on a command line as an answer; `VALUE` where that takes some thought.
+
+    A shell takes it as one word, also where it names several answers to choose from.
+    """
     resolved = resolve(schema, schema)
     options = choices(resolved)
     if options is not None:
-        first = options[0] if isinstance(options[0], str) else json.dumps(options[0])
-        return shlex.quote(first) if len(options) == 1 else "|".join(_typed(option) for option in options[:6])
+        return shlex.quote("|".join(_typed(option) for option in options[:6]))
     match resolved.get("type"):
         case "boolean":
-            return "true|false"
+            return "'true|false'"
         case "string":
             return "'some text'"
         case "integer" | "number":
@@ -220,7 +222,7 @@ def _sample(schema: Any, root: Any, depth: int) -> Any:
 
 
 def _typed(option: Any) -> str:
-    return shlex.quote(option if isinstance(option, str) else json.dumps(option))
+    return option if isinstance(option, str) else json.dumps(option)
 
 
 def only_text(schema: Any) -> bool:

@@ -89,7 +89,8 @@ async def _requests(service: Service, incomplete: str) -> list[CompletionItem]:
     from supersteps.cli.words import asked, cut, plain
 
     waiting = [one for one in await service.list_questions() if one.request_id.startswith(incomplete)]
-    return [CompletionItem(one.request_id, help=cut(plain(asked(one.data)), 50)) for one in waiting[:_SHOWN]]
+    unique = {one.request_id: one for one in waiting}  # a fork asks what its origin asks, under the same id
+    return [CompletionItem(name, help=cut(plain(asked(one.data)), 50)) for name, one in [*unique.items()][:_SHOWN]]
 
 
 def _about(*words: str) -> str:

@@ -7,7 +7,7 @@ import shlex
 import signal
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ import msgspec
 import supersteps
 from supersteps.cli.asking import in_words
 from supersteps.cli.failures import FAILED, WAITING, is_debugging
+from supersteps.cli.options import settings
 from supersteps.cli.output import emit
 from supersteps.cli.progress import Story, duration, one_line, show_progress, tell
 from supersteps.cli.words import count, cut, plain
 from supersteps.errors import WorkflowConvergenceError
 from supersteps.service.driving import DRAINED, drive_run
 from supersteps.service.views import Outcome, Question
+from supersteps.storage.base import DurableStorage
 from supersteps.storage.file import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.sqlite import SqliteCheckpointStorage
@@ -47,11 +49,13 @@ class Commands:
         store: Address of the store, None where the settings or the workflow name it.
         apps: Workflows that were named on the command line.
         storage: Where the run is, None without any.
+        shared: Ids of questions that several runs ask, as a fork and its origin do.
     """
 
     store: str | None
     apps: tuple[str, ...]
     storage: object | None
+    shared: frozenset[str] = frozenset()
 
     @property
     def can_resume(self) -> bool:
@@ -60,13 +64,17 @@ class Commands:
 
     def resume(self, reference: str) -> str:
         """Return the command that goes on."""
-        apps = [word for app in self.apps for word in ("--app", app)]
+        named = [] if self.apps == settings().apps else self.apps
+        apps = [word for app in named for word in ("--app", app)]
         return shlex.join(["supersteps", "resume", reference, *apps, *self._store(self.store)])
 
-    def answer(self, request_id: str) -> str:
+    def answer(self, question: Question) -> str:
         """Return the command that answers a question; it needs no code, so it has to know the store."""
-        store = self.store or (address_of(self.storage) if self.apps else None)
-        return shlex.join(["supersteps", "answer", request_id, "VALUE", *self._store(store)])
+        is_own = self.store is None and bool(self.apps) and settings().store is None  # the workflow's, which code names
+        store = address_of(self.storage) if is_own else self.store
+        is_shared = question.request_id in self.shared
+        reference = f"{question.run_id}:{question.request_id}" if is_shared else question.request_id
+        return shlex.join(["supersteps", "answer", reference, "VALUE", *self._store(store)])
 
     @staticmethod
     def _store(store: str | None) -> list[str]:
@@ -109,8 +117,14 @@ async def drive(
     """
     story = Story(origin)
     try:
-        with show_progress(story, quiet=quiet or is_done) as watch:
-            outcome = await drive_run(run, workflow, watch)
+        with show_progress(story, quiet=quiet or is_done) as progress:
+
+            def on_signal(number: signal.Signals) -> None:
+                if story.is_in_step:  # between two of them it stops at once
+                    again = "press Ctrl-C" if number == signal.SIGINT else f"send {number.name}"
+                    progress.say(f"stopping after superstep {story.step}; {again} again to stop at once")
+
+            outcome = await drive_run(run, workflow, progress.watch, on_signal)
     except Exception as error:
         if not story.has_begun:
             raise
@@ -121,6 +135,10 @@ async def drive(
         raise
     if outcome.checkpoint is None:
         outcome = msgspec.structs.replace(outcome, step=story.step)
+    if isinstance(commands.storage, DurableStorage):
+        asked = [question.request_id for question in outcome.questions]
+        shared = [name for name in asked if len(await commands.storage.find_waiting_runs(name)) > 1]
+        commands = replace(commands, shared=frozenset(shared))
     if output != "table" or outcome.status != DRAINED:
         emit(outcome, output, lambda: show_outputs(outcome.outputs))
     say, code = _ENDS.get(outcome.status, (_other_text, FAILED))
@@ -150,7 +168,7 @@ def _waiting_text(outcome: Outcome, story: Story, commands: Commands) -> str:
         if question.response_schema is None:
             lines.append("    only the workflow's own code can take the answer: workflow.send_responses")
         elif commands.can_resume:
-            lines.append(f"    {commands.answer(question.request_id)}")
+            lines.append(f"    {commands.answer(question)}")
     if commands.can_resume:
         lines.append(f"then go on: {commands.resume(outcome.run_id)}")
     else:

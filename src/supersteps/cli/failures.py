@@ -15,6 +15,7 @@ from supersteps.errors import (
     RunNotFoundError,
     SuperstepsError,
 )
+from supersteps.secrets import redact
 from supersteps.service.errors import ServiceError
 
 FAILED = 1
@@ -30,7 +31,7 @@ _WRONG_USE = (ServiceError, RequestError, ForkError, RunExistsError, RunNotFound
 def report(error: Exception) -> int:
     """Tell of an error on stderr and return the process's exit code."""
     if is_debugging():
-        click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+        click.echo(redact("".join(traceback.format_exception(error))).rstrip(), err=True)
     else:
         click.echo(paragraph(error), err=True)
     return USED_WRONGLY if isinstance(error, _WRONG_USE) else FAILED
@@ -38,7 +39,7 @@ def report(error: Exception) -> int:
 
 def paragraph(error: BaseException) -> str:
     """Return an error as one paragraph."""
-    text = " ".join(" ".join([str(error), *getattr(error, "__notes__", ())]).split())
+    text = " ".join(redact(" ".join([str(error), *getattr(error, "__notes__", ())])).split())
     if isinstance(error, SuperstepsError):
         return f"error: {text}"
     return f"error: {type(error).__name__}: {text}. Set --debug to see where."

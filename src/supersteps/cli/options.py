@@ -28,6 +28,13 @@ def _set_debug(_ctx: click.Context, _parameter: click.Parameter, value: bool) ->
         os.environ[DEBUG_VARIABLE] = "1"
 
 
+def check_new_id(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse an id for a new run under which no command could find it again."""
+    if value is not None and value.startswith(("-", "@")):
+        raise click.BadParameter(f"{value!r} begins with {value[0]!r}, which means something else to commands")
+    return value
+
+
 store_option = click.option(
     "--store",
     metavar="URL",

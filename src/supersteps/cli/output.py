@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
+
+if TYPE_CHECKING:
+    from supersteps.service.views import RunSummary
 
 STYLES = {
     "IDLE": "green",
@@ -56,6 +59,12 @@ def status_text(status: str, *, is_abandoned: bool = False) -> str:
     return click.style(word, fg="red" if is_abandoned else STYLES.get(status))
 
 
+def run_text(run: RunSummary) -> str:
+    """Return a run's state as people say it: one that nobody drives, though it could go on, is stopped."""
+    is_at_rest = run.owner is None and run.status.startswith("IN_PROGRESS")
+    return status_text("DRAINED" if is_at_rest else run.status, is_abandoned=run.is_abandoned)
+
+
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
     """Write a table whose columns are as wide as what is in them; cells may be styled.
 
@@ -69,7 +78,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -
         click.echo(empty, err=True)
         return
     widths = [max(map(visible_width, column)) for column in zip(titles, *lines, strict=True)]
-    heading = [click.style(title, bold=True) for title in titles]
+    heading = [click.style(title, bold=True) if title else "" for title in titles]
     for cells in [heading, *lines]:
         padded = [cell + " " * (width - visible_width(cell)) for cell, width in zip(cells, widths, strict=True)]
         click.echo("  ".join(padded).rstrip())

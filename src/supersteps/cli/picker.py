@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import click
 
 from supersteps.cli.asking import Terminal
-from supersteps.cli.output import age, status_text
-from supersteps.cli.words import brief_changes, count, entry_line
+from supersteps.cli.output import age, run_text
+from supersteps.cli.words import asked, brief_changes, count, cut, entry_line, plain
 from supersteps.errors import SuperstepsError
 from supersteps.service.errors import ReferenceNotFoundError
 from supersteps.service.service import Service
-from supersteps.service.views import LogEntry, RunSummary
+from supersteps.service.views import LogEntry, Question, RunSummary
 
 PAGE = 15
 _MOST_RUNS = 1000
@@ -26,7 +26,8 @@ class Item:
     Attributes:
         name: Its id.
         line: What is shown of it.
-        parent: The checkpoint that it is compared with when it is shown.
+        parent: The checkpoint that it is compared with when it is shown; empty for a run's input, None where there
+            is none to compare with.
     """
 
     name: str
@@ -89,9 +90,45 @@ async def pick_checkpoint(
     return await picker.pick()
 
 
+async def pick_question(
+    service: Service, title: str, *, run: str | None = None, terminal: Terminal | None = None
+) -> str:
+    """Have a person choose a question that waits for an answer; the only one is taken without asking.
+
+    Args:
+        service: Where the runs are.
+        title: What is to be chosen, and for what.
+        run: Only those of this run.
+        terminal: Where the person is; stdin and stderr when None.
+
+    Returns:
+        The question, as RUN:REQUEST.
+
+    Raises:
+        ReferenceNotFoundError: Nothing waits for an answer.
+        click.Abort: The person gave up.
+    """
+    waiting = await service.list_questions(run)
+    if not waiting:
+        of_run = "" if run is None else f" in run {run!r}"
+        raise ReferenceNotFoundError(
+            f"nothing waits for an answer{of_run} now: `supersteps runs` says where runs stand."
+        )
+    items = [_question_item(question) for question in waiting]
+    if len(items) == 1:
+        return items[0].name
+    return await _Picker(items, title, "question", terminal or Terminal()).pick()
+
+
+def _question_item(question: Question) -> Item:
+    name = click.style(question.request_id, fg="yellow")
+    line = f"{name}  run {question.run_id}, {question.executor_id} asks: {cut(plain(asked(question.data)), 80)}"
+    return Item(f"{question.run_id}:{question.request_id}", line)
+
+
 def _run_item(run: RunSummary) -> Item:
-    state = status_text(run.status, is_abandoned=run.is_abandoned)
-    asks = f", {count(len(run.requests), 'question')}" if run.requests else ""
+    state = run_text(run)
+    asks = f", {count(len(run.requests), 'question')}" if run.requests and run.status != "CANCELLED" else ""
     name = click.style(run.run_id, fg="blue")
     return Item(
         run.run_id, f"{name}  {run.workflow_id}  {state} after superstep {run.step}{asks}, {age(run.updated_at)} ago"
@@ -104,11 +141,13 @@ def _checkpoint_item(entry: LogEntry) -> Item:
         if entry.is_head
         else f"(branch {entry.branch})" * bool(entry.branch)
     )
-    return Item(entry.checkpoint_id, entry_line(entry, mark), entry.parent or "")
+    return Item(entry.checkpoint_id, entry_line(entry, mark), entry.parent or ("" if entry.step == 0 else None))
 
 
 def _changes_of(service: Service) -> Callable[[Item], Awaitable[str]]:
     async def tell(item: Item) -> str:
+        if item.parent is None:
+            return "what changed cannot be told: the checkpoints before it were removed"
         if not item.parent:
             return "the input, before anything ran"
         try:

@@ -40,8 +40,6 @@ from supersteps.events import (
 if TYPE_CHECKING:
     from rich.spinner import Spinner
 
-Watch = Callable[[WorkflowEvent], None]
-
 _TOLD_BY_EVENTS = (UndeliveredMessageWarning, PartialStorageWarning)
 """Warnings that come with an event of the same text."""
 
@@ -93,6 +91,7 @@ class Story:
         step: The superstep under way, or the last one.
         steps: How many supersteps were committed.
         has_begun: Whether a superstep has begun.
+        is_in_step: Whether one is under way.
         outputs: How many outputs there were.
         questions: Ids of the questions that wait.
         at_work: Executors whose handlers run, with the time at which they began.
@@ -113,7 +112,7 @@ class Story:
         self._began = clock()
         self._is_told = False
         self._step_began = self._began
-        self._is_in_step = False
+        self.is_in_step = False
         # A handler that blocks the event loop keeps the news of its superstep back until it is over, so a superstep
         # counts from the end of the one before, unless there was something to wait for in between.
         self._is_contiguous = True
@@ -147,7 +146,7 @@ class Story:
         """Return what goes on at this moment, on one line that is no wider than that."""
         now = self._clock()
         parts = []
-        if self._is_in_step:
+        if self.is_in_step:
             parts.append(f"superstep {self.step}")
             parts.append(listed((self._with_time(i, now - began) for i, began in [*self.at_work.items()]), _MOST_NAMES))
             if not self.at_work:
@@ -180,7 +179,7 @@ class Story:
 
     def _step_started(self, event: SuperStepStartedEvent) -> list[Line]:
         self.step = event.step_number
-        self.has_begun = self._is_in_step = True
+        self.has_begun = self.is_in_step = True
         if not self._is_contiguous:
             self._step_began = self._clock()
         self._step_outputs = self._step_questions = 0
@@ -224,7 +223,7 @@ class Story:
         info = event.completion_info
         self.step = event.step_number
         self.steps += 1
-        self._is_in_step = False
+        self.is_in_step = False
         self._step_began = now
         self._is_contiguous = info.has_pending_messages
         self.at_work.clear()
@@ -328,9 +327,10 @@ class LiveDisplay:
         self._text = Text
         self._story = story
         self._scroll = Scroll()
-        self._spinner = Spinner("dots", style="cyan")
         # Handlers that print would write into the display; rich lets them write above it, if it is the same terminal.
         self._console = Console(stderr=True, highlight=False)
+        self._is_ascii = self._console.options.ascii_only
+        self._spinner = Spinner("line" if self._is_ascii else "dots", style="cyan")
         self._live = Live(
             console=self._console,
             get_renderable=self._render,
@@ -362,7 +362,8 @@ class LiveDisplay:
         self._console.print(self._text(text, style=style), soft_wrap=True)
 
     def _render(self) -> Spinner:
-        self._spinner.update(text=self._story.status(self._console.width - 4))
+        status = self._story.status(self._console.width - 4)
+        self._spinner.update(text=status.replace(" · ", " - ").replace("…", "~") if self._is_ascii else status)
         return self._spinner
 
 
@@ -371,29 +372,62 @@ def is_live() -> bool:
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+class Progress:
+    """Shows what becomes of a run, as it is told of its events.
+
+    Showing never breaks the run: when it fails, nothing more is shown.
+
+    Args:
+        story: What the events tell.
+        display: Where to show it, None for nowhere.
+
+    Attributes:
+        trouble: Why nothing more is shown, None while all is well.
+    """
+
+    def __init__(self, story: Story, display: Display | None) -> None:
+        self.trouble: Exception | None = None
+        self._story = story
+        self._display = display
+
+    def watch(self, event: WorkflowEvent) -> None:
+        """Show what an event tells."""
+        try:
+            for line in self._story.take(event):
+                self._show(line)
+        except Exception as error:
+            self.trouble = self.trouble or error
+
+    def say(self, text: str) -> None:
+        """Say something while the display moves; also where no progress is shown."""
+        if self._display is None or self.trouble is not None:
+            tell(text)
+            return
+        try:
+            self._show(Line(text))
+        except Exception as error:
+            self.trouble = error
+
+    def _show(self, line: Line) -> None:
+        if self._display is not None and self.trouble is None:
+            self._display.show(line)
+
+
 @contextmanager
-def show_progress(story: Story, *, quiet: bool = False) -> Iterator[Watch]:
+def show_progress(story: Story, *, quiet: bool = False) -> Iterator[Progress]:
     """Show what becomes of a run; yield what is to be told of its events.
 
-    Showing never breaks the run: when it fails, nothing more is shown, and why is said at the end.
+    When that fails, why is said at the end.
     """
     display = None if quiet else LiveDisplay(story) if is_live() else PlainDisplay()
-    trouble: list[Exception] = []
-
-    def watch(event: WorkflowEvent) -> None:
-        try:
-            for line in story.take(event):
-                if display is not None and not trouble:
-                    display.show(line)
-        except Exception as error:
-            trouble.append(error)
-
+    progress = Progress(story, display)
     try:
         with display or nullcontext():
-            yield watch
+            yield progress
     finally:
-        if trouble:
-            tell(f"note: the run's progress could not be shown: {type(trouble[0]).__name__}: {trouble[0]}")
+        trouble = progress.trouble
+        if trouble is not None:
+            tell(f"note: the run's progress could not be shown: {type(trouble).__name__}: {trouble}")
 
 
 def tell(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -190,7 +191,7 @@ def _origin(entry: LogEntry) -> str:
     if entry.status == "DAMAGED":
         return "?"
     if entry.parent is None:
-        return "input"
+        return "input" if entry.step == 0 else "(those before it were removed)"
     return "-" if entry.parent.startswith(f"{entry.run_id}-") else f"forked from {entry.parent}"
 
 
@@ -234,7 +235,7 @@ def answer_hint(question: Question) -> str:
     from supersteps.cli.asking import example
 
     shown = example(question.response_schema)
-    return f"supersteps answer {question.request_id} {shown}"
+    return f"supersteps answer {shlex.quote(question.request_id)} {shown}"
 
 
 # ----------------------------------------------------------------------------------------------- changes

@@ -83,12 +83,17 @@ class Supersteps:
         """
         here = self._position
         is_stale = self._hooks.claim()
-        if self._store is not None:
-            await self._store.own()
+        if self._store is not None and await self._store.own() and not here.is_interrupted:
+            known = set(here.recorded.finished)
+            await here.read_journal(self._store)  # others may have begun this superstep since it was read
+            is_stale = is_stale or set(here.recorded.finished) != known
         if is_stale or here.is_interrupted:
             await self._recover()
         here.is_interrupted = True
         planned = await self._plan()
+        if self._replay is None and not (planned.answers or planned.timers or here.state.messages or planned.replies):
+            here.is_interrupted = False
+            return  # what there was to do were answers that somebody has dropped by a restore
         try:
             self._convergence.check(planned)
         except WorkflowConvergenceError:

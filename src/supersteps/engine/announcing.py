@@ -21,6 +21,7 @@ from supersteps.events import (
     WorkflowOutputEvent,
     WorkflowWarningEvent,
 )
+from supersteps.secrets import redact
 
 
 class Announcer:
@@ -63,7 +64,8 @@ class Announcer:
         completion = SuperStepCompletionInfo(tuple(planned.calls), bool(merged.messages), bool(state.requests), info)
         emit(SuperStepCompletedEvent(step, completion))
         for text in merged.undelivered:  # last: a filter may turn it into an error
-            warnings.warn(f"run {self._run_id!r}, superstep {step}: {text}", UndeliveredMessageWarning, stacklevel=2)
+            said = redact(f"run {self._run_id!r}, superstep {step}: {text}")
+            warnings.warn(said, UndeliveredMessageWarning, stacklevel=2)
 
     def request_event(self, request: Request) -> RequestInfoEvent:
         """Return the event of a question that waits."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from supersteps.engine.values import Sealed, Sealer
 from supersteps.engine.view import SCOPE_MARK, Overlay, View, Write
 from supersteps.errors import HandlerContextError, UnknownTargetError
 from supersteps.events import WorkflowEvent
+from supersteps.subworkflow import WorkflowExecutor
 
 
 class Sleeper(Protocol):
@@ -24,6 +25,17 @@ class Sleeper(Protocol):
 
     async def sleep(self, executor_id: str, key: str, number: int, due: str) -> None:
         """Wait until `due`, or until the time that an earlier attempt at this call has noted for the same sleep."""
+
+
+class Reader(Protocol):
+    """Whoever takes a run's live events."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has more of them than it can take."""
+
+    async def room(self) -> None:
+        """Wait until it has taken some."""
 
 
 class CallSite:
@@ -41,6 +53,7 @@ class CallSite:
         emit: Passes live events on; to be called on the event loop.
         is_replaying: Whether the calls are repeated for debugging only.
         sleeper: Lets handlers wait; None for checkpoint hooks.
+        reader: Takes the live events; None where nobody has to wait for it.
     """
 
     __slots__ = (
@@ -51,6 +64,7 @@ class CallSite:
         "key_prefix",
         "level",
         "reachable",
+        "reader",
         "run_id",
         "sealer",
         "sleeper",
@@ -73,6 +87,7 @@ class CallSite:
         emit: Callable[[WorkflowEvent], None],
         is_replaying: bool = False,
         sleeper: Sleeper | None = None,
+        reader: Reader | None = None,
     ) -> None:
         self.address = address
         self.level = level
@@ -87,6 +102,7 @@ class CallSite:
         self.emit = emit
         self.is_replaying = is_replaying
         self.sleeper = sleeper
+        self.reader = reader
 
 
 class Call:
@@ -204,11 +220,13 @@ class Call:
         self._check("yield_output", state_only=False)
         self.effects.outputs.append(self._site.sealer.seal(value, "output of executor {!r}", self._name))
 
-    def emit(self, event: WorkflowEvent) -> None:
+    def emit(self, event: WorkflowEvent) -> Callable[[], Coroutine[Any, Any, None]] | None:
         self._check("add_event")
         if not isinstance(event, WorkflowEvent):
             raise TypeError(f"add_event takes a WorkflowEvent, not {type(event).__name__}: subclass WorkflowEvent")
         self._emit(event)
+        reader = self._site.reader
+        return reader.room if reader is not None and reader.is_full else None
 
     # ----------------------------------------------------------------------------------- questions
 
@@ -217,6 +235,11 @@ class Call:
         source = self._site.level.prefix + source_executor_id
         sealed = self._site.sealer.seal(data, "request {!r} of executor {!r}", request_id, source)
         self.effects.asks.append(Ask(request_id, source, sealed, utc_now()))
+
+    def leads_to_sub_workflow(self, executor_id: str | None) -> bool:
+        if executor_id is None or executor_id not in self._site.reachable:
+            return False
+        return isinstance(self._site.level.graph.nodes[executor_id].executor, WorkflowExecutor)
 
     def request_info(
         self, request_data: Any, response_type: Any, request_id: str | None, deadline: datetime | None, default: Any

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from supersteps.engine import watching
 from supersteps.engine.backends import Backend
 from supersteps.engine.call import CallSite, Sleeper, as_text
 from supersteps.engine.effects import Delayed, Effects
@@ -33,6 +34,7 @@ from supersteps.events import (
 )
 from supersteps.executor import Executor
 from supersteps.policies import ExecutorFailure, FailurePolicy
+from supersteps.secrets import redact
 
 _LONGEST_WAIT = 3600.0
 """Seconds after which a sleeper looks at the clock again: it may have been set, or the machine may have slept."""
@@ -153,19 +155,25 @@ class Execution:
         keeps_each = policy is not None or bool(site.level.graph.error_targets.get(site.executor_id))
         if finished:  # what ran before ran first, whatever has come due since
             queue = sorted(queue, key=lambda planned: (executor_id, planned.key) not in finished)
-        for planned in queue:
-            effects = finished.get((executor_id, planned.key))
-            if effects is None:
-                effects = await self._run_call(executor, planned, site, policy)
-                site.view.accept(effects.writes)
-                is_hook_due = executor.has_hooks and (keeps_each or planned is queue[-1])
-                if is_hook_due:
-                    await self._run_hook(executor, site, effects)
-                self._left -= 1
-                self._record(executor_id, effects, is_unit=executor.has_hooks, is_complete=is_hook_due)
-            else:
-                site.view.accept(effects.writes)
-            results.append(effects)
+        watching.watch(site)
+        try:
+            for planned in queue:
+                effects = finished.get((executor_id, planned.key))
+                if effects is None:
+                    effects = await self._run_call(executor, planned, site, policy)
+                    site.view.accept(effects.writes)
+                    is_hook_due = executor.has_hooks and (keeps_each or planned is queue[-1])
+                    if is_hook_due:
+                        await self._run_hook(executor, site, effects)
+                    self._left -= 1
+                    self._record(executor_id, effects, is_unit=executor.has_hooks, is_complete=is_hook_due)
+                else:
+                    site.view.accept(effects.writes)
+                results.append(effects)
+        finally:
+            watching.unwatch(site, None)
+            if watching.untold:
+                watching.tell(site)
 
     async def _run_call(
         self, executor: Executor, planned: PlannedCall, site: CallSite, policy: FailurePolicy | None
@@ -246,9 +254,9 @@ class Execution:
                 executor_id=site.executor_id,
                 message=planned.payload.open(),
                 error_type=type(error).__name__,
-                error_message=str(error),
+                error_message=redact(str(error)),
                 attempts=planned.attempt,
-                traceback="".join(traceback.format_exception(error)),
+                traceback=redact("".join(traceback.format_exception(error))),
                 interrupted=is_interrupted,
             )
             effects.failures.append(site.sealer.seal(failure, "the failure of executor {!r}", site.address))

@@ -14,10 +14,7 @@ from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.engine import heartbeat
 from supersteps.errors import RunFencedError, RunNotFoundError
 from supersteps.storage.base import DurableStorage
-from supersteps.storage.runs import RunRecord
-
-LEASE_SECONDS = 30.0
-"""How long others keep off after a sign of life from another machine's owner."""
+from supersteps.storage.records import LEASE_SECONDS, RunRecord
 
 _CANCELLED = "CANCELLED"
 
@@ -94,19 +91,24 @@ class RunHold:
 
     # ------------------------------------------------------------------------------------- the lease
 
-    async def own(self) -> None:
+    async def own(self) -> bool:
         """Make sure that this handle owns the run, taking it over or renewing its lease where needed.
+
+        Returns:
+            Whether it had to be taken: somebody else may have had it since this handle read the journal.
 
         Raises:
             RunBusyError: Another live owner advances the run.
             RunFencedError: The run has moved on since this handle looked.
         """
         if time.monotonic() < self._lease_until:
-            return
+            return False
         async with self._ownership:  # two tasks of one handle must not take the run from each other
-            if time.monotonic() >= self._lease_until:
-                with self._writing():
-                    await self._take()
+            if time.monotonic() < self._lease_until:
+                return False
+            with self._writing():
+                await self._take()
+            return True
 
     async def _take(self) -> None:
         seen = await self.storage.get_run(self.run_id)
@@ -119,7 +121,9 @@ class RunHold:
             raise self._moved_on(run)
         self._adopt(run)
         self._lease_until = deadline
-        if not self.is_at_head:
+        if self.is_at_head:
+            self._branch = run.branch  # somebody may have left this head and come back to it, on a new branch
+        else:
             self._settle(await self.storage.move_head(self.run_id, self._epoch, self.base.checkpoint_id))
 
     def _is_elsewhere(self, run: RunRecord) -> bool:

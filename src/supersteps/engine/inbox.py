@@ -48,11 +48,11 @@ class Inbox:
         self.answers = [self._take(state, entry) for entry in await store.read_inbox()]
 
     async def refresh(self, state: State) -> None:
-        """Learn of answers that others have put in since."""
+        """Learn of answers that others have put in since, and of those that a restore has dropped."""
         if self._store is None or not state.requests:
             return
-        known = {answer.number for answer in self.answers}
-        self.answers += [self._take(state, e) for e in await self._store.read_inbox() if e.number not in known]
+        known = {answer.number: answer for answer in self.answers}
+        self.answers = [known.get(e.number) or self._take(state, e) for e in await self._store.read_inbox()]
 
     def _take(self, state: State, entry: InboxEntry) -> Answer:
         """Return an entry as what the superstep is to do with it."""
@@ -121,21 +121,24 @@ class Inbox:
         waiting = [state.requests[request_id] for request_id in self.waiting(state)]
         for request in expired_requests(waiting, utc_now()):
             try:
-                await self._put(state, {request.request_id: (request.default, "defaulted")})
+                await self._add(state, {request.request_id: (request.default, "defaulted")})
             except AlreadyAnsweredError:
                 await self.refresh(state)
 
     async def _put(self, state: State, entries: Mapping[str, tuple[Sealed | None, Outcome]]) -> None:
+        try:
+            await self._add(state, entries)
+        except (UnknownRequestError, AlreadyAnsweredError) as error:  # others were first: say what they have done
+            raise await self._refusal(next(iter(entries)), error) from error
+
+    async def _add(self, state: State, entries: Mapping[str, tuple[Sealed | None, Outcome]]) -> None:
         if self._store is None:
             number = self.answers[-1].number if self.answers else 0
             self.answers += [
                 Answer(number + i, key, value, outcome) for i, (key, (value, outcome)) in enumerate(entries.items(), 1)
             ]
             return
-        try:
-            await self._store.accept([(key, _encoded(value, outcome)) for key, (value, outcome) in entries.items()])
-        except UnknownRequestError as error:  # the run has moved on elsewhere: say what has become of the question
-            raise await self._refusal(next(iter(entries)), error) from error
+        await self._store.accept([(key, _encoded(value, outcome)) for key, (value, outcome) in entries.items()])
         # Another handle may have put answers in before these; consuming these must not pass over them.
         known = {answer.number for answer in self.answers}
         self.answers += [
@@ -152,6 +155,8 @@ class Inbox:
         Raises:
             RequestError: It is unknown, has been answered, or is stale.
         """
+        if any(answer.request_id == request_id for answer in self.answers):
+            await self.refresh(state)  # a restore by somebody else may have dropped it
         for answer in self.answers:
             if answer.request_id == request_id and answer.outcome is not None:
                 if answer.outcome == "defaulted":

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from supersteps.checkpoint.record import EXECUTORS, SCOPES, SHARED, SUB_SCOPES, SUB_STATE
 from supersteps.context import SHARED_SCOPE
+from supersteps.edges import FanInEdgeGroup
 from supersteps.executor import Executor
 from supersteps.graph import Graph, Node
 from supersteps.subworkflow import PATH_MARK, WorkflowExecutor
@@ -96,6 +97,12 @@ class Levels:
         """Return an executor's place in its graph."""
         level = self.of(address)
         return level.graph.nodes[level.local(address)]
+
+    def fan_in(self, address: str) -> FanInEdgeGroup | None:
+        """Return the fan-in that an address names, None where it names an executor."""
+        level = self.of(address)
+        local = level.local(address)
+        return None if local in level.graph.nodes else level.graph.fan_ins.get(local)
 
     def specimen(self, address: str) -> Executor:
         """Return an executor, or with a factory one specimen of what it makes."""

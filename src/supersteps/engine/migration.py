@@ -22,13 +22,15 @@ from supersteps.checkpoint.record import (
     PartKey,
 )
 from supersteps.checkpoint.stored import StoredMessage, StoredTimer, as_json, decode_messages
+from supersteps.edges import is_fan_in
 from supersteps.engine.encoding import encode_graph
 from supersteps.engine.forking import DELETE
 from supersteps.engine.journal import Recorded
 from supersteps.engine.misfits import Check
 from supersteps.engine.renaming import Names
-from supersteps.errors import GraphChangedError
-from supersteps.graph import Graph, GraphDescription
+from supersteps.errors import GraphChangedError, UnknownExecutorError
+from supersteps.graph import Graph, GraphDescription, Node
+from supersteps.subworkflow import PATH_MARK
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,33 @@ class Migration:
     shared_state: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     message: Callable[[str, Any], Any] | None = None
     upgrade: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+
+    def check(self, graph: Graph) -> None:
+        """Refuse new ids that no executor of a graph has. Old ones may be of any graph that there ever was.
+
+        Raises:
+            UnknownExecutorError: A new id is not there.
+        """
+        for old, new in self.rename.items():
+            if new in graph.nodes or new.rpartition(PATH_MARK)[2] in self._nodes_at(graph, old):
+                continue
+            raise UnknownExecutorError(
+                f"with_migration(rename={{{old!r}: {new!r}}}) gives an executor an id that none has: {new!r} is not in "
+                "this workflow. Name the ids that executors have now; an old one that was renamed twice goes straight "
+                "to its present one.",
+                new,
+            )
+
+    def _nodes_at(self, graph: Graph, old: str) -> Mapping[str, Node]:
+        """Return the executors among which one with this old path is now, none where that sub-workflow is gone."""
+        steps = old.split(PATH_MARK)[:-1]
+        for depth, step in enumerate(steps, 1):
+            path = PATH_MARK.join(steps[:depth])
+            inner = graph.nested.get(self.rename.get(path, step).rpartition(PATH_MARK)[2])
+            if inner is None:
+                return {}
+            graph = inner.graph
+        return graph.nodes if steps else {}
 
 
 @dataclass(frozen=True)
@@ -206,6 +235,9 @@ class _Migrating:
             return
         forms: dict[bytes, list[str]] = {}
         for target in message.target_ids:
+            if is_fan_in(target):  # like what waits there already: as it is
+                forms.setdefault(bytes(message.data), []).append(target)
+                continue
             value = function(target, self._codec.decode(bytes(message.data), f"message to {target!r}", raw=True))
             if value is DELETE:
                 self.warnings.append(

@@ -60,6 +60,11 @@ class Check:
         node = None if graph is None else graph.nodes.get(address[len(path) + 1 :] if path else address)
         return None if node is None else node.executor
 
+    def _has_fan_in(self, name: str) -> bool:
+        path = path_of(name) if self._graph.nested else ""
+        graph = self._graph_at(path)
+        return graph is not None and (name[len(path) + 1 :] if path else name) in graph.fan_ins
+
     def _sections(self) -> Iterator[str]:
         for key, part in self._parts.items():
             if key == MESSAGES:
@@ -68,9 +73,7 @@ class Check:
             elif key[0] == TIMERS:
                 yield from self._message(msgspec.json.decode(as_json(part), type=StoredTimer).message, "a timer")
             elif key[0] == FAN_IN:
-                path = path_of(key[1]) if self._graph.nested else ""
-                graph = self._graph_at(path)
-                if graph is None or (key[1][len(path) + 1 :] if path else key[1]) not in graph.fan_ins:
+                if not self._has_fan_in(key[1]):
                     yield f"messages wait in {key[1]!r}, which is not there: keep that fan-in, or rename= its executors"
             elif key[0] == EXECUTORS and self._executor(key[1]) is None:
                 yield (
@@ -96,6 +99,8 @@ class Check:
             return
         for target in message.target_ids:
             executor = self._executor(target)
+            if executor is None and self._has_fan_in(target):
+                continue
             if executor is None:
                 yield f"{what} is on its way to executor {target!r}, which is not there: rename= it, or use message="
                 continue

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any, Literal, Union
 
+from supersteps._annotations import is_main_file
 from supersteps._typing import display_name, reachable_types
 
 _PLAIN = (bool, int, float, str, bytes, list, dict, tuple, set, frozenset, object)
@@ -25,9 +26,10 @@ def annotation_named(name: str, options: Sequence[Any]) -> Any | None:
         name: What `display_name` gave.
         options: Annotations whose classes, their imported subclasses and plain types may occur in it.
     """
-    tokens = _TOKEN.findall(name)
+    known = _known(options)
+    name = _TOKEN.sub(lambda token: token[0].removesuffix(token[1]) + _present(token[1], known), name)
     try:
-        annotation = _Reader(tokens, _known(options)).union()
+        annotation = _Reader(_TOKEN.findall(name), known).union()
     except (LookupError, TypeError, ValueError, SyntaxError):
         return None
     return annotation if display_name(annotation) == name else None
@@ -44,6 +46,25 @@ def _known(options: Iterable[Any]) -> dict[str, Any]:
     for cls in classes:
         known.setdefault(display_name(cls), cls)
     return known | {"None": NoneType, "Any": Any, "...": ...}
+
+
+def _present(name: str, known: Mapping[str, Any]) -> str:
+    """Return the name that a stored one has now, where a class came with a script and is imported now, or vice versa.
+
+    A stored `__main__` stands for whatever module has such a class, as for the codec; a present one for the module
+    whose file is the script.
+    """
+    if name in known:
+        return name
+    module, _, qualname = name.partition(".")
+    if module == "__main__":
+        same = [present for present, cls in known.items() if getattr(cls, "__qualname__", None) == qualname]
+        return same[0] if len(same) == 1 else name
+    for present in known:
+        ending = present.removeprefix("__main__")
+        if present != ending and name.endswith(ending) and is_main_file(name.removesuffix(ending)):
+            return present
+    return name
 
 
 class _Reader:

@@ -53,13 +53,17 @@ async def head_of(storage: DurableStorage, run_id: str) -> tuple[CheckpointRecor
         RunNotFoundError: There is no such run.
         CheckpointNotFoundError: Its head is gone.
     """
-    run = await storage.get_run(run_id)
-    if run is None:
-        raise RunNotFoundError(f"{type(storage).__name__} holds no run {run_id!r}")
-    record = await storage.load_record(run.head)
-    if record is None:
-        raise CheckpointNotFoundError(f"the head {run.head!r} of run {run_id!r} is missing in {type(storage).__name__}")
-    return record, run
+    missing = None
+    while (run := await storage.get_run(run_id)) is not None:
+        record = await storage.load_record(run.head)
+        if record is not None:
+            return record, run
+        if run.head == missing:
+            raise CheckpointNotFoundError(
+                f"the head {run.head!r} of run {run_id!r} is missing in {type(storage).__name__}"
+            )
+        missing = run.head  # pruned since the run was read, and gone on: then it has another one now
+    raise RunNotFoundError(f"{type(storage).__name__} holds no run {run_id!r}")
 
 
 def fitted(

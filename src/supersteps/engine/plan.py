@@ -93,6 +93,8 @@ def plan(
         timer = state.timers[timer_id]
         message = timer.message
         for target in message.target_ids:
+            if levels.fan_in(target) is not None:
+                continue  # no call: the merge lets it wait there
             call = PlannedCall(f"timer:{timer_id}", message.payload, message.source_ids, timer.attempt)
             calls.setdefault(target, []).append(call)
     for request_id, value in replies.items():

@@ -27,7 +27,7 @@ from supersteps.checkpoint.stored import (
     as_json,
     decode_messages,
 )
-from supersteps.edges import FanInEdgeGroup
+from supersteps.edges import FanInEdgeGroup, is_fan_in
 from supersteps.engine.effects import Effects
 from supersteps.engine.state import path_of
 from supersteps.graph import GraphDescription
@@ -83,8 +83,12 @@ class Names:
         return msgspec.structs.replace(
             message,
             source_ids=tuple(map(self.address, message.source_ids)),
-            target_ids=tuple(map(self.address, message.target_ids)),
+            target_ids=tuple(map(self._receiver, message.target_ids)),
         )
+
+    def _receiver(self, name: str) -> str:
+        """Return the name of an executor, or of a fan-in to which a message goes later."""
+        return self.fan_in(name)[0] if is_fan_in(name) else self.address(name)
 
     def effects(self, effects: Effects, executor_id: str, key: str) -> Effects:
         """Return what a call did, under its new name and key."""

@@ -13,6 +13,7 @@ from typing import Any
 from supersteps._typing import display_name
 from supersteps.edges import FanInEdgeGroup
 from supersteps.engine.answers import check_reply
+from supersteps.engine.effects import Ask
 from supersteps.engine.levels import Level, Levels
 from supersteps.engine.state import Message, Request, State, SubRun
 from supersteps.engine.values import Sealed, Sealer
@@ -38,6 +39,7 @@ class Router:
     __slots__ = (
         "_counts",
         "_levels",
+        "_passed_on",
         "_sealer",
         "_state",
         "_step",
@@ -61,6 +63,7 @@ class Router:
         self._sealer = sealer
         self._step = step
         self._counts: dict[str, int] = {}
+        self._passed_on: set[str] = set()
 
     # ------------------------------------------------------------------------------------- messages
 
@@ -73,19 +76,38 @@ class Router:
             payload: The message.
             target_id: The only receiver that the sender wants, None for all.
         """
-        message = self.aside(level, source, payload, target_id)
-        if message is not None:
-            self.messages.append(message)
+        targets, fan_ins = self._choose(level, source, payload, target_id)
+        for group in fan_ins:
+            self._buffer(level, group, source, payload)
+        if targets:
+            self.messages.append(Message(payload, (level.prefix + source,), tuple(targets)))
 
     def aside(self, level: Level, source: str, payload: Sealed, target_id: str | None) -> Message | None:
-        """Route a message without putting it in flight; None where it waits in a fan-in or goes nowhere."""
+        """Route a message that is for later, with the fan-ins among its receivers; None where it goes nowhere."""
+        targets, fan_ins = self._choose(level, source, payload, target_id)
+        targets += [level.prefix + group.id for group in fan_ins]
+        return Message(payload, (level.prefix + source,), tuple(targets)) if targets else None
+
+    def fill_fan_ins(self, message: Message) -> None:
+        """Let a message that was for later wait in the fan-ins among its receivers."""
+        for target in message.target_ids:
+            group = self._levels.fan_in(target)
+            if group is not None:
+                level = self._levels.of(target)
+                self._buffer(level, group, level.local(message.source_ids[0]), message.payload)
+
+    def _choose(
+        self, level: Level, source: str, payload: Sealed, target_id: str | None
+    ) -> tuple[list[str], list[FanInEdgeGroup]]:
+        """Return the executors and the fan-ins that get a message; note it if there are none."""
         groups = level.graph.outgoing[source]
         targets: list[str] = []
+        fan_ins: list[FanInEdgeGroup] = []
         accepted = False
         for group in groups:
             if isinstance(group, FanInEdgeGroup):
                 if target_id is None or target_id in group.target_ids:
-                    self._buffer(level, group, source, payload)
+                    fan_ins.append(group)
                     accepted = True
                 continue
             for target in group.choose(payload.peek(), target_id):
@@ -96,7 +118,7 @@ class Router:
             self._note_undelivered(level, source, payload)
         if len(groups) != 1 or groups[0].names != _PLAIN:
             payload.forget_peek()  # user code has seen the copy and may have changed it
-        return Message(payload, (level.prefix + source,), tuple(targets)) if targets else None
+        return targets, fan_ins
 
     def _deliver(self, level: Level, target: str, payload: Sealed, targets: list[str]) -> bool:
         """Add the executor that gets a message; return whether there is one."""
@@ -246,6 +268,31 @@ class Router:
             if takers and not isinstance(group, FanInEdgeGroup):  # conditions see what somebody would take, no more
                 yield from (outer.prefix + target for target in group.choose(payload, None) if target in takers)
 
+    def pass_on(self, level: Level, asked_through: str, ask: Ask) -> Request | None:
+        """Return the question of a sub-workflow that an executor around it has passed on, as that sub-workflow's own.
+
+        Args:
+            level: The level around the sub-workflow.
+            asked_through: The `RequestInfoExecutor` that got it, by path.
+            ask: What it asked.
+
+        Returns:
+            The question, which nobody around answers any more; None for one that an executor asks in its own name.
+        """
+        request = self._state.intercepted.get(ask.request_id)
+        if request is None or request.node is None or self._is_settled(request.request_id):
+            return None
+        node, question = level.local(request.node), ask.data.open()
+        leads_back = node in level.graph.reachable[level.local(asked_through)]
+        if not leads_back or type(question) is not type(request.data.open()) or question.source_executor_id != node:
+            return None
+        self._passed_on.add(request.request_id)
+        return replace(request, iteration=self._step, timestamp=ask.timestamp, data=ask.data, node=None)
+
+    def _is_settled(self, request_id: str) -> bool:
+        """Return whether an executor around a sub-workflow has answered its question, or passed it on."""
+        return request_id in self.replies or request_id in self._state.replies or request_id in self._passed_on
+
     def _reply(
         self, level: Level, node: str, value: RequestResponse[Any, Any] | SubWorkflowResponseMessage[Any]
     ) -> bool:
@@ -253,7 +300,7 @@ class Router:
         request = self._state.intercepted.get(value.request_id)
         if request is None or request.node != level.prefix + node:
             return False
-        if request.request_id in self.replies or request.request_id in self._state.replies:
+        if self._is_settled(request.request_id):
             return False
         check_reply(self._levels, request, value.data)
         self.replies[request.request_id] = self._sealer.seal(value.data, "the answer to {!r}", request.request_id)

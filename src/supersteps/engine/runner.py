@@ -21,6 +21,7 @@ from supersteps.engine.alarm import Alarm
 from supersteps.engine.announcing import Announcer
 from supersteps.engine.applying import apply
 from supersteps.engine.backends import Backend
+from supersteps.engine.call import Reader
 from supersteps.engine.claims import Holder
 from supersteps.engine.encoding import decode_outputs, encode_changes, encode_graph
 from supersteps.engine.executors import Executors
@@ -46,6 +47,7 @@ from supersteps.errors import (
 from supersteps.events import RequestInfoEvent, WorkflowEvent, WorkflowRunState, WorkflowWarningEvent
 from supersteps.executor import Executor
 from supersteps.graph import Graph
+from supersteps.secrets import redact
 from supersteps.storage.runs import RunRecord
 
 INPUT_SOURCE = "Workflow"
@@ -68,6 +70,7 @@ class Runner:
         max_iterations: int,
         emit: Callable[[WorkflowEvent], None],
         holder: Holder,
+        reader: Reader | None = None,
         replay: Replay | None = None,
         fit: Callable[[CheckpointRecord], Fitted] = Fitted,
     ) -> None:
@@ -83,8 +86,9 @@ class Runner:
             replay=replay,
             backend=backend,
             emit=emit,
+            reader=reader,
         )
-        self._graph = graph
+        self.graph = graph
         self._fit = fit
         self._store = store
         self._replay = replay
@@ -125,7 +129,7 @@ class Runner:
             RunExistsError: The run's id is taken.
         """
         setting, state = self._setting, self.state
-        start = setting.executors.roots[self._graph.start_id]
+        start = setting.executors.roots[self.graph.start_id]
         if not start.can_handle(message):
             handles = ", ".join(map(display_name, start.input_types))
             raise UnhandledMessageError(
@@ -138,7 +142,7 @@ class Runner:
         merged.messages = [enter(setting.levels, payload, (INPUT_SOURCE,), merged)]
         if self._store is not None:
             changes = encode_changes(merged, state, setting.levels)
-            changes.puts[GRAPH] = encode_graph(self._graph.description)
+            changes.puts[GRAPH] = encode_graph(self.graph.description)
             await self._store.commit(
                 changes,
                 iteration=0,
@@ -147,7 +151,7 @@ class Runner:
                 status=WorkflowRunState.IN_PROGRESS.value,
                 more=True,
                 metadata=metadata,
-                fingerprint=self._graph.fingerprint,
+                fingerprint=self.graph.fingerprint,
                 tags=tags,
             )
         apply(merged, state, setting.levels, setting.sealer)
@@ -193,7 +197,8 @@ class Runner:
         for text in fitted.warnings:
             self._setting.emit(WorkflowWarningEvent(text))
         for text in fitted.warnings:  # last: a filter may turn it into an error
-            warnings.warn(f"run {self._setting.run_id!r}: {text}", UndeliveredMessageWarning, stacklevel=2)
+            said = redact(f"run {self._setting.run_id!r}: {text}")
+            warnings.warn(said, UndeliveredMessageWarning, stacklevel=2)
 
     def _hooked_inner(self) -> list[str]:
         """Return the executors with hooks of sub-workflows whose attributes are in the state or the journal."""

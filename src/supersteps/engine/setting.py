@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from supersteps.engine.backends import Backend
+from supersteps.engine.call import Reader
 from supersteps.engine.executors import Executors
 from supersteps.engine.levels import Levels
 from supersteps.engine.replaying import Replay
@@ -29,6 +30,7 @@ class Setting:
         replay: The lineage that it repeats, None where it does not.
         backend: Runs the handlers.
         emit: Takes events.
+        reader: Whoever they are for; None where nobody has to wait for that.
     """
 
     run_id: str
@@ -41,3 +43,4 @@ class Setting:
     replay: Replay | None
     backend: Backend
     emit: Callable[[WorkflowEvent], None]
+    reader: Reader | None = None

@@ -56,4 +56,5 @@ class Sites:
             emit=setting.emit,
             is_replaying=replay is not None,
             sleeper=sleeper,
+            reader=setting.reader,
         )

@@ -19,7 +19,7 @@ class Message:
     Attributes:
         payload: The message itself.
         source_ids: Executors that sent it.
-        target_ids: Executors that get it in the next superstep.
+        target_ids: Executors that get it in the next superstep; for later, fan-ins as well.
     """
 
     __slots__ = ("payload", "source_ids", "target_ids")

@@ -17,7 +17,7 @@ from supersteps.checkpoint.record import (
     Commit,
     utc_now,
 )
-from supersteps.engine.hold import LEASE_SECONDS, RunHold
+from supersteps.engine.hold import RunHold
 from supersteps.errors import (
     CheckpointNotFoundError,
     CheckpointSaveError,
@@ -26,6 +26,7 @@ from supersteps.errors import (
     RunNotFoundError,
 )
 from supersteps.storage.base import DurableStorage, ManagedStorage
+from supersteps.storage.records import LEASE_SECONDS
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.runs import InboxEntry, RunRecord
 

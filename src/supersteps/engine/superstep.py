@@ -121,6 +121,8 @@ class _Merge:
             merged.writes, merged.appends = joined.writes, joined.appends
         if planned.answers:
             merged.closed = self._close(planned)
+        for timer_id in planned.timers:
+            router.fill_fan_ins(self._state.timers[timer_id].message)
         for effects in results:
             level = self._levels.of(effects.executor_id)
             self._route(level, effects)
@@ -175,7 +177,11 @@ class _Merge:
     # -------------------------------------------------------------------------------------- asking
 
     def _ask(self, merged: Merged, level: Level, asked_through: str, ask: Ask) -> None:
-        request = open_request(self._levels, asked_through, ask, self._step)
+        request = self._router.pass_on(level, asked_through, ask)
+        if request is None:
+            request = open_request(self._levels, asked_through, ask, self._step)
+        else:
+            merged.released = [*merged.released, request.request_id]
         request = self._router.offer(level, request)
         self._refuse_twin(merged, request)
         (merged.opened if request.node is None else merged.intercepted).append(request)

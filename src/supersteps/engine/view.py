@@ -66,9 +66,9 @@ class View:
         if write.value is None or not write.is_update:
             overlay[place] = write.value
             return
-        before = overlay.get(place, ())
-        if isinstance(before, list | tuple):
-            overlay[place] = [*before, write.value]
+        before = overlay.setdefault(place, [])
+        if isinstance(before, list):
+            before.append(write.value)  # in place: ten thousand calls may append to one list in one superstep
         else:  # set or deleted before in the same overlay
             value = updated(write.key, self._reducers.get(write.key), before, [write.value])
             overlay[place] = self._sealer.seal(value, "shared key {!r}", write.key)

@@ -15,10 +15,8 @@ from supersteps.service.references import choose_question
 from supersteps.service.views import Pruned, Question
 from supersteps.storage import answering
 from supersteps.storage.base import ManagedStorage
-from supersteps.storage.records import RunRecord
+from supersteps.storage.records import LEASE_SECONDS, RunRecord
 from supersteps.storage.retention import RetentionPolicy
-
-_LEASE_SECONDS = 30.0
 
 
 async def answer(storage: ManagedStorage, reference: str, value: Any) -> Question:
@@ -48,7 +46,7 @@ async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:
             f"checkpoint {checkpoint_id!r} was saved by hand and belongs to no run, so there is no head to move; "
             "nothing was changed. Start a run from it where the workflow's code is."
         )
-    taken = await storage.acquire(run_id, this_process(new_id()), _LEASE_SECONDS)
+    taken = await storage.acquire(run_id, this_process(new_id()), LEASE_SECONDS)
     try:
         moved = await storage.move_head(run_id, taken.epoch, checkpoint_id)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -24,13 +25,16 @@ DRAINED = "DRAINED"
 """The status of an outcome where a signal stopped the run between two supersteps."""
 
 
-async def drive_run(run: StreamingRun, workflow: Workflow, watch: Watch) -> Outcome:
+async def drive_run(
+    run: StreamingRun, workflow: Workflow, watch: Watch, on_signal: Callable[[signal.Signals], None] | None = None
+) -> Outcome:
     """Drive a run until it is done or only waits for answers, or until SIGINT or SIGTERM asks the process to end.
 
     Args:
         run: The run.
         workflow: Its workflow.
         watch: Is told of each event.
+        on_signal: Is told of the signal when it comes, while the superstep under way goes on; must be quick.
 
     Returns:
         What came of it.
@@ -46,10 +50,10 @@ async def drive_run(run: StreamingRun, workflow: Workflow, watch: Watch) -> Outc
                 asked[event.request_id] = event
             watch(event)
 
-    _, signal = await until_asked_to_stop(run, consume())
+    _, asked_by = await until_asked_to_stop(run, consume(), on_signal)
     codec = Codec(workflow.types)
     latest = run.latest_checkpoint
-    is_drained = signal is not None and run.state not in ENDS
+    is_drained = asked_by is not None and run.state not in ENDS
     outputs = [] if is_drained else (await run.wait_for_completion()).get_outputs()  # nothing is left to drive
     return Outcome(
         run_id=run.run_id,
@@ -60,7 +64,7 @@ async def drive_run(run: StreamingRun, workflow: Workflow, watch: Watch) -> Outc
         questions=[
             _question(event, run, workflow, codec) for event in asked.values() if run.waits_for(event.request_id)
         ],
-        signal=int(signal) if is_drained and signal is not None else None,
+        signal=int(asked_by) if is_drained and asked_by is not None else None,
     )
 
 

@@ -23,6 +23,7 @@ from supersteps.checkpoint.record import (
     PartKey,
 )
 from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, StoredTimer, as_json, decode_messages
+from supersteps.edges import is_fan_in
 from supersteps.service.reading import UNREADABLE
 from supersteps.service.views import LogEntry
 from supersteps.storage.base import ManagedStorage
@@ -114,7 +115,7 @@ def who_ran(before: Facts, after: Facts) -> tuple[str, ...]:
     ran = dict.fromkeys(before.targets)
     for timer_id, targets in before.timers.items():
         if timer_id not in after.timers:
-            ran.update(dict.fromkeys(targets))
+            ran.update(dict.fromkeys(target for target in targets if not is_fan_in(target)))
     for request_id, (asker, _step) in before.inside.items():
         if request_id not in after.inside:
             ran[asker] = None

@@ -68,10 +68,10 @@ def read_input(workflow: Workflow, text: str | None) -> Any:
     schemas = [json.dumps(schema) for kind in kinds if (schema := schema_of(kind)) is not None]
     shape = f" JSON Schema: {schemas[0]}" if len(schemas) == 1 and len(schemas[0]) <= 400 else ""
     wanted = " or ".join(map(display_name, kinds))
-    raise InputError(
-        f"the start executor {start!r} of workflow {workflow.workflow_id!r} takes {wanted}, and {_quoted(text)} is "
-        f"none: {'; '.join(reasons)}.{shape}"
-    )
+    takes = f"the start executor {start!r} of workflow {workflow.workflow_id!r} takes {wanted}, and"
+    if text is None:
+        raise InputError(f"{takes} no input was given.{shape}")
+    raise InputError(f"{takes} {_quoted(text)} is none: {'; '.join(reasons)}.{shape}")
 
 
 def _as_text(given: str) -> str:
@@ -82,9 +82,7 @@ def _as_text(given: str) -> str:
     return value if isinstance(value, str) else given
 
 
-def _quoted(text: str | None) -> str:
-    if text is None:
-        return "no input"
+def _quoted(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:79] + "…")
 
 

@@ -3,10 +3,10 @@
     run           its id; `@latest`, the newest by creation; `@-1`, the one before it, ...; a unique beginning of an id;
                   else a unique end of one (default ids are ordered by time: their ends differ most)
     checkpoint    its id; `RUN@7`, the one after superstep 7 on the lineage of the run's head; `RUN@latest`, the head;
-                  `RUN@-1`, the one before it, ...; `RUN-12`, its number without padding; `@latest` and `@-1` alone
-                  are about the newest run; a run stands for its head
+                  `RUN@-1`, the one before it, ...; `RUN-12`, its number without padding; a run, `@latest` and `@-1`
+                  included, stands for its head
     question      its id; `@latest`, the one that was asked last; `@-1`, ...; a unique beginning; a unique end;
-                  `RUN:REQUEST` where several runs wait for the same one
+                  `RUN:REQUEST` where several runs wait for the same one; a run that waits for one stands for it
 
 An exact id always comes first, whatever characters it is made of. Where a reference can be read in two ways that mean
 different checkpoints, it is refused.
@@ -105,7 +105,7 @@ class References:
         if exact is not None:
             return exact.head
         if place_of(reference) is not None:
-            return await self._back_from_head(await self.run("@latest"), place_of(reference) or 0, reference)
+            return (await self.run(reference)).head
         return await self._read_as_one(reference)
 
     async def _read_as_one(self, reference: str) -> str:
@@ -135,7 +135,8 @@ class References:
             return next(iter(found))
         # What was understood best says most: a run without this checkpoint, then several runs, then none.
         raise next((e for e in failures if isinstance(e, _NoSuchPlaceError)), None) or next(
-            (e for e in failures if isinstance(e, AmbiguousReferenceError)), failures[-1]
+            (e for e in failures if isinstance(e, AmbiguousReferenceError)),
+            failures[-1] if after is None else failures[0],
         )
 
     async def _exact_checkpoint(self, identifier: str) -> str | None:
@@ -229,7 +230,11 @@ def choose_question(reference: str, waiting: Sequence[Question]) -> Question:
     if not found and place is not None:
         found = [waiting[-1 - place]] if place < len(waiting) else []
     elif not found and reference:
-        found = _matching(waiting, reference, lambda question: question.request_id) or _in_runs(reference, waiting)
+        found = (
+            _matching(waiting, reference, lambda question: question.request_id)
+            or _in_runs(reference, waiting)
+            or _matching(waiting, reference, lambda question: question.run_id)
+        )
     if len(found) == 1:
         return found[0]
     if found:
@@ -237,7 +242,7 @@ def choose_question(reference: str, waiting: Sequence[Question]) -> Question:
             (f"{q.run_id}:{q.request_id}", f"{q.workflow_id}, asked by {q.executor_id}, {age(q.asked_at)}")
             for q in found
         ]
-        raise AmbiguousReferenceError(_several(reference, "question", candidates) + " Write RUN:REQUEST.")
+        raise AmbiguousReferenceError(_several(reference, "question", candidates, "Write one of these in full."))
     raise ReferenceNotFoundError(
         f"none of the {_count(len(waiting), 'question')} that wait for an answer is {reference!r}, or begins or ends "
         f"so. {_nearest(reference, [question.request_id for question in waiting])}"
@@ -278,10 +283,12 @@ def _matching(candidates: Sequence[T], reference: str, name: Callable[[T], str])
     return begin or [candidate for candidate in candidates if name(candidate).endswith(reference)]
 
 
-def _several(reference: str, what: str, candidates: Sequence[tuple[str, str]]) -> str:
+def _several(
+    reference: str, what: str, candidates: Sequence[tuple[str, str]], advice: str = "Give more of the id."
+) -> str:
     lines = "".join(f"\n  {name}  ({described})" for name, described in candidates[:_SHOWN])
     more = f"\n  ... and {len(candidates) - _SHOWN} more" if len(candidates) > _SHOWN else ""
-    return f"{reference!r} can mean {_count(len(candidates), what)}:{lines}{more}\nGive more of the id."
+    return f"{reference!r} can mean {_count(len(candidates), what)}:{lines}{more}\n{advice}"
 
 
 def _nearest(reference: str, names: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from supersteps.storage.opening import open_storage, storage_path
 
 STORE_VARIABLE = "SUPERSTEPS_STORE"
 APP_VARIABLE = "SUPERSTEPS_APP"
+KEYS_VARIABLE = "SUPERSTEPS_KEYS"
+"""Keys of an encrypted store; see `Keyring.from_environment`."""
 _KEYS = ("app", "store")
 
 
@@ -64,7 +67,7 @@ def read_settings(
 
 
 def open_store(url: str, *, must_exist: bool = True) -> ManagedStorage:
-    """Return the store at an address.
+    """Return the store at an address, decrypted where the environment holds keys (`SUPERSTEPS_KEYS`).
 
     Args:
         url: See `open_storage`.
@@ -80,7 +83,16 @@ def open_store(url: str, *, must_exist: bool = True) -> ManagedStorage:
             f"there is no store at {url}: {path.absolute()} does not exist. Give the address that the runs were "
             f"started with (--store, {STORE_VARIABLE}, or store in [tool.supersteps])."
         )
-    return managed(open_storage(url), url)
+    return managed(_with_keys(open_storage(url)), url)
+
+
+def _with_keys(storage: CheckpointStorage) -> CheckpointStorage:
+    """Return the storage, behind encryption where the environment holds keys."""
+    if not os.environ.get(KEYS_VARIABLE):
+        return storage
+    from supersteps.storage.encrypted import EncryptedStorage, Keyring  # needs the extra
+
+    return EncryptedStorage(as_durable(storage), Keyring.from_environment(KEYS_VARIABLE))
 
 
 def managed(storage: CheckpointStorage, name: str) -> ManagedStorage:

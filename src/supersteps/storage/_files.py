@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,8 @@ _ADVICE = {
     errno.EISDIR: "A folder stands where a file is needed: remove it or choose another folder.",
     errno.ENAMETOOLONG: "The path is too long for this file system: choose a shorter folder or id.",
     errno.EMFILE: "This process has too many open files: raise its limit (ulimit -n).",
+    errno.ELOOP: "A symbolic link stands where a file is written: remove the link. What it points to was not touched.",
+    errno.ENXIO: "A pipe or a device stands where a file is needed: remove it.",
     errno.EIO: "The disk failed: check it before you go on. What was saved before may need a look, too.",
 }
 
@@ -61,6 +64,10 @@ def explained(action: str, path: Path) -> Iterator[None]:
 
 def _open(path: Path, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), FILE_MODE)
+
+
+_INTO_FILES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""What is written never goes through a link to a file elsewhere, and never waits for the reader of a pipe."""
 
 
 def _write(fd: int, data: memoryview) -> int:
@@ -105,12 +112,21 @@ def read(path: Path, most: int = -1) -> bytes | None:
         StorageError: It cannot be read.
     """
     try:
-        with explained("read", path), open(path, "rb") as file:
+        with explained("read", path), open(path, "rb", opener=_open_file) as file:
             return file.read(most)
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Open a file for reading, but no pipe, which may keep a reader waiting, and no device, which may have no end."""
+    fd = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISDIR(os.fstat(fd).st_mode):  # `open` itself refuses a folder
+        return fd
+    os.close(fd)
+    raise OSError(errno.ENXIO, "it is no regular file")
 
 
 def exists(path: Path) -> bool:
@@ -143,7 +159,7 @@ def write_durably(path: Path, data: bytes) -> None:
     draft = draft_of(path)
     with explained("write", path):
         try:
-            fd = _open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            fd = _open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _INTO_FILES)
             try:
                 _write_all(fd, data)
                 _sync(fd)
@@ -176,7 +192,7 @@ def append_durably(path: Path, data: bytes, at: int) -> None:
     """
     with explained("write", path):
         is_new = at == 0 and not path.exists()
-        fd = _open(path, os.O_WRONLY | os.O_CREAT)
+        fd = _open(path, os.O_WRONLY | os.O_CREAT | _INTO_FILES)
         try:
             _truncate(fd, at)
             os.lseek(fd, at, os.SEEK_SET)

@@ -38,9 +38,8 @@ from supersteps.errors import (
 )
 from supersteps.storage import runs
 from supersteps.storage.base import DurableStorage, ManagedStorage
-from supersteps.storage.records import InboxEntry, RunRecord
+from supersteps.storage.records import LEASE_SECONDS, InboxEntry, RunRecord
 
-_LEASE_SECONDS = 30.0
 _PAGE = 100
 _SEARCHED = 200
 """Checkpoints that are looked through for a request that the run does not know (any more)."""
@@ -239,7 +238,7 @@ async def cancel_run(storage: DurableStorage, run_id: str) -> None:
         raise runs.no_such_run(run_id)
     if run.status in ("IDLE", "CANCELLED"):
         return
-    taken = await storage.acquire(run_id, this_process(new_id()), _LEASE_SECONDS)
+    taken = await storage.acquire(run_id, this_process(new_id()), LEASE_SECONDS)
     # It may have come to its end since it was looked at.
     await storage.release(run_id, taken.epoch, status=None if taken.status == "IDLE" else "CANCELLED")
 
@@ -302,14 +301,13 @@ async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> Requ
     Raises:
         RunNotFoundError: There is no such run.
     """
-    run, head = await _look(storage, run_id)
+    run, head, inbox = await _look_at_once(storage, run_id)
     named = _named(run_id, request_id)
     if run.status == "CANCELLED" and request_id in run.requests:
         return StaleRequestError(
             f"{named} waits no more: the run was cancelled. Nothing was changed; resume the run from its checkpoint "
             f"{run.head!r}, and it waits again."
         )
-    inbox = {entry.request_id: entry for entry in await storage.read_inbox(run_id)}
     if request_id in inbox:
         return _put_in_already(named, inbox[request_id], run.head)
     ended = _ended(head.parts, request_id)
@@ -327,6 +325,18 @@ async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> Requ
         f"run {run_id!r} does not wait for request {request_id!r} at its head {run.head!r}; requests that wait: "
         f"{waiting}. Nothing was changed; answer one of those."
     )
+
+
+async def _look_at_once(
+    storage: DurableStorage, run_id: str
+) -> tuple[RunRecord, CheckpointRecord, dict[str, InboxEntry]]:
+    """Return a run, its head, and the inbox that belongs to that head, by request; raises as `_look` does."""
+    while True:
+        run, head = await _look(storage, run_id)
+        inbox = {entry.request_id: entry for entry in await storage.read_inbox(run_id)}
+        again = await storage.get_run(run_id)
+        if again is None or again.head == run.head:
+            return run, head, inbox
 
 
 def _named(run_id: str, request_id: str) -> str:
@@ -378,7 +388,8 @@ async def _find_elsewhere(storage: DurableStorage, run: RunRecord, request_id: s
         return None
     headers = await storage.list_headers(run.run_id)
     lineage = {info.checkpoint_id for info in await storage.list_lineage(run.head, len(headers) + 1)}
-    left = [header for header in reversed(headers) if header.checkpoint_id not in lineage]
+    known = [header for header in headers if header.sequence <= run.sequence]  # not what followed since
+    left = [header for header in reversed(known) if header.checkpoint_id not in lineage]
     for header in left[:_SEARCHED]:
         try:
             record = await storage.load_record(header.checkpoint_id)

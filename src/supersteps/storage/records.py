@@ -8,6 +8,9 @@ import msgspec
 
 from supersteps.checkpoint.owner import Owner
 
+LEASE_SECONDS = 30.0
+"""How long others keep off after a sign of life from another machine's owner."""
+
 
 class Lease(msgspec.Struct, frozen=True):
     """Who advances a run, and until when others keep off.

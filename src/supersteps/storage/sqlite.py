@@ -153,7 +153,9 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
         """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
-        return await self._readers.run(checkpoint_rows.read_lineage, checkpoint_id, limit)
+        lineage, problems = await self._readers.run(checkpoint_rows.read_lineage, checkpoint_id, limit)
+        _warn(problems)
+        return lineage
 
     async def commit(self, commit: Commit) -> None:
         """Write a checkpoint and make it the run's head, durably.
@@ -260,8 +262,13 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         limit: int = 50,
         before: str | None = None,
     ) -> list[RunRecord]:
-        """Return runs, the newest first; see `ManagedStorage.list_runs`."""
-        return await self._readers.run(_list_runs, workflow_id, status, tag, limit, before)
+        """Return runs, the newest first; see `ManagedStorage.list_runs`.
+
+        A damaged one is passed over with a `CorruptCheckpointWarning`.
+        """
+        found, problems = await self._readers.run(_list_runs, workflow_id, status, tag, limit, before)
+        _warn(problems)
+        return found
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
         """Return the headers of all checkpoints of a run, on every branch, in the order of their commits.
@@ -335,7 +342,7 @@ def _read_inbox(db: sqlite3.Connection, run_id: str) -> list[InboxEntry]:
 
 def _list_runs(
     db: sqlite3.Connection, workflow_id: str | None, status: str | None, tag: str | None, limit: int, before: str | None
-) -> list[RunRecord]:
+) -> tuple[list[RunRecord], list[str]]:
     last = run_rows.find_run(db, before) if before is not None else None
     if before is not None and last is None:
         raise runs.no_such_run(before)

@@ -111,10 +111,13 @@ def _create(path: Path) -> BinaryIO:
 async def _lines(storage: ManagedStorage, run: RunRecord, tail: Tail) -> AsyncIterator[bytes]:
     yield encode_line(Head(FORMAT, run))
     last: CheckpointRecord | None = None
-    for header in await storage.list_headers(run.run_id):
-        if header.sequence > run.sequence:
-            break  # it was committed after we looked
+    headers = [header for header in await storage.list_headers(run.run_id) if header.sequence <= run.sequence]
+    if run.head not in {header.checkpoint_id for header in headers}:
+        raise _changed(run.head)
+    for header in headers:  # those after them were committed after we looked
         record = await _load(storage, header.checkpoint_id)
+        if record.header.parent_id != header.parent_id:  # the one before it has gone since
+            raise _changed(header.parent_id or header.checkpoint_id)
         if record.header.parent_id is None:
             parent: Mapping[PartKey, Part] = {}
         elif last is not None and record.header.parent_id == last.header.checkpoint_id:
@@ -129,8 +132,12 @@ async def _lines(storage: ManagedStorage, run: RunRecord, tail: Tail) -> AsyncIt
 async def _load(storage: ManagedStorage, identifier: str) -> CheckpointRecord:
     record = await storage.load_record(identifier)
     if record is None:
-        raise StorageError(f"checkpoint {identifier!r} was deleted while its run was being exported; export it again")
+        raise _changed(identifier)
     return record
+
+
+def _changed(deleted: str) -> StorageError:
+    return StorageError(f"checkpoint {deleted!r} was deleted while its run was being exported; export it again")
 
 
 # ------------------------------------------------------------------------------------------------------------ importing

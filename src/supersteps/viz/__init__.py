@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from supersteps.errors import PictureError
 from supersteps.viz.checkpoints import Checkpoint, marks_of, structure_of
-from supersteps.viz.graphviz import PictureError, is_installed, render
+from supersteps.viz.graphviz import is_installed, render
 from supersteps.viz.picture import Picture
 from supersteps.viz.structure import picture_of
 
@@ -46,7 +47,7 @@ class WorkflowViz:
         ran: Iterable[str] = (),
         failed: Iterable[str] = (),
     ) -> None:
-        """Prepare.
+        """Nothing is drawn until one of the methods is called.
 
         Args:
             subject: A `Workflow` or a `WorkflowCheckpoint`.

@@ -16,6 +16,10 @@ _RUN = re.compile(r"#\d+(?:\.\d+)?$")
 """What the run of a sub-workflow has after its node's id: the superstep in which it began."""
 
 
+_FAN_IN = re.compile(r"(?:^|/)fan_in:.*->")
+"""Names a fan-in among the receivers of a message for later."""
+
+
 class Question(Protocol):
     """A question that waits, as far as a picture shows it."""
 
@@ -74,7 +78,7 @@ class Waiting:
 
     Attributes:
         messages: Receivers of messages in flight, once for each message.
-        timers: Receivers of messages for later.
+        timers: Receivers of messages for later: executors and fan-ins.
         asking: Where questions went out.
         fan_ins: How many messages a fan-in holds.
         runs: Paths of the sub-workflows' runs that go on.
@@ -150,17 +154,22 @@ def marks_from(
         around = [PATH_MARK.join(nodes[: depth + 1]) for depth in range(len(nodes))]
         return [*around, f"{around[-1]}{PATH_MARK}{last}"]
 
+    def gates(group: str) -> list[str]:
+        """Return the same for a fan-in's node."""
+        *around, gate = ways(group)
+        prefix = f"{around[-1]}{PATH_MARK}" if around else ""
+        return [*around, prefix + gate_id(gate.removeprefix(prefix))]
+
     counts: Counter[tuple[str, MarkKind]] = Counter()
     for kind, addresses in (
         (MarkKind.ASKS, waiting.asking),
         (MarkKind.MESSAGES, waiting.messages),
         (MarkKind.TIMERS, waiting.timers),
     ):
-        counts.update((node, kind) for address in addresses for node in ways(address))
+        for address in addresses:
+            counts.update((node, kind) for node in (gates if _FAN_IN.search(address) else ways)(address))
     for group, count in waiting.fan_ins.items():
-        *around, gate = ways(group)
-        prefix = f"{around[-1]}{PATH_MARK}" if around else ""
-        for node in (*around, prefix + gate_id(gate.removeprefix(prefix))):
+        for node in gates(group):
             counts[node, MarkKind.MESSAGES] += count
     for kind, addresses in ((MarkKind.RAN, list(ran)), (MarkKind.FAILED, list(failed))):
         counts.update({(node, kind): 1 for address in addresses for node in ways(address)})

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from typing import Literal
 
-from supersteps.errors import SuperstepsError
+from supersteps.errors import PictureError
 
 _SECONDS = 20
 """How long a drawing may take; Graphviz needs much longer only for graphs that nobody can read."""
@@ -15,10 +15,6 @@ _INSTALL = (
     "Install Graphviz (https://graphviz.org/download, or the package `graphviz` of your system) so that `dot` is on "
     "the PATH, or ask for svg, mermaid, dot or ascii, which need nothing"
 )
-
-
-class PictureError(SuperstepsError, ValueError, RuntimeError):
-    """A picture that cannot be drawn: there is no structure to draw, or a program is missing."""
 
 
 def is_installed() -> bool:

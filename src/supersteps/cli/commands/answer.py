@@ -33,7 +33,7 @@ class _Answer(click.Command):
 
 
 @click.command("answer", cls=_Answer)
-@click.argument("request_id", metavar="REQUEST", shell_complete=complete_request)
+@click.argument("request_id", metavar="[REQUEST|RUN]", required=False, shell_complete=complete_request)
 @click.argument("value", required=False)
 @click.option(
     "--run", metavar="RUN", shell_complete=complete_run, help="The run that asks, where several ask the same."
@@ -43,7 +43,7 @@ class _Answer(click.Command):
 @click.pass_context
 def command(
     context: click.Context,
-    request_id: str,
+    request_id: str | None,
     value: str | None,
     run: str | None,
     cancel: bool,
@@ -51,6 +51,8 @@ def command(
     output: str,
 ) -> None:
     """Answer the question REQUEST; the run takes the answer when it is resumed.
+
+    A RUN stands for its only question. On a terminal, without either, you choose from the questions that wait.
 
     VALUE is JSON, or plain text where the question takes text; - reads it from stdin. Without VALUE you are asked.
     """
@@ -60,7 +62,7 @@ def command(
 
     async def work() -> Question:
         async with open_service(store) as service:
-            question = await _find(service, request_id, run)
+            question = await _find(service, request_id or await _chosen(service, run), run)
             if cancel:
                 await cancel_request(service.storage, question.run_id, question.request_id)
                 click.echo(f"request {question.request_id} was taken back", err=True)
@@ -78,6 +80,17 @@ def command(
         context.exit(USED_WRONGLY)
     emit(question, output, lambda: None)
     click.echo(f"the run goes on with it: supersteps resume {question.run_id}", err=True)
+
+
+async def _chosen(service: Service, run: str | None) -> str:
+    if not is_terminal():
+        raise click.UsageError(
+            "name a question, as in `supersteps answer REQUEST VALUE`: here is no terminal to choose on; "
+            "`supersteps requests` lists those that wait"
+        )
+    from supersteps.cli.picker import pick_question
+
+    return await pick_question(service, "Answer which question?", run=run)
 
 
 async def _find(service: Service, request_id: str, run: str | None) -> Question:

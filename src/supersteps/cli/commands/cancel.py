@@ -7,8 +7,9 @@ from shlex import quote
 import click
 
 from supersteps.cli.completion import complete_run
+from supersteps.cli.failures import FAILED
 from supersteps.cli.options import common_options, do, open_service
-from supersteps.cli.output import emit
+from supersteps.cli.output import emit, is_terminal
 from supersteps.cli.words import count
 from supersteps.service.views import RunSummary
 from supersteps.storage.records import RunRecord
@@ -18,13 +19,28 @@ _ENDED = {"IDLE": "done", "CANCELLED": "cancelled"}
 
 @click.command("cancel")
 @click.argument("run", shell_complete=complete_run)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @common_options
-def command(run: str, store: str | None, output: str) -> None:
+def command(run: str, yes: bool, store: str | None, output: str) -> None:
     """End a run.
 
     Its questions wait no more; its checkpoints stay, and `supersteps resume` makes it go on after all. A run that is
     done stays done. One that another process drives has to be stopped there first.
     """
+
+    async def look() -> RunRecord:
+        async with open_service(store) as service:
+            return await service.find_run(run)
+
+    if not yes and is_terminal():
+        found = do(look())
+        run = found.run_id  # while somebody thinks, @latest may come to mean another one
+        if found.status not in _ENDED:
+            asks = f", {count(len(found.requests), 'question')} waiting" if found.requests else ""
+            click.echo(f"Run {run} of workflow {found.workflow_id} stands at {found.head}{asks}.", err=True)
+            if not click.confirm("Cancel it?", err=True):
+                click.echo("nothing was changed", err=True)
+                click.get_current_context().exit(FAILED)
 
     async def work() -> tuple[RunRecord, RunSummary]:
         async with open_service(store) as service:

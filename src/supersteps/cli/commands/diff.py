@@ -104,9 +104,12 @@ def lines(found: CheckpointDiff, messages: Messages | None = None, *, full: bool
     """
     if not found:
         return [f"{found.before} and {found.after} hold the same"]
+    told = _worth_telling(found)
+    if not told:
+        return [f"{found.before} and {found.after} hold the same; only the times at which they asked differ"]
     shown = [click.style(f"--- {found.before}", bold=True), click.style(f"+++ {found.after}", bold=True)]
     sections: dict[str, list[Change]] = {}
-    for change in found:
+    for change in told:
         sections.setdefault(str(change.path[0]), []).append(change)
     for section, changes in sections.items():
         shown += ["", click.style(TITLES.get(section, section), bold=True)]
@@ -114,6 +117,20 @@ def lines(found: CheckpointDiff, messages: Messages | None = None, *, full: bool
             changes = list(_whole_messages(*messages)) or changes  # they may only stand in another order
         shown += [f"  {line}" for change in changes for line in _change(section, change, full)]
     return shown
+
+
+def _worth_telling(found: CheckpointDiff) -> list[Change]:
+    """Return the changes without the times of questions that are the same otherwise: a fork has asked them again."""
+    inside = Counter(change.path[:2] for change in found)
+    return [
+        change
+        for change in found
+        if not (
+            change.path[0] in ("requests", "intercepted")
+            and change.path[2:] == ("timestamp",)
+            and inside[change.path[:2]] == 1
+        )
+    ]
 
 
 def _whole_messages(before: list[Any], after: list[Any]) -> Iterator[Change]:

@@ -10,7 +10,7 @@ import msgspec
 from supersteps.cli.choosing import chosen
 from supersteps.cli.completion import complete_checkpoint
 from supersteps.cli.endings import Commands, drive, quiet_option
-from supersteps.cli.options import app_option, common_options, do, open_service, settings, workflow_of
+from supersteps.cli.options import app_option, check_new_id, common_options, do, open_service, settings, workflow_of
 from supersteps.cli.output import emit
 from supersteps.cli.progress import one_line_warnings, tell
 from supersteps.engine.forking import DELETE
@@ -29,7 +29,7 @@ class _Created(msgspec.Struct, frozen=True):
 @click.argument("checkpoint", required=False, shell_complete=complete_checkpoint)
 @click.option("--set", "values", multiple=True, metavar="PATH=JSON", help="A new value; several times.")
 @click.option("--unset", "removed", multiple=True, metavar="PATH", help="Remove what is there; several times.")
-@click.option("--run-id", metavar="ID", help="What to call the new run; a new id unless given.")
+@click.option("--run-id", metavar="ID", callback=check_new_id, help="What to call the new run; a new id unless given.")
 @click.option("--tag", "tags", multiple=True, metavar="LABEL", help="A label to keep with the new run; several times.")
 @click.option("--no-run", is_flag=True, help="Only create the new run; `supersteps resume` drives it.")
 @quiet_option

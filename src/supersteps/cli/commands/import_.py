@@ -10,7 +10,7 @@ from shlex import quote
 
 import click
 
-from supersteps.cli.options import common_options, do, find_store, settings
+from supersteps.cli.options import check_new_id, common_options, do, find_store, settings
 from supersteps.cli.output import WORDS, emit
 from supersteps.errors import RunExistsError
 from supersteps.service.errors import ServiceError
@@ -20,7 +20,12 @@ from supersteps.service.views import RunSummary
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--run-id", metavar="ID", help="What to call the run here; what it was called there unless given.")
+@click.option(
+    "--run-id",
+    metavar="ID",
+    callback=check_new_id,
+    help="What to call the run here; what it was called there unless given.",
+)
 @common_options
 def command(file: str, run_id: str | None, store: str | None, output: str) -> None:
     """Bring a run from a file into the store.

@@ -8,7 +8,7 @@ import click
 
 from supersteps.cli.completion import complete_run
 from supersteps.cli.options import common_options, do, open_service
-from supersteps.cli.output import emit, status_text, visible_width
+from supersteps.cli.output import emit, run_text, visible_width
 from supersteps.cli.tree import ASCII, Row, Style, draw, style_for
 from supersteps.cli.words import count, entry_line, harmless, respect_no_color
 from supersteps.service.views import Log, LogEntry
@@ -39,7 +39,7 @@ def command(run: str, graph: bool, limit: int | None, no_forks: bool, store: str
 
 def _show(found: Log, is_graph: bool) -> None:
     run = found.run
-    state = status_text(run.status, is_abandoned=run.is_abandoned)
+    state = run_text(run)
     forks = f", {count(len(found.forks), 'fork')}" if found.forks else ""
     click.echo(f"{click.style(run.run_id, bold=True)}  {run.workflow_id}, {state} after superstep {run.step}{forks}\n")
     style = style_for(sys.stdout.encoding) if is_graph else ASCII

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from supersteps.cli.endings import Commands, drive, limit_option, quiet_option
-from supersteps.cli.options import common_options, do, named_workflow, settings
+from supersteps.cli.options import check_new_id, common_options, do, named_workflow, settings
 from supersteps.cli.progress import one_line_warnings, tell
 from supersteps.service.errors import InputError, ServiceError
 from supersteps.service.inputs import read_input, read_value
@@ -25,7 +25,7 @@ _APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[^:{}\[\]\"]*\.py(:[A-Za-z_]
 @click.command("run")
 @click.argument("app", required=False)
 @click.argument("given", required=False, metavar="[INPUT|-]")
-@click.option("--run-id", metavar="ID", help="What to call the run; a new id unless given.")
+@click.option("--run-id", metavar="ID", callback=check_new_id, help="What to call the run; a new id unless given.")
 @click.option("--attach", is_flag=True, help="With --run-id: go on with that run if there is one, and ignore INPUT.")
 @click.option("--tag", "tags", multiple=True, metavar="LABEL", help="A label to keep with the run; several times.")
 @click.option("--meta", "remarks", multiple=True, metavar="KEY=JSON", help="A remark to keep with it; several times.")

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 import click
+from click.shell_completion import CompletionItem
 
 from supersteps.cli.options import common_options, do, open_service
-from supersteps.cli.output import age, emit, short, status_text, table
+from supersteps.cli.output import age, emit, run_text, short, table
+from supersteps.events import WorkflowRunState
+from supersteps.service.service import Service
 from supersteps.service.views import RunSummary
+
+_AT_WORK = ("IN_PROGRESS", "IN_PROGRESS_PENDING_REQUESTS")
+_STATES: dict[str, tuple[tuple[str, ...], Callable[[RunSummary], bool]]] = {
+    "done": (("IDLE",), lambda _run: True),
+    "waiting": (("IDLE_WITH_PENDING_REQUESTS",), lambda _run: True),
+    "in-progress": (_AT_WORK, lambda run: run.owner is not None),
+    "stopped": (_AT_WORK, lambda run: run.owner is None),
+    "failed": (("FAILED",), lambda _run: True),
+    "cancelled": (("CANCELLED",), lambda _run: True),
+}
+"""The words of the column STATE: statuses that a store can look for, and which of those runs are meant."""
+
+
+class _State(click.ParamType[str]):
+    """A state of runs: a word of the column STATE, or a status as it is stored."""
+
+    name = "state"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        word = value.strip().lower().replace(" ", "-")
+        if word in _STATES:
+            return word
+        if value.upper() in WorkflowRunState.__members__:
+            return value.upper()
+        return self.fail(f"there is no state {value!r}; choose from {', '.join(_STATES)}", param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in _STATES if word.startswith(incomplete.lower())]
 
 
 @click.command("runs")
 @click.option("--workflow", metavar="NAME", help="Only runs of this workflow.")
-@click.option("--status", metavar="STATE", help="Only runs in this state, such as FAILED or IDLE.")
+@click.option("--status", metavar="STATE", type=_State(), help=f"Only runs in this state: {', '.join(_STATES)}.")
 @click.option("--tag", metavar="LABEL", help="Only runs with this label.")
 @click.option("-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
 @common_options
@@ -22,12 +56,26 @@ def command(
 
     async def work() -> list[RunSummary]:
         async with open_service(store) as service:
-            return await service.list_runs(
-                workflow_id=workflow, status=None if status is None else status.upper(), tag=tag, limit=limit
-            )
+            if status not in _STATES:
+                return await service.list_runs(workflow_id=workflow, status=status, tag=tag, limit=limit)
+            return await _in_state(service, status, workflow, tag, limit)
 
     found = do(work())
     emit(found, output, lambda: _show(found))
+
+
+async def _in_state(
+    service: Service, state: str, workflow: str | None, tag: str | None, limit: int
+) -> list[RunSummary]:
+    statuses, is_meant = _STATES[state]
+    most = limit if len(statuses) == 1 else sys.maxsize  # of several, some are not meant
+    found = [
+        run
+        for one in statuses
+        for run in await service.list_runs(workflow_id=workflow, status=one, tag=tag, limit=most)
+        if is_meant(run)
+    ]
+    return sorted(found, key=lambda run: run.created_at, reverse=True)[:limit]
 
 
 def _show(found: list[RunSummary]) -> None:
@@ -35,7 +83,7 @@ def _show(found: list[RunSummary]) -> None:
         [
             run.run_id,
             run.workflow_id,
-            status_text(run.status, is_abandoned=run.is_abandoned),
+            run_text(run),
             str(run.step),
             f"{age(run.updated_at)} ago",
             _remark(run),
@@ -48,7 +96,7 @@ def _show(found: list[RunSummary]) -> None:
 def _remark(run: RunSummary) -> str:
     if run.error:
         return short(run.error)
-    if run.requests:
+    if run.requests and run.status != "CANCELLED":
         return f"asks {short(run.requests[0], 24)}" + (f" and {len(run.requests) - 1} more" if run.requests[1:] else "")
     if run.owner and run.status.startswith("IN_PROGRESS"):
         return f"its process is gone: {run.owner}" if run.is_abandoned else run.owner

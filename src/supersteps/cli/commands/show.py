@@ -10,7 +10,7 @@ import click
 
 from supersteps.cli.completion import complete_checkpoint
 from supersteps.cli.options import common_options, do, open_service
-from supersteps.cli.output import emit, status_text
+from supersteps.cli.output import emit, run_text, status_text
 from supersteps.cli.words import (
     TITLES,
     aligned,
@@ -121,7 +121,7 @@ def _run_blocks(found: RunDetails, full: bool) -> Iterator[list[str]]:
 
 def _run_facts(found: RunDetails) -> list[tuple[str, str]]:
     run = found.run
-    state = f"{status_text(run.status, is_abandoned=run.is_abandoned)} after superstep {run.step}"
+    state = f"{run_text(run)} after superstep {run.step}"
     branches = f", branch {run.branch}" if run.branch else ""
     facts = [
         ("run", click.style(run.run_id, bold=True)),

@@ -8,12 +8,12 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 from supersteps._typing import display_name
 from supersteps.context import WorkflowContext
-from supersteps.engine.call import Call, CallSite
+from supersteps.engine.call import Call, CallSite, Reader
 from supersteps.engine.effects import Effects
 from supersteps.engine.plan import PlannedCall
 from supersteps.engine.values import Reply, Sealed
@@ -23,6 +23,9 @@ from supersteps.executor import Executor
 
 MAX_THREADS = 64
 """Plain handlers that can run at once in a process; they mostly wait, so there are more than processors."""
+
+EVENTS_AHEAD = 200
+"""How many events a handler in a thread gives before it looks whether the consumer keeps up."""
 
 
 @functools.cache
@@ -82,16 +85,35 @@ def _bind(executor: Executor, payload: Sealed, call: Call) -> tuple[bool, Callab
 async def _call_in_thread(handle: Callable[[], Any], call: Call, site: CallSite) -> None:
     loop = asyncio.get_running_loop()
     home = threading.get_ident()
-    emit = site.emit
+    emit, reader = site.emit, site.reader
+    count = 0
 
     def emit_from_thread(event: WorkflowEvent) -> None:
+        nonlocal count
         if threading.get_ident() == home:
             emit(event)
-        else:
-            loop.call_soon_threadsafe(emit, event)
+            return
+        loop.call_soon_threadsafe(emit, event)
+        count += 1
+        if reader is not None and count % EVENTS_AHEAD == 0:
+            _wait_for(reader, loop)
 
     call.emit_with(emit_from_thread)
     context = contextvars.copy_context()
     result = await loop.run_in_executor(_threads(), functools.partial(context.run, handle))
     if inspect.isawaitable(result):  # a plain function that hands back a coroutine, such as a partial of an async one
         await result
+
+
+def _wait_for(reader: Reader, loop: asyncio.AbstractEventLoop) -> None:
+    """Hold this thread up until the loop has taken its events and the consumer keeps up, or the loop has stopped."""
+    room = asyncio.run_coroutine_threadsafe(reader.room(), loop)
+    while True:
+        try:
+            return room.result(1.0)
+        except TimeoutError:
+            if not loop.is_running():
+                room.cancel()
+                return
+        except CancelledError:  # everything on the loop is, as at the end of the program
+            return

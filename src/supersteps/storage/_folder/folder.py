@@ -68,7 +68,8 @@ class CheckpointFolder:
         """Return the folders of all runs, also of those that are no more."""
         names: list[str] = []
         with _files.explained("list", self.runs_path), contextlib.suppress(FileNotFoundError):
-            names = sorted(name for name in os.listdir(self.runs_path) if not name.startswith("."))
+            # A link might lead to a folder that is none of ours.
+            names = sorted(e.name for e in os.scandir(self.runs_path) if not (e.name.startswith(".") or e.is_symlink()))
         return [RunFolder(self.runs_path / name) for name in names]
 
     # ------------------------------------------------------------------------------------------------------- reading

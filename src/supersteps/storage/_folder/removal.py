@@ -118,7 +118,7 @@ def _remove(files: CheckpointFiles, gone: Sequence[str], parents: Mapping[str, s
         if not (isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL):
             raise
         _remove_one_by_one(paths)
-        _adopt(files, parents)  # should this fail again, `delete_checkpoint` of the same ones makes up for it
+        _adopt(files, parents)  # should this fail again, doing the same once there is room makes up for it
     else:
         _remove_one_by_one(paths)
 
@@ -146,10 +146,20 @@ def prune(folder: CheckpointFolder, run_id: str, policy: RetentionPolicy, dry_ru
         if state is None:
             raise runs.no_such_run(run_id)
         headers, problems = folder.files.read_headers(run_id, state.run.sequence)
-        pruning = plan_pruning(state.run, headers, policy)
+        pruning = plan_pruning(state.run, [*headers, *_half_removed(folder.files, state.run, headers)], policy)
         if not dry_run:
             _remove(folder.files, pruning.gone, pruning.parents)
         return pruning.gone, problems
+
+
+def _half_removed(files: CheckpointFiles, run: RunRecord, headers: list[CheckpointHeader]) -> list[CheckpointHeader]:
+    """Return what must have stood in checkpoints that are followed and gone, for a full disk can cut pruning short.
+
+    Whoever prunes again finishes that. One that the policy keeps stays missing, and `verify` goes on telling of it.
+    """
+    known = {header.checkpoint_id for header in headers}
+    missing = {header.parent_id for header in headers if header.parent_id is not None} - known
+    return [_presumed(run, gone, headers) for gone in sorted(missing) if not _files.exists(files.path(gone))]
 
 
 def delete_run(folder: CheckpointFolder, run_id: str) -> bool:

@@ -12,6 +12,7 @@ All methods block; those that write are called with the lock held.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -69,7 +70,8 @@ class RunFolder:
     """Reads and writes what belongs to one run.
 
     What it remembers between calls (the record, the head's parts, the journal's end) is valid as long as run.json holds
-    the very bytes that this object last read or wrote: every change of a run by any process changes them.
+    the very bytes that this object last read or wrote: every change of a run by any process changes them. Only the
+    journal may have grown meanwhile.
 
     Attributes:
         path: The folder.
@@ -187,7 +189,8 @@ class RunFolder:
         """Add a batch of records that follow the head, durably."""
         for record in records:
             check_json(record, f"a journal record of run {state.run.run_id!r}")
-        if self._journal_end is None:
+        # An append changes no run.json: another object with the same epoch may have been here since.
+        if self._journal_end is None or self._journal_end != self._journal_size():
             data = _files.read(self._journal_path) or b""
             self._journal_end = self._scan_journal(data, state)[1]
         batch = seal_line(b"[" + b",".join(records) + b"]")
@@ -196,6 +199,11 @@ class RunFolder:
         end, self._journal_end = self._journal_end, None  # unknown, should the write fail
         _files.append_durably(self._journal_path, batch, at=end)
         self._journal_end = end + len(batch)
+
+    def _journal_size(self) -> int:
+        with _files.explained("read", self._journal_path), suppress(FileNotFoundError):
+            return self._journal_path.stat().st_size
+        return 0
 
     def read_journal(self, head: str) -> list[bytes]:
         """Return the records that follow `head`, if that is the run's head; needs no lock.

@@ -136,6 +136,8 @@ class _Found:
                 continue
             nearest = runs.intact_before(run.sequence + 1, [*headers.values()])
             path = self._folder.files.path(run.head)
+            if path.exists():
+                continue  # it was committed after the files were listed
             yield Damage(
                 f"file {path}",
                 f"{path} is gone, but it is the head of run {run_id!r}. Restore it from a backup, or restore the run "

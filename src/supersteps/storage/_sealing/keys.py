@@ -126,7 +126,9 @@ class Keyring:
             if not isinstance(key, bytes) or len(key) != KEY_BYTES:
                 raise ValueError(f"key {key_id!r} must be {KEY_BYTES} bytes; Keyring.generate_key() makes one")
         if primary not in keys:
-            raise ValueError(f"the primary key {primary!r} is not among the keys ({', '.join(keys) or 'there are none'})")
+            raise ValueError(
+                f"the primary key {primary!r} is not among the keys ({', '.join(keys) or 'there are none'})"
+            )
         if algorithm not in LETTERS:
             raise ValueError(f"algorithm {algorithm!r}: use one of {', '.join(LETTERS)}")
         _ciphers()
@@ -143,9 +145,7 @@ class Keyring:
         return os.urandom(KEY_BYTES)
 
     @classmethod
-    def from_environment(
-        cls, variable: str = "SUPERSTEPS_KEYS", *, algorithm: Algorithm = "AES-256-GCM"
-    ) -> Keyring:
+    def from_environment(cls, variable: str = "SUPERSTEPS_KEYS", *, algorithm: Algorithm = "AES-256-GCM") -> Keyring:
         """Return the keys that an environment variable holds as `id:base64,id:base64`; the first is the primary one.
 
         Raises:

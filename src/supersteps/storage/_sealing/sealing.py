@@ -7,7 +7,7 @@ sum, which nobody can mend without the key. A superstep adds what it puts and su
 over the content and not over the envelope, because a commit that is tried again is sealed again, and whichever attempt
 was written has to fit.
 
-The elements of a list have a sum of their own, in the list's facts, so that a long list is not read to check a checkpoint.
+The elements of a list have a sum of their own, in the list's facts, so that checking a checkpoint reads no long list.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class Head:
         total: The sum over all parts.
         entries: By where the parts stand.
         blocks: Pieces of large values, by address.
+        tree_bytes: What the large values weigh whose pieces are at hand.
     """
 
     def __init__(self, keys: RunKeys) -> None:
@@ -100,12 +101,12 @@ class Head:
         self.total = 0
         self.entries: dict[PartKey, Entry] = {}
         self.blocks: dict[str, Block] = {}
+        self.tree_bytes = 0
 
     @property
     def bytes_kept(self) -> int:
         """About how much it takes to remember this."""
-        trees = (entry.tree for entry in self.entries.values())
-        return 500 * (len(self.entries) + len(self.blocks)) + sum(2 * len(tree.data) for tree in trees if tree)
+        return 500 * (len(self.entries) + len(self.blocks)) + 2 * self.tree_bytes
 
     def is_growing(self, key: PartKey) -> bool:
         """Return whether there is a list at a key, or nothing: then appending needs no old value."""
@@ -172,17 +173,18 @@ class Sealing:
         before = head.entries.get(hidden)
         names = pack_names(key)
         if len(value) <= LARGE_BYTES:
-            plain, blocks, tree = VALUE + names + value, {}, None
+            plain = VALUE + names + value
+            blocks: dict[bytes, str] = {}
+            tree: chunks.Tree | None = None
         else:
             plain, blocks, tree = self._split(names, value, before)
         if before is not None:
             self._remove(hidden)
         entry = self._set(hidden, plain)
         entry.blocks, entry.tree = blocks, tree
+        head.tree_bytes += len(tree.data) if tree else 0
 
-    def _split(
-        self, names: bytes, value: bytes, before: Entry | None
-    ) -> tuple[bytes, dict[bytes, str], chunks.Tree | None]:
+    def _split(self, names: bytes, value: bytes, before: Entry | None) -> tuple[bytes, dict[bytes, str], chunks.Tree]:
         head = self._head
         known = before.blocks if before is not None else {}
         tree = chunks.split(value, before.tree if before is not None else None)
@@ -261,6 +263,7 @@ class Sealing:
         head = self._head
         entry = head.entries.pop(hidden)
         head.total = (head.total - entry.weight) % MODULUS
+        head.tree_bytes -= len(entry.tree.data) if entry.tree else 0
         if entry.length >= 0:
             self._deletes[list_key(hidden, head.keys)] = None
         for address in entry.blocks.values():

@@ -13,7 +13,7 @@ import msgspec
 from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import FORMAT_VERSION, CheckpointHeader, CheckpointInfo, PartKey, check_version
 from supersteps.errors import CorruptCheckpointError
-from supersteps.storage._sqlite.entries import Difference, Entry, decode_entries, encode_entries
+from supersteps.storage._sqlite.entries import Difference, Entry, decode_entries, encode_entries, is_intact
 from supersteps.storage._statements import load_statements
 
 SQL = load_statements("supersteps.storage._sqlite", "checkpoints.sql")
@@ -27,12 +27,19 @@ class RunKey(NamedTuple):
         run_id: Its id.
         workflow_id: Its workflow.
         metadata: The user's remarks, as JSON.
+        checksum: What is stored as their checksum, None where they do not come from their row.
     """
 
     key: int
     run_id: str
     workflow_id: str
     metadata: bytes
+    checksum: int | None = None
+
+
+def key_checksum(key: int, run_id: str, workflow_id: str, metadata: bytes) -> int:
+    """Return the checksum of what checkpoints go by of their run."""
+    return crc32(metadata, crc32(f"{key} {run_id} {workflow_id}".encode()))
 
 
 class Row(NamedTuple):
@@ -211,8 +218,13 @@ def check_row(row: Row, run: RunKey) -> None:
     Raises:
         CorruptCheckpointError: Its checksum does not fit.
     """
-    if _checksum(row[1:-1]) != row.checksum:
+    if not is_intact(row.checksum, _checksum, row[1:-1]):
         raise damaged_row(row, run)
+    if run.checksum is not None and not is_intact(run.checksum, key_checksum, *run[:4]):
+        raise CorruptCheckpointError(
+            f"checkpoint {id_of(row, run)!r} of run {run.run_id!r} is damaged: its run's row {run.key} in table `runs` "
+            "has been altered"
+        )
 
 
 def bare_header(row: Row, run: RunKey) -> CheckpointHeader:
@@ -304,23 +316,33 @@ def read_entries(db: sqlite3.Connection, run: RunKey, row: Row) -> dict[PartKey,
     return entries
 
 
-def read_lineage(db: sqlite3.Connection, newest: str, limit: int) -> list[CheckpointInfo]:
-    """Return a checkpoint and its ancestors, oldest first, up to the first that is missing.
+def read_lineage(db: sqlite3.Connection, newest: str, limit: int) -> tuple[list[CheckpointInfo], list[str]]:
+    """Return a checkpoint and its ancestors, oldest first, up to the first that is missing, and what is damaged.
 
     Read as one range, from which other branches are left out: on long runs many times faster than one by one.
+
+    Raises:
+        CorruptCheckpointError: The checkpoint itself is damaged.
     """
     found = find_row(db, newest)
     if found is None:
-        return []
+        return [], []
     run, row = found
     lineage: list[CheckpointInfo] = []
     wanted: int | None = row.sequence
     name = run.run_id
-    for sequence, parent, iteration in db.execute(SQL["lineage"], (run.key, row.sequence)):
-        if len(lineage) == limit or wanted is None or sequence < wanted:
+    for columns in db.execute(SQL["lineage"], (run.key, row.sequence)):
+        row = Row(*columns)
+        if len(lineage) == limit or wanted is None or row.sequence < wanted:
             break
-        if sequence == wanted:
-            before = None if parent is None else checkpoint_id(name, parent)
-            lineage.append(CheckpointInfo(name, checkpoint_id(name, sequence), iteration, before))
-            wanted = parent
-    return lineage[::-1]
+        if row.sequence == wanted:
+            try:
+                check_row(row, run)
+            except CorruptCheckpointError as error:
+                if not lineage:
+                    raise
+                return lineage[::-1], [f"the lineage of {newest!r} breaks off: {error}"]
+            before = None if row.parent is None else checkpoint_id(name, row.parent)
+            lineage.append(CheckpointInfo(name, checkpoint_id(name, row.sequence), row.iteration, before))
+            wanted = row.parent
+    return lineage[::-1], []

@@ -21,19 +21,20 @@ SELECT checkpoint, run, sequence, parent, iteration, whole, workflow_id, facts, 
 FROM checkpoints WHERE workflow_id = ?
 
 -- name: lineage
-SELECT sequence, parent, iteration FROM checkpoints WHERE run = ? AND sequence <= ? ORDER BY sequence DESC
+SELECT checkpoint, run, sequence, parent, iteration, whole, workflow_id, facts, entries, checksum
+FROM checkpoints WHERE run = ? AND sequence <= ? ORDER BY sequence DESC
 
 -- name: run_keys
-SELECT run, run_id, workflow_id, metadata FROM runs ORDER BY run
+SELECT run, run_id, workflow_id, metadata, checksum FROM runs ORDER BY run
 
 -- name: run_key
-SELECT run, run_id, workflow_id, metadata FROM runs WHERE run_id = ?
+SELECT run, run_id, workflow_id, metadata, checksum FROM runs WHERE run_id = ?
 
 -- name: run_keys_of_workflow
-SELECT run, run_id, workflow_id, metadata FROM runs WHERE workflow_id = ? ORDER BY run
+SELECT run, run_id, workflow_id, metadata, checksum FROM runs WHERE workflow_id = ? ORDER BY run
 
 -- name: run_by_key
-SELECT run, run_id, workflow_id, metadata FROM runs WHERE run = ?
+SELECT run, run_id, workflow_id, metadata, checksum FROM runs WHERE run = ?
 
 -- name: delete
 DELETE FROM checkpoints WHERE checkpoint = ?

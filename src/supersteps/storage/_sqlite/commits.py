@@ -92,7 +92,10 @@ class Commits:
         except BaseException:
             self.heads.forget(header.run_id)  # it is half-way
             raise
-        self.heads.keep(header.run_id, head)
+        if header.status == "IDLE":
+            self.heads.forget(header.run_id)  # it is done: of very many runs nothing stays in memory
+        else:
+            self.heads.keep(header.run_id, head)
 
     @staticmethod
     def is_written(db: sqlite3.Connection, commit: Commit) -> bool:

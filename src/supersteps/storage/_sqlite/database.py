@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from supersteps.errors import CheckpointError, CheckpointVersionError, CorruptCheckpointError, StorageError
+from supersteps.storage._sqlite import run_rows
 from supersteps.storage._statements import load_migrations
 
 APPLICATION_ID = 0x53757065  # "Supe"
 """Marks the file as this library's."""
+
+_CHECKSUMS_SINCE = 2
+"""The number of the migration after which rows of runs, journals and inboxes carry checksums."""
+
+_BUSY_PAUSE = 0.005
+"""How long to wait, in seconds, before trying again what SQLite itself does not wait for."""
 
 _SHORT_OF_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
@@ -66,6 +76,8 @@ class Database:
             db.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000:.0f}")
             # Builds differ in their default. FULL is what makes a commit in WAL mode survive a power cut.
             db.execute("PRAGMA synchronous = FULL")
+            # Whatever somebody has put into the schema may not call functions that reach beyond the database.
+            db.execute("PRAGMA trusted_schema = OFF")
         except BaseException:
             db.close()
             raise
@@ -113,15 +125,17 @@ class Database:
         """Create the file, or see that it is ours, and bring it up to date."""
         with _checking:
             self._create()
+            self._check_files()
             try:
                 with closing(self._open()) as db:
                     self._check_kind(db)
-                    if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                    if not self._write_ahead(db):
                         raise StorageError(
                             f"{self.path} cannot be written ahead of (WAL), perhaps because its file system does not "
                             "do shared memory. Keep it on a local disk."
                         )
                     self._migrate(db)
+                    self._check_tables(db)
             except sqlite3.DatabaseError as error:
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_NOTADB:
                     raise
@@ -142,6 +156,7 @@ class Database:
             application = db.execute("PRAGMA application_id").fetchone()[0]
             version = db.execute("PRAGMA user_version").fetchone()[0]
             has_tables = db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+            foreign = db.execute("SELECT type, name FROM sqlite_master WHERE type = 'trigger' LIMIT 1").fetchone()
         finally:
             if db.in_transaction:
                 db.execute("ROLLBACK")
@@ -156,6 +171,26 @@ class Database:
                 f"{self.path} was made by a newer version of supersteps (its schema is number {version}, this one "
                 f"knows {len(_migrations())}), and was left as it is. Upgrade supersteps to use it."
             )
+        elif foreign is not None:
+            raise CorruptCheckpointError(
+                f"{self.path} has been altered: it holds the {foreign[0]} {foreign[1]!r}, which supersteps does not "
+                "make, and which would act on its behalf. Nothing was read; drop it, or restore the file from a backup."
+            )
+
+    def _write_ahead(self, db: sqlite3.Connection) -> bool:
+        """Have a log written ahead; return False where that cannot be.
+
+        SQLite does not wait for others here, who may be doing the same to a new file: of several that wait with a lock
+        each, nobody would get on.
+        """
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                return bool(db.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_BUSY_PAUSE)
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         """Run the migrations that the file has not seen, all or none; another process may be doing the same."""
@@ -167,12 +202,34 @@ class Database:
             for script in _migrations()[version:]:
                 for statement in _statements(script):
                     db.execute(statement)
+            if version < _CHECKSUMS_SINCE:
+                run_rows.seal_all(db)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {len(_migrations())}")
             db.execute("COMMIT")
         finally:
             if db.in_transaction:
                 db.execute("ROLLBACK")
+
+    def _check_tables(self, db: sqlite3.Connection) -> None:
+        """See that the tables are there, and are such that take values of their types only."""
+        odd = _tables() - {name for (name,) in db.execute(_STRICT)}
+        if odd:
+            raise CorruptCheckpointError(
+                f"{self.path} has been altered: of what supersteps made, {', '.join(sorted(odd))} is gone or is no "
+                "such table any more. Restore the file from a backup."
+            )
+
+    def _check_files(self) -> None:
+        """Refuse pipes and devices, which may keep a reader waiting for ever."""
+        for end in ("", "-wal", "-shm", "-journal"):
+            path = self.path.with_name(self.path.name + end)
+            with suppress(FileNotFoundError):
+                mode = os.stat(path).st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # SQLite itself refuses a folder
+                    raise StorageError(
+                        f"{path} is no regular file, and was left as it is. Give the storage a file of its own."
+                    )
 
     # ------------------------------------------------------------------------------------------------------ errors
 
@@ -181,7 +238,7 @@ class Database:
         """Raise SQLite's errors, and the system's, as the library's."""
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise self.translated(error, task) from error
 
     def translated(self, error: Exception, task: str) -> CheckpointError:
@@ -197,7 +254,8 @@ class Database:
                 f"{self.path} was being written by another process for more than {self._busy_seconds:g} s; nothing was "
                 "changed. Try again, or see which process holds it."
             )
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        # SQLite quotes what is damaged in its messages, and Python wants those to be UTF-8.
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(error, UnicodeDecodeError):
             return CorruptCheckpointError(
                 f"{self.path} is damaged ({error}). Keep a copy of the file, then restore it from a backup, or salvage "
                 "it with sqlite3's .recover."
@@ -221,6 +279,13 @@ def _migrations() -> list[str]:
     if not _scripts:
         _scripts.extend(load_migrations("supersteps.storage._sqlite", "schema"))
     return _scripts
+
+
+_STRICT = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND strict"
+
+
+def _tables() -> set[str]:
+    return {name for script in _migrations() for name in re.findall(r"^CREATE TABLE (\w+)", script, re.MULTILINE)}
 
 
 def _statements(script: str) -> Iterator[str]:

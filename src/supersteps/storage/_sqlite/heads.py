@@ -61,7 +61,7 @@ class Head:
     def weigh(self) -> int:
         """Return by how much the weight has changed since it was last weighed."""
         before = self.weight
-        self.weight = 1000 + self.size + (sum(len(tree.data) for tree in self.trees.values()) if self.trees else 0)
+        self.weight = 2000 + self.size + (sum(len(tree.data) for tree in self.trees.values()) if self.trees else 0)
         return self.weight - before
 
     def write(self, db: sqlite3.Connection, changes: Changes) -> tuple[bool, bytes]:

@@ -8,7 +8,7 @@ from zlib import crc32
 
 from supersteps.checkpoint import chunks
 from supersteps.checkpoint.chunks import DamagedChunkError, Fetch, Tree
-from supersteps.storage._sqlite.entries import Entry, Listed, Stored
+from supersteps.storage._sqlite.entries import Entry, Listed, Stored, is_intact
 from supersteps.storage._statements import load_statements
 
 SQL = load_statements("supersteps.storage._sqlite", "parts.sql")
@@ -105,6 +105,8 @@ def segments(db: sqlite3.Connection, entry: Listed) -> Iterator[tuple[int, int, 
         if row is None:
             raise DamagedPartError(f"list {key} is missing")
         base, begin = row
+        if base is not None and base >= key:
+            raise DamagedPartError(f"list {key} goes on from list {base}, which is no older one")
         yield key, min(begin, end), end
         key, end = base, min(begin, end)
 
@@ -119,7 +121,7 @@ def read_list(db: sqlite3.Connection, entry: Listed) -> list[bytes]:
     for key, begin, end in reversed(list(segments(db, entry))):
         expected = begin
         for position, data, checksum in db.execute(SQL["read_items"], (key, begin, end)):
-            if position != expected or crc32(data, position) != checksum:
+            if position != expected or not is_intact(checksum, crc32, data, position):
                 raise DamagedPartError(f"element {position} of list {key} has been altered, or one before is gone")
             items.append(data)
             expected += 1
@@ -133,7 +135,7 @@ def count_intact(db: sqlite3.Connection, key: int) -> tuple[int, str]:
     row = db.execute(SQL["read_list"], (key,)).fetchone()
     expected = row[1] if row else 0
     for position, data, checksum in db.execute(SQL["read_items"], (key, expected, 1 << 62)):
-        if position != expected or crc32(data, position) != checksum:
+        if position != expected or not is_intact(checksum, crc32, data, position):
             break
         expected += 1
     return expected, f"element {expected} of list {key} has been altered or is gone"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import msgspec
 
 from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.owner import Owner
+from supersteps.errors import CorruptCheckpointError
+from supersteps.storage._sqlite.checkpoint_rows import key_checksum
+from supersteps.storage._sqlite.entries import is_intact
 from supersteps.storage._statements import load_statements
 from supersteps.storage.runs import InboxEntry, Lease, RunRecord
 
@@ -48,7 +52,29 @@ def entries_of(key: int) -> tuple[int, int]:
     return key << 32, key << 32 | _LAST
 
 
+def damaged_run(run_id: str, what: str) -> CorruptCheckpointError:
+    """Return the error of a row of a run that is not what was saved."""
+    return CorruptCheckpointError(
+        f"run {run_id!r} is damaged: {what} has been altered. Restore the database from a backup; its checkpoints can "
+        "still be loaded one by one, and forked."
+    )
+
+
+def _checksum(record: RunRecord) -> int:
+    return crc32(_encode_json(record))
+
+
 def _run(row: tuple[Any, ...]) -> StoredRun:
+    try:
+        stored = _unchecked(row[:-1])
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # msgspec's own errors are ValueErrors
+        raise damaged_run(row[1], f"its row {row[0]} in the tables `runs` and `heads`") from error
+    if not is_intact(row[-1], _checksum, stored.record):
+        raise damaged_run(row[1], f"its row {row[0]} in the tables `runs` and `heads`")
+    return stored
+
+
+def _unchecked(row: tuple[Any, ...]) -> StoredRun:
     (key, run_id, workflow_id, status, created_at, metadata, tags, parent_run, parent_checkpoint) = row[:9]
     (head, sequence, branch, epoch, revision, lease_owner, lease_expires, updated_at, fingerprint) = row[9:18]
     (error, requests, inbox_read, commit_id) = row[18:]
@@ -84,7 +110,8 @@ def find_run(db: sqlite3.Connection, run_id: str) -> StoredRun | None:
 
 def find_waiting_runs(db: sqlite3.Connection, request_id: str) -> list[RunRecord]:
     """Return the runs whose head waits for a request."""
-    return [_run(row).record for row in db.execute(SQL["find_waiting"], (request_id,))]
+    found = [_run(row).record for row in db.execute(SQL["find_waiting"], (request_id,))]
+    return [run for run in found if request_id in run.requests]
 
 
 def list_runs(
@@ -94,8 +121,8 @@ def list_runs(
     tag: str | None,
     limit: int,
     before: RunRecord | None,
-) -> list[RunRecord]:
-    """Return runs, the newest first; each filter has an index that is in this order."""
+) -> tuple[list[RunRecord], list[str]]:
+    """Return runs, the newest first, and what is wrong with others; each filter has an index that is in this order."""
     order = "r" if tag is None else "t"
     filters = {
         "t.tag = :tag": tag is not None,
@@ -116,7 +143,17 @@ def list_runs(
     values = {"tag": tag, "workflow_id": workflow_id, "status": status, "limit": limit}
     if before is not None:
         values |= {"created_at": before.created_at, "run_id": before.run_id}
-    return [_run(row).record for row in db.execute(statement, values)]
+    found: list[RunRecord] = []
+    problems: list[str] = []
+    for row in db.execute(statement, values):
+        try:
+            run = _run(row).record
+        except CorruptCheckpointError as error:
+            problems.append(str(error))
+            continue
+        if tag is None or tag in run.tags:
+            found.append(run)
+    return found, problems
 
 
 # ------------------------------------------------------------------------------------------------------------ writing
@@ -137,6 +174,7 @@ def _changing(record: RunRecord) -> tuple[Any, ...]:
         _encode_json(record.requests).decode() if record.requests else _NO_NAMES,
         record.inbox_read,
         record.commit_id,
+        _checksum(record),
     )
 
 
@@ -156,6 +194,8 @@ def insert_run(db: sqlite3.Connection, record: RunRecord) -> StoredRun:
         ),
     ).lastrowid
     assert key is not None
+    checksum = key_checksum(key, record.run_id, record.workflow_id, _encode_json(record.metadata))
+    db.execute(SQL["seal_key"], (checksum, key))
     db.execute(SQL["insert_head"], (*_changing(record), key, 1))
     db.executemany(SQL["insert_tag"], [(tag, record.created_at, record.run_id, key) for tag in record.tags])
     _note_waiting(db, key, record.requests, ())
@@ -194,8 +234,23 @@ def _note_waiting(db: sqlite3.Connection, key: int, now: Iterable[str], before: 
 
 
 def read_journal(db: sqlite3.Connection, run: StoredRun) -> list[bytes]:
-    """Return the records of finished calls that follow a run's head, in order."""
-    return [record for (record,) in db.execute(SQL["read_journal"], (*entries_of(run.key), sequence_of(run.record)))]
+    """Return the records of finished calls that follow a run's head, in order.
+
+    Raises:
+        CorruptCheckpointError: One has been altered.
+    """
+    wanted = sequence_of(run.record)
+    records = []
+    for entry, head, record, checksum in db.execute(SQL["read_journal"], entries_of(run.key)):
+        if not is_intact(checksum, _journal_checksum, entry, head, record):
+            raise damaged_run(run.record.run_id, f"row {entry} of table `journal`")
+        if head == wanted:
+            records.append(record)
+    return records
+
+
+def _journal_checksum(entry: int, head: int, record: bytes) -> int:
+    return crc32(record, crc32(f"{entry} {head}".encode()))
 
 
 def append_journal(db: sqlite3.Connection, run: StoredRun, records: Iterable[bytes]) -> None:
@@ -203,7 +258,10 @@ def append_journal(db: sqlite3.Connection, run: StoredRun, records: Iterable[byt
     last = db.execute(SQL["last_journal_entry"], entries_of(run.key)).fetchone()[0]
     first = run.key << 32 if last is None else last + 1
     head = sequence_of(run.record)
-    db.executemany(SQL["insert_journal"], [(entry, head, record) for entry, record in enumerate(records, first)])
+    db.executemany(
+        SQL["insert_journal"],
+        [(entry, head, record, _journal_checksum(entry, head, record)) for entry, record in enumerate(records, first)],
+    )
 
 
 def clear_journal(db: sqlite3.Connection, key: int) -> None:
@@ -212,15 +270,72 @@ def clear_journal(db: sqlite3.Connection, key: int) -> None:
 
 
 def read_inbox(db: sqlite3.Connection, key: int) -> list[InboxEntry]:
-    """Return what is in a run's inbox, in order."""
-    return [InboxEntry(*row) for row in db.execute(SQL["read_inbox"], entries_of(key))]
+    """Return what is in a run's inbox, in order.
+
+    Raises:
+        CorruptCheckpointError: An entry has been altered.
+    """
+    entries = []
+    for entry, request_id, value, received_at, checksum in db.execute(SQL["read_inbox"], entries_of(key)):
+        if not is_intact(checksum, _inbox_checksum, entry, request_id, value, received_at):
+            raise CorruptCheckpointError(
+                f"the answer to request {request_id!r} is damaged: row {entry} of table `inbox` has been altered. "
+                "Restore the database from a backup."
+            )
+        entries.append(InboxEntry(entry & _LAST, request_id, value, received_at))
+    return entries
+
+
+def _inbox_checksum(entry: int, request_id: str, value: bytes, received_at: str) -> int:
+    return crc32(value, crc32(f"{entry} {request_id} {received_at}".encode()))
 
 
 def add_to_inbox(db: sqlite3.Connection, key: int, entries: Iterable[InboxEntry]) -> None:
     """Put entries into a run's inbox."""
-    db.executemany(SQL["insert_inbox"], [(key << 32 | e.number, e.request_id, e.value, e.received_at) for e in entries])
+    rows = [(key << 32 | e.number, e.request_id, e.value, e.received_at) for e in entries]
+    db.executemany(SQL["insert_inbox"], [(*row, _inbox_checksum(*row)) for row in rows])
 
 
 def clear_inbox(db: sqlite3.Connection, key: int, last: int) -> None:
     """Remove the entries of a run's inbox up to number `last`."""
     db.execute(SQL["delete_inbox"], (key << 32, key << 32 | last))
+
+
+# --------------------------------------------------------------------------------------------------------- checksums
+
+
+def seal_all(db: sqlite3.Connection) -> None:
+    """Give their checksums to rows that were written before there were any."""
+    for key, run_id in db.execute(SQL["keys"]).fetchall():
+        row = db.execute(SQL["find"], (run_id,)).fetchone()
+        if row is None:
+            continue
+        record = _unchecked(row[:-1]).record
+        checksum = key_checksum(key, run_id, record.workflow_id, row[5])
+        db.execute(SQL["seal_key"], (checksum, key))
+        db.execute(SQL["seal_head"], (_checksum(record), key))
+        for entry, head, data, _ in db.execute(SQL["read_journal"], entries_of(key)).fetchall():
+            db.execute(SQL["seal_journal"], (_journal_checksum(entry, head, data), entry))
+        for entry, request_id, value, received_at, _ in db.execute(SQL["read_inbox"], entries_of(key)).fetchall():
+            db.execute(SQL["seal_inbox"], (_inbox_checksum(entry, request_id, value, received_at), entry))
+
+
+def problems_of(db: sqlite3.Connection, run_id: str) -> list[str]:
+    """Return what is wrong with a run's own rows, its journal, its inbox and what finds it."""
+    try:
+        stored = find_run(db, run_id)
+        if stored is None:
+            return [f"run {run_id!r} is damaged: its row in table `heads` is missing"]
+        read_journal(db, stored)
+        read_inbox(db, stored.key)
+    except CorruptCheckpointError as error:
+        return [str(error)]
+    record = stored.record
+    tags = {tag for (tag,) in db.execute(SQL["indexed_tags"], (stored.key, run_id))}
+    requests = {request_id for (request_id,) in db.execute(SQL["indexed_requests"], (stored.key,))}
+    problems = []
+    if tags != set(record.tags):
+        problems.append(f"run {run_id!r} is listed under other tags than its own: table `run_tags` has been altered")
+    if requests != set(record.requests):
+        problems.append(f"run {run_id!r} is found by other requests than its own: table `waiting` has been altered")
+    return problems

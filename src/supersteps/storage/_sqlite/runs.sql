@@ -1,14 +1,14 @@
 -- name: find
 SELECT r.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tags, r.parent_run, r.parent_checkpoint,
        h.head, h.sequence, h.branch, h.epoch, h.revision, h.lease_owner, h.lease_expires, h.updated_at, h.fingerprint,
-       h.error, h.requests, h.inbox_read, h.commit_id
+       h.error, h.requests, h.inbox_read, h.commit_id, h.checksum
 FROM runs AS r JOIN heads AS h USING (run)
 WHERE r.run_id = ?
 
 -- name: find_waiting
 SELECT r.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tags, r.parent_run, r.parent_checkpoint,
        h.head, h.sequence, h.branch, h.epoch, h.revision, h.lease_owner, h.lease_expires, h.updated_at, h.fingerprint,
-       h.error, h.requests, h.inbox_read, h.commit_id
+       h.error, h.requests, h.inbox_read, h.commit_id, h.checksum
 FROM waiting AS w JOIN runs AS r USING (run) JOIN heads AS h USING (run)
 WHERE w.request_id = ?
 ORDER BY r.created_at, r.run_id
@@ -16,7 +16,7 @@ ORDER BY r.created_at, r.run_id
 -- name: list
 SELECT r.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tags, r.parent_run, r.parent_checkpoint,
        h.head, h.sequence, h.branch, h.epoch, h.revision, h.lease_owner, h.lease_expires, h.updated_at, h.fingerprint,
-       h.error, h.requests, h.inbox_read, h.commit_id
+       h.error, h.requests, h.inbox_read, h.commit_id, h.checksum
 FROM {source} AS r JOIN heads AS h USING (run)
 WHERE {conditions}
 ORDER BY {order}.created_at DESC, {order}.run_id DESC
@@ -26,10 +26,16 @@ LIMIT :limit
 INSERT INTO runs (run_id, workflow_id, status, created_at, metadata, tags, parent_run, parent_checkpoint)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
+-- name: seal_key
+UPDATE runs SET checksum = ? WHERE run = ?
+
+-- name: seal_head
+UPDATE heads SET checksum = ? WHERE run = ?
+
 -- name: insert_head
 INSERT INTO heads (head, sequence, branch, epoch, lease_owner, lease_expires, updated_at, fingerprint, error, requests,
-                   inbox_read, commit_id, run, revision)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                   inbox_read, commit_id, checksum, run, revision)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_tag
 INSERT OR IGNORE INTO run_tags (tag, created_at, run_id, run) VALUES (?, ?, ?, ?)
@@ -39,7 +45,7 @@ INSERT OR IGNORE INTO run_tags (tag, created_at, run_id, run) VALUES (?, ?, ?, ?
 -- since, no row is updated, and the writer has to read and judge again.
 UPDATE heads
 SET head = ?, sequence = ?, branch = ?, epoch = ?, lease_owner = ?, lease_expires = ?, updated_at = ?, fingerprint = ?,
-    error = ?, requests = ?, inbox_read = ?, commit_id = ?, revision = revision + 1
+    error = ?, requests = ?, inbox_read = ?, commit_id = ?, checksum = ?, revision = revision + 1
 WHERE run = ? AND revision = ?
 
 -- name: update_status
@@ -61,22 +67,37 @@ INSERT OR IGNORE INTO waiting (request_id, run) VALUES (?, ?)
 DELETE FROM waiting WHERE request_id = ? AND run = ?
 
 -- name: read_journal
-SELECT record FROM journal WHERE entry BETWEEN ? AND ? AND head = ? ORDER BY entry
+SELECT entry, head, record, checksum FROM journal WHERE entry BETWEEN ? AND ? ORDER BY entry
 
 -- name: last_journal_entry
 SELECT max(entry) FROM journal WHERE entry BETWEEN ? AND ?
 
 -- name: insert_journal
-INSERT INTO journal (entry, head, record) VALUES (?, ?, ?)
+INSERT INTO journal (entry, head, record, checksum) VALUES (?, ?, ?, ?)
+
+-- name: seal_journal
+UPDATE journal SET checksum = ? WHERE entry = ?
 
 -- name: delete_journal
 DELETE FROM journal WHERE entry BETWEEN ? AND ?
 
 -- name: read_inbox
-SELECT entry & 4294967295, request_id, value, received_at FROM inbox WHERE entry BETWEEN ? AND ? ORDER BY entry
+SELECT entry, request_id, value, received_at, checksum FROM inbox WHERE entry BETWEEN ? AND ? ORDER BY entry
 
 -- name: insert_inbox
-INSERT INTO inbox (entry, request_id, value, received_at) VALUES (?, ?, ?, ?)
+INSERT INTO inbox (entry, request_id, value, received_at, checksum) VALUES (?, ?, ?, ?, ?)
+
+-- name: seal_inbox
+UPDATE inbox SET checksum = ? WHERE entry = ?
+
+-- name: indexed_tags
+SELECT tag FROM run_tags WHERE run = ? AND run_id = ?
+
+-- name: indexed_requests
+SELECT request_id FROM waiting WHERE run = ?
+
+-- name: keys
+SELECT run, run_id FROM runs
 
 -- name: delete_inbox
 DELETE FROM inbox WHERE entry BETWEEN ? AND ?

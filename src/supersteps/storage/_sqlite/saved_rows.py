@@ -11,7 +11,7 @@ import msgspec
 
 from supersteps.checkpoint.record import CheckpointHeader, PartKey
 from supersteps.errors import CorruptCheckpointError
-from supersteps.storage._sqlite.entries import Entry, decode_entries, encode_entries
+from supersteps.storage._sqlite.entries import Entry, decode_entries, encode_entries, is_intact
 from supersteps.storage._statements import load_statements
 
 SQL = load_statements("supersteps.storage._sqlite", "saved.sql")
@@ -58,9 +58,11 @@ def open_saved(row: SavedRow) -> tuple[CheckpointHeader, dict[PartKey, Entry]]:
     Raises:
         CorruptCheckpointError: It is damaged.
     """
-    if crc32(row.entries, crc32(row.header)) == row.checksum:
+    if is_intact(row.checksum, lambda: crc32(row.entries, crc32(row.header))):
         try:
-            return msgspec.json.decode(row.header, type=CheckpointHeader), decode_entries(row.entries).puts
+            header = msgspec.json.decode(row.header, type=CheckpointHeader)
+            if header.checkpoint_id == row.checkpoint_id:
+                return header, decode_entries(row.entries).puts
         except msgspec.MsgspecError:
             pass
     raise CorruptCheckpointError(

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from supersteps.errors import CheckpointVersionError, CorruptCheckpointError
-from supersteps.storage._sqlite import checkpoint_rows, saved_rows
+from supersteps.storage._sqlite import checkpoint_rows, run_rows, saved_rows
 from supersteps.storage._sqlite.checkpoint_rows import Row, RunKey
 from supersteps.storage._sqlite.inspection import Inspector
 from supersteps.storage.runs import Damage
@@ -18,11 +18,16 @@ def verify(db: sqlite3.Connection, run_id: str | None) -> list[Damage]:
     found: list[Damage] = []
     for run in checkpoint_rows.run_keys(db, run_id=run_id):
         found += _damage_of_run(db, run, inspector)
+        where = f"row {run.key} of tables `runs` and `heads`, or what belongs to it"
+        found += [
+            Damage(what=where, problem=problem, run_id=run.run_id) for problem in run_rows.problems_of(db, run.run_id)
+        ]
+        found += _damage_of_head(db, run)
     if run_id is None:
         found += _damage_of_saved(db, inspector)
         found += [
             Damage(what="the database file", problem=problem)
-            for (problem,) in db.execute("PRAGMA quick_check")
+            for (problem,) in db.execute("PRAGMA integrity_check")
             if problem != "ok"
         ]
     return found
@@ -37,6 +42,19 @@ def _damage_of_run(db: sqlite3.Connection, run: RunKey, inspector: Inspector) ->
         ancestor = inspector.nearest_intact(wanted) if problems else None
         for what, problem in problems:
             yield Damage(what=what, problem=problem, run_id=run.run_id, checkpoint_id=wanted, intact_ancestor=ancestor)
+
+
+def _damage_of_head(db: sqlite3.Connection, run: RunKey) -> Iterator[Damage]:
+    try:
+        stored = run_rows.find_run(db, run.run_id)
+    except CorruptCheckpointError:
+        return  # told of already
+    if stored is not None and checkpoint_rows.find_row(db, stored.record.head) is None:
+        problem = (
+            f"it is gone, but it is the head of run {run.run_id!r}. Restore the database from a backup, or restore the "
+            "run to another of its checkpoints."
+        )
+        yield Damage("a row of table `checkpoints`", problem, run.run_id, stored.record.head)
 
 
 def _row_problems(run: RunKey, row: Row, present: set[int], inspector: Inspector) -> Iterator[tuple[str, str]]:
