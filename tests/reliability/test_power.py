@@ -20,10 +20,10 @@ each_store = pytest.mark.parametrize("store", ["runs.db", "checkpoints"])
 
 @each_store
 def test_nothing_synced_is_lost(store: str) -> None:
-    row = (power.power_sqlite if store == "runs.db" else power.power_file)(60, SEED)
+    row = (power.power_sqlite if store == "runs.db" else power.power_file)(40, SEED)
 
     assert row.is_clean, row.details
-    assert row.trials == 60
+    assert row.trials == 40
 
 
 @each_store
