@@ -17,7 +17,7 @@ from importlib import import_module
 from tests.reliability.table import Row, lines
 
 SCENARIOS: dict[str, tuple[str, int]] = {
-    "kill-sqlite": ("kills:kill_sqlite", 1_600),
+    "kill-sqlite": ("kills:kill_sqlite", 1_500),
     "kill-file": ("kills:kill_file", 900),
     "fault-sqlite": ("faults:fault_sqlite", 500),
     "fault-file": ("faults:fault_file", 300),

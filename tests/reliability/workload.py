@@ -130,9 +130,12 @@ async def operate(storage: ManagedStorage, operation: str) -> None:
         headers = await storage.list_headers(RUN)
         await build(storage).run_from_checkpoint(headers[-3].checkpoint_id)
     elif operation == "fork":
-        headers = await storage.list_headers(RUN)
-        run = build(storage).fork(headers[-2].checkpoint_id, run_id="fork")
-        await run.wait_for_completion()
+        fork = await storage.get_run("fork")
+        if fork is None:
+            headers = await storage.list_headers(RUN)
+            await build(storage).fork(headers[-2].checkpoint_id, run_id="fork").wait_for_completion()
+        else:  # an earlier life has begun it
+            await build(storage).run_from_checkpoint(fork.head)
     elif operation == "delete":
         headers = await storage.list_headers(RUN)
         await storage.delete_checkpoint(headers[0].checkpoint_id)
