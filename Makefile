@@ -6,6 +6,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
 	then echo $$python; exit; fi; done; echo python3)
 ARGS ?=
+# Most tests wait for processes and disks. `make test PARALLEL=` runs them one after the other, for a debugger.
+PARALLEL ?= -n auto --maxprocesses 8
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -22,13 +24,13 @@ demo: $(READY)  ## Kill a real workflow in the middle, resume it, compare the re
 	@$(BIN)/python -m examples.demo $(ARGS)
 
 test: $(READY)  ## Run all tests
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS)
 
 check: $(READY)  ## Format, lint, types, tests and documentation: what has to pass before a commit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(TYPED)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(PARALLEL)
 	folder=$$(mktemp -d) && $(BIN)/mkdocs build --quiet --strict --site-dir "$$folder"; \
 	status=$$?; rm -rf "$$folder"; exit $$status
 

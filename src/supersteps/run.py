@@ -275,7 +275,10 @@ class StreamingRun(RunDriver):
             is_done = self._opened is not None and self._opened.runner.status is WorkflowRunState.IDLE
             if not is_done:
                 if self._store is not None and self._failure is None:
-                    await self._store.own()
+                    try:
+                        await self._store.own()
+                    except CheckpointNotFoundError:  # the one to go on from was pruned; the run can end all the same
+                        await self._store.own_where_it_stands()
                     await self._store.release(status=WorkflowRunState.CANCELLED.value)
                 self._stream.events.clear()
                 self._stream.emit_state(WorkflowRunState.CANCELLED)

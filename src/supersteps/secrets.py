@@ -6,6 +6,7 @@ failures: an error's text often quotes what it was given.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn, final
+from urllib.parse import quote, quote_plus
 
 __all__ = ["Secret", "redact"]
 
@@ -24,9 +26,11 @@ Resolver = Callable[[str], str | None]
 _REMEMBERED: Final = 256
 _SHORTEST: Final = 4
 """Values shorter than this are not struck out: they would be found in any text."""
+_LINE: Final = 8
+"""Lines shorter than this are not struck out by themselves."""
 
 _lock = threading.Lock()
-_revealed: OrderedDict[str, None] = OrderedDict()
+_revealed: OrderedDict[str, set[str]] = OrderedDict()
 _struck: tuple[str, ...] = ()
 """What is struck out, the longest first, so that a secret that holds another one goes as a whole."""
 
@@ -94,6 +98,7 @@ class Secret:
                 "Secret.use(...) where secrets are found"
             )
         if not isinstance(value, str):
+            value = None  # a traceback may show the variables
             raise TypeError(f"what was found for secret {self.name!r} is no str")
         _remember(value)
         return value
@@ -150,18 +155,36 @@ class Secret:
             raise TypeError("a Secret.of(...) holds a value and is never saved or sent; use Secret(name)")
         return Secret, (self.name,)
 
+    def __getstate__(self) -> Any:  # what object has by itself holds the value
+        return self.__reduce__()[1]
+
 
 def _remember(value: str) -> None:
     global _struck
-    if len(value) < _SHORTEST or value in _revealed:
+    if len(value) < _SHORTEST:
         return
     with _lock:
-        _revealed[value] = None
+        if value in _revealed:
+            _revealed.move_to_end(value)
+            return
+        _revealed[value] = _forms_of(value)
         if len(_revealed) > _REMEMBERED:
             _revealed.popitem(last=False)
-        # A text often quotes a value by its repr, in which quotes, backslashes and line breaks look otherwise.
-        shown = {form for known in _revealed for form in (known, repr(known)[1:-1])}
-        _struck = tuple(sorted(shown, key=len, reverse=True))
+        _struck = tuple(sorted({form for forms in _revealed.values() for form in forms}, key=len, reverse=True))
+
+
+def _forms_of(value: str) -> set[str]:
+    """Return what a value looks like in texts: as it is, stripped, line by line, by its repr, in JSON and URLs."""
+    # An exception group indents the lines of a key in PEM, and what is read from a file ends with a line break.
+    plain = {value, value.strip(), *(line for line in map(str.strip, value.splitlines()) if len(line) >= _LINE)}
+    forms = set(plain)
+    for text in plain:
+        raw = text.encode("utf-8", "surrogatepass")
+        shown = repr(text)[1:-1]
+        forms |= {shown, shown.replace("'", "\\'"), ascii(text)[1:-1], repr(raw)[2:-1]}
+        forms |= {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+        forms |= {quote(raw), quote(raw, ""), quote_plus(raw)}
+    return {form for form in forms if len(form) >= _SHORTEST}
 
 
 def redact(text: str) -> str:

@@ -6,6 +6,8 @@ import os
 import pty
 import re
 import select
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -405,6 +407,41 @@ def test_an_answer_comes_twice(capsys: pytest.CaptureFixture[str]) -> None:
     assert "was answered at" in capsys.readouterr().err
 
 
+def test_an_answer_that_was_taken(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from supersteps.cli import main
+
+    async def go_on() -> None:
+        async with SqliteCheckpointStorage(store) as storage:
+            for head in ("other-000002", "first-000004"):
+                await workflow_on(storage).run_from_checkpoint(head)
+
+    for run in ("other", "first"):
+        for question, value in (("good", "true"), ("verdict", '{"approved": true}'), ("title", "Sea")):
+            assert re.search(rf"{run} .* waiting .* asks (good|verdict|title)", read("runs"))
+            assert call("answer", f"{run}:{question}", value).exit_code == 0
+        assert re.search(rf"{run} +editing +waiting +3 .* answered, resume it\n", read("runs", "--status", "waiting"))
+    asyncio.run(go_on())
+
+    with pytest.raises(SystemExit) as ended:
+        main(["answer", "good", "false"])
+    assert ended.value.code == 2
+    assert "request 'good' of run 'other' was answered in superstep 4" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("store")
+def test_a_reference_with_several_meanings_says_states_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    from supersteps.cli import main
+
+    assert call("export", "first").exit_code == 0
+    assert call("import", "first.jsonl", "--run-id", "firstling").exit_code == 0
+    assert call("restore", "firstling@2", "--yes").exit_code == 0
+    with pytest.raises(SystemExit):
+        main(["log", "firs"])
+    error = capsys.readouterr().err
+    assert "first (editing, waiting, " in error
+    assert "firstling (editing, stopped, " in error
+
+
 # --------------------------------------------------------------------------------------- other processes
 
 
@@ -443,16 +480,17 @@ class Session:
             assert self._read() is not False, f"it ended before {after!r}: {self.seen}"
         os.write(self._terminal, typed.encode())
 
-    def end(self, again: str = "") -> int:
+    def end(self, again: str = "", until: str = "") -> int:
         """Return the exit code once it has ended.
 
         A signal that comes between the prompt and the wait for input is only seen with the next key, in any Python
-        program: `again` is typed until it is.
+        program: `again` is typed until it is, which `until` tells. A further one would kill an interpreter that is
+        about to exit, and has put the signal's default back.
         """
         deadline = time.monotonic() + SECONDS
         while (found := self._read()) is not False:
             self._check(deadline)
-            if found is None and again:
+            if found is None and again and until not in self.seen:
                 os.write(self._terminal, again.encode())
         _, status = os.waitpid(self._pid, 0)
         os.close(self._terminal)
@@ -478,6 +516,17 @@ class Session:
 
 
 @pytest.mark.usefixtures("store")
+def test_a_graph_fits_the_terminal() -> None:
+    session = Session("log", "first", "--graph", NO_COLOR="1", COLUMNS="40", LINES="30")
+
+    assert session.end() == 0
+    lines = session.seen.replace("\r", "").splitlines()
+    assert max(map(len, lines[2:])) == 40
+    assert "│ ●    other-000002  @3  (fork other)  …" in lines
+    assert "├─│─╯" in lines
+
+
+@pytest.mark.usefixtures("store")
 def test_asked_at_a_terminal() -> None:
     session = Session("answer", "first:verdict")
     session.type("approved (y/n): ", "perhaps\r")
@@ -497,7 +546,7 @@ def test_leaving_a_question_changes_nothing(key: str) -> None:
     session.type("approved (y/n): ", "y\r")
     session.type('Enter for "low"', key)
 
-    assert session.end(again=key) == 130
+    assert session.end(again=key, until="nothing was changed") == 130
     assert "nothing was changed" in session.seen
     assert waiting() == ALL
 
@@ -536,6 +585,42 @@ def completed(*typed: str) -> list[str]:
     }
     shown = CliRunner(env=environment).invoke(cli, prog_name="supersteps").stdout
     return [line.partition(",")[2] for line in shown.splitlines() if line]
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("supersteps comp", ["completion"]),
+        ("supersteps show fi", ["first"]),
+        ("supersteps show first@", ["3", "2", "1", "0"]),  # bash replaces what is behind the @
+        ("supersteps answer other:t", ["title"]),
+        ("supersteps runs --status=wai", ["waiting"]),
+        ("supersteps --help sh", ["show"]),
+        ("supersteps log  bro", ["broken"]),
+        ("supersteps show --store sqlite:///runs.db o", ["other"]),
+    ],
+)
+def test_bash_completes(line: str, offered: list[str], tmp_path: Path) -> None:
+    """The script as bash calls it, with words taken apart as bash does."""
+    program = tmp_path / "supersteps"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m supersteps "$@"\n')
+    program.chmod(0o755)
+    words = [word for word in re.split(r"([:@=]+)|\s+", line) if word]
+    script = "\n".join(
+        [
+            "compopt() { :; }",
+            read("completion", "bash"),
+            f"COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)} COMP_CWORD={len(words) - 1}",
+            f"COMP_WORDS=({shlex.join(words)})",
+            f"_supersteps_completion {shlex.quote(str(program))}",
+            'printf "%s\\n" "${COMPREPLY[@]}"',
+        ]
+    )
+    shown = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=SECONDS)
+
+    assert shown.stdout.splitlines() == offered, shown.stderr
 
 
 @pytest.mark.usefixtures("store")

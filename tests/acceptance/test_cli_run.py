@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -54,6 +55,23 @@ async def lost(text: str, ctx: WorkflowContext[int]) -> None:
 
 losing = (WorkflowBuilder(name="losing").set_start_executor(lost)
           .add_edge(lost, count, condition=lambda message: False).build())
+"""
+
+FLAKY = """
+from typing import Never
+
+from supersteps import FailurePolicy, WorkflowBuilder, WorkflowContext, executor
+
+failing = ["gone"]
+
+@executor
+async def web(text: str, ctx: WorkflowContext[Never, str]) -> None:
+    if failing:
+        raise OSError(failing.pop())
+    await ctx.yield_output(text)
+
+workflow = (WorkflowBuilder(name="flaky").set_start_executor(web)
+            .with_failure_policy(web, FailurePolicy(max_attempts=3, backoff=0.3)).build())
 """
 
 REVIEW = """
@@ -450,16 +468,79 @@ def test_a_fork_with_changes(folder: Path) -> None:
 
 def test_tail_follows_a_run_of_another_process(folder: Path) -> None:
     (folder / "mended").touch()
-    driven = cli(folder, "run", "flow:workflow", "5", "--store", "runs.db", "--run-id", "r")
+    gate = 'while number > 7 and not Path("go").exists():\n        await asyncio.sleep(0.02)'
+    (folder / "gated.py").write_text(COUNT.replace("await asyncio.sleep(0.02)", gate))
+    driven = cli(folder, "run", "gated:workflow", "5", "--store", "runs.db", "--run-id", "r")
     await_calls(driven, folder, 2)
-    code, out, errors = do(folder, "tail", "r", "--store", "runs.db", "-o", "jsonl")
+    watching = cli(folder, "tail", "r", "--store", "runs.db", "-o", "jsonl")
+    assert watching.stdout is not None
+    first = watching.stdout.readline()
+    (folder / "go").touch()
+    code, out, errors = ended(watching)
     assert ended(driven)[0] == 0
 
-    entries: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
-    assert code == 0, errors
+    entries: list[dict[str, Any]] = [json.loads(line) for line in (first, *out.splitlines())]
+    assert (code, errors) == (0, "")
     assert [entry["step"] for entry in entries] == [*range(entries[0]["step"], 17)]
-    assert len(entries) > 2
+    assert len(entries) > 12
     assert entries[-1]["status"] == "IDLE"
+
+
+@needs_sigkill
+def test_tail_says_that_nobody_drives_the_run_and_goes_on_waiting(folder: Path) -> None:
+    (folder / "slow.py").write_text(COUNT.replace("0.02", "60"))
+    driven = cli(folder, "run", "slow:workflow", "19", "--store", "runs.db", "--run-id", "r")
+    await_calls(driven, folder, 1)
+    driven.kill()
+    ended(driven)
+    watching = cli(folder, "tail", "r", "--store", "runs.db")
+    assert watching.stderr is not None
+    guard = threading.Timer(DEADLINE, watching.kill)
+    guard.start()
+    told = watching.stderr.readline()
+    guard.cancel()
+
+    assert told.startswith("nobody drives run r: its process is gone, so this waits until somebody does: ")
+    assert watching.poll() is None
+    (folder / "slow.py").write_text(COUNT)
+    words = printed_command(told, "supersteps resume")
+    assert do(folder, *words, "--app", "slow:workflow", "--store", "runs.db")[0] == 0
+    code, out, _errors = ended(watching)
+    assert code == 0
+    assert out.splitlines()[-1] == "superstep 2: count  +2 outputs  done"
+
+
+def test_calls_that_are_made_again_are_told(folder: Path) -> None:
+    (folder / "flaky.py").write_text(FLAKY)
+    code, out, errors = do(folder, "run", "flaky:workflow", "x", "--store", "runs.db", "--run-id", "r")
+
+    assert (code, out) == (0, "x\n")
+    lines = errors.splitlines()
+    assert re.fullmatch(
+        r"superstep 1: web failed \(attempt 1 of 3\), again (in .*|at once): OSError: gone  \(.*\)", lines[1]
+    )
+    assert lines[2].startswith("superstep 2: web  (")
+    assert "@1  web (attempt 2 waits)  " in do(folder, "log", "r", "--store", "runs.db")[1]
+
+
+def test_a_wrong_input_is_answered_with_one_that_fits(folder: Path) -> None:
+    code, out, errors = do(folder, "run", "review:workflow", "x")
+
+    assert (code, out) == (2, "")
+    assert "Schema" not in errors
+    assert printed_command(errors, "supersteps run") == ["run", "review:workflow", '{"name": "text"}']
+    assert do(folder, *printed_command(errors, "supersteps run"))[0] == 3
+    assert 'JSON Schema: {"$ref"' in do(folder, "run", "review:workflow", "x", "-o", "json")[2]
+
+
+def test_what_is_no_store_is_wrong_use(folder: Path) -> None:
+    (folder / "other.db").write_text("something else")
+    for store in ("other.db", "nobody://knows", "missing/folder"):
+        assert do(folder, "runs", "--store", store)[0] == 2
+    for store in ("other.db", "nobody://knows"):
+        code, _out, errors = do(folder, "run", "flow:workflow", "20", "--store", store)
+        assert (code, len(errors.splitlines())) == (2, 1), errors
+    assert (folder / "other.db").read_text() == "something else"
 
 
 def test_tail_ends_as_the_run_has(folder: Path) -> None:

@@ -88,10 +88,10 @@ def test_items_that_are_appended_one_by_one_are_not_copied_each_time() -> None:
     overlay: Overlay = {}
     view = View(State(), {}, sealer)
     view.note(Write(SHARED_STATE, "seen", sealer.seal(0, ""), is_update=True), overlay)
-    before = overlay[(SHARED_STATE, "seen")]
+    before = overlay[SHARED_STATE]["seen"]
     view.note(Write(SHARED_STATE, "seen", sealer.seal(1, ""), is_update=True), overlay)
 
-    assert overlay[(SHARED_STATE, "seen")] is before
+    assert overlay[SHARED_STATE]["seen"] is before
     assert view.read(SHARED_STATE, "seen", overlay) == [0, 1]
 
 

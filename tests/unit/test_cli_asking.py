@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from enum import Enum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import click
+import msgspec
 import pytest
 
 from supersteps._schema import schema_of
-from supersteps.cli.asking import Asker, Terminal, Understood, example, in_words, understand
+from supersteps.cli.asking import Asker, Terminal, Understood, example, in_words, sample, understand
 from supersteps.service.errors import InputError
 
 
@@ -102,6 +104,23 @@ def test_what_is_no_json_where_no_text_fits_says_what_is_wanted() -> None:
 
 def test_json_that_does_not_fit_is_left_to_whoever_takes_it() -> None:
     assert understand("3", schema_of(bool)).value == 3
+
+
+@pytest.mark.parametrize(
+    ("annotation", "typed"),
+    [
+        (str, "some text"),
+        (int, "0"),
+        (bool, "true"),
+        (date, "2030-12-31"),
+        (Literal["a", "b"], "a"),
+        (list[int], "[0]"),
+        (Verdict, '{"approved": true}'),
+        (Annotated[str, msgspec.Meta(pattern="^[0-9]{5}$")], None),
+    ],
+)
+def test_an_example_that_fits(annotation: Any, typed: str | None) -> None:
+    assert sample(schema_of(annotation)) == typed
 
 
 # ---------------------------------------------------------------------------------------------- in words

@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from supersteps.checkpoint.diff import Change, CheckpointDiff
-from supersteps.cli import words
+from supersteps.cli import failures, output, words
 from supersteps.cli.commands import diff as diffing
 from supersteps.cli.commands.show import value_at
 from supersteps.cli.output import age, emit, short, status_text, table, visible_width
-from supersteps.service.errors import InputError
-from supersteps.service.views import LogEntry, Question
+from supersteps.service.errors import InputError, ServiceError
+from supersteps.service.views import LogEntry, Question, Retry
 
 NOW = datetime(2030, 1, 2, tzinfo=UTC)
 
@@ -32,6 +32,35 @@ def test_a_table_has_columns_as_wide_as_what_is_in_them() -> None:
     result = written(lambda: table(["ONE", "TWO"], rows, empty="nothing"))
 
     assert result.stdout == "ONE   TWO\na     long\n日本\n"
+
+
+def test_a_line_is_cut_with_its_styles_ended() -> None:
+    line = f"a {click.style('blue', fg='blue')} {click.style('red one', fg='red')} end"
+
+    assert output.fitted(line, 80) == line
+    assert output.fitted(line, output.visible_width(line)) == line
+    assert output.fitted(line, 10) == f"a {click.style('blue', fg='blue')} \x1b[31mre…\x1b[0m"
+    assert click.unstyle(output.fitted(line, 8)) == "a blue …"
+    assert output.fitted("広い道", 4) == "広…"
+
+
+def test_the_last_column_of_a_table_is_cut_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(width: int | None) -> list[str]:
+        monkeypatch.setattr(output, "terminal_width", lambda: width)
+        output.table(["A", "QUESTION"], [["first", "what is the answer?"], ["2", "ok"]], empty="")
+        return capsys.readouterr().out.splitlines()
+
+    assert shown(None) == ["A      QUESTION", "first  what is the answer?", "2      ok"]
+    assert shown(22) == ["A      QUESTION", "first  what is the an…", "2      ok"]
+    assert shown(5) == ["A      QUESTION", "first  what is the…", "2      ok"]  # less would tell nothing
+
+
+def test_an_error_ends_with_one_period() -> None:
+    assert failures.paragraph(ServiceError("it is: no store.. Mend it..")) == "error: it is: no store. Mend it."
+    assert failures.paragraph(ServiceError("from 1 to ... 3")) == "error: from 1 to ... 3"
+    assert failures.paragraph(OSError("gone.")) == "error: OSError: gone. Set --debug to see where."
 
 
 def test_no_line_of_a_table_ends_in_spaces() -> None:
@@ -154,6 +183,10 @@ def entry(**facts: Any) -> LogEntry:
     return LogEntry(**{"checkpoint_id": "run-01", "run_id": "run", "parent": "run-00", **common, **facts})
 
 
+def again(executor_id: str, attempt: int) -> Retry:
+    return Retry(executor_id=executor_id, attempt=attempt, due=NOW.isoformat())
+
+
 @pytest.mark.parametrize(
     ("made", "wanted"),
     [
@@ -163,6 +196,8 @@ def entry(**facts: Any) -> LogEntry:
         (entry(parent=None, step=0), "run-01  @0  input  0 s ago"),
         (entry(parent="other-03"), "run-01  @1  forked from other-03  0 s ago"),
         (entry(ran=("a",), error="x"), "run-01  @1  a  failed  0 s ago"),
+        (entry(ran=("a", "b"), retries=(again("b", 2),)), "run-01  @1  a, b (attempt 2 waits)  0 s ago"),
+        (entry(ran=("b",), retries=(again("b", 3), again("b", 2))), "run-01  @1  b (attempts 2, 3 wait)  0 s ago"),
         (entry(status="DAMAGED", error="x"), "run-01  @1  ?  damaged  0 s ago"),
     ],
 )

@@ -3,6 +3,7 @@
 import io
 import sys
 import warnings
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -143,13 +144,47 @@ def test_failures_that_the_run_survives_are_told(clock: Clock) -> None:
 
     assert told(story, started(1, "shop"), ExecutorFailedEvent("shop", details=details)) == ["run "]
     assert story.failures == [details]
-    assert told(story, completed(1, "shop"))[0] == (
-        "superstep 1: shop failed: ConnectionError: no answer; the run goes on"
-    )
+    # Nothing else came of that superstep: it does not read as if the executor had done its work.
+    assert told(story, completed(1, "shop")) == [
+        "superstep 1: shop failed: ConnectionError: no answer; the run goes on  (1 ms)"
+    ]
     assert told(story, RequestClosedEvent("q", "editor", "defaulted")) == [
         "question q of editor is closed: its deadline passed, so the default counts"
     ]
     assert told(story, WorkflowWarningEvent("a\nb")) == ["warning: a b"]
+
+
+def failed(name: str, attempt: int, again: float | None = None) -> ExecutorFailedEvent:
+    extra: dict[str, Any] = {"run_id": "r", "superstep": 2, "attempt": attempt}
+    if again is not None:
+        extra["retry_at"] = (datetime.now(UTC) + timedelta(seconds=again)).isoformat()
+    return ExecutorFailedEvent(name, details=WorkflowErrorDetails("OSError", "gone", executor_id=name, extra=extra))
+
+
+def test_calls_that_are_made_again(clock: Clock) -> None:
+    story = Story(clock=clock, attempts={"web": 5})
+
+    assert told(story, started(2, "web"), failed("web", 2, 600.4), completed(2, "web"))[1:] == [
+        "superstep 2: web failed (attempt 2 of 5), again in 10 min 0 s: OSError: gone  (1 ms)"
+    ]
+    assert told(story, started(3, "web", "b"), failed("web", 3, -1), ExecutorCompletedEvent("b")) == []
+    assert told(story, completed(3, "web", "b")) == [
+        "superstep 3: web failed (attempt 3 of 5), again at once: OSError: gone",
+        "superstep 3: b  (1 ms)",
+    ]
+    # One of two calls has worked.
+    story.take(started(4, "web"))
+    assert told(story, failed("web", 4, -1), ExecutorCompletedEvent("web"), completed(4, "web"))[1] == (
+        "superstep 4: web  (1 ms)"
+    )
+    story.take(started(5, "web"))
+    (line,) = told(story, failed("web", 5), completed(5, "web"))
+    assert line == "superstep 5: web failed (attempt 5 of 5): OSError: gone; the run goes on  (1 ms)"
+    # Of an executor inside a sub-workflow only the event tells.
+    story.take(started(6, "sub"))
+    assert told(story, failed("sub/web", 2, -1), completed(6, "sub"))[0].startswith(
+        "superstep 6: sub/web failed (attempt 2), again at once"
+    )
 
 
 def test_events_of_the_users_own_are_passed_over(clock: Clock) -> None:

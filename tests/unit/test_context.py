@@ -9,7 +9,15 @@ from typing import Any, Never
 
 import pytest
 
-from supersteps import Ready, WorkflowBuilder, WorkflowContext, WorkflowEvent, executor
+from supersteps import (
+    CheckpointEncodeError,
+    InMemoryCheckpointStorage,
+    Ready,
+    WorkflowBuilder,
+    WorkflowContext,
+    WorkflowEvent,
+    executor,
+)
 from supersteps.context import MISSING, context_types
 from tests.unit.support import Asker, Upper
 
@@ -102,6 +110,45 @@ async def test_keys_are_names(key: Any) -> None:
 
     with pytest.raises(TypeError, match="state keys are non-empty strings"):
         await WorkflowBuilder().set_start_executor(careless).build().run("x")
+
+
+@pytest.mark.parametrize("storage", [None, InMemoryCheckpointStorage()], ids=["none", "memory"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda ctx: ctx.set_state({"a": 1, "\ud800": 1}),
+        lambda ctx: ctx.set_shared_state("\ud800", 1),
+        lambda ctx: ctx.append_shared_state("a\udfffb", 1),
+        lambda ctx: ctx.queue_state_update("\ud800", 1),
+        lambda ctx: ctx.queue_state_update("a", 1, scope="\ud800"),
+        lambda ctx: ctx.delete_state("\ud800"),
+        lambda ctx: ctx.delete_state("a", scope="\ud800"),
+    ],
+)
+async def test_names_are_unicode_text(act: Callable[[Any], Any], storage: InMemoryCheckpointStorage | None) -> None:
+    refused: list[CheckpointEncodeError] = []
+
+    @executor
+    async def careless(text: str, ctx: WorkflowContext) -> None:
+        with pytest.raises(CheckpointEncodeError, match=r"is Unicode text, which .*surrogate pair") as caught:
+            await act(ctx)
+        refused.append(caught.value)
+        await ctx.set_shared_state("é\U0001f389", "\ud800")  # a value may be anything
+
+    await WorkflowBuilder().set_start_executor(careless).build().run("x", checkpoint_storage=storage)
+    assert refused
+
+
+@pytest.mark.parametrize("given", [{"tags": ["\ud800"]}, {"metadata": {"\ud800": 1}}, {"metadata": {"a": ["\ud800"]}}])
+async def test_remarks_and_labels_are_unicode_text(given: dict[str, Any]) -> None:
+    @executor
+    async def quiet(text: str, ctx: WorkflowContext) -> None:
+        pass
+
+    storage = InMemoryCheckpointStorage()
+    with pytest.raises(CheckpointEncodeError, match="metadata and tags are Unicode text"):
+        await WorkflowBuilder().set_start_executor(quiet).build().run("x", checkpoint_storage=storage, **given)
+    assert await storage.list_runs() == []
 
 
 async def test_appending_to_a_shared_list() -> None:

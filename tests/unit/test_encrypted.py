@@ -390,6 +390,7 @@ def tamperings(records: dict[str, CheckpointRecord]) -> dict[str, tuple[Checkpoi
         ),
         "a shorter list": (with_parts(now, {OUTPUTS: ListPart(items[:-1])}), "list of 5 elements, and 6 were sealed"),
         "a longer list": (with_parts(now, {OUTPUTS: ListPart([*items, items[0]])}), "7 elements"),
+        "a part nowhere": (with_parts(now, {(): now.parts[x]}), moved),
         "no header": (CheckpointRecord(replace(now.header, metadata={}), now.parts), "header is not sealed"),
         "another status": (
             CheckpointRecord(replace(now.header, status="IDLE"), now.parts),
@@ -444,6 +445,39 @@ async def test_lists_with_changed_elements_are_refused_when_they_are_read() -> N
         with pytest.raises(CorruptCheckpointError, match=f"'b-000002'.*{complaint}"):
             list(record.parts[OUTPUTS])
         assert "b-000002" in {damage.checkpoint_id for damage in await storage.verify("b")}
+
+
+async def test_an_authentic_record_of_another_checkpoint_or_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = InMemoryCheckpointStorage()
+    storage = EncryptedStorage(inner, RING)
+    for run in ("a", "b"):
+        writer = Writer(storage, run)
+        await writer.put(n=b"1")
+        await writer.put(n=b"2")
+        await storage.release(run, 1)
+
+    kept = inner._runs["a"]
+    whole = kept.record
+    for head in ("b-000001", "a", "a-", "a-b-000001", "a-000000-000001"):
+        kept.record = replace(whole, head=head)
+        with pytest.raises(CorruptCheckpointError, match=f"head '{head}' is no checkpoint of this run"):
+            await storage.get_run("a")
+        assert "record of run 'a'" in [damage.what for damage in await storage.verify("a")]
+    kept.record = whole
+
+    load_record, get_run = inner.load_record, inner.get_run
+    for other in ("a-000000", "b-000001"):
+        monkeypatch.setattr(inner, "load_record", lambda _, other=other: load_record(other))
+        with pytest.raises(CorruptCheckpointError, match=f"'a-000001' cannot be trusted: in its place is '{other}'"):
+            await storage.load_record("a-000001")
+        fresh = Writer(EncryptedStorage(inner, RING), "a")
+        await fresh.take()
+        with pytest.raises(CorruptCheckpointError, match="in its place is"):
+            await fresh.put(m=b"1")
+        await storage.release("a", fresh.epoch)
+    monkeypatch.setattr(inner, "get_run", lambda _: get_run("b"))
+    with pytest.raises(CorruptCheckpointError, match="record of run 'a' cannot be trusted: it is that of 'b'"):
+        await storage.get_run("a")
 
 
 async def test_a_parent_may_change_because_pruning_changes_it() -> None:
@@ -530,6 +564,21 @@ async def test_without_the_key_it_says_which_one() -> None:
             warnings.simplefilter("ignore", CorruptCheckpointWarning)
             assert await storage.list_checkpoints() == []
             assert len(await storage.list_runs()) == 1
+
+
+async def test_a_process_without_the_key_does_not_keep_a_run_from_others() -> None:
+    inner = InMemoryCheckpointStorage()
+    storage = EncryptedStorage(inner, RING)
+    writer = Writer(storage)
+    await writer.commit(Changes(puts={shared("n"): b"1"}), metadata={"m": 1})
+    await storage.release("run", 1, error="oops")
+    stranger = Writer(EncryptedStorage(inner, Keyring({"two": TWO}, "two")), "run")
+    with pytest.raises(DecryptionError, match="key 'one' is needed"):
+        await stranger.take()
+
+    run = await storage.get_run("run")
+    assert run is not None
+    assert (run.lease, run.error, run.metadata) == (None, "oops", {"m": 1})
 
 
 async def test_rotation_keeps_old_runs_readable_and_seals_with_the_new_key(tmp_path: Path) -> None:

@@ -382,6 +382,7 @@ async def test_a_message_can_be_taken_out() -> None:
         (0, "input", DELETE, "nothing to do"),
         (2, "", 1, "is not a path"),
         (2, "shared_state..x", 1, "is not a path"),
+        (2, "shared_state.\ud800", 1, "half of a surrogate pair"),
         (2, (), 1, "is not a path"),
         (2, 7, 1, "is not a path"),
     ],

@@ -22,6 +22,7 @@ from supersteps import (
     RunBusyError,
     RunClosedError,
     RunFencedError,
+    StorageError,
     StreamBusyError,
     StreamingRun,
     SuperStepCompletedEvent,
@@ -35,6 +36,7 @@ from supersteps import (
     WorkflowRunState,
     WorkflowRuntimeError,
     WorkflowStartedEvent,
+    WorkflowStatusEvent,
     executor,
     handler,
 )
@@ -823,6 +825,60 @@ async def test_cancelling_a_finished_run_leaves_it_finished() -> None:
     stored = await storage.get_run(run.run_id)
     assert stored is not None
     assert stored.status == "IDLE"
+
+
+async def test_a_run_can_be_cancelled_through_a_checkpoint_that_was_pruned_meanwhile() -> None:
+    storage = InMemoryCheckpointStorage()
+    first = asking_workflow(storage=storage).run_stream("a")
+    await collect(first)
+    older = first.checkpoints[1]
+    run = asking_workflow(storage=storage).run_stream_from_checkpoint(older)
+    await take(run, WorkflowStatusEvent)
+    assert await storage.delete_checkpoint(older.checkpoint_id)
+
+    await run.cancel()
+
+    assert states(await collect(run)) == [WorkflowRunState.CANCELLED]
+    stored = await storage.get_run(run.run_id)
+    assert stored is not None
+    assert (stored.status, stored.lease) == ("CANCELLED", None)
+
+
+async def test_taking_a_run_that_fails_half_way_gives_the_lease_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*args: Any) -> Never:
+        raise StorageError("the disk is on fire")
+
+    storage = InMemoryCheckpointStorage()
+    first = asking_workflow(storage=storage).run_stream("a")
+    await collect(first)
+    run = asking_workflow(storage=storage).run_stream_from_checkpoint(first.checkpoints[1])
+    await take(run, WorkflowStatusEvent)
+    monkeypatch.setattr(storage, "move_head", fail)
+
+    with pytest.raises(StorageError, match="on fire"):
+        await run.cancel()
+
+    stored = await storage.get_run(run.run_id)
+    assert stored is not None
+    assert (stored.head, stored.lease) == (first.checkpoints[-1].checkpoint_id, None)
+
+
+async def test_cancelling_whoever_takes_a_run_gives_the_lease_back() -> None:
+    storage = SlowStorage()
+    first = asking_workflow(storage=storage).run_stream("a")
+    await collect(first)
+    run = asking_workflow(storage=storage).run_stream_from_checkpoint(first.checkpoints[-1])
+    await collect(run)
+
+    task = asyncio.create_task(run.cancel())
+    await until(lambda: storage.at == "after acquire")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    stored = await storage.get_run(run.run_id)
+    assert stored is not None
+    assert stored.lease is None
 
 
 async def test_closing_a_handle_that_lost_its_run_is_no_error() -> None:

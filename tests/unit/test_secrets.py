@@ -4,10 +4,12 @@ import copy
 import json
 import logging
 import pickle  # noqa: TID251 -- to see that nothing gets out that way
+import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -100,6 +102,9 @@ def test_it_does_not_change_and_copies_are_itself() -> None:
     assert pickle.loads(pickle.dumps(secret)) == secret
     with pytest.raises(TypeError, match="never saved or sent"):
         pickle.dumps(Secret.of(VALUE))
+    with pytest.raises(TypeError, match="never saved or sent"):
+        Secret.of(VALUE).__getstate__()
+    assert secret.__getstate__() == ("API_KEY",)
     for wrong in ("", None, b"x"):
         with pytest.raises(ValueError, match="with the name"):
             Secret(wrong)  # type: ignore[arg-type]
@@ -142,6 +147,53 @@ def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in ("first", "second", "third"):
         Secret.of(value)
     assert redact("first second third") == "first *** ***"
+
+
+def test_a_value_that_is_revealed_again_stays_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REMEMBERED", 2)
+    for value in ("first", "second", "first", "third"):
+        Secret.of(value)
+    assert redact("first second third") == "*** second ***"
+
+
+def test_what_quoting_makes_of_a_value_is_struck_out() -> None:
+    value = 'it\'s é/&\\ "me" \n'
+    Secret.of(value)
+    shown = [value, repr(value), ascii(value), repr(f'"{value}'), repr(value.encode()), json.dumps(value)]
+    shown += [json.dumps(value, ensure_ascii=False), quote(value), quote(value, ""), quote_plus(value), value.strip()]
+    for text in shown:
+        assert "me" not in redact(f"<{text}>"), text
+
+
+def test_a_value_of_several_lines_is_struck_out_where_they_are_indented() -> None:
+    value = "-----BEGIN KEY-----\nAAAABBBBCCCC\nDDDD\n-----END KEY-----\n"
+    Secret.of(value)
+    text = redact("".join(traceback.format_exception(ExceptionGroup("all", [ValueError(f"no {value}")]))))
+    assert "AAAABBBB" not in text
+    assert "BEGIN KEY" not in text
+    assert "ValueError" in text
+
+
+def test_tracebacks_with_variables_show_no_value() -> None:
+    def use() -> None:
+        held, named = Secret.of(VALUE), Secret("API_KEY")
+        named.reveal()
+        raise ValueError((held, named))
+
+    def resolve() -> None:
+        Secret("x").reveal()
+
+    Secret.use(lambda _: VALUE.encode())  # type: ignore[arg-type, return-value]
+    for fail in (use, resolve):
+        with pytest.raises((ValueError, TypeError)) as failed:
+            fail() if fail is resolve else _in_environment(fail)
+        shown = "".join(traceback.TracebackException.from_exception(failed.value, capture_locals=True).format())
+        assert VALUE not in shown
+
+
+def _in_environment(do: Any) -> None:
+    with Secret.using({"API_KEY": VALUE}.get):
+        do()
 
 
 def test_details_of_an_error_hold_no_revealed_secret() -> None:

@@ -65,6 +65,26 @@ async def test_an_answer_for_one_of_two_runs_that_ask_alike() -> None:
     assert await service.list_questions() == []
 
 
+async def test_why_a_question_that_was_answered_cannot_be_answered_again() -> None:
+    storage = InMemoryCheckpointStorage()
+    workflow = asking_workflow(storage=storage)
+    service = Service(storage)
+    await workflow.run("x", run_id="r")
+    await workflow.run("y", run_id="s")
+    await service.answer("ask-x", "yes")
+    assert [(run.run_id, run.answered) for run in await service.with_answers(await service.list_runs())] == [
+        ("s", ()),
+        ("r", ("ask-x",)),
+    ]
+    await workflow.run_from_checkpoint("r-000002")
+
+    with pytest.raises(AlreadyAnsweredError, match=r"'ask-x' of run 'r' was answered in superstep"):
+        await service.answer("ask-x", "no")
+    assert isinstance(await service.why_not("ask-x", "r"), AlreadyAnsweredError)
+    assert await service.why_not("ask-z") is None
+    assert await service.why_not("ask-x", "s") is None
+
+
 async def test_why_a_question_of_a_cancelled_run_cannot_be_answered() -> None:
     storage = InMemoryCheckpointStorage()
     await Writer(storage, "r").commit(ask(question("q", {})), lease_seconds=None)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Never
 
+import click
 import msgspec
 import pytest
 
@@ -13,6 +14,7 @@ from supersteps import (
     Case,
     Default,
     Executor,
+    FailurePolicy,
     Workflow,
     WorkflowBuilder,
     WorkflowContext,
@@ -21,6 +23,7 @@ from supersteps import (
     handler,
     response_handler,
 )
+from supersteps.cli.commands.show import show_run
 from supersteps.errors import CorruptCheckpointWarning
 from supersteps.service.errors import ServiceError
 from supersteps.service.history import forks_of
@@ -138,6 +141,37 @@ async def test_who_ran_by_a_timer() -> None:
     workflow = built(WorkflowBuilder().add_edge(later, Reverse("back")), later)
 
     assert await ran(workflow, "x") == [(), ("later",), ("back",), ("back",)]
+
+
+async def test_calls_that_failed_and_wait_to_be_made_again() -> None:
+    failing = ["second", "first"]
+
+    @executor
+    async def web(text: str, ctx: WorkflowContext[Never, str]) -> None:
+        if failing:
+            raise OSError(failing.pop())
+        await ctx.yield_output(text)
+
+    storage = InMemoryCheckpointStorage()
+    builder = WorkflowBuilder(name="web").set_start_executor(web)
+    policy = FailurePolicy(max_attempts=3, backoff=0.01, jitter=0)
+    workflow = builder.with_failure_policy(web, policy).with_checkpointing(storage).build()
+    await workflow.run("x", run_id="r")
+    entries = (await Service(storage).log("r")).entries
+
+    assert [[(r.executor_id, r.attempt) for r in entry.retries] for entry in reversed(entries)] == [
+        [],
+        [("web", 2)],
+        [("web", 3)],
+        [],
+    ]
+    await Service(storage).restore("r@2")
+    details = await Service(storage).show_run("r")
+    assert [(retry.executor_id, retry.attempt) for retry in details.retries] == [("web", 3)]
+    assert details.timers == [details.retries[0].due]
+    shown = click.unstyle("\n".join(show_run(details, full=False)))
+    assert ", attempt 3 of web\n" in shown
+    assert "@2  web (attempt 3 waits)" in shown
 
 
 class Direct(Executor):

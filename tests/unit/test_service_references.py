@@ -92,7 +92,7 @@ async def test_several_runs_are_listed() -> None:
         await service.find_run("run")
     text = str(caught.value)
     assert "'run' can mean 10 runs" in text
-    assert text.count("flow, IN_PROGRESS, ") == 8
+    assert text.count("flow, stopped, ") == 8
     assert "days ago" in text
     assert "... and 2 more" in text
 

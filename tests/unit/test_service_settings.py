@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from supersteps.errors import StorageError
 from supersteps.service.errors import NoStoreError
-from supersteps.service.settings import Settings, SettingsError, managed, open_store, read_settings
+from supersteps.service.settings import Settings, SettingsError, check_store, managed, open_store, read_settings
 from supersteps.storage.file import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.sqlite import SqliteCheckpointStorage
@@ -152,9 +151,21 @@ def test_a_new_store_may_be_asked_for(tmp_path: Path) -> None:
     assert isinstance(open_store("memory:"), InMemoryCheckpointStorage)
 
 
-def test_an_address_without_sense_is_no_missing_store() -> None:
-    with pytest.raises(StorageError, match="nobody has registered the scheme"):
+def test_an_address_without_sense_names_no_store() -> None:
+    with pytest.raises(NoStoreError, match="nobody has registered the scheme"):
         open_store("redis://host/0")
+    with pytest.raises(NoStoreError, match="cannot make sense"):
+        open_store("sqlite://runs.db")
+
+
+async def test_what_is_no_store_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    path.write_text("something else")
+    async with open_store(str(path)) as storage:
+        with pytest.raises(NoStoreError, match="not a SQLite database"):
+            await check_store(storage)
+    async with open_store("memory:") as storage:
+        await check_store(storage)
 
 
 def test_a_plain_storage_gets_what_it_lacks_from_the_adapter() -> None:

@@ -1,5 +1,6 @@
 """The state at a barrier, and what one executor sees of it."""
 
+import timeit
 from typing import Any
 
 import pytest
@@ -52,6 +53,18 @@ def test_a_sealed_value_gives_each_reader_a_copy(sealer: Sealer) -> None:
     sealed.peek()["a"].append(4)
     sealed.forget_peek()
     assert sealed.open() == {"a": [1]}
+
+
+def test_what_others_wrote_does_not_slow_the_keys_of_a_scope() -> None:
+    def seconds(others: int) -> float:
+        sealer = Sealer(Codec(), encoding=False)
+        view = View(State(), {}, sealer)
+        writes = [Write(SHARED_STATE, f"k{i}", seal(sealer, i)) for i in range(others)]
+        view.accept([*writes, Write(OWN, "mine", seal(sealer, 1))])
+        assert view.keys(OWN, {}) == ["mine"]
+        return min(timeit.repeat(lambda: view.keys(OWN, {}), number=10, repeat=5))
+
+    assert seconds(20_000) < 20 * seconds(10)
 
 
 @Sealers

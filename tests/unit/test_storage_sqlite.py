@@ -3,9 +3,13 @@
 import asyncio
 import os
 import random
+import re
+import shutil
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -25,7 +29,7 @@ from supersteps.errors import (
     StorageError,
 )
 from supersteps.storage._sqlite.commits import Commits
-from supersteps.storage._sqlite.database import Database
+from supersteps.storage._sqlite.database import APPLICATION_ID, Database
 from supersteps.storage._sqlite.parts import read_value
 from supersteps.storage._sqlite.writer import Writer as SqliteWriter
 from supersteps.storage.retention import RetentionPolicy
@@ -148,6 +152,114 @@ async def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StorageError, match="cannot open"):
         await Writer(SqliteCheckpointStorage(tmp_path / "runs.db")).commit()
+
+
+LOOK = """
+import asyncio, sys
+from supersteps.errors import StorageError
+from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.testing.writer import Writer
+
+async def look():
+    storage = SqliteCheckpointStorage(sys.argv[1])
+    try:
+        for _ in range(2):
+            print([run.head for run in await storage.list_runs()], await storage.verify())
+        print((await storage.load_checkpoint("run-000001")).outputs)
+        print(len(await storage.list_lineage("run-000001", 9)))
+    except StorageError as error:
+        print(error)
+    try:
+        await Writer(storage, "other").commit()
+    except StorageError as error:
+        print("no writing:", error)
+
+asyncio.run(look())
+"""
+
+
+def look_without_rights(path: Path) -> str:
+    """Read everything in a process that has no more rights than the files give."""
+    prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if AS_ROOT else ()
+    if prefix and (shutil.which("setpriv") is None or subprocess.run([*prefix, "true"]).returncode):
+        pytest.skip("root may write anywhere")
+    command = [*prefix, sys.executable, "-c", LOOK, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def _writable_again(path: Path) -> Iterator[None]:
+    yield
+    path.parent.chmod(0o700)
+
+
+@pytest.mark.usefixtures("_writable_again")
+@pytest.mark.parametrize(("file", "folder"), [(0o444, 0o755), (0o644, 0o555), (0o444, 0o555)])
+async def test_what_may_only_be_read_can_be_looked_at(path: Path, file: int, folder: int) -> None:
+    async with SqliteCheckpointStorage(path) as storage:
+        writer = Writer(storage)
+        await writer.commit()
+        await writer.commit(Changes(appends={OUTPUTS: [b"1", b"2"]}))
+    path.chmod(file)
+    path.parent.chmod(folder)
+
+    *seen, refused = look_without_rights(path).splitlines()
+
+    assert seen == ["['run-000001'] []", "['run-000001'] []", "[1, 2]", "2"]
+    assert re.match(r"no writing: cannot (open|write) .*runs\.db: attempt to write a readonly database", refused)
+
+
+@pytest.mark.usefixtures("_writable_again")
+async def test_what_may_only_be_read_and_is_being_written_can_be_looked_at(path: Path) -> None:
+    async with SqliteCheckpointStorage(path) as storage:
+        writer = Writer(storage)
+        await writer.commit()
+        await writer.commit(Changes(appends={OUTPUTS: [b"1", b"2"]}))
+        path.parent.chmod(0o555)
+
+        assert look_without_rights(path).splitlines()[:2] == ["['run-000001'] []"] * 2
+
+
+@pytest.mark.usefixtures("_writable_again")
+async def test_a_log_that_cannot_be_read_without_writing_is_not_passed_over(path: Path) -> None:
+    async with SqliteCheckpointStorage(path) as storage:
+        await Writer(storage).commit()
+    path.with_name("runs.db-wal").write_bytes(b"somebody died, and this was left")
+    path.parent.chmod(0o555)
+
+    assert "runs.db-wal beside it holds what is not in it yet" in look_without_rights(path).splitlines()[0]
+
+
+@pytest.fixture
+def _only_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supersteps.storage._sqlite.database.may_only_look", lambda path: True)
+
+
+@pytest.mark.usefixtures("_only_to_look_at")
+async def test_what_was_read_while_somebody_wrote_is_not_believed(path: Path, storage: SqliteCheckpointStorage) -> None:
+    async with SqliteCheckpointStorage(path) as other:
+        await Writer(other).commit()
+
+    def write(db: sqlite3.Connection) -> None:
+        os.utime(path, ns=(1, 1))
+
+    with pytest.raises(StorageError, match="was written by somebody else while it was being read"):
+        storage._readers.run_here(write)
+    assert await storage.get_run("run") is not None
+
+
+@pytest.mark.usefixtures("_only_to_look_at")
+async def test_what_is_no_database_of_this_version_cannot_be_looked_at(
+    path: Path, storage: SqliteCheckpointStorage
+) -> None:
+    path.parent.mkdir()
+    path.write_text("a letter to somebody" * 100)
+    with pytest.raises(StorageError, match="is not a SQLite database"):
+        await storage.get_run("run")
+    path.unlink()
+    query(path, f"PRAGMA application_id = {APPLICATION_ID}")
+    with pytest.raises(StorageError, match=r"may only be read here, and was made by an earlier version"):
+        await storage.get_run("run")
 
 
 def test_many_make_the_same_file_at_once(path: Path) -> None:
@@ -645,6 +757,21 @@ async def test_vacuum_gives_space_back(storage: SqliteCheckpointStorage, path: P
     await storage.aclose()
     assert path.stat().st_size < before / 3
     assert await content_of(storage, "run-000019") == {shared("much"): large(19)}
+
+
+async def test_checkpoints_of_a_run_that_is_gone_are_found(storage: SqliteCheckpointStorage, path: Path) -> None:
+    for run_id in ("run", "other"):
+        writer = Writer(storage, run_id)
+        await writer.commit()
+        await writer.commit()
+    await storage.aclose()
+    query(path, "DELETE FROM runs WHERE run_id = 'run'")
+
+    (damage,) = await storage.verify()
+
+    assert damage.what == "row 1 of table `runs`"
+    assert "it is gone, but 2 of the rows in table `checkpoints` belong to its run" in damage.problem
+    assert await storage.verify("other") == []
 
 
 async def test_a_run_that_was_resumed_under_another_name_is_listed_under_both(storage: SqliteCheckpointStorage) -> None:

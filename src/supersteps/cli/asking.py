@@ -117,6 +117,16 @@ _FORMATS = {
     "email": "an e-mail address",
     "uri": "a URI",
 }
+_SAMPLES = {
+    "date": "2030-12-31",
+    "time": "18:30:00Z",
+    "date-time": "2030-12-31T18:30:00Z",
+    "duration": "PT90S",
+    "uuid": "12345678-1234-4234-8234-123456789abc",
+    "decimal": "12.50",
+    "email": "name@example.org",
+    "uri": "https://example.org",
+}
 _LIMITS = (
     ("minimum", "at least {}"),
     ("exclusiveMinimum", "more than {}"),
@@ -197,6 +207,16 @@ def example(schema: Any) -> str:
     return "VALUE"
 
 
+def sample(schema: Any) -> str | None:
+    """Return an example of what fits a schema, as it could be typed; None where none can be made up."""
+    value = _sample(resolve(schema, schema), schema, 0)
+    if violation(value, schema) is not None:
+        return None
+    return (
+        "some text" if value == "text" else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    )
+
+
 def _sample(schema: Any, root: Any, depth: int) -> Any:
     """Return something of the right shape: what is required, with values to be replaced."""
     schema = resolve(schema, root)
@@ -218,7 +238,7 @@ def _sample(schema: Any, root: Any, depth: int) -> Any:
                 return {}
             fields = schema.get("properties", {})
             return {name: _sample(fields.get(name, {}), root, depth + 1) for name in schema.get("required", ())}
-    return "text" if schema.get("type") == "string" else None
+    return _SAMPLES.get(schema.get("format", ""), "text") if schema.get("type") == "string" else None
 
 
 def _typed(option: Any) -> str:
@@ -281,7 +301,9 @@ def understand(text: str, schema: Any) -> Understood:
         return Understood(text, "text")
     if value is _MISSING:
         shown = text if len(text) <= 80 else text[:79] + "…"
-        raise InputError(f"{shown!r} does not fit. Wanted: {in_words(schema)}. {reason[:1].upper()}{reason[1:]}.")
+        raise InputError(
+            f"{shown!r} does not fit. Wanted: {in_words(schema)}. {reason[:1].upper()}{reason[1:].removesuffix('.')}."
+        )
     return Understood(value, "JSON")  # whoever takes it says what is wrong with it
 
 
@@ -311,7 +333,7 @@ class Asker:
             reason = violation(value, self._schema)
             if reason is None:
                 return value
-            self._terminal.write(f"that does not fit: {reason}. Once more, please.")
+            self._terminal.write(f"that does not fit: {reason.removesuffix('.')}. Once more, please.")
 
     def _ask(self, schema: Any, name: str, depth: int) -> Any:
         """Return a value for a schema that has to have one."""

@@ -60,8 +60,12 @@ def _found(context: click.Context, incomplete: str, find: Finder) -> list[Comple
 
 
 async def _runs(service: Service, incomplete: str) -> list[CompletionItem]:
+    from supersteps.cli.output import run_text
+
     found = [run for run in await service.list_runs(limit=1000) if run.run_id.startswith(incomplete)]
-    return [CompletionItem(run.run_id, help=_about(run.workflow_id, run.status)) for run in found[:_SHOWN]]
+    return [
+        CompletionItem(run.run_id, help=_about(run.workflow_id, click.unstyle(run_text(run)))) for run in found[:_SHOWN]
+    ]
 
 
 async def _checkpoints(service: Service, incomplete: str) -> list[CompletionItem]:
@@ -88,8 +92,12 @@ async def _checkpoints(service: Service, incomplete: str) -> list[CompletionItem
 async def _requests(service: Service, incomplete: str) -> list[CompletionItem]:
     from supersteps.cli.words import asked, cut, plain
 
-    waiting = [one for one in await service.list_questions() if one.request_id.startswith(incomplete)]
-    unique = {one.request_id: one for one in waiting}  # a fork asks what its origin asks, under the same id
+    waiting = await service.list_questions()
+    # A fork asks what its origin asks, under the same id.
+    unique = {one.request_id: one for one in waiting if one.request_id.startswith(incomplete)}
+    if not unique:
+        named = {f"{one.run_id}:{one.request_id}": one for one in waiting}
+        unique = {name: one for name, one in named.items() if name.startswith(incomplete)}
     return [CompletionItem(name, help=cut(plain(asked(one.data)), 50)) for name, one in [*unique.items()][:_SHOWN]]
 
 

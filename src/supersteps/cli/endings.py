@@ -16,7 +16,7 @@ import msgspec
 
 import supersteps
 from supersteps.cli.asking import in_words
-from supersteps.cli.failures import FAILED, WAITING, is_debugging
+from supersteps.cli.failures import FAILED, WAITING, is_debugging, one_end
 from supersteps.cli.options import settings
 from supersteps.cli.output import emit
 from supersteps.cli.progress import Story, duration, one_line, show_progress, tell
@@ -115,7 +115,7 @@ async def drive(
     Raises:
         Exception: What came before any superstep.
     """
-    story = Story(origin)
+    story = Story(origin, attempts={name: policy.max_attempts for name, policy in workflow.graph.policies.items()})
     try:
         with show_progress(story, quiet=quiet or is_done) as progress:
 
@@ -205,7 +205,7 @@ def question_text(question: Question) -> str:
 
 def failed_text(error: Exception, story: Story, run_id: str, commands: Commands) -> str:
     """Return what stopped a run in a superstep: where, why, and how to go on once it is mended."""
-    kind, message = type(error).__name__, one_line(error)
+    kind, message = type(error).__name__, one_end(one_line(error))
     own = [f for f in story.failures if (f.error_type, f.message) == (kind, str(error))]
     who = f", executor {own[0].executor_id}" if own else ""
     lines = [
@@ -223,7 +223,7 @@ def failed_text(error: Exception, story: Story, run_id: str, commands: Commands)
 
 def _interrupted_text(story: Story, run_id: str, commands: Commands) -> str:
     stopped = f"stopped at once: run {run_id} in superstep {story.step}, which was not saved"
-    return f"{stopped}\ngo on before it: {commands.resume(run_id)}" if commands.can_resume else stopped
+    return f"{stopped}\ngo on with that superstep again: {commands.resume(run_id)}" if commands.can_resume else stopped
 
 
 def _place(error: BaseException) -> str:

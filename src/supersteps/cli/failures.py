@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 
 import click
@@ -24,6 +25,8 @@ WAITING = 3
 
 DEBUG_VARIABLE = "SUPERSTEPS_DEBUG"
 
+_TWO_ENDS = re.compile(r"(?<=\w)\.\.(?= |$)")
+
 _WRONG_USE = (ServiceError, RequestError, ForkError, RunExistsError, RunNotFoundError, CheckpointNotFoundError)
 """Errors that say that what was typed cannot be done; the others happened while it was being done."""
 
@@ -40,9 +43,15 @@ def report(error: Exception) -> int:
 def paragraph(error: BaseException) -> str:
     """Return an error as one paragraph."""
     text = " ".join(redact(" ".join([str(error), *getattr(error, "__notes__", ())])).split())
+    text = one_end(text)
     if isinstance(error, SuperstepsError):
         return f"error: {text}"
-    return f"error: {type(error).__name__}: {text}. Set --debug to see where."
+    return f"error: {type(error).__name__}: {text.removesuffix('.')}. Set --debug to see where."
+
+
+def one_end(text: str) -> str:
+    """Return a text without the second of two periods, which comes of quoting a sentence at the end of another."""
+    return _TWO_ENDS.sub(".", text)
 
 
 def is_debugging() -> bool:

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,9 +15,20 @@ from supersteps.cli.failures import DEBUG_VARIABLE
 from supersteps.service.applications import find_workflow, load_workflow
 from supersteps.service.errors import ApplicationError, NoStoreError
 from supersteps.service.service import Service
-from supersteps.service.settings import APP_VARIABLE, STORE_VARIABLE, Settings, managed, open_store, read_settings
+from supersteps.service.settings import (
+    APP_VARIABLE,
+    STORE_VARIABLE,
+    Settings,
+    check_store,
+    managed,
+    open_store,
+    read_settings,
+)
 from supersteps.storage.base import ManagedStorage
 from supersteps.workflow import Workflow
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,9 +46,16 @@ def check_new_id(_ctx: click.Context, _parameter: click.Parameter, value: str | 
     return value
 
 
+def _complete_store(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
+
+
 store_option = click.option(
     "--store",
     metavar="URL",
+    shell_complete=_complete_store,
     help=f"Where the runs are: sqlite:///runs.db, a path, ... Else {STORE_VARIABLE}, or store in [tool.supersteps].",
 )
 app_option = click.option(
@@ -99,9 +117,23 @@ def find_store(found: Settings, *, must_exist: bool = True) -> ManagedStorage:
 
 
 @asynccontextmanager
-async def open_service(store: str | None, apps: tuple[str, ...] = ()) -> AsyncIterator[Service]:
-    """Open the store for as long as a command works with it."""
-    async with find_store(settings(store, apps)) as storage:
+async def open_service(
+    store: str | None, apps: tuple[str, ...] = (), *, is_checked: bool = True
+) -> AsyncIterator[Service]:
+    """Open the store for as long as a command works with it.
+
+    Args:
+        store: Its address, if one was given.
+        apps: Workflows that were named.
+        is_checked: Whether one that cannot be read is refused at once.
+
+    Raises:
+        NoStoreError: Nobody says where it is, there is nothing, or it is no store.
+    """
+    found = settings(store, apps)
+    async with find_store(found) as storage:
+        if is_checked and found.store is not None:
+            await check_store(storage)
         yield Service(storage)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -9,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
+
+from supersteps.service.states import WORDS
 
 if TYPE_CHECKING:
     from supersteps.service.views import RunSummary
@@ -23,17 +27,12 @@ STYLES = {
     "DAMAGED": "red",
     "DRAINED": "yellow",
 }
-WORDS = {
-    "IDLE": "done",
-    "IDLE_WITH_PENDING_REQUESTS": "waiting",
-    "IN_PROGRESS": "in progress",
-    "IN_PROGRESS_PENDING_REQUESTS": "in progress, asks",
-    "FAILED": "failed",
-    "CANCELLED": "cancelled",
-    "DAMAGED": "damaged",
-    "DRAINED": "stopped",
-}
-"""States of runs, as people say them."""
+
+
+_RESET = "\x1b[0m"
+_PIECES = re.compile(r"\x1b\[[0-9;]*m|.", re.DOTALL)
+_NARROWEST = 12
+"""Columns that the last column of a table has at least."""
 
 
 def emit(value: Any, output: str, show: Callable[[], None]) -> None:
@@ -79,9 +78,36 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -
         return
     widths = [max(map(visible_width, column)) for column in zip(titles, *lines, strict=True)]
     heading = [click.style(title, bold=True) if title else "" for title in titles]
+    room = terminal_width()
+    if room is not None:  # what is told last has the longest texts, and nothing behind it that would be moved
+        room = max(room - sum(width + 2 for width in widths[:-1]), _NARROWEST)
     for cells in [heading, *lines]:
+        if room is not None:
+            cells = [*cells[:-1], fitted(cells[-1], room)]
         padded = [cell + " " * (width - visible_width(cell)) for cell, width in zip(cells, widths, strict=True)]
         click.echo("  ".join(padded).rstrip())
+
+
+def terminal_width() -> int | None:
+    """Return how many columns the terminal has that stdout is; None where it is none: what is piped is not cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def fitted(line: str, width: int) -> str:
+    """Return a styled line cut to so many columns of a terminal; each style that was begun is ended."""
+    if visible_width(line) <= width:
+        return line
+    kept, taken, is_styled = [], 0, False
+    for piece in _PIECES.findall(line):
+        if piece.startswith("\x1b"):
+            kept.append(piece)
+            is_styled = piece != _RESET
+            continue
+        taken += visible_width(piece)
+        if taken > width - 1:
+            break
+        kept.append(piece)
+    return f"{''.join(kept)}…{_RESET if is_styled else ''}"
 
 
 def visible_width(cell: str) -> int:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
@@ -85,6 +86,7 @@ class Story:
     Args:
         origin: What to say behind the run's id, when it is told.
         clock: Gives seconds.
+        attempts: How often a call of an executor is made at most, by the executor's id.
 
     Attributes:
         run_id: The run, empty while it is not known.
@@ -98,7 +100,12 @@ class Story:
         failures: Handlers that failed in the superstep under way.
     """
 
-    def __init__(self, origin: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        origin: str = "",
+        clock: Callable[[], float] = time.monotonic,
+        attempts: Mapping[str, int] | None = None,
+    ) -> None:
         self.run_id = ""
         self.step = 0
         self.steps = 0
@@ -108,6 +115,9 @@ class Story:
         self.at_work: dict[str, float] = {}
         self.failures: list[WorkflowErrorDetails] = []
         self._origin = origin
+        self._attempts = attempts or {}
+        self._finished: set[str] = set()
+        self._failed_lines: list[str] = []
         self._clock = clock
         self._began = clock()
         self._is_told = False
@@ -184,7 +194,7 @@ class Story:
             self._step_began = self._clock()
         self._step_outputs = self._step_questions = 0
         self.at_work.clear()
-        self.failures.clear()
+        self._forget_calls()
         return self._introduction()
 
     def _invoked(self, event: ExecutorInvokedEvent) -> list[Line]:
@@ -193,12 +203,35 @@ class Story:
 
     def _completed(self, event: ExecutorCompletedEvent) -> list[Line]:
         self.at_work.pop(event.executor_id, None)
+        self._finished.add(event.executor_id)
         return []
 
     def _failed(self, event: ExecutorFailedEvent) -> list[Line]:
         self.at_work.pop(event.executor_id, None)
         self.failures.append(event.details)
+        self._failed_lines.append(self._failure(event.details))
         return []
+
+    def _failure(self, details: WorkflowErrorDetails) -> str:
+        """Return what becomes of a call that has failed, on one line."""
+        extra = details.extra or {}
+        name, attempt, again = details.executor_id or "", extra.get("attempt"), extra.get("retry_at")
+        most = f" of {self._attempts[name]}" if name in self._attempts else ""
+        if again is not None:
+            wait = (datetime.fromisoformat(again) - datetime.now(UTC)).total_seconds()
+            due = f"again in {duration(wait)}" if wait > 0 else "again at once"
+            return f"{name} failed (attempt {attempt}{most}), {due}: {_reason(details)}"
+        tried = (
+            f" (attempt {attempt}{most})"
+            if attempt is not None and max(attempt, self._attempts.get(name, 1)) > 1
+            else ""
+        )
+        return f"{name} failed{tried}: {_reason(details)}; the run goes on"
+
+    def _forget_calls(self) -> None:
+        self.failures.clear()
+        self._finished.clear()
+        self._failed_lines.clear()
 
     def _output(self, _event: WorkflowOutputEvent) -> list[Line]:
         self.outputs += 1
@@ -229,21 +262,26 @@ class Story:
         self.at_work.clear()
         if not info.has_pending_requests:
             self.questions.clear()
-        ran = listed(info.executor_ids, _MOST_NAMES) or "no executor"  # an answer that could not be used
+        lost = {details.executor_id for details in self.failures} - self._finished
+        worked = [name for name in info.executor_ids if name not in lost]
+        ran = listed(worked, _MOST_NAMES) or "no executor"  # an answer that could not be used
         facts = [f"superstep {self.step}: {ran}  ({duration(seconds)})"]
         if self._step_outputs:
             facts.append(count(self._step_outputs, "output"))
         if self._step_questions:
             facts.append(count(self._step_questions, "question"))
-        failed = [Line(f"superstep {self.step}: {failure_text(f)}; the run goes on") for f in self.failures]
-        self.failures.clear()
+        failed = [f"superstep {self.step}: {text}" for text in self._failed_lines]
+        is_nothing_done = bool(failed) and not worked and not self._step_outputs and not self._step_questions
+        if is_nothing_done:  # then the failures are all there is to tell of it
+            failed[-1] += f"  ({duration(seconds)})"
+        self._forget_calls()
         self._step_outputs = self._step_questions = 0
-        return [*failed, Line("  ".join(facts), self.step)]
+        done = [] if is_nothing_done else [Line("  ".join(facts), self.step)]
+        return [*map(Line, failed), *done]
 
 
-def failure_text(details: WorkflowErrorDetails) -> str:
-    """Return a handler's failure on one line."""
-    return f"{details.executor_id} failed: {details.error_type}: {one_line(details.message)}"
+def _reason(details: WorkflowErrorDetails) -> str:
+    return f"{details.error_type}: {one_line(details.message)}"
 
 
 def one_line(value: Any) -> str:

@@ -172,7 +172,7 @@ def route(message: Any) -> str:
 
 def what_happened(entry: LogEntry) -> list[str]:
     """Return what led to a checkpoint, in a few words each."""
-    words = [", ".join(entry.ran) or _origin(entry)]
+    words = [", ".join(who_ran(entry)) or _origin(entry)]
     if entry.outputs:
         words.append(click.style(f"+{count(entry.outputs, 'output')}", fg="green"))
     if entry.asked:
@@ -184,6 +184,22 @@ def what_happened(entry: LogEntry) -> list[str]:
     elif entry.status not in _QUIET:
         words.append(status_text(entry.status))
     return words
+
+
+def who_ran(entry: LogEntry) -> list[str]:
+    """Return the executors that ran before a checkpoint, those that failed with what waits: `web (attempt 2 waits)`."""
+    waiting: dict[str, set[int]] = {}
+    for retry in entry.retries:
+        waiting.setdefault(retry.executor_id, set()).add(retry.attempt)
+    return [f"{name}{_attempts(waiting.get(name, ()))}" for name in dict.fromkeys((*entry.ran, *waiting))]
+
+
+def _attempts(numbers: Iterable[int]) -> str:
+    found = [str(number) for number in sorted(numbers)]
+    if not found:
+        return ""
+    text = f" (attempt {found[0]} waits)" if len(found) == 1 else f" (attempts {', '.join(found)} wait)"
+    return click.style(text, fg="yellow")
 
 
 def _origin(entry: LogEntry) -> str:

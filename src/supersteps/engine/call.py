@@ -13,9 +13,9 @@ from supersteps.context import MISSING, SHARED_SCOPE
 from supersteps.engine.answers import is_answerable, no_response_handler
 from supersteps.engine.effects import Ask, Delayed, Effects, Send
 from supersteps.engine.levels import Level, Scope
-from supersteps.engine.values import Sealed, Sealer
+from supersteps.engine.values import Sealed, Sealer, is_text
 from supersteps.engine.view import SCOPE_MARK, Overlay, View, Write
-from supersteps.errors import HandlerContextError, UnknownTargetError
+from supersteps.errors import CheckpointEncodeError, HandlerContextError, UnknownTargetError
 from supersteps.events import WorkflowEvent
 from supersteps.subworkflow import WorkflowExecutor
 
@@ -298,8 +298,9 @@ class Call:
 
     def write(self, scope: str | None, key: str, value: Any) -> None:
         self._check("writing state")
-        if not isinstance(key, str) or not key:
-            raise TypeError(f"state keys are non-empty strings, not {key!r} (executor {self._name!r})")
+        self._check_key(key)
+        if scope is not None:
+            self._check_text("the name of a scope", scope)
         place = self._site.level.scope(scope, self.executor_id)
         what = "shared_state" if scope == SHARED_SCOPE else f"scope {scope!r}" if scope else "state"
         sealed = self._site.sealer.seal(value, "{} key {!r} set by executor {!r}", what, key, self._name)
@@ -308,8 +309,7 @@ class Call:
     def append(self, key: str, item: Any) -> None:
         self._check("append_shared_state")
         view, shared = self._site.view, self._site.level.shared
-        if not isinstance(key, str) or not key:
-            raise TypeError(f"state keys are non-empty strings, not {key!r} (executor {self._name!r})")
+        self._check_key(key)
         if view.has_reducer(key):
             raise TypeError(f"shared state {key!r} has a reducer; give it updates with set_shared_state")
         if not view.is_list(key, self._overlay):
@@ -322,6 +322,9 @@ class Call:
 
     def delete(self, scope: str | None, key: str) -> None:
         self._check("writing state")
+        self._check_key(key)
+        if scope is not None:
+            self._check_text("the name of a scope", scope)
         self._record(Write(self._site.level.scope(scope, self.executor_id), key, None))
 
     def read_own(self) -> dict[str, Any] | None:
@@ -340,6 +343,8 @@ class Call:
                 f"set_state of executor {self._name!r} takes a dict with non-empty string keys, not "
                 f"{state!r:.200}; put other things under a key of it"
             )
+        for key in state:
+            self._check_text("a state key", key)
         own: Scope = (EXECUTORS, self._name)
         seal = self._site.sealer.seal
         where = "state key {!r} set by executor {!r}"
@@ -351,6 +356,19 @@ class Call:
                 self._record(Write(own, key, None))
         for key, value in content.items():
             self._record(Write(own, key, value))
+
+    def _check_key(self, key: object) -> None:
+        if not isinstance(key, str) or not key:
+            raise TypeError(f"state keys are non-empty strings, not {key!r} (executor {self._name!r})")
+        self._check_text("a state key", key)
+
+    def _check_text(self, what: str, name: str) -> None:
+        """Refuse what UTF-8 cannot hold, whatever the storage: else it would be noticed only when it is saved."""
+        if not is_text(name):
+            raise CheckpointEncodeError(
+                f"{what} is Unicode text, which {name!r:.200} is not (executor {self._name!r}): it holds half of a "
+                "surrogate pair, perhaps from decoding bytes with errors='surrogateescape'. Decode them another way."
+            )
 
     def _record(self, write: Write) -> None:
         if self._read_only:

@@ -33,7 +33,7 @@ from supersteps.engine.encoding import encode_messages, encode_sub_run
 from supersteps.engine.levels import Levels
 from supersteps.engine.state import path_of
 from supersteps.engine.superstep import Merged, enter
-from supersteps.engine.values import Sealer
+from supersteps.engine.values import Sealer, is_text
 from supersteps.errors import ForkError, UnhandledMessageError
 from supersteps.events import WorkflowRunState
 from supersteps.requests import RequestResponse
@@ -245,6 +245,8 @@ class _Editing:
         key: PartKey = tuple(map(str, path[: depth + 1]))
         inner = path[depth + 1 :]
         self._check_owner(given, key)
+        if not all(map(is_text, key)):
+            raise ForkError(f"{given!r}: names are Unicode text, and one of these holds half of a surrogate pair.")
         old = self._parts.get(key)
         if old is None and (inner or value is DELETE):
             raise ForkError(f"{given!r}: there is no key {key[-1]!r}. {self._known(section, path)} {_write(shape)}")

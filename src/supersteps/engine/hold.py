@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from supersteps._ids import new_id
 from supersteps.checkpoint.owner import Owner, mark_advancing, this_process
@@ -110,21 +110,41 @@ class RunHold:
                 await self._take()
             return True
 
-    async def _take(self) -> None:
+    async def own_where_it_stands(self) -> None:
+        """Make sure that this handle owns the run, whatever its head is: to end it, not to go on with it.
+
+        Raises:
+            RunBusyError: Another live owner advances the run.
+            RunFencedError: The run has moved on since this handle looked.
+        """
+        async with self._ownership:
+            if time.monotonic() >= self._lease_until:
+                with self._writing():
+                    await self._take(moves_head=False)
+
+    async def _take(self, *, moves_head: bool = True) -> None:
         seen = await self.storage.get_run(self.run_id)
         if seen is not None and self._is_elsewhere(seen):  # look first: taking it would push out whoever has it rightly
             raise self._moved_on(seen)
         deadline = time.monotonic() + LEASE_SECONDS
-        run = await self.storage.acquire(self.run_id, self._owner(), LEASE_SECONDS)
-        if self._is_elsewhere(run):
-            await self.storage.release(self.run_id, run.epoch, status=run.status, error=run.error)
-            raise self._moved_on(run)
-        self._adopt(run)
+        try:
+            run = await self.storage.acquire(self.run_id, self._owner(), LEASE_SECONDS)
+            if self._is_elsewhere(run):
+                raise self._moved_on(run)
+            if moves_head and run.head != self.base.checkpoint_id:
+                run = await self.storage.move_head(self.run_id, run.epoch, self.base.checkpoint_id)
+        except BaseException:
+            await self._give_back()
+            raise
+        self._settle(run)  # its branch too: somebody may have left this head and come back to it, on a new one
         self._lease_until = deadline
-        if self.is_at_head:
-            self._branch = run.branch  # somebody may have left this head and come back to it, on a new branch
-        else:
-            self._settle(await self.storage.move_head(self.run_id, self._epoch, self.base.checkpoint_id))
+
+    async def _give_back(self) -> None:
+        """Give up what was taken by an attempt that failed half-way, or was cancelled before it knew of its outcome."""
+        with suppress(Exception):  # the lease expires by itself
+            run = await self.storage.get_run(self.run_id)
+            if run is not None and run.lease is not None and run.lease.owner == self._owner():
+                await self.storage.release(self.run_id, run.epoch)
 
     def _is_elsewhere(self, run: RunRecord) -> bool:
         """Return whether somebody has gone on with the run, or ended it, since this handle read it."""

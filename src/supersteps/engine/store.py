@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import (
     Changes,
@@ -19,6 +21,7 @@ from supersteps.checkpoint.record import (
 )
 from supersteps.engine.hold import RunHold
 from supersteps.errors import (
+    CheckpointEncodeError,
     CheckpointNotFoundError,
     CheckpointSaveError,
     RunExistsError,
@@ -123,7 +126,10 @@ class RunStore(RunHold):
             CheckpointSaveError: The storage failed; the run stays at its head.
             RunFencedError: Somebody took the run over.
             RunExistsError: The first commit of a run whose id is taken.
+            CheckpointEncodeError: A remark or a label is no Unicode text.
         """
+        if metadata or tags:
+            _check_text(metadata, tags)
         header = CheckpointHeader(
             checkpoint_id=checkpoint_id(self.run_id, self._sequence + 1),
             run_id=self.run_id,
@@ -253,3 +259,16 @@ class RunStore(RunHold):
         await self.release()  # until somebody iterates
         await self.load(record, run)
         return record
+
+
+def _check_text(metadata: dict[str, Any] | None, tags: Sequence[str]) -> None:
+    """Refuse what no file and no database can hold; what else is wrong with remarks the storage says."""
+    try:
+        msgspec.json.encode((metadata, tags))
+    except UnicodeEncodeError as error:
+        raise CheckpointEncodeError(
+            f"metadata and tags are Unicode text, but {error.object!r:.200} among them holds half of a surrogate pair, "
+            "perhaps from decoding bytes with errors='surrogateescape'. Decode them another way. Nothing was started."
+        ) from error
+    except Exception:
+        return

@@ -15,6 +15,17 @@ from supersteps.checkpoint.record import ListPart, Part
 from supersteps.requests import RequestResponse
 
 
+def is_text(name: str) -> bool:
+    """Tell whether a name is Unicode text; one with half of a surrogate pair fits into no file and no database."""
+    if name.isascii():
+        return True
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Sealed:
     """A value that cannot be changed any more; `open()` gives each reader a copy of its own."""
 

@@ -34,8 +34,11 @@ class Write(msgspec.Struct, frozen=True):
     is_update: bool = False
 
 
-Overlay: TypeAlias = dict[tuple[Scope, str], list[Sealed] | Sealed | None]
-"""Keys as one executor has changed them since the barrier: a value, None for deleted, or updates."""
+Overlay: TypeAlias = dict[Scope, dict[str, list[Sealed] | Sealed | None]]
+"""Keys as one executor has changed them since the barrier, by scope: a value, None for deleted, or updates."""
+
+
+_NOTHING: Mapping[str, list[Sealed] | Sealed | None] = {}
 
 
 class View:
@@ -62,16 +65,18 @@ class View:
 
     def note(self, write: Write, overlay: Overlay) -> None:
         """Add a write to an overlay."""
-        place = (write.scope, write.key)
+        changed = overlay.get(write.scope)
+        if changed is None:
+            changed = overlay[write.scope] = {}
         if write.value is None or not write.is_update:
-            overlay[place] = write.value
+            changed[write.key] = write.value
             return
-        before = overlay.setdefault(place, [])
+        before = changed.setdefault(write.key, [])
         if isinstance(before, list):
             before.append(write.value)  # in place: ten thousand calls may append to one list in one superstep
         else:  # set or deleted before in the same overlay
             value = updated(write.key, self._reducers.get(write.key), before, [write.value])
-            overlay[place] = self._sealer.seal(value, "shared key {!r}", write.key)
+            changed[write.key] = self._sealer.seal(value, "shared key {!r}", write.key)
 
     def accept(self, writes: list[Write]) -> None:
         """Take over the writes of a call that succeeded."""
@@ -80,11 +85,11 @@ class View:
 
     def read(self, scope: Scope, key: str, calls: Overlay) -> Any:
         """Return a key's value for a call with writes of its own; `MISSING` when there is none."""
-        place = (scope, key)
         updates: list[Sealed] = []
         for overlay in (calls, self.overlay):
-            if place in overlay:
-                found = overlay[place]
+            changed = overlay.get(scope)
+            if changed and key in changed:
+                found = changed[key]
                 if not isinstance(found, list):
                     return self._fold(key, found, updates)
                 updates = [*found, *updates]
@@ -101,9 +106,9 @@ class View:
 
     def is_list(self, key: str, calls: Overlay) -> bool:
         """Return whether one can append to a shared key: it is a list, or missing."""
-        place = (self._shared, key)
         for overlay in (calls, self.overlay):
-            if place in overlay and not isinstance(overlay[place], list):
+            changed = overlay.get(self._shared)
+            if changed and key in changed and not isinstance(changed[key], list):
                 break
         else:
             base = self.state.scopes.get(self._shared, {}).get(key)
@@ -116,12 +121,11 @@ class View:
         """Return the keys of a scope, in the order in which they were first written."""
         names = dict.fromkeys(self.state.scopes.get(scope, ()))
         for overlay in (self.overlay, calls):
-            for (place, key), value in overlay.items():
-                if place == scope:
-                    if value is None:
-                        names.pop(key, None)
-                    else:
-                        names.setdefault(key)
+            for key, value in overlay.get(scope, _NOTHING).items():
+                if value is None:
+                    names.pop(key, None)
+                else:
+                    names.setdefault(key)
         return list(names)
 
 

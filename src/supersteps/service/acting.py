@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
+import msgspec
+
 from supersteps._ids import new_id
+from supersteps.checkpoint.content import elements
 from supersteps.checkpoint.owner import this_process
-from supersteps.errors import RunFencedError, RunNotFoundError
+from supersteps.checkpoint.record import ANSWERED, CheckpointRecord
+from supersteps.checkpoint.stored import StoredAnswer
+from supersteps.errors import RequestError, RunFencedError, RunNotFoundError, UnknownRequestError
 from supersteps.service.errors import ReferenceNotFoundError, ServiceError
 from supersteps.service.looking import list_questions, load
-from supersteps.service.reading import Unwarned, all_runs
+from supersteps.service.reading import UNREADABLE, Unwarned, all_runs
 from supersteps.service.references import choose_question
 from supersteps.service.views import Pruned, Question
 from supersteps.storage import answering
@@ -18,19 +24,57 @@ from supersteps.storage.base import ManagedStorage
 from supersteps.storage.records import LEASE_SECONDS, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 
+SEARCHED = 200
+"""Runs, the newest, at whose heads a question is looked for that waits nowhere."""
+
 
 async def answer(storage: ManagedStorage, reference: str, value: Any) -> Question:
     """Answer a question in plain JSON; see `Service.answer`."""
     try:
         question = choose_question(reference, await list_questions(storage))
     except ReferenceNotFoundError:
-        # Where a run knows the question and it waits no more, why it does not says more than that it is not there.
-        known = await storage.find_waiting_runs(reference) if reference else []
-        if len(known) == 1:
-            raise await answering.refusal(storage, known[0].run_id, reference) from None
+        reason = await why_not(storage, reference)
+        if reason is not None:
+            raise reason from None
         raise
     await answering.answer(storage, question.run_id, question.request_id, value)
     return question
+
+
+async def why_not(storage: ManagedStorage, request_id: str, run: RunRecord | None = None) -> RequestError | None:
+    """Return why a question waits for no answer, which says more than that it is not there; None if nobody knows it.
+
+    Args:
+        storage: The store.
+        request_id: The question, in full.
+        run: The run that asked; None looks at the runs that ask, then at the heads of the newest.
+    """
+    if not request_id:
+        return None
+    asking = [run] if run is not None else await storage.find_waiting_runs(request_id)
+    for run_id in [one.run_id for one in asking] or await _where_it_ended(storage, request_id):
+        reason = await answering.refusal(storage, run_id, request_id)
+        if not isinstance(reason, UnknownRequestError):
+            return reason
+    return None
+
+
+async def _where_it_ended(storage: ManagedStorage, request_id: str) -> list[str]:
+    """Return the newest run at whose head a question has ended, among as many as one may look at."""
+    for run in await storage.list_runs(limit=SEARCHED):
+        try:
+            record = await storage.load_record(run.head)
+        except UNREADABLE:
+            continue  # what it knows cannot be told
+        if record is not None and await asyncio.to_thread(_has_ended, record, request_id):
+            return [run.run_id]
+    return []
+
+
+def _has_ended(record: CheckpointRecord, request_id: str) -> bool:
+    part = record.parts.get(ANSWERED)
+    ended = () if part is None else elements(part)
+    return any(msgspec.json.decode(item, type=StoredAnswer).request_id == request_id for item in ended)
 
 
 async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from supersteps.errors import SuperstepsError
 
 
@@ -18,7 +21,7 @@ class AmbiguousReferenceError(ServiceError):
 
 
 class NoStoreError(ServiceError):
-    """It is not said where runs are kept, or there is nothing."""
+    """It is not said where runs are kept, there is nothing, or what is there is no store."""
 
 
 class ApplicationError(ServiceError):
@@ -26,4 +29,12 @@ class ApplicationError(ServiceError):
 
 
 class InputError(ServiceError):
-    """An input is not what the workflow takes."""
+    """An input is not what the workflow takes.
+
+    Attributes:
+        schemas: JSON Schemas of what it takes, where they are known.
+    """
+
+    def __init__(self, message: str, schemas: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.schemas = tuple(schemas)

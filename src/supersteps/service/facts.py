@@ -25,7 +25,7 @@ from supersteps.checkpoint.record import (
 from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, StoredTimer, as_json, decode_messages
 from supersteps.edges import is_fan_in
 from supersteps.service.reading import UNREADABLE
-from supersteps.service.views import LogEntry
+from supersteps.service.views import LogEntry, Retry
 from supersteps.storage.base import ManagedStorage
 from supersteps.storage.records import RunRecord
 
@@ -42,6 +42,7 @@ class Facts:
         messages: How many messages are in flight.
         targets: Executors that they go to.
         timers: Executors that delayed messages go to, by the timer's id.
+        retries: Calls that are made again, by the timer's id.
         asking: Who asks and in which superstep, by the request's id.
         inside: The same for questions that stay inside the workflow.
         outputs: How many outputs the lineage has.
@@ -53,6 +54,7 @@ class Facts:
     messages: int
     targets: tuple[str, ...]
     timers: Mapping[str, tuple[str, ...]]
+    retries: Mapping[str, Retry]
     asking: Mapping[str, tuple[str, int]]
     inside: Mapping[str, tuple[str, int]]
     outputs: int
@@ -69,11 +71,15 @@ def facts_of(record: CheckpointRecord) -> Facts:
     parts = record.parts
     messages = decode_messages(parts.get(MESSAGES))
     timers: dict[str, tuple[str, ...]] = {}
+    retries: dict[str, Retry] = {}
     asking: dict[PartKey, tuple[str, int]] = {}
     for key, part in parts.items():
         match key:
             case ("timers", timer_id):
-                timers[timer_id] = msgspec.json.decode(as_json(part), type=StoredTimer).message.target_ids
+                timer = msgspec.json.decode(as_json(part), type=StoredTimer)
+                timers[timer_id] = timer.message.target_ids
+                if (retry := retry_of(timer)) is not None:
+                    retries[timer_id] = retry
             case ("requests" | "intercepted", _):
                 stored = msgspec.json.decode(as_json(part), type=StoredRequest)
                 asking[key] = (stored.source_executor_id, stored.iteration)
@@ -84,6 +90,7 @@ def facts_of(record: CheckpointRecord) -> Facts:
         messages=len(messages),
         targets=tuple(dict.fromkeys(target for message in messages for target in message.target_ids)),
         timers=timers,
+        retries=retries,
         asking={key[1]: asker for key, asker in asking.items() if key[0] == REQUESTS},
         inside={key[1]: asker for key, asker in asking.items() if key[0] == INTERCEPTED},
         outputs=_length(parts.get(OUTPUTS)),
@@ -91,6 +98,13 @@ def facts_of(record: CheckpointRecord) -> Facts:
         # Only the first superstep needs it: decoding a structure for every checkpoint would be for nothing.
         start=_start(parts.get(GRAPH)) if record.header.iteration_count == 0 else None,
     )
+
+
+def retry_of(timer: StoredTimer) -> Retry | None:
+    """Return the call that a timer makes again, None where it delivers a message for the first time."""
+    if timer.attempt < 2:
+        return None
+    return Retry(executor_id=", ".join(timer.message.target_ids), attempt=timer.attempt, due=timer.due)
 
 
 def _length(part: Part | None) -> int:
@@ -205,8 +219,11 @@ def _compared(entry: LogEntry, before: Facts | str | None, after: Facts) -> LogE
         closed = tuple(request_id for request_id in before.asking if request_id not in after.asking)
         # A fork begins as a copy: no superstep led from the checkpoint it was forked from to its first.
         ran = who_ran(before, after) if after.header.parent_id is not None else ()
+        retries = tuple(retry for timer_id, retry in after.retries.items() if timer_id not in before.retries)
     else:
         outputs = after.outputs if entry.parent is None else 0
         asked = tuple(request_id for request_id, (_asker, step) in after.asking.items() if step == entry.step)
-        closed, ran = (), ()
-    return msgspec.structs.replace(entry, ran=ran, messages=after.messages, outputs=outputs, asked=asked, closed=closed)
+        closed, ran, retries = (), (), ()
+    return msgspec.structs.replace(
+        entry, ran=ran, retries=retries, messages=after.messages, outputs=outputs, asked=asked, closed=closed
+    )

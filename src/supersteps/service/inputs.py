@@ -48,7 +48,7 @@ def read_input(workflow: Workflow, text: str | None) -> Any:
             which is `null`, and empty where text is wanted.
 
     Raises:
-        InputError: It fits none of the types.
+        InputError: It fits none of the types; it has their schemas.
     """
     kinds = workflow.input_types
     given = NO_INPUT if text is None else text
@@ -65,13 +65,12 @@ def read_input(workflow: Workflow, text: str | None) -> Any:
             with contextlib.suppress(ValueError):
                 return from_json(text, kind)
     start = workflow.get_start_executor().id
-    schemas = [json.dumps(schema) for kind in kinds if (schema := schema_of(kind)) is not None]
-    shape = f" JSON Schema: {schemas[0]}" if len(schemas) == 1 and len(schemas[0]) <= 400 else ""
+    schemas = [schema for kind in kinds if (schema := schema_of(kind)) is not None]
     wanted = " or ".join(map(display_name, kinds))
     takes = f"the start executor {start!r} of workflow {workflow.workflow_id!r} takes {wanted}, and"
     if text is None:
-        raise InputError(f"{takes} no input was given.{shape}")
-    raise InputError(f"{takes} {_quoted(text)} is none: {'; '.join(reasons)}.{shape}")
+        raise InputError(f"{takes} no input was given.", schemas)
+    raise InputError(f"{takes} {_quoted(text)} is none: {'; '.join(reasons).removesuffix('.')}.", schemas)
 
 
 def _as_text(given: str) -> str:

@@ -19,7 +19,7 @@ from supersteps.checkpoint.record import GRAPH, MESSAGES, OUTPUTS, REQUESTS, TIM
 from supersteps.checkpoint.stored import StoredRequest, StoredTimer, as_json, decode_messages
 from supersteps.errors import CheckpointNotFoundError
 from supersteps.service.errors import ServiceError
-from supersteps.service.facts import FactsReader
+from supersteps.service.facts import FactsReader, retry_of
 from supersteps.service.history import forks_of, headers_of
 from supersteps.service.reading import UNREADABLE, all_runs
 from supersteps.service.summaries import summarize
@@ -135,6 +135,10 @@ async def show_run(storage: ManagedStorage, run: RunRecord) -> RunDetails:
         if entry is not None:
             lineage.append(entry)
         following = header.parent_id
+    timers = sorted(
+        (msgspec.json.decode(as_json(part), type=StoredTimer) for key, part in parts.items() if key[0] == TIMERS),
+        key=lambda timer: timer.due,
+    )
     return RunDetails(
         run=await summarize(storage, run),
         metadata=run.metadata,
@@ -142,9 +146,8 @@ async def show_run(storage: ManagedStorage, run: RunRecord) -> RunDetails:
         outputs=await asyncio.to_thread(outputs_of, parts),
         questions=_by_age(_asked(run, parts, answered)),
         waiting=dict(Counter(t for message in decode_messages(parts.get(MESSAGES)) for t in message.target_ids)),
-        timers=sorted(
-            msgspec.json.decode(as_json(part), type=StoredTimer).due for key, part in parts.items() if key[0] == TIMERS
-        ),
+        timers=[timer.due for timer in timers],
+        retries=[retry for timer in timers if (retry := retry_of(timer)) is not None],
         latest=lineage,
         forks=[fork.run_id for depth, fork in await forks_of(storage, run.run_id) if depth == 1],
     )

@@ -23,6 +23,7 @@ from supersteps._ids import checkpoint_id
 from supersteps.errors import CheckpointError
 from supersteps.service.errors import AmbiguousReferenceError, ReferenceNotFoundError
 from supersteps.service.reading import UNREADABLE, Unwarned, age, all_runs
+from supersteps.service.states import state_of
 from supersteps.service.views import Question
 from supersteps.storage.base import ManagedStorage
 from supersteps.storage.records import RunRecord
@@ -274,7 +275,7 @@ def place_of(reference: str) -> int | None:
 
 def about(run: RunRecord) -> str:
     """Return what helps to tell a run from others."""
-    return f"{run.workflow_id}, {run.status}, {age(run.created_at)}"
+    return f"{run.workflow_id}, {state_of(run)}, {age(run.created_at)}"
 
 
 def _matching(candidates: Sequence[T], reference: str, name: Callable[[T], str]) -> list[T]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
+
+import msgspec
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.diff import CheckpointDiff
 from supersteps.checkpoint.record import CheckpointHeader
-from supersteps.errors import CheckpointNotFoundError
+from supersteps.errors import CheckpointNotFoundError, RequestError
 from supersteps.service import acting
 from supersteps.service.following import LOOK_EVERY_SECONDS, follow
 from supersteps.service.history import read_log
@@ -89,6 +91,17 @@ class Service:
         """
         found = await self.storage.list_runs(workflow_id, status, tag, limit)
         return [await summarize(self.storage, run) for run in found]
+
+    async def with_answers(self, runs: Iterable[RunSummary]) -> list[RunSummary]:
+        """Return runs with what is known of answers that nothing has taken yet: `answered` of those that wait."""
+        found = []
+        for run in runs:
+            if run.status == "IDLE_WITH_PENDING_REQUESTS":
+                given = {entry.request_id for entry in await self.storage.read_inbox(run.run_id)}
+                answered = tuple(name for name in run.requests if name in given)
+                run = msgspec.structs.replace(run, answered=answered)
+            found.append(run)
+        return found
 
     async def show_run(self, reference: str) -> RunDetails:
         """Return a run, looked at closely.
@@ -210,6 +223,19 @@ class Service:
             RequestError: The answer cannot be taken; nothing was changed.
         """
         return await acting.answer(self.storage, reference, value)
+
+    async def why_not(self, request_id: str, reference: str | None = None) -> RequestError | None:
+        """Return why a question waits for no answer: it was answered, taken back, ...; None if nobody knows it.
+
+        Args:
+            request_id: The question, in full.
+            reference: The run that asked, if that is known; else the newest runs are looked through.
+
+        Raises:
+            ServiceError: The reference means none, or several.
+        """
+        run = None if reference is None else await self.find_run(reference)
+        return await acting.why_not(self.storage, request_id, run)
 
     async def restore(self, reference: str) -> RunSummary:
         """Make a checkpoint its run's head again, on a new branch; nothing runs before somebody resumes it.

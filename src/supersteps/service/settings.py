@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from supersteps.errors import StorageError
 from supersteps.service.errors import NoStoreError, ServiceError
+from supersteps.service.reading import UNREADABLE
 from supersteps.storage.adapter import as_durable
 from supersteps.storage.base import CheckpointStorage, ManagedStorage
 from supersteps.storage.opening import open_storage, storage_path
@@ -74,16 +76,32 @@ def open_store(url: str, *, must_exist: bool = True) -> ManagedStorage:
         must_exist: Refuse an address at which there is nothing, instead of beginning an empty store there.
 
     Raises:
-        NoStoreError: There is nothing.
-        StorageError: The address makes no sense.
+        NoStoreError: There is nothing, or the address makes no sense.
     """
-    path = storage_path(url)
+    try:
+        path, storage = storage_path(url), open_storage(url)
+    except StorageError as error:
+        raise NoStoreError(str(error)) from error
     if must_exist and path is not None and not path.exists():
         raise NoStoreError(
             f"there is no store at {url}: {path.absolute()} does not exist. Give the address that the runs were "
             f"started with (--store, {STORE_VARIABLE}, or store in [tool.supersteps])."
         )
-    return managed(_with_keys(open_storage(url)), url)
+    return managed(_with_keys(storage), url)
+
+
+async def check_store(storage: ManagedStorage) -> None:
+    """See whether a store can be read at all, before anything is done with it.
+
+    Raises:
+        NoStoreError: It is no store, or cannot be opened.
+    """
+    try:
+        await storage.list_runs(limit=1)
+    except UNREADABLE:
+        pass  # a damaged run: whoever looks at it is told
+    except StorageError as error:
+        raise NoStoreError(str(error)) from error
 
 
 def _with_keys(storage: CheckpointStorage) -> CheckpointStorage:

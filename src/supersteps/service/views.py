@@ -20,6 +20,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
         created_at: ISO 8601, UTC.
         updated_at: ISO 8601, UTC.
         requests: Ids of the questions that wait.
+        answered: Those of them whose answer waits for the next superstep; None where nobody has looked.
         error: The last failure, None since the run went on.
         owner: Who advances it now, in words; None if nobody does.
         is_abandoned: Whether its owner is gone (dead, or silent for longer than its lease), so that it goes on only
@@ -38,6 +39,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     updated_at: str
     requests: tuple[str, ...] = ()
+    answered: tuple[str, ...] | None = None
     error: str | None = None
     owner: str | None = None
     is_abandoned: bool = False
@@ -76,6 +78,20 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     default: Any = None
 
 
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that failed and waits to be made again.
+
+    Attributes:
+        executor_id: Whose call.
+        attempt: Which attempt it will be.
+        due: When: ISO 8601, UTC.
+    """
+
+    executor_id: str
+    attempt: int
+    due: str
+
+
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A checkpoint in a history.
 
@@ -90,6 +106,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
             is what its neighbours tell.
         is_head: Whether it is its run's head.
         ran: Executors that ran in the superstep that led here, as far as that can be told.
+        retries: Calls that failed in that superstep and wait to be made again.
         messages: How many messages are in flight.
         outputs: How many outputs were added since the parent.
         asked: Ids of questions asked since the parent.
@@ -107,6 +124,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     is_head: bool = False
     ran: tuple[str, ...] = ()
+    retries: tuple[Retry, ...] = ()
     messages: int = 0
     outputs: int = 0
     asked: tuple[str, ...] = ()
@@ -141,6 +159,7 @@ class RunDetails(msgspec.Struct, frozen=True, kw_only=True):
         questions: What waits for an answer.
         waiting: How many messages are in flight for each executor.
         timers: When messages are due that wait for their time: ISO 8601, UTC.
+        retries: Those of them that are calls which failed and are made again.
         latest: The newest checkpoints of the head's lineage, newest first.
         forks: Ids of runs that were forked from it.
     """
@@ -152,6 +171,7 @@ class RunDetails(msgspec.Struct, frozen=True, kw_only=True):
     questions: list[Question]
     waiting: dict[str, int]
     timers: list[str]
+    retries: list[Retry]
     latest: list[LogEntry]
     forks: list[str]
 

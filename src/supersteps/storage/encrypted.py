@@ -155,9 +155,13 @@ class EncryptedStorage(Answering, AsyncClosing):
             DecryptionError: A key is missing, or another one.
         """
         run = await self.storage.get_run(run_id)
-        return None if run is None else self._open_run(run)
+        return None if run is None else self._open_run(run, run_id)
 
-    def _open_run(self, run: RunRecord) -> RunRecord:
+    def _open_run(self, run: RunRecord, wanted: str | None = None) -> RunRecord:
+        if wanted is not None and run.run_id != wanted:  # authentic, but not what was asked for
+            raise CorruptCheckpointError(
+                f"the record of run {wanted!r} cannot be trusted: it is that of {run.run_id!r}"
+            )
         return sealed_records.open_run(self.keyring, run, self.strict)
 
     def _open_runs(self, found: Iterable[RunRecord]) -> list[RunRecord]:
@@ -184,7 +188,7 @@ class EncryptedStorage(Answering, AsyncClosing):
             DecryptionError: A key is missing, or another one.
             CheckpointVersionError: A newer library wrote it.
         """
-        record = await self.storage.load_record(checkpoint_id)
+        record = await self._fetch(checkpoint_id)
         if record is None:
             return None
         try:
@@ -192,11 +196,20 @@ class EncryptedStorage(Answering, AsyncClosing):
         except CorruptCheckpointError as error:
             raise runs.damaged(str(error), await self._intact_before(record.header)) from error
 
+    async def _fetch(self, checkpoint_id: str) -> CheckpointRecord | None:
+        """Return a sealed checkpoint. It has to be the one that was asked for: every other one is authentic, too."""
+        record = await self.storage.load_record(checkpoint_id)
+        if record is not None and record.header.checkpoint_id != checkpoint_id:
+            raise CorruptCheckpointError(
+                f"checkpoint {checkpoint_id!r} cannot be trusted: in its place is {record.header.checkpoint_id!r}"
+            )
+        return record
+
     async def _intact_before(self, header: CheckpointHeader) -> str | None:
         lineage = await self.storage.list_lineage(header.checkpoint_id, 100) if header.run_id else []
         for info in lineage[-2::-1]:
             try:
-                record = await self.storage.load_record(info.checkpoint_id)
+                record = await self._fetch(info.checkpoint_id)
                 if record is not None and self._vault.open(record):
                     return info.checkpoint_id
             except (*_UNREADABLE, CheckpointVersionError):
@@ -251,7 +264,7 @@ class EncryptedStorage(Answering, AsyncClosing):
         """Return what a commit follows; None when the commit was written already and its reply was lost."""
         parent = commit.header.parent_id
         assert parent is not None
-        record = await self.storage.load_record(parent)
+        record = await self._fetch(parent)
         if record is not None and record.header.run_id == commit.header.run_id:
             return await work(weight_of(record.parts), lambda: self._vault.open(record))
         run = await self.storage.get_run(commit.header.run_id)
@@ -262,11 +275,16 @@ class EncryptedStorage(Answering, AsyncClosing):
 
     async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
         """Take a run under the next epoch; see the storage inside."""
-        return self._seen(await self.storage.acquire(run_id, owner, lease_seconds))
+        run = await self.storage.acquire(run_id, owner, lease_seconds)
+        try:
+            return self._seen(run, run_id)
+        except _UNREADABLE:
+            await self.storage.release(run_id, run.epoch)  # who has the right key need not wait for the lease
+            raise
 
-    def _seen(self, run: RunRecord) -> RunRecord:
+    def _seen(self, run: RunRecord, wanted: str) -> RunRecord:
         self._vault.check(run)
-        return self._open_run(run)
+        return self._open_run(run, wanted)
 
     async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
         """Extend the lease from now."""
@@ -279,7 +297,7 @@ class EncryptedStorage(Answering, AsyncClosing):
 
     async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
         """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox."""
-        return self._seen(await self.storage.move_head(run_id, epoch, checkpoint_id))
+        return self._seen(await self.storage.move_head(run_id, epoch, checkpoint_id), run_id)
 
     async def delete_run(self, run_id: str) -> bool:
         """Delete a run with all its checkpoints; return whether it was there."""

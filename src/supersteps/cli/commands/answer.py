@@ -15,12 +15,13 @@ from supersteps.cli.failures import USED_WRONGLY, report
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, is_terminal
 from supersteps.cli.words import aligned, moment, plain, respect_no_color, spread
-from supersteps.errors import RequestError, UnknownRequestError
+from supersteps.errors import RequestError
+from supersteps.service.acting import SEARCHED
 from supersteps.service.errors import InputError, ReferenceNotFoundError
 from supersteps.service.references import choose_question
 from supersteps.service.service import Service
 from supersteps.service.views import Question
-from supersteps.storage.answering import cancel_request, refusal
+from supersteps.storage.answering import cancel_request
 
 
 class _Answer(click.Command):
@@ -98,25 +99,14 @@ async def _find(service: Service, request_id: str, run: str | None) -> Question:
         if run is None:
             return await service.find_question(request_id)
         return choose_question(request_id, await service.list_questions(run))
-    except ReferenceNotFoundError:
-        await _refuse(service, request_id, run)
+    except ReferenceNotFoundError as error:
+        reason = await service.why_not(request_id, run)
+        if reason is not None:
+            raise reason from None
+        if run is None and len(await service.storage.list_runs(limit=SEARCHED + 1)) > SEARCHED:
+            told = "If it is answered already, `supersteps answer --run RUN REQUEST` tells."
+            raise ReferenceNotFoundError(f"{error} {told}") from None
         raise
-
-
-async def _refuse(service: Service, request_id: str, run: str | None) -> None:
-    """Say why a question that exists cannot be answered, where it can be told whose it is.
-
-    Raises:
-        RequestError: It was answered, taken back, ...
-    """
-    if run is not None:
-        asking = [(await service.find_run(run)).run_id]
-    else:
-        asking = [one.run_id for one in await service.list_runs(limit=1000) if request_id in one.requests]
-    for run_id in asking:
-        reason = await refusal(service.storage, run_id, request_id)
-        if not isinstance(reason, UnknownRequestError):
-            raise reason
 
 
 def _read(question: Question, value: str | None) -> Any:

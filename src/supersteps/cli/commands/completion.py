@@ -4,6 +4,34 @@ from __future__ import annotations
 
 import click
 
+# Bash takes words apart at `:`, `@` and `=`, as in sqlite:///runs.db and RUN@7, and replaces what is behind the last of
+# them. So the words are put together again here, and of what is offered only that end is given.
+_BASH = r"""%(complete_func)s() {
+    local IFS=$'\n' rest=${COMP_LINE:0:COMP_POINT} gap word words=() i
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        gap=${rest%%%%[![:space:]]*}
+        rest=${rest#"$gap"}
+        word=${COMP_WORDS[i]}
+        [[ ${rest:0:${#word}} == "$word" ]] || word=$rest
+        rest=${rest#"$word"}
+        if ((i == 0)) || [[ -n $gap ]]; then words+=("$word"); else words[${#words[@]}-1]+=$word; fi
+    done
+    local last=${words[${#words[@]}-1]} kept=
+    [[ $last == *[:@=]* ]] && kept=${last%%"${last##*[:@=]}"}
+    local reply type value
+    reply=$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) %(complete_var)s=bash_complete "$1")
+    COMPREPLY=()
+    while IFS=, read -r type value; do
+        case $type in
+            dir) compopt -o dirnames ;;
+            file) compopt -o default ;;
+            plain) COMPREPLY+=("${value#"$kept"}") ;;
+        esac
+    done <<< "$reply"
+}
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -22,5 +50,7 @@ def command(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:  # pragma: no cover - click knows these three
         raise click.UsageError(f"nothing is known of {shell}")
+    if shell == "bash":
+        kind = type("Bash", (kind,), {"source_template": _BASH})
     root = click.get_current_context().find_root()
     click.echo(kind(root.command, {}, "supersteps", "_SUPERSTEPS_COMPLETE").source())

@@ -11,10 +11,11 @@ from shlex import quote
 import click
 
 from supersteps.cli.options import check_new_id, common_options, do, find_store, settings
-from supersteps.cli.output import WORDS, emit
+from supersteps.cli.output import emit
 from supersteps.errors import RunExistsError
 from supersteps.service.errors import ServiceError
 from supersteps.service.service import Service
+from supersteps.service.states import WORDS
 from supersteps.service.views import RunSummary
 
 

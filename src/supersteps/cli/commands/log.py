@@ -8,7 +8,7 @@ import click
 
 from supersteps.cli.completion import complete_run
 from supersteps.cli.options import common_options, do, open_service
-from supersteps.cli.output import emit, run_text, visible_width
+from supersteps.cli.output import emit, fitted, run_text, terminal_width, visible_width
 from supersteps.cli.tree import ASCII, Row, Style, draw, style_for
 from supersteps.cli.words import count, entry_line, harmless, respect_no_color
 from supersteps.service.views import Log, LogEntry
@@ -44,8 +44,9 @@ def _show(found: Log, is_graph: bool) -> None:
     click.echo(f"{click.style(run.run_id, bold=True)}  {run.workflow_id}, {state} after superstep {run.step}{forks}\n")
     style = style_for(sys.stdout.encoding) if is_graph else ASCII
     rows = draw(found.entries, style, main=run.head) if is_graph else [Row("", entry) for entry in found.entries]
+    width = terminal_width() if is_graph else None  # a line that wraps would tear the lanes apart
     for line in lines(rows, found, style):
-        click.echo(line)
+        click.echo(line if width is None else fitted(line, width))
     if not found.is_complete:
         click.echo("older checkpoints are not shown: -n shows more", err=True)
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import sys
 from contextlib import nullcontext
 from typing import Any
 
 import click
 
+from supersteps.cli.asking import sample
 from supersteps.cli.endings import Commands, drive, limit_option, quiet_option
+from supersteps.cli.failures import is_debugging
 from supersteps.cli.options import check_new_id, common_options, do, named_workflow, settings
 from supersteps.cli.progress import one_line_warnings, tell
 from supersteps.service.errors import InputError, ServiceError
 from supersteps.service.inputs import read_input, read_value
-from supersteps.service.settings import Settings, managed, open_store
+from supersteps.service.settings import Settings, check_store, managed, open_store
 from supersteps.storage.base import ManagedStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
+from supersteps.storage.opening import storage_path
 from supersteps.workflow import Workflow
 
 _APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[^:{}\[\]\"]*\.py(:[A-Za-z_][\w.]*)?")
@@ -64,6 +69,10 @@ def command(
     async def work(workflow: Workflow, text: str | None) -> int:
         storage = _storage(found, workflow)
         async with storage or nullcontext():
+            if found.store is not None and storage is not None:
+                path = storage_path(found.store)
+                if path is None or path.exists():
+                    await check_store(storage)
             record = await storage.get_run(run_id) if storage is not None and run_id is not None else None
             if record is not None and not attach:
                 raise ServiceError(f"there is a run {run_id!r} already: --attach goes on with it")
@@ -71,7 +80,7 @@ def command(
                 run = workflow.run_stream_from_checkpoint(record.head, storage)
             else:
                 run = workflow.run_stream(
-                    read_input(workflow, text),
+                    _read(workflow, text, app, is_detailed=output != "table" or is_debugging()),
                     run_id=run_id,
                     if_exists="attach" if attach else "error",
                     checkpoint_storage=storage,
@@ -104,6 +113,24 @@ def told_apart(first: str | None, second: str | None, *, is_configured: bool) ->
     if first == "-" or (is_configured and _APP.fullmatch(first) is None):
         return None, first
     return first, None
+
+
+def _read(workflow: Workflow, text: str | None, app: str | None, *, is_detailed: bool) -> Any:
+    """Return the workflow's input.
+
+    Raises:
+        InputError: It is none; the message says what could be typed instead.
+    """
+    try:
+        return read_input(workflow, text)
+    except InputError as error:
+        told = [str(error)]
+        if is_detailed and error.schemas:
+            told.append(f"JSON Schema: {' or '.join(json.dumps(schema) for schema in error.schemas)}.")
+        words = [given for schema in error.schemas if (given := sample(schema)) is not None]
+        if words:
+            told.append(f"For example: {shlex.join(['supersteps', 'run', *([app] if app else []), words[0]])}")
+        raise InputError(" ".join(told)) from error
 
 
 def _storage(found: Settings, workflow: Workflow) -> ManagedStorage | None:

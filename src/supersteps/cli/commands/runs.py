@@ -57,8 +57,10 @@ def command(
     async def work() -> list[RunSummary]:
         async with open_service(store) as service:
             if status not in _STATES:
-                return await service.list_runs(workflow_id=workflow, status=status, tag=tag, limit=limit)
-            return await _in_state(service, status, workflow, tag, limit)
+                found = await service.list_runs(workflow_id=workflow, status=status, tag=tag, limit=limit)
+            else:
+                found = await _in_state(service, status, workflow, tag, limit)
+            return await service.with_answers(found)
 
     found = do(work())
     emit(found, output, lambda: _show(found))
@@ -97,7 +99,10 @@ def _remark(run: RunSummary) -> str:
     if run.error:
         return short(run.error)
     if run.requests and run.status != "CANCELLED":
-        return f"asks {short(run.requests[0], 24)}" + (f" and {len(run.requests) - 1} more" if run.requests[1:] else "")
+        asked = [name for name in run.requests if name not in (run.answered or ())]
+        if not asked:
+            return "answered, resume it"
+        return f"asks {short(asked[0], 24)}" + (f" and {len(asked) - 1} more" if asked[1:] else "")
     if run.owner and run.status.startswith("IN_PROGRESS"):
         return f"its process is gone: {run.owner}" if run.is_abandoned else run.owner
     return f"forked from {run.parent_checkpoint}" if run.parent_checkpoint else ""

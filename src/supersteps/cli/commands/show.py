@@ -24,6 +24,7 @@ from supersteps.cli.words import (
     respect_no_color,
     route,
     spread,
+    who_ran,
 )
 from supersteps.errors import CheckpointNotFoundError, RunNotFoundError
 from supersteps.service.errors import InputError, ReferenceNotFoundError
@@ -108,7 +109,7 @@ def _run_blocks(found: RunDetails, full: bool) -> Iterator[list[str]]:
         waiting = [(executor, count(number, "message")) for executor, number in found.waiting.items()]
         yield [_title("Messages waiting"), *aligned(waiting, "  ")]
     if found.timers:
-        yield [_title("Timers"), *(f"  due {moment(due)}" for due in found.timers)]
+        yield [_title("Timers"), *_timers(found)]
     if found.latest:
         latest = found.latest if full else found.latest[:_LATEST]
         yield [_title("Latest checkpoints"), *(f"  {entry_line(entry)}" for entry in latest)]
@@ -117,6 +118,16 @@ def _run_blocks(found: RunDetails, full: bool) -> Iterator[list[str]]:
     steps = _next_steps(found.run, found.questions)
     if steps:
         yield aligned([("next", steps)])
+
+
+def _timers(found: RunDetails) -> Iterator[str]:
+    retries = list(found.retries)
+    for due in found.timers:
+        again = next((retry for retry in retries if retry.due == due), None)
+        if again is not None:
+            retries.remove(again)
+        about = f", attempt {again.attempt} of {again.executor_id}" if again is not None else ""
+        yield f"  due {moment(due)}{about}"
 
 
 def _run_facts(found: RunDetails) -> list[tuple[str, str]]:
@@ -201,8 +212,8 @@ def _checkpoint_facts(found: CheckpointDetails) -> list[tuple[str, str]]:
         ("saved", moment(entry.timestamp)),
         ("parent", entry.parent or "none: it holds the input"),
     ]
-    if entry.ran:
-        facts.append(("ran", ", ".join(entry.ran)))
+    if entry.ran or entry.retries:
+        facts.append(("ran", ", ".join(who_ran(entry))))
     if found.metadata:
         facts.append(("metadata", json.dumps(found.metadata, ensure_ascii=False)))
     if entry.error:
@@ -230,7 +241,8 @@ def _section(section: str, content: Any, full: bool) -> Iterator[str]:
             yield f"  {item.get('request_id')}  {outcome} in superstep {item.get('iteration')}{value}"
     elif section == "timers":
         for name, timer in content.items():
-            yield f"  {name}  due {moment(timer['due'])}, {route(timer.get('message', {}))}"
+            again = f", attempt {timer['attempt']}" if timer.get("attempt", 1) > 1 else ""
+            yield f"  {name}  due {moment(timer['due'])}, {route(timer.get('message', {}))}{again}"
             yield from _value(timer.get("message", {}).get("data"), full, "    ")
     elif section == "sub_workflows":
         runs = [

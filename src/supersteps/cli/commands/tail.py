@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import click
 import msgspec
 
@@ -10,8 +12,13 @@ from supersteps.cli.failures import FAILED, WAITING
 from supersteps.cli.options import debug_option, do, open_service, output_option, store_option
 from supersteps.cli.progress import tell
 from supersteps.cli.words import cut, respect_no_color, what_happened
-from supersteps.service.views import LogEntry
+from supersteps.errors import SuperstepsError
+from supersteps.service.service import Service
+from supersteps.service.summaries import summarize
+from supersteps.service.views import LogEntry, RunSummary
 
+_LOOK_EVERY_SECONDS = 0.8
+"""Two looks have to find the run standing still: between them whoever drives it may be about to begin."""
 _CODES = {"IDLE": 0, "IDLE_WITH_PENDING_REQUESTS": WAITING}
 
 
@@ -32,8 +39,13 @@ def command(run: str, store: str | None, output: str) -> int:
         last = None
         async with open_service(store) as service:
             record = await service.find_run(run)
-            async for last in service.follow(record.run_id):
-                click.echo(_line(last) if output == "table" else msgspec.json.encode(last).decode())
+            watching = asyncio.create_task(_tell_if_nobody_drives(service, record.run_id))
+            try:
+                async for last in service.follow(record.run_id):
+                    click.echo(_line(last) if output == "table" else msgspec.json.encode(last).decode())
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
         return last
 
     last = do(work())
@@ -42,6 +54,32 @@ def command(run: str, store: str | None, output: str) -> int:
     if last.status == "IDLE_WITH_PENDING_REQUESTS":
         tell(f"waiting for an answer: supersteps requests {last.run_id}")
     return _CODES.get(last.status, FAILED)
+
+
+async def _tell_if_nobody_drives(service: Service, run_id: str) -> None:
+    """Say so once a run has stood still for a while that only somebody who resumes it moves; again after it moved."""
+    before, told = "", ""
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_SECONDS)
+        try:
+            run = await service.find_run(run_id)
+            (now,) = await service.with_answers([await summarize(service.storage, run)])
+        except SuperstepsError:
+            return  # whoever follows the run says what is wrong
+        why = _why_it_stands(now)
+        if why is not None and before == now.head != told:
+            tell(f"{why}, so this waits until somebody does: supersteps resume {now.run_id}")
+            told = now.head
+        before = now.head if why is not None else ""
+
+
+def _why_it_stands(run: RunSummary) -> str | None:
+    if run.owner is not None:
+        return None
+    if run.status.startswith("IN_PROGRESS"):
+        gone = "its process is gone" if run.is_abandoned else "it was stopped"
+        return f"nobody drives run {run.run_id}: {gone}"
+    return f"nobody drives run {run.run_id}: it is answered" if run.answered else None
 
 
 def _line(entry: LogEntry) -> str:

@@ -35,7 +35,7 @@ def command(run: str | None, store: str | None, output: str) -> None:
     """
 
     async def work() -> tuple[list[Damage], dict[str, str]]:
-        async with open_service(store) as service:
+        async with open_service(store, is_checked=False) as service:
             heads = await _heads(service, run)
             with _progress(f"checking {count(len(heads), 'run')}"):
                 return await service.verify(run), heads

@@ -65,9 +65,9 @@ def list_key(hidden: PartKey, keys: RunKeys) -> PartKey:
 
 def is_block(key: PartKey) -> bool:
     """Return whether a part is a piece of a large value."""
-    return key[0] == SCOPES and key[1:2] == (BLOCKS,)
+    return key[:2] == (SCOPES, BLOCKS)
 
 
 def is_list_facts(key: PartKey) -> bool:
     """Return whether a part holds the facts of a list."""
-    return key[0] == SCOPES and key[1:2] == (LISTS,)
+    return key[:2] == (SCOPES, LISTS)

@@ -145,6 +145,12 @@ def open_run(keyring: Keyring, run: RunRecord, strict: bool) -> RunRecord:
         CorruptCheckpointError: Something of it has been altered, or, if `strict`, was never sealed.
         DecryptionError: A key is missing, or another one.
     """
+    number = run.head.removeprefix(f"{run.run_id}-")  # one of another run would be authentic, too
+    if number == run.head or not (number.isascii() and number.isdigit()):
+        raise CorruptCheckpointError(
+            f"the record of run {run.run_id!r} cannot be trusted: its head {run.head!r} is no checkpoint of this run. "
+            f"{what_to_do(SealError())}"
+        )
     try:
         metadata, tags = run.metadata, run.tags
         if strict or RUN in metadata or HEADER in metadata:

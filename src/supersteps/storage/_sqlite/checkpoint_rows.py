@@ -172,6 +172,11 @@ def rows_of_renamed(db: sqlite3.Connection, workflow_id: str) -> Iterator[tuple[
             yield run, row
 
 
+def of_no_run(db: sqlite3.Connection) -> list[tuple[int, int]]:
+    """Return the keys of runs that are no more, though checkpoints of theirs are there, and how many."""
+    return db.execute(SQL["of_no_run"]).fetchall()
+
+
 def split_id(wanted: str) -> tuple[str, int] | None:
     """Return run and number of a checkpoint by its id; None when it is not an id that a run gives."""
     run_id, _, digits = wanted.rpartition("-")
@@ -328,21 +333,19 @@ def read_lineage(db: sqlite3.Connection, newest: str, limit: int) -> tuple[list[
     if found is None:
         return [], []
     run, row = found
+    check_row(row, run)
+    name = run.run_id
     lineage: list[CheckpointInfo] = []
     wanted: int | None = row.sequence
-    name = run.run_id
-    for columns in db.execute(SQL["lineage"], (run.key, row.sequence)):
-        row = Row(*columns)
-        if len(lineage) == limit or wanted is None or row.sequence < wanted:
+    wanted_id = newest
+    for columns in db.execute(SQL["lineage"], (run.key, row.sequence)):  # plain tuples: this may be 10,000 of them
+        sequence, parent = columns[2], columns[3]
+        if len(lineage) == limit or wanted is None or sequence < wanted:
             break
-        if row.sequence == wanted:
-            try:
-                check_row(row, run)
-            except CorruptCheckpointError as error:
-                if not lineage:
-                    raise
-                return lineage[::-1], [f"the lineage of {newest!r} breaks off: {error}"]
-            before = None if row.parent is None else checkpoint_id(name, row.parent)
-            lineage.append(CheckpointInfo(name, checkpoint_id(name, row.sequence), row.iteration, before))
-            wanted = row.parent
+        if sequence == wanted:
+            if not is_intact(columns[-1], _checksum, columns[1:-1]):
+                return lineage[::-1], [f"the lineage of {newest!r} breaks off: {damaged_row(Row(*columns), run)}"]
+            before = None if parent is None else checkpoint_id(name, parent)
+            lineage.append(CheckpointInfo(name, wanted_id, columns[4], before))
+            wanted, wanted_id = parent, before or ""
     return lineage[::-1], []

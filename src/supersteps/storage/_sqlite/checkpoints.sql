@@ -36,5 +36,8 @@ SELECT run, run_id, workflow_id, metadata, checksum FROM runs WHERE workflow_id 
 -- name: run_by_key
 SELECT run, run_id, workflow_id, metadata, checksum FROM runs WHERE run = ?
 
+-- name: of_no_run
+SELECT run, count(*) FROM checkpoints WHERE run NOT IN (SELECT run FROM runs) GROUP BY run ORDER BY run
+
 -- name: delete
 DELETE FROM checkpoints WHERE checkpoint = ?

@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from supersteps.errors import CheckpointError, CheckpointVersionError, CorruptCheckpointError, StorageError
 from supersteps.storage._sqlite import run_rows
+from supersteps.storage._sqlite.looking import StillConnection, is_alone, is_barred, may_only_look, stamp_of
 from supersteps.storage._statements import load_migrations
 
 APPLICATION_ID = 0x53757065  # "Supe"
@@ -27,12 +29,13 @@ _BUSY_PAUSE = 0.005
 
 _SHORT_OF_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
+Looking = TypeVar("Looking", bound=sqlite3.Connection)
 
 Place = tuple[tuple[int, int] | None, tuple[int, int] | None]
 """Device and number of two files, None for one that is not there."""
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -50,6 +53,7 @@ class Database:
 
     def __init__(self, path: Path, busy_seconds: float) -> None:
         self.path = path
+        self._file, self._log = str(path), f"{path}-wal"  # looked at with every commit: text is quicker than a Path
         self._busy_seconds = busy_seconds
         self._lock = threading.Lock()
         self._checked_by = 0  # the process that has checked the file: a forked child checks for itself
@@ -62,6 +66,8 @@ class Database:
             CheckpointVersionError: A newer library made it.
         """
         with self.errors("open"):
+            if read_only and may_only_look(self.path):
+                return self._look()
             with self._lock:
                 if self._checked_by != os.getpid() or not self.path.exists():
                     self._check()
@@ -70,8 +76,52 @@ class Database:
             db.execute("PRAGMA query_only = 1" if read_only else "PRAGMA wal_autocheckpoint = 0")
             return db
 
+    def _look(self) -> sqlite3.Connection:
+        """Open a connection to a file that cannot be written, or beside which nothing can be."""
+        self._check_files()
+        if not is_alone(self.path):
+            try:
+                return self._looking("mode=ro", sqlite3.Connection)
+            except sqlite3.OperationalError as error:
+                if not is_barred(error):
+                    raise
+        stamp = stamp_of(self.path)
+        db = self._looking("mode=ro&immutable=1", StillConnection)
+        db.stamp = stamp
+        return db
+
+    def _looking(self, how: str, kind: type[Looking]) -> Looking:
+        with self._right_kind():
+            db = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?{how}",
+                uri=True,
+                factory=kind,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+            self._made_ready(db)
+            try:
+                self._check_kind(db)
+                version = db.execute("PRAGMA user_version").fetchone()[0]
+                if version < len(_migrations()):
+                    raise StorageError(
+                        f"{self.path} may only be read here, and was made by an earlier version of supersteps (its "
+                        f"schema is number {version}, this one's {len(_migrations())}): it has to be brought up to "
+                        "date first. Copy it to where you may write, and open the copy."
+                    )
+                self._check_tables(db)
+            except BaseException:
+                db.close()
+                raise
+        return db
+
     def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        return self._made_ready(
+            sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        )
+
+    def _made_ready(self, db: sqlite3.Connection) -> sqlite3.Connection:
         try:
             db.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000:.0f}")
             # Builds differ in their default. FULL is what makes a commit in WAL mode survive a power cut.
@@ -85,7 +135,7 @@ class Database:
 
     def place(self) -> Place:
         """Return which files the database and its log are at this moment."""
-        return _identity(self.path), _identity(self.path.with_name(self.path.name + "-wal"))
+        return _identity(self._file), _identity(self._log)
 
     def lost(self) -> StorageError:
         """Return the error for a database that was deleted, moved or replaced while it was being written."""
@@ -126,22 +176,27 @@ class Database:
         with _checking:
             self._create()
             self._check_files()
-            try:
-                with closing(self._open()) as db:
-                    self._check_kind(db)
-                    if not self._write_ahead(db):
-                        raise StorageError(
-                            f"{self.path} cannot be written ahead of (WAL), perhaps because its file system does not "
-                            "do shared memory. Keep it on a local disk."
-                        )
-                    self._migrate(db)
-                    self._check_tables(db)
-            except sqlite3.DatabaseError as error:
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_NOTADB:
-                    raise
-                raise StorageError(
-                    f"{self.path} is not a SQLite database, and was left as it is. Give the storage a file of its own."
-                ) from error
+            with self._right_kind(), closing(self._open()) as db:
+                self._check_kind(db)
+                if not self._write_ahead(db):
+                    raise StorageError(
+                        f"{self.path} cannot be written ahead of (WAL), perhaps because its file system does not "
+                        "do shared memory. Keep it on a local disk."
+                    )
+                self._migrate(db)
+                self._check_tables(db)
+
+    @contextmanager
+    def _right_kind(self) -> Iterator[None]:
+        """Say of a file that is no database that it is none."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_NOTADB:
+                raise
+            raise StorageError(
+                f"{self.path} is not a SQLite database, and was left as it is. Give the storage a file of its own."
+            ) from error
 
     def _create(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

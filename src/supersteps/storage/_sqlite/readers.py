@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, TypeVar
 
 from supersteps.storage._sqlite.database import Database
+from supersteps.storage._sqlite.looking import StillConnection, check_still
 from supersteps.storage._workers import Workers
 
 P = ParamSpec("P")
@@ -58,13 +59,18 @@ class Readers:
             db.execute("BEGIN")
             yield db
             db.execute("COMMIT")
+            if isinstance(db, StillConnection):
+                check_still(db, self._database.path)
         except BaseException:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
         finally:
-            with self._lock:
-                self._idle.append(db)
+            if isinstance(db, StillConnection):
+                db.close()  # somebody may write before it is wanted again
+            else:
+                with self._lock:
+                    self._idle.append(db)
 
     def _take(self) -> sqlite3.Connection | None:
         with self._lock:

@@ -24,6 +24,7 @@ def verify(db: sqlite3.Connection, run_id: str | None) -> list[Damage]:
         ]
         found += _damage_of_head(db, run)
     if run_id is None:
+        found += _damage_of_lost_runs(db)
         found += _damage_of_saved(db, inspector)
         found += [
             Damage(what="the database file", problem=problem)
@@ -55,6 +56,15 @@ def _damage_of_head(db: sqlite3.Connection, run: RunKey) -> Iterator[Damage]:
             "run to another of its checkpoints."
         )
         yield Damage("a row of table `checkpoints`", problem, run.run_id, stored.record.head)
+
+
+def _damage_of_lost_runs(db: sqlite3.Connection) -> Iterator[Damage]:
+    for key, count in checkpoint_rows.of_no_run(db):
+        problem = (
+            f"it is gone, but {count} of the rows in table `checkpoints` belong to its run. Restore the database from "
+            "a backup."
+        )
+        yield Damage(f"row {key} of table `runs`", problem)
 
 
 def _row_problems(run: RunKey, row: Row, present: set[int], inspector: Inspector) -> Iterator[tuple[str, str]]:
