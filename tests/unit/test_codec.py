@@ -494,7 +494,7 @@ def test_main_and_module_names_meet(monkeypatch: pytest.MonkeyPatch) -> None:
         x: int
 
     Script.__module__, Script.__qualname__ = "__main__", "Script"
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "/srv/jobs/nightly.py")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "/srv/jobs/nightly.py", raising=False)
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     script = Codec([Script])
     for module in ("nightly", "jobs.nightly"):

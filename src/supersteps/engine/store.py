@@ -207,8 +207,9 @@ class RunStore(RunHold):
         """Return the error of a save that failed."""
         head = self.head.checkpoint_id if self.head else None
         after = f"its last good checkpoint is {head!r}; resume from it" if head else "nothing was saved; start it again"
+        why = str(error).rstrip(".")
         return CheckpointSaveError(
-            f"run {self.run_id!r}: {what} could not be saved to {type(self.storage).__name__}: {error}. The run has "
+            f"run {self.run_id!r}: {what} could not be saved to {type(self.storage).__name__}: {why}. The run has "
             f"stopped; {after} once the cause is mended."
         )
 
