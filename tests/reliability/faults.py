@@ -13,16 +13,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from supersteps import ManagedStorage, open_storage
 from tests.reliability import workload
 from tests.reliability.judging import acknowledgements, environment, judge, silent
-from tests.reliability.kills import PLANS, WORKERS
+from tests.reliability.kills import PLANS, try_all
 from tests.reliability.table import Row, Verdict
-from tests.reliability.tracing import CALLS, ROOT, Life, count, live, why_not
+from tests.reliability.tracing import CALLS, ROOT, Life, count, live
 
 ERRORS = ("EIO", "ENOSPC")
 SYNCS = ("fsync", "fdatasync")
@@ -37,14 +35,7 @@ def fault_file(trials: int, seed: int) -> Row:
 
 
 def _fault(scenario: str, store: str, trials: int, seed: int) -> Row:
-    row = Row(scenario, skipped=why_not())
-    if row.skipped:
-        return row
-    points = fault_points(store, trials, seed)
-    with ProcessPoolExecutor(WORKERS) as pool:
-        for point, verdict in zip(points, pool.map(partial(fault_at, store), points, chunksize=4), strict=True):
-            row.take(verdict, f"{store} {point}")
-    return row
+    return try_all(scenario, store, lambda: fault_points(store, trials, seed), fault_at)
 
 
 Point = tuple[tuple[str, ...], str]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from tests.reliability.judging import judge
 from tests.reliability.table import Row, Verdict
@@ -17,6 +18,8 @@ PLANS: tuple[tuple[str, ...], ...] = ((), ("restore", "prune", "delete"), ("fork
 """What is done after the run: each plan has kill points of its own."""
 
 WORKERS = 2
+
+P = TypeVar("P")
 
 Scenario = Callable[[int, int], Row]
 """Takes a number of trials and a seed."""
@@ -31,12 +34,17 @@ def kill_file(trials: int, seed: int) -> Row:
 
 
 def _kill(scenario: str, store: str, trials: int, seed: int) -> Row:
+    return try_all(scenario, store, lambda: kill_points(store, trials, seed), kill_at)
+
+
+def try_all(scenario: str, store: str, points: Callable[[], list[P]], trial: Callable[[str, P], Verdict | None]) -> Row:
+    """Make a trial at each point, in several processes; one that shows nothing (None) does not count."""
     row = Row(scenario, skipped=why_not())
     if row.skipped:
         return row
-    points = kill_points(store, trials, seed)
+    chosen = points()
     with ProcessPoolExecutor(WORKERS) as pool:
-        for point, verdict in zip(points, pool.map(partial(kill_at, store), points, chunksize=4), strict=True):
+        for point, verdict in zip(chosen, pool.map(partial(trial, store), chosen, chunksize=4), strict=True):
             if verdict is not None:
                 row.take(verdict, f"{store} {point}")
     return row
