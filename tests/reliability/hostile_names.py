@@ -114,11 +114,6 @@ class Names:
         self.tags = [make() for _ in range(dice.randrange(3))]
         self.twin = twins(dice, self.run)
 
-    @property
-    def has_surrogates(self) -> bool:
-        """Whether a key is no valid Unicode; only storages that write must refuse that."""
-        return any("\ud800" <= c <= "\udfff" for text in (self.key, self.scope, self.remark, *self.tags) for c in text)
-
     def __str__(self) -> str:
         return ", ".join(f"{key} {value!r:.50}" for key, value in vars(self).items())
 
@@ -177,7 +172,7 @@ class Chosen:
                 told[kind] = result["told"]
                 problems += [f"{kind}: {problem}" for problem in result["problems"]]
         for kind, answer in told.items():
-            if answer != told["memory"] and not names.has_surrogates:
+            if answer != told["memory"]:
                 problems.append(f"{kind} says {answer!r:.300}, memory says {told['memory']!r:.300}")
         found = {path.name for path in self.around.iterdir()}
         if found != {"theirs", "store"} or (self.around / "theirs").read_bytes() != SECRET:
@@ -190,17 +185,22 @@ class Chosen:
         """Run under these names, and ask for it in every way."""
         problems: list[str] = []
         told: list[str] = []
+        begun: list[str] = []
         async with make() as storage:
             for run_id in dict.fromkeys((names.run, names.twin)):
                 try:
                     result = await build(names, storage).run(
                         "x", run_id=run_id, tags=names.tags, metadata={names.remark: names.key}
                     )
-                except (SuperstepsError, ValueError) as error:
+                except (SuperstepsError, ValueError, TypeError) as error:
                     told.append(f"refused: {type(error).__name__}")
                     if len(str(error)) > 2_000 or not str(error):
                         problems.append(f"an unclear refusal of {len(str(error))} characters")
-                    if await quiet(storage.get_run(run_id)) is not None and "CheckpointSaveError" not in told[-1]:
+                    is_late = getattr(error, "__notes__", ())  # of a handler: a key or a value, when the run has begun
+                    is_there = await quiet(storage.get_run(run_id)) is not None
+                    if is_there and is_late:
+                        begun.append(run_id)
+                    elif is_there and "CheckpointSaveError" not in told[-1]:
                         problems.append(f"{run_id!r:.60} was refused, and is there: {error!r:.200}")
                     continue
                 except Exception as error:
@@ -212,15 +212,15 @@ class Chosen:
         async with make() as storage:  # once more, so that nothing is just remembered
             there = {name for name in told if not name.startswith("refused: ")}
             try:
-                problems += await self._check(names, storage, there)
+                problems += await self._check(names, storage, there, {*begun})
             except Exception as error:
                 problems.append(f"check: {described(error)}")
             problems += await self._ask_oddly(names, storage, there)
         return {"problems": problems, "told": told}
 
-    async def _check(self, names: Names, storage: ManagedStorage, there: set[str]) -> list[str]:
+    async def _check(self, names: Names, storage: ManagedStorage, there: set[str], begun: set[str]) -> list[str]:
         problems = [f"damaged: {damage.what} {damage.problem}" for damage in await storage.verify()]
-        if not names.has_surrogates and {run.run_id for run in await storage.list_runs()} != there:
+        if {run.run_id for run in await storage.list_runs()} != there | begun:
             problems.append(f"the runs are {[run.run_id for run in await storage.list_runs()]!r:.200}")
         for run_id in sorted(there):
             run = await storage.get_run(run_id)
@@ -276,7 +276,7 @@ class Chosen:
                 if found and getattr(found, "run_id", odd) != odd:
                     problems.append(f"{what} {odd!r:.50} finds {found!r:.200}")
         problems += await self._by_hand(names, storage)
-        if names.run in there and not names.has_surrogates:
+        if names.run in there:
             problems += await self._exported(names, storage)
         return problems
 

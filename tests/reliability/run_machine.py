@@ -292,7 +292,8 @@ class Trial(Driving):
                     raise
                 is_done = True
             else:
-                is_done = is_done or was_stale or handle.history.states[handle.base].status == "IDLE"
+                # What counts is where the handle stands: from an older checkpoint it ends a run that was done, too.
+                is_done = was_stale or handle.history.states[handle.base].status == "IDLE"
                 history.move_if_stored(await client.storage.get_run(history.run_id), handle.base)
         if not is_done:
             history.cancel()

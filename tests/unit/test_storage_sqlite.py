@@ -839,3 +839,15 @@ async def test_comparing_with_a_checkpoint_that_is_gone_says_so(storage: SqliteC
     with pytest.raises(CheckpointNotFoundError, match="was deleted"):
         first.diff(second)
     assert [change.after for change in first.diff(third)] == [3]
+
+
+async def test_a_lost_row_of_the_journal_is_noticed(storage: SqliteCheckpointStorage, path: Path) -> None:
+    writer = Writer(storage)
+    await writer.commit()
+    await storage.append_journal("run", 1, str(writer.head), [b"1", b"2", b"3"])
+    await storage.aclose()
+    query(path, "DELETE FROM journal WHERE record = ?", b"1")
+
+    with pytest.raises(CorruptCheckpointError, match="journal"):
+        await storage.read_journal("run", str(writer.head))
+    assert [damage.run_id for damage in await storage.verify()] == ["run"]

@@ -237,11 +237,14 @@ def read_journal(db: sqlite3.Connection, run: StoredRun) -> list[bytes]:
     """Return the records of finished calls that follow a run's head, in order.
 
     Raises:
-        CorruptCheckpointError: One has been altered.
+        CorruptCheckpointError: One has been altered, or one before others is gone.
     """
     wanted = sequence_of(run.record)
     records = []
-    for entry, head, record, checksum in db.execute(SQL["read_journal"], entries_of(run.key)):
+    rows = db.execute(SQL["read_journal"], entries_of(run.key))
+    for expected, (entry, head, record, checksum) in enumerate(rows, run.key << 32):
+        if entry != expected:
+            raise damaged_run(run.record.run_id, f"row {expected} of table `journal`, which is gone,")
         if not is_intact(checksum, _journal_checksum, entry, head, record):
             raise damaged_run(run.record.run_id, f"row {entry} of table `journal`")
         if head == wanted:
