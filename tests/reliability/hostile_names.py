@@ -273,7 +273,8 @@ class Chosen:
                 except Exception as error:
                     problems.append(f"{what} {odd!r:.50}: {described(error)}")
                     continue
-                if found and getattr(found, "run_id", odd) != odd:
+                is_it = odd in (getattr(found, "run_id", odd), getattr(found, "checkpoint_id", None))
+                if found and not is_it:
                     problems.append(f"{what} {odd!r:.50} finds {found!r:.200}")
         problems += await self._by_hand(names, storage)
         if names.run in there:
