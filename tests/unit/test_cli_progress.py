@@ -27,16 +27,14 @@ from supersteps import (
     WorkflowWarningEvent,
 )
 from supersteps.cli.progress import (
-    Line,
     LiveDisplay,
     PlainDisplay,
     Scroll,
-    Story,
-    duration,
     one_line_warnings,
     show_progress,
     tell,
 )
+from supersteps.cli.story import Line, Story, duration
 
 
 class Clock:

@@ -19,7 +19,8 @@ from supersteps.cli.asking import in_words
 from supersteps.cli.failures import FAILED, WAITING, is_debugging, one_end
 from supersteps.cli.options import settings
 from supersteps.cli.output import emit
-from supersteps.cli.progress import Story, duration, one_line, show_progress, tell
+from supersteps.cli.progress import show_progress, tell
+from supersteps.cli.story import Story, duration, one_line
 from supersteps.cli.words import count, cut, plain
 from supersteps.errors import WorkflowConvergenceError
 from supersteps.service.driving import DRAINED, drive_run
