@@ -15,7 +15,7 @@ READY := .venv/.ready
 TYPED := $(wildcard src tests examples benchmarks scripts)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lab docs tour bench format lock clean
+.PHONY: help demo test check lint types lab docs tour bench format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -26,19 +26,27 @@ demo: $(READY)  ## Kill a real workflow in the middle, resume it, compare the re
 test: $(READY)  ## Run all tests
 	@$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS)
 
+# In this order, so that what fails soonest is told first.
+STAGES := lint types test docs
+
 check: $(READY)  ## Format, lint, types, tests and documentation: what has to pass before a commit
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy $(TYPED)
-	$(BIN)/python -m pytest -q $(PARALLEL)
-	folder=$$(mktemp -d) && $(BIN)/mkdocs build --quiet --strict --site-dir "$$folder"; \
-	status=$$?; rm -rf "$$folder"; exit $$status
+	@for stage in $(STAGES); do \
+		begin=$$(date +%s); $(MAKE) --no-print-directory $$stage || exit; \
+		took="$$took$$(printf '\n  %-8s %5d s' $$stage $$(($$(date +%s) - begin)))"; \
+	done; printf 'What each stage took:%s\n' "$$took"
+
+lint: $(READY)  ## Format and lint
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: $(READY)  ## mypy --strict over everything
+	@$(BIN)/mypy $(TYPED)
 
 lab: $(READY)  ## Try to lose data: the whole reliability lab, about half an hour
 	@$(BIN)/python -m tests.reliability $(ARGS)
 
 docs: $(READY)  ## Build the documentation into site/
-	$(BIN)/mkdocs build --strict --site-dir site
+	@$(BIN)/mkdocs build --quiet --strict --site-dir site
 
 tour: $(READY)  ## Record docs/tour.md again
 	@$(BIN)/python -m scripts.record_tour

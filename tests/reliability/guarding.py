@@ -29,6 +29,7 @@ Trial = Callable[[random.Random], tuple[str, list[str]]]
 Prepare = Callable[[Path], Trial]
 
 ROOT = Path(__file__).parents[2]
+LIBRARY = f"{ROOT / 'src' / 'supersteps'}{os.sep}"
 WORKERS = 2
 SECONDS = 10
 """How long one trial may take."""
@@ -198,8 +199,8 @@ def described(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if f"{os.sep}supersteps{os.sep}" in file:
-            place = f" at {file.rpartition(f'{os.sep}supersteps{os.sep}')[2]}:{trace.tb_lineno}"
+        if file.startswith(LIBRARY):
+            place = f" at {file.removeprefix(LIBRARY)}:{trace.tb_lineno}"
         trace = trace.tb_next
     return f"{type(error).__name__}{place}: {str(error)[:300]}"
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -60,6 +61,14 @@ def test_the_lab_notices(tmp_path: Path) -> None:
     _, problems = guarding.guarded(reads_a_password, random.Random(1))
 
     assert [problem.partition(" ")[0] for problem in problems] == ["KeyError:", "did", "did"]
+
+
+def test_a_problem_names_the_line_of_the_library_whatever_the_checkout_is_called() -> None:
+    with pytest.raises(CheckpointDecodeError) as raised:
+        Codec().decode(b"{")
+
+    assert re.match(r"CheckpointDecodeError at checkpoint/\w+\.py:\d+: ", guarding.described(raised.value))
+    assert guarding.described(KeyError("of a test")).startswith("KeyError: ")
 
 
 # ------------------------------------------------------------------------------------------------------------- values

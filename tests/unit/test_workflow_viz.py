@@ -1,5 +1,6 @@
 """`WorkflowViz`: what it draws, in which formats, with and without Graphviz."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,7 +44,9 @@ def graphviz(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str],
     def install(script: str) -> None:
         program = tmp_path / "bin" / "dot"
         program.parent.mkdir()
-        program.write_text(f"#!{sys.executable} -I\nimport sys, time\n{script}\n", encoding="utf-8")
+        # Through a shell: the path of the interpreter may hold spaces, which the system does not read after `#!`.
+        words = [sys.executable, "-I", "-c", f"import sys, time\n{script}"]
+        program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', encoding="utf-8")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", str(program.parent))
 
