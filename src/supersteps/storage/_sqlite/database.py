@@ -31,16 +31,49 @@ _SHORT_OF_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_REA
 
 Looking = TypeVar("Looking", bound=sqlite3.Connection)
 
-Place = tuple[tuple[int, int] | None, tuple[int, int] | None]
-"""Device and number of two files, None for one that is not there."""
-
-
 def _identity(path: str) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+_TICK_NS, _COARSE_TICK_NS = 20_000_000, 3_000_000_000
+"""How old a folder's last change must be for its time to tell it from the next one: by the clock of most file systems,
+and of those that keep whole seconds."""
+
+
+class Whereabouts:
+    """Tells whether a database and its log are still the files that they were, for a look at their folder.
+
+    Both files can be looked at themselves, but that has its price: where a file's times have been looked at, Linux
+    (6.13 and later) gives it new ones with the next write, and a file system without a journal writes those, too,
+    before a commit's sync returns. A folder's times change when a name in it comes, goes, or comes to mean another file.
+    """
+
+    def __init__(self, file: str, log: str) -> None:
+        self._file, self._log = file, log
+        self._place = _identity(file), _identity(log)
+        self._folder = os.path.dirname(file) or "."
+        self._is_direct = not os.path.islink(file)  # else the files lie in another folder
+        self._seen: tuple[int, ...] | None = None
+
+    def are_unchanged(self) -> bool:
+        """Return whether both files are where they were."""
+        try:
+            found = os.stat(self._folder)
+        except FileNotFoundError:
+            return False
+        seen = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+        if seen == self._seen:
+            return True
+        if (_identity(self._file), _identity(self._log)) != self._place:
+            return False
+        tick = _TICK_NS if found.st_mtime_ns % 1_000_000_000 else _COARSE_TICK_NS
+        is_settled = max(found.st_mtime_ns, found.st_ctime_ns) < time.time_ns() - tick
+        self._seen = seen if is_settled and self._is_direct else None
+        return True
 
 
 class Database:
@@ -53,7 +86,6 @@ class Database:
 
     def __init__(self, path: Path, busy_seconds: float) -> None:
         self.path = path
-        self._file, self._log = str(path), f"{path}-wal"  # looked at with every commit: text is quicker than a Path
         self._busy_seconds = busy_seconds
         self._lock = threading.Lock()
         self._checked_by = 0  # the process that has checked the file: a forked child checks for itself
@@ -133,9 +165,9 @@ class Database:
             raise
         return db
 
-    def place(self) -> Place:
-        """Return which files the database and its log are at this moment."""
-        return _identity(self._file), _identity(self._log)
+    def whereabouts(self) -> Whereabouts:
+        """Return what tells whether the database and its log are still those of this moment."""
+        return Whereabouts(str(self.path), f"{self.path}-wal")
 
     def lost(self) -> StorageError:
         """Return the error for a database that was deleted, moved or replaced while it was being written."""

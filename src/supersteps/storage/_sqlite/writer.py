@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from supersteps.errors import StorageError
-from supersteps.storage._sqlite.database import Database, Place, is_busy
+from supersteps.storage._sqlite.database import Database, Whereabouts, is_busy
 from supersteps.storage._sqlite.jobs import Job, Work, deliver, perform, wake
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Writer:
         self._pool: ThreadPoolExecutor | None = None
         self._last: str | None = None
         self._db: sqlite3.Connection | None = None
-        self._place: Place = (None, None)
+        self._whereabouts: Whereabouts | None = None
         self._is_waiting = True
         self._slow_share = 1.25 * _SLOW_SHARE  # until a few commits have shown otherwise
         self._pages = 0
@@ -285,7 +285,7 @@ class Writer:
             is_committing = True
             self._commit(db)
             self._pages += 1 + db.total_changes - before
-            if self._database.place() != self._place:
+            if self._whereabouts is not None and not self._whereabouts.are_unchanged():
                 # A deleted file can be written and synced like any other, and nobody will ever find what is in it.
                 self._forget()
                 self._drop_connection()
@@ -325,7 +325,7 @@ class Writer:
             self._db = self._database.connect()
             self._db.execute("BEGIN IMMEDIATE")  # makes sure that there is a log
             self._db.execute("ROLLBACK")
-            self._place = self._database.place()
+            self._whereabouts = self._database.whereabouts()
             self._is_waiting = True
             self._until_room = _COMMITS_BEFORE_ROOM
         if self._is_waiting != waiting:
