@@ -331,6 +331,8 @@ class RunDriver:
                     return
                 self._looked = False
                 await runner.superstep()
+                if self._is_driven():
+                    await self._take_more(runner)
                 if runner.status is not WorkflowRunState.IDLE and runner.state.requests:
                     self._stream.emit_state(WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS)
         except asyncio.CancelledError as error:
@@ -349,6 +351,16 @@ class RunDriver:
         except BaseException as error:
             self._failure = error
             raise
+
+    async def _take_more(self, runner: Runner) -> None:
+        """Take further supersteps for somebody who only wants the result, while there are messages and no questions.
+
+        Nothing but the messages has to be looked at between them, so they follow each other at once.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + TURN_SECONDS
+        while runner.flows and self._is_driven() and not (self._queued or self._draining) and clock() < until:
+            await runner.superstep()
 
     async def _take_queued(self, runner: Runner) -> None:
         queued, self._queued = self._queued, {}

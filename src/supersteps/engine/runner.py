@@ -272,6 +272,12 @@ class Runner:
         )
 
     @property
+    def flows(self) -> bool:
+        """Whether there are messages to deliver and nothing else to consider: no questions, timers or recorded times."""
+        state = self._position.state
+        return bool(state.messages) and not (state.requests or state.intercepted or state.timers or self._replay)
+
+    @property
     def next_due(self) -> str | None:
         """When the next timer is due, or a question inside the run has to be answered; None when there is neither.
 
