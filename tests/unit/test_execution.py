@@ -111,7 +111,7 @@ class Setup:
             run_id="r",
             workflow_id="w",
             step_number=1,
-            key_prefix="r:0:1",
+            branch=0,
             view=View(self.state, {}, SEALER),
             sealer=SEALER,
             emit=self.events.append,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Protocol
+
+import msgspec
 
 from supersteps._ids import check_id
 from supersteps._typing import display_name, matches
@@ -38,7 +40,7 @@ class Reader(Protocol):
         """Wait until it has taken some."""
 
 
-class CallSite:
+class CallSite(msgspec.Struct, eq=False):
     """What all calls of one executor in one superstep have in common.
 
     Attributes:
@@ -46,8 +48,8 @@ class CallSite:
         level: Where it stands.
         run_id: The run.
         workflow_id: The name of the workflow it belongs to.
+        branch: The branch of the run.
         step_number: The superstep.
-        key_prefix: Run, branch, superstep and executor, for idempotency keys.
         view: What the executor sees of the state.
         sealer: Seals what the handler hands over.
         emit: Passes live events on; to be called on the event loop.
@@ -56,53 +58,33 @@ class CallSite:
         reader: Takes the live events; None where nobody has to wait for it.
     """
 
-    __slots__ = (
-        "address",
-        "emit",
-        "executor_id",
-        "is_replaying",
-        "key_prefix",
-        "level",
-        "reachable",
-        "reader",
-        "run_id",
-        "sealer",
-        "sleeper",
-        "step_number",
-        "view",
-        "workflow_id",
-    )
+    address: str
+    level: Level
+    run_id: str
+    workflow_id: str
+    branch: int
+    step_number: int
+    view: View
+    sealer: Sealer
+    emit: Callable[[WorkflowEvent], None]
+    is_replaying: bool = False
+    sleeper: Sleeper | None = None
+    reader: Reader | None = None
 
-    def __init__(
-        self,
-        *,
-        address: str,
-        level: Level,
-        run_id: str,
-        workflow_id: str,
-        step_number: int,
-        key_prefix: str,
-        view: View,
-        sealer: Sealer,
-        emit: Callable[[WorkflowEvent], None],
-        is_replaying: bool = False,
-        sleeper: Sleeper | None = None,
-        reader: Reader | None = None,
-    ) -> None:
-        self.address = address
-        self.level = level
-        self.executor_id = level.local(address)
-        self.run_id = run_id
-        self.workflow_id = workflow_id
-        self.step_number = step_number
-        self.key_prefix = key_prefix
-        self.reachable = level.graph.reachable[self.executor_id]
-        self.view = view
-        self.sealer = sealer
-        self.emit = emit
-        self.is_replaying = is_replaying
-        self.sleeper = sleeper
-        self.reader = reader
+    @property
+    def executor_id(self) -> str:
+        """The executor, by its id in its own workflow."""
+        return self.level.local(self.address)
+
+    @property
+    def reachable(self) -> Collection[str]:
+        """The executors to which an edge for its messages leads."""
+        return self.level.graph.reachable[self.executor_id]
+
+    @property
+    def key_prefix(self) -> str:
+        """Run, branch, superstep and executor, for idempotency keys."""
+        return f"{self.run_id}:{self.branch}:{self.step_number}:{self.address}"
 
 
 class Call:

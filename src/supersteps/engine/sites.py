@@ -45,16 +45,16 @@ class Sites:
             branch = 0
         level = setting.levels.of(address)
         return CallSite(
-            address=address,
-            level=level,
-            run_id=setting.run_id,
-            workflow_id=level.stand_in.workflow.workflow_id if level.parent is not None else setting.workflow_id,
-            step_number=step,
-            key_prefix=f"{setting.run_id}:{branch}:{step}:{address}",
-            view=view,
-            sealer=setting.sealer,
-            emit=setting.emit,
-            is_replaying=replay is not None,
-            sleeper=sleeper,
-            reader=setting.reader,
+            address,
+            level,
+            setting.run_id,
+            level.stand_in.workflow.workflow_id if level.parent is not None else setting.workflow_id,
+            branch,
+            step,
+            view,
+            setting.sealer,
+            setting.emit,
+            replay is not None,
+            sleeper,
+            setting.reader,
         )

@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from supersteps.checkpoint.record import EXECUTORS, SUB_SCOPES, SUB_STATE
 from supersteps.engine.levels import Scope
 from supersteps.engine.values import Sealed
 from supersteps.subworkflow import PATH_MARK
 
 
-class Message:
+class Message(msgspec.Struct, frozen=True, eq=False):
     """A message in flight.
 
     Attributes:
@@ -22,12 +24,9 @@ class Message:
         target_ids: Executors that get it in the next superstep; for later, fan-ins as well.
     """
 
-    __slots__ = ("payload", "source_ids", "target_ids")
-
-    def __init__(self, payload: Sealed, source_ids: tuple[str, ...], target_ids: tuple[str, ...]) -> None:
-        self.payload = payload
-        self.source_ids = source_ids
-        self.target_ids = target_ids
+    payload: Sealed
+    source_ids: tuple[str, ...]
+    target_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,27 +41,22 @@ Overlay: TypeAlias = dict[Scope, dict[str, list[Sealed] | Sealed | None]]
 _NOTHING: Mapping[str, list[Sealed] | Sealed | None] = {}
 
 
-class View:
-    """What one executor sees during a superstep: the barrier's state under its own finished calls' writes."""
+class View(msgspec.Struct, eq=False):
+    """What one executor sees during a superstep: the barrier's state under its own finished calls' writes.
 
-    __slots__ = ("_reducers", "_sealer", "_shared", "overlay", "state")
+    Attributes:
+        state: The state at the barrier.
+        reducers: Reducers by shared key.
+        sealer: Seals what reducers make.
+        shared: The shared scope of the executor's level.
+        overlay: What its finished calls have changed.
+    """
 
-    def __init__(
-        self, state: State, reducers: Mapping[str, Reducer], sealer: Sealer, shared: Scope = SHARED_STATE
-    ) -> None:
-        """Look at a state.
-
-        Args:
-            state: The state at the barrier.
-            reducers: Reducers by shared key.
-            sealer: Seals what reducers make.
-            shared: The shared scope of the executor's level.
-        """
-        self.state = state
-        self.overlay: Overlay = {}
-        self._shared = shared
-        self._reducers = reducers
-        self._sealer = sealer
+    state: State
+    reducers: Mapping[str, Reducer]
+    sealer: Sealer
+    shared: Scope = SHARED_STATE
+    overlay: Overlay = {}
 
     def note(self, write: Write, overlay: Overlay) -> None:
         """Add a write to an overlay."""
@@ -75,8 +70,8 @@ class View:
         if isinstance(before, list):
             before.append(write.value)  # in place: ten thousand calls may append to one list in one superstep
         else:  # set or deleted before in the same overlay
-            value = updated(write.key, self._reducers.get(write.key), before, [write.value])
-            changed[write.key] = self._sealer.seal(value, "shared key {!r}", write.key)
+            value = updated(write.key, self.reducers.get(write.key), before, [write.value])
+            changed[write.key] = self.sealer.seal(value, "shared key {!r}", write.key)
 
     def accept(self, writes: list[Write]) -> None:
         """Take over the writes of a call that succeeded."""
@@ -98,23 +93,23 @@ class View:
     def _fold(self, key: str, base: Sealed | None, updates: list[Sealed]) -> Any:
         if not updates:
             return MISSING if base is None else base.open()
-        return updated(key, self._reducers.get(key), base, updates)
+        return updated(key, self.reducers.get(key), base, updates)
 
     def has_reducer(self, key: str) -> bool:
         """Return whether updates of a shared key are folded in by a reducer."""
-        return key in self._reducers
+        return key in self.reducers
 
     def is_list(self, key: str, calls: Overlay) -> bool:
         """Return whether one can append to a shared key: it is a list, or missing."""
         for overlay in (calls, self.overlay):
-            changed = overlay.get(self._shared)
+            changed = overlay.get(self.shared)
             if changed and key in changed and not isinstance(changed[key], list):
                 break
         else:
-            base = self.state.scopes.get(self._shared, {}).get(key)
+            base = self.state.scopes.get(self.shared, {}).get(key)
             if base is None or isinstance(base, SealedList):
                 return True  # the usual case, told without looking inside
-        value = self.read(self._shared, key, calls)
+        value = self.read(self.shared, key, calls)
         return value is MISSING or type(value) is list
 
     def keys(self, scope: Scope, calls: Overlay) -> list[str]:
