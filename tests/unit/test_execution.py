@@ -107,6 +107,7 @@ class Setup:
     def site(self, executor_id: str) -> CallSite:
         return CallSite(
             address=executor_id,
+            executor_id=executor_id,
             level=self.levels.root,
             run_id="r",
             workflow_id="w",

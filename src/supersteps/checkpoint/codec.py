@@ -34,7 +34,7 @@ from .raw import RawValue
 
 T = TypeVar("T")
 
-__all__ = ["Codec", "RawValue", "checkpointable", "is_immutable"]
+__all__ = ["IMMUTABLE", "Codec", "RawValue", "checkpointable", "is_immutable"]
 
 _HOW_TO_FIX = (
     "make it known: use it in a handler's annotations, decorate it with @checkpointable, pass it in types=[...], "

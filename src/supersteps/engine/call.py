@@ -45,6 +45,7 @@ class CallSite(msgspec.Struct, eq=False):
 
     Attributes:
         address: The executor, by path.
+        executor_id: The same by its id in its own workflow.
         level: Where it stands.
         run_id: The run.
         workflow_id: The name of the workflow it belongs to.
@@ -59,6 +60,7 @@ class CallSite(msgspec.Struct, eq=False):
     """
 
     address: str
+    executor_id: str
     level: Level
     run_id: str
     workflow_id: str
@@ -72,11 +74,6 @@ class CallSite(msgspec.Struct, eq=False):
     reader: Reader | None = None
 
     @property
-    def executor_id(self) -> str:
-        """The executor, by its id in its own workflow."""
-        return self.level.local(self.address)
-
-    @property
     def reachable(self) -> Collection[str]:
         """The executors to which an edge for its messages leads."""
         return self.level.graph.reachable[self.executor_id]
@@ -87,163 +84,130 @@ class CallSite(msgspec.Struct, eq=False):
         return f"{self.run_id}:{self.branch}:{self.step_number}:{self.address}"
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """Records the effects of one call; the other side of a `WorkflowContext`.
 
     Attributes:
+        site: What it has in common with the executor's other calls.
         effects: What the handler did so far.
-        executor_id: The executor, by its id in its own workflow.
         source_ids: Who sent the message, as the executor sees them.
         attempt: Which attempt this is, from 1.
+        state_only: Refuse all but state: for a checkpoint hook.
+        read_only: Refuse writes of state too: for the hook after a restore.
+        emit_live: Takes live events; the site's `emit`, except for a handler that runs in a thread.
     """
 
-    __slots__ = (
-        "_closed",
-        "_emit",
-        "_name",
-        "_overlay",
-        "_read_only",
-        "_site",
-        "_sleeps",
-        "_state_only",
-        "attempt",
-        "effects",
-        "executor_id",
-        "source_ids",
-    )
-
-    def __init__(
-        self,
-        site: CallSite,
-        key: str,
-        source_ids: tuple[str, ...],
-        effects: Effects | None = None,
-        *,
-        attempt: int = 1,
-        read_only: bool = False,
-    ) -> None:
-        """Begin a call.
-
-        Args:
-            site: What it has in common with the executor's other calls.
-            key: Which of them it is.
-            source_ids: Who sent the message, by path.
-            effects: Continue these instead of beginning anew: for a checkpoint hook, which may touch state only.
-            attempt: Which attempt this is.
-            read_only: Refuse writes of state too: for the hook after a restore.
-        """
-        self._site = site
-        self._name = site.address
-        self._overlay: Overlay = {}
-        self._emit = site.emit
-        self._closed = False
-        self._state_only = effects is not None
-        self._read_only = read_only
-        self._sleeps = 0
-        self.effects = Effects(site.address, key) if effects is None else effects
-        self.executor_id = site.executor_id
-        self.source_ids = tuple(map(site.level.local, source_ids)) if site.level.prefix else source_ids
-        self.attempt = attempt
+    site: CallSite
+    effects: Effects
+    source_ids: tuple[str, ...] = ()
+    attempt: int = 1
+    state_only: bool = False
+    read_only: bool = False
+    emit_live: Callable[[WorkflowEvent], None] | None = None
+    _closed: bool = False
+    _sleeps: int = 0
+    _overlay: Overlay = {}
 
     def close(self) -> None:
         """Refuse any further use: the handler has returned."""
         self._closed = True
 
-    def emit_with(self, emit: Callable[[WorkflowEvent], None]) -> None:
-        """Pass live events on in another way: for a handler that runs in a thread."""
-        self._emit = emit
+    @property
+    def executor_id(self) -> str:
+        return self.site.executor_id
 
     @property
     def run_id(self) -> str:
-        return self._site.run_id
+        return self.site.run_id
 
     @property
     def workflow_id(self) -> str:
-        return self._site.workflow_id
+        return self.site.workflow_id
 
     @property
     def step_number(self) -> int:
-        return self._site.step_number
+        return self.site.step_number
 
     @property
     def is_replaying(self) -> bool:
-        return self._site.is_replaying
+        return self.site.is_replaying
 
     @property
     def idempotency_key(self) -> str:
-        return f"{self._site.key_prefix}:{self.effects.key}"
+        return f"{self.site.key_prefix}:{self.effects.key}"
 
     # ---------------------------------------------------------------------------- messages, outputs
 
     def send(self, message: Any, target_id: str | None) -> None:
         self._check("send_message", state_only=False)
-        self._check_target(target_id)
+        if target_id is not None:
+            self._check_target(target_id)
         self.effects.sends.append(Send(self._seal_message(message), target_id))
 
     def schedule(self, message: Any, due: datetime, target_id: str | None) -> None:
         self._check("schedule", state_only=False)
-        if target_id != self.executor_id:
+        if target_id is not None and target_id != self.executor_id:
             self._check_target(target_id)
         self.effects.delayed.append(Delayed(self._seal_message(message), target_id, as_text(due)))
 
-    def _check_target(self, target_id: str | None) -> None:
-        if target_id is not None and target_id not in self._site.reachable:
-            leads_to = ", ".join(sorted(map(repr, self._site.reachable))) or "nowhere"
+    def _check_target(self, target_id: str) -> None:
+        if target_id not in self.site.reachable:
+            leads_to = ", ".join(sorted(map(repr, self.site.reachable))) or "nowhere"
             raise UnknownTargetError(
-                f"executor {self._name!r} sends to target_id={target_id!r}, but no edge leads there; its edges "
+                f"executor {self.site.address!r} sends to target_id={target_id!r}, but no edge leads there; its edges "
                 f"lead to {leads_to}. Add the edge to the workflow, or correct the id."
             )
 
     def _seal_message(self, message: Any) -> Sealed:
         number = len(self.effects.sends) + len(self.effects.delayed)
-        return self._site.sealer.seal(message, "message {} from executor {!r}", number, self._name)
+        return self.site.sealer.seal(message, "message {} from executor {!r}", number, self.site.address)
 
     def output(self, value: Any) -> None:
         self._check("yield_output", state_only=False)
-        self.effects.outputs.append(self._site.sealer.seal(value, "output of executor {!r}", self._name))
+        self.effects.outputs.append(self.site.sealer.seal(value, "output of executor {!r}", self.site.address))
 
     def emit(self, event: WorkflowEvent) -> Callable[[], Coroutine[Any, Any, None]] | None:
         self._check("add_event")
         if not isinstance(event, WorkflowEvent):
             raise TypeError(f"add_event takes a WorkflowEvent, not {type(event).__name__}: subclass WorkflowEvent")
-        self._emit(event)
-        reader = self._site.reader
+        (self.emit_live or self.site.emit)(event)
+        reader = self.site.reader
         return reader.room if reader is not None and reader.is_full else None
 
     # ----------------------------------------------------------------------------------- questions
 
     def ask(self, request_id: str, data: Any, source_executor_id: str) -> None:
         self._check("request", state_only=False)
-        source = self._site.level.prefix + source_executor_id
-        sealed = self._site.sealer.seal(data, "request {!r} of executor {!r}", request_id, source)
+        source = self.site.level.prefix + source_executor_id
+        sealed = self.site.sealer.seal(data, "request {!r} of executor {!r}", request_id, source)
         self.effects.asks.append(Ask(request_id, source, sealed, utc_now()))
 
     def leads_to_sub_workflow(self, executor_id: str | None) -> bool:
-        if executor_id is None or executor_id not in self._site.reachable:
+        if executor_id is None or executor_id not in self.site.reachable:
             return False
-        return isinstance(self._site.level.graph.nodes[executor_id].executor, WorkflowExecutor)
+        return isinstance(self.site.level.graph.nodes[executor_id].executor, WorkflowExecutor)
 
     def request_info(
         self, request_data: Any, response_type: Any, request_id: str | None, deadline: datetime | None, default: Any
     ) -> str:
         self._check("request_info", state_only=False)
         name = display_name(response_type)
-        asker = self._site.level.graph.nodes[self.executor_id].executor
+        asker = self.site.level.graph.nodes[self.executor_id].executor
         if not is_answerable(response_type, asker.response_types(request_data)):
             raise no_response_handler(asker, request_data, name)
         chosen = self._new_request_id() if request_id is None else check_id(request_id, "request_id")
-        seal = self._site.sealer.seal
-        question = seal(request_data, "request {!r} of executor {!r}", chosen, self._name)
+        seal = self.site.sealer.seal
+        question = seal(request_data, "request {!r} of executor {!r}", chosen, self.site.address)
         fallback = None
         if default is not MISSING:
             if not matches(default, response_type):
                 raise TypeError(
-                    f"request_info of executor {self._name!r}: the default is a {display_name(type(default))}, not a "
+                    f"request_info of executor {self.site.address!r}: the default is a {display_name(type(default))}, not a "
                     f"{name}, so it cannot be the answer"
                 )
             fallback = seal(default, "the default of request {!r}", chosen)
         due = None if deadline is None else as_text(deadline)
-        self.effects.asks.append(Ask(chosen, self._name, question, utc_now(), name, response_type, due, fallback))
+        self.effects.asks.append(Ask(chosen, self.site.address, question, utc_now(), name, response_type, due, fallback))
         return chosen
 
     def _new_request_id(self) -> str:
@@ -257,23 +221,23 @@ class Call:
     async def sleep(self, due: datetime) -> None:
         self._check("sleep", state_only=False)
         self._sleeps += 1
-        if self._site.is_replaying:
+        if self.site.is_replaying:
             return  # it has slept
-        assert self._site.sleeper is not None
-        await self._site.sleeper.sleep(self._name, self.effects.key, self._sleeps, as_text(due))
+        assert self.site.sleeper is not None
+        await self.site.sleeper.sleep(self.site.address, self.effects.key, self._sleeps, as_text(due))
 
     # ---------------------------------------------------------------------------------------- state
 
     def read(self, scope: str | None, key: str, default: Any) -> Any:
         self._check("reading state")
-        place = self._site.level.scope(scope, self.executor_id)
-        value = self._site.view.read(place, key, self._overlay)
+        place = self.site.level.scope(scope, self.executor_id)
+        value = self.site.view.read(place, key, self._overlay)
         if value is not MISSING:
             return value
         if default is MISSING:
-            known = self._site.view.keys(place, self._overlay)
+            known = self.site.view.keys(place, self._overlay)
             raise KeyError(
-                f"no shared state {key!r} (asked by executor {self._name!r}); keys there: "
+                f"no shared state {key!r} (asked by executor {self.site.address!r}); keys there: "
                 f"{', '.join(map(repr, known)) or 'none'}. Pass default= for keys that may be missing."
             )
         return default
@@ -283,23 +247,23 @@ class Call:
         self._check_key(key)
         if scope is not None:
             self._check_text("the name of a scope", scope)
-        place = self._site.level.scope(scope, self.executor_id)
+        place = self.site.level.scope(scope, self.executor_id)
         what = "shared_state" if scope == SHARED_SCOPE else f"scope {scope!r}" if scope else "state"
-        sealed = self._site.sealer.seal(value, "{} key {!r} set by executor {!r}", what, key, self._name)
-        self._record(Write(place, key, sealed, place == self._site.level.shared and self._site.view.has_reducer(key)))
+        sealed = self.site.sealer.seal(value, "{} key {!r} set by executor {!r}", what, key, self.site.address)
+        self._record(Write(place, key, sealed, place == self.site.level.shared and self.site.view.has_reducer(key)))
 
     def append(self, key: str, item: Any) -> None:
         self._check("append_shared_state")
-        view, shared = self._site.view, self._site.level.shared
+        view, shared = self.site.view, self.site.level.shared
         self._check_key(key)
         if view.has_reducer(key):
             raise TypeError(f"shared state {key!r} has a reducer; give it updates with set_shared_state")
         if not view.is_list(key, self._overlay):
             kind = type(view.read(shared, key, self._overlay)).__name__
             raise TypeError(
-                f"append_shared_state of executor {self._name!r}: shared state {key!r} is a {kind}, not a list"
+                f"append_shared_state of executor {self.site.address!r}: shared state {key!r} is a {kind}, not a list"
             )
-        sealed = self._site.sealer.seal(item, "item for shared_state key {!r} from executor {!r}", key, self._name)
+        sealed = self.site.sealer.seal(item, "item for shared_state key {!r} from executor {!r}", key, self.site.address)
         self._record(Write(shared, key, sealed, is_update=True))
 
     def delete(self, scope: str | None, key: str) -> None:
@@ -307,12 +271,12 @@ class Call:
         self._check_key(key)
         if scope is not None:
             self._check_text("the name of a scope", scope)
-        self._record(Write(self._site.level.scope(scope, self.executor_id), key, None))
+        self._record(Write(self.site.level.scope(scope, self.executor_id), key, None))
 
     def read_own(self) -> dict[str, Any] | None:
         self._check("reading state")
-        own: Scope = (EXECUTORS, self._name)
-        view = self._site.view
+        own: Scope = (EXECUTORS, self.site.address)
+        view = self.site.view
         names = view.keys(own, self._overlay)
         if not names:
             return None
@@ -322,18 +286,18 @@ class Call:
         self._check("writing state")
         if not isinstance(state, dict) or not all(isinstance(key, str) and key for key in state):
             raise TypeError(
-                f"set_state of executor {self._name!r} takes a dict with non-empty string keys, not "
+                f"set_state of executor {self.site.address!r} takes a dict with non-empty string keys, not "
                 f"{state!r:.200}; put other things under a key of it"
             )
         for key in state:
             self._check_text("a state key", key)
-        own: Scope = (EXECUTORS, self._name)
-        seal = self._site.sealer.seal
+        own: Scope = (EXECUTORS, self.site.address)
+        seal = self.site.sealer.seal
         where = "state key {!r} set by executor {!r}"
         content = {key: seal(value, where, key, self.executor_id) for key, value in state.items()}
         if not content:
             content[SCOPE_MARK] = seal(None, "")
-        for key in self._site.view.keys(own, self._overlay):
+        for key in self.site.view.keys(own, self._overlay):
             if key not in content:
                 self._record(Write(own, key, None))
         for key, value in content.items():
@@ -341,35 +305,35 @@ class Call:
 
     def _check_key(self, key: object) -> None:
         if not isinstance(key, str) or not key:
-            raise TypeError(f"state keys are non-empty strings, not {key!r} (executor {self._name!r})")
+            raise TypeError(f"state keys are non-empty strings, not {key!r} (executor {self.site.address!r})")
         self._check_text("a state key", key)
 
     def _check_text(self, what: str, name: str) -> None:
         """Refuse what UTF-8 cannot hold, whatever the storage: else it would be noticed only when it is saved."""
         if not is_text(name):
             raise CheckpointEncodeError(
-                f"{what} is Unicode text, which {name!r:.200} is not (executor {self._name!r}): it holds half of a "
+                f"{what} is Unicode text, which {name!r:.200} is not (executor {self.site.address!r}): it holds half of a "
                 "surrogate pair, perhaps from decoding bytes with errors='surrogateescape'. Decode them another way."
             )
 
     def _record(self, write: Write) -> None:
-        if self._read_only:
+        if self.read_only:
             raise HandlerContextError(
-                f"on_checkpoint_restored of executor {self._name!r} may only read state: what it wrote would be "
+                f"on_checkpoint_restored of executor {self.site.address!r} may only read state: what it wrote would be "
                 "in no checkpoint"
             )
         self.effects.writes.append(write)
-        self._site.view.note(write, self._overlay)
+        self.site.view.note(write, self._overlay)
 
     def _check(self, what: str, *, state_only: bool = True) -> None:
         if self._closed:
             raise HandlerContextError(
-                f"{what}: the handler of executor {self._name!r} has returned; its context cannot be used any "
+                f"{what}: the handler of executor {self.site.address!r} has returned; its context cannot be used any "
                 "more. Await what the handler starts before it returns."
             )
-        if self._state_only and not state_only:
+        if self.state_only and not state_only:
             raise HandlerContextError(
-                f"{what}: checkpoint hooks of executor {self._name!r} may only read and write state"
+                f"{what}: checkpoint hooks of executor {self.site.address!r} may only read and write state"
             )
 
 

@@ -205,4 +205,5 @@ def load_payload(data: msgspec.Raw, reply: ReplyPart | None, sealer: Sealer) -> 
     payload = sealer.load(bytes(data))
     if reply is None:
         return payload
-    return Reply(reply.request_id, payload, sealer.load(bytes(reply.answer)), direct=reply.direct)
+    answer = sealer.load(bytes(reply.answer))
+    return Reply(sealer.codec, request_id=reply.request_id, question=payload, answer=answer, direct=reply.direct)

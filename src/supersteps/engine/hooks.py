@@ -81,7 +81,7 @@ class Hooks:
 
     async def restore_one(self, address: str, view: View) -> None:
         """Let an executor take its attributes back from what it sees."""
-        call = Call(self._site(address, view), "", (), Effects(address, ""), read_only=True)
+        call = Call(self._site(address, view), Effects(address, ""), state_only=True, read_only=True)
         try:
             await self._executors[address].on_checkpoint_restored(WorkflowContext(call))
         finally:

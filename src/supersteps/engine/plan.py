@@ -124,7 +124,9 @@ def moving(planned: Plan, state: State) -> set[str]:
 
 
 def _add_reply(calls: dict[str, list[PlannedCall]], request: Request, value: Sealed) -> None:
-    payload = Reply(request.request_id, request.data, value, direct=request.direct)
+    payload = Reply(
+        value.codec, request_id=request.request_id, question=request.data, answer=value, direct=request.direct
+    )
     call = PlannedCall(f"answer:{request.request_id}", payload, (request.request_executor_id,))
     calls.setdefault(request.source_executor_id, []).append(call)
 

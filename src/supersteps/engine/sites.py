@@ -46,6 +46,7 @@ class Sites:
         level = setting.levels.of(address)
         return CallSite(
             address,
+            level.local(address),
             level,
             setting.run_id,
             level.stand_in.workflow.workflow_id if level.parent is not None else setting.workflow_id,

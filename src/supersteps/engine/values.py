@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from supersteps.checkpoint.codec import Codec, is_immutable
+import msgspec
+
+from supersteps.checkpoint.codec import IMMUTABLE, Codec, is_immutable
 from supersteps.checkpoint.record import ListPart, Part
 from supersteps.requests import RequestResponse
 
@@ -26,31 +28,29 @@ def is_text(name: str) -> bool:
     return True
 
 
-class Sealed:
-    """A value that cannot be changed any more; `open()` gives each reader a copy of its own."""
+_NOTHING: Any = object()
 
-    __slots__ = ("_codec", "_encoded", "_peeked", "_value")
 
-    def __init__(self, codec: Codec, value: Any, encoded: bytes | None) -> None:
-        self._codec = codec
-        self._value = value
-        self._encoded = encoded
-        self._peeked: Any = _NOTHING
+class Sealed(msgspec.Struct, eq=False):
+    """A value that cannot be changed any more; `open()` gives each reader a copy of its own.
 
-    @property
-    def codec(self) -> Codec:
-        """Encodes, decodes and copies it."""
-        return self._codec
+    Attributes:
+        codec: Encodes, decodes and copies it.
+    """
+
+    codec: Codec
+    _value: Any = _NOTHING
+    _encoded: bytes | None = None
+    _peeked: Any = _NOTHING
 
     def open(self) -> Any:
         """Return a copy that belongs to the caller."""
         if self._peeked is not _NOTHING:
             value, self._peeked = self._peeked, _NOTHING
             return value
-        value = self._value
-        if value is _NOTHING:
-            return self._codec.decode(self._encoded)  # type: ignore[arg-type]  # one of the two is always there
-        return value if is_immutable(value) else self._codec.copy(value)
+        if self._value is _NOTHING:
+            return self.codec.decode(self._encoded)  # type: ignore[arg-type]  # one of the two is always there
+        return self.codec.copy(self._value)
 
     def peek(self) -> Any:
         """Return a copy for looking only; the next `open()` hands out this same copy."""
@@ -65,26 +65,35 @@ class Sealed:
     def encode(self) -> bytes:
         """Return the value's typed JSON."""
         if self._encoded is None:
-            self._encoded = self._codec.encode(self._value)
+            self._encoded = self.codec.encode(self._value)
         return self._encoded
 
 
-class SealedList(Sealed):
+class Scalar(Sealed):
+    """A value that nobody can change anyhow, so that all readers have the same."""
+
+    def open(self) -> Any:
+        return self._value
+
+    def peek(self) -> Any:
+        return self._value
+
+    def forget_peek(self) -> None:
+        pass
+
+
+class SealedList(Sealed, kw_only=True):
     """A sealed list that grows by appending: encoded elements, shared with shorter versions, or copied ones.
 
     Attributes:
         elements: A list part where values are encoded, else the sealed elements.
     """
 
-    __slots__ = ("elements",)
-
-    def __init__(self, codec: Codec, elements: ListPart | Sequence[Sealed]) -> None:
-        super().__init__(codec, None, None)
-        self.elements = elements
+    elements: ListPart | Sequence[Sealed]
 
     def open(self) -> Any:
         if isinstance(self.elements, ListPart):
-            return [self._codec.decode(element) for element in self.elements]
+            return [self.codec.decode(element) for element in self.elements]
         return [element.open() for element in self.elements]
 
     def encode(self) -> bytes:
@@ -97,14 +106,11 @@ class SealedList(Sealed):
     def extended(self, items: Sequence[Sealed]) -> SealedList:
         """Return the list with `items` after its own; what is encoded costs what is appended."""
         if isinstance(self.elements, ListPart):
-            return SealedList(self._codec, self.elements.extended([item.encode() for item in items]))
-        return SealedList(self._codec, [*self.elements, *items])
+            return SealedList(self.codec, elements=self.elements.extended([item.encode() for item in items]))
+        return SealedList(self.codec, elements=[*self.elements, *items])
 
 
-_NOTHING: Any = object()
-
-
-class Reply(Sealed):
+class Reply(Sealed, kw_only=True):
     """An answer on its way to the executor that asked: put together when it is opened; stored as its question.
 
     Attributes:
@@ -114,14 +120,10 @@ class Reply(Sealed):
         direct: Whether a `@response_handler` takes it; else it is handled as a `RequestResponse`.
     """
 
-    __slots__ = ("answer", "direct", "question", "request_id")
-
-    def __init__(self, request_id: str, question: Sealed, answer: Sealed, *, direct: bool) -> None:
-        super().__init__(answer._codec, None, None)
-        self.request_id = request_id
-        self.question = question
-        self.answer = answer
-        self.direct = direct
+    request_id: str
+    question: Sealed
+    answer: Sealed
+    direct: bool
 
     def open(self) -> Any:
         return RequestResponse(self.answer.open(), self.question.open(), self.request_id)
@@ -155,12 +157,12 @@ class Sealer:
         Raises:
             CheckpointEncodeError: It cannot be saved, or not even be copied.
         """
-        if is_immutable(value):
-            return Sealed(self.codec, value, None)
+        if type(value) in IMMUTABLE or is_immutable(value):
+            return Scalar(self.codec, value)
         try:
             if self.encoding:
                 return Sealed(self.codec, _NOTHING, self.codec.encode(value))
-            return Sealed(self.codec, self.codec.copy(value), None)
+            return Sealed(self.codec, self.codec.copy(value))
         except ValueError:
             self._explain(value, where.format(*details))
             raise
@@ -174,9 +176,12 @@ class Sealer:
 
     def load(self, part: Part) -> Sealed:
         """Seal a value that comes from a storage; it is decoded when somebody reads it."""
-        return SealedList(self.codec, part) if isinstance(part, ListPart) else Sealed(self.codec, _NOTHING, part)
+        if isinstance(part, ListPart):
+            return SealedList(self.codec, elements=part)
+        return Sealed(self.codec, _NOTHING, part)
 
     def seal_list(self, items: Sequence[Any], where: str, *details: object) -> SealedList:
         """Seal a list so that it can grow by appending."""
         sealed = [self.seal(item, where, *details) for item in items]
-        return SealedList(self.codec, ListPart([item.encode() for item in sealed]) if self.encoding else sealed)
+        elements = ListPart([item.encode() for item in sealed]) if self.encoding else sealed
+        return SealedList(self.codec, elements=elements)

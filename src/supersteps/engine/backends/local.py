@@ -38,43 +38,46 @@ class LocalBackend:
     """The default backend."""
 
     async def invoke(self, executor: Executor, planned: PlannedCall, site: CallSite) -> Effects:
-        call = Call(site, planned.key, planned.source_ids, attempt=planned.attempt)
-        is_async, handle = _bind(executor, planned.payload, call)
+        level, sources = site.level, planned.source_ids
+        if level.prefix:
+            sources = tuple(map(level.local, sources))
+        call = Call(site, Effects(site.address, planned.key), sources, planned.attempt)
+        ctx: WorkflowContext[Any, Any] = WorkflowContext(call)
+        spec, arguments = _choose(executor, planned.payload, call)
         try:
-            if is_async:
-                await handle()
+            if spec.is_async:
+                await spec.call(executor, *arguments, ctx)
             else:
-                await _call_in_thread(handle, call, site)
+                await _call_in_thread(functools.partial(spec.call, executor, *arguments, ctx), call, site)
         finally:
             call.close()
         return call.effects
 
     async def checkpoint(self, executor: Executor, site: CallSite, effects: Effects) -> None:
-        call = Call(site, effects.key, (), effects)
+        call = Call(site, effects, state_only=True)
         try:
             await executor.on_checkpointing(WorkflowContext(call))
         finally:
             call.close()
 
 
-def _bind(executor: Executor, payload: Sealed, call: Call) -> tuple[bool, Callable[[], Any]]:
-    """Return whether the handler of a message is async, and a function that calls it.
+def _choose(executor: Executor, payload: Sealed, call: Call) -> tuple[Any, tuple[Any, ...]]:
+    """Return the handler of a message, and what it gets beside the context.
 
     Raises:
         UnhandledMessageError: There is none.
     """
-    ctx: WorkflowContext[Any, Any] = WorkflowContext(call)
     if isinstance(payload, Reply) and payload.direct:
         question, answer = payload.question.open(), payload.answer.open()
         taker = executor.find_response_handler(question, answer)
         if taker is not None:
-            return taker.is_async, functools.partial(taker.call, executor, question, answer, ctx)
+            return taker, (question, answer)
         what = f"a {display_name(type(answer))} that answers a {display_name(type(question))}"
     else:
         message = payload.open()
         spec = executor.find_handler(message)
         if spec is not None:
-            return spec.is_async, functools.partial(spec.call, executor, message, ctx)
+            return spec, (message,)
         what = display_name(type(message))
     raise UnhandledMessageError(
         f"executor {call.effects.executor_id!r} of run {call.run_id!r} has no handler for {what}; it handles "
@@ -98,7 +101,7 @@ async def _call_in_thread(handle: Callable[[], Any], call: Call, site: CallSite)
         if reader is not None and count % EVENTS_AHEAD == 0:
             _wait_for(reader, loop)
 
-    call.emit_with(emit_from_thread)
+    call.emit_live = emit_from_thread
     context = contextvars.copy_context()
     result = await loop.run_in_executor(_threads(), functools.partial(context.run, handle))
     if inspect.isawaitable(result):  # a plain function that hands back a coroutine, such as a partial of an async one
