@@ -133,7 +133,10 @@ class Executor:
 
     Attributes:
         id: Names the executor in its workflow, in events and in checkpoints.
+        has_hooks: Whether the class overrides a checkpoint hook, that is, keeps state of its own between calls.
     """
+
+    has_hooks: ClassVar[bool] = False
 
     _specs: ClassVar[tuple[HandlerSpec, ...]] = ()
     _response_specs: ClassVar[tuple[ResponseSpec, ...]] = ()
@@ -162,6 +165,10 @@ class Executor:
                     found[name] = spec
                 else:
                     found.pop(name, None)  # a subclass may overwrite a handler with something else
+        cls.has_hooks = (
+            cls.on_checkpointing is not Executor.on_checkpointing
+            or cls.on_checkpoint_restored is not Executor.on_checkpoint_restored
+        )
         cls._specs = tuple(spec for spec in found.values() if isinstance(spec, HandlerSpec))
         cls._response_specs = tuple(spec for spec in found.values() if isinstance(spec, ResponseSpec))
         refuse_twins(cls.__qualname__, cls._specs)
@@ -225,13 +232,6 @@ class Executor:
         # Compared, not hashed: what is inside an Annotated[...] may have no hash.
         return [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
 
-    @property
-    def has_hooks(self) -> bool:
-        """Whether the class overrides a checkpoint hook, that is, keeps state of its own between calls."""
-        return (
-            type(self).on_checkpointing is not Executor.on_checkpointing
-            or type(self).on_checkpoint_restored is not Executor.on_checkpoint_restored
-        )
 
     async def on_checkpointing(self, ctx: WorkflowContext[Any, Any]) -> None:
         """Override to put attributes into the state (`ctx.queue_state_update`) before a checkpoint is taken."""

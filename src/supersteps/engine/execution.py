@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -78,15 +77,19 @@ class Execution:
         self._journal = journal
         self._restore = restore
         self._results: dict[str, list[Effects]] = {executor_id: [] for executor_id in planned.calls}
-        self._left = sum(map(len, planned.calls.values()))
-        if recorded.finished:
-            places = ((executor_id, call.key) for executor_id, queue in planned.calls.items() for call in queue)
-            self._left = sum(place not in recorded.finished for place in places)
+        self._left = 0 if journal is None else self._count()
         self._units: dict[str, list[Effects]] = {}
         self._busy = set(planned.calls)
-        self._sleeping: Counter[str] = Counter()
+        self._sleeping: dict[str, int] = {}
         self._unrepeatable: set[str] = set()
         self._asleep = asleep or asyncio.Event()
+
+    def _count(self) -> int:
+        """Return how many calls are to be run."""
+        if not self._recorded.finished:
+            return sum(map(len, self._planned.calls.values()))
+        places = ((executor_id, call.key) for executor_id, queue in self._planned.calls.items() for call in queue)
+        return sum(place not in self._recorded.finished for place in places)
 
     async def run(self) -> list[Effects]:
         """Run every call and return what they did, in the order of the plan.
@@ -142,31 +145,35 @@ class Execution:
             return error
         finally:
             self._busy.discard(executor_id)
-            self._look_asleep()
+            if self._sleeping:
+                self._look_asleep()
         return None
 
     async def _run_executor(self, executor_id: str, queue: Sequence[PlannedCall]) -> None:
         executor = self._executors[executor_id]
         site = self._site(executor_id, self)
         results = self._results[executor_id]
-        policy = site.level.graph.policies.get(site.executor_id)
+        graph = site.level.graph
+        policy = graph.policies.get(site.executor_id)
         finished = self._recorded.finished
+        has_hooks = executor.has_hooks
         # Where a failed call is not the end, its attributes are taken back to those after the call before it.
-        keeps_each = policy is not None or bool(site.level.graph.error_targets.get(site.executor_id))
+        keeps_each = has_hooks and (policy is not None or bool(graph.error_targets.get(site.executor_id)))
         if finished:  # what ran before ran first, whatever has come due since
             queue = sorted(queue, key=lambda planned: (executor_id, planned.key) not in finished)
         watching.watch(site)
         try:
             for planned in queue:
-                effects = finished.get((executor_id, planned.key))
+                effects = finished.get((executor_id, planned.key)) if finished else None
                 if effects is None:
                     effects = await self._run_call(executor, planned, site, policy)
                     site.view.accept(effects.writes)
-                    is_hook_due = executor.has_hooks and (keeps_each or planned is queue[-1])
+                    is_hook_due = has_hooks and (keeps_each or planned is queue[-1])
                     if is_hook_due:
                         await self._run_hook(executor, site, effects)
                     self._left -= 1
-                    self._record(executor_id, effects, is_unit=executor.has_hooks, is_complete=is_hook_due)
+                    if self._journal is not None and self._left:  # else the commit records it
+                        self._record(executor_id, effects, is_unit=has_hooks, is_complete=is_hook_due)
                 else:
                     site.view.accept(effects.writes)
                 results.append(effects)
@@ -193,7 +200,8 @@ class Execution:
             self._check_cancelled(error, site)
             raise
         finally:
-            self._unrepeatable.discard(site.address)
+            if policy is not None:
+                self._unrepeatable.discard(site.address)
         self._emit(ExecutorCompletedEvent(site.address))
         return effects
 
@@ -272,7 +280,7 @@ class Execution:
         noted = self._recorded.sleeps.get((executor_id, key, number))
         if noted is None and self._journal is not None:
             await self._journal.note(Note("sleep", executor_id, key, number, due))
-        self._sleeping[executor_id] += 1
+        self._sleeping[executor_id] = self._sleeping.get(executor_id, 0) + 1
         self._look_asleep()
         try:
             await sleep_until(noted or due)
@@ -282,7 +290,8 @@ class Execution:
 
     def _look_asleep(self) -> None:
         """Tell whether nothing goes on but sleep; one that must not run twice cannot be cut short."""
-        is_asleep = all(self._sleeping[address] and address not in self._unrepeatable for address in self._busy)
+        sleeping = self._sleeping
+        is_asleep = all(sleeping.get(address) and address not in self._unrepeatable for address in self._busy)
         (self._asleep.set if self._busy and is_asleep else self._asleep.clear)()
 
     @property
@@ -326,13 +335,12 @@ class Execution:
         self._emit(ExecutorFailedEvent(site.address, details=details))
 
     def _record(self, executor_id: str, effects: Effects, *, is_unit: bool, is_complete: bool) -> None:
-        """Put a finished call into the journal, unless it is the last of the superstep: then the commit records it.
+        """Put a finished call into the journal.
 
         Calls of an executor with hooks are recorded together once its hook has run: its attributes are in no earlier
         record, so a resume could not bring them back.
         """
-        if self._journal is None or self._left == 0:
-            return
+        assert self._journal is not None
         if not is_unit:
             self._journal.record(effects.to_record())
             return

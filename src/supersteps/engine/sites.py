@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from supersteps.engine.call import CallSite, Sleeper
+from supersteps.engine.levels import Level
 from supersteps.engine.position import Position
 from supersteps.engine.setting import Setting
 from supersteps.engine.view import View
+
+
+class _Post(NamedTuple):
+    """What is the same of an executor in every superstep."""
+
+    executor_id: str
+    level: Level
+    workflow_id: str
 
 
 class Sites:
@@ -14,12 +25,12 @@ class Sites:
     def __init__(self, setting: Setting, position: Position) -> None:
         self._setting = setting
         self._position = position
+        self._posts: dict[str, _Post] = {}  # of the root's executors; those of sub-workflows come and go
 
     def view(self, address: str) -> View:
         """Return a fresh view of the state as an executor sees it."""
-        setting = self._setting
-        level = setting.levels.of(address)
-        return View(self._position.state, level.graph.reducers, setting.sealer, level.shared)
+        level = self._post(address).level
+        return View(self._position.state, level.graph.reducers, self._setting.sealer, level.shared)
 
     def present(self, address: str, view: View) -> CallSite:
         """Return the site of what is called at the barrier itself: hooks."""
@@ -34,6 +45,17 @@ class Sites:
         """
         return self._site(address, self.view(address), self._position.iteration + 1, sleeper)
 
+    def _post(self, address: str) -> _Post:
+        post = self._posts.get(address)
+        if post is None:
+            level = self._setting.levels.of(address)
+            is_root = level.parent is None
+            workflow_id = self._setting.workflow_id if is_root else level.stand_in.workflow.workflow_id
+            post = _Post(level.local(address), level, workflow_id)
+            if is_root:
+                self._posts[address] = post
+        return post
+
     def _site(self, address: str, view: View, step: int, sleeper: Sleeper | None = None) -> CallSite:
         setting = self._setting
         store, replay = setting.store, setting.replay
@@ -43,13 +65,13 @@ class Sites:
             branch = store.branch
         else:
             branch = 0
-        level = setting.levels.of(address)
+        post = self._post(address)
         return CallSite(
             address,
-            level.local(address),
-            level,
+            post.executor_id,
+            post.level,
             setting.run_id,
-            level.stand_in.workflow.workflow_id if level.parent is not None else setting.workflow_id,
+            post.workflow_id,
             branch,
             step,
             view,
