@@ -14,7 +14,7 @@ import msgspec
 from supersteps._annotations import is_main_file
 from supersteps._typing import display_name
 from supersteps.context import MISSING
-from supersteps.edges import EdgeGroup, ErrorEdgeGroup, FanInEdgeGroup
+from supersteps.edges import EdgeGroup, ErrorEdgeGroup, FanInEdgeGroup, SingleEdgeGroup
 from supersteps.executor import Executor
 from supersteps.policies import ExecutorFailure, FailurePolicy
 from supersteps.requests import RequestResponse
@@ -60,6 +60,21 @@ class Node:
     position: int
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """An edge that is the only one of its source.
+
+    Attributes:
+        executor: To whom it leads.
+        source_ids: Its source.
+        target_ids: Its target.
+    """
+
+    executor: Executor
+    source_ids: tuple[str]
+    target_ids: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Graph:
     """The structure of a workflow, immutable once built.
@@ -87,6 +102,17 @@ class Graph:
                 for source in group.source_ids:
                     table[source].append(group)
         return {source: tuple(groups) for source, groups in table.items()}
+
+    @cached_property
+    def ways(self) -> Mapping[str, Way]:
+        """The way that messages take from an executor with one edge, which has no condition: nothing is to be chosen."""
+        ways = {}
+        for source, groups in self.outgoing.items():
+            if len(groups) == 1 and isinstance(groups[0], SingleEdgeGroup) and groups[0].condition is None:
+                target = self.nodes[groups[0].target_ids[0]].executor
+                if not isinstance(target, WorkflowExecutor):
+                    ways[source] = Way(target, (source,), groups[0].target_ids)
+        return ways
 
     @cached_property
     def error_targets(self) -> Mapping[str, tuple[str, ...]]:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from supersteps._typing import display_name
 from supersteps.edges import FanInEdgeGroup
 from supersteps.engine.answers import check_reply
@@ -24,10 +26,14 @@ from supersteps.subworkflow import SubWorkflowRequestMessage, SubWorkflowRespons
 _PLAIN = (None,)
 
 
-class Router:
+class Router(msgspec.Struct, eq=False):
     """The routing of one superstep.
 
     Attributes:
+        levels: The graph and those of its sub-workflows.
+        state: The state at the barrier before.
+        sealer: Seals what fan-ins make.
+        step: The superstep.
         messages: Messages in flight for the next superstep.
         outputs: Outputs of the run, with the executor that yielded them.
         fan_in: New content of the fan-ins that changed.
@@ -36,34 +42,18 @@ class Router:
         undelivered: A sentence for each message that went nowhere.
     """
 
-    __slots__ = (
-        "_counts",
-        "_levels",
-        "_passed_on",
-        "_sealer",
-        "_state",
-        "_step",
-        "entered",
-        "fan_in",
-        "messages",
-        "outputs",
-        "replies",
-        "undelivered",
-    )
-
-    def __init__(self, levels: Levels, state: State, sealer: Sealer, step: int) -> None:
-        self.messages: list[Message] = []
-        self.outputs: list[tuple[str, Sealed]] = []
-        self.fan_in: dict[str, dict[str, list[Sealed]]] = {}
-        self.replies: dict[str, Sealed] = {}
-        self.entered: dict[str, SubRun] = {}
-        self.undelivered: list[str] = []
-        self._levels = levels
-        self._state = state
-        self._sealer = sealer
-        self._step = step
-        self._counts: dict[str, int] = {}
-        self._passed_on: set[str] = set()
+    levels: Levels
+    state: State
+    sealer: Sealer
+    step: int
+    messages: list[Message] = []
+    outputs: list[tuple[str, Sealed]] = []
+    fan_in: dict[str, dict[str, list[Sealed]]] = {}
+    replies: dict[str, Sealed] = {}
+    entered: dict[str, SubRun] = {}
+    undelivered: list[str] = []
+    _counts: dict[str, int] = {}
+    _passed_on: set[str] = set()
 
     # ------------------------------------------------------------------------------------- messages
 
@@ -76,6 +66,10 @@ class Router:
             payload: The message.
             target_id: The only receiver that the sender wants, None for all.
         """
+        way = None if level.prefix else level.graph.ways.get(source)
+        if way is not None and target_id in (None, way.target_ids[0]) and way.executor.can_handle(payload.peek()):
+            self.messages.append(Message(payload, way.source_ids, way.target_ids))
+            return
         targets, fan_ins = self._choose(level, source, payload, target_id)
         for group in fan_ins:
             self._buffer(level, group, source, payload)
@@ -91,9 +85,9 @@ class Router:
     def fill_fan_ins(self, message: Message) -> None:
         """Let a message that was for later wait in the fan-ins among its receivers."""
         for target in message.target_ids:
-            group = self._levels.fan_in(target)
+            group = self.levels.fan_in(target)
             if group is not None:
-                level = self._levels.of(target)
+                level = self.levels.of(target)
                 self._buffer(level, group, level.local(message.source_ids[0]), message.payload)
 
     def _choose(
@@ -173,7 +167,7 @@ class Router:
         name = level.prefix + group.id
         buffers = self.fan_in.get(name)
         if buffers is None:
-            before = self._state.fan_in.get(name, {})
+            before = self.state.fan_in.get(name, {})
             buffers = self.fan_in[name] = {sender: list(waiting) for sender, waiting in before.items()}
         buffers.setdefault(source, []).append(payload)
 
@@ -189,11 +183,11 @@ class Router:
                 self._release(name, self.fan_in[name])
 
     def _release(self, name: str, buffers: dict[str, list[Sealed]]) -> None:
-        level = self._levels.of(name)
+        level = self.levels.of(name)
         group = level.graph.fan_ins[level.local(name)]
         while all(buffers.get(source) for source in group.source_ids):
             items = [buffers[source].pop(0).open() for source in group.source_ids]
-            payload = self._sealer.seal(items, "the list that fan-in {} makes", name)
+            payload = self.sealer.seal(items, "the list that fan-in {} makes", name)
             targets: list[str] = []
             if self._deliver(level, group.target_ids[0], payload, targets):
                 sources = tuple(level.prefix + source for source in group.source_ids)
@@ -224,13 +218,13 @@ class Router:
 
     def begin(self, level: Level, node: str, executor: WorkflowExecutor) -> Level:
         """Begin a run of a sub-workflow and return its level."""
-        name = f"{level.prefix}{node}#{self._step}"
+        name = f"{level.prefix}{node}#{self.step}"
         count = self._counts.get(name, 0)
         self._counts[name] = count + 1
         path = f"{name}.{count}" if count else name
         workflow_id = executor.workflow.workflow_id
-        self.entered[path] = SubRun(workflow_id, level.prefix + node, self._step)
-        return self._levels.at(path)
+        self.entered[path] = SubRun(workflow_id, level.prefix + node, self.step)
+        return self.levels.at(path)
 
     # ------------------------------------------------------------------------------------- questions
 
@@ -245,7 +239,7 @@ class Router:
             for payload in self._offers(level, request, question):
                 targets = tuple(self._interceptors(level, payload))
                 if targets:
-                    sealed = self._sealer.seal(payload, "request {!r} of a sub-workflow", request.request_id)
+                    sealed = self.sealer.seal(payload, "request {!r} of a sub-workflow", request.request_id)
                     node = level.parent.prefix + level.node
                     self.messages.append(Message(sealed, (node,), targets))
                     return replace(request, node=node)
@@ -279,7 +273,7 @@ class Router:
         Returns:
             The question, which nobody around answers any more; None for one that an executor asks in its own name.
         """
-        request = self._state.intercepted.get(ask.request_id)
+        request = self.state.intercepted.get(ask.request_id)
         if request is None or request.node is None or self._is_settled(request.request_id):
             return None
         node, question = level.local(request.node), ask.data.open()
@@ -287,23 +281,23 @@ class Router:
         if not leads_back or type(question) is not type(request.data.open()) or question.source_executor_id != node:
             return None
         self._passed_on.add(request.request_id)
-        return replace(request, iteration=self._step, timestamp=ask.timestamp, data=ask.data, node=None)
+        return replace(request, iteration=self.step, timestamp=ask.timestamp, data=ask.data, node=None)
 
     def _is_settled(self, request_id: str) -> bool:
         """Return whether an executor around a sub-workflow has answered its question, or passed it on."""
-        return request_id in self.replies or request_id in self._state.replies or request_id in self._passed_on
+        return request_id in self.replies or request_id in self.state.replies or request_id in self._passed_on
 
     def _reply(
         self, level: Level, node: str, value: RequestResponse[Any, Any] | SubWorkflowResponseMessage[Any]
     ) -> bool:
         """Take a message to a sub-workflow's node as the answer to its question; return whether it is one."""
-        request = self._state.intercepted.get(value.request_id)
+        request = self.state.intercepted.get(value.request_id)
         if request is None or request.node != level.prefix + node:
             return False
         if self._is_settled(request.request_id):
             return False
-        check_reply(self._levels, request, value.data)
-        self.replies[request.request_id] = self._sealer.seal(value.data, "the answer to {!r}", request.request_id)
+        check_reply(self.levels, request, value.data)
+        self.replies[request.request_id] = self.sealer.seal(value.data, "the answer to {!r}", request.request_id)
         return True
 
 

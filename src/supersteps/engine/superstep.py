@@ -114,10 +114,20 @@ class _Merge:
 
     def run(self, planned: Plan, results: Sequence[Effects]) -> Merged:
         router = self._router
-        merged = Merged(released=planned.replies, fired=planned.timers)
-        if any(effects.writes for effects in results):
+        merged = Merged(
+            messages=router.messages,
+            fan_in=router.fan_in,
+            replies=router.replies,
+            released=planned.replies,
+            fired=planned.timers,
+            sub_runs=router.entered,
+            outputs=router.outputs,
+            undelivered=router.undelivered,
+        )
+        writers = [effects for effects in results if effects.writes]
+        if writers:
             joined = WriteMerge(self._levels, self._state, self._sealer)
-            joined.run(results)
+            joined.run(writers)
             merged.writes, merged.appends = joined.writes, joined.appends
         if planned.answers:
             merged.closed = self._close(planned)
@@ -132,12 +142,6 @@ class _Merge:
                 self._delay(merged, level, effects.executor_id, delayed)
         if router.fan_in:
             router.release_fan_ins()
-        merged.messages = router.messages
-        merged.outputs = router.outputs
-        merged.undelivered = router.undelivered
-        merged.fan_in = router.fan_in
-        merged.replies = router.replies
-        merged.sub_runs = router.entered
         if self._state.sub_runs or merged.sub_runs:
             self._move_sub_runs(merged, planned)
         return merged
