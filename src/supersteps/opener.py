@@ -275,7 +275,7 @@ class RunOpener:
             store=store,
             backend=self._backend,
             max_iterations=definition.max_iterations,
-            emit=run.emit,
+            emit=run.reader.emit,
             reader=run.reader,
             holder=run,
             replay=replay,

@@ -57,4 +57,5 @@ class Convergence:
 
     def _moves_root(self, planned: Plan) -> bool:
         """Return whether the superstep moves the workflow itself and not only sub-workflows."""
-        return "" in moving(planned, self._position.state)
+        state = self._position.state
+        return not state.sub_runs or "" in moving(planned, state)
