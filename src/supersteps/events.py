@@ -312,5 +312,14 @@ class SuperStepCompletedEvent(_FrameworkEvent):
     data: Any = None
 
 
+Note: TypeAlias = tuple[Any, ...]
+"""An event that is not made yet: its class and its fields. Most of those of every superstep never have to be."""
+
+
+def event_of(item: WorkflowEvent | Note) -> WorkflowEvent:
+    """Return an event, made now if it was only noted."""
+    return item[0](*item[1:]) if type(item) is tuple else item  # type: ignore[return-value]
+
+
 WorkflowLifecycleEvent: TypeAlias = WorkflowStartedEvent | WorkflowStatusEvent | WorkflowFailedEvent
 """Events about the run as a whole."""

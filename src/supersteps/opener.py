@@ -276,6 +276,7 @@ class RunOpener:
             backend=self._backend,
             max_iterations=definition.max_iterations,
             emit=run.reader.emit,
+            notes=run.reader,
             reader=run.reader,
             holder=run,
             replay=replay,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from supersteps.errors import WorkflowRuntimeError
 from supersteps.events import (
+    Note,
     RequestInfoEvent,
     WorkflowEvent,
     WorkflowFailedEvent,
@@ -15,6 +16,7 @@ from supersteps.events import (
     WorkflowRunState,
     WorkflowStartedEvent,
     WorkflowStatusEvent,
+    event_of,
 )
 
 EVENT_LIMIT = 10_000
@@ -80,40 +82,59 @@ class WorkflowRunResult(list[WorkflowEvent]):
         return list(self._status_events)
 
 
-_SPECIAL = frozenset(
-    {WorkflowStartedEvent, WorkflowStatusEvent, WorkflowFailedEvent, WorkflowOutputEvent, RequestInfoEvent}
-)
+_KEPT = (WorkflowStatusEvent, WorkflowFailedEvent, WorkflowOutputEvent, RequestInfoEvent)
+_LEFT_OUT = WorkflowStartedEvent
 
 
 class ResultCollector:
-    """Gathers events for a result without keeping more than the result may hold."""
+    """Gathers events for a result without keeping more than the result may hold.
+
+    Attributes:
+        note: Takes an event that happens in every superstep; it is made if it is among the newest in the end.
+    """
 
     def __init__(self, *, include_status_events: bool = False) -> None:
         self._include_status = include_status_events
-        self._count = 0
-        self._kept: list[tuple[int, WorkflowEvent]] = []
-        self._others: deque[tuple[int, WorkflowEvent]] = deque(maxlen=EVENT_LIMIT)
+        self._kept: list[WorkflowEvent] = []  # whatever their number
         self._status: list[WorkflowStatusEvent] = []
+        self._newest: deque[WorkflowEvent | Note]  # those among them, too
+        self.note: Callable[[Note], None]
+        self._most = 2 * EVENT_LIMIT
+        self._begin(())
 
     def add(self, event: WorkflowEvent) -> None:
         """Take an event."""
-        self._count += 1
-        kind = type(event)
-        if kind not in _SPECIAL:  # most events, so they are told apart by one look-up
-            self._others.append((self._count, event))
-        elif isinstance(event, WorkflowStatusEvent):
+        if isinstance(event, WorkflowStatusEvent):
             self._status.append(event)
-            if self._include_status:
-                self._kept.append((self._count, event))
-        elif kind is not WorkflowStartedEvent:
-            self._kept.append((self._count, event))
+            if not self._include_status:
+                return
+        if isinstance(event, _KEPT):
+            self._kept.append(event)
+            if EVENT_LIMIT + len(self._kept) > self._most:
+                self._most *= 2
+                self._begin(self._newest)
+        if not isinstance(event, _LEFT_OUT):
+            self._newest.append(event)
+
+    def _begin(self, events: Iterable[WorkflowEvent | Note]) -> None:
+        self._newest = deque(events, maxlen=self._most)
+        self.note = self._newest.append
 
     def result(self, run_id: str, outputs: Sequence[Any] | None, state: WorkflowRunState) -> WorkflowRunResult:
         """Return what was gathered, in order."""
-        merged = sorted([*self._kept, *self._others], key=lambda item: item[0])
-        return WorkflowRunResult(
-            [e for _, e in merged], self._status, run_id=run_id, outputs=outputs, final_state=state
-        )
+        events: list[WorkflowEvent] = []
+        room, before = EVENT_LIMIT, len(self._kept)
+        for item in reversed(self._newest):
+            if type(item) is not tuple and isinstance(item, _KEPT):
+                before -= 1
+            elif room:
+                room -= 1
+            else:
+                continue
+            events.append(event_of(item))
+        events += reversed(self._kept[:before])
+        events.reverse()
+        return WorkflowRunResult(events, self._status, run_id=run_id, outputs=outputs, final_state=state)
 
     def fresh(self) -> ResultCollector:
         """Return an empty collector of the same kind."""
@@ -121,4 +142,4 @@ class ResultCollector:
 
     def new_outputs(self) -> list[Any]:
         """Return the outputs among the events."""
-        return [event.data for _, event in self._kept if isinstance(event, WorkflowOutputEvent)]
+        return [event.data for event in self._kept if isinstance(event, WorkflowOutputEvent)]

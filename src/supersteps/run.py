@@ -153,7 +153,7 @@ class StreamingRun(RunDriver):
             await self._stop_work()
             raise
         finally:
-            stream.collector = None
+            stream.release()
             stream.delivered_some = True
         return collector.result(self.run_id, await self._all_outputs(collector, complete), stream.state)
 

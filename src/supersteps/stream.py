@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from supersteps.errors import StreamBusyError
-from supersteps.events import WorkflowEvent, WorkflowRunState, WorkflowStatusEvent
+from supersteps.events import Note, WorkflowEvent, WorkflowRunState, WorkflowStatusEvent, event_of
 from supersteps.result import ResultCollector
 
 UNDELIVERED = 1_000
@@ -26,12 +26,21 @@ class Source(Protocol):
         """Return the next event, doing the work that leads to it."""
 
 
+class Sink(Protocol):
+    """Takes events that happen in every superstep."""
+
+    @property
+    def note(self) -> Callable[[Note], None]:
+        """Take one."""
+
+
 class EventStream:
     """Keeps events until somebody takes them, and knows who that is.
 
     Attributes:
         events: Events that have not been delivered.
         collector: Takes events instead, while somebody waits for the result only.
+        sink: Takes events that happen in every superstep, as their classes and fields.
         delivered_some: Whether somebody has had events that no result will hold.
         is_closed: Whether events are dropped: the run's handle is closed.
         is_hurried: Whether no handler is to wait for the consumer: it may itself wait for the superstep's end.
@@ -45,6 +54,7 @@ class EventStream:
             on_left: Called when the consumer leaves before the end.
         """
         self.events: deque[WorkflowEvent] = deque()
+        self.sink: Sink = self
         self.collector: ResultCollector | None = None
         self.delivered_some = False
         self.is_closed = False
@@ -73,6 +83,10 @@ class EventStream:
         self.events.append(event)
         self.wake()
 
+    def note(self, note: Note) -> None:
+        """Take an event that happens in every superstep."""
+        self.emit(event_of(note))
+
     def emit_state(self, state: WorkflowRunState) -> None:
         """Tell of a state, if it is not the one that was told of last."""
         if state is not self._state:
@@ -88,7 +102,7 @@ class EventStream:
         """Drop what is not delivered: the run was rewound."""
         self.events.clear()
         if self.collector is not None:
-            self.collector = self.collector.fresh()
+            self.collector = self.sink = self.collector.fresh()
         self.delivered_some = True
         self._state = WorkflowRunState.STARTED
         self.make_room()
@@ -154,10 +168,15 @@ class EventStream:
     def collect(self, collector: ResultCollector) -> None:
         """Give undelivered events, and all that come, to a collector."""
         self.check_free()
-        self.collector = collector
+        self.collector = self.sink = collector
         while self.events:
             collector.add(self.events.popleft())
         self.make_room()
+
+    def release(self) -> None:
+        """Give events to no collector any more."""
+        self.collector = None
+        self.sink = self
 
     def iterate(self, source: Source) -> EventIterator:
         """Return an iterator that is the consumer from now on.

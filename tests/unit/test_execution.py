@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from supersteps import Executor, WorkflowBuilder, WorkflowContext, WorkflowEvent, handler
+from supersteps.events import Note, event_of
 from supersteps.checkpoint.codec import Codec
 from supersteps.engine.backends.local import LocalBackend
 from supersteps.engine.call import CallSite
@@ -94,12 +95,20 @@ class Setup:
             LocalBackend(),
             site=lambda address, _: self.site(address),
             emit=self.events.append,
+            notes=self,
             recorded=Recorded(finished=dict(replayed or {})),
             journal=records,
             restore=self.restored,
         )
         results = await execution.run()
         return [(e.executor_id, e.key, [o.open() for o in e.outputs]) for e in results]
+
+    @property
+    def sink(self) -> "Setup":
+        return self
+
+    def note(self, note: Note) -> None:
+        self.events.append(event_of(note))
 
     async def restored(self, address: str, view: View) -> None:
         pass

@@ -49,6 +49,7 @@ class Supersteps:
         self._replay = setting.replay
         self._backend = setting.backend
         self._emit = setting.emit
+        self._notes = setting.notes
         self._convergence = Convergence(setting, position)
         self._sites = sites
         self._inbox = inbox
@@ -137,7 +138,7 @@ class Supersteps:
         here = self._position
         step = here.iteration + 1
         ran = tuple(planned.calls)
-        self._emit(SuperStepStartedEvent(step, SuperStepStartInfo(ran, bool(planned.answers))))
+        self._notes.sink.note((SuperStepStartedEvent, step, SuperStepStartInfo(ran, bool(planned.answers))))
         results = await self._execute(planned)
         merged = await self._merge(planned, results)
         count = self._convergence.count_after(planned)
@@ -171,6 +172,7 @@ class Supersteps:
             self._backend,
             site=self._sites.coming,
             emit=self._emit,
+            notes=self._notes,
             recorded=here.recorded,
             journal=Journal(self._store) if self._store is not None else None,
             restore=self._hooks.restore_one,

@@ -9,6 +9,7 @@ from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.engine.answers import response_type
 from supersteps.engine.levels import Levels
 from supersteps.engine.plan import Plan
+from supersteps.engine.setting import Notes
 from supersteps.engine.state import Request, State
 from supersteps.engine.superstep import Merged
 from supersteps.errors import UndeliveredMessageWarning
@@ -27,10 +28,11 @@ from supersteps.secrets import redact
 class Announcer:
     """Tells of committed supersteps."""
 
-    def __init__(self, levels: Levels, run_id: str, emit: Callable[[WorkflowEvent], None]) -> None:
+    def __init__(self, levels: Levels, run_id: str, emit: Callable[[WorkflowEvent], None], notes: Notes) -> None:
         self._levels = levels
         self._run_id = run_id
         self._emit = emit
+        self._notes = notes
 
     def announce(self, merged: Merged, planned: Plan, state: State, step: int, info: CheckpointInfo | None) -> None:
         """Tell of a superstep.
@@ -62,7 +64,7 @@ class Announcer:
         for text in merged.undelivered:
             emit(WorkflowWarningEvent(text))
         completion = SuperStepCompletionInfo(tuple(planned.calls), bool(merged.messages), bool(state.requests), info)
-        emit(SuperStepCompletedEvent(step, completion))
+        self._notes.sink.note((SuperStepCompletedEvent, step, completion))
         for text in merged.undelivered:  # last: a filter may turn it into an error
             said = redact(f"run {self._run_id!r}, superstep {step}: {text}")
             warnings.warn(said, UndeliveredMessageWarning, stacklevel=2)

@@ -15,6 +15,7 @@ from supersteps.engine.effects import Delayed, Effects
 from supersteps.engine.executors import Executors
 from supersteps.engine.journal import Journal, Note, Recorded
 from supersteps.engine.plan import Plan, PlannedCall
+from supersteps.engine.setting import Notes
 from supersteps.engine.view import View
 from supersteps.errors import (
     CheckpointSaveError,
@@ -50,6 +51,7 @@ class Execution:
         *,
         site: Callable[[str, Sleeper], CallSite],
         emit: Callable[[WorkflowEvent], None],
+        notes: Notes,
         recorded: Recorded,
         journal: Journal | None,
         restore: Callable[[str, View], Awaitable[None]],
@@ -73,6 +75,7 @@ class Execution:
         self._backend = backend
         self._site = site
         self._emit = emit
+        self._notes = notes
         self._recorded = recorded
         self._journal = journal
         self._restore = restore
@@ -185,7 +188,7 @@ class Execution:
     async def _run_call(
         self, executor: Executor, planned: PlannedCall, site: CallSite, policy: FailurePolicy | None
     ) -> Effects:
-        self._emit(ExecutorInvokedEvent(site.address))
+        self._notes.sink.note((ExecutorInvokedEvent, site.address))
         try:
             if policy is None:
                 effects = await self._backend.invoke(executor, planned, site)
@@ -202,7 +205,7 @@ class Execution:
         finally:
             if policy is not None:
                 self._unrepeatable.discard(site.address)
-        self._emit(ExecutorCompletedEvent(site.address))
+        self._notes.sink.note((ExecutorCompletedEvent, site.address))
         return effects
 
     async def _invoke_under(

@@ -32,7 +32,7 @@ from supersteps.engine.migration import Fitted
 from supersteps.engine.plan import Plan, due_timers, expired_requests
 from supersteps.engine.position import Position, run_state
 from supersteps.engine.replaying import Replay
-from supersteps.engine.setting import Setting
+from supersteps.engine.setting import Notes, Setting
 from supersteps.engine.sites import Sites
 from supersteps.engine.state import State
 from supersteps.engine.store import RunStore
@@ -69,6 +69,7 @@ class Runner:
         backend: Backend,
         max_iterations: int,
         emit: Callable[[WorkflowEvent], None],
+        notes: Notes,
         holder: Holder,
         reader: Reader | None = None,
         replay: Replay | None = None,
@@ -86,6 +87,7 @@ class Runner:
             replay=replay,
             backend=backend,
             emit=emit,
+            notes=notes,
             reader=reader,
         )
         self.graph = graph
@@ -94,7 +96,7 @@ class Runner:
         self._replay = replay
         self._position = Position(setting)
         self._inbox = Inbox(levels, setting.sealer, store, run_id)
-        self._announcer = Announcer(levels, run_id, emit)
+        self._announcer = Announcer(levels, run_id, emit, notes)
         self._alarm = Alarm()
         sites = Sites(setting, self._position)
         self._hooks = Hooks(

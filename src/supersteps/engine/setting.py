@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from supersteps.engine.backends import Backend
 from supersteps.engine.call import Reader
@@ -12,7 +13,23 @@ from supersteps.engine.levels import Levels
 from supersteps.engine.replaying import Replay
 from supersteps.engine.store import RunStore
 from supersteps.engine.values import Sealer
-from supersteps.events import WorkflowEvent
+from supersteps.events import Note, WorkflowEvent
+
+
+class Sink(Protocol):
+    """Takes events that happen in every superstep, as their classes and fields."""
+
+    @property
+    def note(self) -> Callable[[Note], None]:
+        """Take one."""
+
+
+class Notes(Protocol):
+    """Takes events that happen in every superstep, as their classes and fields."""
+
+    @property
+    def sink(self) -> Sink:
+        """Who takes them now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +47,7 @@ class Setting:
         replay: The lineage that it repeats, None where it does not.
         backend: Runs the handlers.
         emit: Takes events.
+        notes: Takes those that happen in every superstep.
         reader: Whoever they are for; None where nobody has to wait for that.
     """
 
@@ -43,4 +61,5 @@ class Setting:
     replay: Replay | None
     backend: Backend
     emit: Callable[[WorkflowEvent], None]
+    notes: Notes
     reader: Reader | None = None
