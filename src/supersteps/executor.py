@@ -154,6 +154,7 @@ class Executor:
         """
         self.id = check_id(id, "executor id")
         self._table = DispatchTable(self._specs if specs is None else specs, type(self).__name__)
+        self._find = self._table.find
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -205,11 +206,11 @@ class Executor:
 
     def can_handle(self, message: Any) -> bool:
         """Return whether a handler takes this message."""
-        return self._table.find(message) is not None
+        return self._find(message) is not None
 
     def find_handler(self, message: Any) -> HandlerSpec | None:
         """Return the handler that takes this message: exact type, nearest base, then `Any`."""
-        return self._table.find(message)
+        return self._find(message)
 
     def find_response_handler(self, question: Any, answer: Any) -> ResponseSpec | None:
         """Return the response handler for an answer: the closest to the question's type, then to the answer's."""

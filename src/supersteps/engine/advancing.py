@@ -91,7 +91,7 @@ class Supersteps:
         if is_stale or here.is_interrupted:
             await self._recover()
         here.is_interrupted = True
-        planned = await self._plan()
+        planned = await self._plan() if here.state.requests or self._replay is not None else self._plan_at_once()
         if self._replay is None and not (planned.answers or planned.timers or here.state.messages or planned.replies):
             here.is_interrupted = False
             return  # what there was to do were answers that somebody has dropped by a restore
@@ -126,9 +126,12 @@ class Supersteps:
             is_alone = not (state.messages or state.replies or answers)
             due = await self._replay.timers(step, state, alone=is_alone)
             return plan(self._levels, state, answers, due)
-        if state.requests:
-            await self._inbox.refresh(state)
-            await self._inbox.expire(state)
+        await self._inbox.refresh(state)
+        await self._inbox.expire(state)
+        return self._plan_at_once()
+
+    def _plan_at_once(self) -> Plan:
+        state = self._position.state
         due = due_timers(state, utc_now()) if state.timers else []
         late = expired_requests(state.intercepted.values(), utc_now()) if state.intercepted else []
         defaults = {request.request_id: request.default for request in late if request.default is not None}

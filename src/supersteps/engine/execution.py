@@ -102,17 +102,14 @@ class Execution:
                 and every finished call's record is durable.
         """
         try:
-            if len(self._planned.calls) == 1:
-                ((executor_id, queue),) = self._planned.calls.items()
-                outcomes = [await self._guarded(executor_id, queue)]
-            else:
-                outcomes = await self._side_by_side()
+            outcomes = await self._alone() if len(self._planned.calls) == 1 else await self._side_by_side()
         except BaseException:
             if self._journal is not None:
                 await self._journal.abandon()
             raise
         finally:
-            self._asleep.clear()
+            if self._sleeping:
+                self._asleep.clear()
         failures = [outcome for outcome in outcomes if outcome is not None]
         if self._journal is not None:
             if failures:
@@ -126,7 +123,17 @@ class Execution:
             raise first
         return [effects for results in self._results.values() for effects in results]
 
-    async def _side_by_side(self) -> list[Exception | None]:
+    async def _alone(self) -> Sequence[Exception | None]:
+        ((executor_id, queue),) = self._planned.calls.items()
+        try:
+            await self._run_executor(executor_id, queue)
+        except Exception as error:
+            return (error,)
+        finally:
+            self._busy.clear()
+        return ()
+
+    async def _side_by_side(self) -> Sequence[Exception | None]:
         tasks = [
             asyncio.create_task(self._guarded(executor_id, queue), name=f"supersteps:{executor_id}")
             for executor_id, queue in self._planned.calls.items()

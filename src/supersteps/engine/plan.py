@@ -87,7 +87,9 @@ def plan(
     calls: dict[str, list[PlannedCall]] = {}
     for message in state.messages:
         for target in message.target_ids:
-            queue = calls.setdefault(target, [])
+            queue = calls.get(target)
+            if queue is None:
+                queue = calls[target] = []
             queue.append(PlannedCall(str(len(queue)), message.payload, message.source_ids))
     for timer_id in due:
         timer = state.timers[timer_id]

@@ -91,7 +91,7 @@ def merge(levels: Levels, state: State, planned: Plan, results: Sequence[Effects
         RoutingError: A condition or selection function raised.
         UnanswerableRequestError: A question whose answer the asker has no handler for.
     """
-    return _Merge(levels, state, sealer, step).run(planned, results)
+    return _Merge(levels, state, sealer, step, Router(levels, state, sealer, step)).run(planned, results)
 
 
 def enter(levels: Levels, payload: Sealed, source_ids: tuple[str, ...], merged: Merged) -> Message:
@@ -102,15 +102,12 @@ def enter(levels: Levels, payload: Sealed, source_ids: tuple[str, ...], merged: 
     return message
 
 
-class _Merge:
-    __slots__ = ("_levels", "_router", "_sealer", "_state", "_step")
-
-    def __init__(self, levels: Levels, state: State, sealer: Sealer, step: int) -> None:
-        self._levels = levels
-        self._state = state
-        self._sealer = sealer
-        self._step = step
-        self._router = Router(levels, state, sealer, step)
+class _Merge(msgspec.Struct, eq=False):
+    _levels: Levels
+    _state: State
+    _sealer: Sealer
+    _step: int
+    _router: Router
 
     def run(self, planned: Plan, results: Sequence[Effects]) -> Merged:
         router = self._router
@@ -158,7 +155,7 @@ class _Merge:
 
     def _route(self, level: Level, effects: Effects) -> None:
         router = self._router
-        source = level.local(effects.executor_id)
+        source = level.local(effects.executor_id) if level.prefix else effects.executor_id
         for output in effects.outputs:
             router.emit(level, source, output)
         for send in effects.sends:
