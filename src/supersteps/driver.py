@@ -330,9 +330,10 @@ class RunDriver:
                         await runner.wait()  # for a timer; whoever answers, drains or leaves ends the wait
                     return
                 self._looked = False
-                await runner.superstep()
-                if self._is_driven():
-                    await self._take_more(runner)
+                with runner.at_work():
+                    await runner.superstep()
+                    if self._is_driven():
+                        await self._take_more(runner)
                 if runner.status is not WorkflowRunState.IDLE and runner.state.requests:
                     self._stream.emit_state(WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS)
         except asyncio.CancelledError as error:

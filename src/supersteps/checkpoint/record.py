@@ -31,6 +31,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
+from time import time_ns
 from typing import Any, TypeAlias
 
 import msgspec
@@ -100,9 +101,19 @@ SECTION_DEPTHS: Mapping[str, int] = {
 """How many names follow a section's own in a part key."""
 
 
+_second = (0, "")
+"""The second in which somebody last asked for the time, and its text: one replaces the other as a whole."""
+
+
 def utc_now() -> str:
     """Return the present as ISO 8601 with microseconds, in UTC: text order is time order."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+    global _second
+    seconds, micros = divmod(time_ns() // 1000, 1_000_000)
+    known, text = _second
+    if known != seconds:
+        text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+        _second = seconds, text
+    return f"{text}.{micros:06d}+00:00"
 
 
 class _StoredElements:

@@ -84,9 +84,10 @@ class Supersteps:
         """
         here = self._position
         is_stale = self._hooks.claim()
-        if self._store is not None and await self._store.own() and not here.is_interrupted:
+        store = self._store
+        if store is not None and not store.is_held and await store.own() and not here.is_interrupted:
             known = set(here.recorded.finished)
-            await here.read_journal(self._store)  # others may have begun this superstep since it was read
+            await here.read_journal(store)  # others may have begun this superstep since it was read
             is_stale = is_stale or set(here.recorded.finished) != known
         if is_stale or here.is_interrupted:
             await self._recover()
@@ -100,15 +101,9 @@ class Supersteps:
         except WorkflowConvergenceError:
             here.is_interrupted = False
             raise
-        if self._store is None:
-            await self._advance(planned)
-        else:
-            self._store.working(True)
-            try:
-                await self._advance(planned)
-                await self._store.tidy()
-            finally:
-                self._store.working(False)
+        await self._advance(planned)
+        if store is not None and store.is_untidy:
+            await store.tidy()
         here.is_interrupted = False
 
     async def _recover(self) -> None:

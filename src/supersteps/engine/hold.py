@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
+
+import msgspec
 
 from supersteps._ids import new_id
 from supersteps.checkpoint.owner import Owner, mark_advancing, this_process
@@ -101,10 +102,10 @@ class RunHold:
             RunBusyError: Another live owner advances the run.
             RunFencedError: The run has moved on since this handle looked.
         """
-        if time.monotonic() < self._lease_until:
+        if self.is_held:
             return False
         async with self._ownership:  # two tasks of one handle must not take the run from each other
-            if time.monotonic() < self._lease_until:
+            if self.is_held:
                 return False
             with self._writing():
                 await self._take()
@@ -171,10 +172,14 @@ class RunHold:
             await self.own()
             await self.release()
 
-    def working(self, busy: bool) -> None:
-        """Say whether the handle is at work in a superstep; while it is not, others in this process may take over."""
-        mark_advancing(self.handle, busy)
-        (heartbeat.watch if busy else heartbeat.unwatch)(self)
+    def at_work(self) -> AbstractContextManager[None]:
+        """Say that the handle is at work in supersteps; while it is not, others in this process may take over."""
+        return _AtWork(self)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the run was taken, or a commit was made, so lately that nobody else can have it."""
+        return time.monotonic() < self._lease_until
 
     async def renew(self) -> None:
         """Renew the lease if the last sign of life is long ago; called from the heartbeat's thread.
@@ -214,11 +219,34 @@ class RunHold:
             self._quiet.clear()
             await self._quiet.wait()
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._writes += 1
-        try:
-            yield
-        finally:
-            self._writes -= 1
-            self._quiet.set()
+    def _writing(self) -> _Writing:
+        return _Writing(self)
+
+
+class _Writing(msgspec.Struct):
+    """A write under way."""
+
+    hold: RunHold
+
+    def __enter__(self) -> None:
+        self.hold._writes += 1
+
+    def __exit__(self, *_: object) -> None:
+        hold = self.hold
+        hold._writes -= 1
+        if not hold._writes:
+            hold._quiet.set()
+
+
+class _AtWork(msgspec.Struct):
+    """A handle in a superstep, or in several that follow each other at once."""
+
+    hold: RunHold
+
+    def __enter__(self) -> None:
+        mark_advancing(self.hold.handle, True)
+        heartbeat.watch(self.hold)
+
+    def __exit__(self, *_: object) -> None:
+        mark_advancing(self.hold.handle, False)
+        heartbeat.unwatch(self.hold)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -367,6 +368,10 @@ class Runner:
         self._alarm.ring()
 
     # ------------------------------------------------------------------------------------- superstep
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Be known to be at work while supersteps are taken."""
+        return nullcontext() if self._store is None else self._store.at_work()
 
     def superstep(self) -> Coroutine[Any, Any, None]:
         """Deliver what is in flight, run the handlers, merge, commit, announce.

@@ -190,13 +190,18 @@ class RunStore(RunHold):
         self._untidy += 1
         return info
 
+    @property
+    def is_untidy(self) -> bool:
+        """Whether there is a retention policy, and it is time again to apply it."""
+        return self._retention is not None and self._untidy >= TIDY_EVERY
+
     async def tidy(self) -> None:
-        """Apply the retention policy, if there is one and it is time again.
+        """Apply the retention policy.
 
         Raises:
             StorageError: The storage could not; every checkpoint is still there.
         """
-        if self._retention is None or self._untidy < TIDY_EVERY or not isinstance(self.storage, ManagedStorage):
+        if self._retention is None or not isinstance(self.storage, ManagedStorage):
             return
         self._untidy = 0
         if await self.storage.prune(self.run_id, self._retention):
