@@ -46,6 +46,7 @@ class Supersteps:
         self._executors = setting.executors
         self._sealer = setting.sealer
         self._store = setting.store
+        self._journal = None if setting.store is None else Journal(setting.store)
         self._replay = setting.replay
         self._backend = setting.backend
         self._emit = setting.emit
@@ -161,9 +162,11 @@ class Supersteps:
     async def _execute(self, planned: Plan) -> list[Effects]:
         here = self._position
         names = here.fitted.fingerprint if here.fitted is not None else ""
-        if self._store is not None and here.recorded.graph != names:
-            await Journal(self._store).note(Note("graph", key=names))
+        if self._journal is not None and here.recorded.graph != names:
+            await self._journal.note(Note("graph", key=names))
             here.recorded.graph = names
+        if self._journal is not None:
+            self._journal.begin()
         self._execution = Execution(
             planned,
             self._executors,
@@ -172,7 +175,7 @@ class Supersteps:
             emit=self._emit,
             notes=self._notes,
             recorded=here.recorded,
-            journal=Journal(self._store) if self._store is not None else None,
+            journal=self._journal,
             restore=self._hooks.restore_one,
             asleep=self._asleep,
         )
@@ -187,8 +190,8 @@ class Supersteps:
             return merge(self._levels, here.state, planned, results, self._sealer, here.iteration + 1)
         except Exception:
             # The records would lead into the same failure for ever; without them a mended program can go on.
-            if self._store is not None and here.recorded.started:
-                await Journal(self._store).note(Note("void"))  # what must not run twice has begun all the same
+            if self._journal is not None and here.recorded.started:
+                await self._journal.note(Note("void"))  # what must not run twice has begun all the same
             elif self._store is not None:
                 await self._store.discard_journal()
             raise

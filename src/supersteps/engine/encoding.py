@@ -37,7 +37,7 @@ from supersteps.engine.effects import load_payload, reply_part
 from supersteps.engine.levels import Levels
 from supersteps.engine.state import Message, Request, State, SubRun, Timer
 from supersteps.engine.superstep import Closed, Merged
-from supersteps.engine.values import Sealed, SealedList, Sealer
+from supersteps.engine.values import Reply, Sealed, SealedList, Sealer
 from supersteps.graph import GraphDescription
 
 _encoder = msgspec.json.Encoder()
@@ -110,7 +110,8 @@ def encode_messages(messages: Iterable[Message]) -> bytes:
 
 def _stored_message(message: Message) -> StoredMessage:
     payload = message.payload
-    return StoredMessage(msgspec.Raw(payload.encode()), message.source_ids, message.target_ids, reply_part(payload))
+    reply = reply_part(payload) if isinstance(payload, Reply) else None
+    return StoredMessage(msgspec.Raw(payload.encode()), message.source_ids, message.target_ids, reply)
 
 
 def encode_timer(timer: Timer) -> bytes:

@@ -106,13 +106,16 @@ class Journal:
     """
 
     def __init__(self, store: RunStore) -> None:
-        """Begin the journal of the superstep that follows the store's head."""
+        """Be the journal of whatever superstep follows the store's head."""
         self._store = store
-        self._epoch = store.epoch
-        self._head = store.base.checkpoint_id
         self._waiting: list[bytes] = []
         self._writer: asyncio.Task[None] | None = None
         self.written = 0
+
+    def begin(self) -> None:
+        """Begin the records of another superstep; an earlier one may have been cut short."""
+        if self.is_used:
+            self._waiting, self._writer = [], None
 
     @property
     def is_used(self) -> bool:
@@ -150,7 +153,7 @@ class Journal:
     async def _append(self, batch: Sequence[bytes]) -> None:
         store = self._store
         try:
-            await store.storage.append_journal(store.run_id, self._epoch, self._head, batch)
+            await store.storage.append_journal(store.run_id, store.epoch, store.base.checkpoint_id, batch)
         except (RunFencedError, RunNotFoundError):
             raise
         except Exception as error:  # whatever a storage raises, the save has failed
@@ -165,6 +168,7 @@ class Journal:
         if self._writer is not None:
             await self._writer
         await self._write()
+        self._writer = None
 
     async def settle(self) -> None:
         """Drop what is not being written yet, because a commit makes it void, and wait for what is.
@@ -175,6 +179,7 @@ class Journal:
         self._waiting = []
         if self._writer is not None:
             await self._writer
+            self._writer = None
 
     async def abandon(self) -> None:
         """Wait for what is being written, whatever becomes of it: the superstep has been cancelled."""
@@ -183,3 +188,4 @@ class Journal:
             await asyncio.wait({self._writer})
             if not self._writer.cancelled():
                 self._writer.exception()
+            self._writer = None

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.owner import Owner, is_alive, is_this_process
-from supersteps.checkpoint.record import REQUESTS, CheckpointRecord, Commit
+from supersteps.checkpoint.record import REQUESTS, Changes, CheckpointRecord, Commit
 from supersteps.errors import RunBusyError, RunExistsError, RunFencedError
 from supersteps.storage._inbox import accept_answers, check_answer, unread_entries
 from supersteps.storage._lineage import branch_points, choose_head, intact_before, new_parents
@@ -191,9 +191,6 @@ def advance_run(run: RunRecord, commit: Commit, now: float) -> RunRecord:
             f"run {run.run_id!r} has its head at {run.head!r} (commit {run.sequence}), but this commit follows "
             f"{header.parent_id!r} as number {header.sequence}; nothing was written. Resume the run from its head."
         )
-    closed = {key[1] for key in commit.changes.deletes if key[0] == REQUESTS}
-    kept = [request_id for request_id in run.requests if request_id not in closed] if closed else run.requests
-    opened = [key[1] for key in commit.changes.puts if key[0] == REQUESTS and key[1] not in kept]
     return replace(
         run,
         status=header.status,
@@ -204,10 +201,21 @@ def advance_run(run: RunRecord, commit: Commit, now: float) -> RunRecord:
         updated_at=header.timestamp,
         fingerprint=run.fingerprint if commit.fingerprint is None else commit.fingerprint,
         error=None,
-        requests=(*kept, *opened),
+        requests=_requests_after(run.requests, commit.changes),
         inbox_read=max(run.inbox_read, commit.inbox_read),
         commit_id=commit.commit_id,
     )
+
+
+def _requests_after(requests: tuple[str, ...], changes: Changes) -> tuple[str, ...]:
+    """Return the ids of the questions that wait after a commit."""
+    for key in changes.deletes:
+        if key[0] == REQUESTS and key[1] in requests:
+            requests = tuple(request_id for request_id in requests if request_id != key[1])
+    for key in changes.puts:
+        if key[0] == REQUESTS and key[1] not in requests:
+            requests = (*requests, key[1])
+    return requests
 
 
 def is_same_commit(run: RunRecord, commit: Commit) -> bool:
