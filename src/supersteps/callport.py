@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 class CallPort(Protocol):
     """What a context needs of the call that it belongs to; the engine's backends provide it."""
 
-    executor_id: str
-    source_ids: tuple[str, ...]
+    @property
+    def executor_id(self) -> str:
+        """The executor, by its id in its own workflow."""
+
+    @property
+    def source_ids(self) -> tuple[str, ...]:
+        """Who sent the message, as the executor sees them."""
 
     @property
     def run_id(self) -> str:

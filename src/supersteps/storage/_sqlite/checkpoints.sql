@@ -1,7 +1,7 @@
 -- name: insert
 -- What was saved by hand keeps its id.
 INSERT INTO checkpoints (run, sequence, parent, iteration, whole, workflow_id, facts, entries, checksum)
-SELECT ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM saved WHERE checkpoint_id = ?)
+SELECT ?, ?, ?, ?, ?, nullif(?, ''), ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM saved WHERE checkpoint_id = ?)
 
 -- name: update
 UPDATE checkpoints

@@ -86,8 +86,9 @@ class Head:
                 self.trees.pop(key, None)
         for key, data in changes.puts.items():
             if len(data) <= INLINE_BYTES:
-                # Its earlier version may be pruned from now on, so nothing may be taken to be stored because of it.
-                self.trees.pop(key, None)
+                if self.trees:
+                    # Its earlier version may be pruned from now on: nothing may be taken to be stored because of it.
+                    self.trees.pop(key, None)
                 entry: Entry = data
             else:
                 entry, self.trees[key] = write_value(db, self.run.key, data, self.trees.get(key))

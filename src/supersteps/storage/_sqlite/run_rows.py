@@ -178,6 +178,37 @@ def _changing(record: RunRecord) -> tuple[Any, ...]:
     )
 
 
+_ADVANCE_HEAD = SQL["advance_head"]
+
+
+def _only_advances(old: RunRecord, new: RunRecord) -> bool:
+    """Return whether a run differs from before in nothing but what every commit changes."""
+    return (
+        old.lease is not None
+        and new.lease is not None
+        and (new.lease.owner is old.lease.owner or new.lease.owner == old.lease.owner)
+        and new.requests is old.requests
+        and new.fingerprint is old.fingerprint
+        and new.epoch == old.epoch
+        and new.error is None
+        and old.error is None
+    )
+
+
+def _advancing(record: RunRecord) -> tuple[Any, ...]:
+    assert record.lease is not None
+    return (
+        sequence_of(record),
+        record.sequence,
+        record.branch,
+        record.lease.expires,
+        record.updated_at,
+        record.inbox_read,
+        record.commit_id,
+        _checksum(record),
+    )
+
+
 def insert_run(db: sqlite3.Connection, record: RunRecord) -> StoredRun:
     """Store a new run."""
     key = db.execute(
@@ -204,7 +235,11 @@ def insert_run(db: sqlite3.Connection, record: RunRecord) -> StoredRun:
 
 def update_run(db: sqlite3.Connection, old: StoredRun, record: RunRecord) -> StoredRun | None:
     """Store a changed run; return None, having done nothing, when somebody has changed it since it was read."""
-    if not db.execute(SQL["update_head"], (*_changing(record), old.key, old.revision)).rowcount:
+    if _only_advances(old.record, record):
+        done = db.execute(_ADVANCE_HEAD, (*_advancing(record), old.key, old.revision))
+    else:
+        done = db.execute(SQL["update_head"], (*_changing(record), old.key, old.revision))
+    if not done.rowcount:
         return None
     if record.status != old.record.status:
         db.execute(SQL["update_status"], (record.status, old.key))

@@ -48,6 +48,13 @@ SET head = ?, sequence = ?, branch = ?, epoch = ?, lease_owner = ?, lease_expire
     error = ?, requests = ?, inbox_read = ?, commit_id = ?, checksum = ?, revision = revision + 1
 WHERE run = ? AND revision = ?
 
+-- name: advance_head
+-- The fence once more, for a commit of the owner that changes neither questions nor anything of the run itself.
+UPDATE heads
+SET head = ?, sequence = ?, branch = ?, lease_expires = ?, updated_at = ?, inbox_read = ?, commit_id = ?, checksum = ?,
+    revision = revision + 1
+WHERE run = ? AND revision = ?
+
 -- name: update_status
 UPDATE runs SET status = ? WHERE run = ?
 

@@ -315,7 +315,7 @@ class Writer:
                 job.error = job.result = None
             db.execute("BEGIN IMMEDIATE")
             perform(db, jobs, apart=True)
-        if all(job.error is not None for job in jobs):
+        if jobs[0].error is not None and all(job.error is not None for job in jobs):
             db.execute("ROLLBACK")
             return False
         return True
