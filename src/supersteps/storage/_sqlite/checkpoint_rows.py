@@ -131,13 +131,13 @@ def _row(
 ) -> tuple[int, int, int | None, int, int, str | None, bytes, bytes, int]:
     metadata = _encode_json(header.metadata) if header.metadata else _NO_METADATA
     facts = _Facts(
-        timestamp=_pack_time(header.timestamp),
-        status=header.status,
-        branch=header.branch,
-        max_iterations=header.max_iterations,
-        steps_since_input=header.steps_since_input,
-        metadata=None if metadata == run.metadata else metadata,
-        version=None if header.version == FORMAT_VERSION else header.version,
+        _pack_time(header.timestamp),
+        header.status,
+        header.branch,
+        header.max_iterations,
+        header.steps_since_input,
+        None if metadata == run.metadata else metadata,
+        None if header.version == FORMAT_VERSION else header.version,
     )
     workflow_id = None if header.workflow_id == run.workflow_id else header.workflow_id
     row = (run.key, header.sequence, parent, header.iteration_count, int(whole), workflow_id, _encode(facts), entries)
@@ -146,13 +146,18 @@ def _row(
 
 def insert_checkpoint(
     db: sqlite3.Connection, run: RunKey, header: CheckpointHeader, parent: int | None, whole: bool, entries: bytes
-) -> bool:
-    """Store a checkpoint of a run; return False, having done nothing, when one saved by hand has its id."""
-    (*place, workflow_id, facts, _, checksum) = _row(run, header, parent, whole, entries)
-    # sqlite3 takes texts and bytearrays as they are, and looks for an adapter for everything else, which takes longer
-    # than the insertion.
-    row = (*place, workflow_id or "", bytearray(facts), bytearray(entries), checksum, header.checkpoint_id)
-    return db.execute(_INSERT, row).rowcount == 1
+) -> None:
+    """Store a checkpoint of a run."""
+    key, sequence, parent, iteration, is_whole, workflow_id, facts, _, checksum = _row(
+        run, header, parent, whole, entries
+    )
+    # sqlite3 takes numbers, texts and bytearrays as they are. For everything else it looks for an adapter first, which
+    # takes about as long as the insertion.
+    db.execute(
+        _INSERT, (key, sequence, parent, iteration, is_whole, bytearray(facts), bytearray(entries), checksum)
+    )
+    if workflow_id is not None:
+        db.execute(SQL["rename"], (workflow_id, key, sequence))
 
 
 def rewrite_checkpoint(

@@ -1,7 +1,10 @@
 -- name: insert
--- What was saved by hand keeps its id.
-INSERT INTO checkpoints (run, sequence, parent, iteration, whole, workflow_id, facts, entries, checksum)
-SELECT ?, ?, ?, ?, ?, nullif(?, ''), ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM saved WHERE checkpoint_id = ?)
+-- What was saved by hand keeps its id; see `has_namesakes`.
+INSERT INTO checkpoints (run, sequence, parent, iteration, whole, facts, entries, checksum)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: rename
+UPDATE checkpoints SET workflow_id = ? WHERE run = ? AND sequence = ?
 
 -- name: update
 UPDATE checkpoints

@@ -11,7 +11,7 @@ from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointRecord, Commit
 from supersteps.errors import CheckpointError
 from supersteps.storage import runs
-from supersteps.storage._sqlite import checkpoint_rows, run_rows
+from supersteps.storage._sqlite import checkpoint_rows, run_rows, saved_rows
 from supersteps.storage._sqlite.checkpoint_rows import Row, RunKey
 from supersteps.storage._sqlite.heads import Head, Heads
 from supersteps.storage._sqlite.run_rows import StoredRun
@@ -46,7 +46,9 @@ class Commits:
             return
         if stored is None:
             run = run_rows.insert_run(db, record)
-            self._write(db, Head(run, _key(run)), run, commit)
+            head = Head(run, _key(run))
+            head.has_namesakes = saved_rows.has_namesakes(db, run_id)
+            self._write(db, head, run, commit)
         else:
             head = self._load(db, stored)
             self._write(db, head, _updated(run_rows.update_run(db, stored, record)), commit)
@@ -66,7 +68,9 @@ class Commits:
     def _load(self, db: sqlite3.Connection, stored: StoredRun) -> Head:
         key = _key(stored)
         chain = checkpoint_rows.read_chain(db, key, self._head_row(db, stored))
-        return Head(stored, key, [(len(row.entries), difference) for row, difference in chain])
+        head = Head(stored, key, [(len(row.entries), difference) for row, difference in chain])
+        head.has_namesakes = saved_rows.has_namesakes(db, key.run_id)
+        return head
 
     def _head_row(self, db: sqlite3.Connection, stored: StoredRun) -> Row:
         row = checkpoint_rows.read_row(db, stored.key, run_rows.sequence_of(stored.record))
@@ -82,8 +86,9 @@ class Commits:
         try:
             head.run = run
             whole, entries = head.write(db, commit.changes)
-            if not checkpoint_rows.insert_checkpoint(db, head.key, header, parent, whole, entries):
+            if head.has_namesakes and saved_rows.find_saved(db, header.checkpoint_id) is not None:
                 raise runs.id_taken(header.checkpoint_id)
+            checkpoint_rows.insert_checkpoint(db, head.key, header, parent, whole, entries)
             if head.is_journalled:
                 run_rows.clear_journal(db, run.key)
                 head.is_journalled = False

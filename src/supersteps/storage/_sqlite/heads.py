@@ -38,11 +38,12 @@ class Head:
         rows: Rows since the last whole one.
         bytes: What those hold.
         trees: Large values at the head in pieces, so that a new version of one is compared with it.
+        has_namesakes: Whether checkpoints that were saved by hand have ids like those that the run gives.
         is_journalled: Whether there may be records of finished calls, which the next commit makes void.
         weight: About how many bytes it takes to remember it, as of when it was last weighed.
     """
 
-    __slots__ = ("bytes", "entries", "is_journalled", "key", "rows", "run", "size", "trees", "weight")
+    __slots__ = ("bytes", "entries", "has_namesakes", "is_journalled", "key", "rows", "run", "size", "trees", "weight")
 
     def __init__(self, run: StoredRun, key: RunKey, chain: Sequence[tuple[int, Difference]] = ()) -> None:
         """Begin with what rows hold: the size of each, and its difference; none for a new run."""
@@ -55,6 +56,7 @@ class Head:
         for _, difference in chain:
             difference.apply(self.entries)
         self.size = sum(entry_size(key, entry) for key, entry in self.entries.items())
+        self.has_namesakes = False
         self.is_journalled = bool(chain)
         self.weight = 0
 

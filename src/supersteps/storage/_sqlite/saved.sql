@@ -1,3 +1,10 @@
+-- name: has_namesakes
+SELECT EXISTS (SELECT 1 FROM saved WHERE checkpoint_id BETWEEN ? AND ?)
+
+-- name: outdate_run
+-- Whoever remembers the run has to look again.
+UPDATE heads SET revision = revision + 1 WHERE run = (SELECT run FROM runs WHERE run_id = ?)
+
 -- name: read
 SELECT saved, checkpoint_id, header, entries, checksum FROM saved WHERE checkpoint_id = ?
 

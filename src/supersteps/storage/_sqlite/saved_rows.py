@@ -41,6 +41,16 @@ def fill_saved(db: sqlite3.Connection, key: int, header: CheckpointHeader, entri
     db.execute(SQL["update"], (data, crc32(data, crc32(msgspec.json.encode(header))), key))
 
 
+def has_namesakes(db: sqlite3.Connection, run_id: str) -> bool:
+    """Return whether any has an id like those that a run gives."""
+    return bool(db.execute(SQL["has_namesakes"], (f"{run_id}-", f"{run_id}-:")).fetchone()[0])  # ":" follows "9"
+
+
+def outdate_run(db: sqlite3.Connection, run_id: str) -> None:
+    """Have those who remember a run look again: one of its ids was taken."""
+    db.execute(SQL["outdate_run"], (run_id,))
+
+
 def find_saved(db: sqlite3.Connection, wanted: str) -> SavedRow | None:
     """Return a checkpoint that was saved by hand, unchecked, None when there is none with this id."""
     row = db.execute(SQL["read"], (wanted,)).fetchone()

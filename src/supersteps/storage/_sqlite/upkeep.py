@@ -105,6 +105,9 @@ class Upkeep:
         before = saved_rows.find_saved(db, header.checkpoint_id)
         if before is not None:
             _delete_saved(db, before)
+        place = checkpoint_rows.split_id(header.checkpoint_id)
+        if place is not None:
+            saved_rows.outdate_run(db, place[0])
         key = saved_rows.insert_saved(db, header)
         entries: dict[PartKey, Entry] = {}
         for part_key, part in record.parts.items():

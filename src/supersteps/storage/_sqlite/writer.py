@@ -35,6 +35,9 @@ _MOST_TOGETHER = 256
 _PAGES_IN_LOG = 1000
 """About how many pages the write-ahead log may hold before they are moved to the database."""
 
+_CHANGES_IN_PAGE = 4
+"""About how many of a transaction's changes share a page."""
+
 _COMMITS_BEFORE_ROOM = 16
 """Who commits more often than that gets a log of its full length at once."""
 
@@ -284,7 +287,7 @@ class Writer:
                 return True
             is_committing = True
             self._commit(db)
-            self._pages += 1 + db.total_changes - before
+            self._pages += 3 + (db.total_changes - before) // _CHANGES_IN_PAGE
             if self._whereabouts is not None and not self._whereabouts.are_unchanged():
                 # A deleted file can be written and synced like any other, and nobody will ever find what is in it.
                 self._forget()
