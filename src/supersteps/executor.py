@@ -233,7 +233,6 @@ class Executor:
         # Compared, not hashed: what is inside an Annotated[...] may have no hash.
         return [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
 
-
     async def on_checkpointing(self, ctx: WorkflowContext[Any, Any]) -> None:
         """Override to put attributes into the state (`ctx.queue_state_update`) before a checkpoint is taken."""
 

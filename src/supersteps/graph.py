@@ -105,7 +105,7 @@ class Graph:
 
     @cached_property
     def ways(self) -> Mapping[str, Way]:
-        """The way that messages take from an executor with one edge, which has no condition: nothing is to be chosen."""
+        """The way of messages from an executor with one edge, which has no condition: nothing is to be chosen."""
         ways = {}
         for source, groups in self.outgoing.items():
             if len(groups) == 1 and isinstance(groups[0], SingleEdgeGroup) and groups[0].condition is None:

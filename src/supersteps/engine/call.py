@@ -207,7 +207,9 @@ class Call(msgspec.Struct, eq=False):
                 )
             fallback = seal(default, "the default of request {!r}", chosen)
         due = None if deadline is None else as_text(deadline)
-        self.effects.asks.append(Ask(chosen, self.site.address, question, utc_now(), name, response_type, due, fallback))
+        self.effects.asks.append(
+            Ask(chosen, self.site.address, question, utc_now(), name, response_type, due, fallback)
+        )
         return chosen
 
     def _new_request_id(self) -> str:
@@ -263,7 +265,9 @@ class Call(msgspec.Struct, eq=False):
             raise TypeError(
                 f"append_shared_state of executor {self.site.address!r}: shared state {key!r} is a {kind}, not a list"
             )
-        sealed = self.site.sealer.seal(item, "item for shared_state key {!r} from executor {!r}", key, self.site.address)
+        sealed = self.site.sealer.seal(
+            item, "item for shared_state key {!r} from executor {!r}", key, self.site.address
+        )
         self._record(Write(shared, key, sealed, is_update=True))
 
     def delete(self, scope: str | None, key: str) -> None:

@@ -65,6 +65,7 @@ class Execution:
             backend: Runs the handlers.
             site: Gives what an executor's calls need to know of the run.
             emit: Takes live events.
+            notes: Takes those that happen in every superstep.
             recorded: What an earlier attempt has left in the journal; finished calls are not run again.
             journal: Takes records of finished calls; None without storage.
             restore: Lets an executor with hooks take its attributes back from what it sees.

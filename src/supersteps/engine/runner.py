@@ -276,7 +276,7 @@ class Runner:
 
     @property
     def flows(self) -> bool:
-        """Whether there are messages to deliver and nothing else to consider: no questions, timers or recorded times."""
+        """Whether there are messages to deliver and nothing else to consider: no questions, timers, replay."""
         state = self._position.state
         return bool(state.messages) and not (state.requests or state.intercepted or state.timers or self._replay)
 

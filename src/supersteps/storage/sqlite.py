@@ -317,7 +317,9 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
 
 
 def _size(commit: Commit) -> int:
-    size = sum(map(len, commit.changes.puts.values()))
+    size = 0
+    for part in commit.changes.puts.values():
+        size += len(part)
     for items in commit.changes.appends.values():
         size += sum(map(len, items))
     return size

@@ -94,7 +94,13 @@ _packed_second = ("", 0)
 def _pack_time(text: str) -> int | str:
     global _packed_second
     known, packed = _packed_second
-    if text[:20] == known and len(text) == 32 and text.endswith("+00:00") and text[20:26].isdecimal() and text.isascii():
+    if (
+        text[:20] == known
+        and len(text) == 32
+        and text.endswith("+00:00")
+        and text[20:26].isdecimal()
+        and text.isascii()
+    ):
         return packed + int(text[20:26])
     exact = _pack_any_time(text)
     if isinstance(exact, int):
@@ -153,9 +159,7 @@ def insert_checkpoint(
     )
     # sqlite3 takes numbers, texts and bytearrays as they are. For everything else it looks for an adapter first, which
     # takes about as long as the insertion.
-    db.execute(
-        _INSERT, (key, sequence, parent, iteration, is_whole, bytearray(facts), bytearray(entries), checksum)
-    )
+    db.execute(_INSERT, (key, sequence, parent, iteration, is_whole, bytearray(facts), bytearray(entries), checksum))
     if workflow_id is not None:
         db.execute(SQL["rename"], (workflow_id, key, sequence))
 

@@ -31,6 +31,7 @@ _SHORT_OF_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_REA
 
 Looking = TypeVar("Looking", bound=sqlite3.Connection)
 
+
 def _identity(path: str) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
@@ -49,7 +50,7 @@ class Whereabouts:
 
     Both files can be looked at themselves, but that has its price: where a file's times have been looked at, Linux
     (6.13 and later) gives it new ones with the next write, and a file system without a journal writes those, too,
-    before a commit's sync returns. A folder's times change when a name in it comes, goes, or comes to mean another file.
+    before a commit's sync returns. A folder's times change when a name in it comes, goes or means another file.
     """
 
     def __init__(self, file: str, log: str) -> None:

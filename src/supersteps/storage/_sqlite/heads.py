@@ -142,7 +142,7 @@ class Heads:
         """Remember a run's head, and forget the ones used longest ago if it gets too much."""
         if self._heads.get(run_id) is not head:
             self.forget(run_id)
-        self._heads[run_id] = head
+            self._heads[run_id] = head
         self._heads.move_to_end(run_id)
         self._total += head.weigh()
         if head.weight > _BUDGET:

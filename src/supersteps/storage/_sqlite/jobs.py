@@ -7,12 +7,14 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, cast
 
+import msgspec
+
 T = TypeVar("T")
 
 Work = Callable[[sqlite3.Connection], T]
 
 
-class Job(Generic[T]):
+class Job(msgspec.Struct, Generic[T], eq=False):
     """Something to be written, and somebody who waits for it.
 
     Attributes:
@@ -25,20 +27,15 @@ class Job(Generic[T]):
         loop: The event loop of who waits.
     """
 
-    __slots__ = ("error", "is_apart", "is_done", "is_small", "loop", "result", "waiter", "work", "written")
-
-    def __init__(
-        self, work: Work[T], written: Work[bool] | None = None, *, is_apart: bool = False, is_small: bool = False
-    ) -> None:
-        self.work = work
-        self.written = written
-        self.is_apart = is_apart
-        self.is_small = is_small
-        self.is_done = False
-        self.result: T | None = None
-        self.error: BaseException | None = None
-        self.loop = asyncio.get_running_loop()
-        self.waiter: asyncio.Future[None] | None = None
+    work: Work[T]
+    loop: asyncio.AbstractEventLoop
+    written: Work[bool] | None = None
+    is_apart: bool = False
+    is_small: bool = False
+    is_done: bool = False
+    result: T | None = None
+    error: BaseException | None = None
+    waiter: asyncio.Future[None] | None = None
 
     def outcome(self) -> T:
         """Return the result, or raise the error."""

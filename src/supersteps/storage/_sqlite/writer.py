@@ -91,7 +91,7 @@ class Writer:
             written: Tells, from a later look, whether `work` has been done, for when a COMMIT fails.
         """
         self._look_who_is_here()
-        job = Job(work, written, is_small=is_small)
+        job = Job(work, asyncio.get_running_loop(), written, is_small=is_small)
         with self._lock:
             is_first = is_small and not self._is_busy and self._is_fast()
             is_inline = is_first and alone is not None and alone == self._last
@@ -107,7 +107,7 @@ class Writer:
     async def run_apart(self, work: Work[T]) -> T:
         """Do something with the connection that cannot be done inside a transaction."""
         self._look_who_is_here()
-        job = Job(work, is_apart=True)
+        job = Job(work, asyncio.get_running_loop(), is_apart=True)
         with self._lock:
             self._enqueue(job)
         await self._outcome(job)
