@@ -67,7 +67,13 @@ def test_a_record_comes_back_equal() -> None:
         ],
         delayed=[
             Delayed(seal(thing), "worker", "2027"),
-            Delayed(Reply(sealer.codec, request_id="q", question=seal(thing), answer=seal(True), direct=False), None, "2027", 2, ("port",)),
+            Delayed(
+                Reply(sealer.codec, request_id="q", question=seal(thing), answer=seal(True), direct=False),
+                None,
+                "2027",
+                2,
+                ("port",),
+            ),
         ],
         failures=[seal(thing)],
     )

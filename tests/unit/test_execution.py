@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from supersteps import Executor, WorkflowBuilder, WorkflowContext, WorkflowEvent, handler
-from supersteps.events import Note, event_of
 from supersteps.checkpoint.codec import Codec
 from supersteps.engine.backends.local import LocalBackend
 from supersteps.engine.call import CallSite
@@ -20,6 +19,7 @@ from supersteps.engine.plan import plan
 from supersteps.engine.state import Message, State
 from supersteps.engine.values import Sealer
 from supersteps.engine.view import View
+from supersteps.events import Note, event_of
 from tests.unit.support import kinds, until
 
 SEALER = Sealer(Codec(), encoding=True)

@@ -202,8 +202,8 @@ class Call(msgspec.Struct, eq=False):
         if default is not MISSING:
             if not matches(default, response_type):
                 raise TypeError(
-                    f"request_info of executor {self.site.address!r}: the default is a {display_name(type(default))}, not a "
-                    f"{name}, so it cannot be the answer"
+                    f"request_info of executor {self.site.address!r}: the default is a "
+                    f"{display_name(type(default))}, not a {name}, so it cannot be the answer"
                 )
             fallback = seal(default, "the default of request {!r}", chosen)
         due = None if deadline is None else as_text(deadline)
@@ -316,8 +316,9 @@ class Call(msgspec.Struct, eq=False):
         """Refuse what UTF-8 cannot hold, whatever the storage: else it would be noticed only when it is saved."""
         if not is_text(name):
             raise CheckpointEncodeError(
-                f"{what} is Unicode text, which {name!r:.200} is not (executor {self.site.address!r}): it holds half of a "
-                "surrogate pair, perhaps from decoding bytes with errors='surrogateescape'. Decode them another way."
+                f"{what} is Unicode text, which {name!r:.200} is not (executor {self.site.address!r}): it "
+                "holds half of a surrogate pair, perhaps from decoding bytes with "
+                "errors='surrogateescape'. Decode them another way."
             )
 
     def _record(self, write: Write) -> None:
