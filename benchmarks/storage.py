@@ -117,16 +117,24 @@ class WholeHistory(Countdown):
 
 def workflow(executor: Executor, storage: SqliteCheckpointStorage, steps: int) -> Workflow:
     """Return a workflow of one executor that loops."""
-    builder = WorkflowBuilder(max_iterations=steps + 1).add_edge(executor, executor).set_start_executor(executor)
+    builder = (
+        WorkflowBuilder(max_iterations=steps + 1)
+        .add_edge(executor, executor)
+        .set_start_executor(executor)
+    )
     return builder.with_checkpointing(checkpoint_storage=storage).build()
 
 
-async def run(path: Path, make: Callable[[], Countdown], steps: int, runs: int = 1) -> tuple[float, Countdown]:
+async def run(
+    path: Path, make: Callable[[], Countdown], steps: int, runs: int = 1
+) -> tuple[float, Countdown]:
     """Run supersteps in a database; return how many there were per second, and the executor."""
     async with SqliteCheckpointStorage(path) as storage:
         executor = make()
         looping = workflow(executor, storage, steps)
-        await workflow(Countdown(), storage, 2).run(2)  # the file is made and open, as that of the raw loop is
+        await workflow(Countdown(), storage, 2).run(
+            2
+        )  # the file is made and open, as that of the raw loop is
         begun = time.perf_counter()
         await asyncio.gather(*(looping.run(steps) for _ in range(runs)))
         return steps * runs / (time.perf_counter() - begun), executor
@@ -174,7 +182,10 @@ def untouched_key() -> list[Row]:
     ratio = median(rate / floor for rate, floor in zip(much, small, strict=True))
     return [
         Row(
-            "1 KB replaced beside an untouched 1 MB", f"{median(much):,.0f}/s beside {median(small):,.0f}/s", ratio, 0.8
+            "1 KB replaced beside an untouched 1 MB",
+            f"{median(much):,.0f}/s beside {median(small):,.0f}/s",
+            ratio,
+            0.8,
         ),
         Row("  its bytes per step", "file growth after aclose()", grown, 2500, at_most=True),
     ]
@@ -189,9 +200,20 @@ def history() -> list[Row]:
     early = median(window_rates(executor.times, SHORT))
     late = median(window_rates(executor.times, LONG - 600))
     return [
-        Row(f"230 bytes appended, bytes per step at {SHORT}", "file growth after aclose()", short, 700, at_most=True),
+        Row(
+            f"230 bytes appended, bytes per step at {SHORT}",
+            "file growth after aclose()",
+            short,
+            700,
+            at_most=True,
+        ),
         Row(f"  at {LONG:,}", "file growth after aclose()", long, 700, at_most=True),
-        Row(f"  rate at {LONG:,} beside that at {SHORT}", f"{late:,.0f}/s beside {early:,.0f}/s", late / early, 0.5),
+        Row(
+            f"  rate at {LONG:,} beside that at {SHORT}",
+            f"{late:,.0f}/s beside {early:,.0f}/s",
+            late / early,
+            0.5,
+        ),
     ]
 
 
@@ -217,8 +239,20 @@ def whole_history() -> list[Row]:
     with scratch() as folder:
         grown = growth(folder / "growth.db", WholeHistory, SHORT)
     return [
-        Row(f"the whole list set, bytes per step at {SHORT}", "file growth after aclose()", grown, 4000, at_most=True),
-        Row("  CPU beside one encoding of the list", "beyond that of a small step", median(ratios), 3.0, at_most=True),
+        Row(
+            f"the whole list set, bytes per step at {SHORT}",
+            "file growth after aclose()",
+            grown,
+            4000,
+            at_most=True,
+        ),
+        Row(
+            "  CPU beside one encoding of the list",
+            "beyond that of a small step",
+            median(ratios),
+            3.0,
+            at_most=True,
+        ),
     ]
 
 
@@ -276,7 +310,9 @@ async def list_newest(path: Path) -> list[float]:
     """Return how many milliseconds it takes to list 50 runs of very many, several times."""
     taken = []
     async with SqliteCheckpointStorage(path) as storage:
-        await asyncio.gather(*(storage.commit(first_commit(f"run {number:05d}")) for number in range(LONG)))
+        await asyncio.gather(
+            *(storage.commit(first_commit(f"run {number:05d}")) for number in range(LONG))
+        )
         for _ in range(ROUNDS * 3):
             begun = time.perf_counter()
             assert len(await storage.list_runs(limit=50)) == 50
@@ -287,7 +323,10 @@ async def list_newest(path: Path) -> list[float]:
 def first_commit(run_id: str) -> Commit:
     """Return the commit that creates a run."""
     header = CheckpointHeader(
-        checkpoint_id=checkpoint_id(run_id, 0), run_id=run_id, workflow_id="bench", timestamp=utc_now()
+        checkpoint_id=checkpoint_id(run_id, 0),
+        run_id=run_id,
+        workflow_id="bench",
+        timestamp=utc_now(),
     )
     return Commit(header=header, changes=Changes(), epoch=1)
 
@@ -296,9 +335,15 @@ def memory() -> list[Row]:
     """What resuming a large state takes, in a process of its own."""
     with scratch() as folder:
         script = [sys.executable, "-m", "benchmarks.large_state", str(folder / "large.db")]
-        size = int(subprocess.run([*script, "save"], check=True, capture_output=True, text=True).stdout)
+        size = int(
+            subprocess.run([*script, "save"], check=True, capture_output=True, text=True).stdout
+        )
         peaks = [
-            int(subprocess.run([*script, "resume"], check=True, capture_output=True, text=True).stdout)
+            int(
+                subprocess.run(
+                    [*script, "resume"], check=True, capture_output=True, text=True
+                ).stdout
+            )
             for _ in range(ROUNDS)
         ]
     peak = median(peaks)
@@ -308,4 +353,8 @@ def memory() -> list[Row]:
 
 def main() -> list[Row]:
     """Measure everything."""
-    return [row for figure in (small_steps, untouched_key, history, whole_history, opening, memory) for row in figure()]
+    return [
+        row
+        for figure in (small_steps, untouched_key, history, whole_history, opening, memory)
+        for row in figure()
+    ]

@@ -41,4 +41,8 @@ def print_table(rows: Iterable[Row]) -> None:
         lines.append((row.name, f"{row.value:.3g}", target, row.verdict, row.detail))
     widths = [max(len(line[column]) for line in lines) for column in range(4)]
     for line in lines:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]).rstrip())
+        print(
+            "  ".join(
+                [*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[4]]
+            ).rstrip()
+        )

@@ -54,9 +54,16 @@ class Place:
 def read_options(name: str, text: str | None) -> Place:
     """Return the place that the command line names."""
     parser = argparse.ArgumentParser(
-        f"python -m examples.{name}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+        f"python -m examples.{name}",
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--storage", type=Path, default=Path("checkpoints", f"{name}.db"), metavar="DATABASE_OR_FOLDER")
+    parser.add_argument(
+        "--storage",
+        type=Path,
+        default=Path("checkpoints", f"{name}.db"),
+        metavar="DATABASE_OR_FOLDER",
+    )
     path: Path = parser.parse_args().storage
     world = path.with_name(f"{path.stem}-world")
     world.mkdir(parents=True, exist_ok=True)
@@ -85,12 +92,16 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-async def play(workflow: Workflow, message: Any, place: Place, answer: Answerer | None = None) -> list[Any]:
+async def play(
+    workflow: Workflow, message: Any, place: Place, answer: Answerer | None = None
+) -> list[Any]:
     """Begin the run, or go on with it where it was left, and drive it to its end; return its outputs."""
     known = await place.storage.get_run(place.run_id)
     if known is not None:
         say(f"going on with the run that was left: {known.status}")
-    return await drive(workflow.run_stream(message, run_id=place.run_id, if_exists="attach"), answer)
+    return await drive(
+        workflow.run_stream(message, run_id=place.run_id, if_exists="attach"), answer
+    )
 
 
 async def drive(run: StreamingRun, answer: Answerer | None = None) -> list[Any]:
@@ -122,7 +133,9 @@ async def drive(run: StreamingRun, answer: Answerer | None = None) -> list[Any]:
 
 
 async def _until_first_deadline(waiting: dict[str, RequestInfoEvent]) -> None:
-    deadlines = [datetime.fromisoformat(event.deadline) for event in waiting.values() if event.deadline]
+    deadlines = [
+        datetime.fromisoformat(event.deadline) for event in waiting.values() if event.deadline
+    ]
     if not deadlines:
         raise SystemExit("Nobody answers. Start me again when somebody does.")
     await asyncio.sleep(max(0.0, (min(deadlines) - datetime.now(UTC)).total_seconds()))

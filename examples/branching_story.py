@@ -67,7 +67,9 @@ class Teller(Executor):
         await ctx.request_info(Deed("What now?"), str, request_id="deed")
 
     @response_handler
-    async def choose_deed(self, question: Deed, answer: str, ctx: WorkflowContext[Walk, str]) -> None:
+    async def choose_deed(
+        self, question: Deed, answer: str, ctx: WorkflowContext[Walk, str]
+    ) -> None:
         story = [*await ctx.get_shared_state("story"), DEEDS[answer]]
         await ctx.append_shared_state("story", story[-1])
         await ctx.yield_output(" ".join(story))
@@ -95,7 +97,9 @@ def answer(question: Door | Deed) -> str:
     return ask(question.prompt, "stay", list(DEEDS))
 
 
-async def other_story(workflow: Workflow, place: Place, told: list[WorkflowCheckpoint]) -> StreamingRun:
+async def other_story(
+    workflow: Workflow, place: Place, told: list[WorkflowCheckpoint]
+) -> StreamingRun:
     """Return the fork: the one that was begun before a crash, or a new one."""
     run_id = f"{place.run_id}-other"
     begun = await place.storage.get_run(run_id)
@@ -117,7 +121,11 @@ async def main() -> None:
     show(await drive(fork, answer))
 
     retold = await place.storage.list_checkpoints(run_id=fork.run_id)
-    show(change for change in told[-1].diff(retold[-1]) if change.path[0] in ("shared_state", "outputs"))
+    show(
+        change
+        for change in told[-1].diff(retold[-1])
+        if change.path[0] in ("shared_state", "outputs")
+    )
 
 
 if __name__ == "__main__":

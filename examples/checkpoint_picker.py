@@ -87,7 +87,11 @@ def choose(checkpoints: Sequence[WorkflowCheckpoint], choice: str) -> WorkflowCh
     numbers = {str(number): checkpoint for number, checkpoint in enumerate(checkpoints)}
     if choice in numbers:
         return numbers[choice]
-    fitting = [checkpoint for checkpoint in checkpoints if choice and checkpoint.checkpoint_id.startswith(choice)]
+    fitting = [
+        checkpoint
+        for checkpoint in checkpoints
+        if choice and checkpoint.checkpoint_id.startswith(choice)
+    ]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -106,13 +110,17 @@ def show(checkpoints: Sequence[WorkflowCheckpoint]) -> None:
     for number, checkpoint in enumerate(checkpoints):
         summary = RequestInfoExecutor.checkpoint_summary(checkpoint)
         then = f", next: {', '.join(summary.targets)}" if summary.targets else ""
-        print(f"[{number}] {summary.checkpoint_id}  superstep {summary.iteration_count}, {summary.status}{then}")
+        print(
+            f"[{number}] {summary.checkpoint_id}  superstep {summary.iteration_count}, {summary.status}{then}"
+        )
 
 
 def pick(checkpoints: Sequence[WorkflowCheckpoint]) -> WorkflowCheckpoint | None:
     """Ask until the choice is clear; None when the person wants none."""
     while True:
-        choice = input("Resume from which one? (number, beginning of an id, or q to leave) ").strip()
+        choice = input(
+            "Resume from which one? (number, beginning of an id, or q to leave) "
+        ).strip()
         if choice.lower() in ("q", "quit"):
             return None
         try:
@@ -121,7 +129,9 @@ def pick(checkpoints: Sequence[WorkflowCheckpoint]) -> WorkflowCheckpoint | None
             print(error)
 
 
-async def list_checkpoints(storage: FileCheckpointStorage, workflow: Workflow) -> list[WorkflowCheckpoint]:
+async def list_checkpoints(
+    storage: FileCheckpointStorage, workflow: Workflow
+) -> list[WorkflowCheckpoint]:
     """Return the workflow's checkpoints, oldest first; of a first run if there are none."""
     checkpoints = await storage.list_checkpoints(workflow_id=workflow.workflow_id)
     if not checkpoints:
@@ -144,8 +154,12 @@ async def resume(workflow: Workflow, checkpoint: WorkflowCheckpoint) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--choose", metavar="CHOICE", help="a number on the list, or the beginning of an id")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--choose", metavar="CHOICE", help="a number on the list, or the beginning of an id"
+    )
     parser.add_argument("--storage", type=Path, default=Path("checkpoints/tea"), metavar="DIR")
     options = parser.parse_args()
     storage = FileCheckpointStorage(options.storage)
@@ -153,7 +167,9 @@ def main() -> int:
     try:
         checkpoints = asyncio.run(list_checkpoints(storage, workflow))
         show(checkpoints)
-        chosen = pick(checkpoints) if options.choose is None else choose(checkpoints, options.choose)
+        chosen = (
+            pick(checkpoints) if options.choose is None else choose(checkpoints, options.choose)
+        )
         if chosen is not None:
             asyncio.run(resume(workflow, chosen))
     except WrongChoiceError as error:

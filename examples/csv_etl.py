@@ -100,14 +100,18 @@ class Load(Executor):
     @handler
     def load(self, batch: list[Catch], ctx: WorkflowContext) -> None:
         with closing(sqlite3.connect(self.database)) as table, table:
-            table.execute("create table if not exists catch (row integer primary key, boat, fish, kilograms)")
+            table.execute(
+                "create table if not exists catch (row integer primary key, boat, fish, kilograms)"
+            )
             values = [(item.row, item.boat, item.fish, item.kilograms) for item in batch]
             table.executemany("insert or replace into catch values (?, ?, ?, ?)", values)
 
     @handler
     def end(self, end: End, ctx: WorkflowContext[str]) -> None:
         with closing(sqlite3.connect(self.database)) as table:
-            found = table.execute("select fish, count(*), sum(kilograms) from catch group by fish order by fish")
+            found = table.execute(
+                "select fish, count(*), sum(kilograms) from catch group by fish order by fish"
+            )
             for fish, count, kilograms in found:
                 ctx.send_message(f"{fish}: {count} rows, {kilograms:g} kg")
 
@@ -118,7 +122,11 @@ async def report(line: str, ctx: WorkflowContext[Never, str]) -> None:
 
 
 def build_workflow(place: Place) -> Workflow:
-    extract, transform, load = Extract("extract"), Transform("transform"), Load("load", place.world / "catch.db")
+    extract, transform, load = (
+        Extract("extract"),
+        Transform("transform"),
+        Load("load", place.world / "catch.db"),
+    )
     return (
         WorkflowBuilder(name="csv-etl")
         .set_start_executor(extract)

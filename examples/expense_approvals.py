@@ -71,7 +71,9 @@ class Approver(Executor):
     async def ask(self, expense: Expense, ctx: WorkflowContext) -> None:
         silence = Verdict(approve=True, remark="no answer in time")
         question = Question(self.id, expense)
-        await ctx.request_info(question, Verdict, request_id=self.id, deadline=self.patience, default=silence)
+        await ctx.request_info(
+            question, Verdict, request_id=self.id, deadline=self.patience, default=silence
+        )
 
     @response_handler
     async def hear(self, question: Question, verdict: Verdict, ctx: WorkflowContext[Vote]) -> None:
@@ -83,7 +85,9 @@ async def tally(votes: list[Vote], ctx: WorkflowContext[Never, str]) -> None:
     """Runs when all three votes are in, in whichever superstep each of them came."""
     in_favour = sum(vote.verdict.approve for vote in votes)
     for vote in votes:
-        await ctx.yield_output(f"{vote.approver}: {'yes' if vote.verdict.approve else 'no'} ({vote.verdict.remark})")
+        await ctx.yield_output(
+            f"{vote.approver}: {'yes' if vote.verdict.approve else 'no'} ({vote.verdict.remark})"
+        )
     await ctx.yield_output("approved" if in_favour * 2 > len(votes) else "rejected")
 
 
@@ -121,7 +125,9 @@ async def from_outside(place: Place, option: str, *arguments: str) -> None:
 
 
 async def main() -> None:
-    at = next((n for n, word in enumerate(sys.argv) if word in ("--list", "--answer")), len(sys.argv))
+    at = next(
+        (n for n, word in enumerate(sys.argv) if word in ("--list", "--answer")), len(sys.argv)
+    )
     asked, sys.argv[at:] = sys.argv[at:], []
     place = read_options("expense_approvals", __doc__)
     if asked:

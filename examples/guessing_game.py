@@ -56,9 +56,15 @@ class Guesser(Executor):
         await self._guess(interval, 1, ctx)
 
     @handler
-    async def learn(self, response: RequestResponse[Guess, Hint], ctx: WorkflowContext[Guess, str]) -> None:
+    async def learn(
+        self, response: RequestResponse[Guess, Hint], ctx: WorkflowContext[Guess, str]
+    ) -> None:
         state = await ctx.get_state() or {}
-        interval, guesses, number = state["interval"], state["guesses"], response.original_request.number
+        interval, guesses, number = (
+            state["interval"],
+            state["guesses"],
+            response.original_request.number,
+        )
         if response.data == "yes":
             await ctx.yield_output(f"Your number is {number}: guess {guesses} was right.")
             return
@@ -69,7 +75,9 @@ class Guesser(Executor):
             return
         await self._guess(left, guesses + 1, ctx)
 
-    async def _guess(self, interval: Interval, guesses: int, ctx: WorkflowContext[Guess, Never]) -> None:
+    async def _guess(
+        self, interval: Interval, guesses: int, ctx: WorkflowContext[Guess, Never]
+    ) -> None:
         await ctx.set_state({"interval": interval, "guesses": guesses})
         number = (interval.low + interval.high) // 2
         await ctx.send_message(Guess(prompt=f"Guess {guesses}: is it {number}?", number=number))
@@ -96,7 +104,9 @@ class Player:
     """Asks the person at the terminal, or takes the lines of a file."""
 
     def __init__(self, answers: Path | None) -> None:
-        self._lines: Iterator[str] | None = iter(answers.read_text().splitlines()) if answers else None
+        self._lines: Iterator[str] | None = (
+            iter(answers.read_text().splitlines()) if answers else None
+        )
 
     def ask(self, question: str, choices: tuple[str, ...]) -> str:
         """Return one of the choices; its beginning will do.
@@ -121,7 +131,9 @@ class Player:
         return line
 
 
-def start(workflow: Workflow, storage: FileCheckpointStorage, player: Player, highest: int) -> WorkflowRunResult:
+def start(
+    workflow: Workflow, storage: FileCheckpointStorage, player: Player, highest: int
+) -> WorkflowRunResult:
     """Go on with the game that was left, if there is one and the player wants it; else begin a new one."""
     checkpoints = asyncio.run(storage.list_checkpoints(workflow_id=workflow.workflow_id))
     is_under_way = bool(checkpoints) and checkpoints[-1].status != "IDLE"
@@ -143,10 +155,18 @@ def play(storage: FileCheckpointStorage, player: Player, highest: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--answers", type=Path, metavar="FILE", help="take the answers from this file, one a line")
-    parser.add_argument("--highest", type=int, default=100, metavar="N", help="the greatest number (default: 100)")
-    parser.add_argument("--storage", type=Path, default=Path("checkpoints/guessing-game"), metavar="DIR")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--answers", type=Path, metavar="FILE", help="take the answers from this file, one a line"
+    )
+    parser.add_argument(
+        "--highest", type=int, default=100, metavar="N", help="the greatest number (default: 100)"
+    )
+    parser.add_argument(
+        "--storage", type=Path, default=Path("checkpoints/guessing-game"), metavar="DIR"
+    )
     options = parser.parse_args()
     if options.highest < 1:
         parser.error("--highest is a number of 1 or more")

@@ -6,7 +6,14 @@ python -m examples.hooks
 import asyncio
 from typing import Any
 
-from supersteps import Executor, InMemoryCheckpointStorage, Workflow, WorkflowBuilder, WorkflowContext, handler
+from supersteps import (
+    Executor,
+    InMemoryCheckpointStorage,
+    Workflow,
+    WorkflowBuilder,
+    WorkflowContext,
+    handler,
+)
 
 
 class Thermometer(Executor):
@@ -24,7 +31,9 @@ class Thermometer(Executor):
 
     async def on_checkpointing(self, ctx: WorkflowContext[Any, Any]) -> None:
         await ctx.queue_state_update("readings", self.readings)
-        await ctx.queue_state_update("latest", self.readings[-1:], scope="weather")  # a scope with a name of its own
+        await ctx.queue_state_update(
+            "latest", self.readings[-1:], scope="weather"
+        )  # a scope with a name of its own
 
     async def on_checkpoint_restored(self, ctx: WorkflowContext[Any, Any]) -> None:
         self.readings = await ctx.read_state("readings") or []
@@ -54,9 +63,13 @@ async def main() -> None:
 
     checkpoints = await storage.list_checkpoints(workflow_id="weather")
     for checkpoint in checkpoints:
-        print(f"superstep {checkpoint.iteration_count}: {checkpoint.executor_states} {checkpoint.scopes}")
+        print(
+            f"superstep {checkpoint.iteration_count}: {checkpoint.executor_states} {checkpoint.scopes}"
+        )
 
-    again = await build(storage).run_from_checkpoint(checkpoints[2])  # the attribute comes back with the checkpoint
+    again = await build(storage).run_from_checkpoint(
+        checkpoints[2]
+    )  # the attribute comes back with the checkpoint
     print("mean, from superstep 2 on once more:", again.get_outputs())
 
 

@@ -81,10 +81,14 @@ class Reviewer(Executor):
 
     @handler
     async def ask(self, draft: Draft, ctx: WorkflowContext[ReviewRequest]) -> None:
-        await ctx.send_message(ReviewRequest(prompt="Approve, or what should change?", draft=draft.text))
+        await ctx.send_message(
+            ReviewRequest(prompt="Approve, or what should change?", draft=draft.text)
+        )
 
     @handler
-    async def decide(self, response: RequestResponse[ReviewRequest, str], ctx: WorkflowContext[Revision, str]) -> None:
+    async def decide(
+        self, response: RequestResponse[ReviewRequest, str], ctx: WorkflowContext[Revision, str]
+    ) -> None:
         draft = response.original_request.draft
         if response.data.strip().lower() == "approve":
             await ctx.yield_output(draft)
@@ -93,7 +97,11 @@ class Reviewer(Executor):
 
 
 def build_workflow(storage: CheckpointStorage) -> Workflow:
-    writer, reviewer, request_info = Writer("writer"), Reviewer("reviewer"), RequestInfoExecutor("request_info")
+    writer, reviewer, request_info = (
+        Writer("writer"),
+        Reviewer("reviewer"),
+        RequestInfoExecutor("request_info"),
+    )
     return (
         WorkflowBuilder(name="human-review")
         .set_start_executor(writer)
@@ -130,7 +138,9 @@ def read_answer(prompt: str, answers: Iterator[str] | None) -> str:
         print('Please say "approve", or what should change.')
 
 
-async def start(workflow: Workflow, storage: FileCheckpointStorage, brief: str, *, new: bool) -> WorkflowRunResult:
+async def start(
+    workflow: Workflow, storage: FileCheckpointStorage, brief: str, *, new: bool
+) -> WorkflowRunResult:
     """Go on with the review that was left, or begin a new one."""
     checkpoints = await storage.list_checkpoints(workflow_id=workflow.workflow_id)
     if checkpoints and checkpoints[-1].status != "IDLE" and not new:
@@ -140,7 +150,9 @@ async def start(workflow: Workflow, storage: FileCheckpointStorage, brief: str, 
     return await workflow.run(Task(brief))
 
 
-def review(storage: FileCheckpointStorage, brief: str, answers: Iterator[str] | None, *, new: bool) -> None:
+def review(
+    storage: FileCheckpointStorage, brief: str, answers: Iterator[str] | None, *, new: bool
+) -> None:
     """Review until the draft is approved."""
     workflow = build_workflow(storage)
     result = asyncio.run(start(workflow, storage, brief, new=new))
@@ -153,11 +165,17 @@ def review(storage: FileCheckpointStorage, brief: str, answers: Iterator[str] | 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("brief", nargs="?", default="A poem about tides", help="what to write")
-    parser.add_argument("--answers", type=Path, metavar="FILE", help="take the answers from this file, one a line")
+    parser.add_argument(
+        "--answers", type=Path, metavar="FILE", help="take the answers from this file, one a line"
+    )
     parser.add_argument("--new", action="store_true", help="begin anew although a review waits")
-    parser.add_argument("--storage", type=Path, default=Path("checkpoints/human-review"), metavar="DIR")
+    parser.add_argument(
+        "--storage", type=Path, default=Path("checkpoints/human-review"), metavar="DIR"
+    )
     options = parser.parse_args()
     answers = iter(options.answers.read_text().splitlines()) if options.answers else None
     try:

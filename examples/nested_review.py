@@ -58,10 +58,14 @@ class Speller(Executor):
     async def read(self, document: Document, ctx: WorkflowContext[Document]) -> None:
         await ctx.set_state({"document": document})
         doubtful = [word for word in document.text.split() if word in HOUSE_RULES]
-        await (ctx.request_info(Spelling(doubtful[0]), str) if doubtful else ctx.send_message(document))
+        await (
+            ctx.request_info(Spelling(doubtful[0]), str) if doubtful else ctx.send_message(document)
+        )
 
     @response_handler
-    async def correct(self, question: Spelling, spelling: str, ctx: WorkflowContext[Document]) -> None:
+    async def correct(
+        self, question: Spelling, spelling: str, ctx: WorkflowContext[Document]
+    ) -> None:
         document: Document = (await ctx.get_state() or {})["document"]
         await ctx.send_message(Document(document.text.replace(question.word, spelling)))
 
@@ -74,7 +78,9 @@ class Reviewer(Executor):
         await ctx.request_info(Approval(document.text), str)
 
     @response_handler
-    async def decide(self, question: Approval, answer: str, ctx: WorkflowContext[Document, Approved]) -> None:
+    async def decide(
+        self, question: Approval, answer: str, ctx: WorkflowContext[Document, Approved]
+    ) -> None:
         if answer == "approve":
             await ctx.yield_output(Approved(question.text))
         else:
@@ -92,7 +98,9 @@ class HouseRules(Executor):
 
     @handler
     async def rule(
-        self, request: SubWorkflowRequestMessage[Spelling], ctx: WorkflowContext[SubWorkflowResponseMessage[str]]
+        self,
+        request: SubWorkflowRequestMessage[Spelling],
+        ctx: WorkflowContext[SubWorkflowResponseMessage[str]],
     ) -> None:
         spelling = HOUSE_RULES[request.data.word]
         await ctx.send_message(request.create_response(spelling), target_id=request.executor_id)
@@ -115,7 +123,11 @@ def build_review() -> Workflow:
 
 
 def build_workflow(storage: CheckpointStorage) -> Workflow:
-    review, rules, gatherer = WorkflowExecutor(build_review(), "review"), HouseRules("rules"), Gatherer("gatherer")
+    review, rules, gatherer = (
+        WorkflowExecutor(build_review(), "review"),
+        HouseRules("rules"),
+        Gatherer("gatherer"),
+    )
     return (
         WorkflowBuilder(name="nested-review")
         .set_start_executor(hand_out)
@@ -134,7 +146,9 @@ def definition() -> Workflow:
 
 
 def answer(question: Approval) -> str:
-    return ask(f"{question.text!r}: approve, or what is missing?", SCRIPT.get(question.text, "approve"))
+    return ask(
+        f"{question.text!r}: approve, or what is missing?", SCRIPT.get(question.text, "approve")
+    )
 
 
 async def main() -> None:

@@ -90,11 +90,15 @@ class Clear(Bank):
     @handler
     def clear(self, failure: ExecutorFailure, ctx: WorkflowContext[Done | Order]) -> None:
         order: Order = failure.message
-        say(f"the charge of order {order.number} was cut short: {self.ledger.entries(order.number) or 'not booked'}")
+        say(
+            f"the charge of order {order.number} was cut short: {self.ledger.entries(order.number) or 'not booked'}"
+        )
         if self.ledger.entries(order.number):
             ctx.send_message(Done(order, is_done=True))
         elif failure.interrupted:
-            ctx.send_message(order)  # nothing has happened, so it may be tried anew: that is another call
+            ctx.send_message(
+                order
+            )  # nothing has happened, so it may be tried anew: that is another call
         else:
             ctx.send_message(Done(order, is_done=False))
 
@@ -132,12 +136,18 @@ class PayBack(Bank):
         order = outcome.order
         if len(self.ledger.entries(order.number)) == 1:  # so that a repeated call pays back once
             self.ledger.add(order.number, -order.amount)
-        ctx.yield_output(f"order {order.number}: no {order.goods} in stock, {order.amount} paid back")
+        ctx.yield_output(
+            f"order {order.number}: no {order.goods} in stock, {order.amount} paid back"
+        )
 
 
 def build_workflow(place: Place) -> Workflow:
     ledger = Ledger(place.world / "ledger.txt")
-    charge, clear, pay_back = Charge("charge", ledger), Clear("clear", ledger), PayBack("pay_back", ledger)
+    charge, clear, pay_back = (
+        Charge("charge", ledger),
+        Clear("clear", ledger),
+        PayBack("pay_back", ledger),
+    )
     return (
         WorkflowBuilder(name="order-fulfilment")
         .set_start_executor(accept)

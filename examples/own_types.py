@@ -43,7 +43,9 @@ class Ingredient:
 
 @executor
 async def halve(recipe: list[Ingredient], ctx: WorkflowContext[list[Ingredient]]) -> None:
-    await ctx.send_message([Ingredient(item.name, Weight(f"{item.weight.grams / 2} g")) for item in recipe])
+    await ctx.send_message(
+        [Ingredient(item.name, Weight(f"{item.weight.grams / 2} g")) for item in recipe]
+    )
 
 
 @executor
@@ -64,7 +66,9 @@ async def main() -> None:
             print("refused:", error)
 
         codec = Codec()
-        codec.register(Weight, encode=str, decode=Weight, name="weight")  # the name that files have for it
+        codec.register(
+            Weight, encode=str, decode=Weight, name="weight"
+        )  # the name that files have for it
         storage = FileCheckpointStorage(folder, codec=codec)
         result = await build().run(recipe, checkpoint_storage=storage)
         print("output:", result.get_outputs()[0])

@@ -39,7 +39,10 @@ def build() -> Workflow:
         await ctx.yield_output(" + ".join(notes))
 
     return (
-        WorkflowBuilder(name="essay").add_chain([collect, outline, write, polish]).set_start_executor(collect).build()
+        WorkflowBuilder(name="essay")
+        .add_chain([collect, outline, write, polish])
+        .set_start_executor(collect)
+        .build()
     )
 
 
@@ -51,11 +54,15 @@ async def main() -> None:
             cps = await storage.list_checkpoints(workflow_id="essay")  # oldest first
             for cp in cps:
                 summary = RequestInfoExecutor.checkpoint_summary(cp)
-                print(f"superstep {summary.iteration_count}: {summary.status}, next {summary.targets}")
+                print(
+                    f"superstep {summary.iteration_count}: {summary.status}, next {summary.targets}"
+                )
 
             fresh = build()
             print("from superstep 3, event by event:")
-            async for event in fresh.run_stream_from_checkpoint(cps[3].checkpoint_id, checkpoint_storage=storage):
+            async for event in fresh.run_stream_from_checkpoint(
+                cps[3].checkpoint_id, checkpoint_storage=storage
+            ):
                 if isinstance(event, SuperStepCompletedEvent):
                     print("  committed: superstep", event.step_number)
                 if isinstance(event, WorkflowOutputEvent):

@@ -36,7 +36,9 @@ class Publisher(Executor):
         await ctx.send_message(Approval(prompt="Publish?", draft=draft))
 
     @handler
-    async def act(self, response: RequestResponse[Approval, str], ctx: WorkflowContext[Never, str]) -> None:
+    async def act(
+        self, response: RequestResponse[Approval, str], ctx: WorkflowContext[Never, str]
+    ) -> None:
         await ctx.yield_output(f"{response.data}: {response.original_request.draft}")
 
 
@@ -64,7 +66,9 @@ async def main() -> None:
     async for event in run:
         if isinstance(event, RequestInfoEvent):
             print(f"asked: {event.data.prompt} {event.data.draft!r}")
-            await run.send_response(event.request_id, "yes")  # durable when this returns; the stream goes on
+            await run.send_response(
+                event.request_id, "yes"
+            )  # durable when this returns; the stream goes on
         if isinstance(event, WorkflowOutputEvent):
             print("output:", event.data)
 
@@ -77,7 +81,9 @@ async def main() -> None:
     request = summary.pending_requests[0]
     print(f"found: {summary.status}: {request.prompt} {summary.draft_preview!r}")
     fresh = build(storage)
-    async for event in fresh.run_stream_from_checkpoint(newest.checkpoint_id, responses={request.request_id: "no"}):
+    async for event in fresh.run_stream_from_checkpoint(
+        newest.checkpoint_id, responses={request.request_id: "no"}
+    ):
         if isinstance(event, WorkflowOutputEvent):
             print("output:", event.data)
 

@@ -58,7 +58,9 @@ async def main() -> None:
     print("first:", result.get_outputs(), "after superstep", run.checkpoints[-1].step_number)
 
     Wallet.price = 1
-    await run.restore_checkpoint(run.checkpoints[4])  # after the 4th thing; in place: it is the same run
+    await run.restore_checkpoint(
+        run.checkpoints[4]
+    )  # after the 4th thing; in place: it is the same run
     print("rewound to superstep", run.checkpoints[-1].step_number)
 
     async for _event in run:

@@ -80,7 +80,9 @@ async def main() -> None:
 
             Service.is_up = True
             newest = (await storage.list_checkpoints(workflow_id="order"))[-1]
-            print(f"resumed after superstep {newest.iteration_count}:")  # only the call that failed runs again
+            print(
+                f"resumed after superstep {newest.iteration_count}:"
+            )  # only the call that failed runs again
             result = await build(storage).run_from_checkpoint(newest.checkpoint_id)
             print("  output:", result.get_outputs()[0])
 

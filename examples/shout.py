@@ -23,7 +23,9 @@ class UpperCase(Executor):
     @handler
     async def to_upper(self, text: str, ctx: WorkflowContext[str]) -> None:
         prev = await ctx.get_state() or {}
-        await ctx.set_state({"count": int(prev.get("count", 0)) + 1, "last": text})  # executor state
+        await ctx.set_state(
+            {"count": int(prev.get("count", 0)) + 1, "last": text}
+        )  # executor state
         await ctx.set_shared_state("original_input", text)  # shared state
         await ctx.send_message(text.upper())
 
@@ -57,7 +59,9 @@ async def main() -> None:
     print("final state:", result.get_final_state())
 
     for checkpoint in await storage.list_checkpoints(workflow_id="shout", run_id=result.run_id):
-        print(f"superstep {checkpoint.iteration_count}: {checkpoint.shared_state} {checkpoint.executor_states}")
+        print(
+            f"superstep {checkpoint.iteration_count}: {checkpoint.shared_state} {checkpoint.executor_states}"
+        )
 
 
 if __name__ == "__main__":

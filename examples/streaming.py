@@ -50,7 +50,9 @@ def definition() -> Workflow:
 
 
 async def main() -> None:
-    run = build(InMemoryCheckpointStorage()).run_stream(20)  # nothing runs yet, but the run has its id
+    run = build(InMemoryCheckpointStorage()).run_stream(
+        20
+    )  # nothing runs yet, but the run has its id
     print("run id:", len(run.run_id), "characters")
 
     async for event in run:
@@ -67,7 +69,11 @@ async def main() -> None:
             print("output:", event.data)
 
     for info in run.checkpoints:
-        print("checkpoint of superstep", info.step_number, "- first" if info.parent is None else "- follows another")
+        print(
+            "checkpoint of superstep",
+            info.step_number,
+            "- first" if info.parent is None else "- follows another",
+        )
 
 
 if __name__ == "__main__":

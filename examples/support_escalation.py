@@ -25,7 +25,9 @@ from supersteps import (
 )
 
 DESKS = ("first level", "second level", "head of support")
-SCRIPT = {"head of support": "Have you tried turning it off and on again?"}  # the others are at lunch
+SCRIPT = {
+    "head of support": "Have you tried turning it off and on again?"
+}  # the others are at lunch
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,14 @@ class Desk(Executor):
         desk = DESKS[ticket.level]
         patience = (ticket.level + 1) * HOUR
         await ctx.append_shared_state("asked", desk)
-        await ctx.request_info(Question(desk, ticket), Reply, request_id=desk, deadline=patience, default=Reply(None))
+        await ctx.request_info(
+            Question(desk, ticket), Reply, request_id=desk, deadline=patience, default=Reply(None)
+        )
 
     @response_handler
-    async def hear(self, question: Question, reply: Reply, ctx: WorkflowContext[Ticket | str]) -> None:
+    async def hear(
+        self, question: Question, reply: Reply, ctx: WorkflowContext[Ticket | str]
+    ) -> None:
         ticket = question.ticket
         if reply.text is not None:
             await ctx.send_message(f"{question.desk}: {reply.text}")
@@ -95,12 +101,21 @@ def definition() -> Workflow:
 def answer(question: Question) -> Any:
     if question.desk not in SCRIPT and not sys.stdin.isatty():
         return NOBODY
-    return Reply(ask(f"{question.desk}, {question.ticket.text!r}:", SCRIPT.get(question.desk, "We are on it.")))
+    return Reply(
+        ask(
+            f"{question.desk}, {question.ticket.text!r}:",
+            SCRIPT.get(question.desk, "We are on it."),
+        )
+    )
 
 
 async def main() -> None:
     place = read_options("support_escalation", __doc__)
-    show(await play(build_workflow(place.storage), Ticket("The tide does not come in"), place, answer))
+    show(
+        await play(
+            build_workflow(place.storage), Ticket("The tide does not come in"), place, answer
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -98,9 +98,13 @@ class Toolbox(Executor):
             await ctx.send_message(self._use(call))
 
     @response_handler
-    async def decided(self, question: Permission, is_allowed: bool, ctx: WorkflowContext[ToolResult]) -> None:
+    async def decided(
+        self, question: Permission, is_allowed: bool, ctx: WorkflowContext[ToolResult]
+    ) -> None:
         call = question.call
-        await ctx.send_message(self._use(call) if is_allowed else ToolResult(call.tool, "refused by a person"))
+        await ctx.send_message(
+            self._use(call) if is_allowed else ToolResult(call.tool, "refused by a person")
+        )
 
     def _use(self, call: ToolCall) -> ToolResult:
         say(f"{call.tool}({call.argument!r})")
@@ -131,12 +135,22 @@ def definition() -> Workflow:
 
 
 def answer(question: Permission) -> bool:
-    return ask(f"May I {question.call.tool} {question.call.argument!r}?", "yes", ("yes", "no")) == "yes"
+    return (
+        ask(f"May I {question.call.tool} {question.call.argument!r}?", "yes", ("yes", "no"))
+        == "yes"
+    )
 
 
 async def main() -> None:
     place = read_options("tool_loop", __doc__)
-    show(await play(build_workflow(place.storage), Task("How high is the spring tide? Tell Ida."), place, answer))
+    show(
+        await play(
+            build_workflow(place.storage),
+            Task("How high is the spring tide? Tell Ida."),
+            place,
+            answer,
+        )
+    )
 
 
 if __name__ == "__main__":

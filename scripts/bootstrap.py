@@ -13,7 +13,11 @@ from importlib.util import find_spec
 OLDEST = (3, 11)
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
-VENV_PYTHON = os.path.join(VENV, "Scripts", "python.exe") if os.name == "nt" else os.path.join(VENV, "bin", "python")
+VENV_PYTHON = (
+    os.path.join(VENV, "Scripts", "python.exe")
+    if os.name == "nt"
+    else os.path.join(VENV, "bin", "python")
+)
 
 
 def missing_prerequisite() -> str:
@@ -39,7 +43,9 @@ def venv_works() -> bool:
     """A .venv may be left from an interrupted set-up, an older Python or another place of this folder."""
     probe = "import sys, pip; print(sys.version_info >= (3, 11), sys.prefix)"
     try:
-        answer = subprocess.run([VENV_PYTHON, "-c", probe], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        answer = subprocess.run(
+            [VENV_PYTHON, "-c", probe], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
     except OSError:
         return False
     return answer.stdout.decode().strip() == "True " + VENV
@@ -55,7 +61,16 @@ def run(*command: str) -> None:
 
 
 def pip_install(*arguments: str) -> None:
-    run(VENV_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", *arguments)
+    run(
+        VENV_PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        *arguments,
+    )
 
 
 def progress(words: str) -> None:

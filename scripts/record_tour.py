@@ -20,11 +20,16 @@ def recorded(text: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         for name in ("letters.py", "pyproject.toml"):
             (found,) = re.findall(
-                rf"^```\w+\n(# {re.escape(name)}\n.*?)^```$", QUICKSTART.read_text("utf-8"), re.M | re.S
+                rf"^```\w+\n(# {re.escape(name)}\n.*?)^```$",
+                QUICKSTART.read_text("utf-8"),
+                re.M | re.S,
             )
             Path(folder, name).write_text(found, encoding="utf-8")
         return re.sub(
-            r"^```console\n(.*?)^```$", lambda block: _recorded_block(block[1], Path(folder)), text, flags=re.M | re.S
+            r"^```console\n(.*?)^```$",
+            lambda block: _recorded_block(block[1], Path(folder)),
+            text,
+            flags=re.M | re.S,
         )
 
 
@@ -35,7 +40,9 @@ def _recorded_block(block: str, folder: Path) -> str:
 
 
 def _output(command: str, folder: Path) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SUPERSTEPS_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("SUPERSTEPS_")
+    }
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONUTF8": "1",

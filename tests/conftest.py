@@ -20,7 +20,9 @@ def run_to_completion(test: Callable[..., Awaitable[object]]) -> Callable[..., N
 
         async def limited() -> None:
             # Else an exception that no one awaits would only be a line in a log.
-            asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(describe(context)))
+            asyncio.get_running_loop().set_exception_handler(
+                lambda _, context: unseen.append(describe(context))
+            )
             async with asyncio.timeout(TEST_SECONDS):
                 await test(*args, **kwargs)
 

@@ -97,13 +97,19 @@ class Desk(Executor):
     @handler
     async def present(self, label: Label, ctx: WorkflowContext[LabelQuestion]) -> None:
         await ctx.set_shared_state("wishes", label.version - 1)
-        await ctx.send_message(LabelQuestion(prompt="Approve?", draft=label.text, iteration=label.version))
+        await ctx.send_message(
+            LabelQuestion(prompt="Approve?", draft=label.text, iteration=label.version)
+        )
 
     @handler
-    async def act(self, answer: RequestResponse[LabelQuestion, str], ctx: WorkflowContext[Remark, str]) -> None:
+    async def act(
+        self, answer: RequestResponse[LabelQuestion, str], ctx: WorkflowContext[Remark, str]
+    ) -> None:
         question = answer.original_request
         if answer.data == "approve":
-            await ctx.yield_output(f"{question.draft} (wishes: {await ctx.get_shared_state('wishes')})")
+            await ctx.yield_output(
+                f"{question.draft} (wishes: {await ctx.get_shared_state('wishes')})"
+            )
         else:
             await ctx.send_message(Remark(Label(question.draft, question.iteration), answer.data))
 
@@ -141,7 +147,9 @@ def answer_to(prompt: str, version: int, *, ask: bool) -> str:
 async def main(folder: str, *, ask: bool) -> None:
     storage = FileCheckpointStorage(folder)
     result = await build_workflow(storage).run(Exhibit("Barometer", 1790))
-    print(f"stopped: {result.get_final_state().value}, questions: {len(result.get_request_info_events())}")
+    print(
+        f"stopped: {result.get_final_state().value}, questions: {len(result.get_request_info_events())}"
+    )
 
     outputs: list[str] = []
     while not outputs:
@@ -150,8 +158,12 @@ async def main(folder: str, *, ask: bool) -> None:
         summary = RequestInfoExecutor.checkpoint_summary(checkpoint)
         waiting = summary.pending_requests[0]
         print(f"{summary.status}: draft {waiting.iteration}, {summary.draft_preview!r}")
-        answers = {waiting.request_id: answer_to(waiting.prompt or "", waiting.iteration or 0, ask=ask)}
-        run = build_workflow(storage).run_stream_from_checkpoint(checkpoint.checkpoint_id, responses=answers)
+        answers = {
+            waiting.request_id: answer_to(waiting.prompt or "", waiting.iteration or 0, ask=ask)
+        }
+        run = build_workflow(storage).run_stream_from_checkpoint(
+            checkpoint.checkpoint_id, responses=answers
+        )
         async for event in run:
             if isinstance(event, RequestInfoEvent) and event.request_id not in answers:
                 print(f"  asked again, now with draft {event.data.iteration}")
@@ -164,9 +176,16 @@ async def main(folder: str, *, ask: bool) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ask", action="store_true", help="ask at the terminal")
-    parser.add_argument("--storage", type=Path, metavar="DIR", help="keep the checkpoints in a new folder in this one")
+    parser.add_argument(
+        "--storage",
+        type=Path,
+        metavar="DIR",
+        help="keep the checkpoints in a new folder in this one",
+    )
     options = parser.parse_args()
     if options.storage is None:
         with tempfile.TemporaryDirectory() as temporary:

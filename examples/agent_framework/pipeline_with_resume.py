@@ -115,7 +115,9 @@ def definition() -> Workflow:
 def show(checkpoints: Sequence[WorkflowCheckpoint]) -> None:
     for number, checkpoint in enumerate(checkpoints):
         summary = RequestInfoExecutor.checkpoint_summary(checkpoint)
-        state = ", ".join(f"{key}={value}" for key, value in sorted(checkpoint.shared_state.items()))
+        state = ", ".join(
+            f"{key}={value}" for key, value in sorted(checkpoint.shared_state.items())
+        )
         print(f"[{number}] iteration {summary.iteration_count}, {summary.status}")
         print(f"    shared state: {state or 'none'}")
         print(f"    executors with state: {', '.join(summary.executor_states) or 'none'}")
@@ -134,7 +136,9 @@ async def main(folder: str, *, ask: bool) -> None:
     result = await build_workflow(storage).run(LOGBOOK)
     print("output:", *result.get_outputs())
 
-    checkpoints = sorted(await storage.list_checkpoints(), key=lambda checkpoint: checkpoint.timestamp)
+    checkpoints = sorted(
+        await storage.list_checkpoints(), key=lambda checkpoint: checkpoint.timestamp
+    )
     show(checkpoints)
 
     chosen = choose(checkpoints, ask=ask)
@@ -145,13 +149,24 @@ async def main(folder: str, *, ask: bool) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ask", action="store_true", help="ask at the terminal which checkpoint to resume from")
-    parser.add_argument("--storage", type=Path, metavar="DIR", help="keep the checkpoints in a new folder in this one")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--ask", action="store_true", help="ask at the terminal which checkpoint to resume from"
+    )
+    parser.add_argument(
+        "--storage",
+        type=Path,
+        metavar="DIR",
+        help="keep the checkpoints in a new folder in this one",
+    )
     options = parser.parse_args()
     if options.storage is None:
         with tempfile.TemporaryDirectory() as temporary:
             asyncio.run(main(temporary, ask=options.ask))
     else:
         options.storage.mkdir(parents=True, exist_ok=True)
-        asyncio.run(main(tempfile.mkdtemp(prefix="pipeline-", dir=options.storage), ask=options.ask))
+        asyncio.run(
+            main(tempfile.mkdtemp(prefix="pipeline-", dir=options.storage), ask=options.ask)
+        )

@@ -86,7 +86,9 @@ class Scales(Executor):
             await ctx.send_message(WeightQuestion(name=item.name, weight=item.weight))
 
     @handler
-    async def rule(self, answer: RequestResponse[WeightQuestion, str], ctx: WorkflowContext[Never, Ruling]) -> None:
+    async def rule(
+        self, answer: RequestResponse[WeightQuestion, str], ctx: WorkflowContext[Never, Ruling]
+    ) -> None:
         await ctx.yield_output(Ruling(answer.original_request.name, answer.data))
 
 
@@ -106,18 +108,25 @@ class Purser(Executor):
 
     @handler
     async def decide(
-        self, question: WeightQuestion, ctx: WorkflowContext[RequestResponse[WeightQuestion, str] | CaptainQuestion]
+        self,
+        question: WeightQuestion,
+        ctx: WorkflowContext[RequestResponse[WeightQuestion, str] | CaptainQuestion],
     ) -> None:
         if question.weight <= ALLOWED:
             print(f"  the purser decides about the {question.name}")
-            verdict = RequestResponse(data="for a fee", original_request=question, request_id=question.request_id)
+            verdict = RequestResponse(
+                data="for a fee", original_request=question, request_id=question.request_id
+            )
             await ctx.send_message(verdict, target_id="scale room")
         else:
             print(f"  the purser asks about the {question.name}")
             prompt = f"A {question.name} of {question.weight} kg: may it come along?"
             await ctx.send_message(
                 CaptainQuestion(
-                    prompt=prompt, name=question.name, weight=question.weight, inner_request_id=question.request_id
+                    prompt=prompt,
+                    name=question.name,
+                    weight=question.weight,
+                    inner_request_id=question.request_id,
                 )
             )
 
@@ -129,8 +138,12 @@ class Purser(Executor):
     ) -> None:
         asked = answer.original_request
         print(f"  the purser relays the answer about the {asked.name}")
-        inner = WeightQuestion(request_id=asked.inner_request_id, name=asked.name, weight=asked.weight)
-        verdict = RequestResponse(data=answer.data, original_request=inner, request_id=inner.request_id)
+        inner = WeightQuestion(
+            request_id=asked.inner_request_id, name=asked.name, weight=asked.weight
+        )
+        verdict = RequestResponse(
+            data=answer.data, original_request=inner, request_id=inner.request_id
+        )
         await ctx.send_message(verdict, target_id="scale room")
 
 
@@ -142,7 +155,9 @@ class Manifest(Executor):
         rulings = {**(await ctx.get_state() or {}), ruling.name: ruling.verdict}
         await ctx.set_state(rulings)
         if len(rulings) == await ctx.get_shared_state("pieces"):
-            await ctx.yield_output(", ".join(f"{name} {verdict}" for name, verdict in sorted(rulings.items())))
+            await ctx.yield_output(
+                ", ".join(f"{name} {verdict}" for name, verdict in sorted(rulings.items()))
+            )
 
 
 def build_scale_room() -> Workflow:
@@ -158,7 +173,11 @@ def build_scale_room() -> Workflow:
 
 def build_workflow(storage: CheckpointStorage) -> Workflow:
     porter, scale_room = Porter("porter"), WorkflowExecutor(build_scale_room(), id="scale room")
-    purser, captain, manifest = Purser("purser"), RequestInfoExecutor("captain"), Manifest("manifest")
+    purser, captain, manifest = (
+        Purser("purser"),
+        RequestInfoExecutor("captain"),
+        Manifest("manifest"),
+    )
     return (
         WorkflowBuilder(max_iterations=20)
         .set_start_executor(porter)
@@ -202,15 +221,24 @@ async def main(folder: str, *, ask: bool) -> None:
     answers = {waiting.request_id: answer_to(waiting.prompt or "", ask=ask)}
 
     print("resumed by a workflow that was built a moment ago, inner one included:")
-    resumed = await build_workflow(storage).run_from_checkpoint(checkpoint.checkpoint_id, responses=answers)
+    resumed = await build_workflow(storage).run_from_checkpoint(
+        checkpoint.checkpoint_id, responses=answers
+    )
     print("output:", *resumed.get_outputs())
     print(f"ended: {resumed.get_final_state().value}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ask", action="store_true", help="ask at the terminal")
-    parser.add_argument("--storage", type=Path, metavar="DIR", help="keep the checkpoints in a new folder in this one")
+    parser.add_argument(
+        "--storage",
+        type=Path,
+        metavar="DIR",
+        help="keep the checkpoints in a new folder in this one",
+    )
     options = parser.parse_args()
     if options.storage is None:
         with tempfile.TemporaryDirectory() as temporary:

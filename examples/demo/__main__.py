@@ -89,7 +89,9 @@ class Site:
 
     def digest(self) -> str | None:
         """Return the SHA-256 of the report, None when there is none."""
-        return hashlib.sha256(self.report.read_bytes()).hexdigest() if self.report.exists() else None
+        return (
+            hashlib.sha256(self.report.read_bytes()).hexdigest() if self.report.exists() else None
+        )
 
 
 def main() -> int:
@@ -100,20 +102,35 @@ def main() -> int:
         return run_demo(options, console)
     except (KeyboardInterrupt, EOFError):
         console.say()
-        console.say("Stopped. Nothing is lost: the checkpoints are in the folder, but the demo always begins anew.")
+        console.say(
+            "Stopped. Nothing is lost: the checkpoints are in the folder, but the demo always begins anew."
+        )
         return 130
 
 
 def parse_options() -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m examples.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m examples.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, default=Path("demo-output"), metavar="DIR", help="where to write")
-    parser.add_argument("--kill-after", type=int, metavar="N", help="kill after so many checkpoints (default: random)")
-    parser.add_argument("--answer", choices=["approve", "reject"], help="answer the question with this")
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-output"), metavar="DIR", help="where to write"
+    )
+    parser.add_argument(
+        "--kill-after",
+        type=int,
+        metavar="N",
+        help="kill after so many checkpoints (default: random)",
+    )
+    parser.add_argument(
+        "--answer", choices=["approve", "reject"], help="answer the question with this"
+    )
     parser.add_argument("--seed", type=int, help="chooses the random moment of the kill")
-    parser.add_argument("--pace", type=float, default=Job.pace, metavar="SECONDS", help="what a page takes")
+    parser.add_argument(
+        "--pace", type=float, default=Job.pace, metavar="SECONDS", help="what a page takes"
+    )
     options = parser.parse_args()
     if options.kill_after is not None and options.kill_after < 0:
         parser.error("--kill-after is a number of checkpoints, at least 0")
@@ -130,7 +147,9 @@ def run_demo(options: argparse.Namespace, console: Console) -> int:
     killed.clear()
     undisturbed.clear()
 
-    console.say(f"{len(topics)} documents of Python's own help. Seed {seed}: kill after {after} checkpoints.")
+    console.say(
+        f"{len(topics)} documents of Python's own help. Seed {seed}: kill after {after} checkpoints."
+    )
     progress = Progress()
     answer: str | None = None
     while progress.output is None:
@@ -140,7 +159,9 @@ def run_demo(options: argparse.Namespace, console: Console) -> int:
         elif progress.output is None:
             answer = get_answer(progress, options.answer, console)
     if not killer.has_struck:
-        console.say(f"  The run was done after {progress.checkpoints} checkpoints, so nothing was killed.")
+        console.say(
+            f"  The run was done after {progress.checkpoints} checkpoints, so nothing was killed."
+        )
     console.say(f"  {progress.output}")
     console.say(f"  {tell_repeats(progress)}")
 
@@ -150,14 +171,27 @@ def run_demo(options: argparse.Namespace, console: Console) -> int:
 
 
 def run_process(
-    site: Site, progress: Progress, killer: Killer, answer: str | None, pace: float, console: Console
+    site: Site,
+    progress: Progress,
+    killer: Killer,
+    answer: str | None,
+    pace: float,
+    console: Console,
 ) -> bool:
     """Start a worker and follow what it says until it ends; return whether it was killed."""
-    command = [sys.executable, "-m", "examples.demo.worker", str(site.storage.resolve()), str(site.report.resolve())]
+    command = [
+        sys.executable,
+        "-m",
+        "examples.demo.worker",
+        str(site.storage.resolve()),
+        str(site.report.resolve()),
+    ]
     command += ["--pace", str(pace)] + (["--answer", answer] if answer else [])
     counted: list[str] = []
     progress.counted.append(counted)
-    with subprocess.Popen(command, cwd=HERE.parents[1], stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+    with subprocess.Popen(
+        command, cwd=HERE.parents[1], stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
         assert process.stdout is not None
         try:
             was_killed = killer.strike_if_due(process, progress.checkpoints)
@@ -170,9 +204,13 @@ def run_process(
             process.kill()
             raise
     if process.returncode and not was_killed:
-        raise SystemExit(f"the worker failed (exit status {process.returncode}); what it said is above")
+        raise SystemExit(
+            f"the worker failed (exit status {process.returncode}); what it said is above"
+        )
     outcome = "was killed" if was_killed else "ended by itself"
-    console.say(f"  process {process.pid} {outcome}; {progress.documents} of {len(topics)} documents counted")
+    console.say(
+        f"  process {process.pid} {outcome}; {progress.documents} of {len(topics)} documents counted"
+    )
     return was_killed
 
 
@@ -250,7 +288,9 @@ def compare(killed: Site, undisturbed: Site, console: Console) -> int:
     if digests[0] != digests[1]:
         console.say("  They differ, which must never be.")
         return 1
-    console.say("  Byte for byte the same." if digests[0] else "  Rejected in both, so nothing was written.")
+    console.say(
+        "  Byte for byte the same." if digests[0] else "  Rejected in both, so nothing was written."
+    )
     return 0
 
 

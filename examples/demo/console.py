@@ -37,7 +37,9 @@ class Console:
         """
         if self._is_terminal:
             filled = round(24 * done / total)
-            line = f"  {'#' * filled}{'.' * (24 - filled)} {text}"[: shutil.get_terminal_size().columns - 1]
+            line = f"  {'#' * filled}{'.' * (24 - filled)} {text}"[
+                : shutil.get_terminal_size().columns - 1
+            ]
             print(f"\r\x1b[2K{line}", end="", flush=True)
             self._has_progress = True
         elif is_worth_a_line:
@@ -48,7 +50,12 @@ class Console:
         lines = [list(head), *map(list, rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
         for line in lines:
-            self.say("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+            self.say(
+                "  "
+                + "  ".join(
+                    cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+                ).rstrip()
+            )
 
     def ask(self, question: str, choices: Sequence[str]) -> str:
         """Ask until the answer is one of the choices; its beginning will do.

@@ -47,7 +47,8 @@ def render_report(documents: int, terms: Sequence[Term]) -> str:
         *(_section(place, term) for place, term in enumerate(terms, 1)),
     ]
     head = (
-        f'<meta charset="utf-8">\n<title>Terms</title>\n<meta name="viewport" content="width=device-width">\n{_style()}'
+        '<meta charset="utf-8">\n<title>Terms</title>\n'
+        f'<meta name="viewport" content="width=device-width">\n{_style()}'
     )
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n'

@@ -39,7 +39,9 @@ class Term:
 
 def count_terms(text: str) -> dict[str, int]:
     """Return how often each term occurs in a text, in alphabetical order."""
-    counts = Counter(word for word in _WORD.findall(text.lower()) if word.strip("_") and word not in _STOP_WORDS)
+    counts = Counter(
+        word for word in _WORD.findall(text.lower()) if word.strip("_") and word not in _STOP_WORDS
+    )
     return dict(sorted(counts.items()))
 
 

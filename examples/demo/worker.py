@@ -27,7 +27,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.demo.worker", description=__doc__)
     parser.add_argument("storage", type=Path, help="folder of the checkpoints")
     parser.add_argument("report", type=Path, help="file to write")
-    parser.add_argument("--answer", help="what to answer when the workflow asks; without it the run is left waiting")
+    parser.add_argument(
+        "--answer", help="what to answer when the workflow asks; without it the run is left waiting"
+    )
     parser.add_argument("--pace", type=float, default=Job.pace, help="seconds that a page takes")
     options = parser.parse_args()
     asyncio.run(work(options.storage, Job(options.report, pace=options.pace), options.answer))

@@ -119,7 +119,9 @@ class Dealer(Executor):
         await ctx.set_state(state | {"left": left})
         await self._deal(state["job"], left, ctx)
 
-    async def _deal(self, job: Job, left: list[str], ctx: WorkflowContext[Batch | AllCounted]) -> None:
+    async def _deal(
+        self, job: Job, left: list[str], ctx: WorkflowContext[Batch | AllCounted]
+    ) -> None:
         if not left:
             await ctx.send_message(AllCounted(tuple(sorted(topics)), job.report))
             return
@@ -145,8 +147,13 @@ class Ranker(Executor):
 
     @handler
     async def rank(self, counted: AllCounted, ctx: WorkflowContext[Draft]) -> None:
-        counts = {document: await ctx.read_state(document, scope=TERMS_SCOPE) for document in counted.documents}
-        await ctx.send_message(Draft(counted.report, len(counts), rank_terms(counts, TERMS_IN_REPORT)))
+        counts = {
+            document: await ctx.read_state(document, scope=TERMS_SCOPE)
+            for document in counted.documents
+        }
+        await ctx.send_message(
+            Draft(counted.report, len(counts), rank_terms(counts, TERMS_IN_REPORT))
+        )
 
 
 class Editor(Executor):
@@ -157,7 +164,9 @@ class Editor(Executor):
         await ctx.set_state({"draft": draft})
         best = ", ".join(term.word for term in draft.terms[:10])
         prompt = f"Publish the report on {draft.documents} documents?"
-        await ctx.send_message(ApprovalRequest(prompt=prompt, draft=f"The terms that tell most: {best}"))
+        await ctx.send_message(
+            ApprovalRequest(prompt=prompt, draft=f"The terms that tell most: {best}")
+        )
 
     @handler
     async def finish(

@@ -8,7 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Never
 
 from supersteps.builder import WorkflowBuilder
-from supersteps.checkpoint.checkpoint import AnsweredRequest, PendingRequest, SubWorkflowState, WorkflowCheckpoint
+from supersteps.checkpoint.checkpoint import (
+    AnsweredRequest,
+    PendingRequest,
+    SubWorkflowState,
+    WorkflowCheckpoint,
+)
 from supersteps.checkpoint.codec import Codec, RawValue, checkpointable
 from supersteps.checkpoint.diff import Change, CheckpointDiff
 from supersteps.checkpoint.record import CheckpointInfo
@@ -114,7 +119,11 @@ from supersteps.requests import (
     WorkflowCheckpointSummary,
 )
 from supersteps.secrets import Secret
-from supersteps.subworkflow import SubWorkflowRequestMessage, SubWorkflowResponseMessage, WorkflowExecutor
+from supersteps.subworkflow import (
+    SubWorkflowRequestMessage,
+    SubWorkflowResponseMessage,
+    WorkflowExecutor,
+)
 
 if TYPE_CHECKING:
     from supersteps.engine.forking import DELETE

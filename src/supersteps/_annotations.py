@@ -12,7 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
 from pathlib import PurePath
-from typing import Annotated, Any, ForwardRef, Generic, Literal, NewType, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ForwardRef,
+    Generic,
+    Literal,
+    NewType,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import msgspec
 
@@ -36,7 +47,11 @@ def display_name(annotation: Any) -> str:
         return " | ".join(display_name(arg) for arg in get_args(annotation))
     if isinstance(annotation, type):
         plain = annotation.__module__ in ("builtins", "typing")
-        return annotation.__qualname__ if plain else f"{annotation.__module__}.{annotation.__qualname__}"
+        return (
+            annotation.__qualname__
+            if plain
+            else f"{annotation.__module__}.{annotation.__qualname__}"
+        )
     args = get_args(annotation)
     origin = get_origin(annotation)
     if args and isinstance(origin, type):
@@ -55,7 +70,9 @@ def is_main_file(module_name: str) -> bool:
     """Tell whether the running script is the file that `module_name` would be imported from."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name.removesuffix(".__main__") == module_name.removesuffix(".__main__"):
+    if spec is not None and spec.name.removesuffix(".__main__") == module_name.removesuffix(
+        ".__main__"
+    ):
         return True
     path = getattr(main, "__file__", None)
     if not isinstance(path, str):
@@ -78,10 +95,16 @@ def unwrap(annotation: Any) -> Any:
             annotation = annotation.__supertype__
         elif isinstance(annotation, dataclasses.InitVar):
             annotation = annotation.type
-        elif type(annotation).__name__ == "TypeAliasType" or type(origin).__name__ == "TypeAliasType":
+        elif (
+            type(annotation).__name__ == "TypeAliasType" or type(origin).__name__ == "TypeAliasType"
+        ):
             annotation = _alias_value(annotation)
         elif isinstance(annotation, (str, ForwardRef)):
-            annotation = _evaluate(annotation, vars(builtins), {}) if isinstance(annotation, ForwardRef) else Any
+            annotation = (
+                _evaluate(annotation, vars(builtins), {})
+                if isinstance(annotation, ForwardRef)
+                else Any
+            )
         else:
             return types.NoneType if annotation is None else annotation
 
@@ -90,7 +113,9 @@ def choices(variable: TypeVar) -> tuple[Any, ...]:
     """Give the annotations one of which every value of a type variable fits: its constraints, its bound, or Any."""
     module = sys.modules.get(variable.__module__)
     written = variable.__constraints__ or (variable.__bound__ or Any,)
-    return tuple(_evaluate(choice, vars(module) if module is not None else {}, {}) for choice in written)
+    return tuple(
+        _evaluate(choice, vars(module) if module is not None else {}, {}) for choice in written
+    )
 
 
 def _alias_value(alias: Any) -> Any:
@@ -100,7 +125,9 @@ def _alias_value(alias: Any) -> Any:
         value = target.__value__
     except NameError:
         return Any
-    return substitute(value, dict(zip(getattr(target, "__type_params__", ()), get_args(alias), strict=False)))
+    return substitute(
+        value, dict(zip(getattr(target, "__type_params__", ()), get_args(alias), strict=False))
+    )
 
 
 class _Lenient(dict[str, Any]):
@@ -118,8 +145,12 @@ def _evaluate(annotation: Any, outer: Mapping[str, Any], inner: Mapping[str, Any
     """Resolve the strings in an annotation written in source code; what cannot be resolved becomes `Any`."""
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
-        return typing.get_type_hints(holder, dict(outer), _Lenient(inner, outer), include_extras=True)["it"]
-    except Exception:  # half-written annotations fail in many ways; none of them is a reason to refuse the graph
+        return typing.get_type_hints(
+            holder, dict(outer), _Lenient(inner, outer), include_extras=True
+        )["it"]
+    except (
+        Exception
+    ):  # half-written annotations fail in many ways; none of them is a reason to refuse the graph
         return Any if isinstance(annotation, (str, ForwardRef)) else annotation
 
 
@@ -138,7 +169,11 @@ def own_hints(cls: type) -> Mapping[str, Any]:
     outer = vars(module) if module is not None else {}
     inner = {**vars(cls), cls.__name__: cls}
     # A field may share its name with a type ("date: date"); the module's meaning is the one that was written.
-    inner = {name: value for name, value in inner.items() if isinstance(value, type) and name not in outer}
+    inner = {
+        name: value
+        for name, value in inner.items()
+        if isinstance(value, type) and name not in outer
+    }
     return {name: _evaluate(hint, outer, inner) for name, hint in _own_annotations(cls).items()}
 
 
@@ -210,15 +245,29 @@ def _field_annotations(cls: type) -> Iterator[Any]:
     for base in cls.__mro__:
         if base is not object and base is not Generic and not _is_library_base(base):
             yield from own_hints(base).values()
-            yield from (arg for parent in getattr(base, "__orig_bases__", ()) for arg in get_args(parent))
-    if typing.is_typeddict(cls):  # its bases are not in the MRO, but their fields are in its annotations
-        yield from (arg for parent in getattr(cls, "__orig_bases__", ()) for arg in (parent, *get_args(parent)))
+            yield from (
+                arg for parent in getattr(base, "__orig_bases__", ()) for arg in get_args(parent)
+            )
+    if typing.is_typeddict(
+        cls
+    ):  # its bases are not in the MRO, but their fields are in its annotations
+        yield from (
+            arg
+            for parent in getattr(cls, "__orig_bases__", ())
+            for arg in (parent, *get_args(parent))
+        )
     if is_pydantic_model(cls):  # pydantic has filled in the type variables of a parametrised model
         yield from (field.annotation for field in getattr(cls, "model_fields", {}).values())
 
 
 def _is_library_base(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in ("builtins", "typing", "typing_extensions", "msgspec", "pydantic")
+    return cls.__module__.partition(".")[0] in (
+        "builtins",
+        "typing",
+        "typing_extensions",
+        "msgspec",
+        "pydantic",
+    )
 
 
 def substitute(annotation: Any, mapping: Mapping[Any, Any]) -> Any:
@@ -257,7 +306,9 @@ def generic_fields(origin: type, args: tuple[Any, ...]) -> tuple[tuple[str, Any]
     return tuple(fields.items())
 
 
-def base_arguments(cls: type, mapping: Mapping[Any, Any]) -> Iterator[tuple[type, Mapping[Any, Any]]]:
+def base_arguments(
+    cls: type, mapping: Mapping[Any, Any]
+) -> Iterator[tuple[type, Mapping[Any, Any]]]:
     """Yield the generic user bases of a class, each with what its type variables stand for."""
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin = get_origin(base) or base

@@ -53,7 +53,9 @@ def check_id(value: object, what: str, max_length: int = MAX_ID_LENGTH) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{what} must be a non-empty string, not {value!r}")
     if len(value) > max_length:
-        raise ValueError(f"{what} has {len(value)} characters; at most {max_length} are allowed: {value[:40]!r}...")
+        raise ValueError(
+            f"{what} has {len(value)} characters; at most {max_length} are allowed: {value[:40]!r}..."
+        )
     if not value.isprintable():
         raise ValueError(f"{what} contains control or unprintable characters: {value!r}")
     return value
@@ -70,12 +72,15 @@ def file_stem(identifier: str) -> str:
     file system is cut and ended with a hash of the whole, so that two ids never share a name.
     """
     stem = "".join(
-        c if c in _SAFE else "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogatepass")) for c in identifier
+        c if c in _SAFE else "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogatepass"))
+        for c in identifier
     )
     if stem.startswith("."):
         stem = "%2E" + stem[1:]
     if len(stem) > _MAX_FILE_STEM:
-        from hashlib import blake2b  # costs a few milliseconds to import, and hardly anybody gets here
+        from hashlib import (
+            blake2b,
+        )  # costs a few milliseconds to import, and hardly anybody gets here
 
         digest = blake2b(identifier.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         stem = f"{stem[: _MAX_FILE_STEM - 33]}~{digest}"

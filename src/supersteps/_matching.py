@@ -6,7 +6,18 @@ import inspect
 import types
 import typing
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, Never, NoReturn, NotRequired, Required, TypeVar, Union, get_args, get_origin
+from typing import (
+    Any,
+    Literal,
+    Never,
+    NoReturn,
+    NotRequired,
+    Required,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from . import _annotations as reading
 
@@ -70,10 +81,15 @@ def _is_instance(value: Any, cls: type) -> bool:
 def _protocol_members(cls: type) -> set[str]:
     names: set[str] = set()
     for base in cls.__mro__:
-        if getattr(base, "_is_protocol", False) and base.__module__ not in ("typing", "typing_extensions"):
+        if getattr(base, "_is_protocol", False) and base.__module__ not in (
+            "typing",
+            "typing_extensions",
+        ):
             names.update(vars(base).get("__annotations__", ()))
             names.update(
-                name for name, member in vars(base).items() if not name.startswith("_") or inspect.isfunction(member)
+                name
+                for name, member in vars(base).items()
+                if not name.startswith("_") or inspect.isfunction(member)
             )
     return {name for name in names if not name.startswith("_abc_")} - _PROTOCOL_MACHINERY
 
@@ -88,11 +104,20 @@ def _contents_match(value: Any, origin: Any, args: tuple[Any, ...]) -> bool:
     if issubclass(origin, tuple) and not hasattr(origin, "_fields"):
         return _matches_tuple(value, args)
     if _is_user_generic(origin):
-        return all(matches(getattr(value, name, None), hint) for name, hint in reading.generic_fields(origin, args))
+        return all(
+            matches(getattr(value, name, None), hint)
+            for name, hint in reading.generic_fields(origin, args)
+        )
     if isinstance(value, Mapping):
         key, item = (*args, Any, Any)[:2] if len(args) != 1 else (args[0], Any)
-        return all(matches(k, key) for k in value) and (item is Any or all(matches(v, item) for v in value.values()))
-    if isinstance(value, Collection) and len(args) == 1 and not isinstance(value, (str, bytes, bytearray)):
+        return all(matches(k, key) for k in value) and (
+            item is Any or all(matches(v, item) for v in value.values())
+        )
+    if (
+        isinstance(value, Collection)
+        and len(args) == 1
+        and not isinstance(value, (str, bytes, bytearray))
+    ):
         return all(matches(item, args[0]) for item in value)
     if isinstance(value, (str, bytes, bytearray)) and len(args) == 1:
         return matches(value[:1] if isinstance(value, str) else 0, args[0])
@@ -118,7 +143,11 @@ def _matches_typed_dict(value: Any, cls: Any, args: tuple[Any, ...]) -> bool:
         return False
     hints = _typed_dict_hints(cls)
     mapping = dict(zip(getattr(cls, "__parameters__", ()), args, strict=False))
-    return all(matches(value[key], reading.substitute(hint, mapping)) for key, hint in hints.items() if key in value)
+    return all(
+        matches(value[key], reading.substitute(hint, mapping))
+        for key, hint in hints.items()
+        if key in value
+    )
 
 
 def _typed_dict_hints(cls: type) -> dict[str, Any]:
@@ -126,9 +155,13 @@ def _typed_dict_hints(cls: type) -> dict[str, Any]:
     for parent in getattr(cls, "__orig_bases__", ()):
         origin = get_origin(parent) or parent
         if typing.is_typeddict(origin):
-            mapping = dict(zip(getattr(origin, "__parameters__", ()), get_args(parent), strict=False))
+            mapping = dict(
+                zip(getattr(origin, "__parameters__", ()), get_args(parent), strict=False)
+            )
             inherited = _typed_dict_hints(origin)
-            hints.update({key: reading.substitute(hint, mapping) for key, hint in inherited.items()})
+            hints.update(
+                {key: reading.substitute(hint, mapping) for key, hint in inherited.items()}
+            )
     # The class repeats its bases' annotations; theirs were resolved where they were written.
     return {**reading.own_hints(cls), **hints}
 
@@ -216,7 +249,10 @@ class _Comparison:
             return self._compare_tuples(given, wanted)
         if len(given) != len(wanted):
             return True
-        return all(isinstance(arg, list) or self.compare(arg, want) for arg, want in zip(given, wanted, strict=True))
+        return all(
+            isinstance(arg, list) or self.compare(arg, want)
+            for arg, want in zip(given, wanted, strict=True)
+        )
 
     def _compare_tuples(self, given: tuple[Any, ...], wanted: tuple[Any, ...]) -> bool:
         if wanted[-1:] == (Ellipsis,):
@@ -234,13 +270,17 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 def _is_subclass(cls: type, base: type) -> bool:
     if typing.is_typeddict(base):
-        return cls in (base, dict) or (typing.is_typeddict(cls) and _required(base) <= _required(cls))
+        return cls in (base, dict) or (
+            typing.is_typeddict(cls) and _required(base) <= _required(cls)
+        )
     if typing.is_typeddict(cls):
         cls = dict
     try:
         return issubclass(cls, base)
     except TypeError:  # a Protocol that cannot be asked
-        return all(hasattr(cls, name) or name in _annotated(cls) for name in _protocol_members(base))
+        return all(
+            hasattr(cls, name) or name in _annotated(cls) for name in _protocol_members(base)
+        )
 
 
 def _required(cls: Any) -> set[str]:

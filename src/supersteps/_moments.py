@@ -66,9 +66,13 @@ def moment_from_now(value: Any, what: str) -> datetime:
     if not value >= (timedelta(0) if isinstance(value, timedelta) else 0):
         raise ValueError(f"{what} {value!r} does not lie ahead: write how long from now, 0 or more")
     try:
-        return datetime.now(UTC) + (value if isinstance(value, timedelta) else timedelta(seconds=value))
+        return datetime.now(UTC) + (
+            value if isinstance(value, timedelta) else timedelta(seconds=value)
+        )
     except OverflowError:
-        raise ValueError(f"{what} {value!r} ends after the year 9999; give a shorter time") from None
+        raise ValueError(
+            f"{what} {value!r} ends after the year 9999; give a shorter time"
+        ) from None
 
 
 def _is_span(value: Any) -> bool:

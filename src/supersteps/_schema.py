@@ -152,7 +152,9 @@ def violation(value: Any, schema: Any) -> str | None:
         # The registry is empty and retrieves nothing; jsonschema's own would fetch whatever a schema names.
         validator = checks.kind(schema, registry=Registry(), format_checker=checks.formats)
         error = best_match(validator.iter_errors(value))
-    except Exception as unusable:  # a broken schema fails in many ways: references, patterns, endless recursion
+    except (
+        Exception
+    ) as unusable:  # a broken schema fails in many ways: references, patterns, endless recursion
         told = getattr(unusable, "message", None) or str(unusable) or type(unusable).__name__
         return _shortened(f"it cannot be checked, since its schema cannot be used: {told}")
     return None if error is None else _shortened(_placed(error.message, error.json_path))
@@ -179,7 +181,9 @@ def _checks() -> _Checks:
     import jsonschema
 
     draft = jsonschema.Draft202012Validator
-    types = draft.TYPE_CHECKER.redefine("integer", lambda _, item: isinstance(item, int) and not isinstance(item, bool))
+    types = draft.TYPE_CHECKER.redefine(
+        "integer", lambda _, item: isinstance(item, int) and not isinstance(item, bool)
+    )
     formats = jsonschema.FormatChecker(formats=())
     for name, kind in _FORMATS.items():
         formats.checks(name, raises=msgspec.ValidationError)(_converts_to(kind))
@@ -201,10 +205,16 @@ def _not_json(value: Any, path: tuple[str | int, ...]) -> str | None:
     kind = type(value)
     if kind is str:
         return (
-            None if value.isascii() or _is_unicode(value) else _placed("text with half a character", _json_path(path))
+            None
+            if value.isascii() or _is_unicode(value)
+            else _placed("text with half a character", _json_path(path))
         )
     if kind is float:
-        return None if math.isfinite(value) else _placed(f"{value} is no JSON number", _json_path(path))
+        return (
+            None
+            if math.isfinite(value)
+            else _placed(f"{value} is no JSON number", _json_path(path))
+        )
     if kind in (int, bool) or value is None:
         return None
     if kind is list:

@@ -51,7 +51,9 @@ class WorkflowBuilder:
     one that `register_executor` knows. With factories every run gets instances of its own.
     """
 
-    def __init__(self, max_iterations: int = DEFAULT_MAX_ITERATIONS, name: str | None = None) -> None:
+    def __init__(
+        self, max_iterations: int = DEFAULT_MAX_ITERATIONS, name: str | None = None
+    ) -> None:
         """A new builder is empty; its methods fill it, and all but `build` return the builder itself.
 
         Args:
@@ -84,7 +86,9 @@ class WorkflowBuilder:
             ExecutorDuplicationError: The name is taken.
         """
         if name in self._nodes:
-            raise ExecutorDuplicationError(f"executor id {name!r} is taken already; ids are unique in a workflow", name)
+            raise ExecutorDuplicationError(
+                f"executor id {name!r} is taken already; ids are unique in a workflow", name
+            )
         made = self._add_factory(factory)
         if made != name:
             raise WorkflowValidationError(
@@ -124,7 +128,9 @@ class WorkflowBuilder:
                 "executor with @executor."
             ) from error
         if not isinstance(specimen, Executor):
-            raise TypeError(f"factory {factory!r} made a {type(specimen).__name__}, not an Executor")
+            raise TypeError(
+                f"factory {factory!r} made a {type(specimen).__name__}, not an Executor"
+            )
         if specimen.id in self._nodes:
             raise ExecutorDuplicationError(
                 f"factory {getattr(factory, '__name__', factory)!r} makes an executor with id {specimen.id!r}, which "
@@ -137,7 +143,9 @@ class WorkflowBuilder:
 
     # ---------------------------------------------------------------------------------------- edges
 
-    def add_edge(self, source: ExecutorSource, target: ExecutorSource, condition: Condition | None = None) -> Self:
+    def add_edge(
+        self, source: ExecutorSource, target: ExecutorSource, condition: Condition | None = None
+    ) -> Self:
         """Lead messages from one executor to another.
 
         Args:
@@ -146,8 +154,12 @@ class WorkflowBuilder:
             condition: Takes a message and says whether it may pass; every one when None.
         """
         if condition is not None and not callable(condition):
-            raise TypeError(f"the condition of an edge is a function of the message, not {condition!r}")
-        self._groups.append(SingleEdgeGroup((self._resolve(source),), (self._resolve(target),), condition))
+            raise TypeError(
+                f"the condition of an edge is a function of the message, not {condition!r}"
+            )
+        self._groups.append(
+            SingleEdgeGroup((self._resolve(source),), (self._resolve(target),), condition)
+        )
         return self
 
     def add_chain(self, executors: Sequence[ExecutorSource]) -> Self:
@@ -163,7 +175,10 @@ class WorkflowBuilder:
         return self._add_fan_out("add_fan_out_edges", source, targets, None)
 
     def add_multi_selection_edge_group(
-        self, source: ExecutorSource, targets: Sequence[ExecutorSource], selection_func: SelectionFunction
+        self,
+        source: ExecutorSource,
+        targets: Sequence[ExecutorSource],
+        selection_func: SelectionFunction,
     ) -> Self:
         """Lead each message to those of several executors that a function selects.
 
@@ -175,15 +190,23 @@ class WorkflowBuilder:
         return self._add_fan_out("add_multi_selection_edge_group", source, targets, selection_func)
 
     def _add_fan_out(
-        self, what: str, source: ExecutorSource, targets: Sequence[ExecutorSource], select: SelectionFunction | None
+        self,
+        what: str,
+        source: ExecutorSource,
+        targets: Sequence[ExecutorSource],
+        select: SelectionFunction | None,
     ) -> Self:
         if len(targets) < 2:
-            raise EdgeGroupError(f"{what} needs at least two targets, it got {len(targets)}; use add_edge for one")
+            raise EdgeGroupError(
+                f"{what} needs at least two targets, it got {len(targets)}; use add_edge for one"
+            )
         ids = tuple(self._resolve(target) for target in targets)
         self._groups.append(FanOutEdgeGroup((self._resolve(source),), ids, select))
         return self
 
-    def add_switch_case_edge_group(self, source: ExecutorSource, cases: Sequence[Case | Default]) -> Self:
+    def add_switch_case_edge_group(
+        self, source: ExecutorSource, cases: Sequence[Case | Default]
+    ) -> Self:
         """Lead each message to exactly one executor: the first case that holds, else the default.
 
         Args:
@@ -199,7 +222,9 @@ class WorkflowBuilder:
     def add_fan_in_edges(self, sources: Sequence[ExecutorSource], target: ExecutorSource) -> Self:
         """Wait for one message from every source and give the target the list of them, in the order of the sources."""
         if len(sources) < 2:
-            raise EdgeGroupError(f"add_fan_in_edges needs at least two sources, it got {len(sources)}; use add_edge")
+            raise EdgeGroupError(
+                f"add_fan_in_edges needs at least two sources, it got {len(sources)}; use add_edge"
+            )
         ids = tuple(self._resolve(source) for source in sources)
         self._groups.append(FanInEdgeGroup(ids, (self._resolve(target),)))
         return self
@@ -226,7 +251,11 @@ class WorkflowBuilder:
 
     def set_max_iterations(self, max_iterations: int) -> Self:
         """Say how many supersteps a run may take after an input from outside, its very first not counted."""
-        if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
+        if (
+            isinstance(max_iterations, bool)
+            or not isinstance(max_iterations, int)
+            or max_iterations < 1
+        ):
             raise WorkflowValidationError(
                 f"max_iterations is a number of supersteps, at least 1, not {max_iterations!r}"
             )
@@ -250,7 +279,9 @@ class WorkflowBuilder:
         self._policies[self._resolve(executor)] = policy
         return self
 
-    def with_reducer(self, key: str, reducer: Callable[[Any, Any], Any], initial: Any = MISSING) -> Self:
+    def with_reducer(
+        self, key: str, reducer: Callable[[Any, Any], Any], initial: Any = MISSING
+    ) -> Self:
         """Say how updates of a shared key are folded together, so that several executors may write it in one superstep.
 
         Args:
@@ -259,7 +290,9 @@ class WorkflowBuilder:
             initial: The value before the first update; without one, the first update is the value.
         """
         if not callable(reducer):
-            raise TypeError(f"the reducer of shared key {key!r} is a function of (value, update), not {reducer!r}")
+            raise TypeError(
+                f"the reducer of shared key {key!r} is a function of (value, update), not {reducer!r}"
+            )
         self._reducers[key] = Reducer(reducer, initial)
         return self
 
@@ -278,14 +311,20 @@ class WorkflowBuilder:
             retention: Which checkpoints to keep while a run goes on; every one when None. It is applied now and then,
                 so a run may hold some more for a while.
         """
-        missing = [name for name in _STORAGE_METHODS if not callable(getattr(checkpoint_storage, name, None))]
+        missing = [
+            name
+            for name in _STORAGE_METHODS
+            if not callable(getattr(checkpoint_storage, name, None))
+        ]
         if missing:
             raise TypeError(
                 f"with_checkpointing takes a checkpoint storage; {type(checkpoint_storage).__name__} has no "
                 f"{', '.join(missing)}"
             )
         if retention is not None and not callable(getattr(checkpoint_storage, "prune", None)):
-            raise TypeError(f"retention needs a storage that can prune; {type(checkpoint_storage).__name__} cannot")
+            raise TypeError(
+                f"retention needs a storage that can prune; {type(checkpoint_storage).__name__} cannot"
+            )
         self._storage = checkpoint_storage
         self._retention = retention
         self._types = list(types)
@@ -317,9 +356,13 @@ class WorkflowBuilder:
             upgrade: By the name of a saved type, `module:qualname`: takes what was saved (a dict of the fields) and
                 returns a value. Types that only gained fields with defaults need none.
         """
-        from supersteps.engine.migration import Migration  # brings the engine: only for those who want it
+        from supersteps.engine.migration import (
+            Migration,
+        )  # brings the engine: only for those who want it
 
-        self._migration = Migration(dict(rename or {}), executor_state, shared_state, message, dict(upgrade or {}))
+        self._migration = Migration(
+            dict(rename or {}), executor_state, shared_state, message, dict(upgrade or {})
+        )
         return self
 
     # ---------------------------------------------------------------------------------------- build
@@ -330,11 +373,17 @@ class WorkflowBuilder:
         Raises:
             WorkflowValidationError: A rule is broken; the subclass says which, the message where and what to do.
         """
-        from supersteps.workflow import Workflow  # brings asyncio and the engine: only when there is something to run
+        from supersteps.workflow import (
+            Workflow,
+        )  # brings asyncio and the engine: only when there is something to run
 
         if self._start is None:
-            raise MissingStartError("no start executor is set: call set_start_executor(executor) before build()")
-        used = [node_id for group in self._groups for node_id in (*group.source_ids, *group.target_ids)]
+            raise MissingStartError(
+                "no start executor is set: call set_start_executor(executor) before build()"
+            )
+        used = [
+            node_id for group in self._groups for node_id in (*group.source_ids, *group.target_ids)
+        ]
         for node_id in [self._start, *used, *self._policies]:
             if node_id not in self._nodes:
                 raise UnknownExecutorError(
@@ -343,7 +392,13 @@ class WorkflowBuilder:
                     f"register_executor(factory, {node_id!r}).",
                     node_id,
                 )
-        graph = Graph(dict(self._nodes), tuple(self._groups), self._start, dict(self._reducers), dict(self._policies))
+        graph = Graph(
+            dict(self._nodes),
+            tuple(self._groups),
+            self._start,
+            dict(self._reducers),
+            dict(self._policies),
+        )
         validate(graph)
         if self._migration is not None:
             self._migration.check(graph)

@@ -79,7 +79,12 @@ class CallPort(Protocol):
         """Return whether an edge of the executor leads to this one, and it stands for a sub-workflow."""
 
     def request_info(
-        self, request_data: Any, response_type: Any, request_id: str | None, due: datetime | None, default: Any
+        self,
+        request_data: Any,
+        response_type: Any,
+        request_id: str | None,
+        due: datetime | None,
+        default: Any,
     ) -> str:
         """Record a question whose answer comes back to the executor; return its id.
 

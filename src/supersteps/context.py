@@ -89,7 +89,9 @@ class WorkflowContext(Generic[OutT, WOutT]):
     def __class_getitem__(cls, parameters: Any) -> Any:
         given = parameters if isinstance(parameters, tuple) else (parameters,)
         if not 1 <= len(given) <= 2:
-            raise TypeError(f"WorkflowContext takes one or two types (messages, outputs), not {len(given)}")
+            raise TypeError(
+                f"WorkflowContext takes one or two types (messages, outputs), not {len(given)}"
+            )
         return super().__class_getitem__((*given, Never)[:2])  # type: ignore[misc]  # Generic's own, untyped
 
     # -------------------------------------------------------------------------- the call's identity
@@ -252,7 +254,9 @@ class WorkflowContext(Generic[OutT, WOutT]):
         """
         if (at is None) == (delay is None):
             given = "neither" if at is None else "both"
-            raise ValueError(f"schedule takes either at= (a time) or delay= (from now), it got {given}")
+            raise ValueError(
+                f"schedule takes either at= (a time) or delay= (from now), it got {given}"
+            )
         due = moment_at(at, "at") if at is not None else moment_from_now(delay, "delay")
         self._call.schedule(message, due, target_id)
         return _DONE

@@ -102,7 +102,11 @@ class RunDriver:
 
     def waits_for(self, request_id: str) -> bool:
         """Return whether the run, as this handle knows it, waits for an answer to this question."""
-        return self._closed is None and self._opened is not None and request_id in self._opened.runner.state.requests
+        return (
+            self._closed is None
+            and self._opened is not None
+            and request_id in self._opened.runner.state.requests
+        )
 
     def is_active(self) -> bool:
         """Return whether somebody is driving the run at this moment."""
@@ -214,7 +218,9 @@ class RunDriver:
         try:
             while self._is_driven() and self._next_unit():
                 await self._do_unit()
-                if clock() - turned > TURN_SECONDS:  # where nothing in a superstep waits, the loop has not turned
+                if (
+                    clock() - turned > TURN_SECONDS
+                ):  # where nothing in a superstep waits, the loop has not turned
                     await asyncio.sleep(0)
                     turned = clock()
         except Exception as error:
@@ -265,7 +271,9 @@ class RunDriver:
         self._work_done(work)
 
     def _is_driven(self) -> bool:
-        is_wanted = self._stream.collector is not None and not self._steered and self._closed is None
+        is_wanted = (
+            self._stream.collector is not None and not self._steered and self._closed is None
+        )
         return is_wanted and self._failure is None and self._refusal is None
 
     def _left(self) -> None:
@@ -274,7 +282,9 @@ class RunDriver:
         if self._opened is not None:
             self._opened.runner.wake()  # nobody waits for the timer any more
         if self._work is None and self._store is not None and self._closed is None:
-            with suppress(RuntimeError):  # no loop runs here any more: then the lease ends with the process
+            with suppress(
+                RuntimeError
+            ):  # no loop runs here any more: then the lease ends with the process
                 self._parking = asyncio.get_running_loop().create_task(self._park(self._store))
 
     async def _park(self, store: RunStore) -> None:
@@ -299,7 +309,9 @@ class RunDriver:
 
     def _say_what_is_missing(self) -> None:
         """Say, once per run, which promises its storage cannot keep."""
-        missing: Sequence[str] = () if self._store is None else getattr(self._store.storage, "missing", ())
+        missing: Sequence[str] = (
+            () if self._store is None else getattr(self._store.storage, "missing", ())
+        )
         if missing:
             text = "Not every promise holds for this run. " + " ".join(missing)
             self.emit(WorkflowWarningEvent(text))
@@ -327,7 +339,9 @@ class RunDriver:
                 self._stream.emit_state(runner.status)
                 if not runner.has_work:
                     if self._stream.is_taken and not self._draining:
-                        await runner.wait()  # for a timer; whoever answers, drains or leaves ends the wait
+                        await (
+                            runner.wait()
+                        )  # for a timer; whoever answers, drains or leaves ends the wait
                     return
                 self._looked = False
                 with runner.at_work():
@@ -341,7 +355,9 @@ class RunDriver:
                 await self._hold.release()
             if is_cancelled():
                 raise
-            self._failure = WorkflowRuntimeError(f"run {self.run_id!r}: something that it waited for was cancelled")
+            self._failure = WorkflowRuntimeError(
+                f"run {self.run_id!r}: something that it waited for was cancelled"
+            )
             self._failure.__cause__ = error
             await self._note_failure(self._failure)
         except RequestError as error:
@@ -360,7 +376,12 @@ class RunDriver:
         """
         clock = asyncio.get_running_loop().time
         until = clock() + TURN_SECONDS
-        while runner.flows and self._is_driven() and not (self._queued or self._draining) and clock() < until:
+        while (
+            runner.flows
+            and self._is_driven()
+            and not (self._queued or self._draining)
+            and clock() < until
+        ):
             await runner.superstep()
 
     async def _take_queued(self, runner: Runner) -> None:
@@ -375,9 +396,13 @@ class RunDriver:
         details = WorkflowErrorDetails.from_exception(error, extra=extra)
         try:
             if self._store is not None and not isinstance(error, RunFencedError | RunBusyError):
-                await self._store.release(status=WorkflowRunState.FAILED.value, error=_described(error))
+                await self._store.release(
+                    status=WorkflowRunState.FAILED.value, error=_described(error)
+                )
         except Exception as second:
-            error.add_note(f"and the failure could not be recorded: {type(second).__name__}: {second}")
+            error.add_note(
+                f"and the failure could not be recorded: {type(second).__name__}: {second}"
+            )
         self.emit(WorkflowFailedEvent(details))
         self._stream.emit_state(WorkflowRunState.FAILED)
 

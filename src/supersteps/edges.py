@@ -134,7 +134,9 @@ class FanOutEdgeGroup(EdgeGroup):
     def choose(self, message: Any, target_id: str | None) -> Sequence[str]:
         chosen: Sequence[str] = self.target_ids
         if self.selection_func is not None:
-            answer = self._decide("selection function", self.selection_func, message, list(self.target_ids))
+            answer = self._decide(
+                "selection function", self.selection_func, message, list(self.target_ids)
+            )
             is_list = isinstance(answer, Collection) and not isinstance(answer, str)
             if not is_list or not all(target in self.target_ids for target in answer):
                 raise RoutingError(
@@ -142,7 +144,9 @@ class FanOutEdgeGroup(EdgeGroup):
                     f"is not a list of some of its targets {list(self.target_ids)}. Nothing of this superstep was "
                     "committed; mend the function and resume the run."
                 )
-            chosen = [target for target in self.target_ids if target in answer]  # the graph's order, no repeats
+            chosen = [
+                target for target in self.target_ids if target in answer
+            ]  # the graph's order, no repeats
         return chosen if target_id is None else _only(chosen, target_id)
 
 
@@ -161,8 +165,12 @@ class SwitchCaseEdgeGroup(EdgeGroup):
         return tuple(function_name(condition) for condition in self.conditions)
 
     def choose(self, message: Any, target_id: str | None) -> Sequence[str]:
-        cases = zip(self.conditions, self.target_ids, strict=False)  # the last target is the default's
-        target = next((t for c, t in cases if self._decide("condition", c, message)), self.target_ids[-1])
+        cases = zip(
+            self.conditions, self.target_ids, strict=False
+        )  # the last target is the default's
+        target = next(
+            (t for c, t in cases if self._decide("condition", c, message)), self.target_ids[-1]
+        )
         return (target,) if target_id is None or target_id == target else ()
 
 
@@ -200,12 +208,16 @@ def check_switch(cases: Sequence[Case | Default]) -> tuple[list[Case], Default]:
     chosen = [case for case in cases if isinstance(case, Case)]
     defaults = [case for case in cases if isinstance(case, Default)]
     if len(chosen) + len(defaults) != len(cases):
-        raise EdgeGroupError("add_switch_case_edge_group takes Case(condition, target) and Default(target) objects")
+        raise EdgeGroupError(
+            "add_switch_case_edge_group takes Case(condition, target) and Default(target) objects"
+        )
     if len(defaults) != 1:
         raise EdgeGroupError(
             f"a switch-case needs exactly one Default(target), it has {len(defaults)}: say where messages go that no "
             "case takes"
         )
     if not chosen:
-        raise EdgeGroupError("a switch-case needs at least one Case(condition, target); use add_edge for a plain edge")
+        raise EdgeGroupError(
+            "a switch-case needs at least one Case(condition, target); use add_edge for a plain edge"
+        )
     return chosen, defaults[0]

@@ -86,7 +86,11 @@ class WorkflowErrorDetails:
 
     @classmethod
     def from_exception(
-        cls, exc: BaseException, *, executor_id: str | None = None, extra: dict[str, Any] | None = None
+        cls,
+        exc: BaseException,
+        *,
+        executor_id: str | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> WorkflowErrorDetails:
         """Return the details of an exception; secrets that were revealed in this process are struck out.
 

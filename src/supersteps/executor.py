@@ -77,7 +77,9 @@ class ResponseSpec:
     yields: Sequence[Any]
     is_async: bool
 
-    def call(self, executor: Executor, question: Any, answer: Any, ctx: WorkflowContext[Any, Any]) -> Any:
+    def call(
+        self, executor: Executor, question: Any, answer: Any, ctx: WorkflowContext[Any, Any]
+    ) -> Any:
         """Call the response handler; what an async one returns is to be awaited."""
         return self.function(executor, question, answer, ctx)
 
@@ -171,7 +173,9 @@ class Executor:
             or cls.on_checkpoint_restored is not Executor.on_checkpoint_restored
         )
         cls._specs = tuple(spec for spec in found.values() if isinstance(spec, HandlerSpec))
-        cls._response_specs = tuple(spec for spec in found.values() if isinstance(spec, ResponseSpec))
+        cls._response_specs = tuple(
+            spec for spec in found.values() if isinstance(spec, ResponseSpec)
+        )
         refuse_twins(cls.__qualname__, cls._specs)
         refuse_response_twins(cls.__qualname__, cls._response_specs)
 
@@ -258,11 +262,16 @@ def _spec_of(owner: str, member: Any) -> HandlerSpec | ResponseSpec | None:
 
 
 def _method_spec(
-    owner: str, function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]], member: Callable[..., Any]
+    owner: str,
+    function: Callable[..., Any],
+    scopes: Sequence[Mapping[str, Any]],
+    member: Callable[..., Any],
 ) -> HandlerSpec:
     """Return what a handler method's signature says, or refuse it; `member` is the function as decorators made it."""
     form = "(self, message: T, ctx: WorkflowContext[...])"
-    types = _parameter_types(f"handler {owner}.{function.__name__}", form, function, scopes, count=3)
+    types = _parameter_types(
+        f"handler {owner}.{function.__name__}", form, function, scopes, count=3
+    )
     (message_type,), (sends, yields) = types
     return HandlerSpec(
         name=function.__name__,
@@ -275,11 +284,16 @@ def _method_spec(
 
 
 def _response_spec(
-    owner: str, function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]], member: Callable[..., Any]
+    owner: str,
+    function: Callable[..., Any],
+    scopes: Sequence[Mapping[str, Any]],
+    member: Callable[..., Any],
 ) -> ResponseSpec:
     """Return what a response handler's signature says, or refuse it; see `_method_spec`."""
     form = "(self, original_request: Q, response: A, ctx: WorkflowContext[...])"
-    types = _parameter_types(f"response handler {owner}.{function.__name__}", form, function, scopes, count=4)
+    types = _parameter_types(
+        f"response handler {owner}.{function.__name__}", form, function, scopes, count=4
+    )
     (request_type, response_type), (sends, yields) = types
     return ResponseSpec(
         name=function.__name__,
@@ -293,7 +307,12 @@ def _response_spec(
 
 
 def _parameter_types(
-    where: str, form: str, function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]], *, count: int
+    where: str,
+    form: str,
+    function: Callable[..., Any],
+    scopes: Sequence[Mapping[str, Any]],
+    *,
+    count: int,
 ) -> tuple[list[Any], ContextTypes]:
     """Return the types of a method's parameters between `self` and the context, and what the context allows."""
     shape = f"{where} must be written {form}"
@@ -304,7 +323,9 @@ def _parameter_types(
     hints = _hints(function, scopes, where)
     for parameter in taken:
         if parameter.name not in hints:
-            raise HandlerDefinitionError(f"{shape}; parameter {parameter.name!r} has no type annotation")
+            raise HandlerDefinitionError(
+                f"{shape}; parameter {parameter.name!r} has no type annotation"
+            )
     return [hints[parameter.name] for parameter in taken], _context_hint(hints, ctx.name, shape)
 
 
@@ -325,8 +346,12 @@ def function_spec(function: Callable[..., Any], scopes: Sequence[Mapping[str, An
         raise HandlerDefinitionError(f"{shape}; it takes {len(parameters)} positional parameters")
     hints = _hints(function, scopes, where)
     if parameters[0].name not in hints:
-        raise HandlerDefinitionError(f"{shape}; parameter {parameters[0].name!r} has no type annotation")
-    types: ContextTypes = ((), ()) if len(parameters) == 1 else _context_hint(hints, parameters[1].name, shape)
+        raise HandlerDefinitionError(
+            f"{shape}; parameter {parameters[0].name!r} has no type annotation"
+        )
+    types: ContextTypes = (
+        ((), ()) if len(parameters) == 1 else _context_hint(hints, parameters[1].name, shape)
+    )
     return HandlerSpec(
         name=function.__name__,
         function=function,
@@ -344,7 +369,9 @@ def _positional(function: Callable[..., Any]) -> list[inspect.Parameter]:
     return [p for p in inspect.signature(function).parameters.values() if p.kind in kinds]
 
 
-def _hints(function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]], where: str) -> dict[str, Any]:
+def _hints(
+    function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]], where: str
+) -> dict[str, Any]:
     names: dict[str, Any] = {}
     for scope in reversed(scopes):
         names.update(scope)
@@ -356,7 +383,9 @@ def _hints(function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]], wh
             "handler (and outside `if TYPE_CHECKING:`): the engine chooses handlers by these types."
         ) from error
     except TypeError as error:
-        raise HandlerDefinitionError(f"{where}: its annotations cannot be evaluated: {error}") from error
+        raise HandlerDefinitionError(
+            f"{where}: its annotations cannot be evaluated: {error}"
+        ) from error
     hints.pop("return", None)
     return hints
 
@@ -375,7 +404,9 @@ def _context_hint(hints: Mapping[str, Any], name: str, shape: str) -> ContextTyp
         )
     for item in (*types[0], *types[1]):
         if not (isinstance(item, type | TypeVar) or get_origin(item) is not None or item is Any):
-            raise HandlerDefinitionError(f"{shape}; {item!r} inside the annotation of {name!r} is not a type")
+            raise HandlerDefinitionError(
+                f"{shape}; {item!r} inside the annotation of {name!r} is not a type"
+            )
     return types
 
 

@@ -29,7 +29,9 @@ class FunctionExecutor(Executor):
         """
         scopes = [dict(sys._getframe(_depth).f_locals)] if "<locals>" in func.__qualname__ else []
         self.func = func
-        super().__init__(id if id is not None else func.__name__, specs=(function_spec(func, scopes),))
+        super().__init__(
+            id if id is not None else func.__name__, specs=(function_spec(func, scopes),)
+        )
         self.__doc__ = inspect.getdoc(func)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -40,7 +42,9 @@ class FunctionExecutor(Executor):
 @overload
 def executor(func: Callable[..., Any], *, id: str | None = None) -> FunctionExecutor: ...
 @overload
-def executor(func: None = None, *, id: str | None = None) -> Callable[[Callable[..., Any]], FunctionExecutor]: ...
+def executor(
+    func: None = None, *, id: str | None = None
+) -> Callable[[Callable[..., Any]], FunctionExecutor]: ...
 def executor(
     func: Callable[..., Any] | None = None, *, id: str | None = None
 ) -> FunctionExecutor | Callable[[Callable[..., Any]], FunctionExecutor]:

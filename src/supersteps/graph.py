@@ -18,7 +18,11 @@ from supersteps.edges import EdgeGroup, ErrorEdgeGroup, FanInEdgeGroup, SingleEd
 from supersteps.executor import Executor
 from supersteps.policies import ExecutorFailure, FailurePolicy
 from supersteps.requests import RequestResponse
-from supersteps.subworkflow import SubWorkflowRequestMessage, SubWorkflowResponseMessage, WorkflowExecutor
+from supersteps.subworkflow import (
+    SubWorkflowRequestMessage,
+    SubWorkflowResponseMessage,
+    WorkflowExecutor,
+)
 
 _NAME = re.compile(r"[^\W\d][\w.<>]*")
 _MAIN = "__main__."
@@ -108,7 +112,11 @@ class Graph:
         """The way of messages from an executor with one edge, which has no condition: nothing is to be chosen."""
         ways = {}
         for source, groups in self.outgoing.items():
-            if len(groups) == 1 and isinstance(groups[0], SingleEdgeGroup) and groups[0].condition is None:
+            if (
+                len(groups) == 1
+                and isinstance(groups[0], SingleEdgeGroup)
+                and groups[0].condition is None
+            ):
                 target = self.nodes[groups[0].target_ids[0]].executor
                 if not isinstance(target, WorkflowExecutor):
                     ways[source] = Way(target, (source,), groups[0].target_ids)
@@ -119,7 +127,12 @@ class Graph:
         """For each executor, the ids to which its failures go; none where they fail the superstep."""
         errors = [group for group in self.groups if isinstance(group, ErrorEdgeGroup)]
         return {
-            node_id: tuple(target for group in errors if node_id in group.source_ids for target in group.target_ids)
+            node_id: tuple(
+                target
+                for group in errors
+                if node_id in group.source_ids
+                for target in group.target_ids
+            )
             for node_id in self.nodes
         }
 
@@ -174,7 +187,10 @@ class Graph:
                 node_id: sorted(display_name(kind) for kind in node.executor.input_types)
                 for node_id, node in self.nodes.items()
             },
-            edges=sorted(f"{group.id} [{', '.join(name or '' for name in group.names)}]" for group in self.groups),
+            edges=sorted(
+                f"{group.id} [{', '.join(name or '' for name in group.names)}]"
+                for group in self.groups
+            ),
             responses={
                 node_id: sorted(
                     f"{display_name(spec.request_type)} -> {display_name(spec.response_type)}"
@@ -183,7 +199,9 @@ class Graph:
                 for node_id, node in self.nodes.items()
                 if node.executor.response_specs
             },
-            sub_workflows={node_id: inner.graph.description for node_id, inner in self.nested.items()},
+            sub_workflows={
+                node_id: inner.graph.description for node_id, inner in self.nested.items()
+            },
         )
 
     @cached_property
@@ -229,7 +247,8 @@ class GraphDescription(msgspec.Struct, frozen=True, omit_defaults=True):
         found += [
             f"executor {i!r} took {_answers(self, i)} and now takes {_answers(now, i)}"
             for i in self.executors
-            if i in now.executors and not _same_types(self.responses.get(i, []), now.responses.get(i, []))
+            if i in now.executors
+            and not _same_types(self.responses.get(i, []), now.responses.get(i, []))
         ]
         found += [f"edge {edge} was removed" for edge in self.edges if edge not in now.edges]
         found += [f"edge {edge} was added" for edge in now.edges if edge not in self.edges]
@@ -243,9 +262,13 @@ class GraphDescription(msgspec.Struct, frozen=True, omit_defaults=True):
         for node_id in self.executors.keys() & now.executors.keys():
             before, after = self.sub_workflows.get(node_id), now.sub_workflows.get(node_id)
             if before is not None and after is not None:
-                found += [f"in sub-workflow {node_id!r}: {what}" for what in before.differences(after)]
+                found += [
+                    f"in sub-workflow {node_id!r}: {what}" for what in before.differences(after)
+                ]
             elif before is not after:
-                found.append(f"executor {node_id!r} {'was' if after is None else 'is now'} a sub-workflow")
+                found.append(
+                    f"executor {node_id!r} {'was' if after is None else 'is now'} a sub-workflow"
+                )
         return sorted(found)
 
 
@@ -260,8 +283,13 @@ def _same_types(before: Sequence[str], now: Sequence[str]) -> bool:
     stored, present = _names_in_main(before), _names_in_main(now)
     if not (stored or present):
         return False
-    was = sorted(_NAME.sub(lambda name: _as_main(name[0], present, is_main_file), kind) for kind in before)
-    return was == sorted(_NAME.sub(lambda name: _as_main(name[0], stored, lambda _module: True), kind) for kind in now)
+    was = sorted(
+        _NAME.sub(lambda name: _as_main(name[0], present, is_main_file), kind) for kind in before
+    )
+    return was == sorted(
+        _NAME.sub(lambda name: _as_main(name[0], stored, lambda _module: True), kind)
+        for kind in now
+    )
 
 
 def _names_in_main(kinds: Iterable[str]) -> set[str]:

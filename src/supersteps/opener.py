@@ -19,7 +19,13 @@ from supersteps.engine.encoding import encode_graph
 from supersteps.engine.forking import Edits, edited_parts, first_changes, status_of
 from supersteps.engine.levels import Levels
 from supersteps.engine.migration import Fitted, Migration
-from supersteps.engine.opening import adopt_checkpoint, check_graph, find_checkpoint, fitted, head_of
+from supersteps.engine.opening import (
+    adopt_checkpoint,
+    check_graph,
+    find_checkpoint,
+    fitted,
+    head_of,
+)
 from supersteps.engine.replaying import Replay, find_replay
 from supersteps.engine.runner import Runner
 from supersteps.engine.store import RunStore
@@ -82,7 +88,9 @@ class RunOpener:
         self._retention = retention
         self._backend = backend
         self._migration = migration
-        self._adapters: weakref.WeakValueDictionary[int, DurableStorage] = weakref.WeakValueDictionary()
+        self._adapters: weakref.WeakValueDictionary[int, DurableStorage] = (
+            weakref.WeakValueDictionary()
+        )
         self.storage = None if checkpoint_storage is None else self._durable(checkpoint_storage)
         self._codecs: weakref.WeakKeyDictionary[DurableStorage, Codec] = weakref.WeakKeyDictionary()
         self._plain_codec = Codec(types)
@@ -154,7 +162,10 @@ class RunOpener:
             await opened.runner.load(record, existing, fitting)
             if responses:
                 await opened.runner.accept(responses)
-            elif opened.store is not None and record.header.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
+            elif (
+                opened.store is not None
+                and record.header.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
+            ):
                 await opened.store.become_head()  # it waits for answers, and they go to the head
             return opened
 
@@ -224,7 +235,9 @@ class RunOpener:
             return opened
 
         run_id = "" if isinstance(reference, str) else reference.run_id
-        return StreamingRun(run_id, open_run, on_waiting=lambda _run, _request_ids: None, begins_anew=True)
+        return StreamingRun(
+            run_id, open_run, on_waiting=lambda _run, _request_ids: None, begins_anew=True
+        )
 
     def answer(self, responses: Mapping[str, Any]) -> StreamingRun:
         """Return the handle of the run that waits for these requests; see `Workflow.send_responses`."""
@@ -259,7 +272,11 @@ class RunOpener:
     ) -> Opened:
         """Equip a run with executors, a runner and its hold on the storage; nothing is begun or loaded yet."""
         definition = self._definition
-        store = None if storage is None else RunStore(storage, run_id, definition.workflow_id, self._retention)
+        store = (
+            None
+            if storage is None
+            else RunStore(storage, run_id, definition.workflow_id, self._retention)
+        )
         run.hold(store)
         run.announce()
         executors = {
@@ -286,7 +303,9 @@ class RunOpener:
 
     def _fit(self, storage: DurableStorage, record: CheckpointRecord) -> Fitted:
         definition = self._definition
-        return fitted(definition.graph, definition.workflow_id, record, self._codec(storage), self._migration)
+        return fitted(
+            definition.graph, definition.workflow_id, record, self._codec(storage), self._migration
+        )
 
     def _codec(self, storage: DurableStorage | None) -> Codec:
         if storage is None:
@@ -306,7 +325,9 @@ class RunOpener:
         from supersteps.storage.adapter import as_durable  # wanted only by workflows with a storage
 
         storage = self._adapters.get(id(checkpoint_storage)) or as_durable(checkpoint_storage)
-        if storage is not checkpoint_storage:  # an adapter: one for each storage, which it keeps alive
+        if (
+            storage is not checkpoint_storage
+        ):  # an adapter: one for each storage, which it keeps alive
             self._adapters[id(checkpoint_storage)] = storage
         storage.codec.add_types(self._types)  # so that listing its checkpoints gives typed values
         return storage

@@ -38,17 +38,25 @@ class FailurePolicy:
 
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
-            raise TypeError(f"max_attempts is a number of calls, at least 1, not {self.max_attempts!r}")
+            raise TypeError(
+                f"max_attempts is a number of calls, at least 1, not {self.max_attempts!r}"
+            )
         if self.max_attempts < 1:
-            raise ValueError(f"max_attempts is at least 1, the first call counted, not {self.max_attempts}")
+            raise ValueError(
+                f"max_attempts is at least 1, the first call counted, not {self.max_attempts}"
+            )
         _check_number("backoff", self.backoff, "a number of seconds, 0 or more")
         _check_number("backoff_factor", self.backoff_factor, "a number, 1 or more", least=1)
         _check_number("max_backoff", self.max_backoff, "a number of seconds, 0 or more")
         _check_number("jitter", self.jitter, "a part of the wait, from 0 to 1", most=1)
         if self.timeout is not None:
-            _check_number("timeout", self.timeout, "a number of seconds above 0, or None for no limit")
+            _check_number(
+                "timeout", self.timeout, "a number of seconds above 0, or None for no limit"
+            )
             if self.timeout == 0:
-                raise ValueError("timeout is a number of seconds above 0, or None for no limit, not 0")
+                raise ValueError(
+                    "timeout is a number of seconds above 0, or None for no limit, not 0"
+                )
         if not isinstance(self.retry_on, tuple) or not all(map(_is_error_class, self.retry_on)):
             raise TypeError(
                 f"retry_on is a tuple of exception classes below Exception, such as (OSError,), not {self.retry_on!r}"
@@ -83,13 +91,17 @@ class FailurePolicy:
             wait = min(self.max_backoff, self.backoff * self.backoff_factor ** (attempt - 1))
         except OverflowError:
             wait = self.max_backoff if self.backoff else 0.0
-        digest = blake2b(f"{key}:{attempt}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        digest = blake2b(
+            f"{key}:{attempt}".encode("utf-8", "surrogatepass"), digest_size=8
+        ).digest()
         # 53 bits are what a float holds exactly: from -1 to just below 1.
         blur = (int.from_bytes(digest, "big") >> 11) / 2**52 - 1
         return wait * (1 + self.jitter * blur)
 
 
-def _check_number(name: str, value: Any, wanted: str, *, least: float = 0, most: float = math.inf) -> None:
+def _check_number(
+    name: str, value: Any, wanted: str, *, least: float = 0, most: float = math.inf
+) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {wanted}, not {value!r}")
     if not least <= value <= most or value == math.inf:

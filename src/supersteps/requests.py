@@ -105,7 +105,9 @@ class RequestInfoExecutor(Executor):
         super().__init__(id)
 
     @handler
-    async def run(self, message: RequestInfoMessage, ctx: WorkflowContext[RequestResponse[Any, Any]]) -> None:
+    async def run(
+        self, message: RequestInfoMessage, ctx: WorkflowContext[RequestResponse[Any, Any]]
+    ) -> None:
         """Record the question; the answer goes to the executor that sent it.
 
         A question that came out of a sub-workflow and is passed on goes out in the name of that sub-workflow: where an
@@ -128,12 +130,18 @@ class RequestInfoExecutor(Executor):
                 do not count.
         """
         ids = None if request_executor_ids is None else frozenset(request_executor_ids)
-        found = [_details(request.data, request) for request in checkpoint.pending_requests.values()]
+        found = [
+            _details(request.data, request) for request in checkpoint.pending_requests.values()
+        ]
         for sent in checkpoint.messages.values():
             for message in sent:
                 is_for_us = ids is None or ids.intersection(message["target_ids"])
                 if is_for_us and _is_question(message["data"]):
-                    found.append(_details(message["data"], None, message["source_id"], checkpoint.iteration_count))
+                    found.append(
+                        _details(
+                            message["data"], None, message["source_id"], checkpoint.iteration_count
+                        )
+                    )
         return found
 
     @staticmethod
@@ -153,7 +161,12 @@ class RequestInfoExecutor(Executor):
         pending = RequestInfoExecutor.pending_requests_from_checkpoint(
             checkpoint, request_executor_ids=request_executor_ids
         )
-        targets = {target: None for sent in checkpoint.messages.values() for m in sent for target in m["target_ids"]}
+        targets = {
+            target: None
+            for sent in checkpoint.messages.values()
+            for m in sent
+            for target in m["target_ids"]
+        }
         draft = next((details.draft for details in pending if details.draft), None)
         onward = "awaiting next superstep" if targets else "idle"
         return WorkflowCheckpointSummary(
@@ -170,12 +183,18 @@ class RequestInfoExecutor(Executor):
 def _is_question(value: Any) -> bool:
     """Return whether a message is a question, also where its type is not known and it comes raw."""
     if isinstance(value, RawValue):
-        return isinstance(value.value, dict) and {"request_id", "source_executor_id"} <= value.value.keys()
+        return (
+            isinstance(value.value, dict)
+            and {"request_id", "source_executor_id"} <= value.value.keys()
+        )
     return isinstance(value, RequestInfoMessage)
 
 
 def _details(
-    question: Any, request: PendingRequest | None, source: str | None = None, iteration: int | None = None
+    question: Any,
+    request: PendingRequest | None,
+    source: str | None = None,
+    iteration: int | None = None,
 ) -> PendingRequestDetails:
     def field_of(name: str, kind: type[T]) -> T | None:
         content = question.value if isinstance(question, RawValue) else question

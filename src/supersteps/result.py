@@ -74,7 +74,9 @@ class WorkflowRunResult(list[WorkflowEvent]):
             RuntimeError: The result holds no status change; it was put together by hand.
         """
         if self._final_state is None:
-            raise WorkflowRuntimeError("this result holds no status events, so its final state is not known")
+            raise WorkflowRuntimeError(
+                "this result holds no status events, so its final state is not known"
+            )
         return self._final_state
 
     def status_timeline(self) -> list[WorkflowStatusEvent]:
@@ -120,7 +122,9 @@ class ResultCollector:
         self._newest = deque(events, maxlen=self._most)
         self.note = self._newest.append
 
-    def result(self, run_id: str, outputs: Sequence[Any] | None, state: WorkflowRunState) -> WorkflowRunResult:
+    def result(
+        self, run_id: str, outputs: Sequence[Any] | None, state: WorkflowRunState
+    ) -> WorkflowRunResult:
         """Return what was gathered, in order."""
         events: list[WorkflowEvent] = []
         room, before = EVENT_LIMIT, len(self._kept)
@@ -134,7 +138,9 @@ class ResultCollector:
             events.append(event_of(item))
         events += reversed(self._kept[:before])
         events.reverse()
-        return WorkflowRunResult(events, self._status, run_id=run_id, outputs=outputs, final_state=state)
+        return WorkflowRunResult(
+            events, self._status, run_id=run_id, outputs=outputs, final_state=state
+        )
 
     def fresh(self) -> ResultCollector:
         """Return an empty collector of the same kind."""

@@ -60,7 +60,9 @@ class StreamingRun(RunDriver):
             begins_anew: Whether opening it starts a new run; then nothing but iterating may open it.
             include_status_events: Whether results list status changes among the events.
         """
-        super().__init__(run_id, open_run, on_waiting=lambda request_ids: on_waiting(self, request_ids))
+        super().__init__(
+            run_id, open_run, on_waiting=lambda request_ids: on_waiting(self, request_ids)
+        )
         self._begins_anew = begins_anew
         self._include_status_events = include_status_events
 
@@ -155,7 +157,9 @@ class StreamingRun(RunDriver):
         finally:
             stream.release()
             stream.delivered_some = True
-        return collector.result(self.run_id, await self._all_outputs(collector, complete), stream.state)
+        return collector.result(
+            self.run_id, await self._all_outputs(collector, complete), stream.state
+        )
 
     async def _all_outputs(self, collector: ResultCollector, complete: bool) -> list[Any] | None:
         """Return every output of the lineage; `complete` says that the collector saw all that this handle committed."""
@@ -272,12 +276,16 @@ class StreamingRun(RunDriver):
         async with self._steering():
             if self._closed is not None:
                 return
-            is_done = self._opened is not None and self._opened.runner.status is WorkflowRunState.IDLE
+            is_done = (
+                self._opened is not None and self._opened.runner.status is WorkflowRunState.IDLE
+            )
             if not is_done:
                 if self._store is not None and self._failure is None:
                     try:
                         await self._store.own()
-                    except CheckpointNotFoundError:  # the one to go on from was pruned; the run can end all the same
+                    except (
+                        CheckpointNotFoundError
+                    ):  # the one to go on from was pruned; the run can end all the same
                         await self._store.own_where_it_stands()
                     await self._store.release(status=WorkflowRunState.CANCELLED.value)
                 self._stream.events.clear()
@@ -338,7 +346,10 @@ class StreamingRun(RunDriver):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
 

@@ -37,7 +37,9 @@ async def drive(run: StreamingRun, workflow_id: str) -> WorkflowRunResult:
 
 
 async def until_asked_to_stop(
-    run: StreamingRun, work: Coroutine[Any, Any, T], on_signal: Callable[[signal.Signals], None] | None = None
+    run: StreamingRun,
+    work: Coroutine[Any, Any, T],
+    on_signal: Callable[[signal.Signals], None] | None = None,
 ) -> tuple[T, signal.Signals | None]:
     """Do work that drives a run; SIGINT or SIGTERM drains the run, so that the work ends after a commit.
 

@@ -64,7 +64,9 @@ class Secret:
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise ValueError("a Secret is made with the name under which its value is found, not with the value")
+            raise ValueError(
+                "a Secret is made with the name under which its value is found, not with the value"
+            )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "_value", None)
 
@@ -152,7 +154,9 @@ class Secret:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._value is not None:
-            raise TypeError("a Secret.of(...) holds a value and is never saved or sent; use Secret(name)")
+            raise TypeError(
+                "a Secret.of(...) holds a value and is never saved or sent; use Secret(name)"
+            )
         return Secret, (self.name,)
 
     def __getstate__(self) -> Any:  # what object has by itself holds the value
@@ -170,13 +174,19 @@ def _remember(value: str) -> None:
         _revealed[value] = _forms_of(value)
         if len(_revealed) > _REMEMBERED:
             _revealed.popitem(last=False)
-        _struck = tuple(sorted({form for forms in _revealed.values() for form in forms}, key=len, reverse=True))
+        _struck = tuple(
+            sorted({form for forms in _revealed.values() for form in forms}, key=len, reverse=True)
+        )
 
 
 def _forms_of(value: str) -> set[str]:
     """Return what a value looks like in texts: as it is, stripped, line by line, by its repr, in JSON and URLs."""
     # An exception group indents the lines of a key in PEM, and what is read from a file ends with a line break.
-    plain = {value, value.strip(), *(line for line in map(str.strip, value.splitlines()) if len(line) >= _LINE)}
+    plain = {
+        value,
+        value.strip(),
+        *(line for line in map(str.strip, value.splitlines()) if len(line) >= _LINE),
+    }
     forms = set(plain)
     for text in plain:
         raw = text.encode("utf-8", "surrogatepass")

@@ -132,7 +132,9 @@ class EventStream:
         if self._space is not None:
             (loop, space), self._space = self._space, None
             with suppress(RuntimeError):  # the loop is closed, and who waited there is gone
-                loop.call_soon_threadsafe(space.set)  # the consumer's end may be noticed in any thread
+                loop.call_soon_threadsafe(
+                    space.set
+                )  # the consumer's end may be noticed in any thread
 
     def hurry(self) -> None:
         """Let no handler wait any more, until there is a new consumer."""

@@ -128,7 +128,9 @@ class WorkflowExecutor(Executor):
     def _specs_of(self, graph: Graph) -> Iterator[HandlerSpec]:
         taken = list(graph.nodes[graph.start_id].executor.input_types)
         if self._asks:
-            taken += [kind for kind in (RequestResponse, SubWorkflowResponseMessage) if kind not in taken]
+            taken += [
+                kind for kind in (RequestResponse, SubWorkflowResponseMessage) if kind not in taken
+            ]
         for number, kind in enumerate(taken):
             yield HandlerSpec(f"input_{number}", _never_called, kind, (), (), is_async=True)
 

@@ -41,7 +41,9 @@ def check_duplicate_edges(groups: Sequence[EdgeGroup]) -> None:
         for group in groups
         for source in group.source_ids
         # of a switch only one way is taken, so two cases may lead to one target
-        for target in (set(group.target_ids) if isinstance(group, SwitchCaseEdgeGroup) else group.target_ids)
+        for target in (
+            set(group.target_ids) if isinstance(group, SwitchCaseEdgeGroup) else group.target_ids
+        )
     )
     for (_fan_in, is_error, source, target), count in edges.items():
         if count > 1 and is_error:
@@ -63,7 +65,11 @@ def check_connectivity(graph: Graph) -> None:
     seen = {graph.start_id}
     frontier = [graph.start_id]
     while frontier:
-        onward = {target for source in frontier for target in (*graph.reachable[source], *graph.error_targets[source])}
+        onward = {
+            target
+            for source in frontier
+            for target in (*graph.reachable[source], *graph.error_targets[source])
+        }
         frontier = [target for target in onward if target not in seen]
         seen.update(frontier)
     lost = [node_id for node_id in graph.nodes if node_id not in seen]
@@ -118,8 +124,14 @@ def check_types(graph: Graph, group: EdgeGroup) -> None:
 
 
 def _check_fan_in(graph: Graph, group: FanInEdgeGroup, target: Executor) -> None:
-    sends = [item for source in group.source_ids for item in graph.nodes[source].executor.output_types]
-    lists = [kind for kind in target.input_types if kind is Any or kind is list or get_origin(kind) is list]
+    sends = [
+        item for source in group.source_ids for item in graph.nodes[source].executor.output_types
+    ]
+    lists = [
+        kind
+        for kind in target.input_types
+        if kind is Any or kind is list or get_origin(kind) is list
+    ]
     accepts = bool(lists) or _any_overlap([list], target.input_types)
     if accepts and sends:
         accepts = _any_overlap([list.__class_getitem__(item) for item in sends], target.input_types)

@@ -47,7 +47,11 @@ class WaitingRuns:
         Raises:
             RequestError: They belong to different runs.
         """
-        runs = {id(run): run for request_id in request_ids if (run := self._handle(request_id)) is not None}
+        runs = {
+            id(run): run
+            for request_id in request_ids
+            if (run := self._handle(request_id)) is not None
+        }
         if len(runs) > 1:
             raise RequestError(
                 "these requests belong to different runs "
@@ -66,7 +70,9 @@ class WaitingRuns:
                 del registry[request_id]
         return None
 
-    async def find(self, request_ids: Collection[str], workflow_id: str) -> tuple[DurableStorage, str]:
+    async def find(
+        self, request_ids: Collection[str], workflow_id: str
+    ) -> tuple[DurableStorage, str]:
         """Return the stored run of a workflow that waits for these requests, as its storage and its id.
 
         Requests that no run waits for are passed over, if there are others: the run itself knows what became of them.
@@ -75,7 +81,10 @@ class WaitingRuns:
             UnknownRequestError: No run waits for any of them.
             RequestError: They belong to different runs, or several runs wait for all of them.
         """
-        storages = [*([] if self._storage is None else [self._storage]), *self._other_storages.values()]
+        storages = [
+            *([] if self._storage is None else [self._storage]),
+            *self._other_storages.values(),
+        ]
         waiting: dict[str, dict[tuple[int, str], DurableStorage]] = {}
         for request_id in request_ids:
             found = {
@@ -88,15 +97,24 @@ class WaitingRuns:
                 waiting[request_id] = found
         if not waiting:
             asked = ", ".join(map(repr, request_ids))
-            where = " or in its ".join(["among its own runs", *(type(storage).__name__ for storage in storages)])
+            where = " or in its ".join(
+                ["among its own runs", *(type(storage).__name__ for storage in storages)]
+            )
             raise UnknownRequestError(
                 f"no run of workflow {workflow_id!r} waits for request {asked}, {where}. It may be "
                 "answered already, or belong to another workflow or storage. Nothing was changed."
             )
         first, *others = waiting.values()
-        common = [(storage, key[1]) for key, storage in first.items() if all(key in other for other in others)]
+        common = [
+            (storage, key[1])
+            for key, storage in first.items()
+            if all(key in other for other in others)
+        ]
         if not common:
-            places = [f"{asked!r} in {', '.join(key[1] for key in found)}" for asked, found in waiting.items()]
+            places = [
+                f"{asked!r} in {', '.join(key[1] for key in found)}"
+                for asked, found in waiting.items()
+            ]
             raise RequestError(
                 f"these requests belong to different runs ({'; '.join(places)}); answer one run at a time. Nothing was "
                 "changed."

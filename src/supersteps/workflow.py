@@ -109,7 +109,9 @@ class Workflow:
     @property
     def output_types(self) -> list[Any]:
         """Types of the outputs it may yield."""
-        kinds = [k for node in self._graph.nodes.values() for k in node.executor.workflow_output_types]
+        kinds = [
+            k for node in self._graph.nodes.values() for k in node.executor.workflow_output_types
+        ]
         return list(dict.fromkeys(kinds))
 
     def get_start_executor(self) -> Executor:
@@ -123,7 +125,13 @@ class Workflow:
     def to_dict(self) -> dict[str, Any]:
         """Return the definition as JSON-ready builtins, for display."""
         groups = [
-            {"kind": g.kind, "id": g.id, "sources": list(g.source_ids), "targets": list(g.target_ids), "names": g.names}
+            {
+                "kind": g.kind,
+                "id": g.id,
+                "sources": list(g.source_ids),
+                "targets": list(g.target_ids),
+                "names": g.names,
+            }
             for g in self._graph.groups
         ]
         return {
@@ -186,7 +194,13 @@ class Workflow:
             Exception: What a handler raised.
         """
         run = self._opener.start(
-            message, run_id, if_exists, checkpoint_storage, metadata, tags, include_status_events=include_status_events
+            message,
+            run_id,
+            if_exists,
+            checkpoint_storage,
+            metadata,
+            tags,
+            include_status_events=include_status_events,
         )
         return await run.wait_for_completion()
 
@@ -224,7 +238,13 @@ class Workflow:
         from supersteps.script import drive  # wanted only by scripts
 
         run = self._opener.start(
-            message, run_id, if_exists, checkpoint_storage, metadata, tags, include_status_events=include_status_events
+            message,
+            run_id,
+            if_exists,
+            checkpoint_storage,
+            metadata,
+            tags,
+            include_status_events=include_status_events,
         )
         return asyncio.run(drive(run, self.workflow_id))
 
@@ -266,7 +286,9 @@ class Workflow:
             RunBusyError: Another live owner advances the run.
             RequestError: An answer cannot be taken; nothing was changed.
         """
-        return await self._opener.resume(checkpoint_id, checkpoint_storage, responses).wait_for_completion()
+        return await self._opener.resume(
+            checkpoint_id, checkpoint_storage, responses
+        ).wait_for_completion()
 
     def run_stream_from_checkpoint(
         self,

@@ -18,7 +18,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from examples.expense_approvals import APPROVERS, Approver, Expense, Question, Verdict, Vote, submit, tally
+from examples.expense_approvals import (
+    APPROVERS,
+    Approver,
+    Expense,
+    Question,
+    Verdict,
+    Vote,
+    submit,
+    tally,
+)
 from examples.guessing_game import Guess, Guesser, Hint, Interval
 from supersteps import (
     CheckpointStorage,
@@ -51,7 +60,9 @@ class NotingGuesser(Guesser):
         self.folder = folder
 
     @handler
-    async def learn(self, response: RequestResponse[Guess, Hint], ctx: WorkflowContext[Guess, str]) -> None:
+    async def learn(
+        self, response: RequestResponse[Guess, Hint], ctx: WorkflowContext[Guess, str]
+    ) -> None:
         note(self.folder, ctx, response.request_id, response.data)
         await super().learn(response, ctx)
 
@@ -70,7 +81,12 @@ class NotingApprover(Approver):
 def game(folder: Path, storage: CheckpointStorage) -> Workflow:
     guesser, outside = NotingGuesser("guesser", folder), RequestInfoExecutor("outside")
     builder = WorkflowBuilder(name="game").set_start_executor(guesser)
-    return builder.add_edge(guesser, outside).add_edge(outside, guesser).with_checkpointing(storage).build()
+    return (
+        builder.add_edge(guesser, outside)
+        .add_edge(outside, guesser)
+        .with_checkpointing(storage)
+        .build()
+    )
 
 
 def expenses(folder: Path, storage: CheckpointStorage) -> Workflow:
@@ -91,7 +107,13 @@ WORKFLOWS = {"game": (game, Interval(1, 100)), "expenses": (expenses, Expense("a
 def answer_to(question: Any) -> Any:
     """Return what the person says, always the same; of a question whose type is not known, too."""
     if hasattr(question, "number"):
-        return "yes" if question.number == NUMBER else "higher" if question.number < NUMBER else "lower"
+        return (
+            "yes"
+            if question.number == NUMBER
+            else "higher"
+            if question.number < NUMBER
+            else "lower"
+        )
     return Verdict(question.approver != "ben", f"{question.approver} has read it")
 
 
@@ -123,7 +145,9 @@ async def live(kind: str, folder: Path, store: str, kill_after: int | None, outs
                 os.kill(os.getpid(), signal.SIGKILL)
         if not asked or outside:
             result = await run.wait_for_completion()
-            return json.dumps({"events": count, "waits": bool(asked), "outputs": result.get_outputs()})
+            return json.dumps(
+                {"events": count, "waits": bool(asked), "outputs": result.get_outputs()}
+            )
 
 
 async def post(folder: Path, store: str, limit: int) -> str:
@@ -135,7 +159,9 @@ async def post(folder: Path, store: str, limit: int) -> str:
         waiting = []
     for request in waiting[:limit]:
         answer = answer_to(request.data)
-        await storage.answer(RUN, request.request_id, asdict(answer) if isinstance(answer, Verdict) else answer)
+        await storage.answer(
+            RUN, request.request_id, asdict(answer) if isinstance(answer, Verdict) else answer
+        )
     return json.dumps({"posted": len(waiting[:limit])})
 
 
@@ -160,7 +186,9 @@ def _work(job: dict[str, Any], writer: int) -> NoReturn:
         if job["do"] == "post":
             said = asyncio.run(post(folder, job["store"], job["limit"]))
         else:
-            said = asyncio.run(live(job["kind"], folder, job["store"], job["kill_after"], job["outside"]))
+            said = asyncio.run(
+                live(job["kind"], folder, job["store"], job["kill_after"], job["outside"])
+            )
         os.write(writer, said.encode())
         status = 0
     except BaseException:

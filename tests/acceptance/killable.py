@@ -112,9 +112,13 @@ class Joiner(Noted):
         await ctx.send_message(Review(request_id=f"review-{seen}", prompt=" ".join(texts)))
 
     @handler
-    async def reviewed(self, answer: RequestResponse[Review, str], ctx: WorkflowContext[Round, str]) -> None:
+    async def reviewed(
+        self, answer: RequestResponse[Review, str], ctx: WorkflowContext[Round, str]
+    ) -> None:
         self.note(ctx)
-        await ctx.yield_output(f"{answer.request_id}: {answer.original_request.prompt} is {answer.data}")
+        await ctx.yield_output(
+            f"{answer.request_id}: {answer.original_request.prompt} is {answer.data}"
+        )
         # Every round makes two lists, and so asks two questions; the later answer begins the next round.
         number = int(answer.request_id.removeprefix("review-"))
         if number % 2 == 0 and number // 2 < ROUNDS:
@@ -123,7 +127,11 @@ class Joiner(Noted):
 
 def build(folder: Path, store: str) -> Workflow:
     calls = folder / "calls"
-    splitter, joiner, keeper = Splitter("split", calls), Joiner("join", calls), Keeper("keep", calls)
+    splitter, joiner, keeper = (
+        Splitter("split", calls),
+        Joiner("join", calls),
+        Keeper("keep", calls),
+    )
     workers, port = [Worker(name, calls) for name in "abc"], RequestInfoExecutor("port")
     return (
         WorkflowBuilder(name="killable")

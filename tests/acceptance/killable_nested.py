@@ -77,10 +77,14 @@ class Packer(Noted):
         await ctx.set_shared_state("weights", weights)
         if len(weights) == LINES:
             order: Order = await ctx.get_shared_state("order")
-            await ctx.send_message(Approval(request_id=f"order-{order.number}", prompt=str(sum(weights))), "port")
+            await ctx.send_message(
+                Approval(request_id=f"order-{order.number}", prompt=str(sum(weights))), "port"
+            )
 
     @handler
-    async def approved(self, answer: RequestResponse[Approval, str], ctx: WorkflowContext[Never, str]) -> None:
+    async def approved(
+        self, answer: RequestResponse[Approval, str], ctx: WorkflowContext[Never, str]
+    ) -> None:
         self.note(ctx)
         order: Order = await ctx.get_shared_state("order")
         await ctx.yield_output(f"{order.number}: {answer.original_request.prompt} is {answer.data}")
@@ -96,7 +100,9 @@ class Scale(Noted):
     @handler
     async def weigh(self, line: Line, ctx: WorkflowContext[Line, int]) -> None:
         self.note(ctx)
-        await asyncio.sleep(0.004 * (line.order + line.number))  # so that siblings are recorded while it works
+        await asyncio.sleep(
+            0.004 * (line.order + line.number)
+        )  # so that siblings are recorded while it works
         self.sum += 10 * line.order + line.number + line.left
         await ctx.append_shared_state("seen", line.left)
         if line.left:
@@ -120,7 +126,11 @@ def build(folder: Path, store: str) -> Workflow:
         .set_start_executor("scale")
         .build()
     )
-    packer, port, lines = Packer("packer", calls), RequestInfoExecutor("port"), WorkflowExecutor(weighing, "lines")
+    packer, port, lines = (
+        Packer("packer", calls),
+        RequestInfoExecutor("port"),
+        WorkflowExecutor(weighing, "lines"),
+    )
     packing = (
         WorkflowBuilder(name="packing")
         .add_edge(packer, lines)

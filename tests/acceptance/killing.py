@@ -35,7 +35,9 @@ def dice_for(*what: object) -> random.Random:
     return random.Random(" ".join(map(str, (SEED, *what))))
 
 
-def start(*arguments: str, stdin: int | None = None, stderr: int | None = subprocess.PIPE) -> subprocess.Popen[str]:
+def start(
+    *arguments: str, stdin: int | None = None, stderr: int | None = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """Start Python, with every warning an error; it can import what this process can."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", *arguments],
@@ -70,7 +72,9 @@ def await_calls(process: subprocess.Popen[str], folder: Path, goal: int) -> None
         time.sleep(0.001)
 
 
-async def lineage(folder: Path, store: str, run_id: str, types: list[type]) -> list[WorkflowCheckpoint]:
+async def lineage(
+    folder: Path, store: str, run_id: str, types: list[type]
+) -> list[WorkflowCheckpoint]:
     async with stored(folder, store, types) as storage:
         return await storage.list_checkpoints(run_id=run_id)
 
@@ -108,12 +112,23 @@ class Program:
             head = await storage.load_record(run.head)
             assert head is not None
             step = head.header.iteration_count + 1
-            found = [json.loads(record) for record in await storage.read_journal(self.run_id, run.head)]
-            return [f"{self.run_id}:{run.branch}:{step}:{record['executor_id']}:{record['key']}" for record in found]
+            found = [
+                json.loads(record) for record in await storage.read_journal(self.run_id, run.head)
+            ]
+            return [
+                f"{self.run_id}:{run.branch}:{step}:{record['executor_id']}:{record['key']}"
+                for record in found
+            ]
 
 
 def assert_that_kills_leave_no_trace(
-    program: Program, folder: Path, store: str, *, most_calls: int, most_seconds: float, most_kills: int | None = None
+    program: Program,
+    folder: Path,
+    store: str,
+    *,
+    most_calls: int,
+    most_seconds: float,
+    most_kills: int | None = None,
 ) -> tuple[list[Any], list[WorkflowCheckpoint]]:
     """Run a program once in peace, and once killed again and again; nothing but repeated calls tells them apart.
 
@@ -159,9 +174,13 @@ def assert_that_kills_leave_no_trace(
     print(f"{kills} kills, {len(settled)} recorded calls")
     assert outputs == expected
     first, second = program.lineage(calm, store), program.lineage(killed, store)
-    assert [content(checkpoint) for checkpoint in second] == [content(checkpoint) for checkpoint in first]
+    assert [content(checkpoint) for checkpoint in second] == [
+        content(checkpoint) for checkpoint in first
+    ]
     assert [checkpoint.iteration_count for checkpoint in second] == list(range(len(first)))
-    assert [checkpoint.timestamp for checkpoint in second] == sorted({checkpoint.timestamp for checkpoint in second})
+    assert [checkpoint.timestamp for checkpoint in second] == sorted(
+        {checkpoint.timestamp for checkpoint in second}
+    )
     counts = Counter(calls(killed))
     assert set(counts) == set(calls(calm))
     assert {key: counts[key] for key in settled} == dict(settled)

@@ -78,7 +78,9 @@ class Charge(Noted):
 
 class Handles(Noted):
     @handler
-    async def failed(self, failure: ExecutorFailure, ctx: WorkflowContext[Never, list[object]]) -> None:
+    async def failed(
+        self, failure: ExecutorFailure, ctx: WorkflowContext[Never, list[object]]
+    ) -> None:
         self.note(failure.error_type)
         await ctx.yield_output([failure.error_type, failure.interrupted, failure.message])
 
@@ -86,7 +88,9 @@ class Handles(Noted):
 def build(folder: Path, store: str, command: str) -> Workflow:
     if command == "count":
         counter = Counter("count", folder)
-        builder = WorkflowBuilder(name="count").add_fan_out_edges(counter, [counter, Doubler("double", folder)])
+        builder = WorkflowBuilder(name="count").add_fan_out_edges(
+            counter, [counter, Doubler("double", folder)]
+        )
         builder.set_start_executor(counter)
     else:
         start, charge = Start("start", folder), Charge("charge", folder)
@@ -112,5 +116,7 @@ def main(folder: Path, store: str, command: str) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell ignores it for what runs in the background
     sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.killing import DEADLINE, await_calls, calls, each_store, needs_sigkill, outputs_of, start
+from tests.acceptance.killing import (
+    DEADLINE,
+    await_calls,
+    calls,
+    each_store,
+    needs_sigkill,
+    outputs_of,
+    start,
+)
 
 pytestmark = [pytest.mark.slow, needs_sigkill]
 
@@ -38,5 +46,7 @@ def test_without_an_error_edge_the_run_says_so(tmp_path: Path, store: str) -> No
 @each_store
 def test_along_the_error_edge_the_workflow_decides(tmp_path: Path, store: str) -> None:
     kill_amid_the_call(tmp_path, store, "charge-handled")
-    assert outputs_of(launch(tmp_path, store, "charge-handled")) == [["InterruptedCallError", True, "card"]]
+    assert outputs_of(launch(tmp_path, store, "charge-handled")) == [
+        ["InterruptedCallError", True, "card"]
+    ]
     assert calls(tmp_path) == ["start card", "charge card", "handles InterruptedCallError"]

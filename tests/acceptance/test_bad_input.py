@@ -68,7 +68,9 @@ class Counting(Executor):
 
 def counting(folder: Path, trouble: Trouble | None = None) -> Workflow:
     counter = Counting(trouble or Trouble())
-    builder = WorkflowBuilder(name="counting").add_edge(counter, counter).set_start_executor(counter)
+    builder = (
+        WorkflowBuilder(name="counting").add_edge(counter, counter).set_start_executor(counter)
+    )
     return builder.with_checkpointing(FileCheckpointStorage(folder)).build()
 
 
@@ -105,7 +107,9 @@ async def test_an_empty_directory(tmp_path: Path) -> None:
     assert await storage.load_checkpoint("r-000000") is None
 
     workflow = counting(tmp_path / "never" / "made")
-    with pytest.raises(CheckpointNotFoundError, match="no checkpoint 'r-000000'; it holds no checkpoints at all"):
+    with pytest.raises(
+        CheckpointNotFoundError, match="no checkpoint 'r-000000'; it holds no checkpoints at all"
+    ):
         await workflow.run_from_checkpoint("r-000000")
     assert (await workflow.run(1)).get_outputs() == [1, 0]
 
@@ -124,7 +128,9 @@ async def test_a_directory_below_a_regular_file(tmp_path: Path) -> None:
     assert file.read_text() == "I was here first"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
+)
 async def test_a_directory_without_the_right_to_write(tmp_path: Path) -> None:
     workflow = counting(tmp_path / "checkpoints")
     await workflow.run(3, run_id="r")
@@ -145,7 +151,9 @@ async def test_a_directory_without_the_right_to_write(tmp_path: Path) -> None:
 
 def mount(*arguments: str) -> bool:
     try:
-        return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
+        return (
+            subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
+        )
     except OSError:
         return False
 
@@ -179,7 +187,12 @@ async def test_a_read_only_file_system(small_disk: Path) -> None:
     assert "Read-only file system" in str(caught.value)
     with pytest.raises((StorageError, CheckpointSaveError), match="Read-only file system"):
         await workflow.run_from_checkpoint("r-000002")
-    assert (await workflow.run_from_checkpoint("r-000004")).get_outputs() == [3, 2, 1, 0]  # reading is enough for this
+    assert (await workflow.run_from_checkpoint("r-000004")).get_outputs() == [
+        3,
+        2,
+        1,
+        0,
+    ]  # reading is enough for this
 
     assert mount("-o", "remount,rw", str(small_disk))
     assert (await workflow.run_from_checkpoint("r-000002")).get_outputs() == [3, 2, 1, 0]
@@ -284,9 +297,13 @@ async def test_a_handler_that_raises(tmp_path: Path) -> None:
     run = await storage.get_run("r")
     assert run is not None
     assert (run.status, run.head) == ("FAILED", "r-000002")
-    assert run.error == "LookupError: no such customer\n(executor 'counting', superstep 3 of run 'r')"
+    assert (
+        run.error == "LookupError: no such customer\n(executor 'counting', superstep 3 of run 'r')"
+    )
     assert (await workflow.run_from_checkpoint("r-000002")).get_outputs() == [3, 2, 1, 0]
-    assert await storage.list_checkpoint_ids(run_id="r") == [f"r-{number:06d}" for number in range(5)]
+    assert await storage.list_checkpoint_ids(run_id="r") == [
+        f"r-{number:06d}" for number in range(5)
+    ]
 
 
 # --------------------------------------------------------------------------------------------- answers
@@ -302,13 +319,20 @@ class Asking(Executor):
         await ctx.send_message(Question(request_id="the-question"))
 
     @handler
-    async def answered(self, answer: RequestResponse[Question, int], ctx: WorkflowContext[Never, int]) -> None:
+    async def answered(
+        self, answer: RequestResponse[Question, int], ctx: WorkflowContext[Never, int]
+    ) -> None:
         await ctx.yield_output(answer.data)
 
 
 def asking(folder: Path) -> Workflow:
     asker, port = Asking("asker"), RequestInfoExecutor("port")
-    builder = WorkflowBuilder(name="asking").add_edge(asker, port).add_edge(port, asker).set_start_executor(asker)
+    builder = (
+        WorkflowBuilder(name="asking")
+        .add_edge(asker, port)
+        .add_edge(port, asker)
+        .set_start_executor(asker)
+    )
     return builder.with_checkpointing(FileCheckpointStorage(folder)).build()
 
 
@@ -317,13 +341,17 @@ async def test_an_answer_to_an_unknown_request(tmp_path: Path) -> None:
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
     with pytest.raises(
-        UnknownRequestError, match=r"no run of workflow 'asking' waits for request 'another'.*Nothing was"
+        UnknownRequestError,
+        match=r"no run of workflow 'asking' waits for request 'another'.*Nothing was",
     ):
         await asking(tmp_path).send_responses({"another": 1})
-    with pytest.raises(UnknownRequestError, match=r"does not wait for request 'another'.*that wait: 'the-question'"):
+    with pytest.raises(
+        UnknownRequestError, match=r"does not wait for request 'another'.*that wait: 'the-question'"
+    ):
         await asking(tmp_path).run_from_checkpoint("r-000002", responses={"another": 1})
     with pytest.raises(
-        ResponseTypeError, match=r"'the-question' of run 'r'.*wants an answer of type int, not str: 'one'"
+        ResponseTypeError,
+        match=r"'the-question' of run 'r'.*wants an answer of type int, not str: 'one'",
     ):
         await asking(tmp_path).run_from_checkpoint("r-000002", responses={"the-question": "one"})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files

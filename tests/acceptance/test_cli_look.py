@@ -53,7 +53,9 @@ class Editor(Executor):
         if number == 13:
             raise ValueError("the printer is on fire")
         await ctx.set_shared_state("count", number)
-        await ctx.set_shared_state("text", "\n".join(f"line {i}{'!' * (i == number)}" for i in range(5)))
+        await ctx.set_shared_state(
+            "text", "\n".join(f"line {i}{'!' * (i == number)}" for i in range(5))
+        )
         await ctx.yield_output(f"page {number}")
         if number < 3:
             await ctx.send_message(number + 1)
@@ -67,7 +69,9 @@ class Editor(Executor):
         await ctx.yield_output(f"good: {answer}")
 
     @response_handler
-    async def take_verdict(self, asked: Draft, answer: Verdict, ctx: WorkflowContext[Never, str]) -> None:
+    async def take_verdict(
+        self, asked: Draft, answer: Verdict, ctx: WorkflowContext[Never, str]
+    ) -> None:
         await ctx.yield_output(f"verdict: {answer}")
 
     @response_handler
@@ -123,7 +127,9 @@ def read(*arguments: str) -> str:
 
 
 def waiting() -> set[tuple[str, str]]:
-    return {(one["run_id"], one["request_id"]) for one in json.loads(read("requests", "-o", "json"))}
+    return {
+        (one["run_id"], one["request_id"]) for one in json.loads(read("requests", "-o", "json"))
+    }
 
 
 ALL = {(run, question) for run in ("first", "other") for question in ("good", "verdict", "title")}
@@ -208,7 +214,9 @@ def test_a_checkpoint() -> None:
     assert "Messages in flight (1)\n  editor -> editor\n    3" in shown
     assert "count  2" in shown
     assert "text   line 0 line 1 line 2! line 3 line 4" in shown
-    assert "text   line 0\n         line 1\n         line 2!" in read("show", "first-000002", "--full")
+    assert "text   line 0\n         line 1\n         line 2!" in read(
+        "show", "first-000002", "--full"
+    )
     assert "(--full shows what is cut)" not in shown
 
 
@@ -221,11 +229,16 @@ def test_a_value_by_its_place() -> None:
 
 @pytest.mark.usefixtures("store")
 def test_json_is_the_views() -> None:
-    run, checkpoint = json.loads(read("show", "first", "-o", "json")), json.loads(read("show", "first@1", "-o", "json"))
+    run, checkpoint = (
+        json.loads(read("show", "first", "-o", "json")),
+        json.loads(read("show", "first@1", "-o", "json")),
+    )
 
     assert (run["run"]["run_id"], run["forks"]) == ("first", ["other"])
     assert checkpoint["content"]["shared_state"]["count"] == 1
-    assert [json.loads(line)["step"] for line in read("log", "broken", "-o", "jsonl").splitlines()] == [0]
+    assert [
+        json.loads(line)["step"] for line in read("log", "broken", "-o", "jsonl").splitlines()
+    ] == [0]
 
 
 # --------------------------------------------------------------------------------------------------- log
@@ -258,7 +271,9 @@ def test_less_of_a_log() -> None:
     assert len(short.stdout.splitlines()) == 3
     assert "older checkpoints are not shown" in short.stderr
     assert "failed" in read("log", "broken")
-    assert read("log", "broken", "--graph").splitlines()[3] == "   ValueError: the printer is on fire"
+    assert (
+        read("log", "broken", "--graph").splitlines()[3] == "   ValueError: the printer is on fire"
+    )
     assert read("log", "broken").splitlines()[3] == "ValueError: the printer is on fire"
 
 
@@ -291,7 +306,10 @@ def test_a_json_patch() -> None:
 
 @pytest.mark.usefixtures("store")
 def test_nothing_differs() -> None:
-    assert read("diff", "first@2", "first-000002", "--exit-code") == "first-000002 and first-000002 hold the same\n"
+    assert (
+        read("diff", "first@2", "first-000002", "--exit-code")
+        == "first-000002 and first-000002 hold the same\n"
+    )
     assert call("diff", "first@2", "--exit-code").exit_code == 1
 
 
@@ -312,7 +330,11 @@ def test_the_questions() -> None:
     (row,) = [line for line in read("requests", "first").splitlines() if line.startswith("title")]
     assert row.split()[:3] == ["title", "first", "editor"]
     assert row.endswith("What is it called?")
-    (asked,) = [one for one in json.loads(read("requests", "first", "-o", "json")) if one["request_id"] == "verdict"]
+    (asked,) = [
+        one
+        for one in json.loads(read("requests", "first", "-o", "json"))
+        if one["request_id"] == "verdict"
+    ]
     assert in_words(asked["response_schema"]).startswith("an object with approved (true or false)")
     assert call("requests", "broken").stderr == "no questions wait for an answer\n"
     assert json.loads(read("requests", "--workflow", "another", "-o", "json")) == []
@@ -328,11 +350,15 @@ def test_an_answer() -> None:
         "the run goes on with it: supersteps resume first",
     ]
     assert waiting() == ALL - {("first", "good")}
-    assert "answered  1 question: the answers are taken when the run is resumed" in read("show", "first")
+    assert "answered  1 question: the answers are taken when the run is resumed" in read(
+        "show", "first"
+    )
 
 
 @pytest.mark.usefixtures("store")
-@pytest.mark.parametrize(("value", "typed", "taken"), [("42", None, '"42"'), ("-", "it is\nlong\n", '"it is\\nlong"')])
+@pytest.mark.parametrize(
+    ("value", "typed", "taken"), [("42", None, '"42"'), ("-", "it is\nlong\n", '"it is\\nlong"')]
+)
 def test_text_is_text(value: str, typed: str | None, taken: str) -> None:
     result = call("answer", "title", value, "--run", "other", typed=typed)
 
@@ -365,7 +391,11 @@ def test_a_question_is_taken_back() -> None:
 
 def command_line(*arguments: str, typed: str = "") -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "supersteps", *arguments], input=typed, capture_output=True, text=True, timeout=SECONDS
+        [sys.executable, "-m", "supersteps", *arguments],
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
     )
 
 
@@ -382,7 +412,9 @@ def command_line(*arguments: str, typed: str = "") -> "subprocess.CompletedProce
         (["answer", "first:verdict", '{"approved": 1}'], "$.approved"),
     ],
 )
-def test_refused_answers_change_nothing(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refused_answers_change_nothing(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     from supersteps.cli import main
 
     with pytest.raises(SystemExit) as ended:
@@ -416,10 +448,17 @@ def test_an_answer_that_was_taken(store: Path, capsys: pytest.CaptureFixture[str
                 await workflow_on(storage).run_from_checkpoint(head)
 
     for run in ("other", "first"):
-        for question, value in (("good", "true"), ("verdict", '{"approved": true}'), ("title", "Sea")):
+        for question, value in (
+            ("good", "true"),
+            ("verdict", '{"approved": true}'),
+            ("title", "Sea"),
+        ):
             assert re.search(rf"{run} .* waiting .* asks (good|verdict|title)", read("runs"))
             assert call("answer", f"{run}:{question}", value).exit_code == 0
-        assert re.search(rf"{run} +editing +waiting +3 .* answered, resume it\n", read("runs", "--status", "waiting"))
+        assert re.search(
+            rf"{run} +editing +waiting +3 .* answered, resume it\n",
+            read("runs", "--status", "waiting"),
+        )
     asyncio.run(go_on())
 
     with pytest.raises(SystemExit) as ended:
@@ -429,7 +468,9 @@ def test_an_answer_that_was_taken(store: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("store")
-def test_a_reference_with_several_meanings_says_states_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reference_with_several_meanings_says_states_in_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     from supersteps.cli import main
 
     assert call("export", "first").exit_code == 0
@@ -455,7 +496,9 @@ def test_what_is_piped_has_no_colors() -> None:
 
 @pytest.mark.usefixtures("store")
 def test_an_answer_from_stdin() -> None:
-    answered = command_line("answer", "first:verdict", "-", typed='{"approved": true, "level": "high"}\n')
+    answered = command_line(
+        "answer", "first:verdict", "-", typed='{"approved": true, "level": "high"}\n'
+    )
 
     assert answered.returncode == 0, answered.stderr
     assert waiting() == ALL - {("first", "verdict")}
@@ -618,7 +661,9 @@ def test_bash_completes(line: str, offered: list[str], tmp_path: Path) -> None:
             'printf "%s\\n" "${COMPREPLY[@]}"',
         ]
     )
-    shown = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=SECONDS)
+    shown = subprocess.run(
+        ["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=SECONDS
+    )
 
     assert shown.stdout.splitlines() == offered, shown.stderr
 
@@ -632,7 +677,9 @@ def test_ids_are_completed() -> None:
     assert set(completed("answer", "t")) == {"title"}
 
 
-def test_completion_is_quiet_without_a_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_completion_is_quiet_without_a_store(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("SUPERSTEPS_STORE", f"sqlite:///{tmp_path}/nothing.db")
 
     assert completed("show", "f") == []

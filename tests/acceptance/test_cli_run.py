@@ -114,7 +114,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def launch(folder: Path, *arguments: str, stdin: int | None = subprocess.DEVNULL) -> subprocess.Popen[str]:
+def launch(
+    folder: Path, *arguments: str, stdin: int | None = subprocess.DEVNULL
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=folder,
@@ -161,7 +163,18 @@ def test_on_a_terminal_progress_moves_and_stdout_stays_clean(folder: Path) -> No
 
     terminal, stderr = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "supersteps", "run", "flow:workflow", "15", "--store", "runs.db", "--run-id", "r"],
+        [
+            sys.executable,
+            "-m",
+            "supersteps",
+            "run",
+            "flow:workflow",
+            "15",
+            "--store",
+            "runs.db",
+            "--run-id",
+            "r",
+        ],
         cwd=folder,
         env={**environment(TERM="xterm"), "NO_COLOR": ""},
         stdin=subprocess.DEVNULL,
@@ -183,7 +196,9 @@ def test_on_a_terminal_progress_moves_and_stdout_stays_clean(folder: Path) -> No
     assert "superstep 1: count" in text
     assert "\x1b[2K" in text  # a line that is written anew
     assert "done: run r after 6 supersteps in " in text
-    assert text.rindex("\x1b[?25h") < text.index("done: ")  # the cursor is back before the last word
+    assert text.rindex("\x1b[?25h") < text.index(
+        "done: "
+    )  # the cursor is back before the last word
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
@@ -193,14 +208,27 @@ def test_on_a_terminal_ctrl_c_is_answered_at_once_above_the_progress(folder: Pat
     (folder / "slow.py").write_text(COUNT.replace("0.02", "60"))
     terminal, stderr = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "supersteps", "run", "slow:workflow", "15", "--store", "runs.db", "--run-id", "r"],
+        [
+            sys.executable,
+            "-m",
+            "supersteps",
+            "run",
+            "slow:workflow",
+            "15",
+            "--store",
+            "runs.db",
+            "--run-id",
+            "r",
+        ],
         cwd=folder,
         env={**environment(TERM="xterm", COLUMNS="120"), "NO_COLOR": ""},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it in the background
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell ignores it in the background
     )
     os.close(stderr)
     guard = threading.Timer(DEADLINE, process.kill)
@@ -223,12 +251,16 @@ def test_on_a_terminal_ctrl_c_is_answered_at_once_above_the_progress(folder: Pat
 
     assert ended(process)[0] == 130
     text = shown.decode()
-    assert text[: text.index("stopping after")].endswith("\x1b[2K\x1b[2m")  # on the line of the display, wiped before
+    assert text[: text.index("stopping after")].endswith(
+        "\x1b[2K\x1b[2m"
+    )  # on the line of the display, wiped before
     assert "stopped at once: run r in superstep 1" in text[text.index("stopping after") :]
 
 
 def test_outputs_go_to_stdout_and_all_else_to_stderr(folder: Path) -> None:
-    code, out, errors = do(folder, "run", "flow:workflow", "18", "--store", "runs.db", "--run-id", "r")
+    code, out, errors = do(
+        folder, "run", "flow:workflow", "18", "--store", "runs.db", "--run-id", "r"
+    )
 
     assert (code, out) == (0, "counted to 20\n[20]\n")
     lines = errors.splitlines()
@@ -240,11 +272,17 @@ def test_outputs_go_to_stdout_and_all_else_to_stderr(folder: Path) -> None:
 
 
 def test_the_outcome_as_json(folder: Path) -> None:
-    code, out, errors = do(folder, "run", "flow.py:workflow", "19", "--store", "runs.db", "-q", "-o", "json")
+    code, out, errors = do(
+        folder, "run", "flow.py:workflow", "19", "--store", "runs.db", "-q", "-o", "json"
+    )
 
     outcome = json.loads(out)
     assert code == 0
-    assert (outcome["status"], outcome["step"], outcome["outputs"]) == ("IDLE", 2, ["counted to 20", [20]])
+    assert (outcome["status"], outcome["step"], outcome["outputs"]) == (
+        "IDLE",
+        2,
+        ["counted to 20", [20]],
+    )
     assert errors.startswith("done: run ")
     assert len(errors.splitlines()) == 1
 
@@ -253,19 +291,25 @@ def test_without_a_store_it_runs_and_says_so(folder: Path) -> None:
     code, out, errors = do(folder, "run", "flow:workflow", "20")
 
     assert (code, out) == (0, "counted to 20\n[20]\n")
-    assert errors.splitlines()[0].startswith("note: this run is kept nowhere, so it cannot be resumed; --store ")
+    assert errors.splitlines()[0].startswith(
+        "note: this run is kept nowhere, so it cannot be resumed; --store "
+    )
     assert errors.splitlines()[-1].startswith("done: ")
     assert "after 1 superstep in" in errors
 
 
 def test_input_comes_from_stdin_and_the_workflow_from_the_project(folder: Path) -> None:
-    (folder / "pyproject.toml").write_text('[tool.supersteps]\napp = "flow:shout"\nstore = "runs.db"\n')
+    (folder / "pyproject.toml").write_text(
+        '[tool.supersteps]\napp = "flow:shout"\nstore = "runs.db"\n'
+    )
 
     process = launch(folder, "-m", "supersteps", "run", "-", stdin=subprocess.PIPE)
     out, errors = process.communicate("hello: world\n", timeout=DEADLINE)
     assert (process.returncode, out) == (0, "HELLO: WORLD\n"), errors
     # A warning of the user's code takes one line, and does not show the source.
-    assert [line for line in errors.splitlines() if "own" in line] == ["warning: a user's own (flow.py, line 26)"]
+    assert [line for line in errors.splitlines() if "own" in line] == [
+        "warning: a user's own (flow.py, line 26)"
+    ]
 
     assert do(folder, "run", "some text")[1] == "SOME TEXT\n"
     assert do(folder, "run", "flow:workflow", "20")[1] == "counted to 20\n[20]\n"
@@ -280,11 +324,15 @@ def test_a_lost_message_is_told_of_once(folder: Path) -> None:
 
 
 def test_a_failure_says_where_and_how_to_go_on(folder: Path) -> None:
-    code, out, errors = do(folder, "run", "flow:workflow", "12", "--store", "my runs.db", "--run-id", "r", "-q")
+    code, out, errors = do(
+        folder, "run", "flow:workflow", "12", "--store", "my runs.db", "--run-id", "r", "-q"
+    )
 
     assert (code, out) == (1, "")
     failed, advice = errors.splitlines()
-    assert failed.startswith("failed: run r in superstep 2, executor count: ValueError: thirteen is unlucky (flow.py, ")
+    assert failed.startswith(
+        "failed: run r in superstep 2, executor count: ValueError: thirteen is unlucky (flow.py, "
+    )
     assert advice.endswith("go on: supersteps resume r --app flow:workflow --store 'my runs.db'")
 
     (folder / "mended").touch()
@@ -333,7 +381,9 @@ def test_starting_is_idempotent_with_attach(folder: Path) -> None:
 
 
 def test_a_limit_is_reached_and_raised(folder: Path) -> None:
-    code, out, errors = do(folder, "run", "flow:workflow", "15", "--store", "runs.db", "--max-iterations", "2", "-q")
+    code, out, errors = do(
+        folder, "run", "flow:workflow", "15", "--store", "runs.db", "--max-iterations", "2", "-q"
+    )
     assert (code, out) == (1, "")
     resume = printed_command(errors, "supersteps resume")
     assert resume[-2:] == ["--max-iterations", "N"]
@@ -371,7 +421,10 @@ def test_an_answer_is_given_while_resuming(folder: Path) -> None:
 
     assert do(folder, *resume, "--answer", "@latest=perhaps")[0] == 2
     assert do(folder, *resume, "--answer", "nothing=true")[0] == 2
-    assert do(folder, *resume, "--answer", "@latest=true")[:2] == (0, "published: A text about tides\n")
+    assert do(folder, *resume, "--answer", "@latest=true")[:2] == (
+        0,
+        "published: A text about tides\n",
+    )
     # From the checkpoint before, on a new branch, with another answer.
     code, out, errors = do(folder, "resume", "@latest@1", *resume[2:], "--answer", "@latest=false")
     assert (code, out) == (0, "dropped: A text about tides\n"), errors
@@ -381,7 +434,9 @@ def test_a_script_begins_and_the_command_line_goes_on(folder: Path) -> None:
     code, out, errors = ended(launch(folder, "review.py"))
     assert (code, out) == (0, "[]\n"), errors
 
-    code, out, errors = do(folder, "resume", "r", "--app", "review:workflow", "--answer", "@latest=true")
+    code, out, errors = do(
+        folder, "resume", "r", "--app", "review:workflow", "--answer", "@latest=true"
+    )
     assert (code, out) == (0, "published: A text about tides\n"), errors
 
 
@@ -419,7 +474,9 @@ def test_killed_in_the_middle_and_resumed(folder: Path) -> None:
     process.kill()
     assert ended(process)[0] == -signal.SIGKILL
 
-    code, out, errors = do(folder, "resume", "@latest", "--app", "flow:workflow", "--store", "runs.db")
+    code, out, errors = do(
+        folder, "resume", "@latest", "--app", "flow:workflow", "--store", "runs.db"
+    )
     assert (code, out) == (0, "counted to 20\n[20]\n"), errors
     assert "after 21 supersteps" in errors
     assert {*calls(folder)} == {str(number) for number in range(21)}
@@ -427,7 +484,9 @@ def test_killed_in_the_middle_and_resumed(folder: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_the_printed_command_goes_on(folder: Path, number: signal.Signals) -> None:
+def test_a_signal_drains_and_the_printed_command_goes_on(
+    folder: Path, number: signal.Signals
+) -> None:
     (folder / "mended").touch()
     process = cli(folder, "run", "flow:workflow", "0", "--store", "runs.db")
     await_calls(process, folder, 5)
@@ -451,14 +510,19 @@ def test_a_fork_with_changes(folder: Path) -> None:
     where = ["--app", "flow:workflow", "--store", "runs.db"]
     do(folder, "run", "flow:workflow", "19", "--store", "runs.db", "--run-id", "first")
 
-    code, out, errors = do(folder, "fork", "first@1", "--set", "messages.0=30", "--run-id", "second", *where)
+    code, out, errors = do(
+        folder, "fork", "first@1", "--set", "messages.0=30", "--run-id", "second", *where
+    )
     assert (code, out) == (0, "counted to 30\n[30]\n"), errors
     assert errors.splitlines()[0] == "run second, forked from run first after superstep 1"
 
     code, out, errors = do(folder, "fork", "first@0", "--set", "input=20", "--no-run", *where)
     assert (code, out) == (0, "")
     assert calls(folder) == ["19", "20", "30"]
-    assert do(folder, *printed_command(errors, "supersteps resume"))[:2] == (0, "counted to 20\n[20]\n")
+    assert do(folder, *printed_command(errors, "supersteps resume"))[:2] == (
+        0,
+        "counted to 20\n[20]\n",
+    )
 
     code, out, errors = do(folder, "fork", "first@1", "--set", "shared_stat.x=1", *where)
     assert (code, out) == (2, "")
@@ -500,7 +564,9 @@ def test_tail_says_that_nobody_drives_the_run_and_goes_on_waiting(folder: Path) 
     told = watching.stderr.readline()
     guard.cancel()
 
-    assert told.startswith("nobody drives run r: its process is gone, so this waits until somebody does: ")
+    assert told.startswith(
+        "nobody drives run r: its process is gone, so this waits until somebody does: "
+    )
     assert watching.poll() is None
     (folder / "slow.py").write_text(COUNT)
     words = printed_command(told, "supersteps resume")
@@ -512,12 +578,15 @@ def test_tail_says_that_nobody_drives_the_run_and_goes_on_waiting(folder: Path) 
 
 def test_calls_that_are_made_again_are_told(folder: Path) -> None:
     (folder / "flaky.py").write_text(FLAKY)
-    code, out, errors = do(folder, "run", "flaky:workflow", "x", "--store", "runs.db", "--run-id", "r")
+    code, out, errors = do(
+        folder, "run", "flaky:workflow", "x", "--store", "runs.db", "--run-id", "r"
+    )
 
     assert (code, out) == (0, "x\n")
     lines = errors.splitlines()
     assert re.fullmatch(
-        r"superstep 1: web failed \(attempt 1 of 3\), again (in .*|at once): OSError: gone  \(.*\)", lines[1]
+        r"superstep 1: web failed \(attempt 1 of 3\), again (in .*|at once): OSError: gone  \(.*\)",
+        lines[1],
     )
     assert lines[2].startswith("superstep 2: web  (")
     assert "@1  web (attempt 2 waits)  " in do(folder, "log", "r", "--store", "runs.db")[1]
@@ -528,7 +597,11 @@ def test_a_wrong_input_is_answered_with_one_that_fits(folder: Path) -> None:
 
     assert (code, out) == (2, "")
     assert "Schema" not in errors
-    assert printed_command(errors, "supersteps run") == ["run", "review:workflow", '{"name": "text"}']
+    assert printed_command(errors, "supersteps run") == [
+        "run",
+        "review:workflow",
+        '{"name": "text"}',
+    ]
     assert do(folder, *printed_command(errors, "supersteps run"))[0] == 3
     assert 'JSON Schema: {"$ref"' in do(folder, "run", "review:workflow", "x", "-o", "json")[2]
 

@@ -24,7 +24,9 @@ workflow = WorkflowBuilder(name="notes").set_start_executor(keep).build()
 def supersteps(folder: Path, *arguments: str, keys: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"SUPERSTEPS_KEYS": keys, "SUPERSTEPS_STORE": "sealed.db"}
     command = [sys.executable, "-m", "supersteps", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
 
 
 def new_key(name: str) -> str:

@@ -69,7 +69,11 @@ class Store:
     run: Callable[..., tuple[int, str, str]]
 
     def open(self) -> ManagedStorage:
-        return FileCheckpointStorage(self.path) if self.kind == "file" else SqliteCheckpointStorage(self.path)
+        return (
+            FileCheckpointStorage(self.path)
+            if self.kind == "file"
+            else SqliteCheckpointStorage(self.path)
+        )
 
     def json(self, *arguments: str) -> Any:
         code, out, err = self.run(*arguments, "-o", "json")
@@ -88,9 +92,13 @@ class Store:
         run_id, _, number = checkpoint.rpartition("-")
         with sqlite3.connect(self.path) as db:
             row = "run = (SELECT run FROM runs WHERE run_id = ?) AND sequence = ?"
-            (entries,) = db.execute(f"SELECT entries FROM checkpoints WHERE {row}", (run_id, int(number))).fetchone()
+            (entries,) = db.execute(
+                f"SELECT entries FROM checkpoints WHERE {row}", (run_id, int(number))
+            ).fetchone()
             spoilt = entries[:-1] + bytes([entries[-1] ^ 1])
-            db.execute(f"UPDATE checkpoints SET entries = ? WHERE {row}", (spoilt, run_id, int(number)))
+            db.execute(
+                f"UPDATE checkpoints SET entries = ? WHERE {row}", (spoilt, run_id, int(number))
+            )
         db.close()
 
 
@@ -157,16 +165,23 @@ def test_restoring_shows_what_it_leaves_and_asks(store: Store, terminal: None) -
 
     assert (code, out) == (1, "")
     assert "Run long stands at long-000010, after superstep 10, on branch 0." in err
-    assert "long-000007 is after superstep 7: 3 checkpoints back. What follows becomes branch 1" in err
+    assert (
+        "long-000007 is after superstep 7: 3 checkpoints back. What follows becomes branch 1" in err
+    )
     assert err.rstrip().endswith("nothing was changed")
     assert store.head("long") == "long-000010"
 
     assert store.run("restore", "long@-3", typed="y\n")[0] == 0
     assert store.head("long") == "long-000007"
 
-    code, _, err = store.run("restore", "long-000010", typed="y\n")  # the way back to the branch that was left
+    code, _, err = store.run(
+        "restore", "long-000010", typed="y\n"
+    )  # the way back to the branch that was left
     assert code == 0
-    assert "long-000010, after superstep 10, is on another branch. What follows becomes branch 2" in err
+    assert (
+        "long-000010, after superstep 10, is on another branch. What follows becomes branch 2"
+        in err
+    )
 
     code, out, err = store.run("restore", "long-000010", typed="y\n")
     assert "That is this very checkpoint: restoring it only drops answers" in err
@@ -190,7 +205,12 @@ def test_restoring_to_a_question(store: Store) -> None:
 def test_restoring_for_programs(store: Store) -> None:
     found = store.json("restore", "long@2")
 
-    assert (found["run_id"], found["head"], found["step"], found["branch"]) == ("long", "long-000002", 2, 1)
+    assert (found["run_id"], found["head"], found["step"], found["branch"]) == (
+        "long",
+        "long-000002",
+        2,
+        1,
+    )
 
 
 @pytest.mark.parametrize("reference", ["long@99", "nowhere", "long-000099"])
@@ -229,7 +249,8 @@ def test_cancelling(store: Store) -> None:
     )
     assert store.json("cancel", "asking")["status"] == "CANCELLED"
     assert (
-        store.run("cancel", "asking")[1] == "run asking is cancelled already, after superstep 1; nothing was changed\n"
+        store.run("cancel", "asking")[1]
+        == "run asking is cancelled already, after superstep 1; nothing was changed\n"
     )
 
 
@@ -266,18 +287,31 @@ def test_a_dry_run_removes_nothing_and_lists_the_checkpoints(store: Store) -> No
     code, out, err = store.run("prune", "--all", "--keep-last", "4", "--dry-run")
 
     assert code == 0
-    assert [line.split() for line in out.splitlines()] == [["RUN", "WOULD", "GO", "STAY"], ["long", "7", "4"]]
+    assert [line.split() for line in out.splitlines()] == [
+        ["RUN", "WOULD", "GO", "STAY"],
+        ["long", "7", "4"],
+    ]
     assert err == "2 other runs keep all they have\n"
-    found = {each["run_id"]: each for each in store.json("prune", "--all", "--keep-last", "4", "--dry-run")}
+    found = {
+        each["run_id"]: each
+        for each in store.json("prune", "--all", "--keep-last", "4", "--dry-run")
+    }
     assert found["long"]["checkpoints"] == [f"long-{number:06d}" for number in range(7)]
-    assert (found["long"]["kept"], found["short"]["checkpoints"], found["short"]["kept"]) == (4, [], 4)
+    assert (found["long"]["kept"], found["short"]["checkpoints"], found["short"]["kept"]) == (
+        4,
+        [],
+        4,
+    )
 
 
 def test_pruning(store: Store) -> None:
     code, out, _ = store.run("prune", "long", "--keep-last", "2", "--keep-steps", "5", "--vacuum")
 
     assert code == 0
-    assert [line.split() for line in out.splitlines()[:2]] == [["RUN", "GONE", "LEFT"], ["long", "7", "4"]]
+    assert [line.split() for line in out.splitlines()[:2]] == [
+        ["RUN", "GONE", "LEFT"],
+        ["long", "7", "4"],
+    ]
     assert out.endswith("unused space was given back\n")
     code, out, err = store.run("prune", "long", "--keep-last", "2", "--keep-steps", "5")
     assert (code, out, err) == (0, "", "nothing to remove: 4 checkpoints of 1 run stay\n")
@@ -301,14 +335,18 @@ def test_pruning_asks(store: Store, terminal: None) -> None:
 def test_questions_are_kept_unless_they_may_go(store: Store) -> None:
     old = ("prune", "asking", "--older-than", "0s", "--dry-run")
 
-    assert store.json("restore", "asking@0")["head"] == "asking-000000"  # so that the question is not the head
+    assert (
+        store.json("restore", "asking@0")["head"] == "asking-000000"
+    )  # so that the question is not the head
     assert store.json(*old)[0]["checkpoints"] == []
     assert store.json(*old, "--waiting-too")[0]["checkpoints"] == ["asking-000001"]
 
 
 def test_what_is_young_stays(store: Store) -> None:
     for age in ("90s", "15m", "12h", "30d", "2w", "1.5h"):
-        assert store.json("prune", "--all", "--older-than", age, "--dry-run")[0]["checkpoints"] == []
+        assert (
+            store.json("prune", "--all", "--older-than", age, "--dry-run")[0]["checkpoints"] == []
+        )
 
 
 @pytest.mark.parametrize(
@@ -318,12 +356,17 @@ def test_what_is_young_stays(store: Store) -> None:
         (["--keep-last", "3"], "name one run, or say --all"),
         (["long", "--all", "--keep-last", "3"], "name one run or say --all, not both"),
         (["long", "--keep-last", "0"], "0 is not in the range x>=1"),
-        (["long", "--older-than", "30"], "'30' is no duration: write a number and a unit, as in 90s"),
+        (
+            ["long", "--older-than", "30"],
+            "'30' is no duration: write a number and a unit, as in 90s",
+        ),
         (["long", "--older-than", "-3d"], "'-3d' is no duration"),
         (["long", "--older-than", "9999999w"], "reaches back too far"),
     ],
 )
-def test_pruning_used_wrongly(run: Callable[..., tuple[int, str, str]], arguments: list[str], complaint: str) -> None:
+def test_pruning_used_wrongly(
+    run: Callable[..., tuple[int, str, str]], arguments: list[str], complaint: str
+) -> None:
     code, _, err = run("prune", *arguments, "--store", "memory:")
 
     assert code == 2
@@ -380,7 +423,10 @@ def test_damage_behind_a_whole_head(store: Store) -> None:
     assert "(checkpoint long-000004 of run long)" in out
     assert "is long-000003: `supersteps restore long-000003` goes back to it" in out
     if store.kind == "file":
-        assert "the run's current checkpoint, long-000010, is whole, so it can go on; the nearest" in out
+        assert (
+            "the run's current checkpoint, long-000010, is whole, so it can go on; the nearest"
+            in out
+        )
 
 
 def test_a_damaged_beginning(store: Store) -> None:
@@ -389,7 +435,10 @@ def test_a_damaged_beginning(store: Store) -> None:
     code, out, _ = store.run("verify")
 
     assert code == 1
-    assert "no checkpoint before it is whole; an export of the run can be imported under another id" in out
+    assert (
+        "no checkpoint before it is whole; an export of the run can be imported under another id"
+        in out
+    )
 
 
 def test_damage_beside_the_checkpoints_speaks_for_itself(store: Store) -> None:
@@ -434,8 +483,12 @@ def test_a_run_goes_through_a_file(store: Store, tmp_path: Path) -> None:
 
     assert code == 0
     assert out.startswith("run long is in long.jsonl: 11 checkpoints, ")
-    for number, url in enumerate((str(tmp_path / "new.db"), "sqlite:///deep/new.db", str(tmp_path / "new folder"))):
-        code, out, _ = store.run("import", "long.jsonl", "--store", url, "--run-id", f"copy-{number}")
+    for number, url in enumerate(
+        (str(tmp_path / "new.db"), "sqlite:///deep/new.db", str(tmp_path / "new folder"))
+    ):
+        code, out, _ = store.run(
+            "import", "long.jsonl", "--store", url, "--run-id", f"copy-{number}"
+        )
         assert code == 0
         assert out == (
             f"run copy-{number} of workflow counting is in the store: in progress, after superstep 7\n"
@@ -456,7 +509,11 @@ def test_a_file_is_not_replaced_unasked(store: Store, tmp_path: Path) -> None:
     assert target.read_text() == "precious"
 
     written = store.json("export", "long", str(target), "--force")
-    assert (written["run_id"], written["checkpoints"], written["bytes"]) == ("long", 11, target.stat().st_size)
+    assert (written["run_id"], written["checkpoints"], written["bytes"]) == (
+        "long",
+        11,
+        target.stat().st_size,
+    )
 
 
 def test_through_a_pipe(store: Store, tmp_path: Path) -> None:
@@ -465,19 +522,27 @@ def test_through_a_pipe(store: Store, tmp_path: Path) -> None:
 
     code, out, err = store.run("import", "-", "--store", str(tmp_path / "other.db"), typed=out)
     assert code == 0
-    assert out.startswith("run asking of workflow review is in the store: waiting, after superstep 1")
+    assert out.startswith(
+        "run asking of workflow review is in the store: waiting, after superstep 1"
+    )
 
 
 @pytest.mark.parametrize(
     ("file", "code", "complaint"),
     [
-        ("long.jsonl", 2, "the store holds this run already: give this one another name with --run-id ID"),
+        (
+            "long.jsonl",
+            2,
+            "the store holds this run already: give this one another name with --run-id ID",
+        ),
         ("upkept_flows.py", 1, "is no whole exported run"),
         ("cut.jsonl", 1, "is no whole exported run"),
         ("missing.jsonl", 2, "does not exist"),
     ],
 )
-def test_what_cannot_be_imported(store: Store, tmp_path: Path, file: str, code: int, complaint: str) -> None:
+def test_what_cannot_be_imported(
+    store: Store, tmp_path: Path, file: str, code: int, complaint: str
+) -> None:
     store.run("export", "long")
     (tmp_path / "cut.jsonl").write_bytes((tmp_path / "long.jsonl").read_bytes()[:-40])
 
@@ -511,9 +576,17 @@ def test_drawing_a_run_needs_no_code(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("file", "beginning"),
-    [("run.svg", "<svg"), ("run.dot", "digraph"), ("run.mmd", "---"), ("run.txt", "counting"), ("RUN.SVG", "<svg")],
+    [
+        ("run.svg", "<svg"),
+        ("run.dot", "digraph"),
+        ("run.mmd", "---"),
+        ("run.txt", "counting"),
+        ("RUN.SVG", "<svg"),
+    ],
 )
-def test_the_suffix_says_what_to_draw(store: Store, tmp_path: Path, file: str, beginning: str) -> None:
+def test_the_suffix_says_what_to_draw(
+    store: Store, tmp_path: Path, file: str, beginning: str
+) -> None:
     code, out, err = store.run("graph", "long@3", "-f", file)
 
     assert (code, out) == (0, "")
@@ -522,12 +595,18 @@ def test_the_suffix_says_what_to_draw(store: Store, tmp_path: Path, file: str, b
 
 
 def test_drawing_the_code(store: Store, tmp_path: Path) -> None:
-    for name in ("upkept_flows:review", "upkept_flows.py:review", f"{tmp_path}/upkept_flows.py:review"):
+    for name in (
+        "upkept_flows:review",
+        "upkept_flows.py:review",
+        f"{tmp_path}/upkept_flows.py:review",
+    ):
         code, out, err = store.run("graph", name, "--format", "dot")
         assert code == 0, err
         assert "editor" in out
 
-    code, out, _ = store.run("graph", "upkept_flows:review", "--checkpoint", "asking", "--format", "mermaid")
+    code, out, _ = store.run(
+        "graph", "upkept_flows:review", "--checkpoint", "asking", "--format", "mermaid"
+    )
     assert code == 0
     assert "superstep 1" in out
 
@@ -545,12 +624,16 @@ def test_the_app_of_the_settings(store: Store, monkeypatch: pytest.MonkeyPatch) 
     assert "editor" in out
 
 
-def test_a_terminal_that_lacks_the_characters(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_that_lacks_the_characters(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def echo(text: str) -> None:
         text.encode("ascii")
 
     monkeypatch.setattr("click.echo", echo)
-    with pytest.raises(ServiceError, match=r"stdout takes only ascii, which lacks .*: write the picture to a file"):
+    with pytest.raises(
+        ServiceError, match=r"stdout takes only ascii, which lacks .*: write the picture to a file"
+    ):
         graph._print("a ╔══╗")
 
 
@@ -558,7 +641,10 @@ def test_a_terminal_that_lacks_the_characters(store: Store, monkeypatch: pytest.
     ("arguments", "complaint"),
     [
         ([], "name a workflow (module:name or file.py:name), a run or a checkpoint"),
-        (["long", "-f", "run.png"], "does not say what to draw: give --format, or a name that ends in .svg"),
+        (
+            ["long", "-f", "run.png"],
+            "does not say what to draw: give --format, or a name that ends in .svg",
+        ),
         (["long", "--checkpoint", "short"], "--checkpoint goes with an APP"),
         (["nobody"], "none of the 3 runs"),
         (["nobody:flow"], "there is no module 'nobody'"),

@@ -46,7 +46,16 @@ def test_report_is_the_same_whenever_the_process_is_killed(number: int, tmp_path
     kill_after, seed = chances()[number]
     print(f"DEMO_SEED={SEED}, kill {number}: --kill-after {kill_after} --seed {seed}")
 
-    demo = run_demo("--out", str(tmp_path), "--kill-after", str(kill_after), "--seed", str(seed), "--pace", "0.006")
+    demo = run_demo(
+        "--out",
+        str(tmp_path),
+        "--kill-after",
+        str(kill_after),
+        "--seed",
+        str(seed),
+        "--pace",
+        "0.006",
+    )
 
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert demo.stderr == ""
@@ -70,7 +79,9 @@ def test_output_is_plain_when_piped(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_rejected_report_is_not_written(tmp_path: Path) -> None:
-    demo = run_demo("--out", str(tmp_path), "--kill-after", "5", "--answer", "reject", "--pace", "0.001")
+    demo = run_demo(
+        "--out", str(tmp_path), "--kill-after", "5", "--answer", "reject", "--pace", "0.001"
+    )
 
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "rejected" in demo.stdout

@@ -18,12 +18,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(path for path in DOCS.rglob("*.md") if "```sh" in path.read_text() or "```python" in path.read_text())
+PAGES = sorted(
+    path
+    for path in DOCS.rglob("*.md")
+    if "```sh" in path.read_text() or "```python" in path.read_text()
+)
 WRITTEN = ("python", "toml", "json")
 PROMISES = ("It prints:\n\n", "On stdout:\n\n")
 VARYING = r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+\+00:00| UTC)?|\d+ s ago|[\d.]+ k?B\b"
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the commands are for a POSIX shell")
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="the commands are for a POSIX shell"
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,12 @@ def environment(folder: Path) -> dict[str, str]:
     python_folder = str(Path(sys.executable).parent)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SUPERSTEPS_")}
     return kept | {
-        "PATH": python_folder + os.pathsep + os.environ["PATH"],  # so that `python` and `supersteps` are these
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])),
+        "PATH": python_folder
+        + os.pathsep
+        + os.environ["PATH"],  # so that `python` and `supersteps` are these
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+        ),
         "HOME": str(folder),
     }
 
@@ -89,14 +99,18 @@ def test_programs_and_commands_run(page: Path, tmp_path: Path) -> None:
     for block in found:
         if block.language in WRITTEN:
             name = block.file_name
-            assert name, f"a {block.language} block without a file name in its first line:\n{block.text}"
+            assert name, (
+                f"a {block.language} block without a file name in its first line:\n{block.text}"
+            )
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text, encoding="utf-8")
             if block.language == "python" and not is_run_by_commands(name, found):
                 printed = run([sys.executable, name], tmp_path, accepted=(0,))
         elif block.language == "sh":
-            printed = run(["bash", "-c", block.text], tmp_path, accepted=(0, 3))  # 3: it waits for an answer
+            printed = run(
+                ["bash", "-c", block.text], tmp_path, accepted=(0, 3)
+            )  # 3: it waits for an answer
         elif block.language == "text" and block.is_promised:
             assert what_counts(block.text) == what_counts(printed)
 
@@ -108,11 +122,15 @@ def test_every_page_is_in_the_navigation() -> None:
     assert not [page for page in sorted(pages) if f": {page}\n" not in navigation]
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.relative_to(DOCS).as_posix())
+@pytest.mark.parametrize(
+    "page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.relative_to(DOCS).as_posix()
+)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     targets = re.findall(r"\]\(([^)#\s]+)", text)
 
-    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    missing = [
+        target for target in targets if "://" not in target and not (page.parent / target).exists()
+    ]
 
     assert not missing

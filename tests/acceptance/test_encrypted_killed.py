@@ -9,7 +9,12 @@ pytest.importorskip("cryptography")
 from tests.acceptance import killing
 from tests.acceptance.killable import ROUNDS, RUN, Piece, Review, Round
 from tests.acceptance.killable_sealed import open_sealed
-from tests.acceptance.killing import Program, assert_that_kills_leave_no_trace, each_store, needs_sigkill
+from tests.acceptance.killing import (
+    Program,
+    assert_that_kills_leave_no_trace,
+    each_store,
+    needs_sigkill,
+)
 
 PROGRAM = Program("tests.acceptance.killable_sealed", RUN, [Round, Piece, Review])
 
@@ -22,9 +27,13 @@ def test_killed_at_random_moments_a_sealed_run_ends_like_one_nobody_killed(
 ) -> None:
     monkeypatch.setattr(killing, "open_storage", open_sealed)
 
-    outputs, _ = assert_that_kills_leave_no_trace(PROGRAM, tmp_path, store, most_calls=6, most_seconds=0.015)
+    outputs, _ = assert_that_kills_leave_no_trace(
+        PROGRAM, tmp_path, store, most_calls=6, most_seconds=0.015
+    )
 
     assert len(outputs) == ROUNDS * 6
-    files = [path for path in (tmp_path / "killed").rglob("*") if path.is_file() and path.name != "calls"]
+    files = [
+        path for path in (tmp_path / "killed").rglob("*") if path.is_file() and path.name != "calls"
+    ]
     assert files
     assert not [path for path in files if b"one two" in path.read_bytes()]

@@ -28,7 +28,12 @@ pytestmark = [
 LIBRARY = {
     "map_reduce": (["=>  12 the", "=>   4 tide", "=>   3 sea", "=>   2 a", "=>   2 and"], 0.1),
     "expense_approvals": (
-        ["=> anna: yes (in person)", "=> ben: no (in person)", "=> cleo: yes (no answer in time)", "=> approved"],
+        [
+            "=> anna: yes (in person)",
+            "=> ben: no (in person)",
+            "=> cleo: yes (no answer in time)",
+            "=> approved",
+        ],
         0.5,
     ),
     "nested_review": (
@@ -36,7 +41,12 @@ LIBRARY = {
         0.1,
     ),
     "saga": (
-        ["=> undone: hotel", "=> undone: flight", "=> no trip to Lisbon: no car in Lisbon", "=> bookings left: []"],
+        [
+            "=> undone: hotel",
+            "=> undone: flight",
+            "=> no trip to Lisbon: no car in Lisbon",
+            "=> bookings left: []",
+        ],
         0.1,
     ),
     "scheduled_retry": (
@@ -128,7 +138,9 @@ def final(text: str) -> list[str]:
 
 @pytest.mark.parametrize("store", ["run.db"])
 @pytest.mark.parametrize("name", LIBRARY)
-def test_killed_and_started_again_it_ends_like_a_run_nobody_killed(name: str, store: str, tmp_path: Path) -> None:
+def test_killed_and_started_again_it_ends_like_a_run_nobody_killed(
+    name: str, store: str, tmp_path: Path
+) -> None:
     print(f"KILL_SEED={SEED}")
     dice = random.Random(f"{SEED} {name}")
     expected, hour = LIBRARY[name]
@@ -160,12 +172,16 @@ def test_killed_and_started_again_it_ends_like_a_run_nobody_killed(name: str, st
 
 def test_order_is_charged_once_wherever_the_charge_is_cut_short(tmp_path: Path) -> None:
     seen = set()
-    for number, delay in enumerate((0.02, 0.075, 0.13)):  # before the bank books, after, after the commit
+    for number, delay in enumerate(
+        (0.02, 0.075, 0.13)
+    ):  # before the bank books, after, after the commit
         place = f"{number}/run.db"
         process = launch(tmp_path, "order_fulfilment", "--storage", place)
         begun: list[float] = []
 
-        def is_time(shown: int, process: subprocess.Popen[str] = process, delay: float = delay) -> bool:
+        def is_time(
+            shown: int, process: subprocess.Popen[str] = process, delay: float = delay
+        ) -> bool:
             if shown == 1 and not begun:  # noqa: B023
                 begun.append(time.monotonic())  # noqa: B023
                 Timer(delay, process.kill).start()

@@ -18,7 +18,10 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("[!_]*.py"))
 def environment() -> dict[str, str]:
     """The test's own, so that a child in another folder finds the examples."""
     paths = [str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONIOENCODING": "utf-8"}
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONIOENCODING": "utf-8",
+    }
 
 
 def run(folder: Path, name: str, *arguments: str, stdin: str = "", status: int = 0) -> str:
@@ -39,11 +42,35 @@ def run(folder: Path, name: str, *arguments: str, stdin: str = "", status: int =
 # What each of the short examples must have shown, in this order.
 SHOWS = {
     "shout": ["outputs: ['hello -> OLLEH']", "final state: IDLE", "superstep 2", "'last': 'hello'"],
-    "streaming": ["invoked: double", "committed: superstep 1", "output: 41", "checkpoint of superstep 3"],
-    "resume": ["split", "reserve", "charge", "failed", "resumed after superstep 1", "charge", "output: reserved"],
-    "restore_in_place": ["spent 60", "rewound to superstep 4", "spent 42", "branch 1: supersteps [5, 6]"],
+    "streaming": [
+        "invoked: double",
+        "committed: superstep 1",
+        "output: 41",
+        "checkpoint of superstep 3",
+    ],
+    "resume": [
+        "split",
+        "reserve",
+        "charge",
+        "failed",
+        "resumed after superstep 1",
+        "charge",
+        "output: reserved",
+    ],
+    "restore_in_place": [
+        "spent 60",
+        "rewound to superstep 4",
+        "spent 42",
+        "branch 1: supersteps [5, 6]",
+    ],
     "rehydrate": ["next ['collect']", "from superstep 3", "output: tides", "from superstep 1"],
-    "responses": ["asked: Publish?", "output: yes", "awaiting human response", "output: no", "refused:"],
+    "responses": [
+        "asked: Publish?",
+        "output: yes",
+        "awaiting human response",
+        "output: no",
+        "refused:",
+    ],
     "hooks": ["mean: [21.0]", "'readings': [22.0, 21.5]", "once more: [21.0]"],
     "own_types": ["refused:", "Weight", "500 g of flour", "Weight('1000 g')"],
 }
@@ -66,7 +93,9 @@ def test_resumed_example_does_not_repeat_the_finished_call(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["shout", "checkpoint_picker"])
 def test_example_runs_as_a_file_too(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / f"{name}.py")]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), input="q\n", capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), input="q\n", capture_output=True, text=True
+    )
 
     assert done.returncode == 0, done.stderr
 
@@ -105,7 +134,12 @@ def test_guessing_game_goes_on_after_it_was_left(tmp_path: Path) -> None:
 def test_guessing_game_survives_sigkill(tmp_path: Path) -> None:
     command = [sys.executable, "-u", "-m", "examples.guessing_game"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as game:
         assert game.stdin is not None
         assert game.stdout is not None

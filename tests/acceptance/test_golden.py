@@ -58,7 +58,9 @@ async def opened(version: str, store: str, folder: Path) -> ManagedStorage:
 
 
 def expected(version: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((GOLDEN / version / "expected.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(
+        (GOLDEN / version / "expected.json").read_text(encoding="utf-8")
+    )
     return found
 
 
@@ -85,7 +87,9 @@ async def test_its_values_are_what_they_were(version: str, store: str, tmp_path:
         assert checkpoint is not None
         for key, value in make.VALUES.items():
             assert checkpoint.shared_state[key] == value
-            assert str(checkpoint.shared_state[key]) == str(value) or key == "containers"  # sets have no order
+            assert (
+                str(checkpoint.shared_state[key]) == str(value) or key == "containers"
+            )  # sets have no order
         assert checkpoint.executor_states["clerk"] == {"seen": 1}
         assert checkpoint.scopes == {"notes": {"note": "in a scope"}}
         assert checkpoint.fan_in == {"fan_in:left+right->join": {"left": ["left half"]}}
@@ -106,7 +110,9 @@ async def test_it_goes_on_to_its_end(
     make.calls.clear()
     async with await opened(version, store, tmp_path) as storage:
         run = make.build(storage).run_stream("text", run_id=run_id, if_exists="attach")
-        answers = {"golden-inner": "fine"} | ({} if run_id == make.RUN else {"golden-question": "yes"})
+        answers = {"golden-inner": "fine"} | (
+            {} if run_id == make.RUN else {"golden-question": "yes"}
+        )
         async for event in run:
             if isinstance(event, RequestInfoEvent) and event.request_id in answers:
                 await run.send_response(event.request_id, answers.pop(event.request_id))
@@ -134,7 +140,11 @@ async def test_a_newer_format_is_refused_by_name(version: str, tmp_path: Path) -
     with pytest.raises(CheckpointVersionError, match=r"newer version of supersteps .*number 99"):
         await SqliteCheckpointStorage(tmp_path / "runs.db").get_run(make.RUN)
 
-    lines = (GOLDEN / version / "golden.jsonl").read_bytes().replace(b"supersteps-run/1", b"supersteps-run/2")
+    lines = (
+        (GOLDEN / version / "golden.jsonl")
+        .read_bytes()
+        .replace(b"supersteps-run/1", b"supersteps-run/2")
+    )
     (tmp_path / "newer.jsonl").write_bytes(lines)
     with pytest.raises(CheckpointVersionError, match="supersteps-run/2"):
         await import_run(InMemoryCheckpointStorage(), tmp_path / "newer.jsonl")

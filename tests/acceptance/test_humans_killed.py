@@ -59,7 +59,9 @@ def drive() -> Iterator[Driver]:
         process = free.get()
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps({"do": "live", "outside": False, "folder": str(folder), **job}) + "\n")
+        process.stdin.write(
+            json.dumps({"do": "live", "outside": False, "folder": str(folder), **job}) + "\n"
+        )
         process.stdin.flush()
         ended: dict[str, Any] = json.loads(process.stdout.readline())
         free.put(process)
@@ -76,7 +78,9 @@ def drive() -> Iterator[Driver]:
 def assert_consumed_once(folder: Path, store: str, kind: str) -> None:
     """See in what is stored, and in what the handlers wrote down, that each answer was taken by one superstep."""
     checkpoints = asyncio.run(lineage(folder, store, RUN, [Guess, Question, Verdict]))
-    assert [checkpoint.iteration_count for checkpoint in checkpoints] == list(range(len(checkpoints)))
+    assert [checkpoint.iteration_count for checkpoint in checkpoints] == list(
+        range(len(checkpoints))
+    )
     assert {checkpoint.branch for checkpoint in checkpoints} == {0}
     assert checkpoints[-1].outputs == OUTPUTS[kind]
 
@@ -104,12 +108,16 @@ def assert_consumed_once(folder: Path, store: str, kind: str) -> None:
         key, request_id, _ = json.loads(line)
         calls[request_id].add(key)
     assert {request_id: len(keys) for request_id, keys in calls.items()} == dict.fromkeys(taken, 1)
-    assert all(key.startswith(f"{RUN}:0:{taken[name]}:") for name, keys in calls.items() for key in keys)
+    assert all(
+        key.startswith(f"{RUN}:0:{taken[name]}:") for name, keys in calls.items() for key in keys
+    )
 
 
 @each_kind
 @each_store
-def test_answers_count_once_wherever_the_process_dies(kind: str, store: str, tmp_path: Path, drive: Driver) -> None:
+def test_answers_count_once_wherever_the_process_dies(
+    kind: str, store: str, tmp_path: Path, drive: Driver
+) -> None:
     calm = drive(tmp_path / "calm", kind=kind, store=store, kill_after=None)
     assert calm["outputs"] == OUTPUTS[kind]
     assert_consumed_once(tmp_path / "calm", store, kind)
@@ -140,7 +148,9 @@ def test_answers_count_once_however_often_the_process_dies(
         for _ in range(LIVES):
             job = {"kind": kind, "store": store, "outside": outside}
             # Not all die: one that always dies early would never come to its end.
-            ended = drive(folder, **job, kill_after=dice.randint(1, 12) if dice.random() < 0.8 else None)
+            ended = drive(
+                folder, **job, kill_after=dice.randint(1, 12) if dice.random() < 0.8 else None
+            )
             kills += bool(ended["status"])
             if ended["status"] == 0 and not ended["waits"]:
                 assert ended["outputs"] == OUTPUTS[kind]

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.killable import ROUNDS, RUN, Piece, Review, Round
-from tests.acceptance.killing import Program, assert_that_kills_leave_no_trace, calls, each_store, needs_sigkill
+from tests.acceptance.killing import (
+    Program,
+    assert_that_kills_leave_no_trace,
+    calls,
+    each_store,
+    needs_sigkill,
+)
 
 PROGRAM = Program("tests.acceptance.killable", RUN, [Round, Piece, Review])
 
@@ -13,8 +19,12 @@ pytestmark = [pytest.mark.slow, needs_sigkill]
 
 
 @each_store
-def test_killed_at_random_moments_it_ends_like_a_run_nobody_killed(tmp_path: Path, store: str) -> None:
-    outputs, _ = assert_that_kills_leave_no_trace(PROGRAM, tmp_path, store, most_calls=6, most_seconds=0.015)
+def test_killed_at_random_moments_it_ends_like_a_run_nobody_killed(
+    tmp_path: Path, store: str
+) -> None:
+    outputs, _ = assert_that_kills_leave_no_trace(
+        PROGRAM, tmp_path, store, most_calls=6, most_seconds=0.015
+    )
     assert len(outputs) == ROUNDS * 6  # two counts, two lists and two reviews in each round
 
 

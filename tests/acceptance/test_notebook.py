@@ -31,7 +31,11 @@ def compiled(tree: ast.Module | ast.Expression, name: str) -> CodeType:
 
 async def evaluate(code: CodeType, names: dict[str, Any]) -> Any:
     value = eval(code, names)
-    return await value if inspect.iscoroutine(value) and code.co_flags & inspect.CO_COROUTINE else value
+    return (
+        await value
+        if inspect.iscoroutine(value) and code.co_flags & inspect.CO_COROUTINE
+        else value
+    )
 
 
 async def run_cell(source: str, names: dict[str, Any], name: str) -> dict[str, str]:
@@ -54,7 +58,9 @@ async def test_cells_run_and_show_their_last_value(path: Path) -> None:
 
     shown = {}
     for cell in cells(path):
-        shown[cell["id"]] = await run_cell("".join(cell["source"]), names, f"{path.name}:{cell['id']}")
+        shown[cell["id"]] = await run_cell(
+            "".join(cell["source"]), names, f"{path.name}:{cell['id']}"
+        )
 
     for cell_id, bundle in shown.items():
         assert bundle, f"cell {cell_id!r} shows nothing"
@@ -81,4 +87,6 @@ def test_notebook_is_clean(path: Path) -> None:
 
     assert (content["nbformat"], content["nbformat_minor"]) == (4, 5)
     assert len(set(ids)) == len(ids)
-    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells(path)), "clear all outputs"
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells(path)), (
+        "clear all outputs"
+    )

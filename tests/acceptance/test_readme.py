@@ -12,12 +12,16 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
 
-needs_shell = pytest.mark.skipif(sys.platform == "win32", reason="the commands are for a POSIX shell")
+needs_shell = pytest.mark.skipif(
+    sys.platform == "win32", reason="the commands are for a POSIX shell"
+)
 
 
 def blocks(language: str) -> list[str]:
     """The fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
 
 
 def programs() -> dict[str, str]:
@@ -33,7 +37,9 @@ def run(command: list[str], folder: Path) -> str:
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONWARNINGS": "error",
     }
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=50
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -44,7 +50,14 @@ def run_program(name: str, folder: Path) -> str:
 
 
 def test_every_program_has_a_name_and_a_test() -> None:
-    assert set(programs()) == {"shout.py", "count.py", "review.py", "orders.py", "travel.py", "rewind.py"}
+    assert set(programs()) == {
+        "shout.py",
+        "count.py",
+        "review.py",
+        "orders.py",
+        "travel.py",
+        "rewind.py",
+    }
 
 
 def test_first_workflow(tmp_path: Path) -> None:

@@ -113,7 +113,8 @@ def run(folder: Path, name: str, *arguments: str, library: str = "ours", stdin: 
     done = subprocess.run(
         [PYTHONS[library], *warnings, str(script), *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONIOENCODING": "utf-8"},
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONIOENCODING": "utf-8"},
         input=stdin,
         capture_output=True,
         text=True,
@@ -122,12 +123,18 @@ def run(folder: Path, name: str, *arguments: str, library: str = "ours", stdin: 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     # The reference logs a warning to stdout for every cycle in a graph; it is not the script that prints it.
-    return "".join(line for line in done.stdout.splitlines(keepends=True) if "- WARNING] Cycle detected" not in line)
+    return "".join(
+        line
+        for line in done.stdout.splitlines(keepends=True)
+        if "- WARNING] Cycle detected" not in line
+    )
 
 
 @pytest.mark.parametrize("library", PYTHONS)
 @pytest.mark.parametrize("name", EXPECTED)
-def test_script_prints_what_it_prints_under_the_reference(name: str, library: str, tmp_path: Path) -> None:
+def test_script_prints_what_it_prints_under_the_reference(
+    name: str, library: str, tmp_path: Path
+) -> None:
     assert run(tmp_path, name, library=library) == expected(name, library)
 
 
@@ -141,19 +148,27 @@ def test_every_script_is_tried_and_in_the_index() -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_one_import_is_all_there_is_to_change(name: str) -> None:
     text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
-    imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom | ast.Import)]
+    imports = [
+        node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom | ast.Import)
+    ]
     ours = [node for node in imports if "supersteps" in ast.unparse(node)]
 
     assert len(ours) == 1
     assert isinstance(ours[0], ast.ImportFrom)
     assert {alias.name for alias in ours[0].names} <= KNOWN_THERE
     modules = {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
-    modules |= {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
-    assert {module.partition(".")[0] for module in modules} - {"supersteps"} <= set(sys.stdlib_module_names)
+    modules |= {
+        alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names
+    }
+    assert {module.partition(".")[0] for module in modules} - {"supersteps"} <= set(
+        sys.stdlib_module_names
+    )
 
 
 @pytest.mark.parametrize("library", PYTHONS)
-def test_pipeline_resumes_from_the_checkpoint_that_a_person_names(library: str, tmp_path: Path) -> None:
+def test_pipeline_resumes_from_the_checkpoint_that_a_person_names(
+    library: str, tmp_path: Path
+) -> None:
     text = run(tmp_path, "pipeline_with_resume", "--ask", library=library, stdin="1\n")
 
     resumed = text.partition("a moment ago:\n")[2]

@@ -125,7 +125,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root can mount a small disk")
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False
+    )
     if mounted.returncode:
         pytest.skip("mounting is not permitted here")
     yield disk
@@ -140,7 +142,9 @@ async def test_a_full_disk_stops_the_run_and_loses_nothing(small_disk: Path) -> 
 
     async def fill_the_disk() -> None:
         for number in range(100):
-            await writer.commit(Changes(puts={shared("n"): b"%d" % number}, appends={OUTPUTS: [b"%d" % number]}))
+            await writer.commit(
+                Changes(puts={shared("n"): b"%d" % number}, appends={OUTPUTS: [b"%d" % number]})
+            )
 
     with pytest.raises(StorageError, match="disk is full"):
         await fill_the_disk()

@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.killable_nested import LINES, ORDERS, RUN, Approval, Line, Order
-from tests.acceptance.killing import Program, assert_that_kills_leave_no_trace, each_store, needs_sigkill
+from tests.acceptance.killing import (
+    Program,
+    assert_that_kills_leave_no_trace,
+    each_store,
+    needs_sigkill,
+)
 
 PROGRAM = Program("tests.acceptance.killable_nested", RUN, [Order, Line, Approval])
 
@@ -13,7 +18,9 @@ pytestmark = [pytest.mark.slow, needs_sigkill]
 
 
 @each_store
-def test_killed_inside_sub_workflows_it_ends_like_a_run_nobody_killed(tmp_path: Path, store: str) -> None:
+def test_killed_inside_sub_workflows_it_ends_like_a_run_nobody_killed(
+    tmp_path: Path, store: str
+) -> None:
     outputs, checkpoints = assert_that_kills_leave_no_trace(
         PROGRAM, tmp_path, store, most_calls=5, most_seconds=0.012, most_kills=6
     )

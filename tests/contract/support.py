@@ -111,7 +111,9 @@ class Faults:
 
     CALLS = ("_open", "_write", "_truncate", "_sync", "_replace", "_unlink", "_make_folder")
 
-    def __init__(self, patch: pytest.MonkeyPatch, error: Callable[[], BaseException], half: bool = False) -> None:
+    def __init__(
+        self, patch: pytest.MonkeyPatch, error: Callable[[], BaseException], half: bool = False
+    ) -> None:
         self._error = error
         self._half = half
         self._lock = threading.Lock()

@@ -38,6 +38,8 @@ class TestOverridden(StorageContract):
 def test_what_it_lacks_is_skipped_by_name() -> None:
     case = TestAdapter()
     case.setup_method()
-    with pytest.raises(pytest.skip.Exception, match="PlainStorage lacks 'journal': records of finished calls"):
+    with pytest.raises(
+        pytest.skip.Exception, match="PlainStorage lacks 'journal': records of finished calls"
+    ):
         case.needs("journal")
     case.teardown_method()

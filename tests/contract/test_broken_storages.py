@@ -21,9 +21,15 @@ class LostUpdate(InMemoryCheckpointStorage):
 
     async def commit(self, commit: Commit) -> None:
         run = self._runs.get(commit.header.run_id)
-        if run is not None and commit.header.parent_id is not None and run.record.epoch == commit.epoch:
+        if (
+            run is not None
+            and commit.header.parent_id is not None
+            and run.record.epoch == commit.epoch
+        ):
             self._checkpoints.pop(commit.header.checkpoint_id, None)
-            run.record = replace(run.record, head=commit.header.parent_id, sequence=commit.header.sequence - 1)
+            run.record = replace(
+                run.record, head=commit.header.parent_id, sequence=commit.header.sequence - 1
+            )
         await super().commit(commit)
 
 
@@ -99,7 +105,9 @@ class KeptInbox(InMemoryCheckpointStorage):
 class AnsweredTwice(InMemoryCheckpointStorage):
     """Takes any answer to any question."""
 
-    async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+    async def add_answers(
+        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+    ) -> list[InboxEntry]:
         run = self._runs.get(run_id)
         if run is not None:
             names = dict.fromkeys((*run.record.requests, *(name for name, _ in answers)))
@@ -114,7 +122,9 @@ class Dangling(InMemoryCheckpointStorage):
     """Forgets to give children of what goes a new parent."""
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        run = next((run for run in self._runs.values() if checkpoint_id in run.checkpoint_ids), None)
+        run = next(
+            (run for run in self._runs.values() if checkpoint_id in run.checkpoint_ids), None
+        )
         if run is None or run.record.head == checkpoint_id:
             return await super().delete_checkpoint(checkpoint_id)
         del self._checkpoints[checkpoint_id], run.checkpoint_ids[checkpoint_id]
@@ -124,8 +134,12 @@ class Dangling(InMemoryCheckpointStorage):
 class Overpruning(InMemoryCheckpointStorage):
     """Prunes checkpoints at which a question waits."""
 
-    async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
-        waiting_too = RetentionPolicy(policy.keep_last, policy.keep_steps, policy.older_than, waiting_too=True)
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
+        waiting_too = RetentionPolicy(
+            policy.keep_last, policy.keep_steps, policy.older_than, waiting_too=True
+        )
         return await super().prune(run_id, waiting_too, dry_run=dry_run)
 
 
@@ -139,7 +153,9 @@ class LeaseBlind(InMemoryCheckpointStorage):
         return await super().acquire(run_id, owner, lease_seconds)
 
 
-def verdict_on(storage: Callable[..., InMemoryCheckpointStorage], lacks: tuple[str, ...]) -> Verdict:
+def verdict_on(
+    storage: Callable[..., InMemoryCheckpointStorage], lacks: tuple[str, ...]
+) -> Verdict:
     class Case(StorageContract):
         def open_storage(self, folder: Path, clock: Clock) -> InMemoryCheckpointStorage:
             return storage(clock=clock)
@@ -157,7 +173,11 @@ def test_a_sound_one_passes() -> None:
     assert verdict.failures == {}
     topics = verdict.topics()
     assert set(topics.values()) == {"full", "partial", "missing"}
-    assert (topics["Journal"], topics["Corruption"], topics["Ownership"]) == ("full", "missing", "partial")
+    assert (topics["Journal"], topics["Corruption"], topics["Ownership"]) == (
+        "full",
+        "missing",
+        "partial",
+    )
     assert "InMemoryCheckpointStorage lacks 'durability'" in str(verdict)
 
 
@@ -206,7 +226,9 @@ def test_a_sound_one_passes() -> None:
         ),
     ],
 )
-def test_a_broken_one_is_caught(storage: type[InMemoryCheckpointStorage], caught_by: set[str]) -> None:
+def test_a_broken_one_is_caught(
+    storage: type[InMemoryCheckpointStorage], caught_by: set[str]
+) -> None:
     verdict = verdict_on(storage, MEMORY)
 
     assert caught_by <= set(verdict.failures), str(verdict)

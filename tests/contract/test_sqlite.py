@@ -20,7 +20,9 @@ class TestSqlite(StorageContract):
         with sqlite3.connect(folder / "runs.db") as db:
             (run,) = db.execute("SELECT run FROM runs WHERE run_id = ?", (run_id,)).fetchone()
             row, place = "run = ? AND sequence = ?", (run, int(number))
-            (entries,) = db.execute(f"SELECT entries FROM checkpoints WHERE {row}", place).fetchone()
+            (entries,) = db.execute(
+                f"SELECT entries FROM checkpoints WHERE {row}", place
+            ).fetchone()
             spoilt = entries[:-1] + bytes([entries[-1] ^ 1])
             db.execute(f"UPDATE checkpoints SET entries = ? WHERE {row}", (spoilt, *place))
         db.close()

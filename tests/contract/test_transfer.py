@@ -69,14 +69,21 @@ async def a_run_with_everything(storage: ManagedStorage) -> None:
         tags=("a",),
         fingerprint="f",
     )
-    await writer.commit(Changes(appends={OUTPUTS: [b"1"], shared("log"): [b'"x"']}, deletes=[shared("z")]))
-    await writer.commit(Changes(deletes=[OUTPUTS, shared("log")], puts={shared("z"): b"1.5", shared("list"): b"[1]"}))
+    await writer.commit(
+        Changes(appends={OUTPUTS: [b"1"], shared("log"): [b'"x"']}, deletes=[shared("z")])
+    )
+    await writer.commit(
+        Changes(
+            deletes=[OUTPUTS, shared("log")], puts={shared("z"): b"1.5", shared("list"): b"[1]"}
+        )
+    )
     await writer.commit(Changes(appends={OUTPUTS: [b"3"], shared("list"): [b"2"]}), status="IDLE")
     await writer.move("run-000001")
     await writer.commit(Changes(appends={OUTPUTS: [b"1.0"]}, deletes=[request("q")]))
     await writer.move("run-000002")
     head = await writer.commit(
-        Changes(puts={request("p"): REQUEST, request("r"): REQUEST}), status="IDLE_WITH_PENDING_REQUESTS"
+        Changes(puts={request("p"): REQUEST, request("r"): REQUEST}),
+        status="IDLE_WITH_PENDING_REQUESTS",
     )
     await storage.append_journal("run", 1, head, [b'{"call":1}', b"2"])
     await storage.add_answers("run", [("p", b"1.50")])
@@ -94,15 +101,24 @@ async def picture(storage: ManagedStorage, run_id: str = "run") -> dict[str, Any
     return {
         "run": replace(run, run_id="", head=nameless(run.head) or "", commit_id="", epoch=0),
         "headers": [
-            replace(h, run_id="", checkpoint_id=nameless(h.checkpoint_id) or "", parent_id=nameless(h.parent_id))
+            replace(
+                h,
+                run_id="",
+                checkpoint_id=nameless(h.checkpoint_id) or "",
+                parent_id=nameless(h.parent_id),
+            )
             for h in headers
         ],
         "content": [await content_of(storage, h.checkpoint_id) for h in headers],
         "shared keys": [
-            [key for key in await content_of(storage, h.checkpoint_id) if key[0] == "shared_state"] for h in headers
+            [key for key in await content_of(storage, h.checkpoint_id) if key[0] == "shared_state"]
+            for h in headers
         ],
         "journal": await storage.read_journal(run_id, run.head),
-        "inbox": [(entry.number, entry.request_id, entry.value) for entry in await storage.read_inbox(run_id)],
+        "inbox": [
+            (entry.number, entry.request_id, entry.value)
+            for entry in await storage.read_inbox(run_id)
+        ],
     }
 
 
@@ -116,7 +132,10 @@ def test_both_are_public_names() -> None:
 @pytest.mark.parametrize("into", DURABLE)
 @pytest.mark.parametrize("out_of", DURABLE)
 async def test_a_run_arrives_as_it_was(tmp_path: Path, file: Path, out_of: str, into: str) -> None:
-    async with open_subject(out_of, tmp_path / "from") as source, open_subject(into, tmp_path / "to") as target:
+    async with (
+        open_subject(out_of, tmp_path / "from") as source,
+        open_subject(into, tmp_path / "to") as target,
+    ):
         await a_run_with_everything(source)
         await Writer(source, "other").commit()
         await Writer(target, "bystander").commit()
@@ -137,7 +156,10 @@ async def test_a_run_arrives_as_it_was(tmp_path: Path, file: Path, out_of: str, 
 
 
 async def test_a_run_comes_out_of_and_into_a_plain_storage(tmp_path: Path, file: Path) -> None:
-    async with open_subject("adapter", tmp_path) as source, open_subject("adapter", tmp_path) as target:
+    async with (
+        open_subject("adapter", tmp_path) as source,
+        open_subject("adapter", tmp_path) as target,
+    ):
         await a_run_with_everything(source)
         expected = await picture(source)
         await export_run(source, "run", file)
@@ -185,10 +207,22 @@ async def removed(storage: ManagedStorage, how: str) -> None:
 
 @pytest.mark.parametrize("into", DURABLE)
 @pytest.mark.parametrize(
-    "how", ["pruned", "the first, where branches part", "the head", "all but one", "restored there and back"]
+    "how",
+    [
+        "pruned",
+        "the first, where branches part",
+        "the head",
+        "all but one",
+        "restored there and back",
+    ],
 )
-async def test_what_was_removed_leaves_no_hole(tmp_path: Path, file: Path, into: str, how: str) -> None:
-    async with open_subject(into, tmp_path / "from") as source, open_subject(into, tmp_path / "to") as target:
+async def test_what_was_removed_leaves_no_hole(
+    tmp_path: Path, file: Path, into: str, how: str
+) -> None:
+    async with (
+        open_subject(into, tmp_path / "from") as source,
+        open_subject(into, tmp_path / "to") as target,
+    ):
         await a_run_with_everything(source)
         await removed(source, how)
         expected = await picture(source)
@@ -217,14 +251,18 @@ async def test_an_answer_that_was_imported_is_not_taken_again(
 # ------------------------------------------------------------------------------------------------------------ exporting
 
 
-async def test_what_is_not_there_is_not_exported(source: InMemoryCheckpointStorage, file: Path) -> None:
+async def test_what_is_not_there_is_not_exported(
+    source: InMemoryCheckpointStorage, file: Path
+) -> None:
     await source.save_checkpoint(by_hand("run"))
     with pytest.raises(RunNotFoundError, match="'run'"):
         await export_run(source, "run", file)
     assert not file.exists()
 
 
-async def test_an_export_replaces_the_file_and_is_private(source: InMemoryCheckpointStorage, file: Path) -> None:
+async def test_an_export_replaces_the_file_and_is_private(
+    source: InMemoryCheckpointStorage, file: Path
+) -> None:
     await a_run_with_everything(source)
     file.write_text("old")
     await export_run(source, "run", str(file))
@@ -234,7 +272,9 @@ async def test_an_export_replaces_the_file_and_is_private(source: InMemoryCheckp
     assert os.listdir(file.parent) == [file.name]
 
 
-async def test_an_export_that_cannot_be_written_names_the_file(source: InMemoryCheckpointStorage, file: Path) -> None:
+async def test_an_export_that_cannot_be_written_names_the_file(
+    source: InMemoryCheckpointStorage, file: Path
+) -> None:
     await a_run_with_everything(source)
     for path in (file / "deeper" / "run", file.parent):
         with pytest.raises(StorageError, match=str(path)):
@@ -248,7 +288,9 @@ async def test_a_damaged_run_is_not_exported(tmp_path: Path, file: Path) -> None
         damaged = tmp_path / "c" / "run-000004.json"
         damaged.write_bytes(damaged.read_bytes()[:-50])
 
-        with pytest.raises(CorruptCheckpointError, match=r"run-000004\.json is damaged.*delete_checkpoint"):
+        with pytest.raises(
+            CorruptCheckpointError, match=r"run-000004\.json is damaged.*delete_checkpoint"
+        ):
             await export_run(source, "run", file)
         assert not file.exists()
         await source.delete_checkpoint("run-000004")
@@ -271,7 +313,9 @@ async def test_a_run_at_work_is_exported_as_it_was_at_one_moment(
     for number in range(5):
         await export_run(source, "run", file)
         run = await import_run(target, file, run_id=f"copy {number}")
-        assert await content_of(target, run.head) == {OUTPUTS: [b"%d" % n for n in range(run.sequence + 1)]}
+        assert await content_of(target, run.head) == {
+            OUTPUTS: [b"%d" % n for n in range(run.sequence + 1)]
+        }
     busy = False
     await worker
 
@@ -381,7 +425,9 @@ async def test_fields_that_are_new_do_no_harm(
     assert await picture(target) == await picture(source)
 
 
-async def test_a_file_that_is_not_there_is_named(target: InMemoryCheckpointStorage, file: Path) -> None:
+async def test_a_file_that_is_not_there_is_named(
+    target: InMemoryCheckpointStorage, file: Path
+) -> None:
     with pytest.raises(StorageError, match=str(file)):
         await import_run(target, file)
 
@@ -420,7 +466,9 @@ async def test_a_run_that_somebody_creates_meanwhile_is_not_deleted(
     assert await content_of(target, "run-000000") == {shared("mine"): b"1"}
 
 
-async def test_an_import_that_fails_in_the_middle_leaves_nothing(source: InMemoryCheckpointStorage, file: Path) -> None:
+async def test_an_import_that_fails_in_the_middle_leaves_nothing(
+    source: InMemoryCheckpointStorage, file: Path
+) -> None:
     await exported(source, file)
 
     class Failing(InMemoryCheckpointStorage):
@@ -445,7 +493,9 @@ async def test_an_import_that_fails_in_the_middle_leaves_nothing(source: InMemor
     assert await target.list_runs() == []
 
 
-async def test_nobody_takes_a_run_that_is_half_imported(source: InMemoryCheckpointStorage, file: Path) -> None:
+async def test_nobody_takes_a_run_that_is_half_imported(
+    source: InMemoryCheckpointStorage, file: Path
+) -> None:
     await exported(source, file)
     refused: list[str] = []
 
@@ -461,11 +511,15 @@ async def test_nobody_takes_a_run_that_is_half_imported(source: InMemoryCheckpoi
     assert len(refused) == 6
 
 
-async def test_the_checkpoints_in_the_file_are_only_what_changed(source: InMemoryCheckpointStorage, file: Path) -> None:
+async def test_the_checkpoints_in_the_file_are_only_what_changed(
+    source: InMemoryCheckpointStorage, file: Path
+) -> None:
     writer = Writer(source)
     await writer.put(big=msgspec.json.encode("x" * 10_000))
     for number in range(50):
-        await writer.commit(Changes(puts={shared("n"): b"%d" % number}, appends={OUTPUTS: [b'"%s"' % (b"y" * 100)]}))
+        await writer.commit(
+            Changes(puts={shared("n"): b"%d" % number}, appends={OUTPUTS: [b'"%s"' % (b"y" * 100)]})
+        )
     await export_run(source, "run", file)
 
     assert file.stat().st_size < 60_000

@@ -45,7 +45,9 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.reliability", description="Try to lose data.")
     parser.add_argument("scenario", nargs="*", help=f"only these: {', '.join(SCENARIOS)}")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the trials of the whole lab")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="share of the trials of the whole lab"
+    )
     options = parser.parse_args()
     unknown = [name for name in options.scenario if name not in SCENARIOS]
     if unknown:
@@ -62,7 +64,9 @@ def main() -> int:
 def perform(name: str, trials: int, seed: int) -> Row:
     """Do a scenario; what goes wrong is told at once."""
     module, _, function = SCENARIOS[name][0].partition(":")
-    scenario: Callable[[int, int], Row] = getattr(import_module(f"tests.reliability.{module}"), function)
+    scenario: Callable[[int, int], Row] = getattr(
+        import_module(f"tests.reliability.{module}"), function
+    )
     print(f"{name} ...", end=" ", flush=True)
     begun = time.monotonic()
     row = scenario(trials, seed)

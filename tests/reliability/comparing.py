@@ -44,8 +44,14 @@ class Comparing:
     async def _compare_run(self, number: int, run_id: str, dice: random.Random | None) -> None:
         client, run = self._clients[number], self.model.runs.get(run_id)
         self._same(f"get_run {run_id}", run.record if run else None, await client.get_run(run_id))
-        self._same(f"list_headers {run_id}", run.headers if run else [], await client.list_headers(run_id))
-        self._same(f"read_inbox {run_id}", run.inbox if run else [], answers_of(await client.read_inbox(run_id)))
+        self._same(
+            f"list_headers {run_id}", run.headers if run else [], await client.list_headers(run_id)
+        )
+        self._same(
+            f"read_inbox {run_id}",
+            run.inbox if run else [],
+            answers_of(await client.read_inbox(run_id)),
+        )
         if run is None:
             return
         head = run.record.head
@@ -58,9 +64,14 @@ class Comparing:
             if got is None:
                 raise Mismatch(f"checkpoint {checkpoint_id} is not there")
             self._same(f"header of {checkpoint_id}", kept.header, got.header)
-            parts = {key: list(part) if isinstance(part, ListPart) else part for key, part in got.parts.items()}
+            parts = {
+                key: list(part) if isinstance(part, ListPart) else part
+                for key, part in got.parts.items()
+            }
             self._same(f"parts of {checkpoint_id}", kept.content, parts)
-            self._same(f"order of {checkpoint_id}", drawing.order(kept.content), drawing.order(parts))
+            self._same(
+                f"order of {checkpoint_id}", drawing.order(kept.content), drawing.order(parts)
+            )
             if not isinstance(
                 client, FileCheckpointStorage
             ):  # its documents have the sections in an order of their own
@@ -70,12 +81,24 @@ class Comparing:
         client = self._clients[number]
         expected = self.model.list_runs(None, None, None, 50, None)
         self._same("list_runs", expected, [run.run_id for run in await client.list_runs()])
-        self._same("list_checkpoint_ids", self.model.checkpoint_ids(None, None), await client.list_checkpoint_ids())
+        self._same(
+            "list_checkpoint_ids",
+            self.model.checkpoint_ids(None, None),
+            await client.list_checkpoint_ids(),
+        )
         for run_id in RUNS:
             expected = self.model.checkpoint_ids("flow", run_id)
-            self._same(f"list_checkpoint_ids {run_id}", expected, await client.list_checkpoint_ids("flow", run_id))
+            self._same(
+                f"list_checkpoint_ids {run_id}",
+                expected,
+                await client.list_checkpoint_ids("flow", run_id),
+            )
         for request_id in drawing.REQUESTS:
-            waiting = [run_id for run_id, run in self.model.runs.items() if request_id in run.record.requests]
+            waiting = [
+                run_id
+                for run_id, run in self.model.runs.items()
+                if request_id in run.record.requests
+            ]
             found = [run.run_id for run in await client.find_waiting_runs(request_id)]
             self._same(f"find_waiting_runs {request_id}", sorted(waiting), sorted(found))
         self._same("load_record of none", None, await client.load_record("none"))

@@ -10,12 +10,27 @@ from typing import Any
 
 from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.record import ANSWERED, GRAPH, MESSAGES, OUTPUTS, Changes, CheckpointHeader, Commit, PartKey
+from supersteps.checkpoint.record import (
+    ANSWERED,
+    GRAPH,
+    MESSAGES,
+    OUTPUTS,
+    Changes,
+    CheckpointHeader,
+    Commit,
+    PartKey,
+)
 from supersteps.testing.writer import REQUEST
 from tests.reliability.model import Content, Run
 
 REQUESTS = ("q1", "q2", "q.3 é")
-STATUSES = ("IN_PROGRESS", "IDLE", "IDLE_WITH_PENDING_REQUESTS", "IN_PROGRESS_PENDING_REQUESTS", "FAILED")
+STATUSES = (
+    "IN_PROGRESS",
+    "IDLE",
+    "IDLE_WITH_PENDING_REQUESTS",
+    "IN_PROGRESS_PENDING_REQUESTS",
+    "FAILED",
+)
 TAGS = ("red", "blue é")
 LISTS: tuple[PartKey, ...] = (OUTPUTS, ANSWERED, ("shared_state", "log"))
 KEYS: tuple[PartKey, ...] = (
@@ -40,7 +55,10 @@ _PAGES = [f"page {number} of a long text; ".encode() * 40 for number in range(12
 def value(dice: random.Random) -> bytes:
     """Return a JSON value as the codec may write it: small, odd, or large and like others of its kind."""
     if dice.random() < 0.1:
-        pages = [dice.choice(_PAGES) if dice.random() < 0.2 else page for page in _PAGES[: dice.randint(3, 12)]]
+        pages = [
+            dice.choice(_PAGES) if dice.random() < 0.2 else page
+            for page in _PAGES[: dice.randint(3, 12)]
+        ]
         return b'"' + b"".join(pages) + b'"'
     return dice.choice(
         [
@@ -70,7 +88,11 @@ def changes(dice: random.Random, before: Content) -> Changes:
         if dice.random() < 0.35:
             appends[key] = [value(dice) for _ in range(dice.randint(1, 3))]
         if key[0] == "shared_state" and dice.random() < 0.15:
-            puts[key] = b"[" + b",".join(b"%d" % dice.randrange(100) for _ in range(dice.randint(0, 3))) + b"]"
+            puts[key] = (
+                b"["
+                + b",".join(b"%d" % dice.randrange(100) for _ in range(dice.randint(0, 3)))
+                + b"]"
+            )
     deletes = [key for key in before if dice.random() < (0.25 if key[0] == "requests" else 0.08)]
     if dice.random() < 0.1:
         deletes.append(("shared_state", "never there"))
@@ -139,4 +161,7 @@ def _metadata(dice: random.Random) -> dict[str, Any]:
 
 def order(content: Content) -> dict[str, list[PartKey]]:
     """Return the keys of each section in their order."""
-    return {name: list(keys) for name, keys in groupby(sorted(content, key=lambda key: key[0]), lambda key: key[0])}
+    return {
+        name: list(keys)
+        for name, keys in groupby(sorted(content, key=lambda key: key[0]), lambda key: key[0])
+    }

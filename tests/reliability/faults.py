@@ -52,7 +52,11 @@ def fault_points(store: str, trials: int, seed: int) -> list[Point]:
         for call in CALLS:
             for n in range(1, counts[call] + 1):
                 # `when=N` fails once; `when=N+` fails from then on, as a disk that is full or gone does.
-                points += [(plan, f"{call}:error={error}:when={n}{more}") for error in ERRORS for more in ("", "+")]
+                points += [
+                    (plan, f"{call}:error={error}:when={n}{more}")
+                    for error in ERRORS
+                    for more in ("", "+")
+                ]
     syncs = [point for point in points if point[1].split(":")[0] in SYNCS]
     if trials >= len(points):
         return points
@@ -109,7 +113,10 @@ def surroundings(trials: int, seed: int) -> Row:
     dice = random.Random(f"{seed} surroundings")
     kinds = [full_disk, small_files, read_only, few_files, deleted_folder, forbidden]
     for number in range(trials):
-        kind, store = kinds[number % len(kinds)], ("runs.db", "checkpoints")[number // len(kinds) % 2]
+        kind, store = (
+            kinds[number % len(kinds)],
+            ("runs.db", "checkpoints")[number // len(kinds) % 2],
+        )
         row.take(kind(store, dice), f"{kind.__name__} {store}, trial {number}")
     return row
 
@@ -151,7 +158,10 @@ def _tmpfs(kilobytes: int) -> Iterator[Path | None]:
     """A file system of so much, None where one cannot be mounted."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", folder]
-        if shutil.which("mount") is None or subprocess.run(["mount", *options], capture_output=True).returncode:
+        if (
+            shutil.which("mount") is None
+            or subprocess.run(["mount", *options], capture_output=True).returncode
+        ):
             yield None
             return
         try:
@@ -192,9 +202,13 @@ def few_files(store: str, dice: random.Random) -> Verdict:
     number = dice.randrange(8, 16)
 
     with _folder() as folder:
-        life = _live_limited(folder / store, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number)))
+        life = _live_limited(
+            folder / store, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+        )
         verdict = judge(str(folder / store), life.acknowledged)
-        if "supersteps.errors." in life.errors or life.acknowledged:  # else Python itself could not even begin
+        if (
+            "supersteps.errors." in life.errors or life.acknowledged
+        ):  # else Python itself could not even begin
             verdict.wrong += complaints(life, may_end_well=True)
         return verdict
 
@@ -227,9 +241,12 @@ def deleted_folder(store: str, dice: random.Random) -> Verdict:
 def forbidden(store: str, dice: random.Random) -> Verdict:
     """Somebody takes the right to write away, then gives it back."""
     # The superuser may write anywhere, unless that very right is dropped.
-    prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.getuid() == 0 else ()
+    prefix = (
+        ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.getuid() == 0 else ()
+    )
     if prefix and (
-        shutil.which("setpriv") is None or subprocess.run([*prefix, "true"], capture_output=True).returncode
+        shutil.which("setpriv") is None
+        or subprocess.run([*prefix, "true"], capture_output=True).returncode
     ):
         return Verdict()
     with _folder() as folder:

@@ -79,7 +79,12 @@ def _work(place: str, trials: int, seed: int, worker: int) -> tuple[int, list[tu
             process = subprocess.run(
                 [sys.executable, "-m", "tests.reliability.guarding", *map(str, arguments)],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "2", "TMPDIR": folder},
+                env={
+                    **os.environ,
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    "MALLOC_ARENA_MAX": "2",
+                    "TMPDIR": folder,
+                },
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
             )
@@ -91,7 +96,9 @@ def _work(place: str, trials: int, seed: int, worker: int) -> tuple[int, list[tu
             trace = process.stderr.decode(errors="replace")
             problems.append((last, f"the process ended with {process.returncode}: {trace[-3000:]}"))
             first = last + WORKERS
-    return len(range(worker, min(first, trials) if process.returncode else trials, WORKERS)), problems
+    return len(
+        range(worker, min(first, trials) if process.returncode else trials, WORKERS)
+    ), problems
 
 
 def main(place: str, seed: int, first: int, step: int, end: int, progress: str) -> None:
@@ -141,7 +148,14 @@ _FORBIDDEN = frozenset(
 )
 _READABLE = (
     *map(str, (ROOT / "src", ROOT / "tests", sys.prefix, sys.base_prefix)),
-    *("/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo", "/proc", "/dev/null"),
+    *(
+        "/usr/share/zoneinfo",
+        "/usr/lib/zoneinfo",
+        "/usr/share/lib/zoneinfo",
+        "/etc/zoneinfo",
+        "/proc",
+        "/dev/null",
+    ),
 )
 
 
@@ -162,7 +176,11 @@ def watch_calls(folder: Path) -> None:
 
 
 def limit_memory() -> None:
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if _has_proc() else 0
+    size = (
+        int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        if _has_proc()
+        else 0
+    )
     if size:
         resource.setrlimit(resource.RLIMIT_AS, (size + HEADROOM, resource.RLIM_INFINITY))
 
@@ -207,4 +225,6 @@ def described(error: BaseException) -> str:
 
 if __name__ == "__main__":
     # By its name: the scenarios import this module too, and there must be one of it.
-    import_module("tests.reliability.guarding").main(sys.argv[1], *map(int, sys.argv[2:6]), sys.argv[6])
+    import_module("tests.reliability.guarding").main(
+        sys.argv[1], *map(int, sys.argv[2:6]), sys.argv[6]
+    )

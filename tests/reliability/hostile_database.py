@@ -36,7 +36,9 @@ TABLES = [
     "journal",
     "inbox",
 ]
-NOTHING = frozenset({"run", "runs", "waiting", "journal", "inbox", *(f"record {number}" for number in range(12))})
+NOTHING = frozenset(
+    {"run", "runs", "waiting", "journal", "inbox", *(f"record {number}" for number in range(12))}
+)
 """What may be gone where whole rows, tables or pages are."""
 
 SCHEMES = (
@@ -144,7 +146,16 @@ class Databases:
         with unwatched():
             self._restore(self.files)
             ways: tuple[Callable[[random.Random], tuple[str, frozenset[str]]], ...] = (
-                *(self.pages, self.pages, self.pages, self.log, self.cells, self.cells, self.cells, self.cells),
+                *(
+                    self.pages,
+                    self.pages,
+                    self.pages,
+                    self.log,
+                    self.cells,
+                    self.cells,
+                    self.cells,
+                    self.cells,
+                ),
                 *(self.rows, self.schema, self.loose, self.plant),
             )
             what, gone = dice.choice(ways)(dice)
@@ -181,7 +192,9 @@ class Databases:
 
     def _outside(self) -> list[str]:
         found = {path.name: path.read_bytes() for path in self.outside.iterdir()}
-        problems = [] if found == {"theirs": SECRET} else [f"files elsewhere were touched: {found!r:.200}"]
+        problems = (
+            [] if found == {"theirs": SECRET} else [f"files elsewhere were touched: {found!r:.200}"]
+        )
         left = {path.name for path in self.place.iterdir()} - {
             "runs.db",
             "runs.db-wal",
@@ -215,10 +228,14 @@ class Databases:
             count = db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
             if not count:
                 return f"{table} is empty", frozenset()
-            old = db.execute(f"SELECT {column} FROM {table} LIMIT 1 OFFSET ?", (dice.randrange(count),)).fetchone()[0]
+            old = db.execute(
+                f"SELECT {column} FROM {table} LIMIT 1 OFFSET ?", (dice.randrange(count),)
+            ).fetchone()[0]
             new = self._near(dice, old)
             try:
-                changed = db.execute(f"UPDATE {table} SET {column} = ? WHERE {column} IS ?", (new, old)).rowcount
+                changed = db.execute(
+                    f"UPDATE {table} SET {column} = ? WHERE {column} IS ?", (new, old)
+                ).rowcount
                 db.commit()
             except sqlite3.Error as error:
                 return f"{table}.{column}: {error}", frozenset()
@@ -233,7 +250,9 @@ class Databases:
             "list",
             "chunk",
         )
-        return f"{changed} {table}.{column} {old!r:.60} -> {new!r:.60}", NOTHING | {"*"} if is_key else frozenset()
+        return f"{changed} {table}.{column} {old!r:.60} -> {new!r:.60}", NOTHING | {
+            "*"
+        } if is_key else frozenset()
 
     def _near(self, dice: random.Random, old: Any) -> Any:
         """Return another value of the same type, or any."""
@@ -259,7 +278,8 @@ class Databases:
                 return f"{table}.{column} is the same in all rows", NOTHING
             key = db.execute(f"PRAGMA table_info({table})").fetchone()[1]
             db.execute(
-                f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} LIMIT ?)", (dice.choice((1, 2, 9)),)
+                f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} LIMIT ?)",
+                (dice.choice((1, 2, 9)),),
             )
             db.commit()
         return f"rows of {table} deleted", NOTHING | {"*"}
@@ -296,7 +316,9 @@ class Databases:
         name = dice.choice(("runs.db", "runs.db-wal", "runs.db-shm", "runs.db-journal"))
         path = self.place / name
         path.unlink(missing_ok=True)
-        way = dice.choice(("link", "dangling", "loop", "device", "folder", "fifo", "bytes", "empty", "other"))
+        way = dice.choice(
+            ("link", "dangling", "loop", "device", "folder", "fifo", "bytes", "empty", "other")
+        )
         if way in ("link", "dangling"):
             path.symlink_to(self.outside / ("theirs" if way == "link" else "new"))
         elif way == "loop":

@@ -30,7 +30,10 @@ from tests.reliability.guarding import Trial, described, unwatched
 from tests.reliability.judging import silent
 from tests.reliability.mutating import mutate
 
-JOURNAL = (b'{"executor_id":"clerk","key":"x","outputs":["half"]}', b'{"note":"started","executor_id":"a","key":"m1"}')
+JOURNAL = (
+    b'{"executor_id":"clerk","key":"x","outputs":["half"]}',
+    b'{"note":"started","executor_id":"a","key":"m1"}',
+)
 SECRET = b"a file of somebody else\n"
 
 
@@ -74,7 +77,9 @@ async def look(
 
     run = await ask("run", storage.get_run(workload.RUN))
     await ask("runs", storage.list_runs())
-    await ask("waiting", storage.find_waiting_runs(run.requests[0] if run and run.requests else "none"))
+    await ask(
+        "waiting", storage.find_waiting_runs(run.requests[0] if run and run.requests else "none")
+    )
     for info in await ask("headers", storage.list_headers(workload.RUN)) or ():
         facts[f"header {info.checkpoint_id}"] = info
     facts.pop("headers", None)
@@ -95,7 +100,11 @@ async def look(
 
 async def _record(storage: ManagedStorage, checkpoint_id: str) -> object:
     record = await storage.load_record(checkpoint_id)
-    return None if record is None else (record.header, {key: as_json(part) for key, part in record.parts.items()})
+    return (
+        None
+        if record is None
+        else (record.header, {key: as_json(part) for key, part in record.parts.items()})
+    )
 
 
 async def _damages(storage: ManagedStorage) -> bool:
@@ -104,7 +113,9 @@ async def _damages(storage: ManagedStorage) -> bool:
     return bool(damages)
 
 
-def differing(intact: Facts, found: Facts, warned: bool, *, gone: frozenset[str] = frozenset()) -> list[str]:
+def differing(
+    intact: Facts, found: Facts, warned: bool, *, gone: frozenset[str] = frozenset()
+) -> list[str]:
     """Return what was told as if it were intact, and is not.
 
     Args:
@@ -134,7 +145,11 @@ def differing(intact: Facts, found: Facts, warned: bool, *, gone: frozenset[str]
 
 def is_part_of(found: object, intact: object) -> bool:
     """Return whether a list holds nothing but what the other one holds, too."""
-    return isinstance(found, list) and isinstance(intact, list) and all(item in intact for item in found)
+    return (
+        isinstance(found, list)
+        and isinstance(intact, list)
+        and all(item in intact for item in found)
+    )
 
 
 async def resume(storage: ManagedStorage) -> list[Any]:
@@ -160,7 +175,11 @@ class Folders:
     """A stored run, to be copied, spoilt and looked at."""
 
     def __init__(self, folder: Path) -> None:
-        self.master, self.place, self.outside = folder / "master", folder / "place", folder / "outside"
+        self.master, self.place, self.outside = (
+            folder / "master",
+            folder / "place",
+            folder / "outside",
+        )
         self.exported = folder / "run.jsonl"
         self.outside.mkdir()
         with silent():
@@ -171,7 +190,11 @@ class Folders:
             self.outputs = asyncio.run(self._resumed())
         assert not problems, problems
         self.export_bytes = self.exported.read_bytes()
-        paths = sorted(path for path in self.master.rglob("*") if path.is_file() and path.name not in ("lock", ".lock"))
+        paths = sorted(
+            path
+            for path in self.master.rglob("*")
+            if path.is_file() and path.name not in ("lock", ".lock")
+        )
         self.files = {path.relative_to(self.master).as_posix(): path.read_bytes() for path in paths}
         self.donors = list(self.files.values())
 
@@ -193,7 +216,9 @@ class Folders:
             return self.imported(dice)
         with unwatched():
             self._restore()
-            what, gone = dice.choice((self.spoil, self.spoil, self.spoil, self.spoil, self.misplace, self.plant))(dice)
+            what, gone = dice.choice(
+                (self.spoil, self.spoil, self.spoil, self.spoil, self.misplace, self.plant)
+            )(dice)
         with warnings.catch_warnings(record=True) as caught, silent_output():
             warnings.simplefilter("always")
             facts, problems = asyncio.run(self._look_at(self.place))
@@ -214,7 +239,11 @@ class Folders:
 
     def _outside(self) -> list[str]:
         found = {path.name: path.read_bytes() for path in self.outside.iterdir()}
-        return [] if found == {"theirs": SECRET} else [f"files outside the folder were touched: {found!r:.200}"]
+        return (
+            []
+            if found == {"theirs": SECRET}
+            else [f"files outside the folder were touched: {found!r:.200}"]
+        )
 
     # --------------------------------------------------------------------------------------------- ways to spoil it
 
@@ -239,7 +268,9 @@ class Folders:
         if way == 2:
             (self.place / one).unlink()
             return f"{one} deleted", lost_with(one)
-        copy = (self.place / one).with_name(dice.choice(("copy.json", "lab-000099.json", "%2E%2E.json", ".x.json.tmp")))
+        copy = (self.place / one).with_name(
+            dice.choice(("copy.json", "lab-000099.json", "%2E%2E.json", ".x.json.tmp"))
+        )
         copy.write_bytes(self.files[one])
         return f"{one} copied to {copy.name}", frozenset()
 
@@ -261,13 +292,19 @@ class Folders:
             "runs/.hidden",
             "runs/x",
         )
-        name = dice.choice([*self.files, *extra, *more, "runs/lab/journal.jsonl", "runs/lab/run.json"])
+        name = dice.choice(
+            [*self.files, *extra, *more, "runs/lab/journal.jsonl", "runs/lab/run.json"]
+        )
         path = self.place / name
         if name in self.files:
             path.unlink()
-        way = dice.choice(("link", "dangling", "loop", "device", "folder", "fifo", "bytes", "locked"))
+        way = dice.choice(
+            ("link", "dangling", "loop", "device", "folder", "fifo", "bytes", "locked")
+        )
         if way == "link":
-            path.symlink_to(dice.choice((self.outside / "theirs", self.outside, Path("/etc/passwd"))))
+            path.symlink_to(
+                dice.choice((self.outside / "theirs", self.outside, Path("/etc/passwd")))
+            )
         elif way == "dangling":
             path.symlink_to(self.outside / "new")
         elif way == "loop":
@@ -297,13 +334,17 @@ class Folders:
                 problems = await self._try("resume", resume(storage), [self.outputs])
                 if dice.random() < 0.2:
                     problems += await self._try("vacuum", storage.vacuum())
-                    problems += await self._try("prune", storage.prune(workload.RUN, RetentionPolicy(keep_last=2)))
+                    problems += await self._try(
+                        "prune", storage.prune(workload.RUN, RetentionPolicy(keep_last=2))
+                    )
                     problems += await self._try("delete", storage.delete_run(workload.RUN))
                 return problems
 
         return asyncio.run(go_on())
 
-    async def _try(self, what: str, doing: Coroutine[Any, Any, object], right: list[object] | None = None) -> list[str]:
+    async def _try(
+        self, what: str, doing: Coroutine[Any, Any, object], right: list[object] | None = None
+    ) -> list[str]:
         try:
             value = await doing
         except SuperstepsError:
@@ -320,7 +361,9 @@ class Folders:
         async def take() -> list[str]:
             storage = InMemoryCheckpointStorage()
             problems = await self._try("import", import_run(storage, self.exported))
-            facts, more = await look(storage, lambda question: question.startswith(("journal", "inbox", "record")))
+            facts, more = await look(
+                storage, lambda question: question.startswith(("journal", "inbox", "record"))
+            )
             if facts.get("record 0") is not None:
                 problems += differing(self.intact, facts, False)
             return problems + more
@@ -332,7 +375,9 @@ def lost_with(name: str) -> frozenset[str]:
     """Return which questions a storage may answer with "nothing" once a file is not there."""
     file = name.rpartition("/")[2]
     if file == "run.json":
-        return frozenset({"run", "runs", "waiting", "journal", "inbox", *(f"record {n}" for n in range(12))})
+        return frozenset(
+            {"run", "runs", "waiting", "journal", "inbox", *(f"record {n}" for n in range(12))}
+        )
     if file in ("journal.jsonl", "inbox.jsonl"):
         return frozenset({file.removesuffix(".jsonl")})
     number = file.removeprefix(f"{workload.RUN}-").removesuffix(".json")

@@ -136,7 +136,12 @@ class Keeper(Executor):
 
 def build(names: Names, storage: ManagedStorage) -> Workflow:
     keeper = Keeper(names)
-    return WorkflowBuilder(name=names.workflow).set_start_executor(keeper).with_checkpointing(storage).build()
+    return (
+        WorkflowBuilder(name=names.workflow)
+        .set_start_executor(keeper)
+        .with_checkpointing(storage)
+        .build()
+    )
 
 
 def prepare(folder: Path) -> Trial:
@@ -177,7 +182,12 @@ class Chosen:
         found = {path.name for path in self.around.iterdir()}
         if found != {"theirs", "store"} or (self.around / "theirs").read_bytes() != SECRET:
             problems.append(f"something was written beside the store: {found}")
-        strangers = {path.name for path in self.store.iterdir()} - {"files", "runs.db", "runs.db-wal", "runs.db-shm"}
+        strangers = {path.name for path in self.store.iterdir()} - {
+            "files",
+            "runs.db",
+            "runs.db-wal",
+            "runs.db-shm",
+        }
         problems += [f"strange files: {strangers}"] if strangers else []
         return str(names), problems
 
@@ -196,7 +206,9 @@ class Chosen:
                     told.append(f"refused: {type(error).__name__}")
                     if len(str(error)) > 2_000 or not str(error):
                         problems.append(f"an unclear refusal of {len(str(error))} characters")
-                    is_late = getattr(error, "__notes__", ())  # of a handler: a key or a value, when the run has begun
+                    is_late = getattr(
+                        error, "__notes__", ()
+                    )  # of a handler: a key or a value, when the run has begun
                     is_there = await quiet(storage.get_run(run_id)) is not None
                     if is_there and is_late:
                         begun.append(run_id)
@@ -218,10 +230,14 @@ class Chosen:
             problems += await self._ask_oddly(names, storage, there)
         return {"problems": problems, "told": told}
 
-    async def _check(self, names: Names, storage: ManagedStorage, there: set[str], begun: set[str]) -> list[str]:
+    async def _check(
+        self, names: Names, storage: ManagedStorage, there: set[str], begun: set[str]
+    ) -> list[str]:
         problems = [f"damaged: {damage.what} {damage.problem}" for damage in await storage.verify()]
         if {run.run_id for run in await storage.list_runs()} != there | begun:
-            problems.append(f"the runs are {[run.run_id for run in await storage.list_runs()]!r:.200}")
+            problems.append(
+                f"the runs are {[run.run_id for run in await storage.list_runs()]!r:.200}"
+            )
         for run_id in sorted(there):
             run = await storage.get_run(run_id)
             assert run is not None
@@ -242,7 +258,9 @@ class Chosen:
     async def _ask_oddly(self, names: Names, storage: ManagedStorage, there: set[str]) -> list[str]:
         """Filter by odd values: what is found fits exactly."""
         problems: list[str] = []
-        for odd in dict.fromkeys((*ODD[::7], names.run, names.twin, names.workflow, *names.tags, "%", "*", "_", "")):
+        for odd in dict.fromkeys(
+            (*ODD[::7], names.run, names.twin, names.workflow, *names.tags, "%", "*", "_", "")
+        ):
             checks: list[tuple[str, Any, Callable[[Any], bool]]] = [
                 ("tag", storage.list_runs(tag=odd), partial(_has, "tags", odd)),
                 ("status", storage.list_runs(status=odd), partial(_has, "status", odd)),
@@ -258,7 +276,9 @@ class Chosen:
                 except Exception as error:
                     problems.append(f"{what} {odd!r:.50}: {described(error)}")
                     continue
-                problems += [f"{what} {odd!r:.50} finds {item!r:.200}" for item in found if not fits(item)]
+                problems += [
+                    f"{what} {odd!r:.50} finds {item!r:.200}" for item in found if not fits(item)
+                ]
             for what, asked in (
                 ("get_run", storage.get_run(odd)),
                 ("load", storage.load_checkpoint(odd)),
@@ -273,7 +293,10 @@ class Chosen:
                 except Exception as error:
                     problems.append(f"{what} {odd!r:.50}: {described(error)}")
                     continue
-                is_it = odd in (getattr(found, "run_id", odd), getattr(found, "checkpoint_id", None))
+                is_it = odd in (
+                    getattr(found, "run_id", odd),
+                    getattr(found, "checkpoint_id", None),
+                )
                 if found and not is_it:
                     problems.append(f"{what} {odd!r:.50} finds {found!r:.200}")
         problems += await self._by_hand(names, storage)
@@ -283,7 +306,9 @@ class Chosen:
 
     async def _by_hand(self, names: Names, storage: ManagedStorage) -> list[str]:
         """Save a checkpoint under an odd id."""
-        saved = WorkflowCheckpoint(checkpoint_id=names.twin, workflow_id=names.workflow, shared_state={names.key: 1})
+        saved = WorkflowCheckpoint(
+            checkpoint_id=names.twin, workflow_id=names.workflow, shared_state={names.key: 1}
+        )
         try:
             await storage.save_checkpoint(saved)
         except (SuperstepsError, ValueError):
@@ -292,7 +317,9 @@ class Chosen:
             return [f"save: {described(error)}"]
         loaded = await storage.load_checkpoint(names.twin)
         return (
-            [] if loaded is not None and loaded.shared_state == {names.key: 1} else [f"saved, but there is {loaded!r}"]
+            []
+            if loaded is not None and loaded.shared_state == {names.key: 1}
+            else [f"saved, but there is {loaded!r}"]
         )
 
     async def _exported(self, names: Names, storage: ManagedStorage) -> list[str]:

@@ -22,7 +22,13 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from supersteps import InMemoryCheckpointStorage, RawValue, SuperstepsError, WorkflowCheckpoint, export_run
+from supersteps import (
+    InMemoryCheckpointStorage,
+    RawValue,
+    SuperstepsError,
+    WorkflowCheckpoint,
+    export_run,
+)
 from supersteps._schema import from_json
 from supersteps.checkpoint import content
 from supersteps.checkpoint.codec import Codec
@@ -77,9 +83,22 @@ VALUES: tuple[Any, ...] = (
     OrderedDict(a=1),
     Counter("hello"),
     deque([1, (2, 3)], maxlen=5),
-    [2**70, float("inf"), float("nan"), complex(1, -0.0), Fraction(2, 3), Decimal("1.50"), 10**4400],
+    [
+        2**70,
+        float("inf"),
+        float("nan"),
+        complex(1, -0.0),
+        Fraction(2, 3),
+        Decimal("1.50"),
+        10**4400,
+    ],
     ["\ud800 lone", b"bytes", bytearray(b"array"), UUID(int=5)],
-    [date(2026, 1, 2), time(3, 4, tzinfo=UTC), timedelta(1, 2, 3), timezone(timedelta(hours=1), "X")],
+    [
+        date(2026, 1, 2),
+        time(3, 4, tzinfo=UTC),
+        timedelta(1, 2, 3),
+        timezone(timedelta(hours=1), "X"),
+    ],
     [datetime(2026, 3, 29, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")), datetime(1, 1, 1)],
     [PurePosixPath("/a/b"), PureWindowsPath("c:/x"), Path("relative"), msgspec.UNSET],
     [Letter("hi", [1]), Point(1, 2.0), Packet(b"x", Letter("in")), Colour.RED, Token("t")],
@@ -127,7 +146,9 @@ class Decoders:
             asyncio.run(self._gather())
         self.parts = [(record, key) for record in self.records for key in record.parts]
         self.values = [self.codec.encode(value) for value in VALUES]
-        self.dicts = [json.dumps(self._checkpoint(record).to_dict()).encode() for record in self.records[-4:]]
+        self.dicts = [
+            json.dumps(self._checkpoint(record).to_dict()).encode() for record in self.records[-4:]
+        ]
         self.exported = self.file.read_bytes()
         self.journal = [
             json.dumps(
@@ -139,8 +160,16 @@ class Decoders:
             *(msgspec.json.encode(Note(note, "a", "m0")) for note in ("started", "void", "graph")),
             msgspec.json.encode(Note("sleep", "a", "m0", 1, "2026-01-01T00:00:00+00:00")),
         ]  # fmt: skip
-        self.inbox = [json_entry({"a": [1, None]}), self.codec.encode(VALUES[0]), self.codec.encode((1, {2}))]
-        self.donors = [*self.values, *self.journal, *(as_json(record.parts[key]) for record, key in self.parts)]
+        self.inbox = [
+            json_entry({"a": [1, None]}),
+            self.codec.encode(VALUES[0]),
+            self.codec.encode((1, {2})),
+        ]
+        self.donors = [
+            *self.values,
+            *self.journal,
+            *(as_json(record.parts[key]) for record, key in self.parts),
+        ]
         self.ways: tuple[Callable[[random.Random], tuple[str, list[str]]], ...] = (
             *(self.value, self.value, self.value, self.part, self.part),
             *(self.whole, self.recorded, self.entry, self.exported_run),
@@ -160,7 +189,8 @@ class Decoders:
         parts: dict[PartKey, Part] = {
             **last.parts,
             ("messages",): b"[%s]" % message,
-            ("timers", "t1"): b'{"due":"2026-01-01T00:00:00+00:00","message":%s,"attempt":2}' % message,
+            ("timers", "t1"): b'{"due":"2026-01-01T00:00:00+00:00","message":%s,"attempt":2}'
+            % message,
             ("fan_in", "g"): b'{"a":[1,{"$":"set","v":[1]}]}',
             ("sub_workflows", "review#3"): b'{"workflow_id":"w","node":"review","started":3}',
             ("sub_state", "review#3", "k"): b"1",
@@ -183,7 +213,9 @@ class Decoders:
             try:
                 value = self.codec.decode(data, raw=raw)
                 foreign = {type(item) for item in walk(value)} - {type(None)}
-                problems += [f"a {kind} was made" for kind in foreign if kind.__module__ not in HOME]
+                problems += [
+                    f"a {kind} was made" for kind in foreign if kind.__module__ not in HOME
+                ]
                 try:
                     again = self.codec.encode(value)
                 except CheckpointEncodeError as error:
@@ -211,7 +243,9 @@ class Decoders:
                 return f"part {key}, {way}", problems
         else:
             parts[key] = data
-        problems += self._look(lambda: self._checkpoint(CheckpointRecord(record.header, parts)), record)
+        problems += self._look(
+            lambda: self._checkpoint(CheckpointRecord(record.header, parts)), record
+        )
         sealer = Sealer(self.codec, encoding=True)
         problems += attempt(lambda: decode_state(parts, sealer))
         problems += attempt(lambda: decode_graph(parts.get(("graph",))))
@@ -249,9 +283,14 @@ class Decoders:
         except RecursionError:  # it is the caller who parses
             return f"dict, {way}", []
         header = attempt(
-            lambda: msgspec.json.decode(msgspec.json.encode(checkpoint.to_header()), type=CheckpointHeader)
+            lambda: msgspec.json.decode(
+                msgspec.json.encode(checkpoint.to_header()), type=CheckpointHeader
+            )
         )
-        return f"dict, {way}, {data[:200]!r}", [*header, *self._look(lambda: checkpoint, self.records[0])]
+        return f"dict, {way}, {data[:200]!r}", [
+            *header,
+            *self._look(lambda: checkpoint, self.records[0]),
+        ]
 
     def recorded(self, dice: random.Random) -> tuple[str, list[str]]:
         """Records of a journal."""
@@ -261,7 +300,9 @@ class Decoders:
         def read() -> None:
             found = Recorded.read([self.journal[0], data, self.journal[0]], sealer)
             for effects in found.finished.values():
-                for sealed in chain(effects.outputs, effects.failures, (send.payload for send in effects.sends)):
+                for sealed in chain(
+                    effects.outputs, effects.failures, (send.payload for send in effects.sends)
+                ):
                     sealed.open()
 
         return f"journal, {way}, {data[:200]!r}", attempt(read)
@@ -273,7 +314,9 @@ class Decoders:
         def read() -> None:
             kind, value = read_entry(data)
             if kind == "json":
-                with contextlib.suppress(ValueError, RecursionError):  # such an answer is passed over
+                with contextlib.suppress(
+                    ValueError, RecursionError
+                ):  # such an answer is passed over
                     from_json(msgspec.json.decode(value), dict[str, list[int | None]])
             else:
                 self.codec.decode(value)
@@ -290,7 +333,9 @@ class Decoders:
             at = dice.randrange(len(lines) - 1)
             way, line = mutate(dice, lines[at].rstrip(b"\n"), self.donors)
             body = b"".join((*lines[:at], line, b"\n", *lines[at + 1 : -1]))
-            data = body + b'{"checksum":"%s"}\n' % blake2b(body, digest_size=16).hexdigest().encode()
+            data = (
+                body + b'{"checksum":"%s"}\n' % blake2b(body, digest_size=16).hexdigest().encode()
+            )
             is_sealed = True
         self.file.write_bytes(data)
 
@@ -299,7 +344,9 @@ class Decoders:
             if not is_sealed and data.strip() != self.exported.strip():
                 raise AssertionError(f"a changed file was taken for intact: {found!r:.300}")
 
-        return f"run file, {way}, {'sealed' if is_sealed else 'plain'}, {data[:200]!r}", attempt(read)
+        return f"run file, {way}, {'sealed' if is_sealed else 'plain'}, {data[:200]!r}", attempt(
+            read
+        )
 
 
 def attempt(read: Callable[[], object]) -> list[str]:

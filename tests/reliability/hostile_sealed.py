@@ -37,7 +37,10 @@ class Sealed:
             asyncio.run(self._make())
             self.intact, problems = asyncio.run(self._look())
         assert not problems, problems
-        self.files = {p.relative_to(self.place).as_posix(): p.read_bytes() for p in self.place.rglob("*.json*")}
+        self.files = {
+            p.relative_to(self.place).as_posix(): p.read_bytes()
+            for p in self.place.rglob("*.json*")
+        }
         self.donors = [text for data in self.files.values() for text in _TEXT.findall(data)]
 
     def _storage(self) -> EncryptedStorage:
@@ -69,7 +72,10 @@ class Sealed:
                 assert isinstance(value, list)
                 assert isinstance(known, list)
                 if question == "inbox":  # when an answer came is in clear, too
-                    value, known = ([(item.request_id, item.value) for item in items] for items in (value, known))
+                    value, known = (
+                        [(item.request_id, item.value) for item in items]
+                        for items in (value, known)
+                    )
                 if not all(item in known for item in value):
                     problems.append(f"{question} is now {value!r:.300}")
             elif question.startswith("record") and value is not None:

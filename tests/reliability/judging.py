@@ -33,8 +33,14 @@ def comparable(document: dict[str, Any]) -> dict[str, Any]:
     """Return a checkpoint's content without times and ids that differ from run to run."""
     content = dict(document)
     for section in ("answered", "requests"):
-        entries = content[section] if isinstance(content[section], list) else list(content[section].values())
-        content[section] = [{k: v for k, v in e.items() if k not in ("timestamp", "request_id")} for e in entries]
+        entries = (
+            content[section]
+            if isinstance(content[section], list)
+            else list(content[section].values())
+        )
+        content[section] = [
+            {k: v for k, v in e.items() if k not in ("timestamp", "request_id")} for e in entries
+        ]
     return content
 
 
@@ -85,7 +91,9 @@ async def check_rest(storage: ManagedStorage, acknowledged: list[str], verdict: 
     if numbers != sorted(set(numbers)):
         verdict.doubled.append(f"supersteps of the lineage are {numbers}")
     if steps and numbers[-1] < steps[-1] and "begin restore" not in acknowledged:
-        verdict.lost.append(f"superstep {steps[-1]} was acknowledged, the head is superstep {numbers[-1]}")
+        verdict.lost.append(
+            f"superstep {steps[-1]} was acknowledged, the head is superstep {numbers[-1]}"
+        )
     answers = [line for line in acknowledged if line.startswith("answer ")]
     if answers and not (await storage.read_inbox(run.run_id) or await _answered(storage, run.head)):
         verdict.lost.append("an accepted answer is gone")
@@ -96,7 +104,9 @@ async def _answered(storage: ManagedStorage, head: str) -> int:
     return 0 if checkpoint is None else len(checkpoint.answered)
 
 
-async def check_history(storage: ManagedStorage, expected: list[dict[str, Any]], verdict: Verdict) -> None:
+async def check_history(
+    storage: ManagedStorage, expected: list[dict[str, Any]], verdict: Verdict
+) -> None:
     """Check that every superstep of the lineage is there, once, with the content that it has when nothing happens."""
     run = await storage.get_run(workload.RUN)
     assert run is not None
@@ -107,7 +117,9 @@ async def check_history(storage: ManagedStorage, expected: list[dict[str, Any]],
     for info in lineage:
         checkpoint = await storage.load_checkpoint(info.checkpoint_id)
         if checkpoint is None or comparable(checkpoint.document()) != expected[info.step_number]:
-            verdict.wrong.append(f"superstep {info.step_number} does not hold what it holds undisturbed")
+            verdict.wrong.append(
+                f"superstep {info.step_number} does not hold what it holds undisturbed"
+            )
     verdict.wrong += [f"damaged at the end: {damage.what}" for damage in await storage.verify()]
 
 

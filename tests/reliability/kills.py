@@ -14,7 +14,11 @@ from tests.reliability.judging import judge
 from tests.reliability.table import Row, Verdict
 from tests.reliability.tracing import CALLS, count, live, why_not
 
-PLANS: tuple[tuple[str, ...], ...] = ((), ("restore", "prune", "delete"), ("fork", "prune", "vacuum"))
+PLANS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("restore", "prune", "delete"),
+    ("fork", "prune", "vacuum"),
+)
 """What is done after the run: each plan has kill points of its own."""
 
 WORKERS = 2
@@ -37,14 +41,21 @@ def _kill(scenario: str, store: str, trials: int, seed: int) -> Row:
     return try_all(scenario, store, lambda: kill_points(store, trials, seed), kill_at)
 
 
-def try_all(scenario: str, store: str, points: Callable[[], list[P]], trial: Callable[[str, P], Verdict | None]) -> Row:
+def try_all(
+    scenario: str,
+    store: str,
+    points: Callable[[], list[P]],
+    trial: Callable[[str, P], Verdict | None],
+) -> Row:
     """Make a trial at each point, in several processes; one that shows nothing (None) does not count."""
     row = Row(scenario, skipped=why_not())
     if row.skipped:
         return row
     chosen = points()
     with ProcessPoolExecutor(WORKERS) as pool:
-        for point, verdict in zip(chosen, pool.map(partial(trial, store), chosen, chunksize=4), strict=True):
+        for point, verdict in zip(
+            chosen, pool.map(partial(trial, store), chosen, chunksize=4), strict=True
+        ):
             if verdict is not None:
                 row.take(verdict, f"{store} {point}")
     return row
@@ -61,7 +72,11 @@ def kill_points(store: str, trials: int, seed: int) -> list[Point]:
     for plan in PLANS:
         with tempfile.TemporaryDirectory() as folder:
             counts = count(Path(folder, store), plan)
-        single += [(plan, (f"{call}:signal=KILL:when={n}",)) for call in CALLS for n in range(1, counts[call] + 1)]
+        single += [
+            (plan, (f"{call}:signal=KILL:when={n}",))
+            for call in CALLS
+            for n in range(1, counts[call] + 1)
+        ]
     if trials <= len(single):
         return dice.sample(single, trials)
     pairs = [
@@ -84,5 +99,9 @@ def kill_at(store: str, point: Point) -> Verdict | None:
             if life.code in (-9, 137):
                 kills += 1
             elif life.code != 0:
-                return Verdict(wrong=[f"it died of something else, exit code {life.code}: {life.errors[-300:]}"])
+                return Verdict(
+                    wrong=[
+                        f"it died of something else, exit code {life.code}: {life.errors[-300:]}"
+                    ]
+                )
         return judge(str(place), acknowledged) if kills else None

@@ -105,12 +105,18 @@ class Course:
         if done in self._places:
             self._places.discard(done)
             memory = resident() if done >= self._size // 10 else 0
-            self.seen.append((done, time.perf_counter(), memory, self._stored(), time.process_time()))
+            self.seen.append(
+                (done, time.perf_counter(), memory, self._stored(), time.process_time())
+            )
 
     def figures(self, part: str, unit: str) -> Figures:
         """Return what was seen."""
         begin, tenth, *_, almost, end = self.seen
-        processor = (end[4] - almost[4]) / (end[0] - almost[0]) / ((tenth[4] - begin[4]) / (tenth[0] - begin[0]))
+        processor = (
+            (end[4] - almost[4])
+            / (end[0] - almost[0])
+            / ((tenth[4] - begin[4]) / (tenth[0] - begin[0]))
+        )
         return Figures(
             part,
             self._size,
@@ -126,7 +132,9 @@ class Course:
     def bytes_per_item(self) -> tuple[float, float]:
         """Return by how much the files grew per item, in the second tenth and in the last."""
         _, tenth, second, *_, almost, end = self.seen
-        return (second[3] - tenth[3]) / (second[0] - tenth[0]), (end[3] - almost[3]) / (end[0] - almost[0])
+        return (second[3] - tenth[3]) / (second[0] - tenth[0]), (end[3] - almost[3]) / (
+            end[0] - almost[0]
+        )
 
 
 def resident() -> int:
@@ -137,7 +145,9 @@ def resident() -> int:
         return int(statm.read_text().split()[1]) * 4096
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def bytes_in(folder: Path) -> int:
@@ -179,10 +189,16 @@ class Countdown(Executor):
             await ctx.send_message(left - 1)
 
 
-def counting(countdown: Countdown, storage: ManagedStorage, steps: int, keep: int | None = None) -> Workflow:
+def counting(
+    countdown: Countdown, storage: ManagedStorage, steps: int, keep: int | None = None
+) -> Workflow:
     retention = None if keep is None else RetentionPolicy(keep_last=keep)
     builder = WorkflowBuilder(name="long", max_iterations=steps + 1).add_edge(countdown, countdown)
-    return builder.set_start_executor(countdown).with_checkpointing(storage, retention=retention).build()
+    return (
+        builder.set_start_executor(countdown)
+        .with_checkpointing(storage, retention=retention)
+        .build()
+    )
 
 
 async def kept(folder: Path, steps: int) -> Figures:
@@ -307,7 +323,13 @@ async def messages(storage: ManagedStorage, folder: Path, count: int, where: str
             assert record is not None
             assert record.parts[("executor_states", "tally", "count")] == str(size).encode()
     figures = Figures(
-        f"messages at once, {where}", count, "message", taken[1] * count, taken[0], taken[1], worked[1] / worked[0]
+        f"messages at once, {where}",
+        count,
+        "message",
+        taken[1] * count,
+        taken[0],
+        taken[1],
+        worked[1] / worked[0],
     )
     figures.memory, figures.stored = (memory[0], memory[1]), (stored[0], stored[1])
     return figures.judge()
@@ -368,7 +390,9 @@ async def chain(folder: Path, laps: int, length: int = 500) -> Figures:
     course = Course(laps, lambda: bytes_in(folder))
     gate = Gate(course, laps)
     links = [Worker(f"link{number}") for number in range(length)]
-    builder = WorkflowBuilder(name="chain", max_iterations=laps * (length + 2) + 1).set_start_executor(gate)
+    builder = WorkflowBuilder(
+        name="chain", max_iterations=laps * (length + 2) + 1
+    ).set_start_executor(gate)
     last = Next("next")
     builder.add_chain([gate, *links, last]).add_edge(last, gate)
     async with SqliteCheckpointStorage(folder / "runs.db") as storage:
@@ -408,7 +432,12 @@ async def slow(folder: Path, count: int) -> Figures:
     seen = 0
     async with SqliteCheckpointStorage(folder / "runs.db") as storage:
         talker = Talker(course)
-        workflow = WorkflowBuilder(name="talk").set_start_executor(talker).with_checkpointing(storage).build()
+        workflow = (
+            WorkflowBuilder(name="talk")
+            .set_start_executor(talker)
+            .with_checkpointing(storage)
+            .build()
+        )
         run = workflow.run_stream(count, run_id=RUN)
         most = 0
         async for event in run:
@@ -436,7 +465,9 @@ async def ahead(folder: Path, steps: int) -> Figures:
     countdown.course, countdown.steps = Ahead(steps), steps
     async with SqliteCheckpointStorage(folder / "runs.db") as storage:
         delivered = 0
-        async for event in counting(countdown, storage, steps, keep=100).run_stream(steps, run_id=RUN):
+        async for event in counting(countdown, storage, steps, keep=100).run_stream(
+            steps, run_id=RUN
+        ):
             if isinstance(event, SuperStepCompletedEvent):
                 course.reach(delivered)
                 delivered += 1
@@ -461,8 +492,12 @@ def perform(part: str, steps: int, runs: int, base: str | None) -> Figures:
             "steps": lambda: kept(folder, steps),
             "growth": lambda: unkept(folder, max(1000, steps // 10)),
             "runs": lambda: many(folder, max(200, runs)),
-            "messages-sqlite": lambda: messages(SqliteCheckpointStorage(folder / "runs.db"), folder, 10_000, "SQLite"),
-            "messages-file": lambda: messages(FileCheckpointStorage(folder), folder, 10_000, "files"),
+            "messages-sqlite": lambda: messages(
+                SqliteCheckpointStorage(folder / "runs.db"), folder, 10_000, "SQLite"
+            ),
+            "messages-file": lambda: messages(
+                FileCheckpointStorage(folder), folder, 10_000, "files"
+            ),
             "fan": lambda: fan(folder, max(20, int(100 * scale))),
             "chain": lambda: chain(folder, max(10, int(20 * scale))),
             "events": lambda: slow(folder, max(10_000, steps)),
@@ -472,13 +507,33 @@ def perform(part: str, steps: int, runs: int, base: str | None) -> Figures:
         return figures
 
 
-PARTS = ("steps", "growth", "runs", "messages-sqlite", "messages-file", "fan", "chain", "events", "ahead")
+PARTS = (
+    "steps",
+    "growth",
+    "runs",
+    "messages-sqlite",
+    "messages-file",
+    "fan",
+    "chain",
+    "events",
+    "ahead",
+)
 
 
 def lines(rows: list[Figures]) -> list[str]:
     """Return the table."""
     cells = [
-        ["part", "size", "seconds", "first tenth", "last tenth", "memory at 10 %", "at the end", "files", "at end"]
+        [
+            "part",
+            "size",
+            "seconds",
+            "first tenth",
+            "last tenth",
+            "memory at 10 %",
+            "at the end",
+            "files",
+            "at end",
+        ]
     ]
     cells += [
         [
@@ -506,11 +561,15 @@ def lines(rows: list[Figures]) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser("python -m tests.reliability.long_haul", description="Run for long.")
+    parser = argparse.ArgumentParser(
+        "python -m tests.reliability.long_haul", description="Run for long."
+    )
     parser.add_argument("part", nargs="*", help=f"only these: {', '.join(PARTS)}")
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=100_000)
-    parser.add_argument("--folder", help="where the files are; the system's folder for temporary ones by default")
+    parser.add_argument(
+        "--folder", help="where the files are; the system's folder for temporary ones by default"
+    )
     options = parser.parse_args()
     unknown = [name for name in options.part if name not in PARTS]
     if unknown:
@@ -519,7 +578,11 @@ def main() -> int:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as processes:
         for part in options.part or PARTS:
-            rows.append(processes.submit(perform, part, options.steps, options.runs, options.folder).result())
+            rows.append(
+                processes.submit(
+                    perform, part, options.steps, options.runs, options.folder
+                ).result()
+            )
             print("\n".join(lines(rows[-1:])[1:]), flush=True)
     print("\n".join(["", *lines(rows)]))
     return 1 if any(row.problems for row in rows) else 0

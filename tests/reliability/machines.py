@@ -20,7 +20,11 @@ def storages(trials: int, seed: int) -> Row:
     return _divided("storages against a model", storage_trial, trials, seed)
 
 
-STORAGES = (("memory", storage_machine.memory), ("sqlite", storage_machine.sqlite), ("file", storage_machine.files))
+STORAGES = (
+    ("memory", storage_machine.memory),
+    ("sqlite", storage_machine.sqlite),
+    ("file", storage_machine.files),
+)
 
 
 def storage_trial(seed: int, number: int) -> tuple[str, Verdict]:
@@ -37,7 +41,9 @@ def runs(trials: int, seed: int) -> Row:
 
 def run_trial(seed: int, number: int) -> tuple[str, Verdict]:
     """Do one sequence; most of them in memory, where thousands are possible."""
-    name, opener = ("sqlite", run_machine.sqlite) if number % 4 == 3 else ("memory", run_machine.memory)
+    name, opener = (
+        ("sqlite", run_machine.sqlite) if number % 4 == 3 else ("memory", run_machine.memory)
+    )
     shape, ops = run_machine.sequence(f"{seed} {number}")
     problem = run_machine.check(opener, shape, ops)
     return f"{name} {seed} {number}", Verdict(wrong=[problem] if problem else [])

@@ -98,7 +98,10 @@ class Model:
     def commit(self, commit: Commit) -> None:
         header = commit.header
         run = self.runs.get(header.run_id)
-        if run and (run.record.commit_id, run.record.head) == (commit.commit_id, header.checkpoint_id):
+        if run and (run.record.commit_id, run.record.head) == (
+            commit.commit_id,
+            header.checkpoint_id,
+        ):
             return
         if header.parent_id is None:
             if run is not None:
@@ -162,18 +165,24 @@ class Model:
         lease = run.record.lease
         if lease is not None and self.alive.get(lease.owner.handle, lease.expires > self.now):
             raise Refused(RunBusyError)
-        run.record = replace(run.record, epoch=run.record.epoch + 1, lease=Lease(owner, self.now + seconds))
+        run.record = replace(
+            run.record, epoch=run.record.epoch + 1, lease=Lease(owner, self.now + seconds)
+        )
         return run.record
 
     def renew(self, run_id: str, epoch: int, seconds: float) -> None:
         run = self.fence(run_id, epoch)
         if run.record.lease is not None:
-            run.record = replace(run.record, lease=Lease(run.record.lease.owner, self.now + seconds))
+            run.record = replace(
+                run.record, lease=Lease(run.record.lease.owner, self.now + seconds)
+            )
 
     def release(self, run_id: str, epoch: int, status: str | None, error: str | None) -> None:
         run = self.fence(run_id, epoch)
         record = run.record
-        run.record = replace(record, lease=None, status=status or record.status, error=error or record.error)
+        run.record = replace(
+            record, lease=None, status=status or record.status, error=error or record.error
+        )
 
     def move_head(self, run_id: str, epoch: int, target: str) -> RunRecord:
         run = self.fence(run_id, epoch)
@@ -206,7 +215,9 @@ class Model:
     def discard_journal(self, run_id: str, epoch: int) -> None:
         self.fence(run_id, epoch).journal = []
 
-    def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[tuple[int, str, bytes]]:
+    def add_answers(
+        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+    ) -> list[tuple[int, str, bytes]]:
         run = self.run(run_id)
         taken = {request_id for _, request_id, _ in run.inbox}
         last = max(run.record.inbox_read, run.inbox[-1][0] if run.inbox else 0)
@@ -260,10 +271,19 @@ class Model:
     # ---------------------------------------------------------------------------------------------------- looking
 
     def list_runs(
-        self, workflow_id: str | None, status: str | None, tag: str | None, limit: int, before: str | None
+        self,
+        workflow_id: str | None,
+        status: str | None,
+        tag: str | None,
+        limit: int,
+        before: str | None,
     ) -> list[str]:
         last = None if before is None else self.run(before).record
-        found = sorted((r.record for r in self.runs.values()), key=lambda r: (r.created_at, r.run_id), reverse=True)
+        found = sorted(
+            (r.record for r in self.runs.values()),
+            key=lambda r: (r.created_at, r.run_id),
+            reverse=True,
+        )
         if last is not None:
             found = [r for r in found if (r.created_at, r.run_id) < (last.created_at, last.run_id)]
         if workflow_id is not None:
@@ -275,12 +295,18 @@ class Model:
     def checkpoint_ids(self, workflow_id: str | None, run_id: str | None) -> list[str]:
         headers = [header for run in self.runs.values() for header in run.headers]
         headers.sort(key=lambda h: (h.timestamp, h.sequence, h.checkpoint_id))
-        return [h.checkpoint_id for h in headers if workflow_id in (None, h.workflow_id) and run_id in (None, h.run_id)]
+        return [
+            h.checkpoint_id
+            for h in headers
+            if workflow_id in (None, h.workflow_id) and run_id in (None, h.run_id)
+        ]
 
 
 def changed(content: Content, changes: Changes) -> Content:
     """Return a content after a commit's changes: deletes, puts, appends."""
-    after: dict[PartKey, Any] = {key: part for key, part in content.items() if key not in changes.deletes}
+    after: dict[PartKey, Any] = {
+        key: part for key, part in content.items() if key not in changes.deletes
+    }
     after.update(changes.puts)
     for key, items in changes.appends.items():
         before = after.get(key, [])

@@ -50,15 +50,60 @@ TAGS: tuple[Any, ...] = (
 """What is put where the name of a type belongs."""
 
 LEAVES: tuple[Any, ...] = (
-    *(None, True, False, 0, -1, 1, 2**31, 2**53 + 1, 2**63, -(2**63) - 1, 2**64, 10**40, 0.5, -0.0, 1e308),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        2**31,
+        2**53 + 1,
+        2**63,
+        -(2**63) - 1,
+        2**64,
+        10**40,
+        0.5,
+        -0.0,
+        1e308,
+    ),
     5e-324,
-    *("", "\0", "\n", "x" * 10_000, "../../../etc/passwd", "/etc/passwd", "' OR 1=1 --", "%", "*", "\U0001d518"),
+    *(
+        "",
+        "\0",
+        "\n",
+        "x" * 10_000,
+        "../../../etc/passwd",
+        "/etc/passwd",
+        "' OR 1=1 --",
+        "%",
+        "*",
+        "\U0001d518",
+    ),
     *("‮", "e\u0301"),
     *("1e999999", "9" * 5_000, "0x" + "f" * 5_000, "nan", "-inf", "NaN", "sNaN", "2026-13-45"),
     "2026-01-01T00:00:00Z",
-    *("Europe/Berlin", "../UTC", "posixrules", "9999-12-31T23:59:59.999999-23:59", "=", "====", "AAAA"),
+    *(
+        "Europe/Berlin",
+        "../UTC",
+        "posixrules",
+        "9999-12-31T23:59:59.999999-23:59",
+        "=",
+        "====",
+        "AAAA",
+    ),
     "\\ud800",
-    *([], {}, [[]], [None] * 100, {"": None}, {"$": "tuple"}, {"$": "tuple", "v": {}}, {"$": None}, {"v": 1}),
+    *(
+        [],
+        {},
+        [[]],
+        [None] * 100,
+        {"": None},
+        {"$": "tuple"},
+        {"$": "tuple", "v": {}},
+        {"$": None},
+        {"v": 1},
+    ),
 )
 """What is put where a value belongs."""
 
@@ -141,7 +186,9 @@ def set_bytes(dice: random.Random, data: bytes, others: Sequence[bytes]) -> byte
     spoilt = bytearray(data or b"\0")
     at = dice.randrange(len(spoilt))
     length = dice.choice((1, 1, 2, 4, 64))
-    spoilt[at : at + length] = bytes([dice.choice((0, 255, 34, 92, 123, 125, 48, 57, dice.randrange(256)))]) * length
+    spoilt[at : at + length] = (
+        bytes([dice.choice((0, 255, 34, 92, 123, 125, 48, 57, dice.randrange(256)))]) * length
+    )
     return bytes(spoilt)
 
 
@@ -184,7 +231,9 @@ def mutate_json(dice: random.Random, data: bytes, others: Sequence[bytes]) -> by
     holes: dict[str, bytes] = {}
     for _ in range(dice.choice((1, 1, 1, 2, 4))):
         tree = _mutate(dice, tree, others, holes)
-    spoilt = json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    spoilt = json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode(
+        "utf-8", "surrogatepass"
+    )
     for name, content in holes.items():
         spoilt = spoilt.replace(f'"{name}"'.encode(), content)
     return spoilt
@@ -205,7 +254,9 @@ def places(tree: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def _mutate(dice: random.Random, tree: Any, others: Sequence[bytes], holes: dict[str, bytes]) -> Any:
+def _mutate(
+    dice: random.Random, tree: Any, others: Sequence[bytes], holes: dict[str, bytes]
+) -> Any:
     found = places(tree)
     if not found:
         return copy.deepcopy(dice.choice(LEAVES))
@@ -218,11 +269,14 @@ def _mutate(dice: random.Random, tree: Any, others: Sequence[bytes], holes: dict
     way = dice.randrange(9)
     if way == 0:  # two subtrees change places
         other, place = dice.choice(found)
-        node[key], other[place] = json.loads(json.dumps(other[place])), json.loads(json.dumps(node[key]))
-    elif way == 1 and isinstance(node, dict):  # a field that nobody knows
-        node[dice.choice(("unknown", "", "$", "$value", "v", "tz", "__class__", "\0", "version"))] = copy.deepcopy(
-            dice.choice(LEAVES)
+        node[key], other[place] = (
+            json.loads(json.dumps(other[place])),
+            json.loads(json.dumps(node[key])),
         )
+    elif way == 1 and isinstance(node, dict):  # a field that nobody knows
+        node[
+            dice.choice(("unknown", "", "$", "$value", "v", "tz", "__class__", "\0", "version"))
+        ] = copy.deepcopy(dice.choice(LEAVES))
     elif way == 2:
         del node[key]
     elif way == 3 and isinstance(node, list):
@@ -235,11 +289,16 @@ def _mutate(dice: random.Random, tree: Any, others: Sequence[bytes], holes: dict
         hole = f"hole-{len(holes)}"
         holes[hole] = dice.choice(RAW)
         node[key] = hole
-    elif way == 6 and (donor := _parsed(dice.choice(others))) is not None:  # a subtree of another document
+    elif (
+        way == 6 and (donor := _parsed(dice.choice(others))) is not None
+    ):  # a subtree of another document
         theirs = places(donor)
         node[key] = theirs[dice.randrange(len(theirs))][0] if theirs else donor
     elif way == 7:
-        node[key] = {"$": copy.deepcopy(dice.choice(TAGS)), dice.choice(("v", "$value", "x")): node[key]}
+        node[key] = {
+            "$": copy.deepcopy(dice.choice(TAGS)),
+            dice.choice(("v", "$value", "x")): node[key],
+        }
     elif "version" in node and isinstance(node, dict):
         node["version"] = copy.deepcopy(dice.choice(VERSIONS))
     else:

@@ -34,7 +34,9 @@ def _power(scenario: str, store: str, trials: int, seed: int) -> Row:
         plan = number % len(PLANS)
         cuts.append((store, plan, dice.randint(1, lengths[plan]), f"{seed} {number}"))
     with ProcessPoolExecutor(WORKERS) as pool:  # forked: the recordings come along
-        for cut, verdict in zip(cuts, pool.map(cut_at, *zip(*cuts, strict=True), chunksize=8), strict=True):
+        for cut, verdict in zip(
+            cuts, pool.map(cut_at, *zip(*cuts, strict=True), chunksize=8), strict=True
+        ):
             row.take(verdict, f"cut {cut}")
     return row
 

@@ -24,7 +24,11 @@ STORES = ("runs.db", "checkpoints")
 SECONDS = float(os.environ.get("LAB_SHARED_SECONDS", "20"))
 """How long processes share a file, in each trial."""
 
-not_here = None if Path("/proc/self/stat").exists() else "no /proc, from which to see that a process has stopped"
+not_here = (
+    None
+    if Path("/proc/self/stat").exists()
+    else "no /proc, from which to see that a process has stopped"
+)
 
 
 def resume(trials: int, seed: int) -> Row:
@@ -86,12 +90,20 @@ def resume_once(race: Race, dice: random.Random, *, unsafe: bool = False) -> Non
         race.begin(race.racer("first", seed=dice.random(), limit=dice.randint(1, 9), again=False))
         race.wait()
     elif begun == "killed":
-        point = dice.choice(["call", "commit", "committed", "append_journal", "journalled", "taken"])
-        race.begin(race.racer("first", seed=dice.random(), at=(signal.SIGKILL, point, dice.randint(1, 12))))
+        point = dice.choice(
+            ["call", "commit", "committed", "append_journal", "journalled", "taken"]
+        )
+        race.begin(
+            race.racer("first", seed=dice.random(), at=(signal.SIGKILL, point, dice.randint(1, 12)))
+        )
         race.wait()
     racers = []
     for number in range(dice.randint(2, 6)):
-        at = (signal.SIGKILL, dice.choice(["call", "commit", "committed", "taken"]), dice.randint(1, 5))
+        at = (
+            signal.SIGKILL,
+            dice.choice(["call", "commit", "committed", "taken"]),
+            dice.randint(1, 5),
+        )
         racers.append(
             race.racer(
                 f"racer{number}",
@@ -116,7 +128,9 @@ def resume_once(race: Race, dice: random.Random, *, unsafe: bool = False) -> Non
 
 def takeover_once(race: Race, dice: random.Random, *, unsafe: bool = False) -> None:
     """Stop a writer, take its run over, and let it go on: after the other one's end, or while it is at work too."""
-    point = dice.choice(["call", "call", "commit", "commit", "append_journal", "add_answers", "acquire", "any"])
+    point = dice.choice(
+        ["call", "call", "commit", "commit", "append_journal", "add_answers", "acquire", "any"]
+    )
     most = {"call": 12, "commit": 10, "append_journal": 3}.get(point, 1)
     at = None if point == "any" else (int(signal.SIGSTOP), point, dice.randint(1, most))
     writer = race.racer("writer", seed=dice.random(), again=False, at=at, unsafe=unsafe)
@@ -152,7 +166,9 @@ def _take_over_first(race: Race, dice: random.Random, unsafe: bool) -> None:
     if race.snapshot() != before:
         race.verdict.doubled.append("the stale writer has changed what is stored")
     later = race.said("writer")[said:]
-    race.verdict.doubled += [f"the stale writer was told {line}" for line in later if line[0] == "accepted"]
+    race.verdict.doubled += [
+        f"the stale writer was told {line}" for line in later if line[0] == "accepted"
+    ]
 
 
 def _is_held_up(race: Race) -> bool:
@@ -206,11 +222,17 @@ def answers_once(race: Race, dice: random.Random) -> None:
         for number in range(dice.randint(2, 5))
     ]
     if dice.random() < 0.6:
-        racers.append(race.racer("driver", seed=dice.random(), answers=False, wait=dice.random() * 0.02))
+        racers.append(
+            race.racer("driver", seed=dice.random(), answers=False, wait=dice.random() * 0.02)
+        )
     killing = dice.choice(["nobody", "nobody", "itself", "from outside"])
     victim = dice.randrange(len(racers))
     if killing == "itself":
-        points = ["call", "commit", "committed"] if racers[victim].name == "driver" else ["add_answers", "answered"]
+        points = (
+            ["call", "commit", "committed"]
+            if racers[victim].name == "driver"
+            else ["add_answers", "answered"]
+        )
         at = (int(signal.SIGKILL), dice.choice(points), 1)
         racers[victim] = replace(racers[victim], at=at)
     race.begin(*racers)
@@ -225,7 +247,10 @@ def answers_once(race: Race, dice: random.Random) -> None:
 
 async def _ask(race: Race) -> str:
     """Drive the run until it waits for an answer; return what it asks."""
-    async with racing.open_store(race.store) as storage, racing.build(storage).run_stream(1, run_id=RUN) as run:
+    async with (
+        racing.open_store(race.store) as storage,
+        racing.build(storage).run_stream(1, run_id=RUN) as run,
+    ):
         asked = [event.request_id async for event in run if isinstance(event, RequestInfoEvent)]
     return asked[0]
 
@@ -245,13 +270,20 @@ async def _is_answered(race: Race) -> bool:
 
 
 def _judge_answers(race: Race, request_id: str) -> None:
-    accepted = [name for name in race.racers for line in race.pick("accepted", name) if line[1] == request_id]
+    accepted = [
+        name
+        for name in race.racers
+        for line in race.pick("accepted", name)
+        if line[1] == request_id
+    ]
     refused = [(name, line[2]) for name in race.racers for line in race.pick("refused", name)]
     taken = asyncio.run(_finish_answered(race))
     if len(accepted) > 1:
         race.verdict.doubled.append(f"{accepted} all were told that their answer counts")
     if accepted and taken not in [f"by {name}" for name in accepted]:
-        race.verdict.lost.append(f"the answer of {accepted} was accepted, and what counts is {taken!r}")
+        race.verdict.lost.append(
+            f"the answer of {accepted} was accepted, and what counts is {taken!r}"
+        )
     for name, why in refused:
         if taken == f"by {name}":
             race.verdict.wrong.append(f"{name} was refused, and its answer counts")
@@ -273,7 +305,9 @@ async def _finish_answered(race: Race) -> str:
         checkpoint = await storage.load_checkpoint(head.head)
         assert checkpoint is not None
         if len(checkpoint.answered) != 1:
-            race.verdict.doubled.append(f"the question was answered {len(checkpoint.answered)} times")
+            race.verdict.doubled.append(
+                f"the question was answered {len(checkpoint.answered)} times"
+            )
     return str(outputs[1]).removeprefix("lap 2 was ")
 
 
@@ -289,7 +323,11 @@ def upkeep_once(race: Race, dice: random.Random) -> None:
             laps=laps,
             limit=dice.choice([0, 2, 5]),
             pause=dice.choice([0.0, 0.004, 0.02]),
-            at=(int(signal.SIGKILL), dice.choice(["call", "commit", "committed"]), dice.randint(3, 30))
+            at=(
+                int(signal.SIGKILL),
+                dice.choice(["call", "commit", "committed"]),
+                dice.randint(3, 30),
+            )
             if number and dice.random() < 0.5
             else None,
         )
@@ -299,7 +337,13 @@ def upkeep_once(race: Race, dice: random.Random) -> None:
     race.begin(
         *drivers,
         *(
-            race.racer(f"tidier{n}", "upkeep", seed=dice.random(), laps=laps, options={"is_alone": tidiers == 1})
+            race.racer(
+                f"tidier{n}",
+                "upkeep",
+                seed=dice.random(),
+                laps=laps,
+                options={"is_alone": tidiers == 1},
+            )
             for n in range(tidiers)
         ),
     )
@@ -315,7 +359,12 @@ def shared_file_once(race: Race, dice: random.Random, *, seconds: float | None =
     options = {"seconds": SECONDS if seconds is None else seconds, "lanes": 3}
     pauses = [0.0, 0.002]
     race.begin(
-        *(race.racer(name, "share", seed=dice.random(), pause=dice.choice(pauses), options=options) for name in "pq")
+        *(
+            race.racer(
+                name, "share", seed=dice.random(), pause=dice.choice(pauses), options=options
+            )
+            for name in "pq"
+        )
     )
     race.wait()
     finished = {name: [line[1] for line in race.pick("finished", name)] for name in "pq"}
@@ -323,7 +372,9 @@ def shared_file_once(race: Race, dice: random.Random, *, seconds: float | None =
         if len(run_ids) < options["lanes"]:
             race.verdict.wrong.append(f"{name} made no progress: it finished {run_ids}")
     steps = list(range(len(undisturbed(3, "fine")[1])))
-    asyncio.run(_judge_shared(race, [run_id for run_ids in finished.values() for run_id in run_ids], steps))
+    asyncio.run(
+        _judge_shared(race, [run_id for run_ids in finished.values() for run_id in run_ids], steps)
+    )
     if race.store.endswith(".db"):
         db = sqlite3.connect(race.store)
         found = db.execute("PRAGMA integrity_check").fetchall()
@@ -335,7 +386,9 @@ def shared_file_once(race: Race, dice: random.Random, *, seconds: float | None =
 
 async def _judge_shared(race: Race, finished: list[str], steps: list[int]) -> None:
     async with racing.open_store(race.store) as storage:
-        race.verdict.wrong += [f"damaged: {damage.what}: {damage.problem}" for damage in await storage.verify()]
+        race.verdict.wrong += [
+            f"damaged: {damage.what}: {damage.problem}" for damage in await storage.verify()
+        ]
         for run_id in finished:
             run = await storage.get_run(run_id)
             if run is None or run.status != WorkflowRunState.IDLE.value:

@@ -66,7 +66,12 @@ LIMIT_SECONDS = 30.0
 MAKERS = "makers"
 """The scope in which each handler notes which process called it for which superstep."""
 
-POINTS = {"commit": "committed", "append_journal": "journalled", "add_answers": "answered", "acquire": "taken"}
+POINTS = {
+    "commit": "committed",
+    "append_journal": "journalled",
+    "add_answers": "answered",
+    "acquire": "taken",
+}
 """Methods of a storage before which, and, under other names, after which a process may be stopped."""
 
 
@@ -161,7 +166,9 @@ class Clerk(Executor):
             await ctx.send_message(lap)
 
     @response_handler
-    async def go_on(self, asked: dict[str, int], answer: str, ctx: WorkflowContext[int, str]) -> None:
+    async def go_on(
+        self, asked: dict[str, int], answer: str, ctx: WorkflowContext[int, str]
+    ) -> None:
         await here.work(ctx)
         await ctx.yield_output(f"lap {asked['lap']} was {answer}")
         await ctx.send_message(asked["lap"])
@@ -172,7 +179,9 @@ def worker(name: str) -> Any:
     async def work(lap: int, ctx: WorkflowContext[str]) -> None:
         await here.work(ctx)
         await ctx.set_shared_state("sum", lap)
-        state = await ctx.get_state() or {"pages": {str(i): f"{name} page {i} " * 10 for i in range(10)}}
+        state = await ctx.get_state() or {
+            "pages": {str(i): f"{name} page {i} " * 10 for i in range(10)}
+        }
         state["pages"][str(lap)] = f"{name} was here in lap {lap}"
         await ctx.set_state(state)
         await ctx.send_message(f"{name}{lap}")
@@ -220,7 +229,9 @@ def open_store(store: str, ahead: float = 0.0, busy_seconds: float = 30.0) -> St
 def _open_watched(racer: Racer) -> Store:
     """Return a racer's storage, which stops it where it is to stop."""
     busy_seconds = 30.0
-    if racer.ahead:  # somebody else is stopped, perhaps with the files locked: that is to be noticed soon
+    if (
+        racer.ahead
+    ):  # somebody else is stopped, perhaps with the files locked: that is to be noticed soon
         busy_seconds = locks.LOCK_SECONDS = 0.4
     storage = open_store(racer.store, racer.ahead, busy_seconds)
     if racer.unsafe:
@@ -242,13 +253,17 @@ def _watched(name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., 
     return watched
 
 
-async def _commit_anyway(storage: ManagedStorage, method: Callable[[Commit], Awaitable[None]], commit: Commit) -> None:
+async def _commit_anyway(
+    storage: ManagedStorage, method: Callable[[Commit], Awaitable[None]], commit: Commit
+) -> None:
     """Commit as a storage without a fence does: after whatever is the head now."""
     run = await storage.get_run(commit.header.run_id)
     if run is not None and commit.header.parent_id is not None:
         number = run.sequence + 1
         identifier = checkpoint_id(run.run_id, number)
-        header = replace(commit.header, parent_id=run.head, sequence=number, checkpoint_id=identifier)
+        header = replace(
+            commit.header, parent_id=run.head, sequence=number, checkpoint_id=identifier
+        )
         commit = replace(commit, header=header, epoch=run.epoch)
     await method(commit)
 
@@ -275,7 +290,9 @@ async def _drive_once(racer: Racer, storage: ManagedStorage, run_id: str) -> boo
             async for event in run:
                 if isinstance(event, SuperStepCompletedEvent):
                     assert event.completion_info.checkpoint is not None
-                    here.say("step", event.step_number, event.completion_info.checkpoint.checkpoint_id)
+                    here.say(
+                        "step", event.step_number, event.completion_info.checkpoint.checkpoint_id
+                    )
                     steps += 1
                     if steps == racer.limit:
                         return False
@@ -310,7 +327,9 @@ async def answer(racer: Racer, storage: Store) -> None:
             case "workflow":
                 await build(storage, racer.laps).send_responses({request_id: value})
             case _:
-                async with build(storage, racer.laps).run_stream(1, run_id=RUN, if_exists="attach") as run:
+                async with build(storage, racer.laps).run_stream(
+                    1, run_id=RUN, if_exists="attach"
+                ) as run:
                     await run.send_response(request_id, value)
     except RequestError as error:
         here.say("refused", request_id, type(error).__name__)

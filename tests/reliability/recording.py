@@ -55,9 +55,29 @@ def record(folder: Path, store: str, operations: tuple[str, ...]) -> list[Op]:
     """Let the workload live in a folder; return what it did there, in order."""
     with tempfile.TemporaryDirectory() as elsewhere:
         log = Path(elsewhere, "log")
-        command = ["strace", "-f", "--seccomp-bpf", "-qq", "-y", "-xx", "-s", "100000000", "-o", str(log)]
-        command += ["-e", f"trace={_TRACED}", PYTHON, "-m", "tests.reliability.workload", str(folder / store)]
-        done = subprocess.run([*command, *operations], cwd=ROOT, env=environment(), capture_output=True, timeout=120)
+        command = [
+            "strace",
+            "-f",
+            "--seccomp-bpf",
+            "-qq",
+            "-y",
+            "-xx",
+            "-s",
+            "100000000",
+            "-o",
+            str(log),
+        ]
+        command += [
+            "-e",
+            f"trace={_TRACED}",
+            PYTHON,
+            "-m",
+            "tests.reliability.workload",
+            str(folder / store),
+        ]
+        done = subprocess.run(
+            [*command, *operations], cwd=ROOT, env=environment(), capture_output=True, timeout=120
+        )
         if done.returncode:
             raise RuntimeError(f"the recorded workload failed: {done.stderr.decode()}")
         return list(_ops(_whole_lines(log.read_text()), str(folder)))
@@ -126,7 +146,11 @@ def _ops(calls: Iterator[str], folder: str) -> Iterator[Op]:
             if place is not None:
                 lengths.pop(place, None)
                 yield Op(name.removesuffix("at"), place)
-        elif path is None and opened and bytes.fromhex(opened[2].replace("\\x", "")).decode() == folder:
+        elif (
+            path is None
+            and opened
+            and bytes.fromhex(opened[2].replace("\\x", "")).decode() == folder
+        ):
             yield Op("sync", "")
         elif path is not None and name in ("write", "pwrite64"):
             data = texts[0][: int(result)]
@@ -156,7 +180,9 @@ class Disk:
     """
 
     def __init__(self) -> None:
-        self._names: dict[str, int] = {}  # as processes see them; a folder is a name with a number too
+        self._names: dict[
+            str, int
+        ] = {}  # as processes see them; a folder is a name with a number too
         self._synced_names: dict[str, int] = {}
         self._name_changes: list[tuple[Op, int]] = []
         self._contents: list[bytearray] = []

@@ -25,7 +25,9 @@ from tests.reliability.racing import LIMIT_SECONDS, MAKERS, RUN, Racer
 from tests.reliability.table import Verdict
 
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["__main__", "tests.reliability.racing", "tests.reliability.tidying"])
+CONTEXT.set_forkserver_preload(
+    ["__main__", "tests.reliability.racing", "tests.reliability.tidying"]
+)
 
 seen: Counter[str] = Counter()
 """What the processes of all races said, counted: whether they met at all."""
@@ -61,7 +63,10 @@ class Race:
     def begun(self) -> None:
         """Wait until everybody has passed the start."""
         deadline = time.monotonic() + LIMIT_SECONDS
-        while not all(self.heard(name, "begins") for name in self.racers) and time.monotonic() < deadline:
+        while (
+            not all(self.heard(name, "begins") for name in self.racers)
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.001)
 
     def pid(self, name: str) -> int:
@@ -126,11 +131,18 @@ class Race:
 
     def killed(self) -> list[str]:
         """Return who was killed."""
-        return [name for name, process in self._processes.items() if process.exitcode == -signal.SIGKILL]
+        return [
+            name for name, process in self._processes.items() if process.exitcode == -signal.SIGKILL
+        ]
 
     def pick(self, word: str, name: str | None = None) -> list[list[str]]:
         """Return the lines that begin with a word, of one racer or of all."""
-        return [line for racer in ([name] if name else self.racers) for line in self.said(racer) if line[0] == word]
+        return [
+            line
+            for racer in ([name] if name else self.racers)
+            for line in self.said(racer)
+            if line[0] == word
+        ]
 
     # --------------------------------------------------------------------------------------------------- the judgement
 
@@ -145,7 +157,9 @@ class Race:
             if self.errors(name):
                 self.verdict.wrong.append(f"{name} complains: {self.errors(name)[-1500:]}")
             if name not in killed and not self.heard(name, "end", "error"):
-                self.verdict.wrong.append(f"{name} ended with exit code {process.exitcode} and did not say why")
+                self.verdict.wrong.append(
+                    f"{name} ended with exit code {process.exitcode} and did not say why"
+                )
         seen["killed"] += len(killed)
 
     def judge_calls(self) -> None:
@@ -155,7 +169,9 @@ class Race:
         for name in self.racers:
             for line in self.pick("step", name):
                 if owners.setdefault(line[1], name) != name:
-                    self.verdict.doubled.append(f"superstep {line[1]} was committed by {owners[line[1]]} and {name}")
+                    self.verdict.doubled.append(
+                        f"superstep {line[1]} was committed by {owners[line[1]]} and {name}"
+                    )
         for name in self.racers:
             for line in self.pick("call", name):
                 if name not in killed and owners.get(line[1], name) != name:
@@ -176,17 +192,27 @@ class Race:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                asyncio.run(asyncio.wait_for(self._judge_run(laps, answer, gone, pids), LIMIT_SECONDS))
+                asyncio.run(
+                    asyncio.wait_for(self._judge_run(laps, answer, gone, pids), LIMIT_SECONDS)
+                )
         except TimeoutError:
-            self.verdict.wrong.append(f"the run does not go on: nothing happened for {LIMIT_SECONDS:.0f} s")
+            self.verdict.wrong.append(
+                f"the run does not go on: nothing happened for {LIMIT_SECONDS:.0f} s"
+            )
         except (SuperstepsError, Warning) as error:
-            self.verdict.wrong.append(f"what is left cannot be used: {type(error).__name__}: {error}")
+            self.verdict.wrong.append(
+                f"what is left cannot be used: {type(error).__name__}: {error}"
+            )
 
-    async def _judge_run(self, laps: int, answer: str, gone: frozenset[str], pids: dict[int, str]) -> None:
+    async def _judge_run(
+        self, laps: int, answer: str, gone: frozenset[str], pids: dict[int, str]
+    ) -> None:
         verdict = self.verdict
         expected_outputs, expected = undisturbed(laps, answer)
         async with racing.open_store(self.store) as storage:
-            verdict.wrong += [f"damaged: {damage.what}: {damage.problem}" for damage in await storage.verify()]
+            verdict.wrong += [
+                f"damaged: {damage.what}: {damage.problem}" for damage in await storage.verify()
+            ]
             outputs = await finish(storage, laps, answer)
             if outputs != expected_outputs:
                 kind = verdict.doubled if len(outputs) > len(expected_outputs) else verdict.lost
@@ -204,25 +230,46 @@ class Race:
                 kind.append(f"supersteps of the lineage are {numbers}, not {wanted}")
             headers = await storage.list_headers(RUN)
             if len(headers) != len(lineage):
-                verdict.doubled.append(f"{len(headers)} checkpoints, of which {len(lineage)} in the lineage")
+                verdict.doubled.append(
+                    f"{len(headers)} checkpoints, of which {len(lineage)} in the lineage"
+                )
             for info in lineage:
                 checkpoint = await storage.load_checkpoint(info.checkpoint_id)
                 document = {} if checkpoint is None else checkpoint.document()
                 made = document.get("scopes", {}).get(MAKERS, {})
-                if not document or comparable(document) != expected[min(info.step_number, len(expected) - 1)]:
-                    verdict.wrong.append(f"superstep {info.step_number} does not hold what it holds undisturbed")
+                if (
+                    not document
+                    or comparable(document) != expected[min(info.step_number, len(expected) - 1)]
+                ):
+                    verdict.wrong.append(
+                        f"superstep {info.step_number} does not hold what it holds undisturbed"
+                    )
                 self._judge_makers(info.step_number, info.checkpoint_id, made, pids)
             for line in self.pick("step"):
                 if line[2] not in [info.checkpoint_id for info in lineage] and line[2] not in gone:
-                    verdict.lost.append(f"superstep {line[1]} was acknowledged as {line[2]} and is not in the lineage")
+                    verdict.lost.append(
+                        f"superstep {line[1]} was acknowledged as {line[2]} and is not in the lineage"
+                    )
             if await storage.read_inbox(RUN):
                 verdict.wrong.append("the inbox of the finished run is not empty")
-            verdict.wrong += [f"damaged at the end: {damage.what}" for damage in await storage.verify()]
+            verdict.wrong += [
+                f"damaged at the end: {damage.what}" for damage in await storage.verify()
+            ]
 
-    def _judge_makers(self, step: int, identifier: str, made: dict[str, list[int]], pids: dict[int, str]) -> None:
+    def _judge_makers(
+        self, step: int, identifier: str, made: dict[str, list[int]], pids: dict[int, str]
+    ) -> None:
         """Check that who committed a superstep made its calls; or somebody before, who was killed or stopped."""
-        owners = [name for name in self.racers for line in self.pick("step", name) if line[2] == identifier]
-        away = {*self.killed(), *(name for name in self.racers if self.heard(name, "stops", "fenced"))}
+        owners = [
+            name
+            for name in self.racers
+            for line in self.pick("step", name)
+            if line[2] == identifier
+        ]
+        away = {
+            *self.killed(),
+            *(name for name in self.racers if self.heard(name, "stops", "fenced")),
+        }
         for executor_id, (number, pid) in made.items():
             maker = pids.get(pid, "referee")
             if number == step and owners and maker not in (*owners, *away):
@@ -240,7 +287,9 @@ class Race:
             if run is None:
                 return ()
             records = [
-                msgspec.json.encode((header, [(k, str(p)) for k, p in (await _record(storage, header)).items()]))
+                msgspec.json.encode(
+                    (header, [(k, str(p)) for k, p in (await _record(storage, header)).items()])
+                )
                 for header in await storage.list_headers(RUN)
             ]
             return (
@@ -253,7 +302,11 @@ class Race:
 
 async def _record(storage: ManagedStorage, header: Any) -> dict[Any, Any]:
     record = await storage.load_record(header.checkpoint_id)
-    return {} if record is None else {k: p if isinstance(p, bytes) else list(p) for k, p in record.parts.items()}
+    return (
+        {}
+        if record is None
+        else {k: p if isinstance(p, bytes) else list(p) for k, p in record.parts.items()}
+    )
 
 
 async def finish(storage: ManagedStorage, laps: int, answer: str) -> list[Any]:

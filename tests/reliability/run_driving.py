@@ -56,7 +56,9 @@ class Client:
 class Driving(Requests):
     """What a trial does through handles."""
 
-    async def drive(self, client: Client, handle: Handle, steps: int, leaving: random.Random | None = None) -> None:
+    async def drive(
+        self, client: Client, handle: Handle, steps: int, leaving: random.Random | None = None
+    ) -> None:
         """Iterate a handle for some supersteps, or leave at any event; it must have done what it could."""
         history, is_new = handle.history, not handle.seen[0]
         client.handles[history.run_id] = handle
@@ -76,7 +78,9 @@ class Driving(Requests):
                     assert info is not None
                     await self.sync(history, handle)
                     if info.checkpoint_id != history.head:
-                        raise Mismatch(f"{info.checkpoint_id} was acknowledged, the head is {history.head}")
+                        raise Mismatch(
+                            f"{info.checkpoint_id} was acknowledged, the head is {history.head}"
+                        )
                     left -= 1
                     is_waiting = self._waits(handle)
                 if left <= 0 or is_waiting or (leaving is not None and leaving.random() < 0.2):
@@ -87,7 +91,9 @@ class Driving(Requests):
             await self._settle()
         await self.sync(history, handle)
         if handle.told != handle.made[: len(handle.told)]:
-            raise Mismatch(f"the outputs {handle.told} were announced, {handle.made} were committed")
+            raise Mismatch(
+                f"the outputs {handle.told} were announced, {handle.made} were committed"
+            )
         if ended:
             if handle.told != handle.made:
                 raise Mismatch(f"of the outputs {handle.made} only {handle.told} were announced")
@@ -97,7 +103,9 @@ class Driving(Requests):
     def _waits(self, handle: Handle) -> bool:
         """Return whether iterating would wait for a timer, by the real clock, for years."""
         state = handle.history.states.get(handle.base, handle.history.root)
-        return bool(state.timers) and not state.has_work(handle.history.inbox_at(handle.base), self.clock())
+        return bool(state.timers) and not state.has_work(
+            handle.history.inbox_at(handle.base), self.clock()
+        )
 
     async def _drive_stale(self, client: Client, handle: Handle) -> None:
         """Iterate a handle that has lost its run: it must not change anything."""

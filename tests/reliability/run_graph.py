@@ -23,7 +23,17 @@ from supersteps import (
     handler,
     response_handler,
 )
-from tests.reliability.run_model import BEGUN, DEFAULT, YIELD, Entry, Shape, State, Unit, moment, order_of
+from tests.reliability.run_model import (
+    BEGUN,
+    DEFAULT,
+    YIELD,
+    Entry,
+    Shape,
+    State,
+    Unit,
+    moment,
+    order_of,
+)
 
 
 class Worker(Executor):
@@ -70,7 +80,9 @@ class Asking(Worker):
             await ctx.request_info({"number": number}, int, request_id=name)
         else:
             deadline = BEGUN + timedelta(seconds=wait)
-            await ctx.request_info({"number": number}, int, request_id=name, deadline=deadline, default=DEFAULT)
+            await ctx.request_info(
+                {"number": number}, int, request_id=name, deadline=deadline, default=DEFAULT
+            )
 
     @response_handler
     async def answered(self, asked: dict[str, int], answer: int, ctx: WorkflowContext[int]) -> None:
@@ -117,8 +129,12 @@ def is_even(number: int) -> bool:
 
 def build(shape: Shape, storage: ManagedStorage) -> Workflow:
     """Return the workflow of a graph."""
-    units = {unit.name: unit for stage in shape.stages for unit in stage} | {"end": Unit("end", "end")}
-    builder = WorkflowBuilder(name="machine").with_reducer("sum", lambda value, update: value + update, initial=0)
+    units = {unit.name: unit for stage in shape.stages for unit in stage} | {
+        "end": Unit("end", "end")
+    }
+    builder = WorkflowBuilder(name="machine").with_reducer(
+        "sum", lambda value, update: value + update, initial=0
+    )
     for name in order_of(shape):
         builder.register_executor(partial(_make, units[name], shape.laps), name)
     builder.set_start_executor(shape.stages[0].head.name)
@@ -129,7 +145,9 @@ def build(shape: Shape, storage: ManagedStorage) -> Workflow:
             builder.add_fan_out_edges(stage.head.name, names)
             builder.add_fan_in_edges(names, stage.join.name)
         elif names:
-            builder.add_switch_case_edge_group(stage.head.name, [Case(is_even, names[0]), Default(names[1])])
+            builder.add_switch_case_edge_group(
+                stage.head.name, [Case(is_even, names[0]), Default(names[1])]
+            )
         for tail in stage.tails:
             builder.add_edge(tail.name, after)
     builder.add_edge("end", heads[0])
@@ -140,7 +158,9 @@ def _make(unit: Unit, laps: int) -> Executor:
     if unit.kind != "sub":
         return KINDS[unit.kind](unit, laps=laps)
     inner = [KINDS[part.kind](part, inside=True) for part in (*unit.inner, YIELD)]
-    builder = WorkflowBuilder(name=f"inside {unit.name}").set_start_executor(inner[0]).add_chain(inner)
+    builder = (
+        WorkflowBuilder(name=f"inside {unit.name}").set_start_executor(inner[0]).add_chain(inner)
+    )
     return WorkflowExecutor(builder.build(), unit.name)
 
 
@@ -156,14 +176,18 @@ def content_of(checkpoint: WorkflowCheckpoint) -> dict[str, Any]:
         "messages": sorted((repr(m["target_ids"]), m["data"]) for m in messages),
         "waiting": {s: v for buffers in checkpoint.fan_in.values() for s, v in buffers.items()},
         "shared": checkpoint.shared_state,
-        "counts": {address: state["count"] for address, state in checkpoint.executor_states.items()},
+        "counts": {
+            address: state["count"] for address, state in checkpoint.executor_states.items()
+        },
         "outputs": checkpoint.outputs,
         "asks": {
             key: (request.source_executor_id, request.data["number"], request.deadline)
             for key, request in checkpoint.pending_requests.items()
         },
         "ended": ended_in(checkpoint),
-        "timers": sorted((t["due"], repr(t["target_ids"]), t["data"]) for t in checkpoint.timers.values()),
+        "timers": sorted(
+            (t["due"], repr(t["target_ids"]), t["data"]) for t in checkpoint.timers.values()
+        ),
         "subs": {path: sub.node for path, sub in checkpoint.sub_workflows.items()},
     }
 
@@ -202,7 +226,11 @@ class LabClock:
 @contextmanager
 def time_of(clock: Callable[[], str]) -> Iterator[None]:
     """Let the library read this clock instead of the system's."""
-    modules = [m for name, m in [*sys.modules.items()] if name.startswith("supersteps") and "utc_now" in vars(m)]
+    modules = [
+        m
+        for name, m in [*sys.modules.items()]
+        if name.startswith("supersteps") and "utc_now" in vars(m)
+    ]
     before = [vars(module)["utc_now"] for module in modules]
     for module in modules:
         vars(module)["utc_now"] = clock

@@ -30,7 +30,9 @@ class History:
         is_cancelled: Whether it was ended.
     """
 
-    def __init__(self, run_id: str, simulation: Simulation, states: dict[str, State], root: State) -> None:
+    def __init__(
+        self, run_id: str, simulation: Simulation, states: dict[str, State], root: State
+    ) -> None:
         self.run_id = run_id
         self.states = states
         self.head = ""
@@ -110,7 +112,9 @@ class History:
             raise Mismatch(f"{back} were pruned and are there")
         new = [header for header in headers if header.checkpoint_id not in self.states]
         if new and self.states and base is None:
-            raise Mismatch(f"{[header.checkpoint_id for header in new]} were committed by somebody who must not")
+            raise Mismatch(
+                f"{[header.checkpoint_id for header in new]} were committed by somebody who must not"
+            )
         for header in new:
             await self._learn(storage, header.checkpoint_id, header.parent_id, now, base)
         if record.head != self.head:
@@ -128,7 +132,12 @@ class History:
         return [header.checkpoint_id for header in new]
 
     async def _learn(
-        self, storage: ManagedStorage, checkpoint_id: str, parent: str | None, now: str, base: str | None
+        self,
+        storage: ManagedStorage,
+        checkpoint_id: str,
+        parent: str | None,
+        now: str,
+        base: str | None,
     ) -> None:
         """Check a new checkpoint against the simulation of its superstep."""
         checkpoint = await storage.load_checkpoint(checkpoint_id)
@@ -144,7 +153,9 @@ class History:
             taken = ended_in(checkpoint)[len(before.ended) :]
             for entry in taken:
                 if entry not in self.inbox and not (
-                    entry.outcome == "defaulted" and entry.request_id in before.late(now) and entry.value == DEFAULT
+                    entry.outcome == "defaulted"
+                    and entry.request_id in before.late(now)
+                    and entry.value == DEFAULT
                 ):
                     raise Mismatch(f"{checkpoint_id} took {entry}, which nobody gave")
             names = [entry.request_id for entry in taken]
@@ -154,7 +165,11 @@ class History:
             state = self._simulation.step(before, taken, now)
         got, expected = content_of(checkpoint), content_expected(state)
         if got != expected:
-            parts = [f"{key}: {got[key]!r}, not {expected[key]!r}" for key in got if got[key] != expected[key]]
+            parts = [
+                f"{key}: {got[key]!r}, not {expected[key]!r}"
+                for key in got
+                if got[key] != expected[key]
+            ]
             raise Mismatch(f"{checkpoint_id} holds {'; '.join(parts)}")
         self.states[checkpoint_id] = state
         self._parents[checkpoint_id] = parent

@@ -80,7 +80,10 @@ def sequence(seed: str) -> tuple[Shape, list[Op]]:
     dice = random.Random(seed)
     shape = draw_shape(dice)
     kinds = dice.choices([*WEIGHTS], [*WEIGHTS.values()], k=dice.randint(6, 16))
-    return shape, [Op(kind, int(dice.random() < 0.3), dice.randrange(1 << 30)) for kind in ["open", "step", *kinds]]
+    return shape, [
+        Op(kind, int(dice.random() < 0.3), dice.randrange(1 << 30))
+        for kind in ["open", "step", *kinds]
+    ]
 
 
 def check(opener: Opener, shape: Shape, ops: Sequence[Op]) -> str | None:
@@ -132,7 +135,9 @@ class Trial(Driving):
         try:
             async with asyncio.timeout(SECONDS):
                 for op in ops:
-                    await getattr(self, f"do_{op.kind}")(self.clients[op.client], random.Random(op.dice))
+                    await getattr(self, f"do_{op.kind}")(
+                        self.clients[op.client], random.Random(op.dice)
+                    )
                 await self._end_all()
         finally:
             for storage in [*self._abandoned, *(client.storage for client in self.clients)]:
@@ -155,7 +160,13 @@ class Trial(Driving):
     def run_of(self, dice: random.Random) -> History | None:
         """Return one of the runs, mostly the first one."""
         histories = [*self.histories.values()]
-        return None if not histories else histories[0] if dice.random() < 0.7 else dice.choice(histories)
+        return (
+            None
+            if not histories
+            else histories[0]
+            if dice.random() < 0.7
+            else dice.choice(histories)
+        )
 
     # -------------------------------------------------------------------------------------------------- driving
 
@@ -164,7 +175,9 @@ class Trial(Driving):
         history = self.run_of(dice)
         if history is None:
             self.told.append("start")
-            history = self.histories["run"] = History("run", self._simulation, {}, self._simulation.begin(1))
+            history = self.histories["run"] = History(
+                "run", self._simulation, {}, self._simulation.begin(1)
+            )
             run = client.workflow.run_stream(1, run_id="run")
             await self.drive(client, Handle(run, history), dice.choice([0, 1, 2, 99]))
         elif dice.random() < 0.2:
@@ -190,7 +203,9 @@ class Trial(Driving):
         if history is not None:
             await self._resume(client, history, dice.choice(history.present), dice)
 
-    async def _resume(self, client: Client, history: History, checkpoint_id: str, dice: random.Random) -> None:
+    async def _resume(
+        self, client: Client, history: History, checkpoint_id: str, dice: random.Random
+    ) -> None:
         steps = dice.choice([0, 1, 2, 99])
         self.told.append(f"resume {checkpoint_id} for {steps}")
         run = client.workflow.run_stream_from_checkpoint(checkpoint_id)
@@ -200,7 +215,9 @@ class Trial(Driving):
         handle = self._handle(client, dice)
         if handle is not None:
             steps, leaves = dice.choice([1, 1, 2, 3, 99]), dice.random() < 0.3
-            self.told.append(f"step {handle.history.run_id} by {self.clients.index(client)} for {steps}")
+            self.told.append(
+                f"step {handle.history.run_id} by {self.clients.index(client)} for {steps}"
+            )
             await self.drive(client, handle, steps, dice if leaves else None)
 
     async def do_crash(self, client: Client, dice: random.Random) -> None:
@@ -214,7 +231,9 @@ class Trial(Driving):
             for _ in range(turns):
                 await asyncio.sleep(0)
             vars(client.storage)["release"] = _released_by_nobody
-            while others := asyncio.all_tasks() - {task for task in self.patrons if task is not None}:
+            while others := asyncio.all_tasks() - {
+                task for task in self.patrons if task is not None
+            }:
                 for task in others:
                     task.cancel()
                 await asyncio.wait(others)
@@ -243,7 +262,12 @@ class Trial(Driving):
             client.handles.pop(handle.history.run_id)
         else:
             handle.history.move(target)
-            handle.base, handle.seen, handle.made, handle.told = target, handle.history.position, [], []
+            handle.base, handle.seen, handle.made, handle.told = (
+                target,
+                handle.history.position,
+                [],
+                [],
+            )
         await self.sync(handle.history)
 
     async def do_fork(self, client: Client, dice: random.Random) -> None:
@@ -264,7 +288,9 @@ class Trial(Driving):
     async def do_prune(self, client: Client, dice: random.Random) -> None:
         history = self.run_of(dice)
         if history is not None:
-            policy = RetentionPolicy(keep_last=dice.choice([1, 2, 4]), waiting_too=dice.random() < 0.5)
+            policy = RetentionPolicy(
+                keep_last=dice.choice([1, 2, 4]), waiting_too=dice.random() < 0.5
+            )
             self.told.append(f"prune {history.run_id} {policy.keep_last}")
             history.forget(await client.storage.prune(history.run_id, policy))
             for each in self.clients:  # who stood at what is gone has nothing to go on from
@@ -338,7 +364,9 @@ class Trial(Driving):
             if history.now.status == "IDLE":
                 break
             self.clock.seconds += 1000.0
-            handle = Handle(client.workflow.run_stream_from_checkpoint(history.head), history, history.head)
+            handle = Handle(
+                client.workflow.run_stream_from_checkpoint(history.head), history, history.head
+            )
             client.handles[history.run_id] = handle
             for request_id in [*history.now.asks]:
                 if request_id not in [entry.request_id for entry in history.inbox]:

@@ -94,13 +94,17 @@ def draw_shape(dice: random.Random) -> Shape:
 
 
 def _unit(dice: random.Random, name: str, *, inside: bool = False) -> Unit:
-    kind = dice.choice(["plain", "ask", "ask", "timer"] if inside else ["plain", "ask", "ask", "timer", "sub"])
+    kind = dice.choice(
+        ["plain", "ask", "ask", "timer"] if inside else ["plain", "ask", "ask", "timer", "sub"]
+    )
     if kind == "ask":
         return Unit(name, kind, dice.choice([None, None, None, 300.0]))
     if kind == "timer":
         return Unit(name, kind, dice.choice([0.0, 0.0, 50.0, 500.0]))
     if kind == "sub":
-        inner = tuple(_unit(dice, f"{name}{letter}", inside=True) for letter in "xy"[: dice.choice([1, 2])])
+        inner = tuple(
+            _unit(dice, f"{name}{letter}", inside=True) for letter in "xy"[: dice.choice([1, 2])]
+        )
         return Unit(name, kind, None, inner)
     return Unit(name, kind)
 
@@ -146,10 +150,16 @@ class State:
     subs: dict[str, str] = field(default_factory=dict)
 
     def due(self, now: str) -> list[Timer]:
-        return sorted((timer for timer in self.timers if timer.due <= now), key=lambda timer: timer.due)
+        return sorted(
+            (timer for timer in self.timers if timer.due <= now), key=lambda timer: timer.due
+        )
 
     def late(self, now: str) -> list[str]:
-        return [key for key, ask in self.asks.items() if ask.deadline is not None and ask.deadline <= now]
+        return [
+            key
+            for key, ask in self.asks.items()
+            if ask.deadline is not None and ask.deadline <= now
+        ]
 
     def has_work(self, inbox: list[Entry], now: str) -> bool:
         return bool(self.messages or inbox or self.due(now) or self.late(now))
@@ -214,7 +224,9 @@ class Simulation:
         after.step += 1
         due, after.messages = before.due(now), []
         after.timers = [timer for timer in before.timers if timer not in due]
-        calls: dict[str, list[tuple[int | None, Any]]] = {}  # of an answer: the number it was asked about
+        calls: dict[
+            str, list[tuple[int | None, Any]]
+        ] = {}  # of an answer: the number it was asked about
         for targets, value in [*before.messages, *((timer.targets, timer.value) for timer in due)]:
             for target in targets:
                 if not target.startswith(FAN_IN):
@@ -274,10 +286,18 @@ class Simulation:
             self._send(state, address, value + 1, None)
 
     def _inner(self, path: str, name: str) -> Unit:
-        return next(unit for unit in (*self._units[path.partition("#")[0]].inner, YIELD) if unit.name == name)
+        return next(
+            unit
+            for unit in (*self._units[path.partition("#")[0]].inner, YIELD)
+            if unit.name == name
+        )
 
     def _send(self, state: State, address: str, value: int, targets: list[str] | None) -> None:
-        found = self._enter(state, targets) if targets is not None else self._targets(state, address, value)
+        found = (
+            self._enter(state, targets)
+            if targets is not None
+            else self._targets(state, address, value)
+        )
         if found:
             state.messages.append((found, value))
 
@@ -300,7 +320,9 @@ class Simulation:
 
     def _buffer(self, state: State, source: str, value: int) -> None:
         """Let what an executor sent wait in its fan-in."""
-        state.waiting.setdefault(self._joins[source].head.name, {}).setdefault(source, []).append(value)
+        state.waiting.setdefault(self._joins[source].head.name, {}).setdefault(source, []).append(
+            value
+        )
 
     def _enter(self, state: State, names: list[str]) -> tuple[str, ...]:
         found = []
@@ -317,7 +339,9 @@ class Simulation:
         buffers = state.waiting.get(stage.head.name, {})
         assert stage.join is not None
         while all(buffers.get(unit.name) for unit in stage.units):
-            state.messages.append(((stage.join.name,), [buffers[unit.name].pop(0) for unit in stage.units]))
+            state.messages.append(
+                ((stage.join.name,), [buffers[unit.name].pop(0) for unit in stage.units])
+            )
         left = {name: values for name, values in buffers.items() if values}
         state.waiting.pop(stage.head.name, None)
         if left:
@@ -330,7 +354,9 @@ class Simulation:
         for path in [*state.subs]:
             if not any(address.startswith(f"{path}/") for address in busy):
                 del state.subs[path]
-                state.counts = {key: n for key, n in state.counts.items() if not key.startswith(f"{path}/")}
+                state.counts = {
+                    key: n for key, n in state.counts.items() if not key.startswith(f"{path}/")
+                }
 
 
 def order_of(shape: Shape) -> list[str]:

@@ -25,7 +25,11 @@ from tests.reliability.run_model import Entry
 if TYPE_CHECKING:
     from tests.reliability.run_driving import Client, Handle
 
-_ENDED = {"answered": AlreadyAnsweredError, "cancelled": StaleRequestError, "defaulted": LateResponseError}
+_ENDED = {
+    "answered": AlreadyAnsweredError,
+    "cancelled": StaleRequestError,
+    "defaulted": LateResponseError,
+}
 
 
 class Requests:
@@ -51,7 +55,9 @@ class Requests:
     def run_of(self, dice: random.Random) -> History | None:
         raise NotImplementedError
 
-    async def sync(self, history: History, handle: Handle | None = None, *, may_be_cancelled: bool = False) -> None:
+    async def sync(
+        self, history: History, handle: Handle | None = None, *, may_be_cancelled: bool = False
+    ) -> None:
         """Compare a run with what is stored.
 
         Args:
@@ -148,7 +154,9 @@ class Requests:
                     history.move(handle.base)
                     handle.seen = history.position
                 if request_id not in history.now.asks or request_id in _names(history.inbox):
-                    raise Mismatch(f"an answer to {request_id} was accepted, for which the run does not wait")
+                    raise Mismatch(
+                        f"an answer to {request_id} was accepted, for which the run does not wait"
+                    )
                 history.inbox.append(entry)
         await self.sync(history)
 
@@ -184,12 +192,18 @@ class Requests:
             if ended.request_id == request_id:
                 return {_ENDED[ended.outcome]}
         if any(request_id in other.asks for other in history.states.values()):
-            return {StaleRequestError, UnknownRequestError} if history.is_pruned else {StaleRequestError}
+            return (
+                {StaleRequestError, UnknownRequestError}
+                if history.is_pruned
+                else {StaleRequestError}
+            )
         return {UnknownRequestError}
 
     def _check_refusal(self, error: RequestError, expected: set[type[RequestError]]) -> None:
         if type(error) not in expected:
-            raise Mismatch(f"{type(error).__name__}: {error}; expected was {_words(expected)}") from error
+            raise Mismatch(
+                f"{type(error).__name__}: {error}; expected was {_words(expected)}"
+            ) from error
 
     def _accepted(self, history: History, entry: Entry, expected: set[type[RequestError]]) -> None:
         if expected:

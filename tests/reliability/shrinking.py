@@ -8,7 +8,9 @@ from typing import TypeVar
 OpT = TypeVar("OpT")
 
 
-def shrink(ops: Sequence[OpT], fails: Callable[[Sequence[OpT]], bool], tries: int = 400) -> list[OpT]:
+def shrink(
+    ops: Sequence[OpT], fails: Callable[[Sequence[OpT]], bool], tries: int = 400
+) -> list[OpT]:
     """Return a part of `ops`, in their order, that still fails and from which no single operation can be left out.
 
     Args:

@@ -163,7 +163,9 @@ class Trial(Comparing):
             for client in [*self._clients, *self._abandoned]:
                 await client.aclose()
 
-    async def _do(self, what: str, expect: Callable[[], Any], got: Callable[[], Awaitable[Any]]) -> None:
+    async def _do(
+        self, what: str, expect: Callable[[], Any], got: Callable[[], Awaitable[Any]]
+    ) -> None:
         """Do one thing in the model and in the storage: the same must come of it."""
         self.told.append(what)
         refused: type[Exception] | None = None
@@ -219,7 +221,10 @@ class Trial(Comparing):
 
     async def do_release(self, op: Op, dice: random.Random) -> None:
         run_id, client, epoch = RUNS[op.run], self._clients[op.client], self._epoch(op, dice)
-        status, error = dice.choice([None, "FAILED", "CANCELLED"]), dice.choice([None, "it broke\n\u2028'"])
+        status, error = (
+            dice.choice([None, "FAILED", "CANCELLED"]),
+            dice.choice([None, "it broke\n\u2028'"]),
+        )
         await self._do(
             f"release {run_id} {epoch} {status} {error!r}",
             lambda: self.model.release(run_id, epoch, status, error),
@@ -315,10 +320,18 @@ class Trial(Comparing):
         )
 
     async def do_list_lineage(self, op: Op, dice: random.Random) -> None:
-        client, target, limit = self._clients[op.client], self._checkpoint(op, dice), dice.choice([1, 2, 3, 99])
+        client, target, limit = (
+            self._clients[op.client],
+            self._checkpoint(op, dice),
+            dice.choice([1, 2, 3, 99]),
+        )
         run = next((run for run in self.model.runs.values() if target in run.kept), None)
         expected = [run.kept[c].header.info for c in run.lineage(target)][-limit:] if run else []
-        await self._do(f"list_lineage {target} {limit}", lambda: expected, lambda: client.list_lineage(target, limit))
+        await self._do(
+            f"list_lineage {target} {limit}",
+            lambda: expected,
+            lambda: client.list_lineage(target, limit),
+        )
 
     async def do_clock(self, op: Op, dice: random.Random) -> None:
         self.clock.now += dice.choice([0.5, 10.0, 31.0, 1e4, 2e6, -31.0, -1e4])
@@ -345,14 +358,18 @@ class Trial(Comparing):
 
     def _epoch(self, op: Op, dice: random.Random) -> int:
         run = self.model.runs.get(RUNS[op.run])
-        return (run.record.epoch if run else 1) + (dice.choice([-1, 1]) if dice.random() < 0.12 else 0)
+        return (run.record.epoch if run else 1) + (
+            dice.choice([-1, 1]) if dice.random() < 0.12 else 0
+        )
 
     def _checkpoint(self, op: Op, dice: random.Random) -> str:
         """Return the id of a checkpoint: mostly one of the run's, seldom another run's or none."""
         run = self.model.runs.get(RUNS[op.run])
         if run is not None and dice.random() < 0.9:
             return run.record.head if dice.random() < 0.2 else dice.choice([*run.kept])
-        others = [checkpoint_id for other in self.model.runs.values() for checkpoint_id in other.kept]
+        others = [
+            checkpoint_id for other in self.model.runs.values() for checkpoint_id in other.kept
+        ]
         return dice.choice([*others, "none"])
 
 

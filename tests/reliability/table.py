@@ -35,7 +35,9 @@ class Row:
         self.lost += bool(verdict.lost)
         self.doubled += bool(verdict.doubled)
         self.wrong += bool(verdict.wrong)
-        self.details += [f"{trial}: {problem}" for problem in (*verdict.lost, *verdict.doubled, *verdict.wrong)]
+        self.details += [
+            f"{trial}: {problem}" for problem in (*verdict.lost, *verdict.doubled, *verdict.wrong)
+        ]
 
     @property
     def is_clean(self) -> bool:
@@ -60,9 +62,15 @@ def lines(rows: list[Row]) -> list[str]:
             cells.append([row.scenario, "-", "-", "-", "-", f"skipped: {row.skipped}"])
         else:
             numbers = (row.trials, row.lost, row.doubled, row.wrong)
-            cells.append([row.scenario, *(f"{number:,}" for number in numbers), f"{row.seconds:.0f}"])
-    total = [sum(getattr(row, name) for row in rows) for name in ("trials", "lost", "doubled", "wrong")]
-    cells.append(["all", *(f"{number:,}" for number in total), f"{sum(row.seconds for row in rows):.0f}"])
+            cells.append(
+                [row.scenario, *(f"{number:,}" for number in numbers), f"{row.seconds:.0f}"]
+            )
+    total = [
+        sum(getattr(row, name) for row in rows) for name in ("trials", "lost", "doubled", "wrong")
+    ]
+    cells.append(
+        ["all", *(f"{number:,}" for number in total), f"{sum(row.seconds for row in rows):.0f}"]
+    )
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(

@@ -44,7 +44,9 @@ SEED = 20261123
     ("scenario", "trials"),
     [(hostile.records, 1_500), (hostile.files, 80), (hostile.database, 40), (hostile.names, 10)],
 )
-def test_there_is_a_named_error_or_an_intact_value(scenario: Callable[..., Row], trials: int) -> None:
+def test_there_is_a_named_error_or_an_intact_value(
+    scenario: Callable[..., Row], trials: int
+) -> None:
     row = scenario(trials, SEED)
 
     assert row.is_clean, row.details
@@ -67,7 +69,9 @@ def test_a_problem_names_the_line_of_the_library_whatever_the_checkout_is_called
     with pytest.raises(CheckpointDecodeError) as raised:
         Codec().decode(b"{")
 
-    assert re.match(r"CheckpointDecodeError at checkpoint/\w+\.py:\d+: ", guarding.described(raised.value))
+    assert re.match(
+        r"CheckpointDecodeError at checkpoint/\w+\.py:\d+: ", guarding.described(raised.value)
+    )
     assert guarding.described(KeyError("of a test")).startswith("KeyError: ")
 
 
@@ -96,11 +100,16 @@ def test_a_zone_that_is_not_there_imports_nothing() -> None:
         with pytest.raises(CheckpointDecodeError, match="no '"):
             Codec().decode(b'{"$":"ZoneInfo","v":"%s"}' % key)
 
-    assert {name.partition(".")[0] for name in set(sys.modules) - modules} <= {"zoneinfo", "_zoneinfo", "importlib"}
+    assert {name.partition(".")[0] for name in set(sys.modules) - modules} <= {
+        "zoneinfo",
+        "_zoneinfo",
+        "importlib",
+    }
 
 
 @pytest.mark.parametrize(
-    "key", [("messages",), ("requests", "r"), ("timers", "t"), ("sub_workflows", "s"), ("answered",)]
+    "key",
+    [("messages",), ("requests", "r"), ("timers", "t"), ("sub_workflows", "s"), ("answered",)],
 )
 @pytest.mark.parametrize("data", [b"1", b"[1]", b"{", b'"\xff"', b"[" * 100_000, b'[{"data":1}]'])
 def test_a_part_of_another_shape_is_damage(key: tuple[str, ...], data: bytes) -> None:
@@ -109,13 +118,17 @@ def test_a_part_of_another_shape_is_damage(key: tuple[str, ...], data: bytes) ->
         _ = WorkflowCheckpoint.from_record(header, lambda: {key: data}, Codec()).shared_state
 
 
-@pytest.mark.parametrize("record", [b"{}", b'{"note":"sleep","number":"x"}', b'{"note":1}', b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize(
+    "record", [b"{}", b'{"note":"sleep","number":"x"}', b'{"note":1}', b"[" * 100_000, b"\xff"]
+)
 def test_a_journal_record_of_another_shape_is_damage(record: bytes) -> None:
     with pytest.raises(CorruptCheckpointError):
         Recorded.read([record], Sealer(Codec(), encoding=True))
 
 
-@pytest.mark.parametrize("parts", [1.5, [1], [[1, 2]], [[[], 1]], [[["messages", "x"], 1]], [["messages"]]])
+@pytest.mark.parametrize(
+    "parts", [1.5, [1], [[1, 2]], [[[], 1]], [[["messages", "x"], 1]], [["messages"]]]
+)
 def test_a_document_with_odd_parts_is_refused(parts: object) -> None:
     described = WorkflowCheckpoint("c", "w").to_dict() | {"parts": parts}
     with pytest.raises(ValueError, match=r"part|array|object"):
@@ -133,10 +146,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["lab-000004.json", "runs/lab/run.json", "runs/lab/journal.jsonl", "runs/lab/inbox.jsonl"]
+    "name",
+    ["lab-000004.json", "runs/lab/run.json", "runs/lab/journal.jsonl", "runs/lab/inbox.jsonl"],
 )
 @pytest.mark.parametrize("target", ["pipe", "/dev/zero"])
-async def test_a_pipe_or_device_in_a_files_place_is_refused(folder: Path, name: str, target: str) -> None:
+async def test_a_pipe_or_device_in_a_files_place_is_refused(
+    folder: Path, name: str, target: str
+) -> None:
     path = folder / "store" / name
     path.unlink()
     os.mkfifo(path) if target == "pipe" else path.symlink_to(target)
@@ -241,14 +257,24 @@ async def begin_reading(storage: ManagedStorage) -> None:
             CorruptCheckpointError,
             "trigger 'evil'",
         ),
-        ("DROP TABLE heads; CREATE VIEW heads AS SELECT load_extension('x')", CorruptCheckpointError, "heads is gone"),
+        (
+            "DROP TABLE heads; CREATE VIEW heads AS SELECT load_extension('x')",
+            CorruptCheckpointError,
+            "heads is gone",
+        ),
         ("DROP TABLE inbox", CorruptCheckpointError, "inbox is gone"),
-        ("DROP TABLE inbox; CREATE TABLE inbox (entry, request_id)", CorruptCheckpointError, "no such table"),
+        (
+            "DROP TABLE inbox; CREATE TABLE inbox (entry, request_id)",
+            CorruptCheckpointError,
+            "no such table",
+        ),
         ("PRAGMA user_version = 99", CheckpointVersionError, "newer version"),
         ("PRAGMA application_id = 1", StorageError, "another program"),
     ],
 )
-async def test_an_altered_schema_is_refused(database: Path, script: str, error: type[Exception], words: str) -> None:
+async def test_an_altered_schema_is_refused(
+    database: Path, script: str, error: type[Exception], words: str
+) -> None:
     change(database, script)
     with pytest.raises(error, match=words):
         await SqliteCheckpointStorage(database).get_run(workload.RUN)
@@ -259,7 +285,10 @@ async def test_a_damaged_run_does_not_hide_the_others(database: Path) -> None:
         await workload.build(storage).run_stream(1, run_id="other").aclose()
         await workload.build(storage).run(1, run_id="whole")
     change(database, "UPDATE runs SET metadata = x'7b7d20' WHERE run_id = 'lab'")
-    change(database, "UPDATE heads SET epoch = epoch + 1 WHERE run = (SELECT run FROM runs WHERE run_id = 'lab')")
+    change(
+        database,
+        "UPDATE heads SET epoch = epoch + 1 WHERE run = (SELECT run FROM runs WHERE run_id = 'lab')",
+    )
 
     async with SqliteCheckpointStorage(database) as storage:
         with pytest.warns(match="run 'lab' is damaged"):
@@ -278,7 +307,22 @@ async def test_a_pipe_in_the_databases_place_is_refused(tmp_path: Path, end: str
 
 @pytest.mark.parametrize("kind", ["memory", "file", "sqlite"])
 async def test_runs_whose_names_look_alike_stay_apart(kind: str, tmp_path: Path) -> None:
-    names = ["é", "e\u0301", "RUN", "run", "a.", "a", "x", "x ", "CON", "con", "../x", "%2E%2E/x", "日本", "🎉"]
+    names = [
+        "é",
+        "e\u0301",
+        "RUN",
+        "run",
+        "a.",
+        "a",
+        "x",
+        "x ",
+        "CON",
+        "con",
+        "../x",
+        "%2E%2E/x",
+        "日本",
+        "🎉",
+    ]
     makers: dict[str, Callable[[], ManagedStorage]] = {
         "memory": InMemoryCheckpointStorage,
         "file": lambda: FileCheckpointStorage(tmp_path / "store"),

@@ -17,7 +17,9 @@ needs_strace = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 @needs_strace
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", [kills.kill_sqlite, kills.kill_file, faults.fault_sqlite, faults.fault_file])
+@pytest.mark.parametrize(
+    "scenario", [kills.kill_sqlite, kills.kill_file, faults.fault_sqlite, faults.fault_file]
+)
 def test_nothing_is_lost_at_a_system_call(scenario: kills.Scenario) -> None:
     row = scenario(8, SEED)
 

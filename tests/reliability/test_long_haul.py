@@ -11,7 +11,16 @@ from supersteps.engine.levels import SHARED_STATE
 from supersteps.engine.state import State
 from supersteps.engine.values import Sealer
 from supersteps.engine.view import Overlay, View, Write
-from tests.reliability.long_haul import Countdown, Course, Figures, counting, crowded, fan, lines, slow
+from tests.reliability.long_haul import (
+    Countdown,
+    Course,
+    Figures,
+    counting,
+    crowded,
+    fan,
+    lines,
+    slow,
+)
 
 
 def rows(path: Path, table: str) -> int:
@@ -30,7 +39,9 @@ class Memory(Course):
             self.seen.append((done, 0.0, tracemalloc.get_traced_memory()[0], 0, 0.0))
 
 
-async def test_a_long_run_with_retention_keeps_little_in_its_file_and_in_memory(tmp_path: Path) -> None:
+async def test_a_long_run_with_retention_keeps_little_in_its_file_and_in_memory(
+    tmp_path: Path,
+) -> None:
     sizes = []
     for steps in (250, 750):
         path = tmp_path / f"{steps}.db"
@@ -38,14 +49,18 @@ async def test_a_long_run_with_retention_keeps_little_in_its_file_and_in_memory(
         async with SqliteCheckpointStorage(path) as storage:
             tracemalloc.start()
             try:
-                await counting(Countdown(course, steps), storage, steps, keep=50).run(steps, run_id="r")
+                await counting(Countdown(course, steps), storage, steps, keep=50).run(
+                    steps, run_id="r"
+                )
             finally:
                 tracemalloc.stop()
         assert rows(path, "checkpoints") <= 150
         assert rows(path, "chunks") <= 300
         sizes.append(path.stat().st_size)
         kept = [memory for _, _, memory, *_ in course.seen]
-        assert kept[-1] - kept[5] < 1_000_000  # the result keeps the newest events, and no more of them than it may
+        assert (
+            kept[-1] - kept[5] < 1_000_000
+        )  # the result keeps the newest events, and no more of them than it may
 
     assert sizes[1] <= sizes[0] * 1.5 + 100_000
 

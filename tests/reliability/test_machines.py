@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from supersteps import FileCheckpointStorage, InMemoryCheckpointStorage, ManagedStorage, StaleRequestError
+from supersteps import (
+    FileCheckpointStorage,
+    InMemoryCheckpointStorage,
+    ManagedStorage,
+    StaleRequestError,
+)
 from supersteps.checkpoint.record import Changes, Commit
 from supersteps.storage.records import InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy
@@ -44,7 +49,9 @@ def test_values_arrive_and_others_are_refused() -> None:
 
 class DropsAnAppend(InMemoryCheckpointStorage):
     async def commit(self, commit: Commit) -> None:
-        appends = {key: items[:-1] for key, items in commit.changes.appends.items() if len(items) > 1}
+        appends = {
+            key: items[:-1] for key, items in commit.changes.appends.items() if len(items) > 1
+        }
         changes = Changes(puts=commit.changes.puts, appends=appends, deletes=commit.changes.deletes)
         await super().commit(replace(commit, changes=changes))
 
@@ -61,7 +68,9 @@ class KeepsTheInbox(InMemoryCheckpointStorage):
 
 
 class CutsTheHeadOff(InMemoryCheckpointStorage):
-    async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
         gone = await super().prune(run_id, policy, dry_run=dry_run)
         if gone and not dry_run:
             head = self._runs[run_id].record.head
@@ -77,7 +86,9 @@ class LetsAnybodyIn(InMemoryCheckpointStorage):
 
 
 class LosesAnAnswer(InMemoryCheckpointStorage):
-    async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+    async def add_answers(
+        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+    ) -> list[InboxEntry]:
         entries = await super().add_answers(run_id, answers)
         self._runs[run_id].inbox = []
         return entries
@@ -93,7 +104,13 @@ class ForgetsTheRestore(InMemoryCheckpointStorage):
 
 @pytest.mark.parametrize(
     ("broken", "within"),
-    [(DropsAnAppend, 5), (KeepsTheInbox, 150), (CutsTheHeadOff, 40), (LetsAnybodyIn, 20), (LosesAnAnswer, 20)],
+    [
+        (DropsAnAppend, 5),
+        (KeepsTheInbox, 150),
+        (CutsTheHeadOff, 40),
+        (LetsAnybodyIn, 20),
+        (LosesAnAnswer, 20),
+    ],
 )
 def test_the_storage_machine_notices(broken: type[InMemoryCheckpointStorage], within: int) -> None:
     def make() -> storage_machine.Opener:
@@ -105,7 +122,9 @@ def test_the_storage_machine_notices(broken: type[InMemoryCheckpointStorage], wi
 
         return open_it
 
-    found = first_problem(lambda number: storage_machine.check(make, storage_machine.sequence(f"1 {number}")), within)
+    found = first_problem(
+        lambda number: storage_machine.check(make, storage_machine.sequence(f"1 {number}")), within
+    )
 
     assert found is not None
     assert found.rpartition("after: ")[2].count("; ") < 15, found  # it was made short
@@ -113,20 +132,30 @@ def test_the_storage_machine_notices(broken: type[InMemoryCheckpointStorage], wi
 
 @pytest.mark.parametrize(
     ("broken", "within"),
-    [(DropsAnAppend, 5), (KeepsTheInbox, 150), (CutsTheHeadOff, 150), (LosesAnAnswer, 40), (ForgetsTheRestore, 60)],
+    [
+        (DropsAnAppend, 5),
+        (KeepsTheInbox, 150),
+        (CutsTheHeadOff, 150),
+        (LosesAnAnswer, 40),
+        (ForgetsTheRestore, 60),
+    ],
 )
 def test_the_run_machine_notices(broken: type[InMemoryCheckpointStorage], within: int) -> None:
     def opener(folder: Path) -> Callable[[], ManagedStorage]:
         storage = broken()
         return lambda: storage
 
-    found = first_problem(lambda number: run_machine.perform(opener, *run_machine.sequence(f"1 {number}")), within)
+    found = first_problem(
+        lambda number: run_machine.perform(opener, *run_machine.sequence(f"1 {number}")), within
+    )
 
     assert found is not None
 
 
 def first_problem(trial: Callable[[int], str | None], within: int) -> str | None:
-    return next((problem for number in range(within) if (problem := trial(number)) is not None), None)
+    return next(
+        (problem for number in range(within) if (problem := trial(number)) is not None), None
+    )
 
 
 def test_sequences_are_made_short() -> None:
@@ -138,7 +167,15 @@ def test_sequences_are_made_short() -> None:
 
 @pytest.mark.parametrize(
     ("one", "two"),
-    [(1, True), (1, 1.0), (0.0, -0.0), ([1], (1,)), ({"a": 1, "b": 2}, {"b": 2, "a": 1}), ({1}, {1.0}), ("a", b"a")],
+    [
+        (1, True),
+        (1, 1.0),
+        (0.0, -0.0),
+        ([1], (1,)),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ({1}, {1.0}),
+        ("a", b"a"),
+    ],
 )
 def test_what_differs_is_not_the_same(one: Any, two: Any) -> None:
     assert values.same([one], [one])

@@ -42,7 +42,9 @@ def test_the_recording_is_the_disk(store: str, tmp_path: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith("-shm")]
+    files = [
+        path for path in folder.rglob("*") if path.is_file() and not path.name.endswith("-shm")
+    ]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 

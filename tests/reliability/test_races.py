@@ -105,9 +105,15 @@ async def test_an_unrepeatable_call_that_began_after_the_run_was_opened_is_not_m
         if len(calls) == 1:
             await asyncio.sleep(60)
 
-    async with racing.open_store(str(tmp_path / store)) if store else InMemoryCheckpointStorage() as storage:
+    async with (
+        racing.open_store(str(tmp_path / store))
+        if store
+        else InMemoryCheckpointStorage() as storage
+    ):
         builder = WorkflowBuilder(name="paying").set_start_executor(start).add_edge(start, pay)
-        builder.with_failure_policy(pay, FailurePolicy(at_most_once=True)).with_checkpointing(storage)
+        builder.with_failure_policy(pay, FailurePolicy(at_most_once=True)).with_checkpointing(
+            storage
+        )
         first = builder.build().run_stream(1, run_id="run")
         async for event in first:
             if isinstance(event, SuperStepCompletedEvent):
@@ -192,7 +198,11 @@ async def test_an_answer_that_is_taken_while_another_is_refused_is_said_to_be_th
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with racing.open_store(str(tmp_path / store)) as storage:
-        asked = [e async for e in racing.build(storage).run_stream(1, run_id=racing.RUN) if isinstance(e, Asked)]
+        asked = [
+            e
+            async for e in racing.build(storage).run_stream(1, run_id=racing.RUN)
+            if isinstance(e, Asked)
+        ]
         await storage.answer(racing.RUN, asked[0].request_id, "fine")
         read = storage.read_inbox
 

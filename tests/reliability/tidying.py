@@ -46,7 +46,9 @@ async def tidy(racer: Racer, storage: Store, here: Here) -> None:
 
 
 async def prune(racer: Racer, storage: Store, here: Here) -> None:
-    policy = RetentionPolicy(keep_last=here.dice.randint(1, 6), waiting_too=here.dice.random() < 0.3)
+    policy = RetentionPolicy(
+        keep_last=here.dice.randint(1, 6), waiting_too=here.dice.random() < 0.3
+    )
     for gone in await storage.prune(RUN, policy):
         here.say("deleted", gone)
 
@@ -54,7 +56,11 @@ async def prune(racer: Racer, storage: Store, here: Here) -> None:
 async def delete(racer: Racer, storage: Store, here: Here) -> None:
     run = await storage.get_run(RUN)
     assert run is not None
-    old = [header.checkpoint_id for header in await storage.list_headers(RUN) if header.sequence < run.sequence]
+    old = [
+        header.checkpoint_id
+        for header in await storage.list_headers(RUN)
+        if header.sequence < run.sequence
+    ]
     if old:
         chosen = here.dice.choice(old)
         if await storage.delete_checkpoint(chosen) or not racer.options.get("is_alone"):

@@ -14,7 +14,17 @@ from pathlib import Path
 
 from tests.reliability.judging import acknowledgements, environment
 
-CALLS = ("write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "ftruncate", "mkdir", "link")
+CALLS = (
+    "write",
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "unlink",
+    "ftruncate",
+    "mkdir",
+    "link",
+)
 """System calls by which a storage changes what is on the disk."""
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +54,8 @@ def why_not() -> str | None:
     if shutil.which("strace") is None:
         return "there is no strace"
     tried = subprocess.run(
-        ["strace", "-qq", "-o", "/dev/null", "-e", "inject=fsync:error=EIO:when=1", "true"], capture_output=True
+        ["strace", "-qq", "-o", "/dev/null", "-e", "inject=fsync:error=EIO:when=1", "true"],
+        capture_output=True,
     )
     return None if tried.returncode == 0 else "strace may not trace here"
 
@@ -70,8 +81,19 @@ def count(store: Path, operations: tuple[str, ...] = ()) -> Counter[str]:
     """Return how often each system call is made in an undisturbed life, by name; of the busiest thread."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
-        strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)}"]
-        life = _finish([*strace, PYTHON, "-m", "tests.reliability.workload", str(store), *operations])
+        strace = [
+            "strace",
+            "-f",
+            "--seccomp-bpf",
+            "-qq",
+            "-o",
+            str(log),
+            "-e",
+            f"trace={','.join(CALLS)}",
+        ]
+        life = _finish(
+            [*strace, PYTHON, "-m", "tests.reliability.workload", str(store), *operations]
+        )
         if life.code != 0:
             raise RuntimeError(f"the undisturbed workload failed: {life.errors}")
         by_thread: Counter[tuple[str, str]] = Counter(
@@ -84,5 +106,9 @@ def count(store: Path, operations: tuple[str, ...] = ()) -> Counter[str]:
 
 
 def _finish(command: list[str]) -> Life:
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, timeout=LIMIT_SECONDS)
-    return Life(done.returncode, acknowledgements(done.stdout), done.stderr.decode(errors="replace"))
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, timeout=LIMIT_SECONDS
+    )
+    return Life(
+        done.returncode, acknowledgements(done.stdout), done.stderr.decode(errors="replace")
+    )

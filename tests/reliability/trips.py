@@ -48,7 +48,9 @@ def keeping(storage: ManagedStorage, given: Any = None) -> Workflow:
     """Return a workflow that keeps its input, or what it is given instead."""
     keeper = Keeper("keeper")
     keeper.given = given
-    return WorkflowBuilder(name="keep").set_start_executor(keeper).with_checkpointing(storage).build()
+    return (
+        WorkflowBuilder(name="keep").set_start_executor(keeper).with_checkpointing(storage).build()
+    )
 
 
 def check(number: int, seed: int, trials: int) -> tuple[int, Verdict]:
@@ -61,7 +63,11 @@ def check(number: int, seed: int, trials: int) -> tuple[int, Verdict]:
     """
     made = 0
     verdict = Verdict()
-    with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner, warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        asyncio.Runner() as runner,
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", HypothesisWarning)  # the strategies are large to print
         trips = Trips(Path(folder))
 
@@ -132,11 +138,15 @@ class Trips:
         for name, storage in self.storages.items():
             workflow = keeping(storage)
             result = await workflow.run(value, run_id="run")
-            assert same([value], result.get_outputs()), f"{name}: the output is {result.get_outputs()!r}"
+            assert same([value], result.get_outputs()), (
+                f"{name}: the output is {result.get_outputs()!r}"
+            )
             reader = self._readers[name]
             run = await reader.get_run("run")
             assert run is not None
-            first, last = [await reader.load_checkpoint(f"run-{sequence:06}") for sequence in (0, 1)]
+            first, last = [
+                await reader.load_checkpoint(f"run-{sequence:06}") for sequence in (0, 1)
+            ]
             assert first is not None
             assert last is not None
             ((message,),) = first.messages.values()
@@ -159,12 +169,16 @@ class Trips:
         else:
             raise AssertionError(f"{name} at {path!r} was written")
         is_deep = name == "too deep"
-        assert problem.startswith(f"it{path}" if is_deep else f"it{path}: "), f"{name} at {path!r}: {problem}"
+        assert problem.startswith(f"it{path}" if is_deep else f"it{path}: "), (
+            f"{name} at {path!r}: {problem}"
+        )
         for where, storage in self.storages.items():
             problem = await refusal(keeping(storage).run(value, run_id="run"))
             assert path in problem, f"{where}: {name} at {path!r}: {problem}"
             assert await storage.get_run("run") is None
-            problem = await refusal(storage.save_checkpoint(by_hand("hand", shared_state={"v": value})))
+            problem = await refusal(
+                storage.save_checkpoint(by_hand("hand", shared_state={"v": value}))
+            )
             assert path in problem, f"{where}: {name} at {path!r}: {problem}"
             assert await storage.list_checkpoint_ids() == []
         name = [*self.storages][turn % len(self.storages)]

@@ -103,10 +103,23 @@ atoms: st.SearchStrategy[Any] = st.one_of(
     st.integers(-(1 << 20_000), 1 << 20_000),
     st.floats(),
     st.sampled_from(
-        [0.0, -0.0, 1e308, 5e-324, float("inf"), float("-inf"), float("nan"), 2.0**53, 1 << 63, -(1 << 64)]
+        [
+            0.0,
+            -0.0,
+            1e308,
+            5e-324,
+            float("inf"),
+            float("-inf"),
+            float("nan"),
+            2.0**53,
+            1 << 63,
+            -(1 << 64),
+        ]
     ),
     _TEXTS,
-    st.sampled_from(["$", "$value", "\\ud800", "\ud800", "\\", '{"$":"tuple","v":[]}', "\0", "\u2028"]),
+    st.sampled_from(
+        ["$", "$value", "\\ud800", "\ud800", "\\", '{"$":"tuple","v":[]}', "\0", "\u2028"]
+    ),
     st.binary(max_size=20),
     st.complex_numbers(),
     st.datetimes(timezones=_ZONES, allow_imaginary=True),
@@ -118,10 +131,14 @@ atoms: st.SearchStrategy[Any] = st.one_of(
     st.uuids(),
     st.sampled_from(_MEMBERS),
     st.sampled_from(_PATHS),
-    st.sampled_from([UTC, timezone(timedelta(hours=2), "two"), ZoneInfo("Europe/Berlin"), msgspec.UNSET]),
+    st.sampled_from(
+        [UTC, timezone(timedelta(hours=2), "two"), ZoneInfo("Europe/Berlin"), msgspec.UNSET]
+    ),
 )
 # What is not equal to itself is not found again as a key; comparing a signalling nan is an error.
-_hashable = atoms.filter(lambda value: not value.is_nan() if isinstance(value, Decimal) else value == value)
+_hashable = atoms.filter(
+    lambda value: not value.is_nan() if isinstance(value, Decimal) else value == value
+)
 keys = st.recursive(
     _hashable,
     lambda inner: st.one_of(
@@ -170,7 +187,9 @@ def nested(value: Any, levels: int, wrap: Callable[[Any], Any]) -> Any:
 
 _WRAPS: list[Callable[[Any], Any]] = [lambda v: [v], lambda v: {"k": v}, lambda v: (v,), Place]
 # Deep ones are not put into deep ones: all must stay above the depth that is refused.
-_shallow = st.recursive(atoms, lambda inner: _containers(inner).filter(lambda v: _depth(v) < 60), max_leaves=15)
+_shallow = st.recursive(
+    atoms, lambda inner: _containers(inner).filter(lambda v: _depth(v) < 60), max_leaves=15
+)
 savable: st.SearchStrategy[Any] = st.one_of(atoms, _shallow, _shallow, _containers(_shallow))
 
 
@@ -344,7 +363,9 @@ def same(one: Any, two: Any) -> bool:
     if kind is not type(two):
         return False
     if kind is float:
-        return (one.hex() == two.hex() and copysign(1, one) == copysign(1, two)) or (one != one and two != two)
+        return (one.hex() == two.hex() and copysign(1, one) == copysign(1, two)) or (
+            one != one and two != two
+        )
     if kind is complex:
         return same(one.real, two.real) and same(one.imag, two.imag)
     if kind is Decimal:
@@ -352,13 +373,19 @@ def same(one: Any, two: Any) -> bool:
     if kind in (datetime, time):
         return repr(one) == repr(two) and one.fold == two.fold
     if kind in (list, tuple, deque):
-        return len(one) == len(two) and getattr(one, "maxlen", 0) == getattr(two, "maxlen", 0) and _all(one, two)
+        return (
+            len(one) == len(two)
+            and getattr(one, "maxlen", 0) == getattr(two, "maxlen", 0)
+            and _all(one, two)
+        )
     if kind in (dict, OrderedDict, Counter):
         return len(one) == len(two) and _all(one, two) and _all(one.values(), two.values())
     if kind in (set, frozenset):
         return len(one) == len(two) and all(any(same(a, b) for b in two) for a in one)
     if dataclasses.is_dataclass(kind):
-        return all(same(getattr(one, f.name), getattr(two, f.name)) for f in dataclasses.fields(kind))
+        return all(
+            same(getattr(one, f.name), getattr(two, f.name)) for f in dataclasses.fields(kind)
+        )
     if issubclass(kind, tuple):
         return _all(one, two)
     if issubclass(kind, msgspec.Struct):

@@ -53,7 +53,9 @@ class Clerk(Executor):
             await ctx.send_message(lap)
 
     @response_handler
-    async def go_on(self, asked: dict[str, int], answer: str, ctx: WorkflowContext[int, str]) -> None:
+    async def go_on(
+        self, asked: dict[str, int], answer: str, ctx: WorkflowContext[int, str]
+    ) -> None:
         await ctx.yield_output(f"lap {asked['lap']} was {answer}")
         await ctx.send_message(asked["lap"])
 
@@ -64,7 +66,9 @@ def worker(name: str) -> Any:
     @executor(id=name)
     async def work(lap: int, ctx: WorkflowContext[str]) -> None:
         await ctx.set_shared_state("sum", lap)
-        state = await ctx.get_state() or {"pages": {str(i): f"{name} page {i} " * 30 for i in range(40)}}
+        state = await ctx.get_state() or {
+            "pages": {str(i): f"{name} page {i} " * 30 for i in range(40)}
+        }
         state["pages"][str(lap)] = f"{name} was here in lap {lap}"
         await ctx.set_state(state)
         await ctx.send_message(f"{name}{lap}")
@@ -133,7 +137,9 @@ async def operate(storage: ManagedStorage, operation: str) -> None:
         fork = await storage.get_run("fork")
         if fork is None:
             headers = await storage.list_headers(RUN)
-            await build(storage).fork(headers[-2].checkpoint_id, run_id="fork").wait_for_completion()
+            await (
+                build(storage).fork(headers[-2].checkpoint_id, run_id="fork").wait_for_completion()
+            )
         else:  # an earlier life has begun it
             await build(storage).run_from_checkpoint(fork.head)
     elif operation == "delete":

@@ -196,8 +196,12 @@ class Careful(Executor):
     @handler
     async def begin(self, message: int, ctx: WorkflowContext[int | bytes, str]) -> None:
         assert_type(await ctx.request_info(Spend(message), bool), str)
-        await ctx.request_info(Spend(message), bool, request_id="q", deadline=timedelta(hours=1), default=False)
-        await ctx.request_info(Spend(message), bool | None, deadline=datetime.now(UTC), default=None)
+        await ctx.request_info(
+            Spend(message), bool, request_id="q", deadline=timedelta(hours=1), default=False
+        )
+        await ctx.request_info(
+            Spend(message), bool | None, deadline=datetime.now(UTC), default=None
+        )
         await ctx.schedule(message, delay=60)
         await ctx.schedule(b"", at=datetime.now(UTC), target_id="careful")
         await ctx.sleep(0.5)
@@ -212,12 +216,16 @@ class Careful(Executor):
         ctx.attempt = 2  # type: ignore[misc]
 
     @response_handler
-    async def decided(self, original_request: Spend, response: bool, ctx: WorkflowContext[Never, str]) -> None:
+    async def decided(
+        self, original_request: Spend, response: bool, ctx: WorkflowContext[Never, str]
+    ) -> None:
         await ctx.yield_output(f"{original_request.amount}: {response}")
         await ctx.yield_output(7)  # type: ignore[arg-type]
 
     @response_handler
-    def put_off(self, original_request: Spend, response: timedelta, ctx: WorkflowContext[int]) -> None:
+    def put_off(
+        self, original_request: Spend, response: timedelta, ctx: WorkflowContext[int]
+    ) -> None:
         ctx.schedule(original_request.amount, delay=response)
 
     @handler
@@ -236,12 +244,18 @@ def build(a: Executor, b: Executor, storage: CheckpointStorage) -> Workflow:
 
     builder = WorkflowBuilder()
     builder.register_executor(lambda: UpperCase("c"), "c").add_edge(a, "c")
-    builder.add_edge(a, b, condition=lambda message: bool(message)).add_edge(a, lambda: UpperCase("d"))
+    builder.add_edge(a, b, condition=lambda message: bool(message)).add_edge(
+        a, lambda: UpperCase("d")
+    )
     builder.add_chain([a, b]).add_fan_out_edges(a, [b, "c"]).add_fan_in_edges([a, b], "c")
     builder.add_multi_selection_edge_group(a, [b, "c"], selection_func=choose)
-    builder.add_switch_case_edge_group(a, [Case(condition=lambda m: m == 1, target=b), Default(target="c")])
+    builder.add_switch_case_edge_group(
+        a, [Case(condition=lambda m: m == 1, target=b), Default(target="c")]
+    )
     builder.with_reducer("total", lambda value, update: value + update, initial=0)
-    builder.with_failure_policy(a, FailurePolicy(max_attempts=3, retry_on=(OSError, KeyError), timeout=5))
+    builder.with_failure_policy(
+        a, FailurePolicy(max_attempts=3, retry_on=(OSError, KeyError), timeout=5)
+    )
     builder.add_error_edge(a, Careful("careful")).add_error_edge("c", b)
     builder.with_checkpointing(storage, types=[Approval])
     builder.with_failure_policy(a, 3)  # type: ignore[arg-type]
@@ -257,8 +271,17 @@ def build(a: Executor, b: Executor, storage: CheckpointStorage) -> Workflow:
     return builder.set_start_executor(a).build()
 
 
-async def run_with_settings(workflow: Workflow, storage: CheckpointStorage, tags: Sequence[str]) -> None:
-    await workflow.run("x", run_id="r", if_exists="attach", checkpoint_storage=storage, metadata={"a": 1}, tags=tags)
+async def run_with_settings(
+    workflow: Workflow, storage: CheckpointStorage, tags: Sequence[str]
+) -> None:
+    await workflow.run(
+        "x",
+        run_id="r",
+        if_exists="attach",
+        checkpoint_storage=storage,
+        metadata={"a": 1},
+        tags=tags,
+    )
     await workflow.run("x", include_status_events=True)
     await workflow.run("x", if_exists="maybe")  # type: ignore[arg-type]
     await workflow.run()  # type: ignore[call-arg]
@@ -297,4 +320,8 @@ class MyStorage:
         return False
 
 
-storages: list[CheckpointStorage] = [MyStorage(), InMemoryCheckpointStorage(), FileCheckpointStorage("./checkpoints")]
+storages: list[CheckpointStorage] = [
+    MyStorage(),
+    InMemoryCheckpointStorage(),
+    FileCheckpointStorage("./checkpoints"),
+]

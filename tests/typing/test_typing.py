@@ -9,7 +9,11 @@ ROOT = Path(__file__).parents[2]
 
 def check(*paths: str) -> str:
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", *paths], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "mypy", "--strict", *paths],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return checked.stdout + checked.stderr
 
@@ -20,6 +24,8 @@ def test_the_api_as_users_write_it() -> None:
 
 def test_an_ignore_that_is_not_needed_would_be_noticed(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text("from supersteps import Workflow\n\nprint(Workflow)  # type: ignore[arg-type]\n")
+    script.write_text(
+        "from supersteps import Workflow\n\nprint(Workflow)  # type: ignore[arg-type]\n"
+    )
 
     assert "unused-ignore" in check(str(script))

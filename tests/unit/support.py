@@ -63,7 +63,9 @@ class Asker(Executor):
         await ctx.send_message(Question(request_id=f"ask-{text}", prompt=text))
 
     @handler
-    async def answer(self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Never, str]) -> None:
+    async def answer(
+        self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Never, str]
+    ) -> None:
         await ctx.yield_output(f"{answer.original_request.prompt}={answer.data}")
 
 
@@ -94,17 +96,25 @@ class Tally(Executor):
 
 
 def shout_workflow(**settings: Any) -> Workflow:
-    return built(WorkflowBuilder(name="shout").add_edge(up := Upper("up"), Reverse("back")), up, **settings)
+    return built(
+        WorkflowBuilder(name="shout").add_edge(up := Upper("up"), Reverse("back")), up, **settings
+    )
 
 
 def counter_workflow(max_iterations: int = 100, **settings: Any) -> Workflow:
     counter = Counter("counter")
-    return built(WorkflowBuilder(max_iterations, name="count").add_edge(counter, counter), counter, **settings)
+    return built(
+        WorkflowBuilder(max_iterations, name="count").add_edge(counter, counter),
+        counter,
+        **settings,
+    )
 
 
 def asking_workflow(**settings: Any) -> Workflow:
     asker, port = Asker("asker"), RequestInfoExecutor("port")
-    return built(WorkflowBuilder(name="ask").add_edge(asker, port).add_edge(port, asker), asker, **settings)
+    return built(
+        WorkflowBuilder(name="ask").add_edge(asker, port).add_edge(port, asker), asker, **settings
+    )
 
 
 def built(builder: WorkflowBuilder, start: Executor, *, storage: Any = None) -> Workflow:
@@ -207,7 +217,9 @@ class CountingStorage(InMemoryCheckpointStorage):
         self.writes.names.append("move_head")
         return await super().move_head(*args, **kwargs)
 
-    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+    async def append_journal(
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+    ) -> None:
         self.writes.names.append("journal")
         await super().append_journal(run_id, epoch, head, records)
 
@@ -224,7 +236,10 @@ class FailingStorage(InMemoryCheckpointStorage):
     """Fails the commits and the journal writes whose numbers (from 0) it is told."""
 
     def __init__(
-        self, commits: Iterable[int] = (), journal: Iterable[int] = (), error: Exception | None = None
+        self,
+        commits: Iterable[int] = (),
+        journal: Iterable[int] = (),
+        error: Exception | None = None,
     ) -> None:
         super().__init__()
         self.bad_commits = set(commits)
@@ -239,7 +254,9 @@ class FailingStorage(InMemoryCheckpointStorage):
             raise self.error
         await super().commit(commit)
 
-    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+    async def append_journal(
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+    ) -> None:
         number, self.journals = self.journals, self.journals + 1
         if number in self.bad_journal:
             raise self.error
@@ -275,7 +292,9 @@ class SlowStorage(InMemoryCheckpointStorage):
         await self._dawdle("before release")
         await super().release(*args, **kwargs)
 
-    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+    async def append_journal(
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+    ) -> None:
         await self._dawdle("before journal")
         await super().append_journal(run_id, epoch, head, records)
         await self._dawdle("after journal")

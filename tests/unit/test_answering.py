@@ -44,7 +44,10 @@ async def test_storages_have_it_as_methods(subject: str, tmp_path: Path) -> None
         await storage.answer("run", "a", {"yes": True})
         assert [asked.request_id for asked in await storage.list_requests("run", "flow")] == ["b"]
         await storage.cancel_request("run", "b")
-        assert [entry.value for entry in await storage.read_inbox("run")] == [json_entry({"yes": True}), CANCELLED]
+        assert [entry.value for entry in await storage.read_inbox("run")] == [
+            json_entry({"yes": True}),
+            CANCELLED,
+        ]
         await storage.cancel_run("run")
         assert (await record_of(storage)).status == "CANCELLED"
 
@@ -62,7 +65,8 @@ async def test_a_branch_that_was_left_is_searched_newest_first() -> None:
     await writer.commit(ask(question("here", {})))
 
     with pytest.raises(
-        StaleRequestError, match=r"'run-000002' of branch 0, while its head is 'run-000003' of branch 1"
+        StaleRequestError,
+        match=r"'run-000002' of branch 0, while its head is 'run-000003' of branch 1",
     ):
         await answering.answer(storage, "run", "q", 1)
     assert isinstance(await answering.refusal(storage, "run", "early"), StaleRequestError)
@@ -131,7 +135,9 @@ async def test_a_question_that_was_asked_again_has_ended_as_it_did_last() -> Non
         (CANCELLED, StaleRequestError, "was taken back at 2"),
     ],
 )
-async def test_what_lies_in_the_inbox_is_named(entry: bytes, error: type[RequestError], words: str) -> None:
+async def test_what_lies_in_the_inbox_is_named(
+    entry: bytes, error: type[RequestError], words: str
+) -> None:
     storage = InMemoryCheckpointStorage()
     await Writer(storage).commit(ask(question("q", {})))
     await storage.add_answers("run", [("q", entry)])
@@ -179,7 +185,9 @@ class Meanwhile(InMemoryCheckpointStorage):
             self.armed = False
             await self.work(self)
 
-    async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+    async def add_answers(
+        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+    ) -> list[InboxEntry]:
         await self._before("add_answers")
         return await super().add_answers(run_id, answers)
 
@@ -208,8 +216,12 @@ class Meanwhile(InMemoryCheckpointStorage):
         return await super().get_run(run_id)
 
 
-@pytest.mark.parametrize(("outcome", "error"), [("answered", AlreadyAnsweredError), ("cancelled", StaleRequestError)])
-async def test_the_head_moves_on_before_the_answer_is_put(outcome: str, error: type[RequestError]) -> None:
+@pytest.mark.parametrize(
+    ("outcome", "error"), [("answered", AlreadyAnsweredError), ("cancelled", StaleRequestError)]
+)
+async def test_the_head_moves_on_before_the_answer_is_put(
+    outcome: str, error: type[RequestError]
+) -> None:
     async def move_on(storage: Meanwhile) -> None:
         await writer.commit(end("q", outcome))
 
@@ -286,7 +298,9 @@ async def test_an_answer_that_is_consumed_while_one_lists_is_not_listed() -> Non
     await answering.answer(storage, "run", "q", 1)
     storage.armed = True
 
-    assert [asked.request_id for asked in await answering.list_requests(storage, "run")] == ["other"]
+    assert [asked.request_id for asked in await answering.list_requests(storage, "run")] == [
+        "other"
+    ]
 
 
 async def test_a_run_that_ends_while_it_is_cancelled_stays_done() -> None:
@@ -330,7 +344,8 @@ async def test_a_failed_run_is_cancelled_and_keeps_its_error() -> None:
 async def ask_in(storage: DurableStorage, count: int) -> None:
     for number in range(count):
         await Writer(storage, f"run {number}").commit(
-            ask(question(f"q{number}", {})), timestamp=f"2025-01-0{number + 1}T00:00:00.000000+00:00"
+            ask(question(f"q{number}", {})),
+            timestamp=f"2025-01-0{number + 1}T00:00:00.000000+00:00",
         )
 
 
@@ -341,11 +356,15 @@ async def test_many_runs_are_listed_page_by_page(monkeypatch: pytest.MonkeyPatch
 
     found = await answering.list_requests(storage)
 
-    assert [(asked.run_id, asked.request_id) for asked in found] == [(f"run {n}", f"q{n}") for n in range(5)]
+    assert [(asked.run_id, asked.request_id) for asked in found] == [
+        (f"run {n}", f"q{n}") for n in range(5)
+    ]
 
 
 @pytest.mark.parametrize("gone", [["run 3"], ["run 3", "run 4"], ["run 3", "run 2"]])
-async def test_runs_are_deleted_while_one_lists(gone: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_runs_are_deleted_while_one_lists(
+    gone: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def delete(storage: Meanwhile) -> None:
         for run_id in gone:
             await storage.delete_run(run_id)

@@ -59,7 +59,9 @@ class PlainTalker(Executor):
 
 
 def start(talker: Executor, count: int = MANY) -> StreamingRun:
-    builder = WorkflowBuilder().set_start_executor(talker).with_checkpointing(InMemoryCheckpointStorage())
+    builder = (
+        WorkflowBuilder().set_start_executor(talker).with_checkpointing(InMemoryCheckpointStorage())
+    )
     return builder.build().run_stream(count, run_id="r")
 
 
@@ -172,7 +174,9 @@ async def test_whoever_only_wants_the_result_holds_nobody_up() -> None:
 
 
 @pytest.mark.parametrize("talker", [Talker, PlainTalker])
-async def test_a_consumer_that_drains_the_run_does_not_wait_for_itself(talker: type[Talker | PlainTalker]) -> None:
+async def test_a_consumer_that_drains_the_run_does_not_wait_for_itself(
+    talker: type[Talker | PlainTalker],
+) -> None:
     run = start(talker())
     events = await first(run)
     await run.drain()
@@ -200,7 +204,9 @@ async def test_a_consumer_can_rewind_the_run() -> None:
     events = await first(run)
     await run.restore_checkpoint("r-000000")
 
-    assert [event.data async for event in events if type(event) is WorkflowEvent] == list(range(MANY))
+    assert [event.data async for event in events if type(event) is WorkflowEvent] == list(
+        range(MANY)
+    )
     assert await is_committed(run)
 
 
@@ -227,7 +233,9 @@ def test_a_thread_is_let_go_when_its_loop_ends() -> None:
     assert talker.ended.wait(20)
 
 
-async def test_supersteps_that_wait_for_nothing_let_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_supersteps_that_wait_for_nothing_let_others_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(driver, "TURN_SECONDS", -1.0)
     turns = 0
 

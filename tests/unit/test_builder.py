@@ -102,7 +102,11 @@ def test_what_is_no_executor_is_refused() -> None:
     builder: Any = WorkflowBuilder()
     for wrong, error, expected in (
         (7, TypeError, "an executor is wanted, got int"),
-        (needs_arguments, TypeError, "'needs_arguments' cannot be called without arguments.*@executor"),
+        (
+            needs_arguments,
+            TypeError,
+            "'needs_arguments' cannot be called without arguments.*@executor",
+        ),
         (lambda: 7, TypeError, "made a int, not an Executor"),
     ):
         with pytest.raises(error, match=expected):
@@ -119,19 +123,24 @@ def test_ids_are_unique() -> None:
         builder.set_start_executor(lambda: Upper("up"))
     with pytest.raises(ExecutorDuplicationError, match="'up' is taken already"):
         builder.register_executor(lambda: Upper("up"), "up")
-    with pytest.raises(WorkflowValidationError, match=r"registered as 'a' makes an executor with id 'b'"):
+    with pytest.raises(
+        WorkflowValidationError, match=r"registered as 'a' makes an executor with id 'b'"
+    ):
         builder.register_executor(lambda: Upper("b"), "a")
 
 
 def test_no_start_is_an_error() -> None:
-    with pytest.raises(MissingStartError, match=r"call set_start_executor\(executor\) before build"):
+    with pytest.raises(
+        MissingStartError, match=r"call set_start_executor\(executor\) before build"
+    ):
         WorkflowBuilder().add_edge(Upper("up"), Reverse("end")).build()
 
 
 def test_a_name_nobody_registered_is_an_error() -> None:
     up = Upper("up")
     with pytest.raises(
-        UnknownExecutorError, match=r"'end' is named.*known are 'up'.*register_executor\(factory, 'end'\)"
+        UnknownExecutorError,
+        match=r"'end' is named.*known are 'up'.*register_executor\(factory, 'end'\)",
     ):
         WorkflowBuilder().add_edge(up, "end").set_start_executor(up).build()
     with pytest.raises(UnknownExecutorError, match="known are none"):
@@ -143,14 +152,23 @@ def test_groups_need_members() -> None:
     builder = WorkflowBuilder()
     attempts: list[tuple[Callable[[], object], str]] = [
         (lambda: builder.add_chain([up]), "add_chain needs at least two executors, it got 1"),
-        (lambda: builder.add_fan_out_edges(up, [end]), "add_fan_out_edges needs at least two targets, it got 1"),
+        (
+            lambda: builder.add_fan_out_edges(up, [end]),
+            "add_fan_out_edges needs at least two targets, it got 1",
+        ),
         (
             lambda: builder.add_multi_selection_edge_group(up, [], lambda m, t: t),
             "add_multi_selection_edge_group needs at least two targets, it got 0",
         ),
-        (lambda: builder.add_fan_in_edges([up], end), "add_fan_in_edges needs at least two sources, it got 1"),
+        (
+            lambda: builder.add_fan_in_edges([up], end),
+            "add_fan_in_edges needs at least two sources, it got 1",
+        ),
         (lambda: builder.add_switch_case_edge_group(up, [Default(end)]), "at least one Case"),
-        (lambda: builder.add_switch_case_edge_group(up, [Case(lambda m: True, end)]), "exactly one Default"),
+        (
+            lambda: builder.add_switch_case_edge_group(up, [Case(lambda m: True, end)]),
+            "exactly one Default",
+        ),
     ]
     for call, expected in attempts:
         with pytest.raises(EdgeGroupError, match=expected):
@@ -159,7 +177,9 @@ def test_groups_need_members() -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, None, "7"])
 def test_the_limit_is_a_number_of_supersteps(limit: Any) -> None:
-    with pytest.raises(WorkflowValidationError, match="max_iterations is a number of supersteps, at least 1"):
+    with pytest.raises(
+        WorkflowValidationError, match="max_iterations is a number of supersteps, at least 1"
+    ):
         WorkflowBuilder(max_iterations=limit)
 
 
@@ -190,9 +210,13 @@ def test_failure_policies() -> None:
 def test_a_failure_policy_is_one_and_for_somebody() -> None:
     up = Upper("up")
     builder: Any = WorkflowBuilder().set_start_executor(up)
-    with pytest.raises(TypeError, match=r"with_failure_policy takes a FailurePolicy, not 3: write FailurePolicy\("):
+    with pytest.raises(
+        TypeError, match=r"with_failure_policy takes a FailurePolicy, not 3: write FailurePolicy\("
+    ):
         builder.with_failure_policy(up, 3)
-    with pytest.raises(UnknownExecutorError, match=r"'down' is named .* by a failure policy, but nobody added it"):
+    with pytest.raises(
+        UnknownExecutorError, match=r"'down' is named .* by a failure policy, but nobody added it"
+    ):
         builder.with_failure_policy("down", FailurePolicy()).build()
 
 
@@ -202,7 +226,10 @@ def test_error_edges() -> None:
     assert builder.add_error_edge(up, lambda: Medic("medic")) is builder
     graph = builder.add_error_edge("end", "medic").set_start_executor(up).build().graph
 
-    assert graph.groups[1:] == (ErrorEdgeGroup(("up",), ("medic",)), ErrorEdgeGroup(("end",), ("medic",)))
+    assert graph.groups[1:] == (
+        ErrorEdgeGroup(("up",), ("medic",)),
+        ErrorEdgeGroup(("end",), ("medic",)),
+    )
     assert graph.groups[1].id == "on_error:up->medic"
 
 
@@ -211,7 +238,9 @@ def test_an_error_edge_is_added_once_and_between_known_executors() -> None:
     builder = WorkflowBuilder().set_start_executor(up).add_error_edge(up, medic)
     with pytest.raises(UnknownExecutorError, match="'surgeon'"):
         WorkflowBuilder().set_start_executor(up).add_error_edge(up, "surgeon").build()
-    with pytest.raises(EdgeDuplicationError, match=r"error edge up -> medic was added 2 times.*Keep one") as caught:
+    with pytest.raises(
+        EdgeDuplicationError, match=r"error edge up -> medic was added 2 times.*Keep one"
+    ) as caught:
         builder.add_error_edge(up, medic).build()
     assert caught.value.edge_id == "up->medic"
 

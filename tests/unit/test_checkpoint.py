@@ -38,7 +38,9 @@ PARTS: dict[PartKey, Part] = {
 
 
 def loaded(parts: dict[PartKey, Part] | None = None) -> WorkflowCheckpoint:
-    return WorkflowCheckpoint.from_record(HEADER, lambda: PARTS if parts is None else parts, Codec())
+    return WorkflowCheckpoint.from_record(
+        HEADER, lambda: PARTS if parts is None else parts, Codec()
+    )
 
 
 def test_content_is_read_once_and_only_when_looked_at() -> None:
@@ -50,7 +52,10 @@ def test_content_is_read_once_and_only_when_looked_at() -> None:
         return PARTS
 
     checkpoint = WorkflowCheckpoint.from_record(HEADER, read, Codec())
-    assert (checkpoint.info, repr(checkpoint)[:19]) == (CheckpointInfo("r", "c", 2, "p"), "WorkflowCheckpoint(")
+    assert (checkpoint.info, repr(checkpoint)[:19]) == (
+        CheckpointInfo("r", "c", 2, "p"),
+        "WorkflowCheckpoint(",
+    )
     assert reads == 0
     assert checkpoint.shared_state == {"n": [1]}
     assert checkpoint.outputs == [1, "two"]
@@ -84,13 +89,18 @@ def test_what_was_changed_is_saved_changed() -> None:
 
 def test_what_was_only_looked_at_loses_nothing() -> None:
     parts: dict[PartKey, Part] = {
-        ("messages",): b'[{"data":1,"source_ids":[],"target_ids":["c"]},{"data":2,"source_ids":["b"],"target_ids":[]},'
+        (
+            "messages",
+        ): b'[{"data":1,"source_ids":[],"target_ids":["c"]},{"data":2,"source_ids":["b"],"target_ids":[]},'
         b'{"data":3,"source_ids":["a"],"target_ids":[]},{"data":4,"source_ids":["b"],"target_ids":[]}]',
         ("shared_state", "log"): ListPart([b"1.50", b"2"]),
         ("shared_state", "n"): b"[1]",
         ("executor_states", "hooked", ""): b"null",
         ("executor_states", "hooked", "k"): b"1.50",
-        ("requests", "q"): b'{"request_id":"q","source_executor_id":"asker","request_executor_id":"boss","iteration":1,'
+        (
+            "requests",
+            "q",
+        ): b'{"request_id":"q","source_executor_id":"asker","request_executor_id":"boss","iteration":1,'
         b'"timestamp":"t","response_type":"str","data":1.50}',
         OUTPUTS: ListPart([]),
         GRAPH: b"{}",
@@ -101,7 +111,9 @@ def test_what_was_only_looked_at_loses_nothing() -> None:
 
     checkpoint.shared_state["n"] = True
     checkpoint.shared_state["new"] = 1
-    checkpoint.pending_requests["q"] = dataclasses.replace(checkpoint.pending_requests["q"], iteration=2)
+    checkpoint.pending_requests["q"] = dataclasses.replace(
+        checkpoint.pending_requests["q"], iteration=2
+    )
     del checkpoint.executor_states["hooked"]["k"]
     again = checkpoint.to_record(Codec()).parts
 
@@ -156,7 +168,9 @@ def test_a_checkpoint_made_by_hand_comes_back_equal() -> None:
 
 
 def test_messages_in_the_shape_of_the_reference_are_taken() -> None:
-    checkpoint = WorkflowCheckpoint(messages={"a": [{"data": "hi", "source_id": "a", "target_id": "b"}]})
+    checkpoint = WorkflowCheckpoint(
+        messages={"a": [{"data": "hi", "source_id": "a", "target_id": "b"}]}
+    )
     record = checkpoint.to_record(Codec())
     again = WorkflowCheckpoint.from_record(record.header, lambda: record.parts, Codec())
     assert again.messages["a"][0]["target_ids"] == ["b"]

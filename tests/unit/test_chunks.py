@@ -69,7 +69,13 @@ def test_any_bytes_come_back(data: bytes) -> None:
 
 def test_what_is_large_is_cut_inside() -> None:
     text = random.Random(1).randbytes(50_000).hex()
-    for value in (text, [text], {"a": text}, [[{"a": [text, 1]}]], {"a": conversation(500), "b": 1}):
+    for value in (
+        text,
+        [text],
+        {"a": text},
+        [[{"a": [text, 1]}]],
+        {"a": conversation(500), "b": 1},
+    ):
         sizes = [len(data) for _, data in split(encode(value)).new_chunks()]
         assert len(sizes) > 20
         assert max(sizes) <= chunks.LEAF.least + chunks.LEAF.most
@@ -77,15 +83,21 @@ def test_what_is_large_is_cut_inside() -> None:
 
 SMALL = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner, max_size=10) | st.dictionaries(st.text(max_size=5), inner, max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=10) | st.dictionaries(st.text(max_size=5), inner, max_size=10)
+    ),
     max_leaves=20,
 )
-LARGE = st.sampled_from(["x" * 4000, '\\"é' * 1500, conversation(30), {"a": ["y" * 5000, conversation(20)]}])
+LARGE = st.sampled_from(
+    ["x" * 4000, '\\"é' * 1500, conversation(30), {"a": ["y" * 5000, conversation(20)]}]
+)
 
 
 @settings(max_examples=60)
 @given(st.lists(SMALL, min_size=2, max_size=8), st.randoms(use_true_random=False))
-def test_the_same_pieces_with_or_without_an_earlier_version(values: list[Any], rnd: random.Random) -> None:
+def test_the_same_pieces_with_or_without_an_earlier_version(
+    values: list[Any], rnd: random.Random
+) -> None:
     for data, tree in versions(values, rnd):
         assert same(tree, split(data))
 
@@ -145,7 +157,9 @@ def delete_one(items: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [append, replace_one, insert_first, delete_one])
-@pytest.mark.parametrize("wrap", [lambda items: items, lambda items: {"history": items, "n": len(items)}])
+@pytest.mark.parametrize(
+    "wrap", [lambda items: items, lambda items: {"history": items, "n": len(items)}]
+)
 def test_a_change_costs_a_few_kilobytes_however_large_the_value(
     change: Callable[[list[Any]], None], wrap: Callable[[list[Any]], Any]
 ) -> None:

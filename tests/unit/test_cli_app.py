@@ -64,7 +64,9 @@ def test_every_command_says_what_it_does(name: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.opts[-1]} says nothing"
-            assert parameter.help.endswith((".", ":", "?")), f"{name} {parameter.opts[-1]}: {parameter.help}"
+            assert parameter.help.endswith((".", ":", "?")), (
+                f"{name} {parameter.opts[-1]}: {parameter.help}"
+            )
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -119,14 +121,27 @@ def test_help_imports_next_to_nothing() -> None:
 
     imported = in_a_process(code).split("-----")[1].split()
 
-    heavy = ("rich", "supersteps.engine", "supersteps.storage", "supersteps.service", "supersteps.viz", "jsonschema")
-    assert [name for name in imported if name.startswith(heavy) or name in ("asyncio", "sqlite3")] == []
+    heavy = (
+        "rich",
+        "supersteps.engine",
+        "supersteps.storage",
+        "supersteps.service",
+        "supersteps.viz",
+        "jsonschema",
+    )
+    assert [
+        name for name in imported if name.startswith(heavy) or name in ("asyncio", "sqlite3")
+    ] == []
     assert [name for name in imported if name.startswith("supersteps.cli.commands")] == []
 
 
 def test_python_dash_m() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "supersteps", "--version"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-m", "supersteps", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
 
     assert ran.stdout.startswith("supersteps, version")
@@ -182,7 +197,11 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     ],
 )
 def test_what_becomes_of_an_error(
-    error: BaseException, code: int, told: str, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+    error: BaseException,
+    code: int,
+    told: str,
+    run: Callable[..., Ran],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     failing(monkeypatch, error)
 
@@ -215,7 +234,9 @@ def test_notes_belong_to_the_paragraph() -> None:
     assert paragraph(error) == "error: busy. Wait for it."
 
 
-def test_a_command_may_return_its_exit_code(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_may_return_its_exit_code(
+    run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
     @click.command("runs")
     def command() -> int:
         return 3

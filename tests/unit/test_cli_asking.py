@@ -161,13 +161,19 @@ def test_a_schema_in_words_and_an_example(annotation: Any, words: str, typed: st
 
 
 def test_limits_are_told() -> None:
-    assert in_words({"type": "integer", "minimum": 1, "maximum": 5}) == "a whole number (at least 1, at most 5)"
+    assert (
+        in_words({"type": "integer", "minimum": 1, "maximum": 5})
+        == "a whole number (at least 1, at most 5)"
+    )
     assert in_words({"type": "string", "format": "date"}) == "a date (2030-12-31)"
     assert in_words({"type": ["string", "null"]}) == "text or nothing (null)"
 
 
 def test_a_schema_that_refers_to_itself_has_words() -> None:
-    tree = {"$ref": "#/$defs/T", "$defs": {"T": {"type": "object", "properties": {"next": {"$ref": "#/$defs/T"}}}}}
+    tree = {
+        "$ref": "#/$defs/T",
+        "$defs": {"T": {"type": "object", "properties": {"next": {"$ref": "#/$defs/T"}}}},
+    }
 
     assert in_words(tree).startswith("an object with next (optional: an object with next")
     assert in_words({"$ref": "#/$defs/nowhere"}) == "any JSON"

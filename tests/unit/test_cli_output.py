@@ -54,11 +54,18 @@ def test_the_last_column_of_a_table_is_cut_on_a_terminal(
 
     assert shown(None) == ["A      QUESTION", "first  what is the answer?", "2      ok"]
     assert shown(22) == ["A      QUESTION", "first  what is the an…", "2      ok"]
-    assert shown(5) == ["A      QUESTION", "first  what is the…", "2      ok"]  # less would tell nothing
+    assert shown(5) == [
+        "A      QUESTION",
+        "first  what is the…",
+        "2      ok",
+    ]  # less would tell nothing
 
 
 def test_an_error_ends_with_one_period() -> None:
-    assert failures.paragraph(ServiceError("it is: no store.. Mend it..")) == "error: it is: no store. Mend it."
+    assert (
+        failures.paragraph(ServiceError("it is: no store.. Mend it.."))
+        == "error: it is: no store. Mend it."
+    )
     assert failures.paragraph(ServiceError("from 1 to ... 3")) == "error: from 1 to ... 3"
     assert failures.paragraph(OSError("gone.")) == "error: OSError: gone. Set --debug to see where."
 
@@ -77,10 +84,16 @@ def test_an_empty_table_says_so_on_stderr() -> None:
 
 @pytest.mark.parametrize(
     ("output", "wanted"),
-    [("table", "shown\n"), ("json", '[\n  {\n    "a": 1\n  },\n  2\n]\n'), ("jsonl", '{"a":1}\n2\n')],
+    [
+        ("table", "shown\n"),
+        ("json", '[\n  {\n    "a": 1\n  },\n  2\n]\n'),
+        ("jsonl", '{"a":1}\n2\n'),
+    ],
 )
 def test_the_forms_of_output(output: str, wanted: str) -> None:
-    assert written(lambda: emit([{"a": 1}, 2], output, lambda: click.echo("shown"))).stdout == wanted
+    assert (
+        written(lambda: emit([{"a": 1}, 2], output, lambda: click.echo("shown"))).stdout == wanted
+    )
 
 
 def test_json_lines_of_a_single_value() -> None:
@@ -89,7 +102,15 @@ def test_json_lines_of_a_single_value() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "wanted"),
-    [(-5, "0 s"), (0, "0 s"), (59, "59 s"), (60, "1 min"), (7199, "1 h"), (86400, "1 d"), (10**7, "115 d")],
+    [
+        (-5, "0 s"),
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (7199, "1 h"),
+        (86400, "1 d"),
+        (10**7, "115 d"),
+    ],
 )
 def test_ages(seconds: int, wanted: str) -> None:
     assert age((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == wanted
@@ -148,11 +169,19 @@ def test_values_as_people_write_them(value: Any, wanted: str) -> None:
 def test_what_would_move_the_cursor_is_shown_as_an_escape() -> None:
     assert words.plain("\x1b[2J a\tb\r\nc\r\x9b") == "\\x1b[2J a\tb\nc\\x0d\\x9b"
     assert "\x1b" not in words.plain(["\x1b"])
-    assert "\x1b" not in "".join(told(Change("replace", ("shared_state", "a"), before="\x1b\n1", after="\x1b\n2")))
+    assert "\x1b" not in "".join(
+        told(Change("replace", ("shared_state", "a"), before="\x1b\n1", after="\x1b\n2"))
+    )
 
 
 def test_a_question_without_what_is_only_its_address() -> None:
-    asked = {"$": "app:Review", "request_id": "r", "source_executor_id": "e", "draft": "two\nlines", "n": 1}
+    asked = {
+        "$": "app:Review",
+        "request_id": "r",
+        "source_executor_id": "e",
+        "draft": "two\nlines",
+        "n": 1,
+    }
 
     assert words.spread(asked) == "Review\n  draft  two\n         lines\n  n      1"
     assert words.spread("plain") == "plain"
@@ -180,7 +209,9 @@ def test_moments_before_and_after() -> None:
 
 def entry(**facts: Any) -> LogEntry:
     common = {"step": 1, "branch": 0, "timestamp": NOW.isoformat(), "status": "IN_PROGRESS"}
-    return LogEntry(**{"checkpoint_id": "run-01", "run_id": "run", "parent": "run-00", **common, **facts})
+    return LogEntry(
+        **{"checkpoint_id": "run-01", "run_id": "run", "parent": "run-00", **common, **facts}
+    )
 
 
 def again(executor_id: str, attempt: int) -> Retry:
@@ -196,8 +227,14 @@ def again(executor_id: str, attempt: int) -> Retry:
         (entry(parent=None, step=0), "run-01  @0  input  0 s ago"),
         (entry(parent="other-03"), "run-01  @1  forked from other-03  0 s ago"),
         (entry(ran=("a",), error="x"), "run-01  @1  a  failed  0 s ago"),
-        (entry(ran=("a", "b"), retries=(again("b", 2),)), "run-01  @1  a, b (attempt 2 waits)  0 s ago"),
-        (entry(ran=("b",), retries=(again("b", 3), again("b", 2))), "run-01  @1  b (attempts 2, 3 wait)  0 s ago"),
+        (
+            entry(ran=("a", "b"), retries=(again("b", 2),)),
+            "run-01  @1  a, b (attempt 2 waits)  0 s ago",
+        ),
+        (
+            entry(ran=("b",), retries=(again("b", 3), again("b", 2))),
+            "run-01  @1  b (attempts 2, 3 wait)  0 s ago",
+        ),
         (entry(status="DAMAGED", error="x"), "run-01  @1  ?  damaged  0 s ago"),
     ],
 )
@@ -247,7 +284,11 @@ def test_nothing_differs() -> None:
 
 
 def test_a_diff_by_section() -> None:
-    request = {"source_executor_id": "editor", "response_type": "bool", "data": {"$": "m:Draft", "text": "x"}}
+    request = {
+        "source_executor_id": "editor",
+        "response_type": "bool",
+        "data": {"$": "m:Draft", "text": "x"},
+    }
 
     assert told(
         Change("replace", ("shared_state", "count"), before=1, after=2),
@@ -273,8 +314,12 @@ def test_a_diff_by_section() -> None:
 
 
 def test_when_the_same_question_was_asked_is_not_worth_telling() -> None:
-    when = Change("replace", ("requests", "q", "timestamp"), before="2026-01-01", after="2026-01-02")
-    told_more = told(when, Change("replace", ("requests", "q", "data", "text"), before="a", after="b"))
+    when = Change(
+        "replace", ("requests", "q", "timestamp"), before="2026-01-01", after="2026-01-02"
+    )
+    told_more = told(
+        when, Change("replace", ("requests", "q", "data", "text"), before="a", after="b")
+    )
 
     assert told(when) == ["a and b hold the same; only the times at which they asked differ"]
     assert told(when, Change("replace", ("shared_state", "n"), before=1, after=2))[3:] == [
@@ -287,7 +332,9 @@ def test_when_the_same_question_was_asked_is_not_worth_telling() -> None:
 def test_text_of_several_lines_is_a_unified_diff() -> None:
     old = "\n".join(f"line {number}" for number in range(9))
 
-    assert told(Change("replace", ("shared_state", "text"), before=old, after=old.replace("4", "four")))[4:] == [
+    assert told(
+        Change("replace", ("shared_state", "text"), before=old, after=old.replace("4", "four"))
+    )[4:] == [
         "  ~ text:",
         "    @@ -3,5 +3,5 @@",
         "     line 2",
@@ -312,7 +359,8 @@ def test_long_values_are_cut_around_the_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [("x" * 500, ""), ("x" * 500, "x" * 501), ("ab" * 100, "ba" * 100), ("", "y" * 300)]
+    ("before", "after"),
+    [("x" * 500, ""), ("x" * 500, "x" * 501), ("ab" * 100, "ba" * 100), ("", "y" * 300)],
 )
 def test_what_is_cut_is_never_longer_than_a_line(before: str, after: str) -> None:
     assert max(map(len, diffing.around(before, after))) <= 95
@@ -322,7 +370,12 @@ def test_messages_are_whole() -> None:
     def message(source: str, target: str, data: Any) -> dict[str, Any]:
         return {"data": data, "source_ids": [source], "target_ids": [target]}
 
-    before = [message("a", "b", 1), message("a", "c", 5), message("a", "d", 6), message("a", "d", 6)]
+    before = [
+        message("a", "b", 1),
+        message("a", "c", 5),
+        message("a", "d", 6),
+        message("a", "d", 6),
+    ]
     after = [message("a", "c", 7), message("x", "y", "new"), message("a", "d", 6)]
     change = Change("remove", ("messages", 0, "data"), before=1)
 
@@ -344,7 +397,10 @@ def test_messages_in_another_order_are_told_place_by_place() -> None:
 
 # -------------------------------------------------------------------------------------------------- path
 
-CONTENT = {"shared_state": {"a": {"b": [1, {"c": 2}]}, "with.dot": {"x": 3}, "sl/ash": 4}, "outputs": ["x"]}
+CONTENT = {
+    "shared_state": {"a": {"b": [1, {"c": 2}]}, "with.dot": {"x": 3}, "sl/ash": 4},
+    "outputs": ["x"],
+}
 
 
 @pytest.mark.parametrize(

@@ -26,21 +26,28 @@ async def count(left: int, ctx: WorkflowContext[int, int]) -> None:
 async def store(*names: str, steps: int = 3) -> Service:
     storage = InMemoryCheckpointStorage()
     for name in names:
-        await built(WorkflowBuilder(name="count").add_edge(count, count), count, storage=storage).run(
-            steps, run_id=name
-        )
+        await built(
+            WorkflowBuilder(name="count").add_edge(count, count), count, storage=storage
+        ).run(steps, run_id=name)
     return Service(storage)
 
 
 def shown(person: Person) -> list[str]:
     """The ids of the numbered lines, since the last prompt or before it."""
-    return [match[1] for line in person.seen if (match := re.match(r" *\d+  (\S+)", click.unstyle(line)))]
+    return [
+        match[1]
+        for line in person.seen
+        if (match := re.match(r" *\d+  (\S+)", click.unstyle(line)))
+    ]
 
 
 async def test_enter_takes_the_newest_run() -> None:
     person = Person("")
 
-    assert await pick_run(await store("one", "two"), "Resume which run?", terminal=person.terminal) == "two"
+    assert (
+        await pick_run(await store("one", "two"), "Resume which run?", terminal=person.terminal)
+        == "two"
+    )
     assert click.unstyle(person.seen[0]) == "Resume which run?"
     assert shown(person) == ["two", "one"]
     assert person.prompts == ["number, id or words to look for, q to leave [1]: "]
@@ -96,7 +103,9 @@ async def test_the_head_comes_first_after_a_restore() -> None:
     assert await pick_checkpoint(service, "?", terminal=Person("").terminal) == head
 
 
-async def test_pages_and_only_what_is_on_the_screen_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pages_and_only_what_is_on_the_screen_is_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     service = await store("one", steps=40)
     compared = []
     diff = service.diff
@@ -134,7 +143,10 @@ async def test_nothing_is_compared_before_it_is_shown(monkeypatch: pytest.Monkey
 async def test_a_number_beyond_the_page_is_one_of_the_whole_list() -> None:
     service = await store("one", steps=40)
 
-    assert await pick_checkpoint(service, "?", run="one", terminal=Person("42").terminal) == "one-000000"
+    assert (
+        await pick_checkpoint(service, "?", run="one", terminal=Person("42").terminal)
+        == "one-000000"
+    )
 
 
 async def test_a_parent_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +208,9 @@ async def test_other_workflows_are_found_by_their_name() -> None:
     assert await pick_run(service, "?", terminal=Person("count", "").terminal) == "two"
 
 
-def test_the_default_terminal_reads_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_default_terminal_reads_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("builtins.input", lambda prompt: f" {prompt} ")
     terminal = Terminal()
     terminal.write("shown")

@@ -54,7 +54,9 @@ def started(step: int, *ids: str) -> SuperStepStartedEvent:
     return SuperStepStartedEvent(step, SuperStepStartInfo(ids))
 
 
-def completed(step: int, *ids: str, more: bool = True, asks: bool = False) -> SuperStepCompletedEvent:
+def completed(
+    step: int, *ids: str, more: bool = True, asks: bool = False
+) -> SuperStepCompletedEvent:
     return SuperStepCompletedEvent(step, SuperStepCompletionInfo(ids, more, asks, None))
 
 
@@ -89,10 +91,16 @@ def test_a_line_for_each_superstep(clock: Clock) -> None:
 
     # Nothing is said of a run before it is certain that there is one.
     assert told(story, WorkflowStartedEvent(run_id="r")) == []
-    assert told(story, started(1, "a", "b"), ExecutorInvokedEvent("a"), ExecutorInvokedEvent("b")) == ["run r"]
+    assert told(
+        story, started(1, "a", "b"), ExecutorInvokedEvent("a"), ExecutorInvokedEvent("b")
+    ) == ["run r"]
     clock.now += 0.4
-    assert told(story, ExecutorCompletedEvent("a"), WorkflowOutputEvent("x", "a"), question("q")) == []
-    assert told(story, completed(1, "a", "b", asks=True)) == ["superstep 1: a and b  (0.4 s)  1 output  1 question"]
+    assert (
+        told(story, ExecutorCompletedEvent("a"), WorkflowOutputEvent("x", "a"), question("q")) == []
+    )
+    assert told(story, completed(1, "a", "b", asks=True)) == [
+        "superstep 1: a and b  (0.4 s)  1 output  1 question"
+    ]
     clock.now += 2
     assert told(story, started(2, "a"), completed(2, "a", asks=True)) == ["superstep 2: a  (2.0 s)"]
     assert (story.steps, story.outputs, story.questions) == (2, 1, {"q"})
@@ -102,7 +110,9 @@ def test_a_handler_that_blocks_counts_and_waiting_does_not(clock: Clock) -> None
     story = Story(clock=clock)
 
     clock.now += 3  # the news of its beginning come with those of its end
-    assert told(story, started(1, "a"), completed(1, "a", more=False))[-1] == "superstep 1: a  (3.0 s)"
+    assert (
+        told(story, started(1, "a"), completed(1, "a", more=False))[-1] == "superstep 1: a  (3.0 s)"
+    )
     clock.now += 60  # a timer
     assert story.status() == "1 superstep done · waiting for a time to come · 1 min 3 s"
     story.take(started(2, "a"))
@@ -123,7 +133,12 @@ def test_the_status_says_who_is_at_work_and_for_how_long(clock: Clock) -> None:
     story = Story(clock=clock)
     assert story.status() == "loading · 1 ms"
 
-    for event in (started(7, "a", "b"), ExecutorInvokedEvent("a"), WorkflowOutputEvent("x", "a"), question("q")):
+    for event in (
+        started(7, "a", "b"),
+        ExecutorInvokedEvent("a"),
+        WorkflowOutputEvent("x", "a"),
+        question("q"),
+    ):
         story.take(event)
     clock.now += 2.5
     story.take(ExecutorInvokedEvent("b"))
@@ -156,7 +171,9 @@ def failed(name: str, attempt: int, again: float | None = None) -> ExecutorFaile
     extra: dict[str, Any] = {"run_id": "r", "superstep": 2, "attempt": attempt}
     if again is not None:
         extra["retry_at"] = (datetime.now(UTC) + timedelta(seconds=again)).isoformat()
-    return ExecutorFailedEvent(name, details=WorkflowErrorDetails("OSError", "gone", executor_id=name, extra=extra))
+    return ExecutorFailedEvent(
+        name, details=WorkflowErrorDetails("OSError", "gone", executor_id=name, extra=extra)
+    )
 
 
 def test_calls_that_are_made_again(clock: Clock) -> None:
@@ -165,19 +182,23 @@ def test_calls_that_are_made_again(clock: Clock) -> None:
     assert told(story, started(2, "web"), failed("web", 2, 600.4), completed(2, "web"))[1:] == [
         "superstep 2: web failed (attempt 2 of 5), again in 10 min 0 s: OSError: gone  (1 ms)"
     ]
-    assert told(story, started(3, "web", "b"), failed("web", 3, -1), ExecutorCompletedEvent("b")) == []
+    assert (
+        told(story, started(3, "web", "b"), failed("web", 3, -1), ExecutorCompletedEvent("b")) == []
+    )
     assert told(story, completed(3, "web", "b")) == [
         "superstep 3: web failed (attempt 3 of 5), again at once: OSError: gone",
         "superstep 3: b  (1 ms)",
     ]
     # One of two calls has worked.
     story.take(started(4, "web"))
-    assert told(story, failed("web", 4, -1), ExecutorCompletedEvent("web"), completed(4, "web"))[1] == (
-        "superstep 4: web  (1 ms)"
-    )
+    assert told(story, failed("web", 4, -1), ExecutorCompletedEvent("web"), completed(4, "web"))[
+        1
+    ] == ("superstep 4: web  (1 ms)")
     story.take(started(5, "web"))
     (line,) = told(story, failed("web", 5), completed(5, "web"))
-    assert line == "superstep 5: web failed (attempt 5 of 5): OSError: gone; the run goes on  (1 ms)"
+    assert (
+        line == "superstep 5: web failed (attempt 5 of 5): OSError: gone; the run goes on  (1 ms)"
+    )
     # Of an executor inside a sub-workflow only the event tells.
     story.take(started(6, "sub"))
     assert told(story, failed("sub/web", 2, -1), completed(6, "sub"))[0].startswith(
@@ -263,7 +284,9 @@ def test_the_live_display_leaves_only_what_is_over(
     assert "superstep 2: [b]" in shown  # no markup; held back, and shown at the end
 
 
-def test_the_live_display_on_a_terminal_that_lacks_the_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_live_display_on_a_terminal_that_lacks_the_characters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("TERM", "xterm")
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stderr", stream)
@@ -291,16 +314,26 @@ def test_showing_never_breaks_a_run_but_says_that_it_broke(
         progress.watch(completed(2, "a"))
 
     assert story.steps == 2
-    assert capsys.readouterr().err == "note: the run's progress could not be shown: OSError: the disk is full\n"
+    assert (
+        capsys.readouterr().err
+        == "note: the run's progress could not be shown: OSError: the disk is full\n"
+    )
 
 
-def test_what_is_said_stands_between_the_lines_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    for quiet, expected in ((False, ["superstep 1: a", "stopping", "superstep 2: b"]), (True, ["stopping"])):
+def test_what_is_said_stands_between_the_lines_of_progress(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for quiet, expected in (
+        (False, ["superstep 1: a", "stopping", "superstep 2: b"]),
+        (True, ["stopping"]),
+    ):
         with show_progress(Story(), quiet=quiet) as progress:
             progress.watch(completed(1, "a"))
             progress.say("stopping")
             progress.watch(completed(2, "b"))
-        assert [line.partition("  (")[0] for line in capsys.readouterr().err.splitlines()] == expected
+        assert [
+            line.partition("  (")[0] for line in capsys.readouterr().err.splitlines()
+        ] == expected
 
 
 def test_nobody_reads_stderr_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,6 +361,9 @@ def test_warnings_take_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     after: Any = warnings.showwarning
 
     lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(" (")[0] for line in lines] == ["warning: DeprecationWarning: old thing", "warning: mine"]
+    assert [line.partition(" (")[0] for line in lines] == [
+        "warning: DeprecationWarning: old thing",
+        "warning: mine",
+    ]
     assert all("test_cli_progress.py, line " in line for line in lines)
     assert after is before

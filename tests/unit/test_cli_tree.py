@@ -27,7 +27,9 @@ def history(text: str) -> list[LogEntry]:
 def drawing(text: str, style: Style = ASCII, main: str | None = None) -> list[str]:
     width = 30
     rows = draw(history(text), style, main=main)
-    return [f"{row.lanes} {row.entry.checkpoint_id}"[:width] if row.entry else row.lanes for row in rows]
+    return [
+        f"{row.lanes} {row.entry.checkpoint_id}"[:width] if row.entry else row.lanes for row in rows
+    ]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,15 @@ def test_ten_lanes_join_at_once() -> None:
 
 
 def test_a_lane_that_ended_is_used_again() -> None:
-    assert drawing("m>b x>b b>a y>a a", main="m") == ["* m", "| * x", "|/", "* b", "| * y", "|/", "* a"]
+    assert drawing("m>b x>b b>a y>a a", main="m") == [
+        "* m",
+        "| * x",
+        "|/",
+        "* b",
+        "| * y",
+        "|/",
+        "* a",
+    ]
 
 
 def test_unicode() -> None:

@@ -133,7 +133,22 @@ class Unknown:
     x: int = 0
 
 
-TYPES = [Color, Level, Word, Access, Bits, Item, Point, Order, SlotChild, Pair, Bag, FrozenBag, Model, Strict]
+TYPES = [
+    Color,
+    Level,
+    Word,
+    Access,
+    Bits,
+    Item,
+    Point,
+    Order,
+    SlotChild,
+    Pair,
+    Bag,
+    FrozenBag,
+    Model,
+    Strict,
+]
 
 
 @pytest.fixture
@@ -159,23 +174,93 @@ BERLIN = ZoneInfo("Europe/Berlin")
 VALUES: list[Any] = [
     *(None, True, False, 0, -1, 2**63, 2**64, -(2**63) - 1, 10**30, 10**5000, -(10**5000)),
     *(0.0, -0.0, 1.5, 1e300, 5e-324, math.inf, -math.inf, math.nan, 1j, complex(-0.0, math.nan)),
-    *("", "text", 'quote " and \\', "\x00", "ü😀", "\ud800", "\udc80\\ud800\\", "\ud83d" + "\ude00", "$"),
+    *(
+        "",
+        "text",
+        'quote " and \\',
+        "\x00",
+        "ü😀",
+        "\ud800",
+        "\udc80\\ud800\\",
+        "\ud83d" + "\ude00",
+        "$",
+    ),
     *(b"", b"\x00\xff", bytearray(b"abc")),
     *([], [1, "a", None, 2.5], [[1.0], [math.nan]], (), (1,), ((),), [(), ({},)]),
-    *({}, {"a": 1}, {"b": 1, "a": 2}, {"$": 1}, {"$": "tuple", "v": [1]}, {"$x": 1}, {1: "a", "1": "b"}),
+    *(
+        {},
+        {"a": 1},
+        {"b": 1, "a": 2},
+        {"$": 1},
+        {"$": "tuple", "v": [1]},
+        {"$x": 1},
+        {1: "a", "1": "b"},
+    ),
     *({(1, 2): {3}}, {None: 1, True: 2, 2.5: 3}, {"\ud800": 1}, {"x": {"\udfff": "\udfff"}}),
     *(set(), {1, 2}, {"b", "a"}, frozenset({(1, "x"), (2, "y")}), {1, "1", None}),
-    *(OrderedDict(b=1, a=(2,)), deque([1, (2,)]), deque([1], maxlen=3), Counter("abracadabra"), Counter({1: -2})),
-    *(date(2024, 2, 29), datetime(2024, 1, 2, 3, 4, 5, 6), datetime.min, datetime.max, time(1, 2, 3, 4)),
-    *(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=-3, seconds=7)))),
-    *(datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=1), "CET")), datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN)),
-    *(datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN, fold=1), time(2, 30, fold=1), time(1, tzinfo=UTC)),
+    *(
+        OrderedDict(b=1, a=(2,)),
+        deque([1, (2,)]),
+        deque([1], maxlen=3),
+        Counter("abracadabra"),
+        Counter({1: -2}),
+    ),
+    *(
+        date(2024, 2, 29),
+        datetime(2024, 1, 2, 3, 4, 5, 6),
+        datetime.min,
+        datetime.max,
+        time(1, 2, 3, 4),
+    ),
+    *(
+        datetime(2024, 1, 1, tzinfo=UTC),
+        datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=-3, seconds=7))),
+    ),
+    *(
+        datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=1), "CET")),
+        datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN),
+    ),
+    *(
+        datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN, fold=1),
+        time(2, 30, fold=1),
+        time(1, tzinfo=UTC),
+    ),
     *(timezone(timedelta(hours=1), "\ud800"), UTC, BERLIN, timedelta(-1, 5, 7), timedelta.max),
-    *(Decimal("1.50"), Decimal("-0"), Decimal("1E+999999"), Decimal("NaN"), Decimal("sNaN12"), Decimal("-Infinity")),
-    *(Fraction(-1, 3), Fraction(10**5000, 7), UUID(int=5), Path("/a/b"), Path("x\udcff"), PurePosixPath(), Path("ü")),
-    *(PureWindowsPath("C:\\x"), Color.RED, Color.GREEN, Level.HIGH, Word.YES, {Word.YES: Level.LOW, "yes2": 1}),
+    *(
+        Decimal("1.50"),
+        Decimal("-0"),
+        Decimal("1E+999999"),
+        Decimal("NaN"),
+        Decimal("sNaN12"),
+        Decimal("-Infinity"),
+    ),
+    *(
+        Fraction(-1, 3),
+        Fraction(10**5000, 7),
+        UUID(int=5),
+        Path("/a/b"),
+        Path("x\udcff"),
+        PurePosixPath(),
+        Path("ü"),
+    ),
+    *(
+        PureWindowsPath("C:\\x"),
+        Color.RED,
+        Color.GREEN,
+        Level.HIGH,
+        Word.YES,
+        {Word.YES: Level.LOW, "yes2": 1},
+    ),
     *(Access.READ, Access.READ | Access.WRITE, Access(0), Bits.ONE | Bits.TWO, Bits(0), Bits(12)),
-    *(Item("n"), Point(x=1.0), Point(x=math.inf), ordered(), SlotChild(1, 2), Pair(1), Pair((Pair({1}),), 2)),
+    *(
+        Item("n"),
+        Point(x=1.0),
+        Point(x=math.inf),
+        ordered(),
+        SlotChild(1, 2),
+        Pair(1),
+        Pair((Pair({1}),), 2),
+    ),
     *(
         Bag("b"),
         Bag("b", [Bag("c", [Item("d")], 3)]),
@@ -185,7 +270,11 @@ VALUES: list[Any] = [
         model(),
         Strict(inner=model()),
     ),
-    *({Point(x=1.0): {Point(x=2.0)}}, [Item("many", n) for n in range(100)], {str(n): [n] for n in range(100)}),
+    *(
+        {Point(x=1.0): {Point(x=2.0)}},
+        [Item("many", n) for n in range(100)],
+        {str(n): [n] for n in range(100)},
+    ),
 ]
 
 
@@ -194,7 +283,9 @@ def test_what_is_saved_is_what_comes_back(codec: Codec, value: Any) -> None:
     show: Callable[[Any], str] = (
         repr if not isinstance(value, (set, frozenset)) else lambda v: str(v == value)
     )  # no order
-    sys.set_int_max_str_digits(0)  # for the repr of the huge ones; the codec is tested with the limit below
+    sys.set_int_max_str_digits(
+        0
+    )  # for the repr of the huge ones; the codec is tested with the limit below
     try:
         data = codec.encode(value)
         back = codec.decode(data)
@@ -221,7 +312,12 @@ def test_huge_ints_under_the_limit_on_digits(codec: Codec) -> None:
 def test_plain_data_stays_plain(codec: Codec) -> None:
     assert codec.encode({"a": [1, None, {"b": 2.5}]}) == b'{"a":[1,null,{"b":2.5}]}'
     assert codec.encode((1, 2)) == b'{"$":"tuple","v":[1,2]}'
-    assert json.loads(codec.encode(Item("x"))) == {"$": f"{__name__}:Item", "name": "x", "count": 1, "tags": []}
+    assert json.loads(codec.encode(Item("x"))) == {
+        "$": f"{__name__}:Item",
+        "name": "x",
+        "count": 1,
+        "tags": [],
+    }
     assert codec.encode({"b", "a"}) == b'{"$":"set","v":["a","b"]}'
 
 
@@ -273,7 +369,13 @@ def test_additive_change_works_and_other_change_is_named(codec: Codec) -> None:
     assert codec.decode(json.dumps({"$": f"{__name__}:Bag", "name": "x"}).encode()) == Bag("x")
     assert codec.decode(json.dumps({"$": f"{__name__}:Pair", "left": 1}).encode()) == Pair(1)
     assert codec.decode(json.dumps({"$": f"{__name__}:Strict"}).encode()) == Strict()
-    for cls, key in (("Item", "name"), ("Bag", "name"), ("Pair", "left"), ("Model", "a"), ("Point", "x")):
+    for cls, key in (
+        ("Item", "name"),
+        ("Bag", "name"),
+        ("Pair", "left"),
+        ("Model", "a"),
+        ("Point", "x"),
+    ):
         with pytest.raises(CheckpointDecodeError, match=f"needs the field '{key}'"):
             codec.decode(json.dumps({"$": f"{__name__}:{cls}"}).encode())
         with pytest.raises(CheckpointDecodeError, match="no field 'bogus'"):
@@ -329,7 +431,9 @@ def test_refusals_name_path_and_type(codec: Codec, value: Any, path: str, words:
 
 
 def test_a_refusal_says_what_to_do(codec: Codec) -> None:
-    with pytest.raises(CheckpointEncodeError, match=r"@checkpointable.*types=\[...\].*codec\.register"):
+    with pytest.raises(
+        CheckpointEncodeError, match=r"@checkpointable.*types=\[...\].*codec\.register"
+    ):
         codec.encode(Unknown())
 
 
@@ -348,7 +452,9 @@ def test_instances_with_more_than_their_fields_are_refused(codec: Codec) -> None
 def test_cycles_and_depth(codec: Codec) -> None:
     loop: list[Any] = []
     loop.append({"x": loop})
-    with pytest.raises(CheckpointEncodeError, match=r"value\[0\]\['x'\]: the value contains itself"):
+    with pytest.raises(
+        CheckpointEncodeError, match=r"value\[0\]\['x'\]: the value contains itself"
+    ):
         codec.encode(loop)
     wide: list[Any] = []
     wide.extend([wide] * 100)
@@ -410,7 +516,16 @@ class Square(Shape):
 def test_imported_subclasses_of_known_classes() -> None:
     codec = Codec([Shape])
     assert codec.decode(codec.encode(Square(2))) == Square(2)
-    for opening in (object, Any, Generic, Enum, msgspec.Struct, pydantic.BaseModel, tuple, Exception):
+    for opening in (
+        object,
+        Any,
+        Generic,
+        Enum,
+        msgspec.Struct,
+        pydantic.BaseModel,
+        tuple,
+        Exception,
+    ):
         with pytest.raises(CheckpointEncodeError):
             Codec([opening]).encode(Color.RED)
         with pytest.raises(CheckpointEncodeError):
@@ -477,7 +592,10 @@ def test_registered_types() -> None:
     with pytest.raises(ValueError, match="by the codec itself"):
         codec.register(dict, list, dict)
     codec.register(Handle, lambda h: 1 / 0, lambda v: v)
-    with pytest.raises(CheckpointEncodeError, match=r"value\[0\]: the registered encode function .* ZeroDivisionError"):
+    with pytest.raises(
+        CheckpointEncodeError,
+        match=r"value\[0\]: the registered encode function .* ZeroDivisionError",
+    ):
         codec.encode([Handle(1)])
     codec.register(Handle, lambda h: h.number, lambda v: v)
     with pytest.raises(CheckpointDecodeError, match="registered decode function"):
@@ -509,7 +627,17 @@ def test_main_and_module_names_meet(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        *(b"", b"{", b"nul", b"\xff", b'"\xed\xa0\x80"', b'{"a":1}x', b"1e999", b"9" * 10000, b'"\\ud800"'),
+        *(
+            b"",
+            b"{",
+            b"nul",
+            b"\xff",
+            b'"\xed\xa0\x80"',
+            b'{"a":1}x',
+            b"1e999",
+            b"9" * 10000,
+            b'"\\ud800"',
+        ),
         *(
             b'{"$":1}',
             b'{"$":null}',
@@ -519,9 +647,23 @@ def test_main_and_module_names_meet(monkeypatch: pytest.MonkeyPatch) -> None:
             b'{"$":"eval","v":"1"}',
             b'{"$":":"}',
         ),
-        *(b'{"$":"os:system","v":["true"]}', b'{"$":"builtins:int","v":1}', b'{"$":"builtins:eval"}', b'{"$":"os:"}'),
-        *(b'{"$":"antigravity:x"}', b'{"$":"os:path.join"}', b'{"$":"subprocess:Popen","args":["true"]}'),
-        *(b'{"$":"tuple"}', b'{"$":"tuple","v":{"a":1}}', b'{"$":"tuple","v":[],"w":1}', b'{"$":"set","v":[[]]}'),
+        *(
+            b'{"$":"os:system","v":["true"]}',
+            b'{"$":"builtins:int","v":1}',
+            b'{"$":"builtins:eval"}',
+            b'{"$":"os:"}',
+        ),
+        *(
+            b'{"$":"antigravity:x"}',
+            b'{"$":"os:path.join"}',
+            b'{"$":"subprocess:Popen","args":["true"]}',
+        ),
+        *(
+            b'{"$":"tuple"}',
+            b'{"$":"tuple","v":{"a":1}}',
+            b'{"$":"tuple","v":[],"w":1}',
+            b'{"$":"set","v":[[]]}',
+        ),
         *(
             b'{"$":"set","v":[1,1]}',
             b'{"$":"dict","v":[[1]]}',
@@ -546,15 +688,30 @@ def test_main_and_module_names_meet(monkeypatch: pytest.MonkeyPatch) -> None:
             b'{"$":"Decimal","v":1}',
             b'{"$":"UUID","v":"x"}',
         ),
-        *(b'{"$":"Fraction","v":[1,0]}', b'{"$":"Fraction","v":"1e9999999"}', b'{"$":"timedelta","v":[1e308,0,0]}'),
-        *(b'{"$":"timedelta","v":[99999999999,0,0]}', b'{"$":"bytes","v":"a"}', b'{"$":"bytes","v":"\\u00fc"}'),
+        *(
+            b'{"$":"Fraction","v":[1,0]}',
+            b'{"$":"Fraction","v":"1e9999999"}',
+            b'{"$":"timedelta","v":[1e308,0,0]}',
+        ),
+        *(
+            b'{"$":"timedelta","v":[99999999999,0,0]}',
+            b'{"$":"bytes","v":"a"}',
+            b'{"$":"bytes","v":"\\u00fc"}',
+        ),
         *(
             b'{"$":"ZoneInfo","v":"../../etc/passwd"}',
             b'{"$":"ZoneInfo","v":"/etc/passwd"}',
             b'{"$":"ZoneInfo","v":"Nope/Nope"}',
         ),
-        *(b'{"$":"timezone","v":[[2,0,0]]}', b'{"$":"timezone","v":[]}', b'{"$":"datetime","v":"2024"}'),
-        *(b'{"$":"datetime","v":"2024-01-01T00:00:00","tz":1}', b'{"$":"datetime","v":"2024-01-01T00:00:00","fold":2}'),
+        *(
+            b'{"$":"timezone","v":[[2,0,0]]}',
+            b'{"$":"timezone","v":[]}',
+            b'{"$":"datetime","v":"2024"}',
+        ),
+        *(
+            b'{"$":"datetime","v":"2024-01-01T00:00:00","tz":1}',
+            b'{"$":"datetime","v":"2024-01-01T00:00:00","fold":2}',
+        ),
         *(
             b'{"$":"date","v":"2024-13-01"}',
             b'{"$":"WindowsPath","v":"a"}',
@@ -571,7 +728,9 @@ def test_hostile_data_is_refused(codec: Codec, data: bytes) -> None:
     assert {name for name in set(sys.modules) - modules if not name.startswith("tzdata")} == set()
 
 
-def test_names_import_nothing_and_run_nothing(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_import_nothing_and_run_nothing(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trap = types.ModuleType("trap")
     trap.__getattr__ = lambda name: pytest.fail("a module attribute was computed")  # type: ignore[method-assign]
     monkeypatch.setitem(sys.modules, "trap", trap)
@@ -584,7 +743,9 @@ def test_names_import_nothing_and_run_nothing(codec: Codec, monkeypatch: pytest.
 
 def test_decode_errors_name_the_place(codec: Codec) -> None:
     data = b'{"a":{"$":"tuple","v":[1,{"$":"dict","v":[["k",{"$":"no:No"}]]}]}}'
-    with pytest.raises(CheckpointDecodeError, match=r"^state\['a'\]\[1\]\[0\]\[1\]: the type 'no:No' is not known"):
+    with pytest.raises(
+        CheckpointDecodeError, match=r"^state\['a'\]\[1\]\[0\]\[1\]: the type 'no:No' is not known"
+    ):
         codec.decode(data, "state")
 
 
@@ -597,7 +758,9 @@ def test_damage_never_gives_another_error(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(text) - 1))
         piece = data.draw(
-            st.sampled_from([b"", b"0", b"{}", b"[]", b'"', b"-", b"null", b"\xff", b"$", b":", b"9" * 30])
+            st.sampled_from(
+                [b"", b"0", b"{}", b"[]", b'"', b"-", b"null", b"\xff", b"$", b":", b"9" * 30]
+            )
         )
         text[place : place + data.draw(st.integers(0, 3))] = piece
     for raw in (False, True):
@@ -668,13 +831,26 @@ def test_copying_what_cannot_be_saved(codec: Codec) -> None:
     assert codec.copy([handle])[0] is not handle
     assert type(codec.copy(MyList([1]))) is MyList
     with pytest.raises(
-        CheckpointEncodeError, match=r"state\['s'\]\[0\]: .*cannot be copied.*messages and state are values"
+        CheckpointEncodeError,
+        match=r"state\['s'\]\[0\]: .*cannot be copied.*messages and state are values",
     ):
         codec.copy({"s": [threading.Lock()]}, "state")
 
 
 def test_is_immutable() -> None:
-    for value in (1, "a", None, 2.5, True, b"", UUID(int=1), datetime.now(), datetime.now(UTC), Path("x"), Decimal(1)):
+    for value in (
+        1,
+        "a",
+        None,
+        2.5,
+        True,
+        b"",
+        UUID(int=1),
+        datetime.now(),
+        datetime.now(UTC),
+        Path("x"),
+        Decimal(1),
+    ):
         assert is_immutable(value)
     others: list[Any] = [[], (), Item("x"), MyList(), bytearray(), {}, set(), time]
     for other in others:
@@ -710,7 +886,9 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return (
         st.lists(inner, max_size=4)
         | st.lists(inner, max_size=4).map(tuple)
-        | st.dictionaries(st.text(max_size=4) | st.sampled_from(["$", "v", "$value"]), inner, max_size=4)
+        | st.dictionaries(
+            st.text(max_size=4) | st.sampled_from(["$", "v", "$value"]), inner, max_size=4
+        )
         | st.dictionaries(hashables, inner, max_size=3)
         | st.sets(hashables, max_size=3)
         | st.lists(inner, max_size=3).map(deque)

@@ -36,10 +36,20 @@ class Later(Executor):
         await ctx.yield_output("late")
 
 
-async def test_a_run_that_was_cancelled_elsewhere_does_not_go_on_when_its_timer_is_due(tmp_path: Path) -> None:
-    here, there = SqliteCheckpointStorage(tmp_path / "r.db"), SqliteCheckpointStorage(tmp_path / "r.db")
+async def test_a_run_that_was_cancelled_elsewhere_does_not_go_on_when_its_timer_is_due(
+    tmp_path: Path,
+) -> None:
+    here, there = (
+        SqliteCheckpointStorage(tmp_path / "r.db"),
+        SqliteCheckpointStorage(tmp_path / "r.db"),
+    )
     later = Later("later")
-    builder = WorkflowBuilder(name="w").set_start_executor(later).add_edge(later, later).with_checkpointing(here)
+    builder = (
+        WorkflowBuilder(name="w")
+        .set_start_executor(later)
+        .add_edge(later, later)
+        .with_checkpointing(here)
+    )
     running = asyncio.create_task(builder.build().run("x", run_id="r"))
     while (run := await there.get_run("r")) is None or run.lease is not None or run.sequence < 1:  # noqa: ASYNC110  (another storage object tells nobody)
         await asyncio.sleep(0.005)
@@ -71,7 +81,9 @@ class Around(Executor):
         await ctx.send_message(number)
 
     @handler
-    async def leave_unanswered(self, request: SubWorkflowRequestMessage[int], ctx: WorkflowContext) -> None:
+    async def leave_unanswered(
+        self, request: SubWorkflowRequestMessage[int], ctx: WorkflowContext
+    ) -> None:
         pass
 
     @handler
@@ -82,8 +94,16 @@ class Around(Executor):
 @pytest.mark.parametrize("storage", [None, InMemoryCheckpointStorage()])
 async def test_the_default_answers_a_question_that_the_executor_around_leaves(storage: Any) -> None:
     around = Around("around")
-    sub = WorkflowExecutor(WorkflowBuilder(name="in").set_start_executor(Asks("asks")).build(), "sub")
-    workflow = WorkflowBuilder().set_start_executor(around).add_edge(around, sub).add_edge(sub, around).build()
+    sub = WorkflowExecutor(
+        WorkflowBuilder(name="in").set_start_executor(Asks("asks")).build(), "sub"
+    )
+    workflow = (
+        WorkflowBuilder()
+        .set_start_executor(around)
+        .add_edge(around, sub)
+        .add_edge(sub, around)
+        .build()
+    )
 
     result = await workflow.run(1, checkpoint_storage=storage)
 
@@ -98,7 +118,9 @@ async def test_repeated_calls_do_not_use_up_max_iterations() -> None:
         await ctx.yield_output("done")
 
     policy = FailurePolicy(max_attempts=6, backoff=0.001)
-    workflow = WorkflowBuilder(2).set_start_executor(flaky).with_failure_policy(flaky, policy).build()
+    workflow = (
+        WorkflowBuilder(2).set_start_executor(flaky).with_failure_policy(flaky, policy).build()
+    )
     assert (await workflow.run(1)).get_outputs() == ["done"]
 
 
@@ -121,7 +143,9 @@ async def test_a_node_that_becomes_a_sub_workflow_while_it_has_a_message_is_refu
     middle = (await storage.list_checkpoints(run_id="r"))[1]
     inner = WorkflowBuilder(name="in").set_start_executor(node("x", Never)).build()
     with pytest.raises(GraphChangedError, match="on its way to executor 'b'"):
-        await build(WorkflowExecutor(inner, "b", allow_direct_output=True)).run_from_checkpoint(middle)
+        await build(WorkflowExecutor(inner, "b", allow_direct_output=True)).run_from_checkpoint(
+            middle
+        )
 
 
 async def test_a_note_that_cannot_be_saved_stops_the_run_and_goes_along_no_error_edge() -> None:

@@ -98,7 +98,9 @@ async def test_state_is_a_dict_with_names(state: Any) -> None:
     async def careless(text: str, ctx: WorkflowContext) -> None:
         await ctx.set_state(state)
 
-    with pytest.raises(TypeError, match="set_state of executor 'careless' takes a dict with non-empty string keys"):
+    with pytest.raises(
+        TypeError, match="set_state of executor 'careless' takes a dict with non-empty string keys"
+    ):
         await WorkflowBuilder().set_start_executor(careless).build().run("x")
 
 
@@ -125,21 +127,29 @@ async def test_keys_are_names(key: Any) -> None:
         lambda ctx: ctx.delete_state("a", scope="\ud800"),
     ],
 )
-async def test_names_are_unicode_text(act: Callable[[Any], Any], storage: InMemoryCheckpointStorage | None) -> None:
+async def test_names_are_unicode_text(
+    act: Callable[[Any], Any], storage: InMemoryCheckpointStorage | None
+) -> None:
     refused: list[CheckpointEncodeError] = []
 
     @executor
     async def careless(text: str, ctx: WorkflowContext) -> None:
-        with pytest.raises(CheckpointEncodeError, match=r"is Unicode text, which .*surrogate pair") as caught:
+        with pytest.raises(
+            CheckpointEncodeError, match=r"is Unicode text, which .*surrogate pair"
+        ) as caught:
             await act(ctx)
         refused.append(caught.value)
         await ctx.set_shared_state("é\U0001f389", "\ud800")  # a value may be anything
 
-    await WorkflowBuilder().set_start_executor(careless).build().run("x", checkpoint_storage=storage)
+    await (
+        WorkflowBuilder().set_start_executor(careless).build().run("x", checkpoint_storage=storage)
+    )
     assert refused
 
 
-@pytest.mark.parametrize("given", [{"tags": ["\ud800"]}, {"metadata": {"\ud800": 1}}, {"metadata": {"a": ["\ud800"]}}])
+@pytest.mark.parametrize(
+    "given", [{"tags": ["\ud800"]}, {"metadata": {"\ud800": 1}}, {"metadata": {"a": ["\ud800"]}}]
+)
 async def test_remarks_and_labels_are_unicode_text(given: dict[str, Any]) -> None:
     @executor
     async def quiet(text: str, ctx: WorkflowContext) -> None:
@@ -147,7 +157,12 @@ async def test_remarks_and_labels_are_unicode_text(given: dict[str, Any]) -> Non
 
     storage = InMemoryCheckpointStorage()
     with pytest.raises(CheckpointEncodeError, match="metadata and tags are Unicode text"):
-        await WorkflowBuilder().set_start_executor(quiet).build().run("x", checkpoint_storage=storage, **given)
+        await (
+            WorkflowBuilder()
+            .set_start_executor(quiet)
+            .build()
+            .run("x", checkpoint_storage=storage, **given)
+        )
     assert await storage.list_runs() == []
 
 
@@ -260,7 +275,9 @@ def test_scheduling_a_message() -> None:
 
 
 def test_a_message_is_scheduled_at_a_time_or_after_one() -> None:
-    with pytest.raises(ValueError, match=r"either at= \(a time\) or delay= \(from now\), it got neither"):
+    with pytest.raises(
+        ValueError, match=r"either at= \(a time\) or delay= \(from now\), it got neither"
+    ):
         on(FakeCall()).schedule("a")
     with pytest.raises(ValueError, match="it got both"):
         on(FakeCall()).schedule("a", at=NOON, delay=1)
@@ -288,13 +305,21 @@ NAIVE = datetime(2030, 1, 1)
     ("moment", "error", "expected"),
     [
         (NAIVE, ValueError, r"deadline 2030-01-01T00:00:00 has no time zone.*tzinfo=UTC"),
-        (datetime.max.replace(tzinfo=timezone(-timedelta(hours=5))), ValueError, "outside the years 1 to 9999"),
+        (
+            datetime.max.replace(tzinfo=timezone(-timedelta(hours=5))),
+            ValueError,
+            "outside the years 1 to 9999",
+        ),
         (-1, ValueError, "deadline -1 does not lie ahead"),
         (timedelta(seconds=-1), ValueError, "does not lie ahead"),
         (float("nan"), ValueError, "does not lie ahead"),
         (float("inf"), ValueError, "ends after the year 9999"),
         (timedelta.max, ValueError, "ends after the year 9999"),
-        (True, TypeError, "deadline is a datetime with a time zone, a timedelta or a number of seconds, not True"),
+        (
+            True,
+            TypeError,
+            "deadline is a datetime with a time zone, a timedelta or a number of seconds, not True",
+        ),
         ("tomorrow", TypeError, r"not 'tomorrow': write datetime.now\(UTC\)"),
         (NOON.date(), TypeError, "deadline is a datetime with a time zone"),
     ],
@@ -310,13 +335,24 @@ def test_what_is_no_moment(moment: Any, error: type[Exception], expected: str) -
     ("use", "expected"),
     [
         (lambda ctx: ctx.schedule("a", at=60), "at is a datetime with a time zone, not 60"),
-        (lambda ctx: ctx.schedule("a", delay=NOON), "delay is a timedelta or a number of seconds, not datetime"),
-        (lambda ctx: ctx.schedule("a", delay=False), "delay is a timedelta or a number of seconds, not False"),
+        (
+            lambda ctx: ctx.schedule("a", delay=NOON),
+            "delay is a timedelta or a number of seconds, not datetime",
+        ),
+        (
+            lambda ctx: ctx.schedule("a", delay=False),
+            "delay is a timedelta or a number of seconds, not False",
+        ),
         (lambda ctx: ctx.sleep_until(60).send(None), "when is a datetime with a time zone, not 60"),
-        (lambda ctx: ctx.sleep(NOON).send(None), "delay is a timedelta or a number of seconds, not datetime"),
+        (
+            lambda ctx: ctx.sleep(NOON).send(None),
+            "delay is a timedelta or a number of seconds, not datetime",
+        ),
     ],
 )
-def test_a_time_is_no_time_span_and_the_other_way_round(use: Callable[[Any], Any], expected: str) -> None:
+def test_a_time_is_no_time_span_and_the_other_way_round(
+    use: Callable[[Any], Any], expected: str
+) -> None:
     with pytest.raises(TypeError, match=expected):
         use(on(FakeCall()))
 
@@ -331,5 +367,7 @@ def test_a_naive_time_is_refused_everywhere() -> None:
 
 def test_handlers_can_be_defined_without_asyncio() -> None:
     script = "import sys, supersteps.context; print('asyncio' in sys.modules)"
-    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"

@@ -68,11 +68,15 @@ async def test_answers_for_different_runs_are_refused_before_any_is_taken() -> N
         await asking_workflow(storage=storage).run(run_id, run_id=run_id)
     fresh = asking_workflow(storage=storage)
 
-    with pytest.raises(RequestError, match=r"different runs \('ask-b' in b; 'ask-a' in a\).*Nothing was changed"):
+    with pytest.raises(
+        RequestError, match=r"different runs \('ask-b' in b; 'ask-a' in a\).*Nothing was changed"
+    ):
         await fresh.send_responses({"ask-b": "no", "ask-a": "no"})
     with pytest.raises(UnknownRequestError, match=r"run 'a'.*'ask-x'|'ask-x'.*run 'a'"):
         await fresh.send_responses({"ask-x": "no", "ask-a": "no"})
-    with pytest.raises(UnknownRequestError, match=r"no run of workflow .* waits for request 'ask-x', 'ask-y'"):
+    with pytest.raises(
+        UnknownRequestError, match=r"no run of workflow .* waits for request 'ask-x', 'ask-y'"
+    ):
         await fresh.send_responses({"ask-x": "no", "ask-y": "no"})
     assert (await fresh.send_responses({"ask-a": "yes"})).get_outputs() == ["a=yes"]
     await fresh.run("c", run_id="c")  # its handle is at hand
@@ -105,7 +109,9 @@ async def test_a_workflow_of_another_name_does_not_take_a_run_over() -> None:
     up = Upper("up")
     other = built(WorkflowBuilder(name="other").add_edge(up, Upper("back")), up, storage=storage)
 
-    with pytest.raises(GraphChangedError, match=r"was named 'shout' and is now 'other'.*name='shout'"):
+    with pytest.raises(
+        GraphChangedError, match=r"was named 'shout' and is now 'other'.*name='shout'"
+    ):
         await other.run_from_checkpoint("r-000001")
     with pytest.raises(GraphChangedError, match="was named 'shout'"):
         await other.run("x", run_id="r", if_exists="attach")
@@ -125,7 +131,9 @@ async def test_a_result_knows_the_state_also_when_the_stream_had_all_events() ->
     run = asking_workflow().run_stream("a")
     await collect(run)
 
-    assert (await run.wait_for_completion()).get_final_state() is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
+    assert (
+        await run.wait_for_completion()
+    ).get_final_state() is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -163,14 +171,23 @@ class Echo(Executor):
 
 def both_at_once(storage: Any = None) -> Any:
     asker, port = Doubter("asker"), RequestInfoExecutor("port")
-    builder = WorkflowBuilder(name="both").add_edge(asker, port).add_edge(port, asker).add_edge(asker, Echo("echo"))
+    builder = (
+        WorkflowBuilder(name="both")
+        .add_edge(asker, port)
+        .add_edge(port, asker)
+        .add_edge(asker, Echo("echo"))
+    )
     return built(builder, asker, storage=storage)
 
 
 async def test_outputs_come_before_questions_before_the_superstep_before_the_status() -> None:
     events = await collect(both_at_once().run_stream("a"))
 
-    committed = [e for e in events if isinstance(e, WorkflowOutputEvent | RequestInfoEvent | SuperStepCompletedEvent)]
+    committed = [
+        e
+        for e in events
+        if isinstance(e, WorkflowOutputEvent | RequestInfoEvent | SuperStepCompletedEvent)
+    ]
     assert kinds(committed)[1:] == ["WorkflowOutput", "RequestInfo", "SuperStepCompleted"]
     assert states(events)[-2:] == [
         WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS,
@@ -200,11 +217,19 @@ async def test_executors_from_factories_have_their_hooks_at_iteration_0_too() ->
         return made[-1]
 
     storage = InMemoryCheckpointStorage()
-    builder = WorkflowBuilder(name="tally").register_executor(make, "tally").add_edge("tally", "tally")
+    builder = (
+        WorkflowBuilder(name="tally").register_executor(make, "tally").add_edge("tally", "tally")
+    )
     workflow = builder.with_checkpointing(storage).set_start_executor("tally").build()
     await workflow.run(2)
 
-    assert made[-1].calls == ["checkpointing 0", "add 2", "checkpointing 1", "add 1", "checkpointing 2"]
+    assert made[-1].calls == [
+        "checkpointing 0",
+        "add 2",
+        "checkpointing 1",
+        "add 1",
+        "checkpointing 2",
+    ]
     first, *_ = await storage.list_checkpoints()
     assert first.executor_states == {"tally": {"total": 0}}
 

@@ -18,7 +18,9 @@ def patched(content: Any, patch: list[dict[str, Any]]) -> Any:
     """Apply a JSON Patch of add, remove and replace (RFC 6902), as plainly as it can be written."""
     content = copy.deepcopy(content)
     for operation in patch:
-        names = [name.replace("~1", "/").replace("~0", "~") for name in operation["path"].split("/")[1:]]
+        names = [
+            name.replace("~1", "/").replace("~0", "~") for name in operation["path"].split("/")[1:]
+        ]
         place = content
         for name in names[:-1]:
             place = place[int(name)] if isinstance(place, list) else place[name]
@@ -33,30 +35,47 @@ def patched(content: Any, patch: list[dict[str, Any]]) -> Any:
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from([0.0, 1.0, 2.5]) | st.text("ab/~", max_size=2),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("ab/~", max_size=2), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(0, 3)
+    | st.sampled_from([0.0, 1.0, 2.5])
+    | st.text("ab/~", max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text("ab/~", max_size=2), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 checkpoints = st.builds(
     WorkflowCheckpoint,
     shared_state=st.dictionaries(st.sampled_from("xyz"), values, max_size=3),
     executor_states=st.dictionaries(
-        st.sampled_from("ab"), st.dictionaries(st.sampled_from("kl"), values, max_size=2), max_size=2
+        st.sampled_from("ab"),
+        st.dictionaries(st.sampled_from("kl"), values, max_size=2),
+        max_size=2,
     ),
     outputs=st.lists(values, max_size=4),
 )
 
 
 @given(checkpoints, checkpoints)
-def test_the_patch_turns_one_document_into_the_other(one: WorkflowCheckpoint, other: WorkflowCheckpoint) -> None:
+def test_the_patch_turns_one_document_into_the_other(
+    one: WorkflowCheckpoint, other: WorkflowCheckpoint
+) -> None:
     patch = one.diff(other).to_json_patch()
-    assert repr(patched(one.document(), patch)) == repr_in_order(other.document(), patched(one.document(), patch))
+    assert repr(patched(one.document(), patch)) == repr_in_order(
+        other.document(), patched(one.document(), patch)
+    )
 
 
 def repr_in_order(wanted: Any, like: Any) -> str:
     """Show a document with the order of keys of another that should be equal to it; 1 and 1.0 stay apart."""
     if isinstance(wanted, dict) and isinstance(like, dict) and wanted.keys() == like.keys():
-        return "{" + ", ".join(f"{name!r}: {repr_in_order(wanted[name], like[name])}" for name in like) + "}"
+        return (
+            "{"
+            + ", ".join(f"{name!r}: {repr_in_order(wanted[name], like[name])}" for name in like)
+            + "}"
+        )
     if isinstance(wanted, list) and isinstance(like, list) and len(wanted) == len(like):
         return "[" + ", ".join(map(repr_in_order, wanted, like)) + "]"
     return repr(wanted)
@@ -64,7 +83,9 @@ def repr_in_order(wanted: Any, like: Any) -> str:
 
 def test_words_for_each_kind_of_change() -> None:
     one = WorkflowCheckpoint(checkpoint_id="one", shared_state={"a": 1, "b": [1, 2, 3], "c": "x"})
-    other = replace(one, checkpoint_id="two", shared_state={"b": [1, 9, 3], "c": "x", "d": {"k": 1}})
+    other = replace(
+        one, checkpoint_id="two", shared_state={"b": [1, 9, 3], "c": "x", "d": {"k": 1}}
+    )
 
     shown = str(one.diff(other))
 

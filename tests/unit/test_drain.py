@@ -43,7 +43,9 @@ from tests.unit.support import (
 
 MakeStorage = Callable[[], Any]
 Storages = pytest.mark.parametrize("make_storage", [InMemoryCheckpointStorage, SlowStorage])
-OnOff = pytest.mark.parametrize("make_storage", [lambda: None, InMemoryCheckpointStorage], ids=["off", "on"])
+OnOff = pytest.mark.parametrize(
+    "make_storage", [lambda: None, InMemoryCheckpointStorage], ids=["off", "on"]
+)
 HOUR = timedelta(hours=1)
 
 
@@ -109,7 +111,9 @@ async def drained(run: StreamingRun) -> None:
 
 
 @Storages
-async def test_the_superstep_under_way_is_committed_and_the_stream_ends(make_storage: MakeStorage) -> None:
+async def test_the_superstep_under_way_is_committed_and_the_stream_ends(
+    make_storage: MakeStorage,
+) -> None:
     storage = make_storage()
     gate, workflow = gate_workflow(storage=storage)
     run = workflow.run_stream(3, run_id="r")
@@ -178,7 +182,9 @@ async def test_a_run_that_ends_meanwhile_is_done(make_storage: MakeStorage) -> N
 
 
 @OnOff
-async def test_between_supersteps_before_the_beginning_and_at_the_end(make_storage: MakeStorage) -> None:
+async def test_between_supersteps_before_the_beginning_and_at_the_end(
+    make_storage: MakeStorage,
+) -> None:
     run = counter_workflow(storage=make_storage()).run_stream(1)
     await drained(run)
     stream = run.watch_stream()
@@ -247,7 +253,9 @@ async def test_at_any_moment_nothing_is_lost(turns: int) -> None:
 
 
 @Storages
-async def test_sleep_is_cut_short_and_what_has_finished_is_recorded(make_storage: MakeStorage) -> None:
+async def test_sleep_is_cut_short_and_what_has_finished_is_recorded(
+    make_storage: MakeStorage,
+) -> None:
     storage = make_storage()
     sleepers = Sleepers(datetime.now(UTC) + HOUR, storage=storage)
     run = sleepers.workflow.run_stream("x", run_id="r")
@@ -288,7 +296,9 @@ async def test_nobody_is_cut_short_while_somebody_works() -> None:
 
 async def test_the_end_of_a_sleep_is_waited_for_where_a_call_must_not_run_twice() -> None:
     storage = InMemoryCheckpointStorage()
-    sleepers = Sleepers(datetime.now(UTC) + timedelta(seconds=0.1), at_most_once=True, storage=storage)
+    sleepers = Sleepers(
+        datetime.now(UTC) + timedelta(seconds=0.1), at_most_once=True, storage=storage
+    )
     run = sleepers.workflow.run_stream("x", run_id="r")
     waiting = asyncio.create_task(run.wait_for_completion())
     await until(lambda: len(sleepers.log) == 2)
@@ -320,7 +330,11 @@ async def test_a_hook_is_not_cut_short_beside_a_sleeper() -> None:
     async def sleepy(text: str, ctx: WorkflowContext[Never, str]) -> None:
         await ctx.sleep(HOUR)
 
-    workflow = built(WorkflowBuilder().add_fan_out_edges(start, [Hooked("hooked"), sleepy]), start, storage=storage)
+    workflow = built(
+        WorkflowBuilder().add_fan_out_edges(start, [Hooked("hooked"), sleepy]),
+        start,
+        storage=storage,
+    )
     run = workflow.run_stream("x", run_id="r")
     consumer = asyncio.create_task(collect(run))
     await until(lambda: "hook" in log)
@@ -412,7 +426,9 @@ def signalling(number: signal.Signals, *, then: Callable[[], Any], storage: Any 
         if left:
             await ctx.send_message(left - 1)
 
-    return built(WorkflowBuilder(name="signalled").add_edge(sender, sender), sender, storage=storage)
+    return built(
+        WorkflowBuilder(name="signalled").add_edge(sender, sender), sender, storage=storage
+    )
 
 
 async def moment() -> None:
@@ -426,7 +442,10 @@ unix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @unix
 @Numbers
 def test_a_signal_stops_after_a_commit_and_says_how_to_go_on(number: signal.Signals) -> None:
-    storage, before = InMemoryCheckpointStorage(), [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    storage, before = (
+        InMemoryCheckpointStorage(),
+        [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)],
+    )
     workflow = signalling(number, then=moment, storage=storage)
     with pytest.raises(RunDrainedError) as caught:
         workflow.run_sync(2, run_id="r")
@@ -451,7 +470,9 @@ def _signals_as_at_a_terminal() -> Iterator[None]:
 
 @unix
 def test_without_storage_nothing_can_be_resumed() -> None:
-    with pytest.raises(RunDrainedError, match="It has no storage, so nothing can be resumed") as caught:
+    with pytest.raises(
+        RunDrainedError, match="It has no storage, so nothing can be resumed"
+    ) as caught:
         signalling(signal.SIGTERM, then=moment).run_sync(2)
     assert caught.value.checkpoint_id is None
 
@@ -522,7 +543,9 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
 
 def test_in_another_thread_signals_are_left_alone() -> None:
     results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(shout_workflow().run_sync("hello").get_outputs()))
+    thread = threading.Thread(
+        target=lambda: results.append(shout_workflow().run_sync("hello").get_outputs())
+    )
     thread.start()
     thread.join(10)
     assert results == [["OLLEH"]]

@@ -36,7 +36,8 @@ def test_a_single_edge_takes_everything_or_what_its_condition_lets_pass() -> Non
 
 def test_a_condition_that_raises_names_itself_and_its_edge() -> None:
     with pytest.raises(
-        RoutingError, match=r"condition 'fails' of edge:a->b raised LookupError: 'no such number'|no such number"
+        RoutingError,
+        match=r"condition 'fails' of edge:a->b raised LookupError: 'no such number'|no such number",
     ) as caught:
         SingleEdgeGroup(("a",), ("b",), fails).choose(1, None)
     assert "edge:a->b" in str(caught.value)
@@ -45,7 +46,9 @@ def test_a_condition_that_raises_names_itself_and_its_edge() -> None:
 
 def test_a_fan_out_takes_all_targets_or_those_selected_in_the_graphs_order() -> None:
     group = FanOutEdgeGroup(("a",), ("x", "y", "z"))
-    chosen = FanOutEdgeGroup(("a",), ("x", "y", "z"), lambda message, targets: [targets[2], targets[0], targets[0]])
+    chosen = FanOutEdgeGroup(
+        ("a",), ("x", "y", "z"), lambda message, targets: [targets[2], targets[0], targets[0]]
+    )
 
     assert group.choose(1, None) == ("x", "y", "z")
     assert group.choose(1, "y") == ("y",)

@@ -21,7 +21,10 @@ def opened(effects: Effects) -> Any:
         effects.key,
         [(send.payload.open(), send.target_id) for send in effects.sends],
         [output.open() for output in effects.outputs],
-        [(w.scope, w.key, None if w.value is None else w.value.open(), w.is_update) for w in effects.writes],
+        [
+            (w.scope, w.key, None if w.value is None else w.value.open(), w.is_update)
+            for w in effects.writes
+        ],
         [
             (
                 a.request_id,
@@ -68,7 +71,13 @@ def test_a_record_comes_back_equal() -> None:
         delayed=[
             Delayed(seal(thing), "worker", "2027"),
             Delayed(
-                Reply(sealer.codec, request_id="q", question=seal(thing), answer=seal(True), direct=False),
+                Reply(
+                    sealer.codec,
+                    request_id="q",
+                    question=seal(thing),
+                    answer=seal(True),
+                    direct=False,
+                ),
                 None,
                 "2027",
                 2,
@@ -89,7 +98,16 @@ def test_a_record_comes_back_equal() -> None:
 
 def test_a_call_that_did_nothing() -> None:
     sealer = Sealer(Codec(), encoding=True)
-    assert opened(Effects.from_record(Effects("a", "0").to_record(), sealer)) == ("a", "0", [], [], [], [], [], [])
+    assert opened(Effects.from_record(Effects("a", "0").to_record(), sealer)) == (
+        "a",
+        "0",
+        [],
+        [],
+        [],
+        [],
+        [],
+        [],
+    )
 
 
 def test_two_calls_share_nothing() -> None:

@@ -66,7 +66,12 @@ GOLDEN_WEIGHT = 843156379
 
 
 def test_a_keyring_shows_no_key() -> None:
-    for shown in (repr(RING), str(RING), f"{RING}", repr(EncryptedStorage(InMemoryCheckpointStorage(), RING))):
+    for shown in (
+        repr(RING),
+        str(RING),
+        f"{RING}",
+        repr(EncryptedStorage(InMemoryCheckpointStorage(), RING)),
+    ):
         assert ONE.hex() not in shown
         assert repr(ONE)[2:20] not in shown
         assert "one" in shown
@@ -89,7 +94,9 @@ def test_generated_keys_are_keys() -> None:
         ({}, "a", "there are none"),
     ],
 )
-def test_an_impossible_keyring_is_refused(keys: dict[str, bytes], primary: str, complaint: str) -> None:
+def test_an_impossible_keyring_is_refused(
+    keys: dict[str, bytes], primary: str, complaint: str
+) -> None:
     with pytest.raises(ValueError, match=complaint):
         Keyring(keys, primary)
     with pytest.raises(ValueError, match="algorithm"):
@@ -102,7 +109,13 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert (ring.primary, ring.key_ids) == ("new", ("new", "old"))
 
     hush = b64encode(b"hush hush").decode()
-    for wrong in ("", f"a:{hush}", hush, "a:!!!", f"a:{b64encode(ONE).decode()},a:{b64encode(TWO).decode()}"):
+    for wrong in (
+        "",
+        f"a:{hush}",
+        hush,
+        "a:!!!",
+        f"a:{b64encode(ONE).decode()},a:{b64encode(TWO).decode()}",
+    ):
         monkeypatch.setenv("KEYS", wrong)
         with pytest.raises(ValueError, match="KEYS") as refused:
             Keyring.from_environment("KEYS")
@@ -123,7 +136,9 @@ def test_keys_are_derived_by_hkdf() -> None:
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-    theirs = HKDF(SHA256(), 32, b"supersteps sealed records 1", frame("data", "A", "run")).derive(ONE)
+    theirs = HKDF(SHA256(), 32, b"supersteps sealed records 1", frame("data", "A", "run")).derive(
+        ONE
+    )
     assert derive(ONE, "data", "A", "run") == theirs
 
 
@@ -166,7 +181,9 @@ class Everything(Executor):
         await ctx.request_info({marked("question"): marked("data")}, str, request_id="ask")
 
     @response_handler
-    async def answered(self, question: dict[str, str], answer: str, ctx: WorkflowContext[str, str]) -> None:
+    async def answered(
+        self, question: dict[str, str], answer: str, ctx: WorkflowContext[str, str]
+    ) -> None:
         raise ValueError(marked("failure"))
 
 
@@ -187,7 +204,13 @@ class InnerAsker(Asker):
 def everything(storage: DurableStorage) -> Any:
     asker = InnerAsker("asker")
     port = RequestInfoExecutor("port")
-    inner = WorkflowBuilder(name="inner").set_start_executor(asker).add_edge(asker, port).add_edge(port, asker).build()
+    inner = (
+        WorkflowBuilder(name="inner")
+        .set_start_executor(asker)
+        .add_edge(asker, port)
+        .add_edge(port, asker)
+        .build()
+    )
     start, slow = Everything("everything"), Slow("slow")
     return (
         WorkflowBuilder(name="flow")
@@ -211,7 +234,9 @@ def forms(text: str) -> list[bytes]:
 @pytest.mark.parametrize("kind", ["file", "sqlite"])
 async def test_nothing_but_ids_and_numbers_is_on_the_disk(tmp_path: Path, kind: str) -> None:
     inner: Any = (
-        FileCheckpointStorage(tmp_path / "c") if kind == "file" else SqliteCheckpointStorage(tmp_path / "runs.db")
+        FileCheckpointStorage(tmp_path / "c")
+        if kind == "file"
+        else SqliteCheckpointStorage(tmp_path / "runs.db")
     )
     storage = EncryptedStorage(inner, RING)
     workflow = everything(storage)
@@ -232,13 +257,17 @@ async def test_nothing_but_ids_and_numbers_is_on_the_disk(tmp_path: Path, kind: 
 
     record = await storage.get_run("r")
     assert record is not None
-    await storage.append_journal("r", record.epoch, record.head, [json.dumps(marked("journal")).encode()])
+    await storage.append_journal(
+        "r", record.epoch, record.head, [json.dumps(marked("journal")).encode()]
+    )
     assert not [form for form in forms(MARK) if form in everything_in(tmp_path)]
     await storage.discard_journal("r", record.epoch)
     with pytest.raises(ValueError, match="failure"):
         async for _ in workflow.run_stream_from_checkpoint(record.head):
             pass
-    await storage.save_checkpoint(by_hand("mine", shared_state={marked("by hand"): marked("value")}))
+    await storage.save_checkpoint(
+        by_hand("mine", shared_state={marked("by hand"): marked("value")})
+    )
 
     stored = everything_in(tmp_path)
     assert not [form for form in forms(MARK) if form in stored]
@@ -283,7 +312,9 @@ async def test_equal_content_looks_equal_in_no_two_runs_and_under_no_two_names()
 
     common = {key for key in first if key in second}
     assert common == {OUTPUTS}
-    texts = [part for parts in (first, second) for part in parts.values() if isinstance(part, bytes)]
+    texts = [
+        part for parts in (first, second) for part in parts.values() if isinstance(part, bytes)
+    ]
     for parts in (first, second):
         outputs = parts[OUTPUTS]
         assert isinstance(outputs, ListPart)
@@ -313,7 +344,11 @@ async def tampered() -> tuple[Tampered, EncryptedStorage, dict[str, CheckpointRe
         writer = Writer(storage, run)
         for number in range(3):
             large = json.dumps([f"{run}{n}" for n in range(2000 + number)]).encode()
-            puts = {shared("x"): b"%d" % number, shared("y"): b"%d" % number, shared("large"): large}
+            puts = {
+                shared("x"): b"%d" % number,
+                shared("y"): b"%d" % number,
+                shared("large"): large,
+            }
             await writer.commit(Changes(puts=puts, appends={OUTPUTS: [b"%d" % number, b"9"]}))
     await writer.move("b-000001")
     await writer.commit(Changes(appends={OUTPUTS: [b"2", b"9"]}))
@@ -342,7 +377,9 @@ def with_parts(record: CheckpointRecord, parts: dict[PartKey, Part]) -> Checkpoi
 
 
 def without(record: CheckpointRecord, *keys: PartKey) -> CheckpointRecord:
-    return CheckpointRecord(record.header, {key: part for key, part in record.parts.items() if key not in keys})
+    return CheckpointRecord(
+        record.header, {key: part for key, part in record.parts.items() if key not in keys}
+    )
 
 
 def elements(record: CheckpointRecord) -> list[bytes]:
@@ -363,15 +400,23 @@ def tamperings(records: dict[str, CheckpointRecord]) -> dict[str, tuple[Checkpoi
     moved, together = "altered, or moved", "do not belong together"
     items = elements(now)
     block = block_keys(now)[0]
+    whole = now.parts[x]
+    assert isinstance(whole, bytes)
     return {
         "a byte of a part": (with_parts(now, {x: flipped(now.parts[x], -9)}), moved),
-        "a number in an envelope": (with_parts(now, {x: now.parts[x].replace(b".2.", b".1.")}), moved),  # type: ignore[union-attr]
+        "a number in an envelope": (
+            with_parts(now, {x: whole.replace(b".2.", b".1.")}),
+            moved,
+        ),
         "a cut part": (with_parts(now, {x: now.parts[x][:-5] + b'"'}), "altered"),
         "an empty envelope": (with_parts(now, {x: b'"s1."'}), "envelope"),
         "a part under another key": (with_parts(now, {x: now.parts[y], y: now.parts[x]}), moved),
         "a part of another run": (with_parts(now, {x: other.parts[other_x]}), moved),
         "a part of an earlier checkpoint": (with_parts(now, {x: before.parts[x]}), together),
-        "all parts of an earlier checkpoint": (CheckpointRecord(now.header, before.parts), together),
+        "all parts of an earlier checkpoint": (
+            CheckpointRecord(now.header, before.parts),
+            together,
+        ),
         "the whole of an earlier checkpoint": (
             CheckpointRecord(replace(before.header, checkpoint_id="a-000002"), before.parts),
             "header has been altered",
@@ -380,18 +425,29 @@ def tamperings(records: dict[str, CheckpointRecord]) -> dict[str, tuple[Checkpoi
         "a part in clear": (with_parts(now, {x: b"2"}), "is not sealed"),
         "a part more in clear": (with_parts(now, {shared("evil"): b'"gotcha"'}), "is not sealed"),
         "a block less": (without(now, block), "missing"),
-        "a block of another run": (with_parts(now, {block: other.parts[block_keys(other)[0]]}), moved),
+        "a block of another run": (
+            with_parts(now, {block: other.parts[block_keys(other)[0]]}),
+            moved,
+        ),
         "a list in clear": (with_parts(now, {shared("evil"): ListPart([b"1"])}), "nobody sealed"),
         "a list less": (without(now, OUTPUTS), together),
         "a list and its facts less": (without(now, OUTPUTS, facts_key(now)), together),
         "facts of an earlier list": (
-            with_parts(now, {facts_key(now): before.parts[facts_key(before)], OUTPUTS: ListPart(items[:4])}),
+            with_parts(
+                now, {facts_key(now): before.parts[facts_key(before)], OUTPUTS: ListPart(items[:4])}
+            ),
             together,
         ),
-        "a shorter list": (with_parts(now, {OUTPUTS: ListPart(items[:-1])}), "list of 5 elements, and 6 were sealed"),
+        "a shorter list": (
+            with_parts(now, {OUTPUTS: ListPart(items[:-1])}),
+            "list of 5 elements, and 6 were sealed",
+        ),
         "a longer list": (with_parts(now, {OUTPUTS: ListPart([*items, items[0]])}), "7 elements"),
         "a part nowhere": (with_parts(now, {(): now.parts[x]}), moved),
-        "no header": (CheckpointRecord(replace(now.header, metadata={}), now.parts), "header is not sealed"),
+        "no header": (
+            CheckpointRecord(replace(now.header, metadata={}), now.parts),
+            "header is not sealed",
+        ),
         "another status": (
             CheckpointRecord(replace(now.header, status="IDLE"), now.parts),
             "header has been altered",
@@ -417,7 +473,11 @@ async def test_whatever_was_changed_is_refused() -> None:
         assert "'a-000002'" in str(refused.value) or "earlier" in what, what
         assert "before it is 'a-000001'" in str(refused.value), what
         (damage,) = await storage.verify("a")
-        assert (damage.run_id, damage.checkpoint_id, damage.intact_ancestor) == ("a", "a-000002", "a-000001"), what
+        assert (damage.run_id, damage.checkpoint_id, damage.intact_ancestor) == (
+            "a",
+            "a-000002",
+            "a-000001",
+        ), what
         # Neither does a commit go on from there.
         writer = Writer(EncryptedStorage(inner, RING), "a")
         await storage.release("a", (await storage.get_run("a")).epoch)  # type: ignore[union-attr]
@@ -439,7 +499,9 @@ async def test_lists_with_changed_elements_are_refused_when_they_are_read() -> N
         ([*items[:5], b"9"], "element 5 .* not sealed"),
         ([*items[:5], elements(records["a-000002"])[5]], "element 5 .* moved"),
     ]:
-        inner.change = lambda found, changed=changed: with_parts(found, {OUTPUTS: ListPart(changed)})
+        inner.change = lambda found, changed=changed: with_parts(
+            found, {OUTPUTS: ListPart(changed)}
+        )
         record = await storage.load_record("b-000002")
         assert record is not None
         with pytest.raises(CorruptCheckpointError, match=f"'b-000002'.*{complaint}"):
@@ -447,7 +509,9 @@ async def test_lists_with_changed_elements_are_refused_when_they_are_read() -> N
         assert "b-000002" in {damage.checkpoint_id for damage in await storage.verify("b")}
 
 
-async def test_an_authentic_record_of_another_checkpoint_or_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_authentic_record_of_another_checkpoint_or_run_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     inner = InMemoryCheckpointStorage()
     storage = EncryptedStorage(inner, RING)
     for run in ("a", "b"):
@@ -460,7 +524,9 @@ async def test_an_authentic_record_of_another_checkpoint_or_run_is_refused(monke
     whole = kept.record
     for head in ("b-000001", "a", "a-", "a-b-000001", "a-000000-000001"):
         kept.record = replace(whole, head=head)
-        with pytest.raises(CorruptCheckpointError, match=f"head '{head}' is no checkpoint of this run"):
+        with pytest.raises(
+            CorruptCheckpointError, match=f"head '{head}' is no checkpoint of this run"
+        ):
             await storage.get_run("a")
         assert "record of run 'a'" in [damage.what for damage in await storage.verify("a")]
     kept.record = whole
@@ -468,7 +534,9 @@ async def test_an_authentic_record_of_another_checkpoint_or_run_is_refused(monke
     load_record, get_run = inner.load_record, inner.get_run
     for other in ("a-000000", "b-000001"):
         monkeypatch.setattr(inner, "load_record", lambda _, other=other: load_record(other))
-        with pytest.raises(CorruptCheckpointError, match=f"'a-000001' cannot be trusted: in its place is '{other}'"):
+        with pytest.raises(
+            CorruptCheckpointError, match=f"'a-000001' cannot be trusted: in its place is '{other}'"
+        ):
             await storage.load_record("a-000001")
         fresh = Writer(EncryptedStorage(inner, RING), "a")
         await fresh.take()
@@ -476,7 +544,9 @@ async def test_an_authentic_record_of_another_checkpoint_or_run_is_refused(monke
             await fresh.put(m=b"1")
         await storage.release("a", fresh.epoch)
     monkeypatch.setattr(inner, "get_run", lambda _: get_run("b"))
-    with pytest.raises(CorruptCheckpointError, match="record of run 'a' cannot be trusted: it is that of 'b'"):
+    with pytest.raises(
+        CorruptCheckpointError, match="record of run 'a' cannot be trusted: it is that of 'b'"
+    ):
         await storage.get_run("a")
 
 
@@ -556,7 +626,11 @@ async def test_without_the_key_it_says_which_one() -> None:
     missing = EncryptedStorage(inner, Keyring({"two": TWO}, "two"))
     wrong = EncryptedStorage(inner, Keyring({"one": TWO}, "one"))
     for storage, complaint in ((missing, "key 'one' is needed"), (wrong, "'one' is not the one")):
-        for read in (storage.load_record(head), storage.get_run("run"), storage.load_checkpoint(head)):
+        for read in (
+            storage.load_record(head),
+            storage.get_run("run"),
+            storage.load_checkpoint(head),
+        ):
             with pytest.raises(DecryptionError, match=complaint) as refused:
                 await read
             assert TWO.hex() not in str(refused.value)
@@ -586,7 +660,9 @@ async def test_rotation_keeps_old_runs_readable_and_seals_with_the_new_key(tmp_p
     old = EncryptedStorage(inner, RING)
     writer = Writer(old)
     large = json.dumps(list(range(3000))).encode()
-    await writer.commit(Changes(puts={shared("k"): b"1", shared("large"): large}), tags=("t",), metadata={"m": 1})
+    await writer.commit(
+        Changes(puts={shared("k"): b"1", shared("large"): large}), tags=("t",), metadata={"m": 1}
+    )
     assert await old.key_ids("run") == ["one"]
 
     new = EncryptedStorage(inner, ROTATED)
@@ -596,7 +672,11 @@ async def test_rotation_keeps_old_runs_readable_and_seals_with_the_new_key(tmp_p
 
     assert await new.key_ids("run") == ["one", "two"]
     assert await new.key_ids("fresh") == ["two"]
-    assert await content_of(new, head) == {shared("k"): b"2", shared("large"): large, OUTPUTS: [b"1"]}
+    assert await content_of(new, head) == {
+        shared("k"): b"2",
+        shared("large"): large,
+        OUTPUTS: [b"1"],
+    }
     assert {run.run_id for run in await new.list_runs(tag="t")} == {"run", "fresh"}
     with pytest.raises(DecryptionError, match="'two'"):
         await old.load_record(head)
@@ -610,7 +690,11 @@ async def test_rotation_keeps_old_runs_readable_and_seals_with_the_new_key(tmp_p
     await import_run(new, tmp_path / "clear")
     assert await new.key_ids("run") == ["two"]
     only_new = EncryptedStorage(inner, Keyring({"two": TWO}, "two"))
-    assert await content_of(only_new, head) == {shared("k"): b"2", shared("large"): large, OUTPUTS: [b"1"]}
+    assert await content_of(only_new, head) == {
+        shared("k"): b"2",
+        shared("large"): large,
+        OUTPUTS: [b"1"],
+    }
     assert await only_new.verify() == []
 
 
@@ -643,7 +727,10 @@ async def test_a_store_in_clear_is_refused_and_can_be_moved_over() -> None:
     inner = InMemoryCheckpointStorage()
     writer = Writer(inner)
     first = await writer.commit(
-        Changes(puts={shared("b"): b"1", shared("a"): b"2", ("requests", "q"): b"{}"}, appends={OUTPUTS: [b"1"]}),
+        Changes(
+            puts={shared("b"): b"1", shared("a"): b"2", ("requests", "q"): b"{}"},
+            appends={OUTPUTS: [b"1"]},
+        ),
         metadata={"m": 1},
         tags=("t",),
         fingerprint="f",
@@ -670,10 +757,18 @@ async def test_a_store_in_clear_is_refused_and_can_be_moved_over() -> None:
     second = await writer.commit(Changes(puts={shared("b"): b"3"}, appends={OUTPUTS: [b"2"]}))
     third = await writer.put(c=b"4")
 
-    expected = {shared("b"): b"3", shared("a"): b"2", ("requests", "q"): b"{}", OUTPUTS: [b"1", b"2"]}
+    expected = {
+        shared("b"): b"3",
+        shared("a"): b"2",
+        ("requests", "q"): b"{}",
+        OUTPUTS: [b"1", b"2"],
+    }
     for storage in (strict, moving):
         assert await content_of(storage, second) == expected
-        assert list((await content_of(storage, third)).items())[:2] == [(shared("b"), b"3"), (shared("a"), b"2")]
+        assert list((await content_of(storage, third)).items())[:2] == [
+            (shared("b"), b"3"),
+            (shared("a"), b"2"),
+        ]
     assert await moving.verify() == []
     run = await moving.get_run("run")
     assert run is not None
@@ -690,7 +785,13 @@ async def test_any_history_of_large_values_and_lists_reads_as_it_was_written() -
         storage = EncryptedStorage(inner, RING)
         writer = Writer(storage)
         written: list[dict[PartKey, Any]] = []
-        names = [shared("a"), shared("b"), ("scopes", "s", "n"), ("sub_scopes", "p#1", "s", "n"), OUTPUTS]
+        names = [
+            shared("a"),
+            shared("b"),
+            ("scopes", "s", "n"),
+            ("sub_scopes", "p#1", "s", "n"),
+            OUTPUTS,
+        ]
         for step in range(12):
             now = dict(written[-1]) if written else {}
             if written and chance.random() < 0.3:
@@ -714,7 +815,10 @@ async def test_any_history_of_large_values_and_lists_reads_as_it_was_written() -
                     items = [b"%d" % n for n in range(chance.randrange(3))]
                     changes.appends[name] = items
                     old = now.get(name, [])
-                    now[name] = [*(ListPart.from_json(old) if isinstance(old, bytes) else old), *items]
+                    now[name] = [
+                        *(ListPart.from_json(old) if isinstance(old, bytes) else old),
+                        *items,
+                    ]
             await writer.commit(changes)
             written.append(now)
         for number, expected in enumerate(written):
@@ -730,7 +834,10 @@ async def test_blocks_that_nothing_needs_are_gone_with_the_commit() -> None:
     second = await writer.put(a=b"1")
     third = await writer.commit(Changes(deletes=[shared("b")]))
 
-    counts = [len(block_keys(CheckpointRecord(None, await sealed_of(inner, at)))) for at in (first, second, third)]  # type: ignore[arg-type]
+    counts = [
+        len(block_keys(CheckpointRecord(None, await sealed_of(inner, at))))  # type: ignore[arg-type]
+        for at in (first, second, third)
+    ]
     assert counts[0] == counts[1] > 10
     assert counts[2] == 0
 
@@ -770,7 +877,9 @@ async def test_a_run_that_was_made_anew_elsewhere_is_not_confused_with_the_old_o
 def stored_bytes(path: Path) -> int:
     """What the rows of a database hold."""
     with sqlite3.connect(path) as db:
-        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = [
+            name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
         total = 0
         for table in tables:
             columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
@@ -786,7 +895,9 @@ async def bytes_per_step(folder: Path, *, sealed: bool, inside: bool, steps: int
     storage: DurableStorage = EncryptedStorage(inner, RING) if sealed else inner
     writer = Writer(storage)
     large = {f"key {number}": chance.randbytes(50).hex() for number in range(9000)}
-    await writer.put(large=json.dumps(large, separators=(",", ":")).encode(), small=b'"%s"' % (b"x" * 1000))
+    await writer.put(
+        large=json.dumps(large, separators=(",", ":")).encode(), small=b'"%s"' % (b"x" * 1000)
+    )
     before = stored_bytes(inner.path)
     for _ in range(steps):
         if inside:
@@ -800,7 +911,9 @@ async def bytes_per_step(folder: Path, *, sealed: bool, inside: bool, steps: int
 
 
 @pytest.mark.parametrize(("inside", "factor"), [(False, 2.0), (True, 2.5)])
-async def test_a_small_change_costs_little_also_when_it_is_sealed(tmp_path: Path, inside: bool, factor: float) -> None:
+async def test_a_small_change_costs_little_also_when_it_is_sealed(
+    tmp_path: Path, inside: bool, factor: float
+) -> None:
     plainly = await bytes_per_step(tmp_path, sealed=False, inside=inside)
     sealed = await bytes_per_step(tmp_path, sealed=True, inside=inside)
 
@@ -814,7 +927,9 @@ def test_many_runs_share_a_storage_from_many_loops() -> None:
     async def advance(name: str) -> None:
         writer = Writer(storage, name)
         for number in range(5):
-            await writer.commit(Changes(puts={shared("n"): b"%d" % number}, appends={OUTPUTS: [b"%d" % number]}))
+            await writer.commit(
+                Changes(puts={shared("n"): b"%d" % number}, appends={OUTPUTS: [b"%d" % number]})
+            )
 
     for name in ("a", "b"):
         asyncio.run(advance(name))

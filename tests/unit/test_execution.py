@@ -83,7 +83,9 @@ class Setup:
         self.graph = builder.build().graph
         self.levels = Levels(self.graph)
         self.executors = {executor.id: executor for executor in executors}
-        self.state = State(messages=[Message(SEALER.seal(n, ""), ("x",), (target,)) for target, n in messages])
+        self.state = State(
+            messages=[Message(SEALER.seal(n, ""), ("x",), (target,)) for target, n in messages]
+        )
         self.records = Records()
         self.events: list[WorkflowEvent] = []
 
@@ -130,7 +132,9 @@ class Setup:
 
 async def test_executors_run_side_by_side_and_each_takes_its_messages_in_order() -> None:
     log: list[str] = []
-    setup = Setup(Worker("a", log, 3), Worker("b", log), messages=[("b", 1), ("a", 2), ("a", 3), ("b", 4)])
+    setup = Setup(
+        Worker("a", log, 3), Worker("b", log), messages=[("b", 1), ("a", 2), ("a", 3), ("b", 4)]
+    )
 
     results = await setup.run()
 
@@ -138,7 +142,11 @@ async def test_executors_run_side_by_side_and_each_takes_its_messages_in_order()
     assert log[:2] == ["a2 begins", "b1 begins"]
     assert log.index("a2 ends") < log.index("a3 begins")
     assert log.index("b4 ends") < log.index("a2 ends")
-    assert kinds(setup.events).count("ExecutorInvoked") == kinds(setup.events).count("ExecutorCompleted") == 4
+    assert (
+        kinds(setup.events).count("ExecutorInvoked")
+        == kinds(setup.events).count("ExecutorCompleted")
+        == 4
+    )
 
 
 async def test_all_but_the_last_call_are_recorded() -> None:
@@ -152,7 +160,9 @@ async def test_all_but_the_last_call_are_recorded() -> None:
 
 async def test_after_a_failure_the_siblings_finish_and_records_are_flushed() -> None:
     log: list[str] = []
-    setup = Setup(Worker("a", log), Worker("b", log, 5), messages=[("a", 1), ("a", -1), ("a", 2), ("b", 3)])
+    setup = Setup(
+        Worker("a", log), Worker("b", log, 5), messages=[("a", 1), ("a", -1), ("a", 2), ("b", 3)]
+    )
     with pytest.raises(ValueError, match="a got -1") as caught:
         await setup.run()
 

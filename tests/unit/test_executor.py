@@ -4,7 +4,18 @@ import functools
 from abc import ABC
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Never, Optional, Protocol, TypedDict, TypeVar, Union, runtime_checkable
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Never,
+    Optional,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Union,
+    runtime_checkable,
+)
 
 import pytest
 
@@ -97,28 +108,38 @@ def test_annotations_as_strings_see_local_names() -> None:
         (lambda self, message, ctx: None, "parameter 'message' has no type annotation"),
     ],
 )
-def test_a_malformed_handler_is_refused_when_its_class_is_defined(define: Callable[..., Any], expected: str) -> None:
+def test_a_malformed_handler_is_refused_when_its_class_is_defined(
+    define: Callable[..., Any], expected: str
+) -> None:
     define.__name__ = "work"
-    with pytest.raises(HandlerDefinitionError, match=rf"handler Bad\.work must be written.*{expected}"):
+    with pytest.raises(
+        HandlerDefinitionError, match=rf"handler Bad\.work must be written.*{expected}"
+    ):
         type("Bad", (Executor,), {"work": handler(define)})
 
 
 def test_the_context_needs_an_annotation_that_is_one() -> None:
-    with pytest.raises(HandlerDefinitionError, match=r"Bad\.work.*parameter 'ctx' has no annotation"):
+    with pytest.raises(
+        HandlerDefinitionError, match=r"Bad\.work.*parameter 'ctx' has no annotation"
+    ):
 
         class Bad(Executor):
             @handler
             async def work(self, message: str, ctx) -> None:  # type: ignore[no-untyped-def]
                 pass
 
-    with pytest.raises(HandlerDefinitionError, match=r"parameter 'ctx' is annotated int: use WorkflowContext"):
+    with pytest.raises(
+        HandlerDefinitionError, match=r"parameter 'ctx' is annotated int: use WorkflowContext"
+    ):
 
         class Worse(Executor):
             @handler
             async def work(self, message: str, ctx: int) -> None:
                 pass
 
-    with pytest.raises(HandlerDefinitionError, match="7 inside the annotation of 'ctx' is not a type"):
+    with pytest.raises(
+        HandlerDefinitionError, match="7 inside the annotation of 'ctx' is not a type"
+    ):
 
         class Worst(Executor):
             @handler
@@ -127,7 +148,9 @@ def test_the_context_needs_an_annotation_that_is_one() -> None:
 
 
 def test_a_name_that_is_not_defined_is_named() -> None:
-    with pytest.raises(HandlerDefinitionError, match=r"handler .*Bad\.work: its annotations name 'Missing'"):
+    with pytest.raises(
+        HandlerDefinitionError, match=r"handler .*Bad\.work: its annotations name 'Missing'"
+    ):
 
         class Bad(Executor):
             @handler
@@ -152,7 +175,10 @@ def test_an_executor_without_handlers_is_refused() -> None:
     class Idle(Executor):
         pass
 
-    with pytest.raises(HandlerDefinitionError, match="executor class Idle has no handlers; mark at least one method"):
+    with pytest.raises(
+        HandlerDefinitionError,
+        match="executor class Idle has no handlers; mark at least one method",
+    ):
         Idle("x")
 
 

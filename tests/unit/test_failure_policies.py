@@ -46,14 +46,18 @@ from tests.unit.support import (
 )
 
 MakeStorage = Callable[[], Any]
-OnOff = pytest.mark.parametrize("make_storage", [lambda: None, InMemoryCheckpointStorage], ids=["off", "on"])
+OnOff = pytest.mark.parametrize(
+    "make_storage", [lambda: None, InMemoryCheckpointStorage], ids=["off", "on"]
+)
 SOON = FailurePolicy(max_attempts=3, backoff=0.01)
 
 
 class Flaky(Executor):
     """Fails until an attempt, after it has written, sent and yielded."""
 
-    def __init__(self, id: str = "flaky", good: int = 3, error: type[BaseException] = ValueError) -> None:
+    def __init__(
+        self, id: str = "flaky", good: int = 3, error: type[BaseException] = ValueError
+    ) -> None:
         super().__init__(id)
         self.good = good
         self.error = error
@@ -117,9 +121,15 @@ class Start(Executor):
         await ctx.send_message(text)
 
 
-def flaky_workflow(flaky: Executor, policy: FailurePolicy | None = SOON, **settings: Any) -> Workflow:
+def flaky_workflow(
+    flaky: Executor, policy: FailurePolicy | None = SOON, **settings: Any
+) -> Workflow:
     sibling, start = Sibling(), Start("start")
-    builder = WorkflowBuilder(name="flaky").add_fan_out_edges(start, [flaky, sibling]).add_edge(sibling, sibling)
+    builder = (
+        WorkflowBuilder(name="flaky")
+        .add_fan_out_edges(start, [flaky, sibling])
+        .add_edge(sibling, sibling)
+    )
     builder.add_edge(flaky, Reverse("back"))
     if policy is not None:
         builder.with_failure_policy(flaky, policy)
@@ -127,7 +137,11 @@ def flaky_workflow(flaky: Executor, policy: FailurePolicy | None = SOON, **setti
 
 
 def alone(
-    flaky: Executor, policy: FailurePolicy | None = SOON, *, handles: Handles | None = None, **s: Any
+    flaky: Executor,
+    policy: FailurePolicy | None = SOON,
+    *,
+    handles: Handles | None = None,
+    **s: Any,
 ) -> Workflow:
     builder = WorkflowBuilder(name="alone").add_edge(flaky, Reverse("back"))
     if handles is not None:
@@ -217,7 +231,9 @@ async def test_a_used_up_policy_raises_the_last_error(make_storage: MakeStorage)
 async def test_errors_that_are_not_to_be_retried_are_final() -> None:
     flaky = Once(error=KeyError)
     with pytest.raises(KeyError):
-        await alone(flaky, FailurePolicy(max_attempts=3, backoff=0, retry_on=(OSError, ValueError))).run("x")
+        await alone(
+            flaky, FailurePolicy(max_attempts=3, backoff=0, retry_on=(OSError, ValueError))
+        ).run("x")
     assert flaky.attempts == [1]
 
     ours = Once(error=FileNotFoundError)
@@ -256,7 +272,11 @@ async def test_max_iterations_counts_attempts() -> None:
 async def test_a_retry_inside_a_sub_workflow_keeps_its_run_alive() -> None:
     flaky = Once()
     inner = WorkflowExecutor(alone(flaky), "inner")
-    workflow = built(WorkflowBuilder().add_edge(inner, Reverse("out")), inner, storage=InMemoryCheckpointStorage())
+    workflow = built(
+        WorkflowBuilder().add_edge(inner, Reverse("out")),
+        inner,
+        storage=InMemoryCheckpointStorage(),
+    )
 
     result = await workflow.run("x")
 
@@ -275,7 +295,11 @@ async def test_a_used_up_policy_leads_along_the_error_edge(make_storage: MakeSto
     assert result.get_outputs() == ["ValueError after 3"]
     assert result.get_final_state() is WorkflowRunState.IDLE
     (failure,) = handles.failures
-    assert (failure.executor_id, failure.message, failure.error_message) == ("flaky", "x", "attempt 3 of x")
+    assert (failure.executor_id, failure.message, failure.error_message) == (
+        "flaky",
+        "x",
+        "attempt 3 of x",
+    )
     assert (failure.attempts, failure.interrupted) == (3, False)
     assert failure.traceback is not None
     assert "in work" in failure.traceback
@@ -297,7 +321,9 @@ async def test_a_failure_on_its_way_survives_a_restart() -> None:
     await take(workflow.run_stream("x", run_id="r"), SuperStepCompletedEvent)
 
     handles = Handles()
-    result = await alone(Once(), None, handles=handles, storage=storage).run_from_checkpoint("r-000001")
+    result = await alone(Once(), None, handles=handles, storage=storage).run_from_checkpoint(
+        "r-000001"
+    )
 
     assert result.get_outputs() == ["ValueError after 1"]
     assert handles.failures[0].message == "x"
@@ -319,13 +345,15 @@ class Slow(Executor):
 
 
 async def test_a_handler_that_takes_too_long() -> None:
-    with pytest.raises(HandlerTimeoutError, match=r"'slow' took longer than the 0.02 s .*attempt 1 in superstep 1"):
+    with pytest.raises(
+        HandlerTimeoutError, match=r"'slow' took longer than the 0.02 s .*attempt 1 in superstep 1"
+    ):
         await alone(Slow(), FailurePolicy(timeout=0.02)).run("x")
 
     handles = Handles()
-    assert (await alone(Slow(), FailurePolicy(timeout=0.02), handles=handles).run("x")).get_outputs() == [
-        "HandlerTimeoutError after 1"
-    ]
+    assert (
+        await alone(Slow(), FailurePolicy(timeout=0.02), handles=handles).run("x")
+    ).get_outputs() == ["HandlerTimeoutError after 1"]
 
     again = alone(Slow(good=2), FailurePolicy(timeout=0.02, max_attempts=2, backoff=0))
     assert (await again.run("x")).get_outputs() == ["x2"]
@@ -369,7 +397,9 @@ class ByMessage(Asker):
         self.attempts: list[int] = []
 
     @handler
-    async def answer(self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Never, str]) -> None:
+    async def answer(
+        self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Never, str]
+    ) -> None:
         self.attempts.append(ctx.attempt)
         if ctx.attempt == 1:
             raise OSError("not yet")
@@ -388,14 +418,18 @@ class Direct(Executor):
         await ctx.request_info(Question(prompt=text), str, request_id=f"ask-{text}")
 
     @response_handler
-    async def answer(self, question: Question, answer: str, ctx: WorkflowContext[Never, str]) -> None:
+    async def answer(
+        self, question: Question, answer: str, ctx: WorkflowContext[Never, str]
+    ) -> None:
         self.attempts.append(ctx.attempt)
         if ctx.attempt == 1:
             raise OSError("not yet")
         await ctx.yield_output(f"{question.prompt}={answer}")
 
 
-def answered_workflow(asker: Executor, policy: FailurePolicy, handles: Handles | None = None, **s: Any) -> Workflow:
+def answered_workflow(
+    asker: Executor, policy: FailurePolicy, handles: Handles | None = None, **s: Any
+) -> Workflow:
     builder = WorkflowBuilder(name="ask")
     if isinstance(asker, ByMessage):
         port = RequestInfoExecutor("port")
@@ -424,7 +458,9 @@ async def test_an_answer_is_kept_for_the_next_attempt(
 
 
 @pytest.mark.parametrize("kind", [ByMessage, Direct])
-async def test_an_answer_for_the_next_attempt_survives_a_restart(kind: type[ByMessage] | type[Direct]) -> None:
+async def test_an_answer_for_the_next_attempt_survives_a_restart(
+    kind: type[ByMessage] | type[Direct],
+) -> None:
     storage = InMemoryCheckpointStorage()
     policy = FailurePolicy(max_attempts=2, backoff=0.02)
     workflow = answered_workflow(kind(), policy, storage=storage)
@@ -451,14 +487,20 @@ async def test_an_answer_that_nobody_could_take_goes_along_the_error_edge(
     kind: type[ByMessage] | type[Direct],
 ) -> None:
     handles = Handles()
-    workflow = answered_workflow(kind(), FailurePolicy(), handles, storage=InMemoryCheckpointStorage())
+    workflow = answered_workflow(
+        kind(), FailurePolicy(), handles, storage=InMemoryCheckpointStorage()
+    )
     await workflow.run("q")
     result = await workflow.send_responses({"ask-q": "yes"})
 
     assert result.get_outputs() == ["OSError after 1"]
     message = handles.failures[0].message
     assert isinstance(message, RequestResponse)
-    assert (message.data, message.request_id, message.original_request.prompt) == ("yes", "ask-q", "q")
+    assert (message.data, message.request_id, message.original_request.prompt) == (
+        "yes",
+        "ask-q",
+        "q",
+    )
 
 
 # -------------------------------------------------------------------------------------------- hooks
@@ -534,7 +576,9 @@ class Charge(Executor):
         await ctx.yield_output(f"charged {text}")
 
 
-def charging(effects: Effects, leave: asyncio.Event, handles: Handles | None = None, **settings: Any) -> Workflow:
+def charging(
+    effects: Effects, leave: asyncio.Event, handles: Handles | None = None, **settings: Any
+) -> Workflow:
     charge, start = Charge(effects, leave), Start("start")
     builder = WorkflowBuilder(name="charge").add_edge(start, charge)
     builder.with_failure_policy(charge, FailurePolicy(at_most_once=True))
@@ -558,7 +602,10 @@ async def test_a_call_that_was_cut_short_is_not_begun_again() -> None:
     leave.set()
     for _ in range(2):
         workflow = charging(effects, leave, storage=storage)
-        with pytest.raises(InterruptedCallError, match=r"'charge' in superstep 2 of run 'r'.*may have had its effect"):
+        with pytest.raises(
+            InterruptedCallError,
+            match=r"'charge' in superstep 2 of run 'r'.*may have had its effect",
+        ):
             await workflow.run_from_checkpoint("r-000001")
     assert effects.done == 1
 
@@ -571,7 +618,9 @@ async def test_a_call_that_was_cut_short_takes_the_error_edge() -> None:
     await run.aclose()
     await consumer
 
-    result = await charging(effects, asyncio.Event(), handles, storage=storage).run_from_checkpoint("r-000001")
+    result = await charging(effects, asyncio.Event(), handles, storage=storage).run_from_checkpoint(
+        "r-000001"
+    )
 
     assert result.get_outputs() == ["InterruptedCallError after 1"]
     (failure,) = handles.failures
@@ -593,7 +642,9 @@ async def test_a_call_that_ends_the_process_is_not_begun_again() -> None:
             raise Halt
 
         return built(
-            WorkflowBuilder().with_failure_policy(work, FailurePolicy(at_most_once=True)), work, storage=storage
+            WorkflowBuilder().with_failure_policy(work, FailurePolicy(at_most_once=True)),
+            work,
+            storage=storage,
         )
 
     run = build().run_stream("x", run_id="r")
@@ -608,7 +659,9 @@ async def test_a_call_that_ends_the_process_is_not_begun_again() -> None:
 async def test_undisturbed_it_runs_as_usual(make_storage: MakeStorage) -> None:
     effects, leave = Effects(), asyncio.Event()
     leave.set()
-    assert (await charging(effects, leave, storage=make_storage()).run("x")).get_outputs() == ["charged x"]
+    assert (await charging(effects, leave, storage=make_storage()).run("x")).get_outputs() == [
+        "charged x"
+    ]
 
 
 async def test_a_finished_call_is_not_taken_for_one_cut_short() -> None:
@@ -625,7 +678,11 @@ async def test_a_finished_call_is_not_taken_for_one_cut_short() -> None:
 
         charge, start = Charge(effects, leave), Start("start")
         builder = WorkflowBuilder(name="charge").add_fan_out_edges(start, [charge, sibling])
-        return built(builder.with_failure_policy(charge, FailurePolicy(at_most_once=True)), start, storage=storage)
+        return built(
+            builder.with_failure_policy(charge, FailurePolicy(at_most_once=True)),
+            start,
+            storage=storage,
+        )
 
     with pytest.raises(OSError, match="down"):
         await build().run("x", run_id="r")
@@ -664,7 +721,11 @@ async def test_what_a_superstep_that_cannot_be_merged_has_begun_is_remembered() 
             return True
 
         builder = WorkflowBuilder(name="charge").add_edge(charge, Reverse("back"), condition=choose)
-        return built(builder.with_failure_policy(charge, FailurePolicy(at_most_once=True)), charge, storage=storage)
+        return built(
+            builder.with_failure_policy(charge, FailurePolicy(at_most_once=True)),
+            charge,
+            storage=storage,
+        )
 
     with pytest.raises(RoutingError):
         await build(False).run("x", run_id="r")

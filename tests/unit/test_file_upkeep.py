@@ -62,7 +62,12 @@ async def test_every_kind_of_damage_is_named(storage: FileCheckpointStorage, fol
     spoil(folder / "mine.json")
     (folder / "foreign.json").write_text("{}")
     found = {
-        (Path(d.what.split(" ", 1)[1]).name, d.run_id, d.checkpoint_id, d.intact_ancestor): d.problem
+        (
+            Path(d.what.split(" ", 1)[1]).name,
+            d.run_id,
+            d.checkpoint_id,
+            d.intact_ancestor,
+        ): d.problem
         for d in await storage.verify()
     }
 
@@ -90,7 +95,10 @@ async def test_a_damaged_record_of_a_run_is_named_and_its_checkpoints_are_still_
     spoil(folder / "run-000002.json")
 
     for found in (await storage.verify(), await storage.verify("run")):
-        assert [(damage.run_id, damage.checkpoint_id) for damage in found] == [("run", None), ("run", "run-000002")]
+        assert [(damage.run_id, damage.checkpoint_id) for damage in found] == [
+            ("run", None),
+            ("run", "run-000002"),
+        ]
         assert isinstance(found[0], Damage)
     with pytest.warns(CorruptCheckpointWarning, match=r"run\.json"):
         assert await storage.list_runs() == []
@@ -99,7 +107,9 @@ async def test_a_damaged_record_of_a_run_is_named_and_its_checkpoints_are_still_
 # ------------------------------------------------------------------------------------------------------ what is offered
 
 
-async def test_a_damaged_checkpoint_comes_with_an_offer(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_a_damaged_checkpoint_comes_with_an_offer(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     writer = await steps(storage, 3)
     await writer.move("run-000000")
     await writer.commit()
@@ -117,7 +127,9 @@ async def test_a_damaged_checkpoint_comes_with_an_offer(storage: FileCheckpointS
         assert str(folder / f"{name}.json") in str(caught.value)
 
 
-async def test_a_damaged_checkpoint_in_the_middle_can_be_deleted(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_a_damaged_checkpoint_in_the_middle_can_be_deleted(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     writer = await steps(storage, 4)
     spoil(folder / "run-000001.json")
     spoil(folder / "run-000002.json")
@@ -129,11 +141,16 @@ async def test_a_damaged_checkpoint_in_the_middle_can_be_deleted(storage: FileCh
     assert await storage.delete_checkpoint("run-000001")
 
     assert await storage.verify() == []
-    assert [info.checkpoint_id for info in await storage.list_lineage("run-000003", 9)] == ["run-000000", "run-000003"]
+    assert [info.checkpoint_id for info in await storage.list_lineage("run-000003", 9)] == [
+        "run-000000",
+        "run-000003",
+    ]
     await writer.commit()
 
 
-async def test_a_checkpoint_whose_file_is_lost_can_be_given_up(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_a_checkpoint_whose_file_is_lost_can_be_given_up(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     writer = await steps(storage, 5)
     for number in (1, 4):
         (folder / f"run-00000{number}.json").unlink()
@@ -193,10 +210,17 @@ async def test_leftovers_go_and_nothing_else(storage: FileCheckpointStorage, fol
     await writer.commit(Changes(deletes=[request("q")]), inbox_read=1)
     await storage.save_checkpoint(by_hand("mine"))
     await steps(storage, 1, "dead")
-    whole = {path for path in folder.rglob("*") if path.name not in ("journal.jsonl", "inbox.jsonl")}
+    whole = {
+        path for path in folder.rglob("*") if path.name not in ("journal.jsonl", "inbox.jsonl")
+    }
     (folder / "runs" / "dead" / "run.json").unlink()  # its creation was interrupted
     whole -= {folder / "runs" / "dead" / "run.json", folder / "dead-000000.json"}
-    for name in (".run-000004.json.tmp", ".run-000001.json.tmp", ".mine.json.tmp", ".dead-000000.json.tmp"):
+    for name in (
+        ".run-000004.json.tmp",
+        ".run-000001.json.tmp",
+        ".mine.json.tmp",
+        ".dead-000000.json.tmp",
+    ):
         (folder / name).write_text("half")
     for name in (".run.json.tmp", ".inbox.jsonl.tmp"):
         (folder / "runs" / "run" / name).write_text("half")
@@ -212,7 +236,9 @@ async def test_leftovers_go_and_nothing_else(storage: FileCheckpointStorage, fol
     assert await storage.verify() == []
 
 
-async def test_an_interrupted_deletion_is_finished(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_an_interrupted_deletion_is_finished(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     await steps(storage, 3)
     (folder / "runs" / "run" / "run.json").rename(folder / "runs" / "run" / ".deleted")
     assert await storage.list_checkpoint_ids() == []
@@ -237,7 +263,9 @@ async def test_a_run_that_lost_its_record_is_left_for_somebody_to_mend(
     assert await content_of(storage, "run-000002") == {shared("n"): b"2", request("q"): REQUEST}
 
 
-async def test_vacuum_of_nothing_leaves_no_trace(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_vacuum_of_nothing_leaves_no_trace(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     await storage.vacuum()
     assert await storage.verify() == []
     assert await storage.list_runs() == []
@@ -255,7 +283,9 @@ async def test_deleting_a_run_spares_what_was_saved_by_hand_under_one_of_its_num
     assert await storage.list_checkpoint_ids() == ["run-000001"]
 
 
-async def test_a_run_with_a_very_long_name_is_looked_after_too(storage: FileCheckpointStorage) -> None:
+async def test_a_run_with_a_very_long_name_is_looked_after_too(
+    storage: FileCheckpointStorage,
+) -> None:
     name = "é" * 100
     await steps(storage, 5, name)
 
@@ -268,7 +298,9 @@ async def test_a_run_with_a_very_long_name_is_looked_after_too(storage: FileChec
     assert await storage.list_checkpoint_ids() == []
 
 
-async def test_pruning_again_finishes_what_a_full_disk_cut_short(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_pruning_again_finishes_what_a_full_disk_cut_short(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     await steps(storage, 6)
     (folder / "run-000004.json").unlink()
     assert [damage.checkpoint_id for damage in await storage.verify()] == ["run-000004"]
@@ -277,4 +309,6 @@ async def test_pruning_again_finishes_what_a_full_disk_cut_short(storage: FileCh
 
     assert "run-000004" in gone
     assert await storage.verify() == []
-    assert [info.checkpoint_id for info in await storage.list_lineage("run-000005", 10)] == ["run-000005"]
+    assert [info.checkpoint_id for info in await storage.list_lineage("run-000005", 10)] == [
+        "run-000005"
+    ]

@@ -80,7 +80,9 @@ async def in_memory() -> tuple[Workflow, Any]:
 # ------------------------------------------------------------------------------------ what a fork is
 
 
-async def test_a_fork_begins_where_the_source_stands_and_changes_nothing_of_it(storage: Any) -> None:
+async def test_a_fork_begins_where_the_source_stands_and_changes_nothing_of_it(
+    storage: Any,
+) -> None:
     old = await waiting_trip(storage)
     before = await everything(storage, "old")
     at = step(old.checkpoints, 2)
@@ -91,8 +93,16 @@ async def test_a_fork_begins_where_the_source_stands_and_changes_nothing_of_it(s
     assert await everything(storage, "old") == before
     first = fork.checkpoints[0]
     assert (first.run_id, first.step_number, first.parent) == ("new", 2, None)
-    loaded, source = await storage.load_checkpoint(first.checkpoint_id), await storage.load_checkpoint(at.checkpoint_id)
-    assert (loaded.sequence, loaded.branch, loaded.parent, loaded.iteration_count) == (0, 0, None, 2)
+    loaded, source = (
+        await storage.load_checkpoint(first.checkpoint_id),
+        await storage.load_checkpoint(at.checkpoint_id),
+    )
+    assert (loaded.sequence, loaded.branch, loaded.parent, loaded.iteration_count) == (
+        0,
+        0,
+        None,
+        2,
+    )
     assert loaded.metadata == {"why": "test"}
     assert not source.diff(loaded)
     record = await as_durable(storage).get_run("new")
@@ -310,7 +320,12 @@ class Keeper(Executor):
         ("shared_state.pair.1.0", 7, "pair", Pair(1, [7])),
         ("shared_state.packet.name", "b", "packet", Packet("b", {1: "x", 2: "y"})),
         ("shared_state.packet.inner.2", DELETE, "packet", Packet("a", {1: "x"})),
-        (("shared_state", "packet", "inner", 3), "z", "packet", Packet("a", {1: "x", 2: "y", 3: "z"})),
+        (
+            ("shared_state", "packet", "inner", 3),
+            "z",
+            "packet",
+            Packet("a", {1: "x", 2: "y", 3: "z"}),
+        ),
         ("shared_state.model.number", 8, "model", Model(number=8)),
         ("shared_state.tuple.1.0", 9, "tuple", (1, (9, 3))),
         ("shared_state.tuple.0", DELETE, "tuple", ((2, 3),)),
@@ -335,7 +350,9 @@ async def test_inside_values_of_every_kind(path: Any, value: Any, key: str, want
     }
 
 
-@pytest.mark.parametrize("path", ["shared_state.pair.left", "shared_state.model.number", "shared_state.pair.2"])
+@pytest.mark.parametrize(
+    "path", ["shared_state.pair.left", "shared_state.model.number", "shared_state.pair.2"]
+)
 async def test_fields_cannot_be_removed(path: str) -> None:
     storage = InMemoryCheckpointStorage()
     workflow = built(WorkflowBuilder(name="keep"), Keeper("keeper"), storage=storage)
@@ -359,7 +376,12 @@ async def test_a_message_can_be_taken_out() -> None:
     [
         (2, "nowhere.x", 1, r"no section 'nowhere'.*shared_state\.KEY"),
         (2, "outputs.0", 1, "'outputs' is what happened"),
-        (2, "shared_state", {}, r"whole section.*Keys there: 'order', 'limits', 'log'.*Write shared_state\.KEY"),
+        (
+            2,
+            "shared_state",
+            {},
+            r"whole section.*Keys there: 'order', 'limits', 'log'.*Write shared_state\.KEY",
+        ),
         (2, "shared_state.none", DELETE, "no key 'none'.*'order'.*'log'"),
         (2, "shared_state.none.deep", 1, "no key 'none'"),
         (
@@ -370,11 +392,26 @@ async def test_a_message_can_be_taken_out() -> None:
         ),
         (2, "shared_state.order.item", DELETE, "'item' is an attribute"),
         (2, "shared_state.log.7", "x", "a list of 2 elements.*no '7'"),
-        (2, "shared_state.limits.depth.there.more", 1, "with the keys there are 'here'.*no 'there'"),
+        (
+            2,
+            "shared_state.limits.depth.there.more",
+            1,
+            "with the keys there are 'here'.*no 'there'",
+        ),
         (2, "shared_state.limits.v1.2", 1, "no 'v1'"),
         (2, "executor_states.worker", {}, r"whole section.*worker\.total"),
-        (2, "executor_states.nobody.total", 1, "no executor 'nobody'; there are 'planner', 'worker'"),
-        (2, ("executor_states", "review#1/x", "total"), 1, "no sub-workflow 'review#1' is running; there is none"),
+        (
+            2,
+            "executor_states.nobody.total",
+            1,
+            "no executor 'nobody'; there are 'planner', 'worker'",
+        ),
+        (
+            2,
+            ("executor_states", "review#1/x", "total"),
+            1,
+            "no sub-workflow 'review#1' is running; there is none",
+        ),
         (2, "messages", [], r"say which message.*messages\.INDEX.*0 \(worker -> worker\)"),
         (2, "messages.3", 1, "no message '3'.*Messages in flight: 0"),
         (2, "messages.0", "text", "goes to executor 'worker', which handles int, not a str"),
@@ -387,11 +424,15 @@ async def test_a_message_can_be_taken_out() -> None:
         (2, 7, 1, "is not a path"),
     ],
 )
-async def test_what_leads_nowhere_is_refused_and_creates_nothing(at: int, path: Any, value: Any, words: str) -> None:
+async def test_what_leads_nowhere_is_refused_and_creates_nothing(
+    at: int, path: Any, value: Any, words: str
+) -> None:
     workflow, old = await in_memory()
 
     with pytest.raises(ForkError, match=words) as error:
-        await workflow.fork(step(old.checkpoints, at), {path: value}, run_id="new").wait_for_completion()
+        await workflow.fork(
+            step(old.checkpoints, at), {path: value}, run_id="new"
+        ).wait_for_completion()
 
     assert isinstance(error.value, ValueError)
     assert await old.storage.get_run("new") is None
@@ -400,7 +441,9 @@ async def test_what_leads_nowhere_is_refused_and_creates_nothing(at: int, path: 
 async def test_an_input_that_the_start_executor_does_not_take() -> None:
     workflow, old = await in_memory()
 
-    with pytest.raises(UnhandledMessageError, match=r"cannot start with a str.*planner.*handles .*Order"):
+    with pytest.raises(
+        UnhandledMessageError, match=r"cannot start with a str.*planner.*handles .*Order"
+    ):
         await workflow.fork("old-000000", {"input": "tea"}, run_id="new").wait_for_completion()
     assert await old.storage.get_run("new") is None
 
@@ -409,9 +452,13 @@ async def test_a_value_that_cannot_be_saved_is_named_by_its_path() -> None:
     workflow, old = await in_memory()
 
     with pytest.raises(CheckpointEncodeError, match=r"'shared_state\.order'"):
-        await workflow.fork("old-000002", {"shared_state.order": object()}, run_id="new").wait_for_completion()
+        await workflow.fork(
+            "old-000002", {"shared_state.order": object()}, run_id="new"
+        ).wait_for_completion()
     with pytest.raises(CheckpointEncodeError, match=r"messages\.0|shared_state\.limits\.left"):
-        await workflow.fork("old-000002", {"shared_state.limits.left": [os]}, run_id="new").wait_for_completion()
+        await workflow.fork(
+            "old-000002", {"shared_state.limits.left": [os]}, run_id="new"
+        ).wait_for_completion()
     assert await old.storage.get_run("new") is None
 
 
@@ -461,10 +508,18 @@ async def test_the_state_of_a_sub_workflow_that_is_not_there() -> None:
     await nested(storage).run("news", run_id="old")
 
     for path in (("sub_state", "review#9", "text"), ("sub_scopes", "review#9", "notes", "x")):
-        with pytest.raises(ForkError, match="no sub-workflow 'review#9' is running; there are 'review#1'"):
+        with pytest.raises(
+            ForkError, match="no sub-workflow 'review#9' is running; there are 'review#1'"
+        ):
             await nested(storage).fork("old-000002", {path: "x"}).wait_for_completion()
-    with pytest.raises(ForkError, match="no executor 'review#1/nobody'; there are 'review#1/reviewer'"):
-        await nested(storage).fork("old-000002", {("executor_states", "review#1/nobody", "x"): 1}).wait_for_completion()
+    with pytest.raises(
+        ForkError, match="no executor 'review#1/nobody'; there are 'review#1/reviewer'"
+    ):
+        await (
+            nested(storage)
+            .fork("old-000002", {("executor_states", "review#1/nobody", "x"): 1})
+            .wait_for_completion()
+        )
 
 
 # ------------------------------------------------------- restoring, resuming, comparing: what was there
@@ -499,7 +554,9 @@ async def test_differences_of_any_two_checkpoints_also_across_forks(storage: Any
     (request_id,) = (await storage.load_checkpoint("old-000004")).pending_requests
     await old.send_response(request_id, True)
     await old.wait_for_completion()
-    fork = trip(storage).fork("old-000002", {"shared_state.order.item": "milk", "messages.0": 4}, run_id="new")
+    fork = trip(storage).fork(
+        "old-000002", {"shared_state.order.item": "milk", "messages.0": 4}, run_id="new"
+    )
     await fork.wait_for_completion()
     checkpoints = [c for c in await storage.list_checkpoints() if c.run_id in ("old", "new")]
     assert len(checkpoints) >= 11
@@ -523,7 +580,9 @@ async def test_differences_of_any_two_checkpoints_also_across_forks(storage: Any
     assert f"- requests[{request_id!r}]" in str(waiting.diff(done))
     assert '+ outputs[3]: "fine"' in str(waiting.diff(done))
     first = await storage.load_checkpoint("new-000000")
-    assert "~ messages[0]['data']: 2 -> 4" in str((await storage.load_checkpoint("old-000002")).diff(first))
+    assert "~ messages[0]['data']: 2 -> 4" in str(
+        (await storage.load_checkpoint("old-000002")).diff(first)
+    )
 
 
 async def test_a_worker_of_a_fork_is_not_told_that_it_replays() -> None:

@@ -6,7 +6,13 @@ from typing import Any, Never
 
 import pytest
 
-from supersteps import FunctionExecutor, HandlerDefinitionError, WorkflowBuilder, WorkflowContext, executor
+from supersteps import (
+    FunctionExecutor,
+    HandlerDefinitionError,
+    WorkflowBuilder,
+    WorkflowContext,
+    executor,
+)
 
 
 def test_a_function_becomes_an_executor_with_its_name() -> None:
@@ -17,7 +23,11 @@ def test_a_function_becomes_an_executor_with_its_name() -> None:
     assert isinstance(shout, FunctionExecutor)
     assert shout.id == "shout"
     assert shout.__doc__ == "Shouts."
-    assert (shout.input_types, shout.output_types, shout.workflow_output_types) == ([str], [str], [int])
+    assert (shout.input_types, shout.output_types, shout.workflow_output_types) == (
+        [str],
+        [str],
+        [int],
+    )
 
 
 def test_an_id_may_be_given() -> None:
@@ -124,7 +134,8 @@ def test_malformed_functions_are_refused() -> None:
         (wrong, "parameter 'b' is annotated int"),
     ):
         with pytest.raises(
-            HandlerDefinitionError, match=rf"executor function .*{function.__name__} must be.*{expected}"
+            HandlerDefinitionError,
+            match=rf"executor function .*{function.__name__} must be.*{expected}",
         ):
             executor(function)
 

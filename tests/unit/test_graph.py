@@ -69,9 +69,15 @@ def test_the_description_is_plain_data() -> None:
 
 def test_the_fingerprint_depends_on_the_structure_only() -> None:
     up, end = Upper("up"), Reverse("end")
-    plain = WorkflowBuilder(max_iterations=3, name="x").add_edge(up, end).set_start_executor(up).build()
-    limited = WorkflowBuilder(max_iterations=9, name="y").add_edge(up, end).set_start_executor(up).build()
-    conditional = WorkflowBuilder().add_edge(up, end, condition=is_long).set_start_executor(up).build()
+    plain = (
+        WorkflowBuilder(max_iterations=3, name="x").add_edge(up, end).set_start_executor(up).build()
+    )
+    limited = (
+        WorkflowBuilder(max_iterations=9, name="y").add_edge(up, end).set_start_executor(up).build()
+    )
+    conditional = (
+        WorkflowBuilder().add_edge(up, end, condition=is_long).set_start_executor(up).build()
+    )
 
     assert len(plain.graph.fingerprint) == 64
     assert plain.graph_signature_hash == limited.graph_signature_hash == plain.graph.fingerprint
@@ -117,7 +123,9 @@ class Careful(Executor):
         pass
 
     @response_handler
-    async def decided(self, question: str, answer: bool, ctx: WorkflowContext[float, complex]) -> None:
+    async def decided(
+        self, question: str, answer: bool, ctx: WorkflowContext[float, complex]
+    ) -> None:
         pass
 
     @response_handler
@@ -140,7 +148,11 @@ class Anyone(Executor):
 def test_the_fingerprint_of_an_older_graph_stays_what_it_was() -> None:
     # As runs that were saved before there were response handlers have it stored.
     assert graph().fingerprint == "20f15d2c9147477bd73f51428507075534a073a34530343d80c8b58c3f8def29"
-    assert set(msgspec.json.decode(msgspec.json.encode(graph().description))) == {"start", "executors", "edges"}
+    assert set(msgspec.json.decode(msgspec.json.encode(graph().description))) == {
+        "start",
+        "executors",
+        "edges",
+    }
 
 
 def test_response_handlers_are_part_of_the_structure() -> None:
@@ -168,7 +180,9 @@ def test_response_handlers_are_part_of_the_structure() -> None:
 
 def failing_graph() -> Graph:
     a, b, medic = Upper("a"), Reverse("b"), Medic("medic")
-    builder = WorkflowBuilder().add_edge(a, b).add_error_edge(a, medic).add_error_edge(a, Anyone("log"))
+    builder = (
+        WorkflowBuilder().add_edge(a, b).add_error_edge(a, medic).add_error_edge(a, Anyone("log"))
+    )
     return builder.add_error_edge(b, medic).set_start_executor(a).build().graph
 
 
@@ -185,9 +199,16 @@ def test_error_edges_are_part_of_the_structure_and_what_they_deliver_can_be_save
     g = failing_graph()
     a, b = Upper("a"), Reverse("b")
     plain = WorkflowBuilder().add_edge(a, b).set_start_executor(a).build().graph
-    only_any = WorkflowBuilder().add_error_edge(a, Anyone("log")).set_start_executor(a).build().graph
+    only_any = (
+        WorkflowBuilder().add_error_edge(a, Anyone("log")).set_start_executor(a).build().graph
+    )
 
-    assert g.description.edges == ["edge:a->b []", "on_error:a->log []", "on_error:a->medic []", "on_error:b->medic []"]
+    assert g.description.edges == [
+        "edge:a->b []",
+        "on_error:a->log []",
+        "on_error:a->medic []",
+        "on_error:b->medic []",
+    ]
     assert "edge on_error:a->medic [] was added" in plain.description.differences(g.description)
     assert ExecutorFailure in only_any.annotations
     assert ExecutorFailure not in plain.annotations

@@ -27,7 +27,9 @@ class Watched(InMemoryCheckpointStorage):
         self.renewed.set()
 
 
-@pytest.mark.filterwarnings("ignore::supersteps.BlockedLoopWarning")  # the heartbeat may be amid a long pause
+@pytest.mark.filterwarnings(
+    "ignore::supersteps.BlockedLoopWarning"
+)  # the heartbeat may be amid a long pause
 async def test_a_long_superstep_keeps_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.02)
     storage = Watched()

@@ -26,7 +26,9 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 
 def test_import_brings_no_heavy_module() -> None:
     # -I: neither the environment nor the current folder can add or hide a module.
-    fresh = subprocess.run([sys.executable, "-I", "-c", SCRIPT], capture_output=True, text=True, check=False)
+    fresh = subprocess.run(
+        [sys.executable, "-I", "-c", SCRIPT], capture_output=True, text=True, check=False
+    )
 
     assert fresh.returncode == 0, fresh.stderr
     imported = set(json.loads(fresh.stdout))
@@ -41,7 +43,9 @@ def test_every_error_is_exported() -> None:
     made_here = [
         name
         for name, value in vars(errors).items()
-        if isinstance(value, type) and issubclass(value, Exception) and value.__module__ == errors.__name__
+        if isinstance(value, type)
+        and issubclass(value, Exception)
+        and value.__module__ == errors.__name__
     ]
     assert "PictureError" in made_here
     assert {*made_here} <= {*supersteps.__all__}

@@ -72,14 +72,19 @@ def runtime_imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
-        elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        elif isinstance(node, ast.If) and ast.unparse(node.test) in (
+            "TYPE_CHECKING",
+            "typing.TYPE_CHECKING",
+        ):
             for otherwise in node.orelse:
                 yield from runtime_imports(ast.Module([otherwise], []))
         else:
             yield from runtime_imports(node)
 
 
-def targets(statement: ast.Import | ast.ImportFrom, module: str, modules: dict[str, Path]) -> Iterator[str]:
+def targets(
+    statement: ast.Import | ast.ImportFrom, module: str, modules: dict[str, Path]
+) -> Iterator[str]:
     """The modules of the package that one import statement names."""
     if isinstance(statement, ast.Import):
         full_names = [alias.name for alias in statement.names]
@@ -88,11 +93,15 @@ def targets(statement: ast.Import | ast.ImportFrom, module: str, modules: dict[s
         if statement.level:
             here = [PACKAGE, *module.split(".")]
             # A package's own `__init__` is already one level up.
-            climb = statement.level - (modules[module].name == "__init__.py" and module != "__init__")
+            climb = statement.level - (
+                modules[module].name == "__init__.py" and module != "__init__"
+            )
             base = ".".join(here[: len(here) - climb] + ([base] if base else []))
         # `from supersteps.storage import base` names a module, `from supersteps.storage import Storage` the package.
         full_names = [
-            f"{base}.{alias.name}" if f"{base}.{alias.name}".removeprefix(f"{PACKAGE}.") in modules else base
+            f"{base}.{alias.name}"
+            if f"{base}.{alias.name}".removeprefix(f"{PACKAGE}.") in modules
+            else base
             for alias in statement.names
         ]
     for name in dict.fromkeys(full_names):
@@ -112,16 +121,22 @@ def violations(root: Path) -> list[str]:
     for module, path in modules.items():
         own = layer_of(module)
         if own is None:
-            found.append(f"{path}: {module} is in no layer: add it to the table in {Path(__file__).name}")
+            found.append(
+                f"{path}: {module} is in no layer: add it to the table in {Path(__file__).name}"
+            )
             continue
         for statement in runtime_imports(ast.parse(path.read_text(encoding="utf-8"), str(path))):
             for target in targets(statement, module, modules):
                 where = f"{path}:{statement.lineno}: {module} imports {target}"
                 other = layer_of(target)
                 if other is None:
-                    found.append(f"{where}, which is in no layer: add it to the table in {Path(__file__).name}")
+                    found.append(
+                        f"{where}, which is in no layer: add it to the table in {Path(__file__).name}"
+                    )
                 elif other > own:
-                    found.append(f"{where}, which is above it (layer {other} of {len(LAYERS)}, its own is {own})")
+                    found.append(
+                        f"{where}, which is above it (layer {other} of {len(LAYERS)}, its own is {own})"
+                    )
                 elif (
                     is_inside_storage(module)
                     and target.split(".")[0] == "storage"
@@ -148,20 +163,52 @@ def write_package(root: Path, files: dict[str, str]) -> Path:
 @pytest.mark.parametrize(
     ("module", "text", "complaint"),
     [
-        ("errors.py", "from supersteps.graph import Graph", "errors.py:1: errors imports graph, which is above it"),
+        (
+            "errors.py",
+            "from supersteps.graph import Graph",
+            "errors.py:1: errors imports graph, which is above it",
+        ),
         ("errors.py", "import supersteps.graph as g", "errors imports graph, which is above it"),
         ("errors.py", "from supersteps import graph", "errors imports graph, which is above it"),
         ("errors.py", "from . import graph", "errors imports graph, which is above it"),
         ("errors.py", "from supersteps import Graph", "errors imports __init__, which is above it"),
-        ("errors.py", "def f():\n    from .graph import Graph", "errors.py:2: errors imports graph"),
-        ("errors.py", "if TYPE_CHECKING:\n    pass\nelse:\n    from .graph import Graph", "errors imports graph"),
-        ("engine/runner.py", "from ..workflow import Workflow", "engine.runner imports workflow, which is above it"),
+        (
+            "errors.py",
+            "def f():\n    from .graph import Graph",
+            "errors.py:2: errors imports graph",
+        ),
+        (
+            "errors.py",
+            "if TYPE_CHECKING:\n    pass\nelse:\n    from .graph import Graph",
+            "errors imports graph",
+        ),
+        (
+            "engine/runner.py",
+            "from ..workflow import Workflow",
+            "engine.runner imports workflow, which is above it",
+        ),
         ("engine/__init__.py", "from ..run import Run", "engine imports run, which is above it"),
-        ("storage/sqlite.py", "from ..engine import x", "storage.sqlite imports engine, which is above it"),
-        ("storage/sqlite.py", "from .memory import x", "storage.sqlite imports storage.memory: inside storage/"),
-        ("storage/sqlite.py", "from supersteps.storage import X", "storage.sqlite imports storage: inside storage/"),
+        (
+            "storage/sqlite.py",
+            "from ..engine import x",
+            "storage.sqlite imports engine, which is above it",
+        ),
+        (
+            "storage/sqlite.py",
+            "from .memory import x",
+            "storage.sqlite imports storage.memory: inside storage/",
+        ),
+        (
+            "storage/sqlite.py",
+            "from supersteps.storage import X",
+            "storage.sqlite imports storage: inside storage/",
+        ),
         ("surprise.py", "", "surprise is in no layer: add it to the table"),
-        ("errors.py", "from .surprise import x", "errors imports surprise, which is in no layer: add it"),
+        (
+            "errors.py",
+            "from .surprise import x",
+            "errors imports surprise, which is in no layer: add it",
+        ),
     ],
 )
 def test_a_breach_is_named(tmp_path: Path, module: str, text: str, complaint: str) -> None:
@@ -175,16 +222,25 @@ def test_a_breach_is_named(tmp_path: Path, module: str, text: str, complaint: st
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("graph.py", "from .errors import GraphError\nfrom supersteps.edges import Edge\nimport json"),
+        (
+            "graph.py",
+            "from .errors import GraphError\nfrom supersteps.edges import Edge\nimport json",
+        ),
         ("graph.py", "from supersteps import errors"),
         ("graph.py", "from .validation import check"),
-        ("errors.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .graph import Graph"),
+        (
+            "errors.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .graph import Graph",
+        ),
         ("errors.py", "import typing\nif typing.TYPE_CHECKING:\n    from .graph import Graph"),
         ("_ids.py", "from .errors import SuperstepsError"),
         ("engine/__init__.py", "from .runner import Runner"),
         ("engine/backends/local.py", "from ..state import State\nfrom ...graph import Graph"),
         ("storage/__init__.py", "from .memory import Memory\nfrom .base import Storage"),
-        ("storage/sqlite.py", "from .base import Storage\nfrom . import base, _paths\nfrom ..checkpoint import codec"),
+        (
+            "storage/sqlite.py",
+            "from .base import Storage\nfrom . import base, _paths\nfrom ..checkpoint import codec",
+        ),
         ("__init__.py", "from .builder import WorkflowBuilder\nfrom supersteps import viz"),
         ("cli/main.py", "from supersteps import WorkflowBuilder"),
     ],

@@ -31,9 +31,13 @@ def a_tree(*parents: int | None, branches: tuple[int, ...] = ()) -> list[Checkpo
         ([2, 3], {}),
     ],
 )
-def test_what_followed_something_that_goes_follows_what_stays(gone: list[int], moved: dict[int, int | None]) -> None:
+def test_what_followed_something_that_goes_follows_what_stays(
+    gone: list[int], moved: dict[int, int | None]
+) -> None:
     tree = a_tree(None, 0, 1, 2, 1)
-    expected = {f"r-{child}": None if parent is None else f"r-{parent}" for child, parent in moved.items()}
+    expected = {
+        f"r-{child}": None if parent is None else f"r-{parent}" for child, parent in moved.items()
+    }
 
     assert runs.new_parents(tree, {f"r-{number}" for number in gone}) == expected
     assert runs.new_parents(reversed(tree), {f"r-{number}" for number in gone}) == expected
@@ -54,7 +58,9 @@ def test_where_branches_part() -> None:
         (9, "r-5"),
     ],
 )
-def test_the_nearest_intact_checkpoint_is_looked_for_on_the_same_branch(damaged: int, nearest: str | None) -> None:
+def test_the_nearest_intact_checkpoint_is_looked_for_on_the_same_branch(
+    damaged: int, nearest: str | None
+) -> None:
     tree = a_tree(None, 0, 1, 0, 3, 4, branches=(0, 0, 0, 1, 1, 1))
     found = runs.intact_before(damaged, [header for header in tree if header.sequence != damaged])
     assert (found and found.checkpoint_id) == nearest
@@ -68,5 +74,8 @@ def test_the_first_of_a_branch_falls_back_to_the_newest_before_it() -> None:
 
 
 def test_the_offer_names_the_checkpoint_or_says_that_there_is_none() -> None:
-    assert str(runs.damaged("It is cut.", "r-1")) == "It is cut. The nearest intact checkpoint before it is 'r-1'."
+    assert (
+        str(runs.damaged("It is cut.", "r-1"))
+        == "It is cut. The nearest intact checkpoint before it is 'r-1'."
+    )
     assert str(runs.damaged("It is cut.", None)) == "It is cut. None before it is intact."

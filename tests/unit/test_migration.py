@@ -46,18 +46,27 @@ class Keeper(Executor):
 
 
 def before(storage: Any) -> Workflow:
-    return built(WorkflowBuilder(name="w").add_edge(up := Keeper("up"), Reverse("back")), up, storage=storage)
+    return built(
+        WorkflowBuilder(name="w").add_edge(up := Keeper("up"), Reverse("back")), up, storage=storage
+    )
 
 
 def after(storage: Any, back: str = "back", up: str = "up", **how: Any) -> Workflow:
-    builder = WorkflowBuilder(name="w").add_edge(start := Keeper(up), Reverse(back)).add_edge(start, Reverse("more"))
+    builder = (
+        WorkflowBuilder(name="w")
+        .add_edge(start := Keeper(up), Reverse(back))
+        .add_edge(start, Reverse("more"))
+    )
     return built(builder.with_migration(**how), start, storage=storage)
 
 
 async def stop_after(workflow: Workflow, steps: int, run_id: str = "r", message: Any = "ab") -> str:
     run = workflow.run_stream(message, run_id=run_id)
     async for event in run:
-        if type(event).__name__ == "SuperStepCompletedEvent" and getattr(event, "step_number", 0) >= steps:
+        if (
+            type(event).__name__ == "SuperStepCompletedEvent"
+            and getattr(event, "step_number", 0) >= steps
+        ):
             break
     head: str = (await run.storage.get_run(run_id)).head  # type: ignore[union-attr]
     return head
@@ -128,7 +137,9 @@ async def test_nothing_is_written_by_looking(storage: Any) -> None:
     with pytest.raises(GraphChangedError) as caught:
         await after(storage, back="turn", up="high").run_from_checkpoint(head)
 
-    assert [word in str(caught.value) for word in ("'back'", "'up' keeps state", "rename=")] == [True] * 3
+    assert [word in str(caught.value) for word in ("'back'", "'up' keeps state", "rename=")] == [
+        True
+    ] * 3
     assert len(caught.value.differences) == 2
     assert (await latest(storage)).header.checkpoint_id == head
 
@@ -136,9 +147,14 @@ async def test_nothing_is_written_by_looking(storage: Any) -> None:
 async def test_state_and_messages_can_be_dropped(storage: Any) -> None:
     head = await stop_after(before(storage), 1)
     workflow = after(
-        storage, up="high", executor_state=lambda _id, _values: None, message=lambda _target, _value: DELETE
+        storage,
+        up="high",
+        executor_state=lambda _id, _values: None,
+        message=lambda _target, _value: DELETE,
     )
-    with pytest.warns(UndeliveredMessageWarning, match="migration dropped a message from 'up' to 'back'"):
+    with pytest.warns(
+        UndeliveredMessageWarning, match="migration dropped a message from 'up' to 'back'"
+    ):
         result = await workflow.run_from_checkpoint(head)
     assert result.get_outputs() == []
 
@@ -170,7 +186,9 @@ class Once(Executor):
 
 async def test_finished_calls_are_not_run_again_under_their_new_names(storage: Any) -> None:
     def workflow(once: str, fails: str, **how: Any) -> Workflow:
-        builder = WorkflowBuilder(name="w").add_fan_out_edges(up := Upper("up"), [Once(once), Fails(fails)])
+        builder = WorkflowBuilder(name="w").add_fan_out_edges(
+            up := Upper("up"), [Once(once), Fails(fails)]
+        )
         return built(builder.with_migration(**how), up, storage=storage)
 
     Once.ran, Fails.broken = 0, True
@@ -195,7 +213,9 @@ class Join(Executor):
 async def test_what_waits_in_a_fan_in_moves_along(storage: Any) -> None:
     def workflow(fast: str, join: str, **how: Any) -> Workflow:
         start, slow = Upper("start"), Upper("slow")
-        builder = WorkflowBuilder(name="w").add_fan_out_edges(start, [quick := Upper(fast), middle := Upper("middle")])
+        builder = WorkflowBuilder(name="w").add_fan_out_edges(
+            start, [quick := Upper(fast), middle := Upper("middle")]
+        )
         builder.add_edge(middle, slow).add_fan_in_edges([quick, slow], Join(join))
         return built(builder.with_migration(**how), start, storage=storage)
 
@@ -210,7 +230,9 @@ class AsksDirectly(Executor):
         await ctx.request_info(text, str)
 
     @response_handler
-    async def answered(self, original_request: str, response: str, ctx: WorkflowContext[Never, str]) -> None:
+    async def answered(
+        self, original_request: str, response: str, ctx: WorkflowContext[Never, str]
+    ) -> None:
         await ctx.yield_output(f"{original_request}={response}")
 
 
@@ -221,7 +243,9 @@ async def test_questions_wait_for_the_renamed_asker(storage: Any) -> None:
 
     result = await workflow("old").run("q", run_id="r")
     (asked,) = result.get_request_info_events()
-    with pytest.raises(GraphChangedError, match=r"request .* waits and its executor 'old' is not there"):
+    with pytest.raises(
+        GraphChangedError, match=r"request .* waits and its executor 'old' is not there"
+    ):
         await workflow("new").send_responses({asked.request_id: "a"})
     result = await workflow("new", rename={"old": "new"}).send_responses({asked.request_id: "a"})
     assert result.get_outputs() == ["Q=a"]
@@ -229,21 +253,51 @@ async def test_questions_wait_for_the_renamed_asker(storage: Any) -> None:
 
 def test_a_new_name_that_nobody_has_is_refused() -> None:
     def workflow(rename: dict[str, str]) -> Workflow:
-        inner = WorkflowBuilder(name="inner").add_edge(k := Keeper("k"), Reverse("turn")).set_start_executor(k).build()
-        builder = WorkflowBuilder(name="w").add_edge(up := Upper("up"), sub := WorkflowExecutor(inner, "node"))
+        inner = (
+            WorkflowBuilder(name="inner")
+            .add_edge(k := Keeper("k"), Reverse("turn"))
+            .set_start_executor(k)
+            .build()
+        )
+        builder = WorkflowBuilder(name="w").add_edge(
+            up := Upper("up"), sub := WorkflowExecutor(inner, "node")
+        )
         return built(builder.add_edge(sub, Join2("out")).with_migration(rename=rename), up)
 
-    for bad in ({"a": "b", "b": "up"}, {"node/a": "node/b"}, {"gone/a": "gone/turn"}, {"up": "turn"}):
-        with pytest.raises(UnknownExecutorError, match="gives an executor an id that none has") as caught:
+    for bad in (
+        {"a": "b", "b": "up"},
+        {"node/a": "node/b"},
+        {"gone/a": "gone/turn"},
+        {"up": "turn"},
+    ):
+        with pytest.raises(
+            UnknownExecutorError, match="gives an executor an id that none has"
+        ) as caught:
             workflow(bad)
         assert caught.value.executor_id == next(iter(bad.values()))
-    workflow({"never": "up", "a": "up", "old": "node", "old/b": "node/turn", "node/c": "turn", "old/d": "k"})
+    workflow(
+        {
+            "never": "up",
+            "a": "up",
+            "old": "node",
+            "old/b": "node/turn",
+            "node/c": "turn",
+            "old/d": "k",
+        }
+    )
 
 
 async def test_sub_workflows_move_with_their_state(storage: Any) -> None:
     def workflow(node: str, inner: str, **how: Any) -> Workflow:
-        inside = WorkflowBuilder(name="inside").add_edge(k := Keeper("k"), Reverse(inner)).set_start_executor(k).build()
-        builder = WorkflowBuilder(name="w").add_edge(up := Upper("up"), sub := WorkflowExecutor(inside, node))
+        inside = (
+            WorkflowBuilder(name="inside")
+            .add_edge(k := Keeper("k"), Reverse(inner))
+            .set_start_executor(k)
+            .build()
+        )
+        builder = WorkflowBuilder(name="w").add_edge(
+            up := Upper("up"), sub := WorkflowExecutor(inside, node)
+        )
         builder.add_edge(sub, Join2("out"))
         return built(builder.with_migration(**how), up, storage=storage)
 
@@ -289,7 +343,9 @@ async def test_a_dropped_message_leaves_the_records_of_its_siblings_in_place(sto
         await workflow("old").run("x", run_id="r")
     head = (await storage.get_run("r")).head
     Picky.broken = False
-    moved = workflow("new", rename={"old": "new"}, message=lambda _target, text: DELETE if text == "a" else text)
+    moved = workflow(
+        "new", rename={"old": "new"}, message=lambda _target, text: DELETE if text == "a" else text
+    )
     with pytest.warns(UndeliveredMessageWarning):
         result = await moved.run_from_checkpoint(head)
     assert result.get_outputs() == ["b", "c"]
@@ -337,11 +393,19 @@ async def test_vanished_types_are_upgraded_deep_inside_values(storage: Any) -> N
         @handler
         async def go(self, text: str, ctx: WorkflowContext[dict]) -> None: ...  # type: ignore[type-arg]
 
-    builder = WorkflowBuilder(name="w").add_edge(first := Old("first"), End("end")).set_start_executor(first)
+    builder = (
+        WorkflowBuilder(name="w")
+        .add_edge(first := Old("first"), End("end"))
+        .set_start_executor(first)
+    )
     head = await stop_after(builder.with_checkpointing(storage, types=[old]).build(), 1)
 
     def present(**how: Any) -> Workflow:
-        builder = WorkflowBuilder(name="w").add_edge(start := New("start"), End("end")).set_start_executor(start)
+        builder = (
+            WorkflowBuilder(name="w")
+            .add_edge(start := New("start"), End("end"))
+            .set_start_executor(start)
+        )
         return builder.with_migration(**how).with_checkpointing(unknowing, types=[Purchase]).build()
 
     unknowing = storage
@@ -359,7 +423,9 @@ async def test_vanished_types_are_upgraded_deep_inside_values(storage: Any) -> N
     assert isinstance(seen[0], RawValue)
     assert seen[0].item == "ab"
 
-    result = await present(upgrade={"vanished:Order": lambda saved: Purchase(**saved)}).run_from_checkpoint(head)
+    result = await present(
+        upgrade={"vanished:Order": lambda saved: Purchase(**saved)}
+    ).run_from_checkpoint(head)
     assert "item='ab', count=1" in result.get_outputs()[0]
     record = await latest(storage)
     assert b"Purchase" in record.parts["shared_state", "kept"]
@@ -367,7 +433,9 @@ async def test_vanished_types_are_upgraded_deep_inside_values(storage: Any) -> N
     checkpoints = await storage.list_checkpoints()
     checkpoints.sort(key=lambda checkpoint: checkpoint.iteration_count)
     assert "kept" in str(checkpoints[1].diff(checkpoints[0]))
-    assert [isinstance(c.shared_state.get("kept", [None])[0], RawValue) for c in checkpoints].count(True) >= 1
+    assert [isinstance(c.shared_state.get("kept", [None])[0], RawValue) for c in checkpoints].count(
+        True
+    ) >= 1
 
 
 def test_an_upgrade_leaves_the_present_form_alone() -> None:

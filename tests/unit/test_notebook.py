@@ -24,7 +24,9 @@ EVIL = '<script>alert("x")</script>&'
 class Tags(HTMLParser):
     """Collects tags and attributes, and checks that tags are closed in order."""
 
-    VOID = frozenset({"br", "meta", "path", "rect", "line", "circle", "polygon", "polyline", "use", "ellipse"})
+    VOID = frozenset(
+        {"br", "meta", "path", "rect", "line", "circle", "polygon", "polyline", "use", "ellipse"}
+    )
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -76,7 +78,9 @@ def evil_workflow(**settings: Any) -> Workflow:
     return built(WorkflowBuilder(name=EVIL), evil, **settings)
 
 
-async def run_of(workflow: Workflow, storage: InMemoryCheckpointStorage, text: str = "hi") -> list[WorkflowCheckpoint]:
+async def run_of(
+    workflow: Workflow, storage: InMemoryCheckpointStorage, text: str = "hi"
+) -> list[WorkflowCheckpoint]:
     run = workflow.run_stream(text, checkpoint_storage=storage)
     await collect(run)
     found = [await storage.load_checkpoint(info.checkpoint_id) for info in run.checkpoints]
@@ -134,7 +138,9 @@ async def test_a_checkpoint_is_escaped_and_values_are_cut() -> None:
 
 
 def test_a_checkpoint_made_by_hand_has_no_picture() -> None:
-    html = WorkflowCheckpoint(workflow_id="w", shared_state={"n": 1})._repr_mimebundle_()["text/html"]
+    html = WorkflowCheckpoint(workflow_id="w", shared_state={"n": 1})._repr_mimebundle_()[
+        "text/html"
+    ]
 
     assert "<svg" not in html
     assert "shared_state['n']" in checked(html).text
@@ -149,7 +155,9 @@ def test_a_checkpoint_that_cannot_be_read_still_shows_its_facts() -> None:
     assert "shared_state" not in text
 
 
-async def test_a_checkpoint_that_is_damaged_is_drawn_without_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_checkpoint_that_is_damaged_is_drawn_without_marks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def broken(*_: Any, **__: Any) -> Never:
         raise ValueError("damaged")
 
@@ -178,8 +186,12 @@ def test_whatever_fails_leaves_the_text(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_diff_is_a_table_with_signs() -> None:
-    before = WorkflowCheckpoint(checkpoint_id="c1", shared_state={"gone": 1, "same": 0, "other": EVIL})
-    after = WorkflowCheckpoint(checkpoint_id="c2", shared_state={"new": [EVIL], "same": 0, "other": 2})
+    before = WorkflowCheckpoint(
+        checkpoint_id="c1", shared_state={"gone": 1, "same": 0, "other": EVIL}
+    )
+    after = WorkflowCheckpoint(
+        checkpoint_id="c2", shared_state={"new": [EVIL], "same": 0, "other": 2}
+    )
     bundle = before.diff(after)._repr_mimebundle_()
 
     tags = checked(bundle["text/html"])
@@ -198,7 +210,10 @@ def test_an_empty_diff() -> None:
 
 
 def test_a_long_diff_is_cut() -> None:
-    before, after = WorkflowCheckpoint(), WorkflowCheckpoint(shared_state={f"k{n}": n for n in range(500)})
+    before, after = (
+        WorkflowCheckpoint(),
+        WorkflowCheckpoint(shared_state={f"k{n}": n for n in range(500)}),
+    )
 
     assert "… and 300 more" in before.diff(after)._repr_mimebundle_()["text/html"]
 
@@ -214,7 +229,9 @@ def shown(run: StreamingRun) -> str:
 
 
 async def test_a_run_before_and_while_it_waits() -> None:
-    run = asking_workflow(storage=InMemoryCheckpointStorage()).run_stream("hi", run_id=f"run {EVIL}")
+    run = asking_workflow(storage=InMemoryCheckpointStorage()).run_stream(
+        "hi", run_id=f"run {EVIL}"
+    )
     before = shown(run)
     assert "STARTED" in before
     assert "<svg" not in before

@@ -55,7 +55,9 @@ def test_memory(address: str) -> None:
     assert isinstance(open_storage(address), InMemoryCheckpointStorage)
 
 
-@pytest.mark.parametrize("address", ["memory:", "sqlite:///runs.db", "file:///checkpoints", "runs.db", "checkpoints"])
+@pytest.mark.parametrize(
+    "address", ["memory:", "sqlite:///runs.db", "file:///checkpoints", "runs.db", "checkpoints"]
+)
 def test_the_codec_is_passed_on(address: str) -> None:
     codec = Codec()
     storage: Any = open_storage(address, codec=codec)
@@ -95,7 +97,9 @@ class TheirStorage(InMemoryCheckpointStorage):
 
 def test_others_register_schemes(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = EntryPoints([EntryPoint("theirs", f"{__name__}:TheirStorage", opening.GROUP)])
-    monkeypatch.setattr(opening, "entry_points", lambda group: theirs if group == opening.GROUP else EntryPoints())
+    monkeypatch.setattr(
+        opening, "entry_points", lambda group: theirs if group == opening.GROUP else EntryPoints()
+    )
     monkeypatch.setattr(EntryPoint, "load", lambda self: TheirStorage)
 
     storage = open_storage("theirs://host/db?x=1")
@@ -109,6 +113,11 @@ def test_others_register_schemes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_opening_creates_nothing(tmp_path: Path) -> None:
-    for address in (f"sqlite:///{tmp_path}/runs.db", f"file://{tmp_path}/folder", tmp_path / "x.db", tmp_path / "y"):
+    for address in (
+        f"sqlite:///{tmp_path}/runs.db",
+        f"file://{tmp_path}/folder",
+        tmp_path / "x.db",
+        tmp_path / "y",
+    ):
         open_storage(address)
     assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,13 @@ import pytest
 from msgspec.structs import replace
 
 from supersteps.checkpoint import owner as module
-from supersteps.checkpoint.owner import Owner, is_alive, is_this_process, mark_advancing, this_process
+from supersteps.checkpoint.owner import (
+    Owner,
+    is_alive,
+    is_this_process,
+    mark_advancing,
+    this_process,
+)
 
 NO_PROCESS = 2**22 + 1  # above the highest pid that Linux gives
 
@@ -35,7 +41,13 @@ def test_a_handle_of_this_process_lives_while_it_advances() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"host": "elsewhere"}, {"boot_id": "earlier"}, {"pid_namespace": "a container"}, {"boot_id": ""}]
+    "changed",
+    [
+        {"host": "elsewhere"},
+        {"boot_id": "earlier"},
+        {"pid_namespace": "a container"},
+        {"boot_id": ""},
+    ],
 )
 def test_only_time_tells_of_other_machines_boots_and_containers(changed: dict[str, str]) -> None:
     assert is_alive(replace(this_process(), pid=NO_PROCESS, **changed)) is None
@@ -43,7 +55,9 @@ def test_only_time_tells_of_other_machines_boots_and_containers(changed: dict[st
 
 @pytest.mark.skipif(not this_process().boot_id, reason="the system tells no boot id")
 def test_a_process_of_this_boot_is_looked_up() -> None:
-    parent = replace(this_process(), pid=os.getppid(), started=module._process_start(os.getppid()) or "")
+    parent = replace(
+        this_process(), pid=os.getppid(), started=module._process_start(os.getppid()) or ""
+    )
 
     assert is_alive(parent) is True
     assert is_alive(replace(parent, started="another process had this pid")) is False

@@ -24,7 +24,10 @@ from supersteps.checkpoint.codec import Codec
         ({"jitter": -0.1}, "jitter is a part of the wait"),
         ({"timeout": 0}, "timeout is a number of seconds above 0, or None for no limit, not 0"),
         ({"timeout": -1}, "timeout is a number of seconds above 0"),
-        ({"at_most_once": True, "max_attempts": 2}, "at_most_once forbids the repeated calls that max_attempts=2"),
+        (
+            {"at_most_once": True, "max_attempts": 2},
+            "at_most_once forbids the repeated calls that max_attempts=2",
+        ),
     ],
 )
 def test_values_that_make_no_sense(settings: dict[str, Any], expected: str) -> None:
@@ -44,7 +47,10 @@ def test_values_that_make_no_sense(settings: dict[str, Any], expected: str) -> N
         ({"timeout": "5s"}, "timeout is a number of seconds"),
         ({"retry_on": OSError}, r"retry_on is a tuple of exception classes.*such as \(OSError,\)"),
         ({"retry_on": [OSError]}, "retry_on is a tuple"),
-        ({"retry_on": (KeyboardInterrupt,)}, "retry_on is a tuple of exception classes below Exception"),
+        (
+            {"retry_on": (KeyboardInterrupt,)},
+            "retry_on is a tuple of exception classes below Exception",
+        ),
         ({"retry_on": ("OSError",)}, "retry_on is a tuple"),
         ({"at_most_once": 1}, "at_most_once is True or False"),
     ],
@@ -57,7 +63,12 @@ def test_values_of_the_wrong_type(settings: dict[str, Any], expected: str) -> No
 def test_attempts_are_used_up() -> None:
     policy = FailurePolicy(max_attempts=3)
 
-    assert [policy.retries(ValueError(), attempt) for attempt in (1, 2, 3, 4)] == [True, True, False, False]
+    assert [policy.retries(ValueError(), attempt) for attempt in (1, 2, 3, 4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     assert not FailurePolicy().retries(ValueError(), 1)
 
 
@@ -81,7 +92,9 @@ def test_waits_grow_up_to_a_limit() -> None:
 
 def test_jitter_blurs_each_wait_of_each_call() -> None:
     policy = FailurePolicy(max_attempts=9, backoff=100, backoff_factor=1, jitter=0.25)
-    waits = [policy.delay(attempt, f"call {number}") for attempt in range(1, 6) for number in range(200)]
+    waits = [
+        policy.delay(attempt, f"call {number}") for attempt in range(1, 6) for number in range(200)
+    ]
 
     assert len(set(waits)) == len(waits)
     assert all(75 <= wait < 125 for wait in waits)
@@ -103,11 +116,16 @@ def test_a_crash_does_not_roll_the_jitter_anew() -> None:
 
 
 def test_a_failure_makes_the_trip_to_disk_and_back() -> None:
-    failure = ExecutorFailure("a", {"order": 7}, "OSError", "no route", 3, "Traceback ...", interrupted=True)
+    failure = ExecutorFailure(
+        "a", {"order": 7}, "OSError", "no route", 3, "Traceback ...", interrupted=True
+    )
     codec = Codec([ExecutorFailure])
 
     assert codec.decode(codec.encode(failure)) == failure
-    assert (ExecutorFailure("a", 1, "E", "", 1).traceback, ExecutorFailure("a", 1, "E", "", 1).interrupted) == (
+    assert (
+        ExecutorFailure("a", 1, "E", "", 1).traceback,
+        ExecutorFailure("a", 1, "E", "", 1).interrupted,
+    ) == (
         None,
         False,
     )

@@ -133,7 +133,12 @@ def test_versions_that_cannot(version: str) -> None:
 
 def test_the_handle_of_a_header() -> None:
     header = CheckpointHeader(
-        checkpoint_id="c", workflow_id="w", timestamp="t", run_id="r", parent_id="p", iteration_count=3
+        checkpoint_id="c",
+        workflow_id="w",
+        timestamp="t",
+        run_id="r",
+        parent_id="p",
+        iteration_count=3,
     )
     assert header.info == CheckpointInfo("r", "c", 3, "p")
 
@@ -179,6 +184,8 @@ def test_composing_changes_leaves_both_as_they_were() -> None:
     first = Changes(puts={A: b"1"}, appends={B: [b"1"]}, deletes=[OUTPUTS])
     second = Changes(puts={OUTPUTS: b"[]"}, appends={B: [b"2"]}, deletes=[A])
 
-    assert first.then(second) == Changes(puts={OUTPUTS: b"[]"}, appends={B: [b"1", b"2"]}, deletes=[OUTPUTS, A])
+    assert first.then(second) == Changes(
+        puts={OUTPUTS: b"[]"}, appends={B: [b"1", b"2"]}, deletes=[OUTPUTS, A]
+    )
     assert first == Changes(puts={A: b"1"}, appends={B: [b"1"]}, deletes=[OUTPUTS])
     assert second == Changes(puts={OUTPUTS: b"[]"}, appends={B: [b"2"]}, deletes=[A])

@@ -27,7 +27,15 @@ from supersteps import (
 )
 from supersteps.requests import RequestInfoExecutor, RequestInfoMessage, RequestResponse
 from tests.contract.support import PlainStorage
-from tests.unit.support import CountingStorage, Tally, built, collect, outputs, questions, shout_workflow
+from tests.unit.support import (
+    CountingStorage,
+    Tally,
+    built,
+    collect,
+    outputs,
+    questions,
+    shout_workflow,
+)
 from tests.unit.travelling import KINDS, Order, Worker, everything, nested, trip
 
 
@@ -144,7 +152,9 @@ async def test_an_abandoned_branch_is_repeated_as_it_went(storage: Any) -> None:
     assert (await there.wait_for_completion()).get_outputs() == ["did 2", "did 1", "again", "did 1"]
     assert not there.snapshot().diff(await storage.load_checkpoint(abandoned))
     assert (await here.wait_for_completion()).get_outputs() == ["did 2", "did 1", "fine"]
-    assert not here.snapshot().diff(await storage.load_checkpoint((await storage.get_run("old")).head))
+    assert not here.snapshot().diff(
+        await storage.load_checkpoint((await storage.get_run("old")).head)
+    )
 
 
 async def test_a_fork_is_repeated_from_where_it_began(storage: Any) -> None:
@@ -168,7 +178,9 @@ async def test_a_sub_workflow_is_repeated(storage: Any) -> None:
     result = await replay.wait_for_completion()
 
     assert result.get_outputs() == ["printed News ['News']: True"]
-    assert not replay.snapshot().diff(await storage.load_checkpoint((await storage.get_run("old")).head))
+    assert not replay.snapshot().diff(
+        await storage.load_checkpoint((await storage.get_run("old")).head)
+    )
 
 
 class Napper(Executor):
@@ -199,7 +211,9 @@ async def test_nothing_waits_for_timers_sleeps_retries_and_deadlines(storage: An
         napper = Napper()
         builder = WorkflowBuilder(name="naps").add_edge(napper, napper)
         return built(
-            builder.with_failure_policy(napper, FailurePolicy(max_attempts=2, backoff=0.3)), napper, storage=storage
+            builder.with_failure_policy(napper, FailurePolicy(max_attempts=2, backoff=0.3)),
+            napper,
+            storage=storage,
         )
 
     run = workflow().run_stream(2, run_id="old")
@@ -215,7 +229,9 @@ async def test_nothing_waits_for_timers_sleeps_retries_and_deadlines(storage: An
 
     assert time.monotonic() - began < 1  # the run itself took more than two seconds
     assert result.get_outputs() == last.get_outputs()
-    assert not replay.snapshot().diff(await storage.load_checkpoint((await storage.get_run("old")).head))
+    assert not replay.snapshot().diff(
+        await storage.load_checkpoint((await storage.get_run("old")).head)
+    )
 
 
 class Answerer(Executor):
@@ -227,10 +243,14 @@ class Answerer(Executor):
 
     @handler
     async def answer(
-        self, request: SubWorkflowRequestMessage[Ask], ctx: WorkflowContext[SubWorkflowResponseMessage[str]]
+        self,
+        request: SubWorkflowRequestMessage[Ask],
+        ctx: WorkflowContext[SubWorkflowResponseMessage[str]],
     ) -> None:
         self.asked.append(request.request_id)
-        await ctx.send_message(request.create_response(request.data.text.upper()), target_id=request.executor_id)
+        await ctx.send_message(
+            request.create_response(request.data.text.upper()), target_id=request.executor_id
+        )
 
 
 class Inner(Executor):
@@ -259,7 +279,9 @@ async def test_questions_that_executors_answer_are_answered_by_them_again(storag
 
     assert result.get_outputs() == ["ABC"]
     assert second.asked == first.asked
-    assert not replay.snapshot().diff(await storage.load_checkpoint((await storage.get_run("old")).head))
+    assert not replay.snapshot().diff(
+        await storage.load_checkpoint((await storage.get_run("old")).head)
+    )
     changed = await workflow()[1].fork("old-000000", {"input": "xyz"}).wait_for_completion()
     assert changed.get_outputs() == ["XYZ"]
 
@@ -275,7 +297,9 @@ class Gambler(Executor):
             await ctx.send_message(Chance())
 
     @handler
-    async def told(self, answer: RequestResponse[Chance, str], ctx: WorkflowContext[Never, str]) -> None:
+    async def told(
+        self, answer: RequestResponse[Chance, str], ctx: WorkflowContext[Never, str]
+    ) -> None:
         await ctx.yield_output(answer.data)
 
 
@@ -310,7 +334,9 @@ async def test_a_question_that_was_taken_back_is_taken_back_again(storage: Any) 
 
     assert result.get_outputs() == ["did 1"]
     assert result.get_final_state() is WorkflowRunState.IDLE
-    assert not replay.snapshot().diff(await storage.load_checkpoint((await storage.get_run("old")).head))
+    assert not replay.snapshot().diff(
+        await storage.load_checkpoint((await storage.get_run("old")).head)
+    )
 
 
 class Fragile(Executor):
@@ -330,7 +356,9 @@ class Fragile(Executor):
 async def test_one_superstep_more_repeats_the_failure(storage: Any) -> None:
     def workflow() -> Any:
         fragile = Fragile()
-        return built(WorkflowBuilder(name="fragile").add_edge(fragile, fragile), fragile, storage=storage)
+        return built(
+            WorkflowBuilder(name="fragile").add_edge(fragile, fragile), fragile, storage=storage
+        )
 
     with pytest.raises(RuntimeError, match="broken"):
         await workflow().run(3, run_id="old")
@@ -346,7 +374,9 @@ async def test_one_superstep_more_repeats_the_failure(storage: Any) -> None:
 async def test_attributes_come_back_through_the_hooks(storage: Any) -> None:
     def workflow() -> tuple[Tally, Any]:
         tally = Tally()
-        return tally, built(WorkflowBuilder(name="tally").add_edge(tally, tally), tally, storage=storage)
+        return tally, built(
+            WorkflowBuilder(name="tally").add_edge(tally, tally), tally, storage=storage
+        )
 
     await workflow()[1].run(4, run_id="old")
     tally, again = workflow()

@@ -130,9 +130,15 @@ class Inquirer(Executor):
     @handler
     async def begin(self, pleas: list[Plea], ctx: WorkflowContext) -> None:
         for plea in pleas:
-            extra = {} if plea.deadline is None else {"deadline": plea.deadline, "default": plea.default}
+            extra = (
+                {}
+                if plea.deadline is None
+                else {"deadline": plea.deadline, "default": plea.default}
+            )
             wanted = TYPES[plea.wanted]
-            asked = await ctx.request_info(plea.question, wanted, request_id=plea.request_id, **extra)
+            asked = await ctx.request_info(
+                plea.question, wanted, request_id=plea.request_id, **extra
+            )
             self.asked.append(asked)
 
     @response_handler
@@ -144,11 +150,15 @@ class Inquirer(Executor):
         ctx.yield_output(f"told {question}={answer}")
 
     @response_handler
-    async def judged(self, question: str, answer: Verdict | None, ctx: WorkflowContext[Never, str]) -> None:
+    async def judged(
+        self, question: str, answer: Verdict | None, ctx: WorkflowContext[Never, str]
+    ) -> None:
         await ctx.yield_output(f"judged {question}={answer}")
 
     @response_handler
-    async def counted(self, question: int, answer: int | float | list[Any], ctx: WorkflowContext[Never, str]) -> None:
+    async def counted(
+        self, question: int, answer: int | float | list[Any], ctx: WorkflowContext[Never, str]
+    ) -> None:
         await ctx.yield_output(f"counted {question}={answer!r}")
 
 
@@ -181,7 +191,11 @@ async def stored(storage: Any, run_id: str = "r") -> Any:
 
 
 def closed(events: Any) -> list[tuple[str, str]]:
-    return [(event.request_id, event.outcome) for event in events if isinstance(event, RequestClosedEvent)]
+    return [
+        (event.request_id, event.outcome)
+        for event in events
+        if isinstance(event, RequestClosedEvent)
+    ]
 
 
 def warned(events: Any) -> list[str]:
@@ -198,13 +212,17 @@ async def test_the_question_and_the_answer_choose_the_handler(make_storage: Make
     run = workflow.run_stream(asked)
     events = await collect(run)
 
-    assert [(e.request_id, e.data, e.response_type) for e in events if isinstance(e, RequestInfoEvent)] == [
+    assert [
+        (e.request_id, e.data, e.response_type) for e in events if isinstance(e, RequestInfoEvent)
+    ] == [
         ("a", "a", bool),
         ("b", "b", str),
         ("c", "c", Verdict),
         ("d", 4, int),
     ]
-    assert all(e.source_executor_id == "inquirer" for e in events if isinstance(e, RequestInfoEvent))
+    assert all(
+        e.source_executor_id == "inquirer" for e in events if isinstance(e, RequestInfoEvent)
+    )
     await run.send_responses({"d": 5, "c": Verdict(True), "b": "yes", "a": True})
     result = await run.wait_for_completion()
 
@@ -219,7 +237,9 @@ async def test_the_question_and_the_answer_choose_the_handler(make_storage: Make
 
 
 @Storages
-async def test_an_answer_may_be_of_any_type_that_the_question_allows(make_storage: MakeStorage) -> None:
+async def test_an_answer_may_be_of_any_type_that_the_question_allows(
+    make_storage: MakeStorage,
+) -> None:
     for answer, taken in ((True, "agreed a=True"), ("so", "told a=so")):
         _, workflow = inquiring(make_storage())
         run = workflow.run_stream(pleas(a="bool | str"))
@@ -229,7 +249,9 @@ async def test_an_answer_may_be_of_any_type_that_the_question_allows(make_storag
 
 
 @Storages
-async def test_several_wait_and_are_answered_one_by_one_in_any_order(make_storage: MakeStorage) -> None:
+async def test_several_wait_and_are_answered_one_by_one_in_any_order(
+    make_storage: MakeStorage,
+) -> None:
     inquirer, workflow = inquiring(make_storage())
     run = workflow.run_stream(pleas(a="bool", b="bool", c="bool"))
     await collect(run)
@@ -244,7 +266,9 @@ async def test_several_wait_and_are_answered_one_by_one_in_any_order(make_storag
     assert inquirer.asked == ["a", "b", "c"]
 
 
-async def test_answers_by_handle_on_resuming_and_from_another_process_do_alike(elsewhere: MakeStorage) -> None:
+async def test_answers_by_handle_on_resuming_and_from_another_process_do_alike(
+    elsewhere: MakeStorage,
+) -> None:
     first, workflow = inquiring(elsewhere())
     run = workflow.run_stream(pleas(a="bool", b="Verdict", c="str"), run_id="r")
     await collect(run)
@@ -264,13 +288,19 @@ async def test_answers_by_handle_on_resuming_and_from_another_process_do_alike(e
         ("b", "answered"),
         ("c", "answered"),
     }
-    assert {one.request_id: one.data for one in last.answered} == {"a": True, "b": Verdict(False, 3), "c": "no"}
+    assert {one.request_id: one.data for one in last.answered} == {
+        "a": True,
+        "b": Verdict(False, 3),
+        "c": "no",
+    }
     assert all(one.source_executor_id == "inquirer" for one in last.answered)
     assert [one.iteration for one in last.answered] == [2, 3, 3]
     assert last.pending_requests == {}
 
 
-async def test_a_handle_that_has_stopped_notices_answers_from_elsewhere(elsewhere: MakeStorage) -> None:
+async def test_a_handle_that_has_stopped_notices_answers_from_elsewhere(
+    elsewhere: MakeStorage,
+) -> None:
     _, workflow = inquiring(elsewhere())
     run = workflow.run_stream(pleas(a="bool", b="bool"), run_id="r")
     await collect(run)
@@ -326,7 +356,9 @@ async def test_a_slow_human_does_not_stop_the_other_branch(make_storage: MakeSto
 
 
 @Storages
-async def test_an_answer_inside_the_loop_is_taken_by_the_next_superstep(make_storage: MakeStorage) -> None:
+async def test_an_answer_inside_the_loop_is_taken_by_the_next_superstep(
+    make_storage: MakeStorage,
+) -> None:
     _, workflow = branching(make_storage())
     run = workflow.run_stream(pleas(a="bool"))
     seen = []
@@ -338,7 +370,9 @@ async def test_an_answer_inside_the_loop_is_taken_by_the_next_superstep(make_sto
     assert set(outputs(seen)[:3]) == {"work 4", "work 3", "agreed a=True"}
 
 
-async def test_an_answer_from_elsewhere_to_a_busy_run_is_taken_by_the_next_superstep(elsewhere: MakeStorage) -> None:
+async def test_an_answer_from_elsewhere_to_a_busy_run_is_taken_by_the_next_superstep(
+    elsewhere: MakeStorage,
+) -> None:
     worker, workflow = branching(elsewhere())
 
     async def between(left: int) -> None:
@@ -358,7 +392,9 @@ async def test_an_answer_from_elsewhere_to_a_busy_run_is_taken_by_the_next_super
     assert steps["agreed a=True"] == 4
 
 
-async def test_an_answer_that_comes_in_the_last_superstep_is_not_left_lying(elsewhere: MakeStorage) -> None:
+async def test_an_answer_that_comes_in_the_last_superstep_is_not_left_lying(
+    elsewhere: MakeStorage,
+) -> None:
     worker, workflow = branching(elsewhere())
 
     async def between(left: int) -> None:
@@ -373,7 +409,9 @@ async def test_an_answer_that_comes_in_the_last_superstep_is_not_left_lying(else
 
 
 @Storages
-async def test_a_question_that_is_taken_back_leaves_the_other_branches_alone(make_storage: MakeStorage) -> None:
+async def test_a_question_that_is_taken_back_leaves_the_other_branches_alone(
+    make_storage: MakeStorage,
+) -> None:
     _, workflow = branching(make_storage())
     run = workflow.run_stream(pleas(a="bool", b="bool"))
     seen = []
@@ -401,7 +439,9 @@ async def test_taking_the_last_question_back_ends_the_run(elsewhere: MakeStorage
     await workflow.run(pleas(a="bool"), run_id="r")
     await elsewhere().cancel_request("r", "a")
 
-    events = await collect(inquiring(elsewhere())[1].run_stream_from_checkpoint(await head(elsewhere())))
+    events = await collect(
+        inquiring(elsewhere())[1].run_stream_from_checkpoint(await head(elsewhere()))
+    )
 
     assert closed(events) == [("a", "cancelled")]
     assert questions(events) == []
@@ -413,10 +453,14 @@ async def test_taking_the_last_question_back_ends_the_run(elsewhere: MakeStorage
 # ------------------------------------------------------------------------ plain JSON, from elsewhere
 
 
-async def test_an_answer_that_cannot_be_converted_opens_the_question_again(elsewhere: MakeStorage) -> None:
+async def test_an_answer_that_cannot_be_converted_opens_the_question_again(
+    elsewhere: MakeStorage,
+) -> None:
     _, workflow = inquiring(elsewhere())
     await workflow.run(pleas(a="Verdict", b="bool"), run_id="r")
-    await elsewhere().answer("r", "a", {"approved": True, "grade": 99})  # the schema knows nothing of grades
+    await elsewhere().answer(
+        "r", "a", {"approved": True, "grade": 99}
+    )  # the schema knows nothing of grades
     await elsewhere().answer("r", "b", True)
 
     run = inquiring(elsewhere())[1].run_stream_from_checkpoint(await head(elsewhere()))
@@ -434,10 +478,15 @@ async def test_an_answer_that_cannot_be_converted_opens_the_question_again(elsew
     await elsewhere().answer("r", "a", {"approved": True, "grade": 9})
     assert outputs(await collect(run)) == ["judged a=Verdict(approved=True, grade=9)"]
     last = await elsewhere().load_checkpoint(await head(elsewhere()))
-    assert [(one.request_id, one.outcome) for one in last.answered] == [("b", "answered"), ("a", "answered")]
+    assert [(one.request_id, one.outcome) for one in last.answered] == [
+        ("b", "answered"),
+        ("a", "answered"),
+    ]
 
 
-async def test_a_question_that_is_open_again_can_be_answered_by_handle(elsewhere: MakeStorage) -> None:
+async def test_a_question_that_is_open_again_can_be_answered_by_handle(
+    elsewhere: MakeStorage,
+) -> None:
     _, workflow = inquiring(elsewhere())
     run = workflow.run_stream(pleas(a="Verdict"), run_id="r")
     await collect(run)
@@ -454,7 +503,11 @@ async def test_what_is_known_of_a_waiting_question(elsewhere: MakeStorage) -> No
     waiting = {request.request_id: request for request in await elsewhere().list_requests()}
 
     first, second = waiting["a"], waiting["b"]
-    assert (first.source_executor_id, first.iteration, first.response_type) == ("inquirer", 1, "str")
+    assert (first.source_executor_id, first.iteration, first.response_type) == (
+        "inquirer",
+        1,
+        "str",
+    )
     assert (first.data, first.default, first.direct, first.run_id) == ("why", "because", True, "r")
     assert first.response_schema == {"type": "string"}
     assert timedelta(0) <= first.age < timedelta(minutes=5)
@@ -473,7 +526,9 @@ async def test_a_type_without_schema_is_answered_by_the_workflow_only() -> None:
             await ctx.request_info(text, list[Opaque], request_id="a")
 
         @response_handler
-        async def told(self, question: str, answer: list[Opaque], ctx: WorkflowContext[Never, str]) -> None:
+        async def told(
+            self, question: str, answer: list[Opaque], ctx: WorkflowContext[Never, str]
+        ) -> None:
             await ctx.yield_output(f"{len(answer)}")
 
     storage = InMemory()
@@ -491,7 +546,9 @@ async def test_a_type_without_schema_is_answered_by_the_workflow_only() -> None:
     assert outputs(await collect(run)) == ["0"]
 
 
-async def test_questions_through_a_request_info_executor_have_schemas_too(elsewhere: MakeStorage) -> None:
+async def test_questions_through_a_request_info_executor_have_schemas_too(
+    elsewhere: MakeStorage,
+) -> None:
     def build() -> Workflow:
         asker, port = Asker("asker"), RequestInfoExecutor("port")
         builder = WorkflowBuilder(name="ask").add_edge(asker, port).add_edge(port, asker)
@@ -499,12 +556,18 @@ async def test_questions_through_a_request_info_executor_have_schemas_too(elsewh
 
     await build().run("why", run_id="r")
     (request,) = await elsewhere().list_requests("r")
-    assert (request.source_executor_id, request.request_executor_id, request.direct) == ("asker", "port", False)
+    assert (request.source_executor_id, request.request_executor_id, request.direct) == (
+        "asker",
+        "port",
+        False,
+    )
     assert request.response_schema == {"type": "string"}
     with pytest.raises(ResponseTypeError):
         await elsewhere().answer("r", "ask-why", 5)
     await elsewhere().answer("r", "ask-why", "because")
-    assert (await build().run_from_checkpoint(await head(elsewhere()))).get_outputs() == ["why=because"]
+    assert (await build().run_from_checkpoint(await head(elsewhere()))).get_outputs() == [
+        "why=because"
+    ]
     with pytest.raises(AlreadyAnsweredError):
         await elsewhere().answer("r", "ask-why", "again")
 
@@ -550,7 +613,9 @@ async def test_on_resuming_after_the_deadline_the_default_counts(elsewhere: Make
         await workflow.run_from_checkpoint(await head(elsewhere()), responses={"a": Verdict(True)})
     assert await stored(elsewhere()) == before
 
-    events = await collect(inquiring(elsewhere())[1].run_stream_from_checkpoint(await head(elsewhere())))
+    events = await collect(
+        inquiring(elsewhere())[1].run_stream_from_checkpoint(await head(elsewhere()))
+    )
     assert questions(events) == []  # it is too late to answer it
     assert closed(events) == [("a", "defaulted")]
     assert outputs(events) == ["judged why=Verdict(approved=False, grade=0)"]
@@ -576,7 +641,9 @@ async def test_a_human_who_was_faster_has_answered(elsewhere: MakeStorage, by_ha
     left = datetime.fromisoformat(asked.deadline) - datetime.now(UTC)
     assert left > timedelta(0)
 
-    events = await collect(inquiring(elsewhere())[1].run_stream_from_checkpoint(await head(elsewhere())))
+    events = await collect(
+        inquiring(elsewhere())[1].run_stream_from_checkpoint(await head(elsewhere()))
+    )
     assert outputs(events) == ["told why=human"]
     assert closed(events) == []
 
@@ -589,7 +656,9 @@ async def test_an_answer_in_the_inbox_wins_over_a_deadline_that_has_passed_since
     await elsewhere().answer("r", "a", "human")
     an_hour_later(monkeypatch)
 
-    events = await collect(inquiring(elsewhere())[1].run_stream_from_checkpoint(await head(elsewhere())))
+    events = await collect(
+        inquiring(elsewhere())[1].run_stream_from_checkpoint(await head(elsewhere()))
+    )
     assert outputs(events) == ["told why=human"]
     with pytest.raises(AlreadyAnsweredError):
         await elsewhere().answer("r", "a", "again")
@@ -603,7 +672,9 @@ async def test_a_useless_answer_does_not_stop_the_default(
     await elsewhere().answer("r", "a", {"approved": True, "grade": 99})
     an_hour_later(monkeypatch)
 
-    events = await collect(inquiring(elsewhere())[1].run_stream_from_checkpoint(await head(elsewhere())))
+    events = await collect(
+        inquiring(elsewhere())[1].run_stream_from_checkpoint(await head(elsewhere()))
+    )
     assert len(warned(events)) == 1
     assert outputs(events) == ["judged why=Verdict(approved=False, grade=0)"]
     assert closed(events) == [("a", "defaulted")]
@@ -616,7 +687,9 @@ async def test_none_is_a_default_like_any_other(elsewhere: MakeStorage) -> None:
             await ctx.request_info(text, str | None, deadline=0, default=None)
 
         @response_handler
-        async def told(self, question: str, answer: str | None, ctx: WorkflowContext[Never, str]) -> None:
+        async def told(
+            self, question: str, answer: str | None, ctx: WorkflowContext[Never, str]
+        ) -> None:
             await ctx.yield_output(f"{question}={answer}")
 
     workflow = built(WorkflowBuilder(), Taker("taker"), storage=elsewhere())
@@ -633,7 +706,9 @@ async def test_none_is_a_default_like_any_other(elsewhere: MakeStorage) -> None:
         ({"request_id": "a\nb"}, ValueError, "request_id"),
     ],
 )
-async def test_what_request_info_refuses(settings: dict[str, Any], error: type[Exception], text: str) -> None:
+async def test_what_request_info_refuses(
+    settings: dict[str, Any], error: type[Exception], text: str
+) -> None:
     class Wrong(Inquirer):
         @handler
         async def begin_wrong(self, message: str, ctx: WorkflowContext) -> None:
@@ -646,7 +721,9 @@ async def test_what_request_info_refuses(settings: dict[str, Any], error: type[E
 # ---------------------------------------------------------------------------------------- refusals
 
 
-async def test_every_unusable_answer_has_its_own_error_and_changes_nothing(elsewhere: MakeStorage) -> None:
+async def test_every_unusable_answer_has_its_own_error_and_changes_nothing(
+    elsewhere: MakeStorage,
+) -> None:
     _, workflow = inquiring(elsewhere())
     run = workflow.run_stream(pleas(a="bool", b="bool", c="bool"), run_id="r")
     await collect(run)
@@ -674,7 +751,9 @@ async def test_every_unusable_answer_has_its_own_error_and_changes_nothing(elsew
             assert "Nothing was changed" in str(caught.value)
             assert await stored(elsewhere()) == before
         with pytest.raises(error):
-            await inquiring(elsewhere())[1].run_from_checkpoint(await head(elsewhere()), responses={request_id: value})
+            await inquiring(elsewhere())[1].run_from_checkpoint(
+                await head(elsewhere()), responses={request_id: value}
+            )
         assert await stored(elsewhere()) == before
 
     assert outputs(await collect(run)) == ["agreed b=True"]
@@ -704,9 +783,13 @@ async def test_without_storage_the_errors_are_the_same() -> None:
 async def test_a_question_of_an_abandoned_branch_is_stale(elsewhere: MakeStorage) -> None:
     class Chain(Inquirer):
         @response_handler
-        async def agreed(self, question: str, answer: bool, ctx: WorkflowContext[Never, str]) -> None:
+        async def agreed(
+            self, question: str, answer: bool, ctx: WorkflowContext[Never, str]
+        ) -> None:
             if question == "a":
-                await ctx.request_info("b" if answer else "c", bool, request_id="b" if answer else "c")
+                await ctx.request_info(
+                    "b" if answer else "c", bool, request_id="b" if answer else "c"
+                )
 
     def build() -> Workflow:
         return built(WorkflowBuilder(name="inquire"), Chain(), storage=elsewhere())
@@ -733,7 +816,9 @@ async def test_a_question_of_an_abandoned_branch_is_stale(elsewhere: MakeStorage
     assert questions(await collect(run)) == ["c"]
 
 
-async def test_a_cancelled_question_is_stale_before_and_after_the_superstep(elsewhere: MakeStorage) -> None:
+async def test_a_cancelled_question_is_stale_before_and_after_the_superstep(
+    elsewhere: MakeStorage,
+) -> None:
     _, workflow = inquiring(elsewhere())
     run = workflow.run_stream(pleas(a="bool", b="bool"), run_id="r")
     await collect(run)
@@ -751,7 +836,9 @@ async def test_a_cancelled_question_is_stale_before_and_after_the_superstep(else
 # ------------------------------------------------------------------------------------ asking again
 
 
-async def test_waiting_questions_are_told_again_on_resume_and_restore(elsewhere: MakeStorage) -> None:
+async def test_waiting_questions_are_told_again_on_resume_and_restore(
+    elsewhere: MakeStorage,
+) -> None:
     _, workflow = inquiring(elsewhere())
     result = await workflow.run(pleas(a="bool", b="str"), run_id="r")
     before = [event for event in result if isinstance(event, RequestInfoEvent)]
@@ -765,7 +852,9 @@ async def test_waiting_questions_are_told_again_on_resume_and_restore(elsewhere:
     assert [event for event in await collect(run) if isinstance(event, RequestInfoEvent)] == before
     await run.aclose()
 
-    partly = await inquiring(elsewhere())[1].run_from_checkpoint(await head(elsewhere()), responses={"a": True})
+    partly = await inquiring(elsewhere())[1].run_from_checkpoint(
+        await head(elsewhere()), responses={"a": True}
+    )
     assert questions(partly) == ["b"]
     assert outputs(partly) == ["agreed a=True"]
 
@@ -773,7 +862,9 @@ async def test_waiting_questions_are_told_again_on_resume_and_restore(elsewhere:
 async def test_an_id_may_be_asked_again_once_it_is_answered(elsewhere: MakeStorage) -> None:
     class Stubborn(Inquirer):
         @response_handler
-        async def agreed(self, question: str, answer: bool, ctx: WorkflowContext[Never, str]) -> None:
+        async def agreed(
+            self, question: str, answer: bool, ctx: WorkflowContext[Never, str]
+        ) -> None:
             if answer:
                 await ctx.yield_output("at last")
             else:
@@ -797,7 +888,9 @@ async def test_an_id_may_be_asked_again_once_it_is_answered(elsewhere: MakeStora
 
 @Storages
 @pytest.mark.parametrize("settled", [True, False])
-async def test_two_waiting_questions_of_one_id_are_refused(make_storage: MakeStorage, settled: bool) -> None:
+async def test_two_waiting_questions_of_one_id_are_refused(
+    make_storage: MakeStorage, settled: bool
+) -> None:
     class Twice(Inquirer):
         @handler
         async def again(self, text: str, ctx: WorkflowContext[str]) -> None:
@@ -844,7 +937,9 @@ class Fragile(Executor):
         self.ids = ids
 
 
-async def test_made_up_ids_stay_the_same_when_a_crash_repeats_the_call(elsewhere: MakeStorage) -> None:
+async def test_made_up_ids_stay_the_same_when_a_crash_repeats_the_call(
+    elsewhere: MakeStorage,
+) -> None:
     ids: list[tuple[str, str]] = []
     Fragile.crashes = 2
 
@@ -863,18 +958,24 @@ async def test_made_up_ids_stay_the_same_when_a_crash_repeats_the_call(elsewhere
     assert len(set(ids[0])) == 2
     other = await build().run("x", run_id="other")
     assert not set(questions(other)) & set(ids[0])
-    answered = await build().run_from_checkpoint(await head(elsewhere()), responses={ids[0][0]: True})
+    answered = await build().run_from_checkpoint(
+        await head(elsewhere()), responses={ids[0][0]: True}
+    )
     assert answered.get_outputs() == ["x=True"]
 
 
-async def test_a_question_asked_before_a_sibling_failed_is_asked_once(elsewhere: MakeStorage) -> None:
+async def test_a_question_asked_before_a_sibling_failed_is_asked_once(
+    elsewhere: MakeStorage,
+) -> None:
     failures = [ValueError("not yet")]
     asked: list[str] = []
 
     class Asking(Inquirer):
         @handler
         async def begin(self, pleas: list[Plea], ctx: WorkflowContext) -> None:
-            asked.append(await ctx.request_info("q", str, request_id="a", deadline=3600, default="d"))
+            asked.append(
+                await ctx.request_info("q", str, request_id="a", deadline=3600, default="d")
+            )
 
     class Failing(Executor):
         @handler
@@ -884,7 +985,9 @@ async def test_a_question_asked_before_a_sibling_failed_is_asked_once(elsewhere:
 
     def build() -> Workflow:
         start, worker = Starter("start"), Worker()
-        builder = WorkflowBuilder(name="x").add_fan_out_edges(start, [Asking(), Failing("failing"), worker])
+        builder = WorkflowBuilder(name="x").add_fan_out_edges(
+            start, [Asking(), Failing("failing"), worker]
+        )
         return built(builder.add_edge(worker, worker), start, storage=elsewhere())
 
     with pytest.raises(ValueError, match="not yet"):
@@ -902,7 +1005,9 @@ async def test_a_question_asked_before_a_sibling_failed_is_asked_once(elsewhere:
 
 
 @Storages
-async def test_asking_for_what_no_handler_takes_fails_at_the_asking_line(make_storage: MakeStorage) -> None:
+async def test_asking_for_what_no_handler_takes_fails_at_the_asking_line(
+    make_storage: MakeStorage,
+) -> None:
     reached: list[str] = []
 
     class Hopeless(Inquirer):
@@ -930,7 +1035,14 @@ async def test_a_handler_for_other_questions_does_not_do() -> None:
     ("wanted", "question", "good", "bad", "plain", "taken"),
     [
         ("int", 1, 5, 5.5, 5, "counted 1=5"),
-        ("Verdict", "q", Verdict(True), None, {"approved": True}, "judged q=Verdict(approved=True, grade=0)"),
+        (
+            "Verdict",
+            "q",
+            Verdict(True),
+            None,
+            {"approved": True},
+            "judged q=Verdict(approved=True, grade=0)",
+        ),
         (
             "Refusal",
             "q",
@@ -940,7 +1052,14 @@ async def test_a_handler_for_other_questions_does_not_do() -> None:
             "judged q=Refusal(approved=False, grade=1, reason='dull')",
         ),
         ("bool | str", "q", "so", None, "so", "told q=so"),
-        ("str | Verdict", "q", Verdict(True), True, {"approved": True}, "judged q=Verdict(approved=True, grade=0)"),
+        (
+            "str | Verdict",
+            "q",
+            Verdict(True),
+            True,
+            {"approved": True},
+            "judged q=Verdict(approved=True, grade=0)",
+        ),
         ("list[int]", 1, [1, 2], ["x"], [1, 2], "counted 1=[1, 2]"),
         ("Literal", "q", "a", "c", "a", "told q=a"),
     ],
@@ -1045,9 +1164,9 @@ def test_a_name_crosses_between_a_script_and_its_import(monkeypatch: pytest.Monk
     imported: Any = made("reviews.review")
 
     assert annotation_named("__main__.Yes | None", [imported | int]) == imported | None
-    assert annotation_named("list[__main__.Yes]", [GenericAlias(list, (imported | int,))]) == GenericAlias(
-        list, (imported,)
-    )
+    assert annotation_named(
+        "list[__main__.Yes]", [GenericAlias(list, (imported | int,))]
+    ) == GenericAlias(list, (imported,))
     assert annotation_named("__main__.Yes", [imported | made("others")]) is None  # which one?
     assert annotation_named("reviews.review.Yes | None", [in_script | int]) == in_script | None
     assert annotation_named("review.Yes", [in_script | int]) is in_script
@@ -1079,7 +1198,9 @@ async def test_a_handle_whose_run_went_on_elsewhere_stays_quiet(elsewhere: MakeS
     _, workflow = inquiring(elsewhere())
     run = workflow.run_stream(pleas(a="bool", b="bool"), run_id="r")
     await collect(run)
-    await inquiring(elsewhere())[1].run_from_checkpoint(await head(elsewhere()), responses={"a": True})
+    await inquiring(elsewhere())[1].run_from_checkpoint(
+        await head(elsewhere()), responses={"a": True}
+    )
     await elsewhere().answer("r", "b", True)
 
     assert await collect(run) == []

@@ -7,7 +7,14 @@ from typing import Annotated, Any, Literal, Never, Protocol, TypedDict, runtime_
 
 import pytest
 
-from supersteps import Executor, HandlerDefinitionError, WorkflowContext, executor, handler, response_handler
+from supersteps import (
+    Executor,
+    HandlerDefinitionError,
+    WorkflowContext,
+    executor,
+    handler,
+    response_handler,
+)
 from supersteps.executor import ResponseSpec
 
 
@@ -39,7 +46,9 @@ def chooser(*pairs: tuple[Any, Any]) -> Executor:
     members: dict[str, Any] = {}
     for index, (request_type, response_type) in enumerate(pairs):
 
-        async def handle(self: Executor, original_request: Any, response: Any, ctx: WorkflowContext) -> None:
+        async def handle(
+            self: Executor, original_request: Any, response: Any, ctx: WorkflowContext
+        ) -> None:
             pass
 
         handle.__name__ = f"h{index}"
@@ -60,11 +69,15 @@ def chosen(executor: Executor, question: Any, answer: Any) -> str | None:
 def test_a_signature_says_what_it_takes_sends_and_yields() -> None:
     class Worker(Asking):
         @response_handler
-        async def decided(self, question: Question, answer: bool, ctx: WorkflowContext[int | bytes, float]) -> None:
+        async def decided(
+            self, question: Question, answer: bool, ctx: WorkflowContext[int | bytes, float]
+        ) -> None:
             pass
 
         @response_handler
-        def plain(self, question: str | int, answer: str | None, ctx: WorkflowContext[Never, str]) -> None:
+        def plain(
+            self, question: str | int, answer: str | None, ctx: WorkflowContext[Never, str]
+        ) -> None:
             pass
 
     worker = Worker("w")
@@ -79,7 +92,11 @@ def test_a_signature_says_what_it_takes_sends_and_yields() -> None:
         yields=(float,),
         is_async=True,
     )
-    assert (plain.request_type, plain.response_type, plain.is_async) == (str | int, str | None, False)
+    assert (plain.request_type, plain.response_type, plain.is_async) == (
+        str | int,
+        str | None,
+        False,
+    )
     assert worker.output_types == [int, bytes]
     assert worker.workflow_output_types == [str, float]
     assert worker.input_types == [bytes]
@@ -119,11 +136,18 @@ def test_annotations_as_strings_see_local_names() -> None:
 
     class Worker(Asking):
         @response_handler
-        async def work(self, question: "Local", answer: "list[Local]", ctx: "WorkflowContext[Local, Local]") -> None:
+        async def work(
+            self, question: "Local", answer: "list[Local]", ctx: "WorkflowContext[Local, Local]"
+        ) -> None:
             pass
 
     (spec,) = Worker("w").response_specs
-    assert (spec.request_type, spec.response_type, spec.sends, spec.yields) == (Local, list[Local], (Local,), (Local,))
+    assert (spec.request_type, spec.response_type, spec.sends, spec.yields) == (
+        Local,
+        list[Local],
+        (Local,),
+        (Local,),
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,7 +159,9 @@ def test_annotations_as_strings_see_local_names() -> None:
         (lambda self, question, answer, ctx: None, "parameter 'question' has no type annotation"),
     ],
 )
-def test_a_malformed_one_is_refused_when_its_class_is_defined(define: Callable[..., Any], expected: str) -> None:
+def test_a_malformed_one_is_refused_when_its_class_is_defined(
+    define: Callable[..., Any], expected: str
+) -> None:
     define.__name__ = "work"
     with pytest.raises(
         HandlerDefinitionError,
@@ -145,21 +171,28 @@ def test_a_malformed_one_is_refused_when_its_class_is_defined(define: Callable[.
 
 
 def test_every_parameter_needs_an_annotation_that_is_one() -> None:
-    with pytest.raises(HandlerDefinitionError, match=r"Bad\.work.*parameter 'answer' has no type annotation"):
+    with pytest.raises(
+        HandlerDefinitionError, match=r"Bad\.work.*parameter 'answer' has no type annotation"
+    ):
 
         class Bad(Asking):
             @response_handler
             async def work(self, question: str, answer, ctx: WorkflowContext) -> None:  # type: ignore[no-untyped-def]
                 pass
 
-    with pytest.raises(HandlerDefinitionError, match=r"Worse\.work.*parameter 'ctx' is annotated int"):
+    with pytest.raises(
+        HandlerDefinitionError, match=r"Worse\.work.*parameter 'ctx' is annotated int"
+    ):
 
         class Worse(Asking):
             @response_handler
             async def work(self, question: str, answer: str, ctx: int) -> None:
                 pass
 
-    with pytest.raises(HandlerDefinitionError, match=r"response handler .*Worst\.work: its annotations name 'Missing'"):
+    with pytest.raises(
+        HandlerDefinitionError,
+        match=r"response handler .*Worst\.work: its annotations name 'Missing'",
+    ):
 
         class Worst(Asking):
             @response_handler
@@ -175,11 +208,15 @@ def test_a_question_and_an_answer_have_one_handler() -> None:
 
         class Bad(Asking):
             @response_handler
-            async def one(self, question: Question | str, answer: bool | str, ctx: WorkflowContext) -> None:
+            async def one(
+                self, question: Question | str, answer: bool | str, ctx: WorkflowContext
+            ) -> None:
                 pass
 
             @response_handler
-            async def two(self, question: int | Question, answer: float | bool, ctx: WorkflowContext) -> None:
+            async def two(
+                self, question: int | Question, answer: float | bool, ctx: WorkflowContext
+            ) -> None:
                 pass
 
     chooser((Question, bool), (Question, str), (Special, bool))
@@ -191,7 +228,10 @@ def test_an_executor_that_only_takes_answers_is_refused() -> None:
         async def decided(self, question: Question, answer: bool, ctx: WorkflowContext) -> None:
             pass
 
-    with pytest.raises(HandlerDefinitionError, match="executor class Deaf has no handlers; mark at least one method"):
+    with pytest.raises(
+        HandlerDefinitionError,
+        match="executor class Deaf has no handlers; mark at least one method",
+    ):
         Deaf("x")
 
 
@@ -269,7 +309,13 @@ def test_the_nearest_class_of_the_question_comes_first() -> None:
 
 
 def test_among_them_the_exact_answer_comes_before_its_base() -> None:
-    made = chooser((Question, object), (Question, int), (Question, bool), (Question, list), (Question, list[int]))
+    made = chooser(
+        (Question, object),
+        (Question, int),
+        (Question, bool),
+        (Question, list),
+        (Question, list[int]),
+    )
 
     assert chosen(made, Question(), True) == "h2"
     assert chosen(made, Question(), 1) == "h1"
@@ -322,13 +368,25 @@ def test_other_annotations() -> None:
     assert chosen(made, Question(), {"age": 1}) == "h1"
     assert chosen(made, Question(), Deed()) == "h2"
     assert chosen(made, Question(), 7) == "h3"
-    assert chosen(chooser((Annotated[Question, "here"], Annotated[int, "positive"])), Question(), 1) == "h0"
+    assert (
+        chosen(chooser((Annotated[Question, "here"], Annotated[int, "positive"])), Question(), 1)
+        == "h0"
+    )
 
 
 def test_the_answers_to_a_question_the_most_specific_question_first() -> None:
-    made = chooser((Any, bytes), (Question, str), (Urgent, bool | None), (Special, int), (int, str), (Special, str))
+    made = chooser(
+        (Any, bytes),
+        (Question, str),
+        (Urgent, bool | None),
+        (Special, int),
+        (int, str),
+        (Special, str),
+    )
 
     assert made.response_types(Urgent()) == [bool | None, int, str, bytes]
     assert made.response_types(Question()) == [str, bytes]
     assert made.response_types(1) == [str, bytes]
-    assert chooser((Question, Annotated[int, []])).response_types(Question()) == [Annotated[int, []]]
+    assert chooser((Question, Annotated[int, []])).response_types(Question()) == [
+        Annotated[int, []]
+    ]

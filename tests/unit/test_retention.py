@@ -22,7 +22,9 @@ def test_a_policy_says_what_to_keep() -> None:
 
 
 @pytest.mark.parametrize("address", ["memory:", "runs.db", "runs"])
-async def test_a_long_run_holds_little_more_than_it_is_to_keep(address: str, tmp_path: Path) -> None:
+async def test_a_long_run_holds_little_more_than_it_is_to_keep(
+    address: str, tmp_path: Path
+) -> None:
     storage = open_storage(address if address == "memory:" else tmp_path / address)
     assert isinstance(storage, ManagedStorage)
     counter = Counter("counter")

@@ -60,7 +60,9 @@ from tests.unit.support import (
     until,
 )
 
-Storages = pytest.mark.parametrize("make_storage", [lambda: None, InMemoryCheckpointStorage, SlowStorage])
+Storages = pytest.mark.parametrize(
+    "make_storage", [lambda: None, InMemoryCheckpointStorage, SlowStorage]
+)
 MakeStorage = Callable[[], Any]
 
 
@@ -296,7 +298,9 @@ async def test_break_finishes_the_superstep_parks_and_continues_with_undelivered
     assert kinds([*before, *after]).count("SuperStepStarted") == 3
 
 
-@pytest.mark.parametrize("kind", [SuperStepStartedEvent, SuperStepCompletedEvent, WorkflowOutputEvent])
+@pytest.mark.parametrize(
+    "kind", [SuperStepStartedEvent, SuperStepCompletedEvent, WorkflowOutputEvent]
+)
 async def test_a_parked_run_holds_no_lease(kind: type[WorkflowEvent]) -> None:
     storage = SlowStorage()
     run = counter_workflow(storage=storage).run_stream(2)
@@ -371,7 +375,9 @@ async def test_wait_for_one_event_with_a_timeout_and_go_on() -> None:
 
 
 @Storages
-async def test_a_timeout_around_the_run_cancels_the_handlers_and_loses_nothing(make_storage: MakeStorage) -> None:
+async def test_a_timeout_around_the_run_cancels_the_handlers_and_loses_nothing(
+    make_storage: MakeStorage,
+) -> None:
     gate, workflow = gate_workflow(storage=make_storage())
     run = workflow.run_stream("go")
 
@@ -441,7 +447,9 @@ async def test_an_answer_after_the_end_then_iterate_again(make_storage: MakeStor
 
 
 @Storages
-async def test_an_answer_from_another_task_while_a_superstep_is_in_flight(make_storage: MakeStorage) -> None:
+async def test_an_answer_from_another_task_while_a_superstep_is_in_flight(
+    make_storage: MakeStorage,
+) -> None:
     asked, leave = asyncio.Event(), asyncio.Event()
 
     class Both(Executor):
@@ -460,12 +468,16 @@ async def test_an_answer_from_another_task_while_a_superstep_is_in_flight(make_s
             await ctx.yield_output(str(number))
 
         @handler
-        async def answered(self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Never, str]) -> None:
+        async def answered(
+            self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Never, str]
+        ) -> None:
             await ctx.yield_output(answer.data)
 
     both, port = Both("both"), RequestInfoExecutor("port")
     workflow = built(
-        WorkflowBuilder().add_edge(both, port).add_edge(port, both).add_edge(both, both), both, storage=make_storage()
+        WorkflowBuilder().add_edge(both, port).add_edge(port, both).add_edge(both, both),
+        both,
+        storage=make_storage(),
     )
     run = workflow.run_stream("?")
 
@@ -519,7 +531,9 @@ async def test_of_two_answers_at_once_one_is_taken() -> None:
 
 
 @pytest.mark.parametrize("turn", range(1, 16))
-async def test_an_answer_whose_sender_is_cancelled_is_taken_or_not_but_never_half(turn: int) -> None:
+async def test_an_answer_whose_sender_is_cancelled_is_taken_or_not_but_never_half(
+    turn: int,
+) -> None:
     storage = SlowStorage()
     run = asking_workflow(storage=storage).run_stream("why")
     await collect(run)
@@ -567,12 +581,16 @@ async def test_an_answer_through_another_handle_is_not_passed_over() -> None:
             await ctx.send_message(Question(request_id="b"))
 
         @handler
-        async def got(self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Never, str]) -> None:
+        async def got(
+            self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Never, str]
+        ) -> None:
             await ctx.yield_output(answer.request_id + answer.data)
 
     def build() -> Workflow:
         two, port = Two("two"), RequestInfoExecutor("port")
-        return built(WorkflowBuilder(name="w").add_edge(two, port).add_edge(port, two), two, storage=storage)
+        return built(
+            WorkflowBuilder(name="w").add_edge(two, port).add_edge(port, two), two, storage=storage
+        )
 
     run = build().run_stream("?")
     await collect(run)
@@ -601,7 +619,9 @@ async def test_restore_rewinds_this_very_run_and_keeps_the_old_branch() -> None:
 
     assert outputs(events) == [1, 0]
     assert run.checkpoints[:3] == old[:3]
-    assert not {info.checkpoint_id for info in run.checkpoints[3:]} & {info.checkpoint_id for info in old}
+    assert not {info.checkpoint_id for info in run.checkpoints[3:]} & {
+        info.checkpoint_id for info in old
+    }
     assert (await run.wait_for_completion()).get_outputs() == [3, 2, 1, 0]
     left = await storage.load_checkpoint(old[4].checkpoint_id)
     assert left is not None
@@ -646,7 +666,9 @@ async def test_restore_from_another_task_at_any_turn_never_mixes_branches(turn: 
     for _ in range(turn):
         await asyncio.sleep(0)
     await run.restore_checkpoint(run.checkpoints[0])
-    seen = outputs([*await consumer, *await collect(run)])  # the consumer may have reached the end before
+    seen = outputs(
+        [*await consumer, *await collect(run)]
+    )  # the consumer may have reached the end before
 
     assert seen[-4:] == [3, 2, 1, 0]
     assert (await run.wait_for_completion()).get_outputs() == [3, 2, 1, 0]
@@ -743,7 +765,9 @@ async def test_restore_after_a_failure_heals_the_handle() -> None:
 
 
 @Storages
-async def test_async_with_ends_the_handle_and_the_run_can_be_resumed(make_storage: MakeStorage) -> None:
+async def test_async_with_ends_the_handle_and_the_run_can_be_resumed(
+    make_storage: MakeStorage,
+) -> None:
     storage = make_storage()
     gate, workflow = gate_workflow(storage=storage)
     async with workflow.run_stream("g") as run:
@@ -800,7 +824,9 @@ async def test_ending_the_run_under_a_waiting_consumer(make_storage: MakeStorage
 
 @Storages
 @pytest.mark.parametrize("end", ["cancel", "aclose"])
-async def test_ending_the_run_under_somebody_who_waits_for_the_end(make_storage: MakeStorage, end: str) -> None:
+async def test_ending_the_run_under_somebody_who_waits_for_the_end(
+    make_storage: MakeStorage, end: str
+) -> None:
     gate, workflow = gate_workflow(storage=make_storage())
     run = workflow.run_stream("g")
     waiting = asyncio.create_task(run.wait_for_completion())
@@ -844,7 +870,9 @@ async def test_a_run_can_be_cancelled_through_a_checkpoint_that_was_pruned_meanw
     assert (stored.status, stored.lease) == ("CANCELLED", None)
 
 
-async def test_taking_a_run_that_fails_half_way_gives_the_lease_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_taking_a_run_that_fails_half_way_gives_the_lease_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def fail(*args: Any) -> Never:
         raise StorageError("the disk is on fire")
 
@@ -912,7 +940,9 @@ async def test_a_handle_at_work_is_not_superseded() -> None:
 
 
 @Storages
-async def test_a_handler_that_raises_cancelled_error_fails_and_is_not_run_for_ever(make_storage: MakeStorage) -> None:
+async def test_a_handler_that_raises_cancelled_error_fails_and_is_not_run_for_ever(
+    make_storage: MakeStorage,
+) -> None:
     calls: list[str] = []
 
     @executor
@@ -970,7 +1000,9 @@ async def test_a_base_exception_of_a_handler_reaches_the_consumer_once(siblings:
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("streaming", [False, True])
-def test_system_exit_in_a_handler_ends_the_program(kind: type[BaseException], streaming: bool) -> None:
+def test_system_exit_in_a_handler_ends_the_program(
+    kind: type[BaseException], streaming: bool
+) -> None:
     storage = InMemoryCheckpointStorage()
     unseen: list[dict[str, Any]] = []
     calls: list[str] = []
@@ -1038,7 +1070,9 @@ async def test_calls_recorded_before_an_interruption_are_not_run_again_by_the_sa
         await leave.wait()
         await ctx.yield_output("slow")
 
-    workflow = built(WorkflowBuilder().add_fan_out_edges(start, [quick, slow]), start, storage=SlowStorage())
+    workflow = built(
+        WorkflowBuilder().add_fan_out_edges(start, [quick, slow]), start, storage=SlowStorage()
+    )
     run = workflow.run_stream("x")
     waiting = asyncio.create_task(run.wait_for_completion())
     await until(lambda: "slow" in calls)

@@ -43,7 +43,9 @@ class Asking(Executor):
         await ctx.send_message(Question(request_id=f"q{numbers[0]}"), target_id="port")
 
     @handler
-    async def answered(self, answer: RequestResponse[Question, str], ctx: WorkflowContext[int, str]) -> None:
+    async def answered(
+        self, answer: RequestResponse[Question, str], ctx: WorkflowContext[int, str]
+    ) -> None:
         await ctx.yield_output(answer.request_id + answer.data)
         number = int(answer.request_id[1:])
         if number < 3:
@@ -63,7 +65,11 @@ LOG = ["a1", "bb1", "a2", "bb2", "a3", "bb3"]
 
 def workflow(storage: SlowStorage) -> Workflow:
     asking, port, parts = Asking("asking"), RequestInfoExecutor("port"), [Part("a"), Part("bb")]
-    builder = WorkflowBuilder(name="fuzz").add_fan_out_edges(asking, [*parts, Sums()]).add_fan_in_edges(parts, asking)
+    builder = (
+        WorkflowBuilder(name="fuzz")
+        .add_fan_out_edges(asking, [*parts, Sums()])
+        .add_fan_in_edges(parts, asking)
+    )
     return built(builder.add_edge(asking, port).add_edge(port, asking), asking, storage=storage)
 
 

@@ -62,7 +62,9 @@ from tests.unit.support import (
 )
 
 MakeStorage = Callable[[], Any]
-OnOff = pytest.mark.parametrize("make_storage", [lambda: None, InMemoryCheckpointStorage], ids=["off", "on"])
+OnOff = pytest.mark.parametrize(
+    "make_storage", [lambda: None, InMemoryCheckpointStorage], ids=["off", "on"]
+)
 
 
 @executor
@@ -82,13 +84,17 @@ async def test_the_limit_counts_supersteps_after_the_very_first(
     if converges:
         assert len((await workflow.run(steps - 1)).get_outputs()) == steps
         return
-    with pytest.raises(WorkflowConvergenceError, match=r"did not converge after 3 iterations.*'counter'"):
+    with pytest.raises(
+        WorkflowConvergenceError, match=r"did not converge after 3 iterations.*'counter'"
+    ):
         await workflow.run(steps - 1)
 
 
 async def test_beyond_the_limit_a_higher_one_goes_on_from_the_saved_checkpoint() -> None:
     storage = InMemoryCheckpointStorage()
-    with pytest.raises(WorkflowConvergenceError, match="resume it with a workflow whose max_iterations is higher"):
+    with pytest.raises(
+        WorkflowConvergenceError, match="resume it with a workflow whose max_iterations is higher"
+    ):
         await counter_workflow(max_iterations=3, storage=storage).run(6, run_id="r")
     cps = await storage.list_checkpoints(run_id="r")
     assert [cp.iteration_count for cp in cps] == [0, 1, 2, 3, 4]
@@ -103,7 +109,9 @@ async def test_beyond_the_limit_a_higher_one_goes_on_from_the_saved_checkpoint()
         await counter_workflow(max_iterations=3, storage=storage).run_from_checkpoint("r-000004")
     with pytest.raises(WorkflowConvergenceError):  # one superstep more
         await counter_workflow(max_iterations=4, storage=storage).run_from_checkpoint("r-000004")
-    result = await counter_workflow(max_iterations=6, storage=storage).run_from_checkpoint("r-000005")
+    result = await counter_workflow(max_iterations=6, storage=storage).run_from_checkpoint(
+        "r-000005"
+    )
     assert result.get_outputs() == [6, 5, 4, 3, 2, 1, 0]
     last = (await storage.list_checkpoints(run_id="r"))[-1]
     assert (last.max_iterations, last.status) == (6, "IDLE")
@@ -116,7 +124,9 @@ async def test_an_answer_begins_the_count_anew() -> None:
             await ctx.send_message(Question(request_id=text))
 
         @handler
-        async def answer(self, answer: RequestResponse[Question, int], ctx: WorkflowContext[int]) -> None:
+        async def answer(
+            self, answer: RequestResponse[Question, int], ctx: WorkflowContext[int]
+        ) -> None:
             await ctx.send_message(answer.data)
 
         @handler
@@ -125,7 +135,12 @@ async def test_an_answer_begins_the_count_anew() -> None:
 
     def build(limit: int) -> Workflow:
         looping, port = Looping("looping"), RequestInfoExecutor("port")
-        builder = WorkflowBuilder(limit).add_edge(looping, port).add_edge(port, looping).add_edge(looping, looping)
+        builder = (
+            WorkflowBuilder(limit)
+            .add_edge(looping, port)
+            .add_edge(port, looping)
+            .add_edge(looping, looping)
+        )
         return built(builder, looping)
 
     # After the answer: the superstep that consumes it, then left + 1 countdown supersteps.
@@ -158,7 +173,9 @@ def fragile_workflow(storage: Any, calls: list[str], broken: set[str]) -> Workfl
             await ctx.yield_output(self.id + text)
 
     parts = [Part(name) for name in "abc"]
-    return built(WorkflowBuilder(name="fragile").add_fan_out_edges(start, parts), start, storage=storage)
+    return built(
+        WorkflowBuilder(name="fragile").add_fan_out_edges(start, parts), start, storage=storage
+    )
 
 
 async def test_siblings_of_a_failure_finish_are_journalled_and_not_run_again() -> None:
@@ -171,7 +188,11 @@ async def test_siblings_of_a_failure_finish_are_journalled_and_not_run_again() -
 
     assert calls == ["a", "b", "c"]
     assert "(executor 'b', superstep 2 of run 'r')" in caught.value.__notes__
-    assert [e.executor_id for e in seen if isinstance(e, ExecutorCompletedEvent)] == ["start", "a", "c"]
+    assert [e.executor_id for e in seen if isinstance(e, ExecutorCompletedEvent)] == [
+        "start",
+        "a",
+        "c",
+    ]
     (failed,) = [e for e in seen if isinstance(e, ExecutorFailedEvent)]
     assert (failed.executor_id, failed.details.error_type, failed.details.extra) == (
         "b",
@@ -229,7 +250,9 @@ async def test_a_failed_calls_writes_are_dropped(make_storage: MakeStorage) -> N
     if storage is None:
         return
     fail = False
-    await run.restore_checkpoint(run.checkpoints[-1])  # a restore voids the journal: both calls run again
+    await run.restore_checkpoint(
+        run.checkpoints[-1]
+    )  # a restore voids the journal: both calls run again
     await run.wait_for_completion()
     assert seen[2:] == seen[:2]
 
@@ -261,7 +284,9 @@ async def test_a_resume_replays_the_recorded_call_and_hands_its_writes_to_the_ne
 
 
 @pytest.mark.parametrize("how", ["conflict", "condition", "reducer"])
-async def test_a_failure_while_merging_discards_the_journal_so_that_a_mended_program_goes_on(how: str) -> None:
+async def test_a_failure_while_merging_discards_the_journal_so_that_a_mended_program_goes_on(
+    how: str,
+) -> None:
     storage = InMemoryCheckpointStorage()
     calls: list[str] = []
     broken = True
@@ -290,8 +315,14 @@ async def test_a_failure_while_merging_discards_the_journal_so_that_a_mended_pro
 
     def build() -> Workflow:
         a, b = Part("a"), Part("b")
-        builder = WorkflowBuilder(name="w").add_fan_out_edges(start, [a, b]).with_reducer("sum", add, initial=0)
-        return built(builder.add_edge(a, end, condition=passes).add_edge(b, end), start, storage=storage)
+        builder = (
+            WorkflowBuilder(name="w")
+            .add_fan_out_edges(start, [a, b])
+            .with_reducer("sum", add, initial=0)
+        )
+        return built(
+            builder.add_edge(a, end, condition=passes).add_edge(b, end), start, storage=storage
+        )
 
     expected: dict[str, type[Exception]] = {
         "conflict": StateConflictError,
@@ -341,14 +372,18 @@ async def test_the_idempotency_key_is_stable_over_a_crash_and_new_on_another_bra
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
-@pytest.mark.parametrize("error", [None, OSError(28, "No space left on device"), RuntimeError("driver gave up")])
+@pytest.mark.parametrize(
+    "error", [None, OSError(28, "No space left on device"), RuntimeError("driver gave up")]
+)
 async def test_a_failing_save_stops_the_run_announces_nothing_and_can_be_resumed(
     bad: int, error: Exception | None
 ) -> None:
     storage = FailingStorage(commits=[bad], error=error)
     run = counter_workflow(storage=storage).run_stream(3, run_id="r")
     seen: list[WorkflowEvent] = []
-    with pytest.raises(CheckpointSaveError, match=r"run 'r': superstep \d could not be saved to FailingSto") as caught:
+    with pytest.raises(
+        CheckpointSaveError, match=r"run 'r': superstep \d could not be saved to FailingSto"
+    ) as caught:
         await collect_into(seen, run)
 
     assert str(storage.error) in str(caught.value)
@@ -359,14 +394,21 @@ async def test_a_failing_save_stops_the_run_announces_nothing_and_can_be_resumed
     assert len(await storage.list_checkpoint_ids()) == bad
     if bad == 0:
         assert "nothing was saved" in str(caught.value)
-        assert (await counter_workflow(storage=storage).run(3, run_id="r")).get_outputs() == [3, 2, 1, 0]
+        assert (await counter_workflow(storage=storage).run(3, run_id="r")).get_outputs() == [
+            3,
+            2,
+            1,
+            0,
+        ]
         return
     assert f"last good checkpoint is 'r-{bad - 1:06d}'" in str(caught.value)
     result = await counter_workflow(storage=storage).run_from_checkpoint(f"r-{bad - 1:06d}")
     assert result.get_outputs() == [3, 2, 1, 0]
 
 
-@pytest.mark.parametrize("error", [None, OSError(28, "No space left on device"), RuntimeError("driver gave up")])
+@pytest.mark.parametrize(
+    "error", [None, OSError(28, "No space left on device"), RuntimeError("driver gave up")]
+)
 async def test_a_failing_record_stops_the_run_too(error: Exception | None) -> None:
     storage, calls = FailingStorage(journal=range(10), error=error), list[str]()
     with pytest.raises(CheckpointSaveError, match="journal of finished calls could not be saved"):
@@ -438,7 +480,9 @@ async def test_values_that_cannot_be_saved_are_refused_at_the_users_line() -> No
 
 
 @OnOff
-async def test_plain_handlers_run_in_threads_and_can_do_everything(make_storage: MakeStorage) -> None:
+async def test_plain_handlers_run_in_threads_and_can_do_everything(
+    make_storage: MakeStorage,
+) -> None:
     threads: list[str] = []
 
     class Ping(WorkflowEvent):
@@ -461,7 +505,9 @@ async def test_plain_handlers_run_in_threads_and_can_do_everything(make_storage:
         threads.append(threading.current_thread().name)
 
     part = Plain("part")
-    workflow = built(WorkflowBuilder().add_edge(part, part).add_edge(part, plain), part, storage=make_storage())
+    workflow = built(
+        WorkflowBuilder().add_edge(part, part).add_edge(part, plain), part, storage=make_storage()
+    )
     result = await workflow.run("x")
 
     assert result.get_outputs() == [(0, "x"), (1, "x."), (2, "x..")]
@@ -493,7 +539,9 @@ async def test_a_plain_handler_that_raises_fails_like_any_other() -> None:
 
 
 @OnOff
-async def test_a_context_used_after_its_handler_returned_is_an_error(make_storage: MakeStorage) -> None:
+async def test_a_context_used_after_its_handler_returned_is_an_error(
+    make_storage: MakeStorage,
+) -> None:
     kept: list[WorkflowContext[str, str]] = []
 
     @executor
@@ -540,7 +588,9 @@ async def test_target_id_reaches_one_of_several(make_storage: MakeStorage) -> No
         await ctx.send_message("2")
 
     parts = [Part("a"), Part("b")]
-    result = await built(WorkflowBuilder().add_fan_out_edges(choose, parts), choose, storage=make_storage()).run("x")
+    result = await built(
+        WorkflowBuilder().add_fan_out_edges(choose, parts), choose, storage=make_storage()
+    ).run("x")
     assert result.get_outputs() == ["a2", "b1", "b2"]
 
 
@@ -580,7 +630,11 @@ async def test_messages_and_state_are_values(make_storage: MakeStorage) -> None:
             message.items.append("changed by a receiver")
 
     receivers = [Receiver("a"), Receiver("b")]
-    builder = WorkflowBuilder().add_edge(sender, receivers[0], condition=meddles).add_edge(sender, receivers[1])
+    builder = (
+        WorkflowBuilder()
+        .add_edge(sender, receivers[0], condition=meddles)
+        .add_edge(sender, receivers[1])
+    )
     given = Parcel(["input"])
     run = built(builder, sender, storage=make_storage()).run_stream(given)
     events = await collect(run)
@@ -590,7 +644,9 @@ async def test_messages_and_state_are_values(make_storage: MakeStorage) -> None:
     assert len(outputs(events)) == 2
     assert given == Parcel(["input"])
     outputs(events)[0][0].items.clear()
-    assert (await run.wait_for_completion()).get_outputs() == [(Parcel(["sent"]), Parcel(["sent"]))] * 2
+    assert (await run.wait_for_completion()).get_outputs() == [
+        (Parcel(["sent"]), Parcel(["sent"]))
+    ] * 2
 
 
 async def test_storage_on_or_off_delivers_equal_values() -> None:
@@ -639,7 +695,9 @@ async def test_storage_on_or_off_delivers_equal_values() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 @OnOff
-async def test_the_result_does_not_depend_on_who_finishes_first(make_storage: MakeStorage, seed: int) -> None:
+async def test_the_result_does_not_depend_on_who_finishes_first(
+    make_storage: MakeStorage, seed: int
+) -> None:
     dice = random.Random(seed)
 
     class Part(Executor):
@@ -726,14 +784,19 @@ async def test_a_fan_in_that_is_never_complete_is_a_warning(make_storage: MakeSt
     result = await built(builder, start, storage=make_storage()).run("x")
 
     (warning,) = [event for event in result if isinstance(event, WorkflowWarningEvent)]
-    assert warning.data == "fan_in:start+silent->join ended with messages from 'start' that wait for 'silent'"
+    assert (
+        warning.data
+        == "fan_in:start+silent->join ended with messages from 'start' that wait for 'silent'"
+    )
 
 
 # --------------------------------------------------------------------------------------- undelivered
 
 
 @OnOff
-async def test_a_message_that_no_edge_accepts_is_an_event_and_a_warning(make_storage: MakeStorage) -> None:
+async def test_a_message_that_no_edge_accepts_is_an_event_and_a_warning(
+    make_storage: MakeStorage,
+) -> None:
     @executor
     async def sender(text: str, ctx: WorkflowContext[Any]) -> None:
         await ctx.send_message(3.5)
@@ -749,7 +812,9 @@ async def test_a_message_that_no_edge_accepts_is_an_event_and_a_warning(make_sto
     assert "edge:sender->start" in texts[0]
     assert "executor 'start' sent a message of type str" in texts[1]
     assert "no outgoing edges" in texts[1]
-    assert [str(w.message) for w in caught] == [f"run 'r', superstep {i + 1}: {text}" for i, text in enumerate(texts)]
+    assert [str(w.message) for w in caught] == [
+        f"run 'r', superstep {i + 1}: {text}" for i, text in enumerate(texts)
+    ]
 
 
 async def test_a_warning_made_an_error_comes_after_everything_was_announced() -> None:
@@ -769,7 +834,8 @@ async def test_a_warning_made_an_error_comes_after_everything_was_announced() ->
 
     assert outputs(seen) == ["x"]
     assert isinstance(
-        seen[seen.index(next(e for e in seen if kinds([e]) == ["WorkflowWarning"])) + 1], SuperStepCompletedEvent
+        seen[seen.index(next(e for e in seen if kinds([e]) == ["WorkflowWarning"])) + 1],
+        SuperStepCompletedEvent,
     )
     assert len(await storage.list_checkpoint_ids()) == 2
 
@@ -778,7 +844,9 @@ async def test_a_warning_made_an_error_comes_after_everything_was_announced() ->
 
 
 @OnOff
-async def test_others_see_writes_in_the_next_superstep_and_the_writer_at_once(make_storage: MakeStorage) -> None:
+async def test_others_see_writes_in_the_next_superstep_and_the_writer_at_once(
+    make_storage: MakeStorage,
+) -> None:
     seen: list[Any] = []
 
     class Part(Executor):
@@ -808,7 +876,9 @@ async def test_others_see_writes_in_the_next_superstep_and_the_writer_at_once(ma
 
 
 @OnOff
-async def test_a_missing_shared_key_is_a_key_error_unless_there_is_a_default(make_storage: MakeStorage) -> None:
+async def test_a_missing_shared_key_is_a_key_error_unless_there_is_a_default(
+    make_storage: MakeStorage,
+) -> None:
     @executor
     async def reader(text: str, ctx: WorkflowContext[Never, Any]) -> None:
         await ctx.set_shared_state("known", 1)
@@ -840,7 +910,9 @@ async def test_scopes_are_apart(make_storage: MakeStorage) -> None:
         await ctx.yield_output([*values, await ctx.get_shared_state("k")])
 
     storage = make_storage()
-    result = await built(WorkflowBuilder().add_edge(writer, reader), writer, storage=storage).run("x")
+    result = await built(WorkflowBuilder().add_edge(writer, reader), writer, storage=storage).run(
+        "x"
+    )
     assert result.get_outputs() == [[None, "named", "shared", None, "shared"]]
     if storage is not None:
         last = (await storage.list_checkpoints())[-1]
@@ -850,7 +922,9 @@ async def test_scopes_are_apart(make_storage: MakeStorage) -> None:
 
 
 @OnOff
-async def test_set_state_replaces_and_the_empty_state_is_not_none(make_storage: MakeStorage) -> None:
+async def test_set_state_replaces_and_the_empty_state_is_not_none(
+    make_storage: MakeStorage,
+) -> None:
     seen: list[Any] = []
 
     @executor
@@ -870,7 +944,9 @@ async def test_set_state_replaces_and_the_empty_state_is_not_none(make_storage: 
 
 
 @OnOff
-async def test_reducers_fold_in_the_order_of_the_graph_and_isolate_their_initial(make_storage: MakeStorage) -> None:
+async def test_reducers_fold_in_the_order_of_the_graph_and_isolate_their_initial(
+    make_storage: MakeStorage,
+) -> None:
     initial: list[str] = ["initial"]
 
     def extend(value: list[str], update: list[str]) -> list[str]:
@@ -912,7 +988,9 @@ async def test_hooks_run_once_at_iteration_zero_and_after_the_last_message_of_a_
         await ctx.send_message(2)
 
     storage = InMemoryCheckpointStorage()
-    workflow = built(WorkflowBuilder().add_edge(feed, tally).add_edge(tally, tally), feed, storage=storage)
+    workflow = built(
+        WorkflowBuilder().add_edge(feed, tally).add_edge(tally, tally), feed, storage=storage
+    )
     result = await workflow.run("x", run_id="r")
 
     assert tally.calls == [
@@ -961,7 +1039,12 @@ async def test_after_a_journal_replay_attributes_are_those_of_the_recorded_calls
             await ctx.send_message(2)
             await ctx.send_message(text)
 
-        builder = WorkflowBuilder(name="w").add_edge(feed, tally).add_edge(feed, bad).add_edge(tally, tally)
+        builder = (
+            WorkflowBuilder(name="w")
+            .add_edge(feed, tally)
+            .add_edge(feed, bad)
+            .add_edge(tally, tally)
+        )
         return built(builder, feed, storage=storage)
 
     with pytest.raises(ValueError, match="no"):
@@ -989,7 +1072,9 @@ async def test_hooks_may_only_touch_state() -> None:
     storage = InMemoryCheckpointStorage()
     await built(WorkflowBuilder(name="w"), Writing(), storage=storage).run(1, run_id="r")
     with pytest.raises(HandlerContextError, match="may only read state"):
-        await built(WorkflowBuilder(name="w"), Writing(), storage=storage).run_from_checkpoint("r-000001")
+        await built(WorkflowBuilder(name="w"), Writing(), storage=storage).run_from_checkpoint(
+            "r-000001"
+        )
 
 
 async def test_a_hook_that_raises_fails_the_superstep() -> None:
@@ -1050,7 +1135,9 @@ async def test_get_outputs_holds_the_whole_lineage_the_stream_only_what_is_new()
     assert outputs(events) == [1]
     assert outputs(rest) == [0]
     assert rest.get_outputs() == [3, 2, 1, 0]
-    assert (await counter_workflow(storage=storage).run_from_checkpoint("r-000002")).get_outputs() == [3, 2, 1, 0]
+    assert (
+        await counter_workflow(storage=storage).run_from_checkpoint("r-000002")
+    ).get_outputs() == [3, 2, 1, 0]
 
 
 async def test_a_run_is_let_go_of_when_nobody_holds_it() -> None:
@@ -1076,7 +1163,9 @@ async def test_two_questions_of_one_id_are_an_error(make_storage: MakeStorage) -
             pass
 
     twice, port = Twice("twice"), RequestInfoExecutor("port")
-    workflow = built(WorkflowBuilder().add_edge(twice, port).add_edge(port, twice), twice, storage=make_storage())
+    workflow = built(
+        WorkflowBuilder().add_edge(twice, port).add_edge(port, twice), twice, storage=make_storage()
+    )
     with pytest.raises(WorkflowRuntimeError, match="request 'q'"):
         await workflow.run("x")
 
@@ -1104,8 +1193,14 @@ async def test_switch_and_selection_route_as_they_say() -> None:
             await ctx.send_message(number)
 
     small, odd, other = End("small"), End("odd"), End("other")
-    cases: list[Case | Default] = [Case(lambda n: n < 1, small), Case(lambda n: n % 2, odd), Default(other)]
-    result = await built(WorkflowBuilder().add_switch_case_edge_group(numbers, cases), numbers).run("x")
+    cases: list[Case | Default] = [
+        Case(lambda n: n < 1, small),
+        Case(lambda n: n % 2, odd),
+        Default(other),
+    ]
+    result = await built(WorkflowBuilder().add_switch_case_edge_group(numbers, cases), numbers).run(
+        "x"
+    )
     assert result.get_outputs() == ["small0", "odd1", "odd3", "other2"]
 
     def select(number: int, targets: list[str]) -> list[str]:

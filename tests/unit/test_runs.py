@@ -4,7 +4,13 @@ import pytest
 from msgspec.structs import replace
 
 from supersteps.checkpoint.owner import Owner, this_process
-from supersteps.checkpoint.record import REQUESTS, Changes, CheckpointHeader, CheckpointRecord, Commit
+from supersteps.checkpoint.record import (
+    REQUESTS,
+    Changes,
+    CheckpointHeader,
+    CheckpointRecord,
+    Commit,
+)
 from supersteps.errors import (
     AlreadyAnsweredError,
     CheckpointVersionError,
@@ -22,20 +28,32 @@ NOW = 1000.0
 
 
 def a_run(**fields: Any) -> RunRecord:
-    given: dict[str, Any] = {"run_id": "r", "workflow_id": "w", "status": "IDLE", "head": "r-000003", "sequence": 3}
+    given: dict[str, Any] = {
+        "run_id": "r",
+        "workflow_id": "w",
+        "status": "IDLE",
+        "head": "r-000003",
+        "sequence": 3,
+    }
     given |= {"created_at": "t0", "updated_at": "t3", "commit_id": "third"}
     return RunRecord(**{**given, **fields})
 
 
 def a_header(sequence: int, parent: int | None = None, **fields: Any) -> CheckpointHeader:
-    given: dict[str, Any] = {"checkpoint_id": f"r-{sequence:06d}", "run_id": "r", "workflow_id": "w"}
+    given: dict[str, Any] = {
+        "checkpoint_id": f"r-{sequence:06d}",
+        "run_id": "r",
+        "workflow_id": "w",
+    }
     given |= {"timestamp": f"t{sequence}", "sequence": sequence}
     given |= {"parent_id": None if parent is None else f"r-{parent:06d}"}
     return CheckpointHeader(**{**given, **fields})
 
 
 def a_commit(sequence: int = 4, parent: int | None = 3, **fields: Any) -> Commit:
-    return Commit(**{"header": a_header(sequence, parent), "changes": Changes(), "epoch": 1, **fields})
+    return Commit(
+        **{"header": a_header(sequence, parent), "changes": Changes(), "epoch": 1, **fields}
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- commits
@@ -72,7 +90,9 @@ def test_a_commit_is_recognised_by_its_own_id() -> None:
         (a_run(), a_commit(header=a_header(4, 3, checkpoint_id="mine")), ValueError),
     ],
 )
-def test_a_commit_that_does_not_fit_is_refused(run: RunRecord | None, commit: Commit, error: type[Exception]) -> None:
+def test_a_commit_that_does_not_fit_is_refused(
+    run: RunRecord | None, commit: Commit, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         runs.apply_commit(run, commit, NOW)
 
@@ -91,7 +111,9 @@ def test_requests_follow_the_changes() -> None:
 
     assert after() == ("a", "b")
     assert after(deletes=[(REQUESTS, "a")]) == ("b",)
-    assert after(puts={(REQUESTS, "c"): b"1", (REQUESTS, "b"): b"1", ("shared_state", "x"): b"1"}) == ("a", "b", "c")
+    assert after(
+        puts={(REQUESTS, "c"): b"1", (REQUESTS, "b"): b"1", ("shared_state", "x"): b"1"}
+    ) == ("a", "b", "c")
     assert after(puts={(REQUESTS, "a"): b"1"}, deletes=[(REQUESTS, "a")]) == ("b", "a")
 
 
@@ -132,7 +154,9 @@ def test_renewing_and_releasing() -> None:
 
 
 def test_moving_the_head() -> None:
-    target = CheckpointRecord(a_header(1, 0, status="WAITING"), {(REQUESTS, "q"): b"1", ("messages",): b"[]"})
+    target = CheckpointRecord(
+        a_header(1, 0, status="WAITING"), {(REQUESTS, "q"): b"1", ("messages",): b"[]"}
+    )
     moved = runs.move_head(a_run(error="x", branch=4), target, 8)
 
     assert (moved.head, moved.branch, moved.status, moved.sequence) == ("r-000001", 5, "WAITING", 3)
@@ -150,7 +174,9 @@ def test_moving_the_head() -> None:
         (a_header(0), [a_header(4, 3), a_header(5, 4)], "r-000005"),
     ],
 )
-def test_the_head_after_a_delete(lost: CheckpointHeader, remaining: list[CheckpointHeader], head: str) -> None:
+def test_the_head_after_a_delete(
+    lost: CheckpointHeader, remaining: list[CheckpointHeader], head: str
+) -> None:
     chosen = runs.choose_head(lost, remaining)
     assert chosen is not None
     assert chosen.checkpoint_id == head
@@ -187,7 +213,9 @@ def test_answers_that_cannot_be_taken() -> None:
 
 def test_what_may_be_saved_by_hand() -> None:
     assert runs.check_saved(a_header(1)) == "r-000001"
-    assert runs.check_saved(a_header(1, checkpoint_id="../x")) == "../x"  # where it goes is for the storage to see to
+    assert (
+        runs.check_saved(a_header(1, checkpoint_id="../x")) == "../x"
+    )  # where it goes is for the storage to see to
     for bad in ("", "x" * 221, "a\nb"):
         with pytest.raises(ValueError, match="checkpoint_id"):
             runs.check_saved(a_header(1, checkpoint_id=bad))

@@ -139,13 +139,21 @@ FITTING: list[tuple[Any, Any, Any]] = [
     (Decimal, "1.50", Decimal("1.50")),
     (Item, {"name": "a"}, Item("a")),
     (Order, {"first": {"name": "a"}, "colour": "blue"}, Order(Item("a"), [], Colour.BLUE)),
-    (list[Order], [{"first": {"name": "a"}, "rest": [{"name": "b", "count": 2}]}], [Order(Item("a"), [Item("b", 2)])]),
+    (
+        list[Order],
+        [{"first": {"name": "a"}, "rest": [{"name": "b", "count": 2}]}],
+        [Order(Item("a"), [Item("b", 2)])],
+    ),
     (Box[int], {"content": 1}, Box(1)),
     (Tree, {"children": [{"children": []}]}, Tree([Tree([])])),
     (Verdict, {"ok": True, "why": "so"}, {"ok": True, "why": "so"}),
     (Point, [1, 2], Point(1, 2)),
     (Record, {"n": 1}, Record(1)),
-    (Model, {"n": 1, "when": "2025-01-01T00:00:00Z"}, Model(n=1, when=datetime(2025, 1, 1, tzinfo=UTC))),
+    (
+        Model,
+        {"n": 1, "when": "2025-01-01T00:00:00Z"},
+        Model(n=1, when=datetime(2025, 1, 1, tzinfo=UTC)),
+    ),
     (Model | None, None, None),
     (list[Model], [{"n": 1}], [Model(n=1)]),
     (Around, {"model": {"n": 1}}, Around(Model(n=1))),
@@ -157,7 +165,9 @@ FITTING: list[tuple[Any, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("annotation", "plain", "value"), FITTING)
-def test_what_fits_passes_the_schema_and_is_converted(annotation: Any, plain: Any, value: Any) -> None:
+def test_what_fits_passes_the_schema_and_is_converted(
+    annotation: Any, plain: Any, value: Any
+) -> None:
     schema = schema_of(annotation)
 
     assert schema is not None
@@ -202,7 +212,9 @@ MISFITS: list[tuple[Any, Any, str]] = [
 
 
 @pytest.mark.parametrize(("annotation", "plain", "words"), MISFITS)
-def test_what_does_not_fit_is_refused_by_both_and_the_place_is_named(annotation: Any, plain: Any, words: str) -> None:
+def test_what_does_not_fit_is_refused_by_both_and_the_place_is_named(
+    annotation: Any, plain: Any, words: str
+) -> None:
     schema = schema_of(annotation)
     assert schema is not None
     assert violation(plain, schema) is not None
@@ -211,7 +223,9 @@ def test_what_does_not_fit_is_refused_by_both_and_the_place_is_named(annotation:
         from_json(plain, annotation)
 
 
-@pytest.mark.parametrize("annotation", [Opaque, list[Opaque], Item | Opaque, Callable[[int], int], Never])
+@pytest.mark.parametrize(
+    "annotation", [Opaque, list[Opaque], Item | Opaque, Callable[[int], int], Never]
+)
 def test_some_types_have_no_schema_and_nothing_is_made_of_them(annotation: Any) -> None:
     assert schema_of(annotation) is None
     with pytest.raises(ValueError, match="is not of type"):
@@ -321,7 +335,13 @@ def test_a_reason_says_what_and_where(value: Any, schema: Any, words: str) -> No
 
 @pytest.mark.parametrize(
     ("value", "schema"),
-    [(1, {}), (1, True), (1, {"type": "number"}), (1.5, {"type": "number"}), ("?", {"format": "email"})],
+    [
+        (1, {}),
+        (1, True),
+        (1, {"type": "number"}),
+        (1.5, {"type": "number"}),
+        ("?", {"format": "email"}),
+    ],
 )
 def test_what_fits_has_no_violation(value: Any, schema: Any) -> None:
     assert violation(value, schema) is None
@@ -330,7 +350,10 @@ def test_what_fits_has_no_violation(value: Any, schema: Any) -> None:
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
-        ({"$ref": "https://schemas.example/secret"}, "Unresolvable: https://schemas.example/secret"),
+        (
+            {"$ref": "https://schemas.example/secret"},
+            "Unresolvable: https://schemas.example/secret",
+        ),
         ({"$ref": "file:///etc/passwd"}, "Unresolvable: file:///etc/passwd"),
         ({"$dynamicRef": "https://schemas.example/x#y"}, "Unresolvable"),
         ({"$id": "https://schemas.example/x", "allOf": [{"$ref": "y"}]}, "Unresolvable"),
@@ -343,7 +366,9 @@ def test_what_fits_has_no_violation(value: Any, schema: Any) -> None:
         ("integer", "'integer'"),
     ],
 )
-def test_a_broken_or_hostile_schema_is_a_reason(schema: Any, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_or_hostile_schema_is_a_reason(
+    schema: Any, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def connect(*args: object) -> Never:
         raise AssertionError(f"asked the network: {args}")
 
@@ -384,7 +409,9 @@ print(json.dumps([before, loaded, schema_of(Mixed)["enum"]]))
 
 
 def test_jsonschema_is_loaded_for_a_check_and_pydantic_never() -> None:
-    fresh = subprocess.run([sys.executable, "-I", "-c", _SCRIPT], capture_output=True, text=True, check=False)
+    fresh = subprocess.run(
+        [sys.executable, "-I", "-c", _SCRIPT], capture_output=True, text=True, check=False
+    )
 
     assert fresh.returncode == 0, fresh.stderr
     assert json.loads(fresh.stdout) == [None, [], [1, "two"]]

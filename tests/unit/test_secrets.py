@@ -50,7 +50,9 @@ def test_it_is_looked_up_when_it_is_revealed(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("API_KEY", "another")
     assert secret.reveal() == "another"
 
-    with pytest.raises(LookupError, match=r"no secret 'NOWHERE' here: set the environment variable"):
+    with pytest.raises(
+        LookupError, match=r"no secret 'NOWHERE' here: set the environment variable"
+    ):
         Secret("NOWHERE").reveal()
 
 
@@ -68,7 +70,14 @@ def test_nothing_shows_the_value(secret: Secret, caplog: pytest.LogCaptureFixtur
     secret.reveal()
     with caplog.at_level(logging.INFO):
         logging.getLogger("test").info("with %s and %r", secret, [secret])
-    shown = [repr(secret), str(secret), f"{secret}", f"{secret!r:>40}", f"{secret:>40}", caplog.text]
+    shown = [
+        repr(secret),
+        str(secret),
+        f"{secret}",
+        f"{secret!r:>40}",
+        f"{secret:>40}",
+        caplog.text,
+    ]
     shown += [repr({"key": secret}), repr((secret,)), str(getattr(secret, "__dict__", ""))]
     for text in shown:
         assert VALUE not in text
@@ -80,7 +89,10 @@ def test_nothing_shows_the_value(secret: Secret, caplog: pytest.LogCaptureFixtur
 def test_it_shows_nothing_in_rich_tables() -> None:
     pretty = pytest.importorskip("rich.pretty")
 
-    assert pretty.pretty_repr([Secret("API_KEY"), Secret.of(VALUE)]) == "[Secret('API_KEY'), Secret(***)]"
+    assert (
+        pretty.pretty_repr([Secret("API_KEY"), Secret.of(VALUE)])
+        == "[Secret('API_KEY'), Secret(***)]"
+    )
 
 
 def test_references_are_equal_by_name_and_values_only_themselves() -> None:
@@ -119,7 +131,9 @@ def test_only_the_name_is_encoded() -> None:
     assert data == b'{"key":[{"$":"Secret","v":"API_KEY"}]}'
     assert codec.decode(data) == {"key": [secret]}
     assert codec.copy({"key": secret}) == {"key": secret}
-    with pytest.raises(CheckpointEncodeError, match=r"\['key'\].*values of secrets are never saved") as refused:
+    with pytest.raises(
+        CheckpointEncodeError, match=r"\['key'\].*values of secrets are never saved"
+    ) as refused:
         codec.encode({"key": Secret.of(VALUE)})
     assert VALUE not in str(refused.value)
     with pytest.raises(ValueError, match="Secret"):
@@ -159,8 +173,21 @@ def test_a_value_that_is_revealed_again_stays_remembered(monkeypatch: pytest.Mon
 def test_what_quoting_makes_of_a_value_is_struck_out() -> None:
     value = 'it\'s é/&\\ "me" \n'
     Secret.of(value)
-    shown = [value, repr(value), ascii(value), repr(f'"{value}'), repr(value.encode()), json.dumps(value)]
-    shown += [json.dumps(value, ensure_ascii=False), quote(value), quote(value, ""), quote_plus(value), value.strip()]
+    shown = [
+        value,
+        repr(value),
+        ascii(value),
+        repr(f'"{value}'),
+        repr(value.encode()),
+        json.dumps(value),
+    ]
+    shown += [
+        json.dumps(value, ensure_ascii=False),
+        quote(value),
+        quote(value, ""),
+        quote_plus(value),
+        value.strip(),
+    ]
     for text in shown:
         assert "me" not in redact(f"<{text}>"), text
 
@@ -168,7 +195,9 @@ def test_what_quoting_makes_of_a_value_is_struck_out() -> None:
 def test_a_value_of_several_lines_is_struck_out_where_they_are_indented() -> None:
     value = "-----BEGIN KEY-----\nAAAABBBBCCCC\nDDDD\n-----END KEY-----\n"
     Secret.of(value)
-    text = redact("".join(traceback.format_exception(ExceptionGroup("all", [ValueError(f"no {value}")]))))
+    text = redact(
+        "".join(traceback.format_exception(ExceptionGroup("all", [ValueError(f"no {value}")])))
+    )
     assert "AAAABBBB" not in text
     assert "BEGIN KEY" not in text
     assert "ValueError" in text
@@ -187,7 +216,9 @@ def test_tracebacks_with_variables_show_no_value() -> None:
     for fail in (use, resolve):
         with pytest.raises((ValueError, TypeError)) as failed:
             fail() if fail is resolve else _in_environment(fail)
-        shown = "".join(traceback.TracebackException.from_exception(failed.value, capture_locals=True).format())
+        shown = "".join(
+            traceback.TracebackException.from_exception(failed.value, capture_locals=True).format()
+        )
         assert VALUE not in shown
 
 

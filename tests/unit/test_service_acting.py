@@ -72,7 +72,9 @@ async def test_why_a_question_that_was_answered_cannot_be_answered_again() -> No
     await workflow.run("x", run_id="r")
     await workflow.run("y", run_id="s")
     await service.answer("ask-x", "yes")
-    assert [(run.run_id, run.answered) for run in await service.with_answers(await service.list_runs())] == [
+    assert [
+        (run.run_id, run.answered) for run in await service.with_answers(await service.list_runs())
+    ] == [
         ("s", ()),
         ("r", ("ask-x",)),
     ]
@@ -110,7 +112,9 @@ async def test_a_restored_run_goes_on_from_there(subject: str, tmp_path: Path) -
         assert (await record_of(storage, "r")).lease is None
         assert (await service.find_checkpoint("r")).checkpoint_id == "r-000002"
         assert (await service.log("r")).entries[0].checkpoint_id == "r-000004"
-        assert [entry.checkpoint_id for entry in (await service.log("r")).entries if entry.is_head] == ["r-000002"]
+        assert [
+            entry.checkpoint_id for entry in (await service.log("r")).entries if entry.is_head
+        ] == ["r-000002"]
 
         await workflow.run_from_checkpoint("r-000002")
         assert (await service.find_checkpoint("r")).branch == 1
@@ -201,7 +205,11 @@ async def test_pruning_one_run_or_all(subject: str, tmp_path: Path) -> None:
         service, policy = Service(storage), RetentionPolicy(keep_last=2)
 
         (dry,) = await service.prune("a", policy, dry_run=True)
-        assert (dry.run_id, dry.checkpoints, dry.kept) == ("a", ["a-000000", "a-000001", "a-000002"], 2)
+        assert (dry.run_id, dry.checkpoints, dry.kept) == (
+            "a",
+            ["a-000000", "a-000001", "a-000002"],
+            2,
+        )
         assert (await service.show_run("a")).checkpoints == 5
         assert await service.prune("a", policy) == [dry]
         assert (await service.show_run("a")).checkpoints == 2
@@ -212,7 +220,9 @@ async def test_pruning_one_run_or_all(subject: str, tmp_path: Path) -> None:
 
 async def test_a_run_that_vanishes_while_all_are_pruned_is_passed_over() -> None:
     class Vanishing(InMemoryCheckpointStorage):
-        async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
+        async def prune(
+            self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+        ) -> list[str]:
             await self.delete_run("a")
             return await super().prune(run_id, policy, dry_run=dry_run)
 
@@ -220,7 +230,9 @@ async def test_a_run_that_vanishes_while_all_are_pruned_is_passed_over() -> None
     for run_id in ("a", "b"):
         await Writer(storage, run_id).commit(lease_seconds=None)
 
-    assert [pruned.run_id for pruned in await Service(storage).prune(None, RetentionPolicy(keep_last=1))] == ["b"]
+    assert [
+        pruned.run_id for pruned in await Service(storage).prune(None, RetentionPolicy(keep_last=1))
+    ] == ["b"]
 
 
 async def test_checking_one_run_or_all(tmp_path: Path) -> None:
@@ -235,7 +247,9 @@ async def test_checking_one_run_or_all(tmp_path: Path) -> None:
         assert [damage.checkpoint_id for damage in await service.verify("ba")] == ["bad-000001"]
         assert [damage.checkpoint_id for damage in await service.verify()] == ["bad-000001"]
         (tmp_path / "checkpoints" / "runs" / "bad" / "run.json").write_bytes(b"{")
-        assert any("run.json" in damage.what + damage.problem for damage in await service.verify("bad"))
+        assert any(
+            "run.json" in damage.what + damage.problem for damage in await service.verify("bad")
+        )
 
 
 @OnAll

@@ -81,7 +81,10 @@ def test_types_are_named_alike_by_module_and_by_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("attribute", "text"),
     [
-        ("Orders.inner.workflow", "class Orders:\n    class inner:\n        workflow = builder('one').build()\n"),
+        (
+            "Orders.inner.workflow",
+            "class Orders:\n    class inner:\n        workflow = builder('one').build()\n",
+        ),
         ("unbuilt", "unbuilt = builder('one')\n"),
         ("make", "def make(): return builder('one').build()\n"),
         ("make", "def make(name='one'): return builder(name)\n"),
@@ -106,20 +109,48 @@ def test_one_under_two_names_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("flows:nothing", ONE, "flows:nothing: flows has no 'nothing'; workflows at its top level: workflow"),
+        (
+            "flows:nothing",
+            ONE,
+            "flows:nothing: flows has no 'nothing'; workflows at its top level: workflow",
+        ),
         ("flows:workflow.nothing", ONE, "flows has no 'workflow.nothing'"),
         ("flows:text", "text = 'one'\n", "flows:text is of type str, not a workflow"),
         ("flows:make", "def make(): return 3\n", "flows:make is of type int, not a workflow"),
-        ("flows:make", "def make(a): return 3\n", "flows:make() raised TypeError: make() missing 1 required"),
+        (
+            "flows:make",
+            "def make(a): return 3\n",
+            "flows:make() raised TypeError: make() missing 1 required",
+        ),
         ("flows:make", "def make(): raise KeyError('x')\n", "flows:make() raised KeyError: 'x'"),
         ("flows:make", "def make(): raise SystemExit(3)\n", "flows:make() raised SystemExit: 3"),
-        ("flows:make", "async def make(): return builder('one')\n", "flows:make is a coroutine function"),
-        ("flows", "", "flows has no workflow at its top level; name what makes one, as in flows:build"),
-        ("flows", ONE + "b = builder('two')\n", "flows has several workflows; name one: flows:workflow, flows:b"),
-        ("flows", "import helper_missing\n", "flows cannot be imported: ModuleNotFoundError: No module named 'helper_"),
+        (
+            "flows:make",
+            "async def make(): return builder('one')\n",
+            "flows:make is a coroutine function",
+        ),
+        (
+            "flows",
+            "",
+            "flows has no workflow at its top level; name what makes one, as in flows:build",
+        ),
+        (
+            "flows",
+            ONE + "b = builder('two')\n",
+            "flows has several workflows; name one: flows:workflow, flows:b",
+        ),
+        (
+            "flows",
+            "import helper_missing\n",
+            "flows cannot be imported: ModuleNotFoundError: No module named 'helper_",
+        ),
         ("flows", "import sys; sys.exit('no')\n", "flows cannot be imported: SystemExit: no"),
         ("flows", "1 / 0\n", "flows cannot be imported: ZeroDivisionError: division by zero"),
-        ("flows", "x = (\n", "flows cannot be imported: SyntaxError: '(' was never closed (flows.py, line"),
+        (
+            "flows",
+            "x = (\n",
+            "flows cannot be imported: SyntaxError: '(' was never closed (flows.py, line",
+        ),
         ("flowss", ONE, "there is no module 'flowss' in"),
         ("flows.deep:workflow", ONE, "there is no module 'flows.deep' in"),
         (":workflow", ONE, "name a workflow"),
@@ -151,7 +182,9 @@ def test_two_files_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
     second = write(tmp_path / "b", "flows.py", "workflow = builder('two').build()\n")
 
     assert load_workflow(f"{first}:workflow", tmp_path).workflow_id == "one"
-    with pytest.raises(ApplicationError, match=r"another module 'flows' \(.*a.flows\.py\) is imported already"):
+    with pytest.raises(
+        ApplicationError, match=r"another module 'flows' \(.*a.flows\.py\) is imported already"
+    ):
         load_workflow(f"{second}:workflow", tmp_path)
 
 

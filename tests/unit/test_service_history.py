@@ -33,7 +33,14 @@ from supersteps.storage import answering
 from supersteps.storage.base import ManagedStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from tests.contract.support import SUBJECTS, Writer, open_subject
-from tests.unit.support import Reverse, Upper, asking_workflow, built, counter_workflow, shout_workflow
+from tests.unit.support import (
+    Reverse,
+    Upper,
+    asking_workflow,
+    built,
+    counter_workflow,
+    shout_workflow,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::supersteps.PartialStorageWarning")
 
@@ -45,7 +52,9 @@ def steps(log: Log, run_id: str | None = None) -> list[LogEntry]:
     return [entry for entry in reversed(log.entries) if run_id in (None, entry.run_id)]
 
 
-async def ran(workflow: Workflow, message: Any, storage: ManagedStorage | None = None) -> list[tuple[str, ...]]:
+async def ran(
+    workflow: Workflow, message: Any, storage: ManagedStorage | None = None
+) -> list[tuple[str, ...]]:
     """Who ran in each superstep of a run, from its start to its end."""
     storage = storage or InMemoryCheckpointStorage()
     await workflow.run(message, run_id="r", checkpoint_storage=storage)
@@ -72,7 +81,12 @@ async def test_a_run_from_its_input_to_its_output(subject: str, tmp_path: Path) 
 
         first, second, third = steps(log)
         assert (first.step, first.parent, first.ran, first.messages) == (0, None, (), 1)
-        assert (second.step, second.parent, second.ran, second.messages) == (1, first.checkpoint_id, ("up",), 1)
+        assert (second.step, second.parent, second.ran, second.messages) == (
+            1,
+            first.checkpoint_id,
+            ("up",),
+            1,
+        )
         assert (third.step, third.ran, third.messages, third.outputs) == (2, ("back",), 0, 1)
         assert (third.is_head, third.status) == (True, "IDLE")
         assert (second.is_head, second.status, second.outputs) == (False, "IN_PROGRESS", 0)
@@ -91,9 +105,18 @@ async def test_who_ran_after_a_fan_out_and_a_fan_in() -> None:
         await ctx.yield_output("+".join(texts))
 
     left, right = Upper("left"), Upper("right")
-    builder = WorkflowBuilder().add_fan_out_edges(start, [left, right]).add_fan_in_edges([left, right], join)
+    builder = (
+        WorkflowBuilder()
+        .add_fan_out_edges(start, [left, right])
+        .add_fan_in_edges([left, right], join)
+    )
 
-    assert await ran(builder.set_start_executor(start).build(), "x") == [(), ("start",), ("left", "right"), ("join",)]
+    assert await ran(builder.set_start_executor(start).build(), "x") == [
+        (),
+        ("start",),
+        ("left", "right"),
+        ("join",),
+    ]
 
 
 async def test_who_ran_when_one_source_of_a_fan_in_is_late() -> None:
@@ -191,7 +214,9 @@ class Direct(Executor):
 async def test_questions_and_answers(subject: str, tmp_path: Path) -> None:
     async with open_subject(subject, tmp_path) as storage:
         asker = Direct("asker")
-        workflow = built(WorkflowBuilder(name="ask").add_edge(asker, Reverse("unused")), asker, storage=storage)
+        workflow = built(
+            WorkflowBuilder(name="ask").add_edge(asker, Reverse("unused")), asker, storage=storage
+        )
         await workflow.run("x", run_id="r")
         await answering.answer(storage, "r", "q1", "yes")
         await workflow.run_from_checkpoint("r-000001")
@@ -297,13 +322,21 @@ async def test_a_clock_that_is_behind_does_not_put_a_child_after_its_parent() ->
 
     entries = (await Service(storage).log("r")).entries
     check_order(entries)
-    assert [entry.checkpoint_id for entry in entries[:3]] == ["fork-000001", "fork-000000", "r-000002"]
+    assert [entry.checkpoint_id for entry in entries[:3]] == [
+        "fork-000001",
+        "fork-000000",
+        "r-000002",
+    ]
 
 
 async def test_runs_that_name_each_other_as_parents_end_somewhere() -> None:
     storage = InMemoryCheckpointStorage()
-    await Writer(storage, "a").commit(lease_seconds=None, parent_run="b", parent_checkpoint="b-000000")
-    await Writer(storage, "b").commit(lease_seconds=None, parent_run="a", parent_checkpoint="a-000000")
+    await Writer(storage, "a").commit(
+        lease_seconds=None, parent_run="b", parent_checkpoint="b-000000"
+    )
+    await Writer(storage, "b").commit(
+        lease_seconds=None, parent_run="a", parent_checkpoint="a-000000"
+    )
 
     assert [(depth, run.run_id) for depth, run in await forks_of(storage, "a")] == [(1, "b")]
     assert len((await Service(storage).log("a")).entries) == 2
@@ -355,7 +388,9 @@ def damage(subject: str, folder: Path, checkpoint_id: str) -> None:
         return
     number = int(checkpoint_id.rpartition("-")[2])
     with sqlite3.connect(folder / "runs.db") as db:
-        (entries,) = db.execute("SELECT entries FROM checkpoints WHERE sequence = ?", (number,)).fetchone()
+        (entries,) = db.execute(
+            "SELECT entries FROM checkpoints WHERE sequence = ?", (number,)
+        ).fetchone()
         spoilt = entries[:-1] + bytes([entries[-1] ^ 1])
         db.execute("UPDATE checkpoints SET entries = ? WHERE sequence = ?", (spoilt, number))
     db.close()
@@ -381,7 +416,9 @@ async def test_damage_is_an_entry(subject: str, number: int, tmp_path: Path) -> 
         assert (entry.checkpoint_id, entry.status, entry.is_head) == (bad, "DAMAGED", number == 4)
         assert entry.error
         intact = [entry for entry in steps(log) if entry.status != "DAMAGED"]
-        if subject == "file":  # in a database, what follows may be stored as a difference to what is damaged
+        if (
+            subject == "file"
+        ):  # in a database, what follows may be stored as a difference to what is damaged
             assert len(intact) == 4
         check_order(log.entries)
         assert listed[0].step == 4

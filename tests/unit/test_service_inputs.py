@@ -87,7 +87,9 @@ def test_what_is_typed(kinds: list[Any], text: str, value: Any) -> None:
     assert type(found) is type(value) or isinstance(found, float)
 
 
-@pytest.mark.parametrize(("kinds", "value"), [([str], ""), ([None], None), ([Order | None], None), ([Any], None)])
+@pytest.mark.parametrize(
+    ("kinds", "value"), [([str], ""), ([None], None), ([Order | None], None), ([Any], None)]
+)
 def test_no_input(kinds: list[Any], value: Any) -> None:
     assert read_input(taking(*kinds), None) == value
 
@@ -142,7 +144,15 @@ def test_json() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("yes", "yes"), ("true", True), ('"true"', "true"), ("", ""), ("NaN", "NaN"), ("[1]", [1]), ("[1", "[1")],
+    [
+        ("yes", "yes"),
+        ("true", True),
+        ('"true"', "true"),
+        ("", ""),
+        ("NaN", "NaN"),
+        ("[1]", [1]),
+        ("[1", "[1"),
+    ],
 )
 def test_an_answer_is_json_or_text(text: str, value: Any) -> None:
     assert read_value(text) == value

@@ -32,7 +32,15 @@ from supersteps.storage.records import Lease
 from supersteps.testing.answering import ask, question
 from supersteps.viz.picture import MarkKind
 from tests.contract.support import ELSEWHERE, SUBJECTS, Writer, by_hand, open_subject
-from tests.unit.support import Reverse, Upper, asking_workflow, built, counter_workflow, shout_workflow, take
+from tests.unit.support import (
+    Reverse,
+    Upper,
+    asking_workflow,
+    built,
+    counter_workflow,
+    shout_workflow,
+    take,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::supersteps.PartialStorageWarning")
 
@@ -54,7 +62,9 @@ async def test_runs_are_listed_newest_first(subject: str, tmp_path: Path) -> Non
             ("one", "IDLE", 2),
         ]
         assert [r.run_id for r in await service.list_runs(workflow_id="shout")] == ["one"]
-        assert [r.run_id for r in await service.list_runs(status="IDLE_WITH_PENDING_REQUESTS")] == ["two"]
+        assert [r.run_id for r in await service.list_runs(status="IDLE_WITH_PENDING_REQUESTS")] == [
+            "two"
+        ]
         assert [r.run_id for r in await service.list_runs(limit=1)] == ["two"]
         if subject != "adapter":  # a plain storage has nowhere to keep labels
             assert [r.run_id for r in await service.list_runs(tag="t")] == ["one"]
@@ -72,7 +82,12 @@ async def test_a_run_looked_at_closely(subject: str, tmp_path: Path) -> None:
         assert details.checkpoints == 22
         assert details.outputs == list(range(20, -1, -1))
         assert [entry.step for entry in details.latest] == list(range(21, 11, -1))
-        assert (details.waiting, details.timers, details.questions, details.forks) == ({}, [], [], [])
+        assert (details.waiting, details.timers, details.questions, details.forks) == (
+            {},
+            [],
+            [],
+            [],
+        )
         msgspec.json.encode(details)
 
 
@@ -121,7 +136,9 @@ def test_who_advances_a_run() -> None:
         mark_advancing("busy", False)
     assert describe_lease(Lease(ELSEWHERE, now + 9), now) == (ELSEWHERE.describe(), False)
     assert describe_lease(Lease(ELSEWHERE, now - 9), now) == (None, True)
-    dead = msgspec.structs.replace(here, started="long ago", pid=here.pid + 1 if here.pid > 1 else 2)
+    dead = msgspec.structs.replace(
+        here, started="long ago", pid=here.pid + 1 if here.pid > 1 else 2
+    )
     assert describe_lease(Lease(dead, now + 9), now)[1] is bool(here.boot_id)
 
 
@@ -145,7 +162,9 @@ async def test_a_checkpoint_looked_at_closely(subject: str, tmp_path: Path) -> N
         assert details.entry.ran == ("up",)
         assert details.workflow_id == "shout"
         assert details.metadata == {"a": 1}
-        assert details.content["messages"] == [{"data": "ABC", "source_ids": ["up"], "target_ids": ["back"]}]
+        assert details.content["messages"] == [
+            {"data": "ABC", "source_ids": ["up"], "target_ids": ["back"]}
+        ]
         assert "graph" not in details.content
         msgspec.json.encode(details)
 
@@ -154,7 +173,9 @@ async def test_types_that_nobody_knows_are_shown_as_stored() -> None:
     storage = InMemoryCheckpointStorage()
     stored = b'{"$":"gone:Own","x":[1,{"$":"gone:Other"}]}'
     writer = Writer(storage, "r")
-    await writer.commit(Changes(puts={("shared_state", "own"): stored}, appends={("outputs",): [stored]}))
+    await writer.commit(
+        Changes(puts={("shared_state", "own"): stored}, appends={("outputs",): [stored]})
+    )
 
     details = await Service(storage).show_checkpoint("r")
     assert details.content["shared_state"]["own"] == msgspec.json.decode(stored)
@@ -179,7 +200,11 @@ async def test_a_damaged_checkpoint_itself_is_refused(tmp_path: Path) -> None:
         path = tmp_path / "checkpoints" / "r-000001.json"
         path.write_bytes(path.read_bytes()[:-50])
 
-        for look in (Service(storage).show_checkpoint, Service(storage).find_checkpoint, Service(storage).picture):
+        for look in (
+            Service(storage).show_checkpoint,
+            Service(storage).find_checkpoint,
+            Service(storage).picture,
+        ):
             with pytest.raises(CorruptCheckpointError, match="'r-000000'"):
                 await look("r-000001")
 
@@ -202,17 +227,31 @@ async def test_what_differs_between_two_checkpoints(subject: str, tmp_path: Path
 async def test_questions_that_wait(subject: str, tmp_path: Path) -> None:
     async with open_subject(subject, tmp_path) as storage:
         at = "2025-01-01T00:00:0{}.000000+00:00"
-        await Writer(storage, "a").commit(ask(question("late", {"type": "string"}, timestamp=at.format(2))))
+        await Writer(storage, "a").commit(
+            ask(question("late", {"type": "string"}, timestamp=at.format(2)))
+        )
         await Writer(storage, "b", "other").commit(
             ask(
-                question("early", None, timestamp=at.format(1), data=msgspec.Raw(b'{"$":"gone:T","n":1}')),
-                question("timed", {}, timestamp=at.format(3), deadline=at.format(9), default=msgspec.Raw(b"5")),
+                question(
+                    "early", None, timestamp=at.format(1), data=msgspec.Raw(b'{"$":"gone:T","n":1}')
+                ),
+                question(
+                    "timed",
+                    {},
+                    timestamp=at.format(3),
+                    deadline=at.format(9),
+                    default=msgspec.Raw(b"5"),
+                ),
             )
         )
         service = Service(storage)
 
         found = await service.list_questions()
-        assert [(q.run_id, q.request_id) for q in found] == [("b", "early"), ("a", "late"), ("b", "timed")]
+        assert [(q.run_id, q.request_id) for q in found] == [
+            ("b", "early"),
+            ("a", "late"),
+            ("b", "timed"),
+        ]
         assert (found[0].data, found[0].response_schema) == ({"$": "gone:T", "n": 1}, None)
         assert (found[1].data, found[1].response_schema) == ("Sure?", {"type": "string"})
         assert (found[2].deadline, found[2].default) == (at.format(9), 5)
@@ -293,7 +332,9 @@ async def test_a_picture_shows_who_failed_inside() -> None:
     start = Upper("start")
     storage = InMemoryCheckpointStorage()
     with pytest.raises(ValueError, match="liar"):
-        await built(WorkflowBuilder().add_edge(start, node), start).run("x", run_id="r", checkpoint_storage=storage)
+        await built(WorkflowBuilder().add_edge(start, node), start).run(
+            "x", run_id="r", checkpoint_storage=storage
+        )
 
     assert MarkKind.FAILED in dict(marks(await Service(storage).picture("r"))["sub/bad"])
 
@@ -302,15 +343,21 @@ def test_only_the_engines_own_note_says_who_failed() -> None:
     assert who_failed(None) == ()
     assert who_failed("ValueError: no") == ()
     assert who_failed("ValueError: x\n(executor 'b', superstep 2 of run 'r')") == ("b",)
-    assert who_failed("x\n(executor 'a', superstep 2 of run 'r')\n(executor \"b's\", superstep 2 of run 'r')") == (
-        "b's",
-    )
+    assert who_failed(
+        "x\n(executor 'a', superstep 2 of run 'r')\n(executor \"b's\", superstep 2 of run 'r')"
+    ) == ("b's",)
     assert who_failed("x\n(executor 'a' + 'b', superstep 2 of run 'r')") == ()
 
 
 async def test_a_reference_to_nothing() -> None:
     service = Service(InMemoryCheckpointStorage())
-    for look in (service.show_run, service.show_checkpoint, service.log, service.list_questions, service.picture):
+    for look in (
+        service.show_run,
+        service.show_checkpoint,
+        service.log,
+        service.list_questions,
+        service.picture,
+    ):
         with pytest.raises(ReferenceNotFoundError):
             await look("nothing")
 

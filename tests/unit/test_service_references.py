@@ -215,7 +215,9 @@ async def test_steps_are_those_of_the_lineage_of_the_head() -> None:
 
 
 async def test_a_beginning_with_a_dash_or_an_at_sign_is_still_one() -> None:
-    service = await runs(InMemoryCheckpointStorage(), "2024-11-01-a", "2024-11-02-b", "me@home", "me@work")
+    service = await runs(
+        InMemoryCheckpointStorage(), "2024-11-01-a", "2024-11-02-b", "me@home", "me@work"
+    )
 
     assert await checkpoint(service, "2024-11-02") == "2024-11-02-b-000000"
     assert await checkpoint(service, "me@h") == "me@home-000000"
@@ -232,7 +234,9 @@ async def test_two_readings_that_differ_are_refused() -> None:
     assert await checkpoint(service, "jobs-1") == "jobs-000001"
     with pytest.raises(AmbiguousReferenceError, match="can mean 2 runs"):
         await checkpoint(service, "job")
-    assert await checkpoint(service, "job-1") == "job-1a-000002"  # as "job", number 1, it would be one of several
+    assert (
+        await checkpoint(service, "job-1") == "job-1a-000002"
+    )  # as "job", number 1, it would be one of several
     await storage.delete_run("jobs")
     with pytest.raises(AmbiguousReferenceError) as caught:
         await checkpoint(service, "job-1")
@@ -244,10 +248,13 @@ async def test_a_run_that_is_clear_is_named_when_its_checkpoint_is_not_there() -
     service = await runs(InMemoryCheckpointStorage(), "run", "other")
 
     with pytest.raises(
-        ReferenceNotFoundError, match="run 'run' has no checkpoint 'ru@9': its head is after superstep 0"
+        ReferenceNotFoundError,
+        match="run 'run' has no checkpoint 'ru@9': its head is after superstep 0",
     ):
         await checkpoint(service, "ru@9")
-    with pytest.raises(ReferenceNotFoundError, match=r"there is no checkpoint '@latest@-1'.* holds 1 checkpoint"):
+    with pytest.raises(
+        ReferenceNotFoundError, match=r"there is no checkpoint '@latest@-1'.* holds 1 checkpoint"
+    ):
         await checkpoint(service, "@latest@-1")
     with pytest.raises(ReferenceNotFoundError, match="none of the 2 runs"):
         await checkpoint(service, "nope@9")

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from supersteps.service.errors import NoStoreError
-from supersteps.service.settings import Settings, SettingsError, check_store, managed, open_store, read_settings
+from supersteps.service.settings import (
+    Settings,
+    SettingsError,
+    check_store,
+    managed,
+    open_store,
+    read_settings,
+)
 from supersteps.storage.file import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.sqlite import SqliteCheckpointStorage
@@ -38,7 +45,9 @@ def test_an_option_comes_before_the_environment_and_that_before_the_file(tmp_pat
 def test_each_is_looked_for_by_itself(tmp_path: Path) -> None:
     folder = project(tmp_path, TABLE)
 
-    found = read_settings(folder, {"SUPERSTEPS_STORE": "", "SUPERSTEPS_APP": " , "}, apps=["given:workflow"])
+    found = read_settings(
+        folder, {"SUPERSTEPS_STORE": "", "SUPERSTEPS_APP": " , "}, apps=["given:workflow"]
+    )
 
     assert found == Settings(f"sqlite:///{folder}/own.db", ("given:workflow",), folder)
 
@@ -74,7 +83,9 @@ def test_without_any_file(tmp_path: Path) -> None:
         ("redis://host/0", "redis://host/0"),
     ],
 )
-def test_a_relative_store_counts_from_the_folder_of_the_file(tmp_path: Path, store: str, placed: str) -> None:
+def test_a_relative_store_counts_from_the_folder_of_the_file(
+    tmp_path: Path, store: str, placed: str
+) -> None:
     folder = project(tmp_path, f'[tool.supersteps]\nstore = "{store}"\n')
     (folder / "sub").mkdir()
 
@@ -85,7 +96,9 @@ def test_a_relative_store_counts_from_the_folder_of_the_file(tmp_path: Path, sto
 def test_a_drive_letter_is_no_scheme(tmp_path: Path, store: str) -> None:
     found = read_settings(project(tmp_path, f'[tool.supersteps]\nstore = "{store}"\n'), {}).store
 
-    assert found == str(tmp_path / store.replace("\\\\", "\\"))  # which on Windows is the absolute path itself
+    assert found == str(
+        tmp_path / store.replace("\\\\", "\\")
+    )  # which on Windows is the absolute path itself
 
 
 @pytest.mark.parametrize(
@@ -98,12 +111,16 @@ def test_a_drive_letter_is_no_scheme(tmp_path: Path, store: str) -> None:
         ("/srv/orders.py:workflow", "/srv/orders.py:workflow"),
     ],
 )
-def test_a_relative_file_of_an_app_counts_from_there_too(tmp_path: Path, app: str, placed: str) -> None:
+def test_a_relative_file_of_an_app_counts_from_there_too(
+    tmp_path: Path, app: str, placed: str
+) -> None:
     folder = project(tmp_path, f'[tool.supersteps]\napp = ["{app}"]\n')
     (folder / "sub").mkdir()
 
     assert read_settings(folder / "sub", {}).apps == (placed.format(folder),)
-    assert read_settings(folder / "sub", {}, apps=[app]).apps == (app,)  # what is typed counts from where it is typed
+    assert read_settings(folder / "sub", {}, apps=[app]).apps == (
+        app,
+    )  # what is typed counts from where it is typed
 
 
 @pytest.mark.parametrize(
@@ -112,7 +129,10 @@ def test_a_relative_file_of_an_app_counts_from_there_too(tmp_path: Path, app: st
         ("[tool.supersteps", "cannot be read"),
         ("\xff", "cannot be read"),
         ("[tool]\nsupersteps = 3\n", "is no table"),
-        ('[tool.supersteps]\nstor = "x"\nurl = "y"\n', "has stor, url, which nobody reads; known: app, store"),
+        (
+            '[tool.supersteps]\nstor = "x"\nurl = "y"\n',
+            "has stor, url, which nobody reads; known: app, store",
+        ),
         ("[tool.supersteps]\nstore = 3\n", "store is an address such as"),
         ('[tool.supersteps]\nstore = ""\n', "store is an address such as"),
         ("[tool.supersteps]\napp = 3\n", 'app is "module:name" or a list'),
@@ -139,14 +159,21 @@ def test_a_file_without_tables_of_tools_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_not_there_is_refused_and_not_created(tmp_path: Path) -> None:
-    for url in (f"sqlite:///{tmp_path}/no.db", str(tmp_path / "no"), f"file://{tmp_path}/no", f"{tmp_path}/no.db"):
+    for url in (
+        f"sqlite:///{tmp_path}/no.db",
+        str(tmp_path / "no"),
+        f"file://{tmp_path}/no",
+        f"{tmp_path}/no.db",
+    ):
         with pytest.raises(NoStoreError, match=r"there is no store at .* does not exist"):
             open_store(url)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_store_may_be_asked_for(tmp_path: Path) -> None:
-    assert isinstance(open_store(str(tmp_path / "new.db"), must_exist=False), SqliteCheckpointStorage)
+    assert isinstance(
+        open_store(str(tmp_path / "new.db"), must_exist=False), SqliteCheckpointStorage
+    )
     assert isinstance(open_store(str(tmp_path / "new"), must_exist=False), FileCheckpointStorage)
     assert isinstance(open_store("memory:"), InMemoryCheckpointStorage)
 

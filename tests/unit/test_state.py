@@ -73,7 +73,11 @@ def test_lists_grow_without_touching_shorter_views(sealer: Sealer) -> None:
     long = short.extended([seal(sealer, [3])])
     other = short.extended([seal(sealer, [4])])
 
-    assert (short.open(), long.open(), other.open()) == ([[1], [2]], [[1], [2], [3]], [[1], [2], [4]])
+    assert (short.open(), long.open(), other.open()) == (
+        [[1], [2]],
+        [[1], [2], [3]],
+        [[1], [2], [4]],
+    )
     assert long.encode() == b"[[1],[2],[3]]"
 
 
@@ -131,12 +135,16 @@ def test_appends(sealer: Sealer) -> None:
     assert view.is_list("log", call)
     view.note(Write(SHARED_STATE, "log", seal(sealer, 7)), call)
     assert not view.is_list("log", call)
-    assert not View(State(scopes={SHARED_STATE: {"log": seal(sealer, "x")}}), {}, sealer).is_list("log", {})
+    assert not View(State(scopes={SHARED_STATE: {"log": seal(sealer, "x")}}), {}, sealer).is_list(
+        "log", {}
+    )
 
 
 @Sealers
 def test_a_reducer_that_raises_is_named(sealer: Sealer) -> None:
     broken = Reducer(lambda value, update: value / update, 1)
-    with pytest.raises(ReducerError, match=r"reducer of shared key 'ratio' raised ZeroDivisionError") as caught:
+    with pytest.raises(
+        ReducerError, match=r"reducer of shared key 'ratio' raised ZeroDivisionError"
+    ) as caught:
         updated("ratio", broken, None, [seal(sealer, 0)])
     assert isinstance(caught.value.__cause__, ZeroDivisionError)

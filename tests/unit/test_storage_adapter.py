@@ -14,7 +14,16 @@ from supersteps.storage.adapter import PlainStorageAdapter, as_durable
 from supersteps.storage.base import CheckpointStorage, DurableStorage
 from supersteps.storage.file import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
-from tests.contract.support import ELSEWHERE, REQUEST, PlainStorage, Writer, by_hand, plain, request, shared
+from tests.contract.support import (
+    ELSEWHERE,
+    REQUEST,
+    PlainStorage,
+    Writer,
+    by_hand,
+    plain,
+    request,
+    shared,
+)
 
 
 class Watching(InMemoryCheckpointStorage):
@@ -75,7 +84,9 @@ def test_what_is_no_storage_is_named() -> None:
         load_checkpoint = list_checkpoints = delete_checkpoint = save_checkpoint
 
     half: Any = Half()
-    with pytest.raises(TypeError, match="Half is no checkpoint storage: it has no list_checkpoint_ids"):
+    with pytest.raises(
+        TypeError, match="Half is no checkpoint storage: it has no list_checkpoint_ids"
+    ):
         as_durable(half)
 
 
@@ -83,7 +94,9 @@ async def test_an_override_sees_every_checkpoint() -> None:
     storage = Watching()
     durable = as_durable(storage)
     writer = Writer(durable)
-    await writer.commit(Changes(puts={shared("n"): b"1"}, appends={OUTPUTS: [b"1"]}), metadata={"who": ["me"]})
+    await writer.commit(
+        Changes(puts={shared("n"): b"1"}, appends={OUTPUTS: [b"1"]}), metadata={"who": ["me"]}
+    )
     await writer.commit(Changes(appends={OUTPUTS: [b"2"]}))
 
     assert [c.checkpoint_id for c in storage.seen] == ["run-000000", "run-000001"]
@@ -100,7 +113,10 @@ async def test_what_an_override_does_to_a_checkpoint_stays_with_it() -> None:
     storage.seen[0].shared_state["n"].append(2)
     storage.seen[0].metadata["x"] = 1
 
-    assert plain(await writer.storage.load_record(await writer.put(m=b"1"))) == {shared("n"): b"[1]", shared("m"): b"1"}
+    assert plain(await writer.storage.load_record(await writer.put(m=b"1"))) == {
+        shared("n"): b"[1]",
+        shared("m"): b"1",
+    }
 
 
 # ------------------------------------------------------------------------------------------------------ what is shared
@@ -152,7 +168,9 @@ async def test_a_storage_without_hash_or_weak_references_is_fine() -> None:
         async def list_checkpoint_ids(self, workflow_id: str | None = None) -> list[str]:
             return await self.inner.list_checkpoint_ids(workflow_id)
 
-        async def list_checkpoints(self, workflow_id: str | None = None) -> list[WorkflowCheckpoint]:
+        async def list_checkpoints(
+            self, workflow_id: str | None = None
+        ) -> list[WorkflowCheckpoint]:
             return await self.inner.list_checkpoints(workflow_id)
 
         async def delete_checkpoint(self, checkpoint_id: str) -> bool:
@@ -188,7 +206,9 @@ async def test_a_failed_save_says_so_and_the_run_stays_where_it_was() -> None:
     writer = Writer(as_durable(storage))
     await writer.put(n=b"1")
     storage.broken = True
-    with pytest.raises(CheckpointSaveError, match=r"Failing.save_checkpoint failed .* the network is down") as caught:
+    with pytest.raises(
+        CheckpointSaveError, match=r"Failing.save_checkpoint failed .* the network is down"
+    ) as caught:
         await writer.put(n=b"2")
     assert isinstance(caught.value.__cause__, ConnectionError)
 

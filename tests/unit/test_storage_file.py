@@ -31,7 +31,17 @@ from supersteps.errors import (
 from supersteps.storage import _files
 from supersteps.storage._folder import document, locks
 from supersteps.storage.file import FileCheckpointStorage
-from tests.contract.support import LEASE, REQUEST, Crash, Faults, Writer, by_hand, plain, request, shared
+from tests.contract.support import (
+    LEASE,
+    REQUEST,
+    Crash,
+    Faults,
+    Writer,
+    by_hand,
+    plain,
+    request,
+    shared,
+)
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -51,8 +61,12 @@ def storage(folder: Path) -> Iterator[FileCheckpointStorage]:
 async def two_steps(storage: FileCheckpointStorage) -> Writer:
     """A run with a list part, an open request, two records in its journal and an answer."""
     writer = Writer(storage)
-    await writer.commit(Changes(puts={MESSAGES: b"[]", shared("n"): b"1"}, appends={OUTPUTS: [b"0"]}))
-    head = await writer.commit(Changes(puts={shared("n"): b"2", request("q"): REQUEST}, appends={OUTPUTS: [b"1"]}))
+    await writer.commit(
+        Changes(puts={MESSAGES: b"[]", shared("n"): b"1"}, appends={OUTPUTS: [b"0"]})
+    )
+    head = await writer.commit(
+        Changes(puts={shared("n"): b"2", request("q"): REQUEST}, appends={OUTPUTS: [b"1"]})
+    )
     await storage.append_journal("run", 1, head, [b'{"call":1}'])
     await storage.append_journal("run", 1, head, [b'{"call":2}'])
     await storage.add_answers("run", [("q", b'"yes"')])
@@ -62,14 +76,18 @@ async def two_steps(storage: FileCheckpointStorage) -> Writer:
 # -------------------------------------------------------------------------------------------------- what is on the disk
 
 
-async def test_a_checkpoint_is_a_file_that_people_can_read(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_a_checkpoint_is_a_file_that_people_can_read(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     parts: dict[PartKey, bytes] = {
         MESSAGES: b'[{"data":"hi","source_ids":["a"],"target_ids":["b"]}]',
         shared("draft"): b'"Once"',
         ("executor_states", "up", "count"): b"1",
         ("executor_states", "up", "last"): b'"x"',
     }
-    await Writer(storage).commit(Changes(puts=parts, appends={OUTPUTS: [b'"one"', b"2"]}), metadata={"a": 1})
+    await Writer(storage).commit(
+        Changes(puts=parts, appends={OUTPUTS: [b'"one"', b"2"]}), metadata={"a": 1}
+    )
 
     text = (folder / "run-000000.json").read_text(encoding="utf-8")
 
@@ -107,11 +125,16 @@ async def test_a_checkpoint_is_a_file_that_people_can_read(storage: FileCheckpoi
     )
 
 
-async def test_files_lie_where_they_are_expected_and_are_private(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_files_lie_where_they_are_expected_and_are_private(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     await two_steps(storage)
     await storage.save_checkpoint(by_hand("mine"))
 
-    found = {str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*")}
+    found = {
+        str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode)
+        for path in folder.rglob("*")
+    }
     assert found == {
         "mine.json": 0o600,
         "run-000000.json": 0o600,
@@ -141,7 +164,20 @@ async def test_reading_leaves_no_trace(storage: FileCheckpointStorage, folder: P
 
 
 @pytest.mark.parametrize(
-    "wild", ["../escape", "/etc/passwd", "..", ".hidden", "a/b\\c", "*?[x]", "x" * 200, "é" * 100, "C:con", "~", "%41"]
+    "wild",
+    [
+        "../escape",
+        "/etc/passwd",
+        "..",
+        ".hidden",
+        "a/b\\c",
+        "*?[x]",
+        "x" * 200,
+        "é" * 100,
+        "C:con",
+        "~",
+        "%41",
+    ],
 )
 async def test_no_id_leads_out_of_the_folder(tmp_path: Path, wild: str) -> None:
     folder = tmp_path / "deep" / "folder"
@@ -161,7 +197,17 @@ async def test_no_id_leads_out_of_the_folder(tmp_path: Path, wild: str) -> None:
 
 async def test_strange_ids_are_just_not_there(storage: FileCheckpointStorage) -> None:
     await Writer(storage).commit()
-    for strange in ("", ".", "..", "../run-000000", "run-00000?", "run-000000\0", "x" * 5000, "runs", "\ud800"):
+    for strange in (
+        "",
+        ".",
+        "..",
+        "../run-000000",
+        "run-00000?",
+        "run-000000\0",
+        "x" * 5000,
+        "runs",
+        "\ud800",
+    ):
         assert await storage.load_checkpoint(strange) is None
         assert await storage.get_run(strange) is None
 
@@ -173,7 +219,9 @@ async def test_keys_that_are_not_unicode_are_refused(storage: FileCheckpointStor
 
 
 @pytest.mark.parametrize("bad", [b"", b"nul", b"1 2", b"[1,\n2]"])
-async def test_what_is_not_compact_json_is_refused(storage: FileCheckpointStorage, bad: bytes) -> None:
+async def test_what_is_not_compact_json_is_refused(
+    storage: FileCheckpointStorage, bad: bytes
+) -> None:
     writer = Writer(storage)
     head = await writer.commit(Changes(puts={request("q"): REQUEST}))
     for attempt in (
@@ -207,18 +255,26 @@ def expect_every_damage_to_be_named(path: Path, read: Callable[[], object]) -> N
         assert str(path) in str(caught.value), how
 
 
-async def test_a_damaged_checkpoint_is_named_when_asked_for(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_a_damaged_checkpoint_is_named_when_asked_for(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     await two_steps(storage)
-    expect_every_damage_to_be_named(folder / "run-000001.json", lambda: storage._folder.load("run-000001"))
+    expect_every_damage_to_be_named(
+        folder / "run-000001.json", lambda: storage._folder.load("run-000001")
+    )
 
 
 async def test_a_damaged_run_is_named(storage: FileCheckpointStorage, folder: Path) -> None:
     await two_steps(storage)
-    expect_every_damage_to_be_named(folder / "runs" / "run" / "run.json", storage._folder.run("run").peek)
+    expect_every_damage_to_be_named(
+        folder / "runs" / "run" / "run.json", storage._folder.run("run").peek
+    )
 
     with pytest.raises(CorruptCheckpointError):
         await storage.acquire("run", this_process(), LEASE)
-    with pytest.warns(CorruptCheckpointWarning, match=r"run\.json"):  # its checkpoints are intact and can be looked at
+    with pytest.warns(
+        CorruptCheckpointWarning, match=r"run\.json"
+    ):  # its checkpoints are intact and can be looked at
         assert await storage.list_checkpoint_ids() == ["run-000000", "run-000001"]
     assert await storage.load_checkpoint("run-000001") is not None
     with pytest.warns(CorruptCheckpointWarning, match=r"run\.json"):
@@ -250,12 +306,23 @@ async def test_a_damaged_journal_gives_what_came_before_or_is_named(
     assert all(how.startswith("changed") and str(path) in error for how, error in named)
 
 
-async def test_a_damaged_inbox_loses_no_answer_quietly(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_a_damaged_inbox_loses_no_answer_quietly(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     await two_steps(storage)
-    expect_every_damage_to_be_named(folder / "runs" / "run" / "inbox.jsonl", lambda: storage._folder.read_inbox("run"))
+    expect_every_damage_to_be_named(
+        folder / "runs" / "run" / "inbox.jsonl", lambda: storage._folder.read_inbox("run")
+    )
 
 
-FOREIGN = [b'{"a":1}', b"", b"not JSON", b"\x00\xff\xfe" * 100, b"[]", b'{\n  "format": "other"\n}\n']
+FOREIGN = [
+    b'{"a":1}',
+    b"",
+    b"not JSON",
+    b"\x00\xff\xfe" * 100,
+    b"[]",
+    b'{\n  "format": "other"\n}\n',
+]
 
 
 @pytest.mark.parametrize("content", FOREIGN)
@@ -278,7 +345,9 @@ async def test_a_foreign_file_is_passed_over_with_a_warning(
         await storage.save_checkpoint(by_hand("foreign"))  # it is not ours to overwrite
 
 
-async def test_each_bad_file_is_warned_of_once(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_each_bad_file_is_warned_of_once(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     await two_steps(storage)
     (folder / "one.json").write_bytes(b"{}")
     (folder / "two.json").mkdir()
@@ -288,14 +357,18 @@ async def test_each_bad_file_is_warned_of_once(storage: FileCheckpointStorage, f
         warnings.simplefilter("always")
         assert await storage.list_checkpoint_ids() == ["run-000001"]
 
-    assert [Path(str(w.message).replace("cannot read ", "").split()[0].rstrip(":")).name for w in caught] == [
+    assert [
+        Path(str(w.message).replace("cannot read ", "").split()[0].rstrip(":")).name for w in caught
+    ] == [
         "one.json",
         "run-000000.json",
         "two.json",
     ]
 
 
-async def test_a_copied_file_does_not_pass_for_another(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_a_copied_file_does_not_pass_for_another(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     await two_steps(storage)
     (folder / "copy.json").write_bytes((folder / "run-000000.json").read_bytes())
 
@@ -303,13 +376,17 @@ async def test_a_copied_file_does_not_pass_for_another(storage: FileCheckpointSt
         await storage.load_checkpoint("copy")
 
 
-async def test_a_newer_format_is_refused_politely(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_a_newer_format_is_refused_politely(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     await two_steps(storage)
     for path in (folder / "run-000001.json", folder / "runs" / "run" / "run.json"):
         content = json.loads(path.read_bytes())
         del content["checksum"]
         content["version"] = "2.0"
-        path.write_bytes(document.seal((name, msgspec.json.encode(value)) for name, value in content.items()))
+        path.write_bytes(
+            document.seal((name, msgspec.json.encode(value)) for name, value in content.items())
+        )
 
     with pytest.raises(CheckpointVersionError, match=r"run-000001\.json.*'2\.0'.*Upgrade"):
         await storage.load_checkpoint("run-000001")
@@ -317,18 +394,24 @@ async def test_a_newer_format_is_refused_politely(storage: FileCheckpointStorage
         await storage.get_run("run")
 
 
-async def test_a_damaged_ancestor_does_not_hide_its_descendants(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_a_damaged_ancestor_does_not_hide_its_descendants(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     writer = await two_steps(storage)
     (folder / "run-000000.json").write_bytes(b"{}")
 
     with pytest.warns(CorruptCheckpointWarning, match="breaks off"):
-        assert [info.checkpoint_id for info in await storage.list_lineage("run-000001", 10)] == ["run-000001"]
+        assert [info.checkpoint_id for info in await storage.list_lineage("run-000001", 10)] == [
+            "run-000001"
+        ]
     await writer.commit()
     with pytest.raises(CorruptCheckpointError):
         await storage.list_lineage("run-000000", 10)
 
 
-async def test_a_damaged_checkpoint_can_be_deleted_also_the_head(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_a_damaged_checkpoint_can_be_deleted_also_the_head(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     writer = await two_steps(storage)
     (folder / "run-000001.json").write_bytes(b"{")
     (folder / "foreign.json").write_bytes(b"{}")
@@ -420,7 +503,11 @@ async def test_a_folder_without_permission(tmp_path: Path) -> None:
     ],
 )
 async def test_every_refusal_says_which_file_and_what_to_do(
-    storage: FileCheckpointStorage, folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, advice: str
+    storage: FileCheckpointStorage,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    advice: str,
 ) -> None:
     def refuse(path: Path, flags: int) -> int:
         raise OSError(code, os.strerror(code))
@@ -452,7 +539,9 @@ async def test_a_lock_that_is_never_released_is_named(
 Step = Callable[[Writer], Any]
 
 STEPS: dict[str, Step] = {
-    "commit": lambda w: w.commit(Changes(puts={shared("n"): b"3"}, appends={OUTPUTS: [b"2"]}, deletes=[request("q")])),
+    "commit": lambda w: w.commit(
+        Changes(puts={shared("n"): b"3"}, appends={OUTPUTS: [b"2"]}, deletes=[request("q")])
+    ),
     "acquire": lambda w: w.storage.acquire("run", w.owner, LEASE),
     "release": lambda w: w.storage.release("run", 1, status="FAILED", error="x"),
     "move_head": lambda w: w.storage.move_head("run", 1, "run-000000"),
@@ -472,7 +561,10 @@ def snapshot(storage: FileCheckpointStorage) -> dict[str, Any]:
         runs = [await storage.get_run(run_id) for run_id in ("run", "second")]
         checkpoints = await storage.list_checkpoints()
         return {
-            "runs": [run and (run.head, run.sequence, run.branch, run.epoch, run.status, run.error) for run in runs],
+            "runs": [
+                run and (run.head, run.sequence, run.branch, run.epoch, run.status, run.error)
+                for run in runs
+            ],
             "checkpoints": {c.checkpoint_id: (c.shared_state, c.outputs) for c in checkpoints},
             "journal": [await storage.read_journal("run", f"run-00000{n}") for n in range(3)],
             "inbox": [entry.request_id for entry in await storage.read_inbox("run")],
@@ -486,7 +578,9 @@ def states_of(tmp_path: Path, name: str) -> list[dict[str, Any]]:
     storage = FileCheckpointStorage(tmp_path / "undisturbed")
     writer = asyncio.run(two_steps(storage))
     states = [snapshot(storage)]
-    if name == "delete_checkpoint":  # the head is moved away first, which is a state in its own right
+    if (
+        name == "delete_checkpoint"
+    ):  # the head is moved away first, which is a state in its own right
         asyncio.run(storage.move_head("run", 1, "run-000000"))
         states.append(snapshot(storage))
     asyncio.run(STEPS[name](writer))
@@ -626,7 +720,9 @@ async def test_what_was_not_committed_is_swept_also_where_numbers_are_left_out(
     await storage.delete_checkpoint("run-000002")
     run = storage._folder.run("run").load()
     assert run is not None
-    storage._folder.run("run").store(msgspec.structs.replace(run, run=msgspec.structs.replace(run.run, sequence=1)))
+    storage._folder.run("run").store(
+        msgspec.structs.replace(run, run=msgspec.structs.replace(run.run, sequence=1))
+    )
     (folder / "run-000002.json").write_bytes(data)  # as if it had been written, but not committed
 
     writer.head, writer.sequence = head, sequence
@@ -635,7 +731,9 @@ async def test_what_was_not_committed_is_swept_also_where_numbers_are_left_out(
     assert await storage.list_checkpoint_ids() == ["run-000000", "run-000001", "run-000003"]
 
 
-async def test_a_checkpoint_whose_run_is_gone_is_not_seen(storage: FileCheckpointStorage, folder: Path) -> None:
+async def test_a_checkpoint_whose_run_is_gone_is_not_seen(
+    storage: FileCheckpointStorage, folder: Path
+) -> None:
     await two_steps(storage)
     (folder / "runs" / "run" / "run.json").unlink()
 

@@ -9,7 +9,9 @@ from tests.contract.support import Writer, parts_of, shared
 async def test_checkpoints_share_what_did_not_change() -> None:
     storage = InMemoryCheckpointStorage()
     writer = Writer(storage)
-    first = await writer.commit(Changes(puts={shared("big"): b'"%s"' % (b"x" * 1000)}, appends={OUTPUTS: [b"0"]}))
+    first = await writer.commit(
+        Changes(puts={shared("big"): b'"%s"' % (b"x" * 1000)}, appends={OUTPUTS: [b"0"]})
+    )
     second = await writer.commit(Changes(puts={shared("n"): b"1"}, appends={OUTPUTS: [b"1"]}))
 
     one, two = await parts_of(storage, first), await parts_of(storage, second)

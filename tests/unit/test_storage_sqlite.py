@@ -64,7 +64,9 @@ def query(path: Path, statement: str, *values: object) -> list[Any]:
 def large(seed: int, turns: int = 100) -> bytes:
     """A list of some 23 KB."""
     rnd = random.Random(seed)
-    return msgspec.json.encode([{"role": "user", "content": rnd.randbytes(95).hex(), "n": n} for n in range(turns)])
+    return msgspec.json.encode(
+        [{"role": "user", "content": rnd.randbytes(95).hex(), "n": n} for n in range(turns)]
+    )
 
 
 async def warm_up(writer: Writer) -> None:
@@ -101,7 +103,9 @@ async def test_commits_survive_a_power_cut(storage: SqliteCheckpointStorage) -> 
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-async def test_closing_leaves_one_file_and_the_storage_usable(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_closing_leaves_one_file_and_the_storage_usable(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     writer = Writer(storage)
     await warm_up(writer)
     record = await storage.load_record("run-000003")
@@ -131,12 +135,16 @@ async def test_a_database_of_another_program_is_left_alone(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-async def test_a_newer_database_is_refused_politely(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_a_newer_database_is_refused_politely(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     await Writer(storage).commit()
     await storage.aclose()
     query(path, "PRAGMA user_version = 99")
     newer = SqliteCheckpointStorage(path)
-    with pytest.raises(CheckpointVersionError, match=r"runs\.db was made by a newer version .* number 99"):
+    with pytest.raises(
+        CheckpointVersionError, match=r"runs\.db was made by a newer version .* number 99"
+    ):
         await newer.get_run("run")
     with pytest.raises(CheckpointVersionError):
         await Writer(newer).commit()
@@ -206,7 +214,9 @@ async def test_what_may_only_be_read_can_be_looked_at(path: Path, file: int, fol
     *seen, refused = look_without_rights(path).splitlines()
 
     assert seen == ["['run-000001'] []", "['run-000001'] []", "[1, 2]", "2"]
-    assert re.match(r"no writing: cannot (open|write) .*runs\.db: attempt to write a readonly database", refused)
+    assert re.match(
+        r"no writing: cannot (open|write) .*runs\.db: attempt to write a readonly database", refused
+    )
 
 
 @pytest.mark.usefixtures("_writable_again")
@@ -227,7 +237,10 @@ async def test_a_log_that_cannot_be_read_without_writing_is_not_passed_over(path
     path.with_name("runs.db-wal").write_bytes(b"somebody died, and this was left")
     path.parent.chmod(0o555)
 
-    assert "runs.db-wal beside it holds what is not in it yet" in look_without_rights(path).splitlines()[0]
+    assert (
+        "runs.db-wal beside it holds what is not in it yet"
+        in look_without_rights(path).splitlines()[0]
+    )
 
 
 @pytest.fixture
@@ -236,7 +249,9 @@ def _only_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_only_to_look_at")
-async def test_what_was_read_while_somebody_wrote_is_not_believed(path: Path, storage: SqliteCheckpointStorage) -> None:
+async def test_what_was_read_while_somebody_wrote_is_not_believed(
+    path: Path, storage: SqliteCheckpointStorage
+) -> None:
     async with SqliteCheckpointStorage(path) as other:
         await Writer(other).commit()
 
@@ -258,7 +273,9 @@ async def test_what_is_no_database_of_this_version_cannot_be_looked_at(
         await storage.get_run("run")
     path.unlink()
     query(path, f"PRAGMA application_id = {APPLICATION_ID}")
-    with pytest.raises(StorageError, match=r"may only be read here, and was made by an earlier version"):
+    with pytest.raises(
+        StorageError, match=r"may only be read here, and was made by an earlier version"
+    ):
         await storage.get_run("run")
 
 
@@ -315,7 +332,9 @@ async def test_who_writes_alone_to_a_fast_disk_writes_at_once(
     assert set(threads) == {threading.get_ident()}
 
 
-async def test_what_is_large_goes_to_the_worker(storage: SqliteCheckpointStorage, threads: list[int]) -> None:
+async def test_what_is_large_goes_to_the_worker(
+    storage: SqliteCheckpointStorage, threads: list[int]
+) -> None:
     writer = Writer(storage)
     await warm_up(writer)
     threads.clear()
@@ -328,7 +347,9 @@ async def test_a_slow_disk_never_stops_the_loop(
 ) -> None:
     writer = Writer(storage)
     await warm_up(writer)
-    monkeypatch.setattr("supersteps.storage._sqlite.writer._SLOW_SECONDS", -1.0)  # every commit counts as slow
+    monkeypatch.setattr(
+        "supersteps.storage._sqlite.writer._SLOW_SECONDS", -1.0
+    )  # every commit counts as slow
     for _ in range(3):
         await writer.put(n=b"1")
     threads.clear()
@@ -337,7 +358,9 @@ async def test_a_slow_disk_never_stops_the_loop(
     assert threading.get_ident() not in threads
 
 
-async def test_runs_that_commit_at_once_share_transactions(storage: SqliteCheckpointStorage) -> None:
+async def test_runs_that_commit_at_once_share_transactions(
+    storage: SqliteCheckpointStorage,
+) -> None:
     writers = [Writer(storage, f"run {n}") for n in range(20)]
     await asyncio.gather(*(writer.commit() for writer in writers))
     db = storage._writer._db
@@ -353,11 +376,15 @@ async def test_runs_that_commit_at_once_share_transactions(storage: SqliteCheckp
         assert await content_of(storage, f"{writer.run_id}-000005") == {shared("n"): b"4"}
 
 
-async def test_the_refusal_of_one_leaves_the_others_untouched(storage: SqliteCheckpointStorage) -> None:
+async def test_the_refusal_of_one_leaves_the_others_untouched(
+    storage: SqliteCheckpointStorage,
+) -> None:
     writers = [Writer(storage, f"run {n}") for n in range(5)]
     for writer in writers:
         await writer.commit()
-    await storage.save_checkpoint(by_hand("run 2-000001", shared_state={"mine": 1}))  # refused after the fence
+    await storage.save_checkpoint(
+        by_hand("run 2-000001", shared_state={"mine": 1})
+    )  # refused after the fence
     writers[3].epoch = 7  # refused before it
 
     results = await asyncio.gather(*(w.put(n=b"1") for w in writers), return_exceptions=True)
@@ -411,7 +438,9 @@ def test_a_forked_child_uses_the_file_for_itself(storage: SqliteCheckpointStorag
     asyncio.run(warm_up(writer))
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # forking is deprecated where there are threads
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # forking is deprecated where there are threads
         child = os.fork()
     if child == 0:
         signal.alarm(30)
@@ -432,13 +461,17 @@ def test_a_forked_child_uses_the_file_for_itself(storage: SqliteCheckpointStorag
 # -------------------------------------------------------------------------------------------------- what goes wrong
 
 
-async def test_waiting_for_another_process_is_bounded(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_waiting_for_another_process_is_bounded(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     writer = Writer(storage)
     await warm_up(writer)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
-    with pytest.raises(StorageError, match=r"runs\.db was being written by another process for more than 0\.3 s"):
+    with pytest.raises(
+        StorageError, match=r"runs\.db was being written by another process for more than 0\.3 s"
+    ):
         await writer.put(n=b"1")
 
     other.execute("ROLLBACK")
@@ -447,7 +480,9 @@ async def test_waiting_for_another_process_is_bounded(storage: SqliteCheckpointS
     assert await content_of(storage, "run-000040") == {shared("n"): b"2"}
 
 
-async def test_waiting_for_another_process_does_not_stop_the_loop(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_waiting_for_another_process_does_not_stop_the_loop(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     writer = Writer(storage)
     await warm_up(writer)
     other = sqlite3.connect(path, isolation_level=None)
@@ -493,7 +528,9 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bool], None]:
     return arm
 
 
-@pytest.mark.parametrize("statement", ["BEGIN", "-- The fence", "INSERT INTO chunks", "-- What was saved", "COMMIT"])
+@pytest.mark.parametrize(
+    "statement", ["BEGIN", "-- The fence", "INSERT INTO chunks", "-- What was saved", "COMMIT"]
+)
 async def test_a_failed_commit_changes_nothing_and_can_be_repeated(
     failing: Callable[[str, bool], None], storage: SqliteCheckpointStorage, statement: str
 ) -> None:
@@ -542,7 +579,9 @@ async def test_a_full_disk_stops_who_needs_the_space_and_nobody_else(
     await greedy.put(n=b"1")
     await modest.put(n=b"1")
 
-    results = await asyncio.gather(greedy.put(n=large(1, 5000)), modest.put(n=b"2"), return_exceptions=True)
+    results = await asyncio.gather(
+        greedy.put(n=large(1, 5000)), modest.put(n=b"2"), return_exceptions=True
+    )
 
     assert isinstance(results[0], StorageError)
     assert "is full" in str(results[0])
@@ -554,7 +593,9 @@ async def test_a_full_disk_stops_who_needs_the_space_and_nobody_else(
     assert await content_of(storage, "greedy-000001") == {shared("n"): large(1, 5000)}
 
 
-async def test_a_flipped_bit_is_named_and_the_way_out_with_it(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_a_flipped_bit_is_named_and_the_way_out_with_it(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     writer = Writer(storage)
     await writer.put(n=b"0", much=large(1))
     await writer.put(n=b"1")
@@ -562,8 +603,12 @@ async def test_a_flipped_bit_is_named_and_the_way_out_with_it(storage: SqliteChe
     await writer.put(much=large(2))
     await writer.put(n=b"3")
     await storage.aclose()
-    (chunk, data), *_ = [row for row in query(path, "SELECT chunk, data FROM chunks") if row[0] not in before]
-    query(path, "UPDATE chunks SET data = ? WHERE chunk = ?", bytes([data[0] ^ 4]) + data[1:], chunk)
+    (chunk, data), *_ = [
+        row for row in query(path, "SELECT chunk, data FROM chunks") if row[0] not in before
+    ]
+    query(
+        path, "UPDATE chunks SET data = ? WHERE chunk = ?", bytes([data[0] ^ 4]) + data[1:], chunk
+    )
 
     with pytest.raises(CorruptCheckpointError) as caught:
         await storage.load_record("run-000003")
@@ -572,10 +617,14 @@ async def test_a_flipped_bit_is_named_and_the_way_out_with_it(storage: SqliteChe
     assert (await content_of(storage, "run-000001"))[shared("much")] == large(1)
 
     damages = await storage.verify()
-    assert [(d.run_id, d.checkpoint_id, d.intact_ancestor) for d in damages] == [("run", "run-000002", "run-000001")]
+    assert [(d.run_id, d.checkpoint_id, d.intact_ancestor) for d in damages] == [
+        ("run", "run-000002", "run-000001")
+    ]
 
 
-async def test_a_head_whose_row_is_gone_is_told_of(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_a_head_whose_row_is_gone_is_told_of(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     writer = Writer(storage)
     for n in range(3):
         await writer.put(n=b"%d" % n)
@@ -587,7 +636,9 @@ async def test_a_head_whose_row_is_gone_is_told_of(storage: SqliteCheckpointStor
     assert "it is the head of run 'run'" in damage.problem
 
 
-async def test_a_damaged_list_is_noticed_when_it_is_read(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_a_damaged_list_is_noticed_when_it_is_read(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     writer = Writer(storage)
     for n in range(5):
         await writer.commit(Changes(appends={OUTPUTS: [b"%d" % n]}))
@@ -596,7 +647,9 @@ async def test_a_damaged_list_is_noticed_when_it_is_read(storage: SqliteCheckpoi
     record = await storage.load_record("run-000004")
     assert record is not None
     assert len(record.parts[OUTPUTS]) == 5
-    with pytest.raises(CorruptCheckpointError, match=r"'run-000004' of run 'run', part .* element 3"):
+    with pytest.raises(
+        CorruptCheckpointError, match=r"'run-000004' of run 'run', part .* element 3"
+    ):
         list(record.parts[OUTPUTS])
     assert await content_of(storage, "run-000002") == {OUTPUTS: [b"0", b"1", b"2"]}
     assert {d.checkpoint_id for d in await storage.verify()} == {"run-000003", "run-000004"}
@@ -619,16 +672,23 @@ async def test_a_step_costs_what_it_changes(storage: SqliteCheckpointStorage, pa
     assert (await content_of(storage, "run-000401"))[shared("much")] == large(1, 5000)
 
 
-async def test_a_reader_walks_back_a_bounded_number_of_rows(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_a_reader_walks_back_a_bounded_number_of_rows(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     writer = Writer(storage)
     for n in range(300):
         await writer.put(n=b"%d" % n)
-    whole = [sequence for (sequence,) in query(path, "SELECT sequence FROM checkpoints WHERE whole ORDER BY 1")]
+    whole = [
+        sequence
+        for (sequence,) in query(path, "SELECT sequence FROM checkpoints WHERE whole ORDER BY 1")
+    ]
     assert whole[0] == 0
     assert max(b - a for a, b in zip(whole, [*whole[1:], 300], strict=True)) <= 34
 
 
-async def test_appending_writes_one_element_and_reads_none(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_appending_writes_one_element_and_reads_none(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     writer = Writer(storage)
     for n in range(50):
         await writer.commit(Changes(appends={OUTPUTS: [b"%d" % n]}))
@@ -650,7 +710,9 @@ async def test_appending_writes_one_element_and_reads_none(storage: SqliteCheckp
     await other.aclose()
 
 
-async def test_branches_share_the_elements_before_they_part(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_branches_share_the_elements_before_they_part(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     writer = Writer(storage)
     ids = [await writer.commit(Changes(appends={OUTPUTS: [b"%d" % n]})) for n in range(10)]
     for target in (ids[7], ids[4]):
@@ -659,10 +721,14 @@ async def test_branches_share_the_elements_before_they_part(storage: SqliteCheck
             newest = await writer.commit(Changes(appends={OUTPUTS: [b"9%d" % n]}))
 
     assert query(path, "SELECT count(*) FROM list_items") == [(16,)]
-    assert await content_of(storage, newest) == {OUTPUTS: [b"0", b"1", b"2", b"3", b"4", b"90", b"91", b"92"]}
+    assert await content_of(storage, newest) == {
+        OUTPUTS: [b"0", b"1", b"2", b"3", b"4", b"90", b"91", b"92"]
+    }
     assert await content_of(storage, ids[9]) == {OUTPUTS: [b"%d" % n for n in range(10)]}
     await storage.prune("run", RetentionPolicy(keep_last=1))
-    assert await content_of(storage, newest) == {OUTPUTS: [b"0", b"1", b"2", b"3", b"4", b"90", b"91", b"92"]}
+    assert await content_of(storage, newest) == {
+        OUTPUTS: [b"0", b"1", b"2", b"3", b"4", b"90", b"91", b"92"]
+    }
 
 
 async def test_a_list_may_begin_as_a_whole_value(storage: SqliteCheckpointStorage) -> None:
@@ -673,11 +739,15 @@ async def test_a_list_may_begin_as_a_whole_value(storage: SqliteCheckpointStorag
         items = (await content_of(storage, newest))[SHARED, name]
         assert items == [*ListPart.from_json(value), b"3"]
     with pytest.raises(ValueError, match="array"):
-        await writer.commit(Changes(puts={shared("text"): b'"x"'}, appends={shared("text"): [b"3"]}))
+        await writer.commit(
+            Changes(puts={shared("text"): b'"x"'}, appends={shared("text"): [b"3"]})
+        )
     await writer.put(n=b"1")
 
 
-async def test_another_process_may_have_moved_on(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_another_process_may_have_moved_on(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     mine = Writer(storage)
     await mine.put(much=large(1))
     other = SqliteCheckpointStorage(path)
@@ -700,10 +770,14 @@ async def test_another_process_may_have_moved_on(storage: SqliteCheckpointStorag
 # -------------------------------------------------------------------------------------------------------- what goes
 
 
-async def test_pruning_collects_what_nothing_needs(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_pruning_collects_what_nothing_needs(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     writer = Writer(storage)
     for n in range(30):
-        await writer.commit(Changes(puts={shared("much"): large(n)}, appends={OUTPUTS: [b"%d" % n]}))
+        await writer.commit(
+            Changes(puts={shared("much"): large(n)}, appends={OUTPUTS: [b"%d" % n]})
+        )
     before = query(path, "SELECT count(*) FROM chunks")[0][0]
 
     await storage.prune("run", RetentionPolicy(keep_last=3))
@@ -717,7 +791,9 @@ async def test_pruning_collects_what_nothing_needs(storage: SqliteCheckpointStor
         assert query(path, f"SELECT count(*) FROM {table}") == [(0,)], table
 
 
-async def test_a_value_that_comes_back_after_it_was_pruned_is_stored_again(storage: SqliteCheckpointStorage) -> None:
+async def test_a_value_that_comes_back_after_it_was_pruned_is_stored_again(
+    storage: SqliteCheckpointStorage,
+) -> None:
     writer = Writer(storage)
     for value in (large(1), b"1", large(1), None, large(1)):
         if value is None:
@@ -729,10 +805,14 @@ async def test_a_value_that_comes_back_after_it_was_pruned_is_stored_again(stora
     assert await storage.verify() == []
 
 
-async def test_what_several_share_stays_until_the_last_one_goes(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_what_several_share_stays_until_the_last_one_goes(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     for run_id in ("one", "two", "three"):
         await Writer(storage, run_id).put(much=large(1))
-    await storage.save_checkpoint(by_hand("mine", shared_state={"much": msgspec.json.decode(large(1))}))
+    await storage.save_checkpoint(
+        by_hand("mine", shared_state={"much": msgspec.json.decode(large(1))})
+    )
     stored = query(path, "SELECT count(*) FROM chunks")
 
     await storage.delete_run("one")
@@ -743,7 +823,9 @@ async def test_what_several_share_stays_until_the_last_one_goes(storage: SqliteC
     assert await storage.verify() == []
     assert query(path, "SELECT count(*) FROM chunks") == stored
     await storage.delete_checkpoint("mine")
-    assert query(path, "SELECT (SELECT count(*) FROM chunks), (SELECT count(*) FROM borrowers)") == [(0, 0)]
+    assert query(
+        path, "SELECT (SELECT count(*) FROM chunks), (SELECT count(*) FROM borrowers)"
+    ) == [(0, 0)]
 
 
 async def test_vacuum_gives_space_back(storage: SqliteCheckpointStorage, path: Path) -> None:
@@ -759,7 +841,9 @@ async def test_vacuum_gives_space_back(storage: SqliteCheckpointStorage, path: P
     assert await content_of(storage, "run-000019") == {shared("much"): large(19)}
 
 
-async def test_checkpoints_of_a_run_that_is_gone_are_found(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_checkpoints_of_a_run_that_is_gone_are_found(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     for run_id in ("run", "other"):
         writer = Writer(storage, run_id)
         await writer.commit()
@@ -770,11 +854,15 @@ async def test_checkpoints_of_a_run_that_is_gone_are_found(storage: SqliteCheckp
     (damage,) = await storage.verify()
 
     assert damage.what == "row 1 of table `runs`"
-    assert "it is gone, but 2 of the rows in table `checkpoints` belong to its run" in damage.problem
+    assert (
+        "it is gone, but 2 of the rows in table `checkpoints` belong to its run" in damage.problem
+    )
     assert await storage.verify("other") == []
 
 
-async def test_a_run_that_was_resumed_under_another_name_is_listed_under_both(storage: SqliteCheckpointStorage) -> None:
+async def test_a_run_that_was_resumed_under_another_name_is_listed_under_both(
+    storage: SqliteCheckpointStorage,
+) -> None:
     writer = Writer(storage, workflow_id="old")
     await writer.commit()
     writer.workflow_id = "new"
@@ -793,10 +881,16 @@ async def test_a_comparison_reads_only_what_differs(
     storage: SqliteCheckpointStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = Writer(storage)
-    await writer.commit(Changes(puts={shared("large"): large(1), shared("other"): large(2), shared("n"): b"1"}))
+    await writer.commit(
+        Changes(puts={shared("large"): large(1), shared("other"): large(2), shared("n"): b"1"})
+    )
     await writer.commit(
         Changes(
-            puts={shared("other"): large(3), shared("n"): b"2", ("executor_states", "a", "new"): b"1"},
+            puts={
+                shared("other"): large(3),
+                shared("n"): b"2",
+                ("executor_states", "a", "new"): b"1",
+            },
             deletes=[],
         )
     )
@@ -828,7 +922,9 @@ async def test_a_comparison_reads_only_what_differs(
     assert sum(read) < len(large(2)) + len(large(3)) + 100
 
 
-async def test_comparing_with_a_checkpoint_that_is_gone_says_so(storage: SqliteCheckpointStorage) -> None:
+async def test_comparing_with_a_checkpoint_that_is_gone_says_so(
+    storage: SqliteCheckpointStorage,
+) -> None:
     writer = Writer(storage)
     await writer.put(n=b"1")
     await writer.put(n=b"2")
@@ -841,7 +937,9 @@ async def test_comparing_with_a_checkpoint_that_is_gone_says_so(storage: SqliteC
     assert [change.after for change in first.diff(third)] == [3]
 
 
-async def test_a_lost_row_of_the_journal_is_noticed(storage: SqliteCheckpointStorage, path: Path) -> None:
+async def test_a_lost_row_of_the_journal_is_noticed(
+    storage: SqliteCheckpointStorage, path: Path
+) -> None:
     writer = Writer(storage)
     await writer.commit()
     await storage.append_journal("run", 1, str(writer.head), [b"1", b"2", b"3"])

@@ -41,14 +41,26 @@ from supersteps import (
     response_handler,
 )
 from supersteps.checkpoint.record import Commit
-from tests.unit.support import Asker, Question, Reverse, Tally, Upper, built, collect, outputs, shout_workflow
+from tests.unit.support import (
+    Asker,
+    Question,
+    Reverse,
+    Tally,
+    Upper,
+    built,
+    collect,
+    outputs,
+    shout_workflow,
+)
 
 # ------------------------------------------------------------------------------------------ executors
 
 
 class Pass(Executor):
     @handler
-    async def forward(self, value: str | int | list[str] | list[int], ctx: WorkflowContext[Any]) -> None:
+    async def forward(
+        self, value: str | int | list[str] | list[int], ctx: WorkflowContext[Any]
+    ) -> None:
         await ctx.send_message(value)
 
 
@@ -104,7 +116,10 @@ def add(value: int, update: int) -> int:
 
 def loop_workflow(max_iterations: int = 100, name: str = "loops") -> Workflow:
     loop = Loop("loop")
-    return built(WorkflowBuilder(max_iterations, name=name).add_edge(loop, loop).with_reducer("sum", add, 0), loop)
+    return built(
+        WorkflowBuilder(max_iterations, name=name).add_edge(loop, loop).with_reducer("sum", add, 0),
+        loop,
+    )
 
 
 def chain(*nodes: Executor, **settings: Any) -> Workflow:
@@ -113,7 +128,9 @@ def chain(*nodes: Executor, **settings: Any) -> Workflow:
 
 def alone(node: Executor, **settings: Any) -> Workflow:
     """A workflow of one node, in which a loop nobody takes makes the edge that every graph needs."""
-    return built(WorkflowBuilder(name="outer").add_edge(node, Plain("unused"), never), node, **settings)
+    return built(
+        WorkflowBuilder(name="outer").add_edge(node, Plain("unused"), never), node, **settings
+    )
 
 
 def never(_message: Any) -> bool:
@@ -127,8 +144,17 @@ async def checkpoints(storage: DurableStorage, run_id: str = "r") -> list[Workfl
 def inner_parts(checkpoint: WorkflowCheckpoint) -> list[str]:
     """Names of what sub-workflows keep in a checkpoint."""
     found = [*checkpoint.sub_workflows, *(i for i in checkpoint.executor_states if "/" in i)]
-    found += [i for i in checkpoint.fan_in if "/" in i] + [*checkpoint.intercepted_requests, *checkpoint.replies]
-    text = str([key for key in checkpoint.document() if key.startswith("sub_") and checkpoint.document()[key]])
+    found += [i for i in checkpoint.fan_in if "/" in i] + [
+        *checkpoint.intercepted_requests,
+        *checkpoint.replies,
+    ]
+    text = str(
+        [
+            key
+            for key in checkpoint.document()
+            if key.startswith("sub_") and checkpoint.document()[key]
+        ]
+    )
     return found + ([text] if text != "[]" else [])
 
 
@@ -149,7 +175,9 @@ async def test_as_start_executor_the_input_goes_in() -> None:
 
 
 async def test_at_the_end_what_it_yields_are_outputs_of_the_run() -> None:
-    workflow = chain(Pass("in"), WorkflowExecutor(shout_workflow(), "sub", allow_direct_output=True))
+    workflow = chain(
+        Pass("in"), WorkflowExecutor(shout_workflow(), "sub", allow_direct_output=True)
+    )
     run = workflow.run_stream("abc")
 
     events = await collect(run)
@@ -224,7 +252,11 @@ class Many(Executor):
 async def test_it_takes_part_in_fan_out_and_fan_in_of_the_outer_workflow() -> None:
     first, second = WorkflowExecutor(shout_workflow(), "first"), Pass("second")
     start, end = Pass("start"), Pass("end")
-    builder = WorkflowBuilder().add_fan_out_edges(start, [first, second]).add_fan_in_edges([first, second], end)
+    builder = (
+        WorkflowBuilder()
+        .add_fan_out_edges(start, [first, second])
+        .add_fan_in_edges([first, second], end)
+    )
     builder.add_edge(end, Out("out"))
 
     assert (await built(builder, start).run("abc")).get_outputs() == [("end", ["CBA", "abc"])]
@@ -243,7 +275,9 @@ async def test_runs_of_one_node_keep_their_state_apart() -> None:
             for number in numbers:
                 await ctx.send_message(number)
 
-    workflow = chain(Start("start"), WorkflowExecutor(loop_workflow(), "sub", allow_direct_output=True))
+    workflow = chain(
+        Start("start"), WorkflowExecutor(loop_workflow(), "sub", allow_direct_output=True)
+    )
     storage = InMemoryCheckpointStorage()
     result = await workflow.run([3, 13, 2], run_id="r", checkpoint_storage=storage)
 
@@ -322,7 +356,11 @@ async def test_twenty_runs_at_once_leave_nothing_behind(kind: str, tmp_path: Pat
 
 
 def storage_of(kind: str, folder: Path) -> Any:
-    return InMemoryCheckpointStorage() if kind == "memory" else SqliteCheckpointStorage(folder / "runs.db")
+    return (
+        InMemoryCheckpointStorage()
+        if kind == "memory"
+        else SqliteCheckpointStorage(folder / "runs.db")
+    )
 
 
 async def test_factories_make_an_executor_for_each_run_inside() -> None:
@@ -343,7 +381,11 @@ async def test_factories_make_an_executor_for_each_run_inside() -> None:
                 await ctx.yield_output(self.count)
 
     inner = (
-        WorkflowBuilder().register_executor(Plus, "plus").add_edge("plus", "plus").set_start_executor("plus").build()
+        WorkflowBuilder()
+        .register_executor(Plus, "plus")
+        .add_edge("plus", "plus")
+        .set_start_executor("plus")
+        .build()
     )
     workflow = chain(Burst("burst"), WorkflowExecutor(inner, "sub", allow_direct_output=True))
 
@@ -362,9 +404,14 @@ async def test_leftovers_of_a_fan_in_inside_give_a_warning() -> None:
         start,
     )
     storage = InMemoryCheckpointStorage()
-    workflow = chain(Pass("in"), WorkflowExecutor(inner, "sub", allow_direct_output=True), storage=storage)
+    workflow = chain(
+        Pass("in"), WorkflowExecutor(inner, "sub", allow_direct_output=True), storage=storage
+    )
 
-    with pytest.warns(UndeliveredMessageWarning, match="sub-workflow 'sub#1' ended while messages wait in 'sub#1/fan"):
+    with pytest.warns(
+        UndeliveredMessageWarning,
+        match="sub-workflow 'sub#1' ended while messages wait in 'sub#1/fan",
+    ):
         await workflow.run("l", run_id="r")
     assert inner_parts((await checkpoints(storage))[-1]) == []
 
@@ -379,7 +426,10 @@ async def test_outputs_that_nobody_takes_give_a_warning() -> None:
     sub = WorkflowExecutor(shout_workflow(), "sub")
     workflow = chain(Pass("in"), sub)
 
-    with pytest.warns(UndeliveredMessageWarning, match=r"'sub' sent a message of type str .*allow_direct_output=True"):
+    with pytest.warns(
+        UndeliveredMessageWarning,
+        match=r"'sub' sent a message of type str .*allow_direct_output=True",
+    ):
         await workflow.run("abc")
 
 
@@ -389,7 +439,9 @@ async def test_a_run_inside_that_does_not_converge_is_named() -> None:
 
     assert (await loop_workflow(2).run(2)).get_outputs()  # what converges alone converges as a node
     assert (await workflow.run(2)).get_outputs()
-    with pytest.raises(WorkflowConvergenceError, match=r"sub-workflow 'sub#1' of run .* after 2 iterations"):
+    with pytest.raises(
+        WorkflowConvergenceError, match=r"sub-workflow 'sub#1' of run .* after 2 iterations"
+    ):
         await workflow.run(3)
 
 
@@ -405,7 +457,9 @@ async def test_sub_workflows_that_send_to_each_other_for_ever_are_stopped() -> N
     one, two = WorkflowExecutor(inner, "one"), WorkflowExecutor(inner, "two")
     workflow = built(WorkflowBuilder(10, name="ping").add_edge(one, two).add_edge(two, one), one)
 
-    with pytest.raises(WorkflowConvergenceError, match="of workflow 'ping' did not converge after 10 iterations"):
+    with pytest.raises(
+        WorkflowConvergenceError, match="of workflow 'ping' did not converge after 10 iterations"
+    ):
         await workflow.run("x")
     outer = alone(WorkflowExecutor(workflow, "node"))
     with pytest.raises(WorkflowConvergenceError, match="sub-workflow 'node#0' of run"):
@@ -473,17 +527,24 @@ async def test_questions_go_outside_and_answers_come_back(
 @pytest.mark.parametrize("make", [ported, direct])
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 @pytest.mark.parametrize("how", ["checkpoint", "outside"])
-async def test_a_new_process_answers(make: Callable[[], Workflow], kind: str, how: str, tmp_path: Path) -> None:
+async def test_a_new_process_answers(
+    make: Callable[[], Workflow], kind: str, how: str, tmp_path: Path
+) -> None:
     async with storage_of(kind, tmp_path) as storage:
         first = await asking(make(), storage=storage).run("a b", run_id="r")
         assert first.get_final_state() == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
         last = (await checkpoints(storage))[-1]
-        assert {r.source_executor_id for r in last.pending_requests.values()} == {"sub#1/asker", "sub#1.1/asker"}
+        assert {r.source_executor_id for r in last.pending_requests.values()} == {
+            "sub#1/asker",
+            "sub#1.1/asker",
+        }
         one, two = last.pending_requests
         if how == "checkpoint":
             await asking(make(), storage=storage).run_from_checkpoint(last, responses={two: "2"})
             last = (await checkpoints(storage))[-1]
-            result = await asking(make(), storage=storage).run_from_checkpoint(last, responses={one: "1"})
+            result = await asking(make(), storage=storage).run_from_checkpoint(
+                last, responses={one: "1"}
+            )
             assert result.get_outputs() == ["b=2", "a=1"]
         else:
             await storage.answer("r", two, "2")
@@ -537,7 +598,9 @@ class OldStyle(Parent):
 
 class NewStyle(Parent):
     @handler
-    async def question(self, request: SubWorkflowRequestMessage[Query], ctx: WorkflowContext[Any]) -> None:
+    async def question(
+        self, request: SubWorkflowRequestMessage[Query], ctx: WorkflowContext[Any]
+    ) -> None:
         assert request.source_executor_id.endswith("/asker")
         await ctx.send_message(request.create_response(self.answer), target_id=request.executor_id)
 
@@ -545,17 +608,25 @@ class NewStyle(Parent):
 class NewStylePorted(Parent):
     @handler
     async def question(
-        self, request: SubWorkflowRequestMessage[Question], ctx: WorkflowContext[SubWorkflowResponseMessage[str] | str]
+        self,
+        request: SubWorkflowRequestMessage[Question],
+        ctx: WorkflowContext[SubWorkflowResponseMessage[str] | str],
     ) -> None:
         await ctx.send_message(request.create_response(self.answer), target_id=request.executor_id)
 
 
 def around(parent: Executor, inner: Workflow, **settings: Any) -> Workflow:
     sub = WorkflowExecutor(inner, "sub")
-    return built(WorkflowBuilder(name="outer").add_edge(parent, sub).add_edge(sub, parent), parent, **settings)
+    return built(
+        WorkflowBuilder(name="outer").add_edge(parent, sub).add_edge(sub, parent),
+        parent,
+        **settings,
+    )
 
 
-@pytest.mark.parametrize(("parent", "inner"), [(OldStyle, ported), (NewStyle, direct), (NewStylePorted, ported)])
+@pytest.mark.parametrize(
+    ("parent", "inner"), [(OldStyle, ported), (NewStyle, direct), (NewStylePorted, ported)]
+)
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 async def test_an_executor_around_answers(
     parent: Callable[[str], Executor], inner: Callable[[], Workflow], kind: str, tmp_path: Path
@@ -568,7 +639,9 @@ async def test_an_executor_around_answers(
         assert not any(cp.pending_requests for cp in everything)
         assert inner_parts(everything[-1]) == []
         for checkpoint in everything:
-            again = await around(parent("p"), inner(), storage=storage).run_from_checkpoint(checkpoint)
+            again = await around(parent("p"), inner(), storage=storage).run_from_checkpoint(
+                checkpoint
+            )
             assert again.get_outputs() == ["a=parent", "b=parent"]
 
 
@@ -578,7 +651,10 @@ async def test_an_answer_of_the_wrong_type_from_around_is_an_error(
 ) -> None:
     node = parent("p")
     node.answer = 7
-    with pytest.raises(ResponseTypeError, match=r"of 'sub#1/asker' wants an answer of type str, .* answers with a int"):
+    with pytest.raises(
+        ResponseTypeError,
+        match=r"of 'sub#1/asker' wants an answer of type str, .* answers with a int",
+    ):
         await around(node, inner()).run(["a"])
 
 
@@ -594,11 +670,17 @@ async def test_an_executor_around_may_ask_on_its_own_behalf() -> None:
             await ctx.send_message(request, target_id="boss")
 
         @handler
-        async def answered(self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Any]) -> None:
+        async def answered(
+            self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Any]
+        ) -> None:
             await ctx.send_message(answer, target_id="sub")
 
     def workflow(storage: Any) -> Workflow:
-        parent, sub, boss = Forward("p"), WorkflowExecutor(ported(), "sub"), RequestInfoExecutor("boss")
+        parent, sub, boss = (
+            Forward("p"),
+            WorkflowExecutor(ported(), "sub"),
+            RequestInfoExecutor("boss"),
+        )
         builder = WorkflowBuilder().add_edge(parent, sub).add_edge(sub, parent)
         return built(builder.add_edge(parent, boss).add_edge(boss, parent), parent, storage=storage)
 
@@ -624,11 +706,15 @@ class Captain(Parent):
 
 class Listener(Captain):
     @handler
-    async def answered(self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Any]) -> None:
+    async def answered(
+        self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Any]
+    ) -> None:
         raise AssertionError("the answer is for the sub-workflow that asked")
 
 
-def ship(inner: Workflow, captain: Executor, *, back_to_captain: bool = False, **settings: Any) -> Workflow:
+def ship(
+    inner: Workflow, captain: Executor, *, back_to_captain: bool = False, **settings: Any
+) -> Workflow:
     sub, purser = WorkflowExecutor(inner, "sub"), RequestInfoExecutor("purser")
     builder = WorkflowBuilder(name="ship").add_edge(captain, sub).add_edge(sub, captain)
     builder.add_edge(captain, purser).add_edge(purser, sub)
@@ -639,7 +725,9 @@ def ship(inner: Workflow, captain: Executor, *, back_to_captain: bool = False, *
 
 @pytest.mark.parametrize("back_to_captain", [False, True])
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_a_question_passed_on_is_answered_inside(kind: str, back_to_captain: bool, tmp_path: Path) -> None:
+async def test_a_question_passed_on_is_answered_inside(
+    kind: str, back_to_captain: bool, tmp_path: Path
+) -> None:
     def workflow(storage: Any) -> Workflow:
         captain = Listener("captain") if back_to_captain else Captain("captain")
         return ship(ported(), captain, back_to_captain=back_to_captain, storage=storage)
@@ -650,7 +738,10 @@ async def test_a_question_passed_on_is_answered_inside(kind: str, back_to_captai
         assert asked == [("ask-a", "sub#1/asker"), ("ask-b", "sub#1.1/asker")]
         waits = (await checkpoints(storage))[-1]
         assert waits.intercepted_requests == {}
-        assert [request.data.source_executor_id for request in waits.pending_requests.values()] == ["sub", "sub"]
+        assert [request.data.source_executor_id for request in waits.pending_requests.values()] == [
+            "sub",
+            "sub",
+        ]
         with pytest.raises(ResponseTypeError, match="wants an answer of type str"):
             await workflow(storage).run_from_checkpoint(waits, responses={"ask-b": 2})
         await workflow(storage).run_from_checkpoint(waits, responses={"ask-b": "2"})
@@ -681,7 +772,9 @@ async def test_a_question_is_answered_or_passed_on_not_both() -> None:
     class Hasty(Captain):
         @handler
         async def question(self, request: Question, ctx: WorkflowContext[Any]) -> None:
-            await ctx.send_message(RequestResponse("hasty", request, request.request_id), target_id="sub")
+            await ctx.send_message(
+                RequestResponse("hasty", request, request.request_id), target_id="sub"
+            )
             await ctx.send_message(request, target_id="purser")
 
     with pytest.raises(UnanswerableRequestError, match="no edge leads back"):
@@ -698,8 +791,19 @@ async def test_a_question_is_answered_or_passed_on_not_both() -> None:
         async def late(self, request_id: str, ctx: WorkflowContext[Any]) -> None:
             await ctx.send_message(SubWorkflowResponseMessage(request_id, "late"))
 
-    sub, purser, slow, late = WorkflowExecutor(ported(), "sub"), RequestInfoExecutor("purser"), Slow("p"), Late("echo")
-    builder = WorkflowBuilder().add_edge(slow, purser).add_edge(purser, sub).add_edge(slow, sub).add_edge(sub, slow)
+    sub, purser, slow, late = (
+        WorkflowExecutor(ported(), "sub"),
+        RequestInfoExecutor("purser"),
+        Slow("p"),
+        Late("echo"),
+    )
+    builder = (
+        WorkflowBuilder()
+        .add_edge(slow, purser)
+        .add_edge(purser, sub)
+        .add_edge(slow, sub)
+        .add_edge(sub, slow)
+    )
     run = built(builder.add_edge(slow, late).add_edge(late, sub), slow).run_stream(["a"])
     with pytest.warns(UndeliveredMessageWarning, match="goes nowhere"):
         asked = [e for e in await collect(run) if isinstance(e, RequestInfoEvent)]
@@ -731,7 +835,9 @@ async def test_conditions_do_not_see_questions_that_nobody_takes() -> None:
 
     for inner in (ported(), direct()):
         first, sub = Pass("in"), WorkflowExecutor(inner, "sub")
-        workflow = built(WorkflowBuilder().add_edge(first, sub).add_edge(sub, Plain("out"), condition), first)
+        workflow = built(
+            WorkflowBuilder().add_edge(first, sub).add_edge(sub, Plain("out"), condition), first
+        )
         run = workflow.run_stream("a")
         asked = [e.request_id for e in await collect(run) if isinstance(e, RequestInfoEvent)]
         await run.send_response(asked[0], "x")
@@ -741,14 +847,21 @@ async def test_conditions_do_not_see_questions_that_nobody_takes() -> None:
 
 async def test_a_switch_offers_a_question_once() -> None:
     parent, sub = OldStyle("p"), WorkflowExecutor(ported(), "sub")
-    cases: list[Case | Default] = [Case(lambda message: isinstance(message, Question), parent), Default(parent)]
-    workflow = built(WorkflowBuilder().add_edge(parent, sub).add_switch_case_edge_group(sub, cases), parent)
+    cases: list[Case | Default] = [
+        Case(lambda message: isinstance(message, Question), parent),
+        Default(parent),
+    ]
+    workflow = built(
+        WorkflowBuilder().add_edge(parent, sub).add_switch_case_edge_group(sub, cases), parent
+    )
 
     assert (await workflow.run(["a"])).get_outputs() == ["a=parent"]
 
 
 @pytest.mark.parametrize(("parent", "inner"), [(OldStyle, ported), (NewStyle, direct)])
-async def test_a_grandparent_answers(parent: Callable[[str], Executor], inner: Callable[[], Workflow]) -> None:
+async def test_a_grandparent_answers(
+    parent: Callable[[str], Executor], inner: Callable[[], Workflow]
+) -> None:
     middle = chain(Pass("in"), WorkflowExecutor(inner(), "deep"), Plain("out"))
     storage = InMemoryCheckpointStorage()
     result = await around(parent("p"), middle, storage=storage).run(["a", "b"], run_id="r")
@@ -770,7 +883,9 @@ async def test_the_nearest_one_answers() -> None:
             await ctx.send_message([text])
 
     first, sub = Listed("first"), WorkflowExecutor(ported(), "deep")
-    middle = built(WorkflowBuilder().add_edge(first, near).add_edge(near, sub).add_edge(sub, near), first)
+    middle = built(
+        WorkflowBuilder().add_edge(first, near).add_edge(near, sub).add_edge(sub, near), first
+    )
 
     assert (await around(OldStyle("p"), middle).run(["a"])).get_outputs() == ["a=near"]
 
@@ -784,7 +899,9 @@ async def test_a_question_that_the_one_around_forgets_gives_a_warning() -> None:
     events = await collect(around(Forgetful("p"), ported()).run_stream(["a"]))
     texts = [e.data for e in events if isinstance(e, WorkflowWarningEvent)]
     assert len(texts) == 1
-    assert texts[0].startswith("request 'ask-a' of 'sub#1/asker' was given to an executor around its sub-workflow")
+    assert texts[0].startswith(
+        "request 'ask-a' of 'sub#1/asker' was given to an executor around its sub-workflow"
+    )
 
 
 # ------------------------------------------------------------------------------------------ resuming
@@ -840,7 +957,9 @@ def tally_workflow(**settings: Any) -> Workflow:
         .set_start_executor("tally")
         .build()
     )
-    return chain(Numbers("numbers"), WorkflowExecutor(inner, "sub", allow_direct_output=True), **settings)
+    return chain(
+        Numbers("numbers"), WorkflowExecutor(inner, "sub", allow_direct_output=True), **settings
+    )
 
 
 class Numbers(Executor):
@@ -854,7 +973,8 @@ async def test_attributes_of_executors_inside_need_factories() -> None:
     tally = Tally()
     inner = built(WorkflowBuilder(name="tallies").add_edge(tally, tally), tally)
     with pytest.raises(
-        WorkflowValidationError, match=r"'tally' of sub-workflow 'tallies' .*register_executor\(factory"
+        WorkflowValidationError,
+        match=r"'tally' of sub-workflow 'tallies' .*register_executor\(factory",
     ):
         WorkflowExecutor(inner, "sub")
 
@@ -908,7 +1028,11 @@ async def test_finished_calls_inside_are_not_run_again(hooked: bool) -> None:
             .set_start_executor("flaky")
             .build()
         )
-        return chain(Numbers("numbers"), WorkflowExecutor(inner, "sub", allow_direct_output=True), storage=storage)
+        return chain(
+            Numbers("numbers"),
+            WorkflowExecutor(inner, "sub", allow_direct_output=True),
+            storage=storage,
+        )
 
     storage = InMemoryCheckpointStorage()
     with pytest.raises(RuntimeError, match="twelve"):
@@ -927,11 +1051,14 @@ async def test_finished_calls_inside_are_not_run_again(hooked: bool) -> None:
 
 async def test_changes_inside_are_listed() -> None:
     storage = InMemoryCheckpointStorage()
-    await chain(Pass("in"), WorkflowExecutor(shout_workflow(), "sub"), Plain("out"), storage=storage).run(
-        "a", run_id="r"
-    )
+    await chain(
+        Pass("in"), WorkflowExecutor(shout_workflow(), "sub"), Plain("out"), storage=storage
+    ).run("a", run_id="r")
     up = Upper("up")
-    changed = built(WorkflowBuilder(name="shout").add_edge(up, Upper("more")).add_edge("more", Reverse("back")), up)
+    changed = built(
+        WorkflowBuilder(name="shout").add_edge(up, Upper("more")).add_edge("more", Reverse("back")),
+        up,
+    )
     workflow = chain(Pass("in"), WorkflowExecutor(changed, "sub"), Plain("out"), storage=storage)
 
     with pytest.raises(GraphChangedError, match="in sub-workflow 'sub': executor 'more' was added"):
@@ -945,7 +1072,9 @@ def test_fingerprints_without_sub_workflows_are_as_ever() -> None:
 
 @pytest.mark.parametrize("where", ["outer", "inner"])
 def test_slashes_in_ids_are_refused(where: str) -> None:
-    bad = built(WorkflowBuilder().add_edge(first := Upper("a/b"), Reverse("c")), first)  # alone it may
+    bad = built(
+        WorkflowBuilder().add_edge(first := Upper("a/b"), Reverse("c")), first
+    )  # alone it may
     outer = Pass("a/b" if where == "outer" else "in")
     sub = WorkflowExecutor(bad if where == "inner" else shout_workflow(), "sub")
     with pytest.raises(WorkflowValidationError, match="executor id 'a/b' has a '/' in it"):
@@ -1006,7 +1135,9 @@ async def test_a_question_that_comes_in_as_input_cannot_be_answered_and_says_so(
 
 class Anyhow(Executor):
     @handler
-    async def take(self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Never, str]) -> None:
+    async def take(
+        self, answer: RequestResponse[Question, str], ctx: WorkflowContext[Never, str]
+    ) -> None:
         await ctx.yield_output(answer.data)
 
 
@@ -1037,7 +1168,9 @@ async def test_messages_may_be_scheduled_for_a_sub_workflow() -> None:
             await ctx.schedule(text, delay=0.02)
 
     storage = InMemoryCheckpointStorage()
-    workflow = chain(Later("later"), WorkflowExecutor(shout_workflow(), "sub"), Plain("out"), storage=storage)
+    workflow = chain(
+        Later("later"), WorkflowExecutor(shout_workflow(), "sub"), Plain("out"), storage=storage
+    )
     assert (await workflow.run("abc", run_id="r")).get_outputs() == ["CBA"]
     assert inner_parts((await checkpoints(storage))[-1]) == []
 
@@ -1052,7 +1185,9 @@ async def test_failures_inside_are_tried_again_there() -> None:
 
     flaky = Flaky("flaky")
     builder = WorkflowBuilder().add_edge(flaky, Plain("unused"), never)
-    inner = built(builder.with_failure_policy(flaky, FailurePolicy(max_attempts=3, backoff=0.01)), flaky)
+    inner = built(
+        builder.with_failure_policy(flaky, FailurePolicy(max_attempts=3, backoff=0.01)), flaky
+    )
     result = await asking(inner).run("a b")
     assert sorted(result.get_outputs()) == ["a3many", "b3many"]
 
@@ -1089,6 +1224,11 @@ async def test_errors_of_a_sub_workflows_start_may_be_handled_around_it() -> Non
         async def report(self, failure: ExecutorFailure, ctx: WorkflowContext[Never, str]) -> None:
             await ctx.yield_output(f"{failure.executor_id}: {failure.error_message}")
 
-    bad, report = Bad("bad"), WorkflowExecutor(alone(Report("report")), "sub", allow_direct_output=True)
-    workflow = built(WorkflowBuilder().add_edge(bad, Plain("unused"), never).add_error_edge(bad, report), bad)
+    bad, report = (
+        Bad("bad"),
+        WorkflowExecutor(alone(Report("report")), "sub", allow_direct_output=True),
+    )
+    workflow = built(
+        WorkflowBuilder().add_edge(bad, Plain("unused"), never).add_error_edge(bad, report), bad
+    )
     assert (await workflow.run("a")).get_outputs() == ["bad: a"]

@@ -63,14 +63,25 @@ def fan(*targets: str, **takes: Any) -> Graph:
     return builder.set_start_executor(start).build().graph
 
 
-def sent(sealer: Sealer, source: str, *values: Any, target: str | None = None, key: str = "0") -> Effects:
+def sent(
+    sealer: Sealer, source: str, *values: Any, target: str | None = None, key: str = "0"
+) -> Effects:
     return Effects(source, key, sends=[Send(sealer.seal(value, ""), target) for value in values])
 
 
 def wrote(
-    source: str, key: str, value: Any, *, is_update: bool = False, scope: tuple[str, ...] = SHARED_STATE
+    source: str,
+    key: str,
+    value: Any,
+    *,
+    is_update: bool = False,
+    scope: tuple[str, ...] = SHARED_STATE,
 ) -> Effects:
-    return Effects(source, "0", writes=[Write(scope, key, None if value is None else PLAIN.seal(value, ""), is_update)])
+    return Effects(
+        source,
+        "0",
+        writes=[Write(scope, key, None if value is None else PLAIN.seal(value, ""), is_update)],
+    )
 
 
 def messages(merged: Merged) -> list[Any]:
@@ -94,7 +105,10 @@ def test_executors_come_as_they_were_added_and_messages_as_they_were_sent() -> N
     planned = plan(graph, state, [])
 
     assert list(planned.calls) == ["c", "a", "b"]
-    queues = {id: [(c.key, c.payload.open(), c.source_ids) for c in queue] for id, queue in planned.calls.items()}
+    queues = {
+        id: [(c.key, c.payload.open(), c.source_ids) for c in queue]
+        for id, queue in planned.calls.items()
+    }
     assert queues == {
         "c": [("0", 2, ("s",))],
         "a": [("0", 1, ("s",)), ("1", 2, ("s",))],
@@ -110,7 +124,9 @@ def test_answers_come_last_in_the_order_of_their_acceptance(sealer: Sealer) -> N
         key: Request(key, "s", "port", 1, "", str, "str", sealer.seal(Question(request_id=key), ""))
         for key in ("q1", "q2")
     }
-    state = State(messages=[Message(sealer.seal("x", ""), ("Workflow",), ("s",))], requests=requests)
+    state = State(
+        messages=[Message(sealer.seal("x", ""), ("Workflow",), ("s",))], requests=requests
+    )
     answers = [Answer(1, "q2", sealer.seal("two", "")), Answer(2, "q1", sealer.seal("one", ""))]
 
     planned = plan(graph, state, answers)
@@ -122,7 +138,11 @@ def test_answers_come_last_in_the_order_of_their_acceptance(sealer: Sealer) -> N
     ]
     second = planned.calls["s"][1].payload.open()
     assert isinstance(second, RequestResponse)
-    assert (second.data, second.request_id, second.original_request.request_id) == ("two", "q2", "q2")
+    assert (second.data, second.request_id, second.original_request.request_id) == (
+        "two",
+        "q2",
+        "q2",
+    )
 
 
 # ------------------------------------------------------------------------------------------- routing
@@ -132,7 +152,10 @@ def test_answers_come_last_in_the_order_of_their_acceptance(sealer: Sealer) -> N
 def test_a_message_takes_every_edge_that_accepts_it(sealer: Sealer) -> None:
     graph = fan("a", "b", "n", n=int)
     merged = merge(
-        graph, State(), [sent(sealer, "s", "text", 7), sent(sealer, "s", "only", target="b", key="1")], sealer
+        graph,
+        State(),
+        [sent(sealer, "s", "text", 7), sent(sealer, "s", "only", target="b", key="1")],
+        sealer,
     )
 
     assert messages(merged) == [
@@ -163,7 +186,14 @@ def test_a_condition_cannot_change_what_is_delivered() -> None:
         message.append(99)
         return True
 
-    graph = WorkflowBuilder().add_edge(start, a, spoil).add_edge(start, b).set_start_executor(start).build().graph
+    graph = (
+        WorkflowBuilder()
+        .add_edge(start, a, spoil)
+        .add_edge(start, b)
+        .set_start_executor(start)
+        .build()
+        .graph
+    )
     for sealer in (PLAIN, Sealer(Codec(), encoding=True)):
         merged = merge(graph, State(), [sent(sealer, "s", [1])], sealer)
         assert merged.messages[0].payload.open() == [1]
@@ -182,12 +212,18 @@ def test_functions_that_raise_or_answer_nonsense_are_routing_errors() -> None:
         raise KeyError("gone")
 
     for builder, expected in (
-        (WorkflowBuilder().add_edge(start, a, raises), "condition 'raises' of edge:s->a raised KeyError"),
+        (
+            WorkflowBuilder().add_edge(start, a, raises),
+            "condition 'raises' of edge:s->a raised KeyError",
+        ),
         (
             WorkflowBuilder().add_switch_case_edge_group(start, [Case(raises, a), Default(b)]),
             "condition 'raises' of switch_case:s",
         ),
-        (WorkflowBuilder().add_multi_selection_edge_group(start, [a, b], strays), r"chose \['elsewhere'\]"),
+        (
+            WorkflowBuilder().add_multi_selection_edge_group(start, [a, b], strays),
+            r"chose \['elsewhere'\]",
+        ),
         (
             WorkflowBuilder().add_multi_selection_edge_group(start, [a, b], raises_too),
             "selection function 'raises_too'",
@@ -203,7 +239,9 @@ def test_functions_that_raise_or_answer_nonsense_are_routing_errors() -> None:
 
 def joining() -> Graph:
     start, a, b, c, join = node("s"), node("a"), node("b"), node("c"), node("join", list[Any])
-    builder = WorkflowBuilder().add_fan_out_edges(start, [a, b, c]).add_fan_in_edges([c, a, b], join)
+    builder = (
+        WorkflowBuilder().add_fan_out_edges(start, [a, b, c]).add_fan_in_edges([c, a, b], join)
+    )
     return builder.set_start_executor(start).build().graph
 
 
@@ -218,7 +256,9 @@ def test_a_fan_in_waits_for_all_and_lists_in_the_order_of_its_sources(sealer: Se
     second = merge(graph, State(fan_in=first.fan_in), [sent(sealer, "c", "c1", "c2")], sealer)
     assert messages(second) == [(["c1", "a1", "b1"], ("c", "a", "b"), ("join",))]
     assert waiting(second) == {"fan_in:c+a+b->join": {"a": ["a2"], "c": ["c2"]}}
-    assert waiting(first) == {"fan_in:c+a+b->join": {"a": ["a1", "a2"], "b": ["b1"]}}  # not changed by the second
+    assert waiting(first) == {
+        "fan_in:c+a+b->join": {"a": ["a1", "a2"], "b": ["b1"]}
+    }  # not changed by the second
 
     third = merge(graph, State(fan_in=second.fan_in), [sent(sealer, "b", "b2")], sealer)
     assert messages(third) == [(["c2", "a2", "b2"], ("c", "a", "b"), ("join",))]
@@ -243,7 +283,9 @@ def test_a_list_that_the_target_has_no_handler_for_is_noted() -> None:
     )
     merged = merge(graph, State(), [sent(PLAIN, "a", 1), sent(PLAIN, "b", "x")], PLAIN)
     assert merged.messages == []
-    assert merged.undelivered == ["fan_in:a+b->join made a list of (int, str) that 'join' has no handler for"]
+    assert merged.undelivered == [
+        "fan_in:a+b->join made a list of (int, str) that 'join' has no handler for"
+    ]
 
 
 # -------------------------------------------------------------------------------------------- writes
@@ -265,14 +307,18 @@ def value(merged: Merged, key: str) -> Any:
 def test_two_writers_of_one_key_are_a_conflict_which_names_both_and_the_key() -> None:
     graph = reducing()
     with pytest.raises(
-        StateConflictError, match=r"executors 'a' and 'b' both wrote shared state 'k'.*with_reducer\('k'"
+        StateConflictError,
+        match=r"executors 'a' and 'b' both wrote shared state 'k'.*with_reducer\('k'",
     ):
         merge(graph, State(), [wrote("a", "k", 1), wrote("b", "k", 1)], PLAIN)
     with pytest.raises(StateConflictError, match="key 'k' of scope 'team'"):
         merge(
             graph,
             State(),
-            [wrote("a", "k", 1, scope=("scopes", "team")), wrote("b", "k", 1, scope=("scopes", "team"))],
+            [
+                wrote("a", "k", 1, scope=("scopes", "team")),
+                wrote("b", "k", 1, scope=("scopes", "team")),
+            ],
             PLAIN,
         )
     with pytest.raises(StateConflictError):
@@ -317,8 +363,12 @@ def test_deleting_and_updating() -> None:
 
     assert value(merge(graph, state, [update, delete], PLAIN), "log") is None
     assert value(merge(graph, state, [delete, update], PLAIN), "log") == ">1"
-    for order in itertools.permutations([wrote("a", "log", None), wrote("b", "log", 1, is_update=True)]):
-        with pytest.raises(StateConflictError, match=r"'[ab]' and '[ab]' both wrote shared state 'log'"):
+    for order in itertools.permutations(
+        [wrote("a", "log", None), wrote("b", "log", 1, is_update=True)]
+    ):
+        with pytest.raises(
+            StateConflictError, match=r"'[ab]' and '[ab]' both wrote shared state 'log'"
+        ):
             merge(graph, state, order, PLAIN)
 
 
@@ -335,11 +385,18 @@ def test_appends_grow_a_list_or_begin_one(sealer: Sealer) -> None:
 
     assert appended(State()) == [1, 2]
     assert appended(State(scopes={SHARED_STATE: {"list": sealer.seal_list([0], "")}})) == [1, 2]
-    assert appended(State(scopes={SHARED_STATE: {"list": sealer.seal([0], "")}})) == ("whole", [0, 1, 2])
+    assert appended(State(scopes={SHARED_STATE: {"list": sealer.seal([0], "")}})) == (
+        "whole",
+        [0, 1, 2],
+    )
     with pytest.raises(StateConflictError):
-        merge(graph, State(), [wrote("a", "list", [5]), wrote("b", "list", 1, is_update=True)], sealer)
+        merge(
+            graph, State(), [wrote("a", "list", [5]), wrote("b", "list", 1, is_update=True)], sealer
+        )
     with pytest.raises(StateConflictError):
-        merge(graph, State(), [wrote("a", "list", 1, is_update=True), wrote("b", "list", [5])], sealer)
+        merge(
+            graph, State(), [wrote("a", "list", 1, is_update=True), wrote("b", "list", [5])], sealer
+        )
 
 
 def test_a_reducer_that_raises_fails_the_merge() -> None:
@@ -360,7 +417,11 @@ def test_outputs_and_questions_keep_the_order_of_the_plan() -> None:
 
     merged = merge(fan("a", "b"), State(), [out("a", "1", "2"), out("b", "3")], PLAIN)
 
-    assert [(source, output.open()) for source, output in merged.outputs] == [("a", "1"), ("a", "2"), ("b", "3")]
+    assert [(source, output.open()) for source, output in merged.outputs] == [
+        ("a", "1"),
+        ("a", "2"),
+        ("b", "3"),
+    ]
     asked = [(request.request_executor_id, request.request_id) for request in merged.opened]
     assert asked == [("a", "q1"), ("a", "q2"), ("b", "q3")]
 
@@ -368,7 +429,9 @@ def test_outputs_and_questions_keep_the_order_of_the_plan() -> None:
 def test_merging_changes_nothing_it_was_given() -> None:
     graph = joining()
     sealed: Sealed = PLAIN.seal([1], "")
-    state = State(scopes={SHARED_STATE: {"k": sealed}}, fan_in={"fan_in:c+a+b->join": {"a": [sealed]}})
+    state = State(
+        scopes={SHARED_STATE: {"k": sealed}}, fan_in={"fan_in:c+a+b->join": {"a": [sealed]}}
+    )
     effects = [sent(PLAIN, "b", "x"), wrote("c", "k", 2)]
     for _ in range(2):
         merged = merge(graph, state, effects, PLAIN)

@@ -5,7 +5,16 @@ import pytest
 
 from supersteps.storage.file import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
-from supersteps.testing import CAPABILITIES, Clock, Journal, StorageContract, Subject, capabilities, judge, report
+from supersteps.testing import (
+    CAPABILITIES,
+    Clock,
+    Journal,
+    StorageContract,
+    Subject,
+    capabilities,
+    judge,
+    report,
+)
 from tests.contract.support import PlainStorage
 
 
@@ -17,7 +26,10 @@ def test_capabilities_are_told_by_the_methods(tmp_path: Path) -> None:
     for full in (InMemoryCheckpointStorage(), FileCheckpointStorage(tmp_path)):
         assert set(capabilities(full).values()) == {"full"}
     plain = capabilities(PlainStorage())
-    assert (plain["checkpoints"], plain["commits"], plain["journal"], plain["management"]) == ("full", *["partial"] * 3)
+    assert (plain["checkpoints"], plain["commits"], plain["journal"], plain["management"]) == (
+        "full",
+        *["partial"] * 3,
+    )
     assert capabilities(Half()) == {"checkpoints": "partial"}
     assert capabilities(object()) == {"checkpoints": "missing"}
 
@@ -25,7 +37,10 @@ def test_capabilities_are_told_by_the_methods(tmp_path: Path) -> None:
 def test_a_report_is_for_people() -> None:
     lines = report(PlainStorage()).splitlines()
     assert lines[0] == "PlainStorage:"
-    assert "  journal      partial  records of finished calls are there when the storage is opened again" in lines
+    assert (
+        "  journal      partial  records of finished calls are there when the storage is opened again"
+        in lines
+    )
 
 
 def test_a_verdict_tells_what_is_full_partial_missing_and_failed() -> None:

@@ -40,7 +40,9 @@ from tests.unit.support import (
 )
 
 MakeStorage = Callable[[], Any]
-OnOff = pytest.mark.parametrize("make_storage", [lambda: None, InMemoryCheckpointStorage], ids=["off", "on"])
+OnOff = pytest.mark.parametrize(
+    "make_storage", [lambda: None, InMemoryCheckpointStorage], ids=["off", "on"]
+)
 HOUR = 3600.0
 
 
@@ -78,7 +80,9 @@ def later_workflow(delay: float = 0.03, sink: Sink | None = None, **settings: An
 
 
 @OnOff
-async def test_messages_for_later_are_delivered_once_in_the_order_of_their_times(make_storage: MakeStorage) -> None:
+async def test_messages_for_later_are_delivered_once_in_the_order_of_their_times(
+    make_storage: MakeStorage,
+) -> None:
     began = time.monotonic()
     events = await collect(later_workflow(storage=make_storage()).run_stream("c b a"))
 
@@ -88,7 +92,9 @@ async def test_messages_for_later_are_delivered_once_in_the_order_of_their_times
 
 
 @OnOff
-async def test_those_that_are_due_together_come_in_the_order_of_their_times(make_storage: MakeStorage) -> None:
+async def test_those_that_are_due_together_come_in_the_order_of_their_times(
+    make_storage: MakeStorage,
+) -> None:
     now = datetime.now(UTC)
 
     @executor
@@ -127,7 +133,11 @@ class Both(Executor):
 
 def half_later(delay: float, storage: Any, late: str = "late") -> WorkflowBuilder:
     start, quick, slow = Side("start"), Side("quick"), Side(late, delay)
-    builder = WorkflowBuilder(name="half").add_fan_out_edges(start, [quick, slow]).set_start_executor(start)
+    builder = (
+        WorkflowBuilder(name="half")
+        .add_fan_out_edges(start, [quick, slow])
+        .set_start_executor(start)
+    )
     return builder.add_fan_in_edges([quick, slow], Both("both")).with_checkpointing(storage)
 
 
@@ -160,25 +170,35 @@ async def test_a_message_for_later_to_a_fan_in_survives_a_restart_and_a_rename()
     def never(target: str, _message: Any) -> Any:
         raise AssertionError(f"{target} gets it in a list")
 
-    changed = half_later(HOUR, storage, "slow").with_migration(rename={"late": "slow"}, message=never)
+    changed = half_later(HOUR, storage, "slow").with_migration(
+        rename={"late": "slow"}, message=never
+    )
     assert (await changed.build().run_from_checkpoint("r-000002")).get_outputs() == ["ab+ab"]
-    assert (await half_later(HOUR, storage).build().run_from_checkpoint("r-000002")).get_outputs() == ["ab+ab"]
+    assert (
+        await half_later(HOUR, storage).build().run_from_checkpoint("r-000002")
+    ).get_outputs() == ["ab+ab"]
 
 
 async def test_a_message_for_later_to_a_fan_in_inside_a_sub_workflow() -> None:
     inner = half_later(0.02, InMemoryCheckpointStorage()).build()
     sub = WorkflowExecutor(inner, "sub")
-    assert (await built(WorkflowBuilder().add_edge(sub, Sink()), sub).run("ab")).get_outputs() == ["ab+ab"]
+    assert (await built(WorkflowBuilder().add_edge(sub, Sink()), sub).run("ab")).get_outputs() == [
+        "ab+ab"
+    ]
 
 
 async def test_a_checkpoint_shows_what_comes_when() -> None:
     storage = InMemoryCheckpointStorage()
-    await take(later_workflow(HOUR, storage=storage).run_stream("x", run_id="r"), SuperStepCompletedEvent)
+    await take(
+        later_workflow(HOUR, storage=storage).run_stream("x", run_id="r"), SuperStepCompletedEvent
+    )
 
     head = (await storage.list_checkpoints(run_id="r"))[-1]
     ((timer_id, timer),) = head.timers.items()
     assert (timer_id, timer["data"], timer["attempt"]) == ("1.0", "x", 1)
-    assert abs((datetime.fromisoformat(timer["due"]) - datetime.now(UTC)).total_seconds() - HOUR) < 60
+    assert (
+        abs((datetime.fromisoformat(timer["due"]) - datetime.now(UTC)).total_seconds() - HOUR) < 60
+    )
     assert (head.status, head.messages) == ("IN_PROGRESS", {})
     run = await storage.get_run("r")
     assert run is not None
@@ -187,7 +207,10 @@ async def test_a_checkpoint_shows_what_comes_when() -> None:
 
 async def test_a_message_for_later_survives_a_restart() -> None:
     storage, first, second = InMemoryCheckpointStorage(), Sink(), Sink()
-    await take(later_workflow(0.05, first, storage=storage).run_stream("b a", run_id="r"), SuperStepCompletedEvent)
+    await take(
+        later_workflow(0.05, first, storage=storage).run_stream("b a", run_id="r"),
+        SuperStepCompletedEvent,
+    )
     assert await no_task_left()
 
     result = await later_workflow(HOUR, second, storage=storage).run_from_checkpoint("r-000001")
@@ -195,7 +218,9 @@ async def test_a_message_for_later_survives_a_restart() -> None:
     assert (first.got, second.got) == ([], ["a", "b"])
     assert result.get_outputs() == ["a", "b"]
     again = Sink()
-    assert (await later_workflow(sink=again, storage=storage).run_from_checkpoint("r-000003")).get_outputs() == [
+    assert (
+        await later_workflow(sink=again, storage=storage).run_from_checkpoint("r-000003")
+    ).get_outputs() == [
         "a",
         "b",
     ]
@@ -214,7 +239,9 @@ async def test_each_branch_delivers_it_once() -> None:
 
 
 @OnOff
-async def test_an_executor_can_send_to_itself_later_without_an_edge(make_storage: MakeStorage) -> None:
+async def test_an_executor_can_send_to_itself_later_without_an_edge(
+    make_storage: MakeStorage,
+) -> None:
     @executor
     async def ticker(left: int, ctx: WorkflowContext[int, int]) -> None:
         await ctx.yield_output(left)
@@ -247,7 +274,9 @@ async def test_a_message_for_later_begins_a_sub_workflow(target: str | None) -> 
 
     def build() -> Workflow:
         return built(
-            WorkflowBuilder(name="o").add_edge(outer, inner).add_edge(inner, Reverse("out")), outer, storage=storage
+            WorkflowBuilder(name="o").add_edge(outer, inner).add_edge(inner, Reverse("out")),
+            outer,
+            storage=storage,
         )
 
     await take(build().run_stream("ab cd", run_id="r"), SuperStepCompletedEvent)
@@ -268,7 +297,9 @@ async def test_what_is_to_be_sent_later_is_copied_at_the_call() -> None:
     async def end(message: list[str], ctx: WorkflowContext[Never, list[str]]) -> None:
         await ctx.yield_output(message)
 
-    assert (await built(WorkflowBuilder().add_edge(early, end), early).run("x")).get_outputs() == [["x"]]
+    assert (await built(WorkflowBuilder().add_edge(early, end), early).run("x")).get_outputs() == [
+        ["x"]
+    ]
 
 
 # ----------------------------------------------------------------------- waiting, waking and leaving
@@ -290,7 +321,9 @@ class Reminder(Executor):
         await ctx.schedule(f"remind of {text}", delay=self.delay, target_id=self.id)
 
     @response_handler
-    async def answered(self, question: Question, answer: str, ctx: WorkflowContext[Never, str]) -> None:
+    async def answered(
+        self, question: Question, answer: str, ctx: WorkflowContext[Never, str]
+    ) -> None:
         await ctx.yield_output(f"{question.prompt}={answer}")
 
 
@@ -299,7 +332,9 @@ def reminding(delay: float, **settings: Any) -> Workflow:
 
 
 @OnOff
-async def test_a_run_that_waits_for_an_answer_goes_on_until_the_timer(make_storage: MakeStorage) -> None:
+async def test_a_run_that_waits_for_an_answer_goes_on_until_the_timer(
+    make_storage: MakeStorage,
+) -> None:
     events = await collect(reminding(0.03, storage=make_storage()).run_stream("x"))
 
     assert outputs(events) == ["remind of x"]
@@ -350,7 +385,9 @@ async def test_leaving_a_run_that_waits_for_a_timer_parks_it() -> None:
 
 
 @OnOff
-async def test_leaving_at_the_last_event_before_the_wait_leaves_no_task(make_storage: MakeStorage) -> None:
+async def test_leaving_at_the_last_event_before_the_wait_leaves_no_task(
+    make_storage: MakeStorage,
+) -> None:
     for turns in range(6):
         run = later_workflow(HOUR, storage=make_storage()).run_stream("x")
         stream = run.watch_stream()
@@ -368,10 +405,15 @@ async def test_leaving_at_the_last_event_before_the_wait_leaves_no_task(make_sto
 
 async def test_of_two_handles_one_delivers_and_the_other_is_told() -> None:
     storage, sinks = InMemoryCheckpointStorage(), [Sink(), Sink()]
-    await take(later_workflow(0.1, storage=storage).run_stream("x", run_id="r"), SuperStepCompletedEvent)
+    await take(
+        later_workflow(0.1, storage=storage).run_stream("x", run_id="r"), SuperStepCompletedEvent
+    )
 
     results = await asyncio.gather(
-        *(later_workflow(sink=sink, storage=storage).run_from_checkpoint("r-000001") for sink in sinks),
+        *(
+            later_workflow(sink=sink, storage=storage).run_from_checkpoint("r-000001")
+            for sink in sinks
+        ),
         return_exceptions=True,
     )
 
@@ -383,7 +425,9 @@ async def test_of_two_handles_one_delivers_and_the_other_is_told() -> None:
 # --------------------------------------------------------------------------------- sleeping handlers
 
 
-def sleepy_workflow(log: list[str], delay: float, begun: asyncio.Event | None = None, **settings: Any) -> Workflow:
+def sleepy_workflow(
+    log: list[str], delay: float, begun: asyncio.Event | None = None, **settings: Any
+) -> Workflow:
     @executor
     async def start(text: str, ctx: WorkflowContext[str]) -> None:
         await ctx.send_message(text)
@@ -403,7 +447,9 @@ def sleepy_workflow(log: list[str], delay: float, begun: asyncio.Event | None = 
             await begun.wait()
         await ctx.yield_output(f"quick {text}")
 
-    return built(WorkflowBuilder(name="sleepy").add_fan_out_edges(start, [sleepy, quick]), start, **settings)
+    return built(
+        WorkflowBuilder(name="sleepy").add_fan_out_edges(start, [sleepy, quick]), start, **settings
+    )
 
 
 @OnOff
@@ -421,7 +467,9 @@ class RecordCounting(InMemoryCheckpointStorage):
 
     records = 0
 
-    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+    async def append_journal(
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+    ) -> None:
         await super().append_journal(run_id, epoch, head, records)
         self.records += len(records)
 
@@ -445,7 +493,9 @@ async def test_a_time_that_is_noted_is_kept_after_a_crash() -> None:
 # ------------------------------------------------------------------------------------- crash and order
 
 
-async def test_a_timer_that_comes_due_between_a_crash_and_the_resume_does_not_disturb_finished_calls() -> None:
+async def test_a_timer_that_comes_due_between_a_crash_and_the_resume_does_not_disturb_finished_calls() -> (
+    None
+):
     storage = InMemoryCheckpointStorage()
     fails = [True]
     log: list[tuple[str, str]] = []
@@ -468,7 +518,9 @@ async def test_a_timer_that_comes_due_between_a_crash_and_the_resume_does_not_di
 
     def build() -> Workflow:
         feeder = Feeder("feeder")
-        return built(WorkflowBuilder(name="feed").add_edge(feeder, Worker("worker")), feeder, storage=storage)
+        return built(
+            WorkflowBuilder(name="feed").add_edge(feeder, Worker("worker")), feeder, storage=storage
+        )
 
     with pytest.raises(OSError, match="down"):
         await build().run("x", run_id="r")
@@ -482,7 +534,11 @@ async def test_a_timer_that_comes_due_between_a_crash_and_the_resume_does_not_di
     assert log[3][1].endswith("worker:timer:1.0")
     assert result.get_outputs() == ["one", "two", "timed"]
     head = (await storage.list_checkpoints(run_id="r"))[-1]
-    assert (head.iteration_count, head.shared_state, head.timers) == (2, {"worked": ["one", "two", "timed"]}, {})
+    assert (head.iteration_count, head.shared_state, head.timers) == (
+        2,
+        {"worked": ["one", "two", "timed"]},
+        {},
+    )
 
 
 async def test_a_timed_call_that_finished_before_a_crash_is_not_repeated() -> None:
@@ -505,7 +561,11 @@ async def test_a_timed_call_that_finished_before_a_crash_is_not_repeated() -> No
             raise OSError("down")
 
     def build() -> Workflow:
-        return built(WorkflowBuilder(name="t").add_fan_out_edges(start, [worker, bad]), start, storage=storage)
+        return built(
+            WorkflowBuilder(name="t").add_fan_out_edges(start, [worker, bad]),
+            start,
+            storage=storage,
+        )
 
     with pytest.raises(OSError, match="down"):
         await build().run("x", run_id="r")

@@ -30,7 +30,14 @@ import msgspec
 import pydantic
 import pytest
 
-from supersteps._typing import display_name, is_subtype, matches, overlaps, reachable_types, type_name
+from supersteps._typing import (
+    display_name,
+    is_subtype,
+    matches,
+    overlaps,
+    reachable_types,
+    type_name,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -47,7 +47,9 @@ def test_a_duplicate_edge() -> None:
         WorkflowBuilder().add_edge(up, end, condition=bool).add_edge(up, end),
         WorkflowBuilder().add_edge(up, end).add_fan_out_edges(up, [other, end]),
     ):
-        with pytest.raises(EdgeDuplicationError, match=r"edge up -> end was added 2 times.*Keep one") as caught:
+        with pytest.raises(
+            EdgeDuplicationError, match=r"edge up -> end was added 2 times.*Keep one"
+        ) as caught:
             build(builder, up)
         assert caught.value.edge_id == "up->end"
         assert caught.value.validation_type is ValidationTypeEnum.EDGE_DUPLICATION
@@ -66,7 +68,8 @@ def test_a_loop_and_parallel_ways_are_no_duplicates() -> None:
 def test_executors_that_nothing_reaches() -> None:
     up, end, lost, found = Upper("up"), Reverse("end"), Upper("lost"), Reverse("found")
     with pytest.raises(
-        GraphConnectivityError, match=r"no path leads from the start executor 'up' to 'lost', 'found'.*Add an edge"
+        GraphConnectivityError,
+        match=r"no path leads from the start executor 'up' to 'lost', 'found'.*Add an edge",
     ) as caught:
         build(WorkflowBuilder().add_edge(up, end).add_edge(lost, found), up)
     assert caught.value.validation_type is ValidationTypeEnum.GRAPH_CONNECTIVITY
@@ -125,7 +128,8 @@ def test_types_that_can_meet(sends: Any, takes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sends", "takes"), [(str, int), (int, float), (list[int], list[str]), (Parent, int), (dict, list), (None, str)]
+    ("sends", "takes"),
+    [(str, int), (int, float), (list[int], list[str]), (Parent, int), (dict, list), (None, str)],
 )
 def test_types_that_cannot(sends: Any, takes: Any) -> None:
     a, b = node("a", str, sends), node("b", takes)
@@ -154,13 +158,19 @@ def test_types_that_cannot(sends: Any, takes: Any) -> None:
     ],
 )
 def test_a_fan_in_target_takes_a_list(takes: Any, fits: bool) -> None:
-    start, a, b, join = node("start", str, str), node("a", str, str), node("b", str, str), node("join", takes)
+    start, a, b, join = (
+        node("start", str, str),
+        node("a", str, str),
+        node("b", str, str),
+        node("join", takes),
+    )
     builder = WorkflowBuilder().add_fan_out_edges(start, [a, b]).add_fan_in_edges([a, b], join)
     if fits:
         assert build(builder, start).graph.reachable["b"] == {"join"}
         return
     with pytest.raises(
-        FanInTypeError, match=r"fan-in a, b -> join: the target gets a list.*Give it a handler for list\[str\]"
+        FanInTypeError,
+        match=r"fan-in a, b -> join: the target gets a list.*Give it a handler for list\[str\]",
     ) as caught:
         build(builder, start)
     assert caught.value.validation_type is ValidationTypeEnum.FAN_IN_TYPE
@@ -189,7 +199,10 @@ def test_an_error_edge_leads_somewhere() -> None:
     after = node("after", int)
     build(WorkflowBuilder().add_edge(up, end).add_error_edge(up, medic).add_edge(medic, after), up)
     with pytest.raises(GraphConnectivityError, match="'medic', 'after'"):
-        build(WorkflowBuilder().add_edge(up, end).add_error_edge(medic, after).add_edge(medic, after), up)
+        build(
+            WorkflowBuilder().add_edge(up, end).add_error_edge(medic, after).add_edge(medic, after),
+            up,
+        )
 
 
 def test_an_edge_and_an_error_edge_may_lead_to_one_target() -> None:
@@ -243,7 +256,9 @@ def test_what_a_response_handler_sends_counts_along_an_edge() -> None:
 def test_a_policy_or_an_error_edge_of_a_sub_workflows_node() -> None:
     inner = build(WorkflowBuilder(name="inner"), Reverse("back"))
     sub = WorkflowExecutor(inner, "sub")
-    with pytest.raises(WorkflowValidationError, match=r"'sub' stands for a sub-workflow.*executors inside"):
+    with pytest.raises(
+        WorkflowValidationError, match=r"'sub' stands for a sub-workflow.*executors inside"
+    ):
         build(WorkflowBuilder().with_failure_policy(sub, FailurePolicy(max_attempts=2)), sub)
 
 

@@ -9,11 +9,15 @@ from supersteps.viz.dot import to_dot
 from supersteps.viz.graphviz import render
 from supersteps.viz.picture import Edge, EdgeKind, Mark, MarkKind, Node, NodeKind, Picture
 
-INNERMOST = Picture((Node("s/t/y", "y"), Node("s/t/x", "x", is_start=True)), (Edge("s/t/x", "s/t/y"),))
+INNERMOST = Picture(
+    (Node("s/t/y", "y"), Node("s/t/x", "x", is_start=True)), (Edge("s/t/x", "s/t/y"),)
+)
 INNER = Picture((Node("s/t", "t", NodeKind.SUB_WORKFLOW, is_start=True, inner=INNERMOST),), ())
 PICTURE = Picture(
     (
-        Node("a", "a", detail="str", is_start=True, marks=(Mark(MarkKind.RAN), Mark(MarkKind.FAILED))),
+        Node(
+            "a", "a", detail="str", is_start=True, marks=(Mark(MarkKind.RAN), Mark(MarkKind.FAILED))
+        ),
         Node("sw", "switch", NodeKind.SWITCH),
         Node("in", "fan-in", NodeKind.FAN_IN, marks=(Mark(MarkKind.MESSAGES, 3),)),
         Node("s", "s", NodeKind.SUB_WORKFLOW, inner=INNER, marks=(Mark(MarkKind.ASKS),)),
@@ -82,7 +86,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_labels_are_quoted(text: str) -> None:
-    lines = to_dot(Picture((Node(text, text),), (Edge(text, text, EdgeKind.CONDITIONAL, text),), text)).splitlines()
+    lines = to_dot(
+        Picture((Node(text, text),), (Edge(text, text, EdgeKind.CONDITIONAL, text),), text)
+    ).splitlines()
     quoted = r'"((?:[^"\\]|\\.)*)"'
     title = re.fullmatch(rf"    label={quoted}; labelloc=t;", lines[4])
     node = re.fullmatch(rf"    n1 \[label={quoted}, shape=box\];", lines[5])

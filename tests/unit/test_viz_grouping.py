@@ -17,7 +17,9 @@ def picture(*edges: tuple[str, str]) -> Picture:
 
 def fan(count: int, name: str = "worker_{}") -> Picture:
     workers = [name.format(n) for n in range(count)]
-    return picture(*[("start", worker) for worker in workers], *[(worker, "join") for worker in workers])
+    return picture(
+        *[("start", worker) for worker in workers], *[(worker, "join") for worker in workers]
+    )
 
 
 def size(some: Picture) -> int:
@@ -72,7 +74,9 @@ def test_a_number_is_no_part_of_the_common_name() -> None:
 def test_how_a_node_is_reached_tells_it_from_others() -> None:
     some = picture(("s", "a1"), ("s", "a2"), ("s", "b1"), ("s", "b2"))
     kinds = {"b1": EdgeKind.ERROR, "b2": EdgeKind.ERROR}
-    some = replace(some, edges=tuple(replace(e, kind=kinds.get(e.target, e.kind)) for e in some.edges))
+    some = replace(
+        some, edges=tuple(replace(e, kind=kinds.get(e.target, e.kind)) for e in some.edges)
+    )
 
     found = grouped(some, 3)
 
@@ -82,7 +86,10 @@ def test_how_a_node_is_reached_tells_it_from_others() -> None:
 
 def test_edges_of_several_kinds_become_plain() -> None:
     some = picture(("s", "a"), ("a", "b"), ("s", "c"), ("c", "b"))
-    some = replace(some, edges=tuple(replace(e, kind=EdgeKind.CASE) if e.target == "a" else e for e in some.edges))
+    some = replace(
+        some,
+        edges=tuple(replace(e, kind=EdgeKind.CASE) if e.target == "a" else e for e in some.edges),
+    )
 
     # At the same distance, but not reached in the same way.
     assert labels(grouped(some, 3)) == ["s", "a, c", "b"]
@@ -106,7 +113,9 @@ def test_a_row_becomes_one() -> None:
 def test_marks_are_summed() -> None:
     some = fan(3)
     marks = (Mark(MarkKind.MESSAGES, 2), Mark(MarkKind.RAN))
-    some = replace(some, nodes=tuple(replace(n, marks=marks) if "_" in n.id else n for n in some.nodes))
+    some = replace(
+        some, nodes=tuple(replace(n, marks=marks) if "_" in n.id else n for n in some.nodes)
+    )
 
     assert grouped(some, 3).nodes[1].marks == (Mark(MarkKind.RAN, 3), Mark(MarkKind.MESSAGES, 6))
 
@@ -132,7 +141,11 @@ def test_sub_workflows_are_closed_first_the_innermost_before_the_others() -> Non
     assert other.inner is not None
     assert outer.inner is not None
     folded = outer.inner.nodes[-1]
-    assert (folded.inner, folded.detail, folded.marks) == (None, "5 executors", (Mark(MarkKind.ASKS, 3),))
+    assert (folded.inner, folded.detail, folded.marks) == (
+        None,
+        "5 executors",
+        (Mark(MarkKind.ASKS, 3),),
+    )
     assert [node.detail for node in grouped(some, 2).nodes] == ["8 executors", "2 executors"]
 
 
@@ -151,10 +164,14 @@ def test_a_group_has_an_id_of_its_own() -> None:
     assert len(set(ids)) == len(ids) == 4
 
 
-@given(st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), max_size=80), st.integers(-1, 45))
+@given(
+    st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), max_size=80), st.integers(-1, 45)
+)
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_there_are_never_more_than_the_limit(edges: list[tuple[int, int]], limit: int) -> None:
-    nodes = tuple(Node(str(n), f"n{n}", is_start=n == 0, marks=(Mark(MarkKind.MESSAGES),)) for n in range(40))
+    nodes = tuple(
+        Node(str(n), f"n{n}", is_start=n == 0, marks=(Mark(MarkKind.MESSAGES),)) for n in range(40)
+    )
     some = Picture(nodes, tuple(Edge(str(source), str(target)) for source, target in edges))
 
     found = grouped(some, limit)
@@ -177,4 +194,6 @@ def test_a_graph_with_nothing_alike_is_folded_by_distance(limit: int) -> None:
 
     assert len(found.nodes) <= limit
     if limit > 2:
-        assert {node.detail for node in found.nodes if node.kind is NodeKind.GROUP} == {"drawn as one"}
+        assert {node.detail for node in found.nodes if node.kind is NodeKind.GROUP} == {
+            "drawn as one"
+        }

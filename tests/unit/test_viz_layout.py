@@ -50,7 +50,9 @@ def overlap(one: Box, other: Box, slack: float = 0.01) -> bool:
 def on_border(point: tuple[float, float], box: Box) -> bool:
     x, y = point
     inside = box.left - 0.01 <= x <= box.right + 0.01 and box.top - 0.01 <= y <= box.bottom + 0.01
-    at_side = min(abs(x - box.left), abs(x - box.right), abs(y - box.top), abs(y - box.bottom)) < 0.01
+    at_side = (
+        min(abs(x - box.left), abs(x - box.right), abs(y - box.top), abs(y - box.bottom)) < 0.01
+    )
     return inside and at_side
 
 
@@ -89,11 +91,19 @@ def check(found: Layout) -> None:
 
 TYPICAL = {
     "chain": picture(("a", "b"), ("b", "c")),
-    "diamond": picture(("a", "b"), ("a", "cc"), ("a", "ddd"), ("b", "e"), ("cc", "e"), ("ddd", "e"), ("a", "e")),
-    "labels": picture(("a", "b"), ("a", "c"), ("b", "d"), ("c", "d"), ("d", "a"), ("d", "d"), label="condition"),
-    "loops": picture(("a", "b"), ("b", "c"), ("c", "a"), ("c", "b"), ("b", "b"), ("c", "d"), ("d", "a")),
+    "diamond": picture(
+        ("a", "b"), ("a", "cc"), ("a", "ddd"), ("b", "e"), ("cc", "e"), ("ddd", "e"), ("a", "e")
+    ),
+    "labels": picture(
+        ("a", "b"), ("a", "c"), ("b", "d"), ("c", "d"), ("d", "a"), ("d", "d"), label="condition"
+    ),
+    "loops": picture(
+        ("a", "b"), ("b", "c"), ("c", "a"), ("c", "b"), ("b", "b"), ("c", "d"), ("d", "a")
+    ),
     "islands": picture(("a", "b"), ("x", "y"), ("y", "x"), ("z", "z")),
-    "twice": Picture((Node("a", "a"), Node("b", "b")), (Edge("a", "b", label="x"), Edge("a", "b", label="y"))),
+    "twice": Picture(
+        (Node("a", "a"), Node("b", "b")), (Edge("a", "b", label="x"), Edge("a", "b", label="y"))
+    ),
     "one": Picture((Node("a", "a", is_start=True),), ()),
     "all to all": picture(*[(f"a{n}", f"b{m}") for n in range(4) for m in range(4)]),
 }
@@ -107,11 +117,19 @@ def test_boxes_are_apart_and_edges_touch_only_their_own(name: str) -> None:
 NODES = st.integers(0, 11)
 
 
-@given(st.lists(st.tuples(NODES, NODES, st.sampled_from(["", "", "if", "a longer label"])), min_size=1, max_size=28))
+@given(
+    st.lists(
+        st.tuples(NODES, NODES, st.sampled_from(["", "", "if", "a longer label"])),
+        min_size=1,
+        max_size=28,
+    )
+)
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_the_same_of_any_graph(edges: list[tuple[int, int, str]]) -> None:
     nodes = tuple(Node(str(n), "x" * (n % 5), is_start=n == 0) for n in range(12))
-    drawn = Picture(nodes, tuple(Edge(str(source), str(target), label=label) for source, target, label in edges))
+    drawn = Picture(
+        nodes, tuple(Edge(str(source), str(target), label=label) for source, target, label in edges)
+    )
 
     found = layout(drawn)
 
@@ -157,18 +175,24 @@ def test_a_chain_is_a_straight_line() -> None:
 def test_a_long_edge_is_straight_between_the_ranks_it_passes() -> None:
     found = layout(picture(("a", "b"), ("b", "c"), ("c", "d"), ("d", "e"), ("a", "e")))
 
-    (long,) = [route for route in found.routes if (route.edge.source, route.edge.target) == ("a", "e")]
+    (long,) = [
+        route for route in found.routes if (route.edge.source, route.edge.target) == ("a", "e")
+    ]
     assert len({round(x, 6) for x, _ in long.points[1:-1]}) == 1
 
 
 def test_a_fan_out_is_symmetric() -> None:
-    boxes = places(layout(picture(("a", "b"), ("a", "c"), ("a", "d"), ("b", "e"), ("c", "e"), ("d", "e"))))
+    boxes = places(
+        layout(picture(("a", "b"), ("a", "c"), ("a", "d"), ("b", "e"), ("c", "e"), ("d", "e")))
+    )
 
     assert boxes["a"].middle[0] == boxes["c"].middle[0] == boxes["e"].middle[0]
 
 
 def test_edges_that_need_not_cross_do_not() -> None:
-    boxes = places(layout(picture(("s", "a"), ("s", "b"), ("s", "c"), ("a", "z"), ("b", "y"), ("c", "x"))))
+    boxes = places(
+        layout(picture(("s", "a"), ("s", "b"), ("s", "c"), ("a", "z"), ("b", "y"), ("c", "x")))
+    )
 
     above = sorted("abc", key=lambda name: boxes[name].left)
     below = sorted("xyz", key=lambda name: boxes[name].left)
@@ -177,7 +201,10 @@ def test_edges_that_need_not_cross_do_not() -> None:
 
 def test_what_is_inside_a_node_fits_in_it() -> None:
     deep = Picture((Node("s/t/a", "a"), Node("s/t/b", "b")), (Edge("s/t/a", "s/t/b"),))
-    inner = Picture((Node("s/t", "t", NodeKind.SUB_WORKFLOW, inner=deep), Node("s/u", "u")), (Edge("s/t", "s/u"),))
+    inner = Picture(
+        (Node("s/t", "t", NodeKind.SUB_WORKFLOW, inner=deep), Node("s/u", "u")),
+        (Edge("s/t", "s/u"),),
+    )
     found = layout(Picture((Node("s", "s", NodeKind.SUB_WORKFLOW, inner=inner),), ()))
 
     def check_inside(some: Layout) -> None:

@@ -35,7 +35,9 @@ class Relay(Executor):
     """Takes everything and passes it on."""
 
     @handler
-    async def take(self, value: str | list[str] | ExecutorFailure, ctx: WorkflowContext[Any, str]) -> None:
+    async def take(
+        self, value: str | list[str] | ExecutorFailure, ctx: WorkflowContext[Any, str]
+    ) -> None:
         if isinstance(value, str):
             await ctx.send_message(value)
 
@@ -64,7 +66,9 @@ def edges(picture: Picture) -> set[tuple[str, str, EdgeKind, str]]:
 
 def ends_are_nodes(picture: Picture) -> bool:
     ids = [node.id for node in picture.nodes]
-    return len(set(ids)) == len(ids) and all(e.source in ids and e.target in ids for e in picture.edges)
+    return len(set(ids)) == len(ids) and all(
+        e.source in ids and e.target in ids for e in picture.edges
+    )
 
 
 # ------------------------------------------------------------------------------------ kinds of edges
@@ -72,7 +76,9 @@ def ends_are_nodes(picture: Picture) -> bool:
 
 def test_direct_and_conditional_edges() -> None:
     a, b, c = map(Relay, "abc")
-    picture = drawn(built(WorkflowBuilder(name="w").add_edge(a, b).add_edge(b, c, is_spam).add_edge(c, c), a))
+    picture = drawn(
+        built(WorkflowBuilder(name="w").add_edge(a, b).add_edge(b, c, is_spam).add_edge(c, c), a)
+    )
 
     assert picture.title == "w"
     assert [(node.id, node.is_start, node.kind) for node in picture.nodes] == [
@@ -97,7 +103,11 @@ def test_a_lambda_is_a_condition() -> None:
 
 def test_fan_out_and_selection() -> None:
     a, b, c, d = map(Relay, "abcd")
-    builder = WorkflowBuilder().add_fan_out_edges(a, [b, c]).add_multi_selection_edge_group(b, [d, c], pick)
+    builder = (
+        WorkflowBuilder()
+        .add_fan_out_edges(a, [b, c])
+        .add_multi_selection_edge_group(b, [d, c], pick)
+    )
 
     # the builder met b before a
     assert drawn(built(builder, a)).edges == (
@@ -125,12 +135,22 @@ def test_a_switch_is_a_node_with_its_cases_in_order() -> None:
 
 def test_several_fan_ins_are_nodes_of_their_own() -> None:
     a, b, c, d, e = map(Relay, "abcde")
-    builder = WorkflowBuilder().add_fan_out_edges(a, [b, c]).add_fan_in_edges([b, c], d).add_fan_in_edges([c, b], e)
+    builder = (
+        WorkflowBuilder()
+        .add_fan_out_edges(a, [b, c])
+        .add_fan_in_edges([b, c], d)
+        .add_fan_in_edges([c, b], e)
+    )
     picture = drawn(built(builder, a))
 
     first, second = gate_id("fan_in:b+c->d"), gate_id("fan_in:c+b->e")
     assert [node.id for node in picture.nodes if node.kind is NodeKind.FAN_IN] == [first, second]
-    assert {(s, t) for s, t, _, _ in edges(picture)} >= {("b", first), ("c", first), (first, "d"), (second, "e")}
+    assert {(s, t) for s, t, _, _ in edges(picture)} >= {
+        ("b", first),
+        ("c", first),
+        (first, "d"),
+        (second, "e"),
+    }
 
 
 def test_error_edges() -> None:
@@ -175,10 +195,19 @@ def everything(ids: list[str]) -> tuple[Workflow, set[tuple[str, str]]]:
         a, b, c, d = nodes[n : n + 4]
         builder.add_switch_case_edge_group(start, [Case(is_spam, a), Case(is_long, b), Default(a)])
         switch = gate_id(builder._groups[-1].id)
-        builder.add_multi_selection_edge_group(a, [b, c], pick).add_fan_in_edges([b, c], d).add_error_edge(b, c)
+        builder.add_multi_selection_edge_group(a, [b, c], pick).add_fan_in_edges(
+            [b, c], d
+        ).add_error_edge(b, c)
         gate = gate_id(builder._groups[-2].id)
         builder.add_edge(c, d, is_spam).add_edge(d, start)
-        wanted |= {("START", switch), (switch, a.id), (switch, b.id), (a.id, b.id), (a.id, c.id), (b.id, gate)}
+        wanted |= {
+            ("START", switch),
+            (switch, a.id),
+            (switch, b.id),
+            (a.id, b.id),
+            (a.id, c.id),
+            (b.id, gate),
+        }
         wanted |= {(c.id, gate), (gate, d.id), (b.id, c.id), (c.id, d.id), (d.id, "START")}
     return built(builder, start), wanted
 
@@ -218,7 +247,9 @@ def named(name: str) -> Callable[[Any], bool]:
 def test_odd_names_of_conditions_lead_nowhere_else() -> None:
     a, b, c = map(Relay, "abc")
     builder = WorkflowBuilder().add_edge(a, b, named("x->c [y] + z, %"))
-    builder.add_switch_case_edge_group(b, [Case(named("one, two"), a), Case(is_spam, c), Default(c)])
+    builder.add_switch_case_edge_group(
+        b, [Case(named("one, two"), a), Case(is_spam, c), Default(c)]
+    )
     picture = drawn(built(builder, a))
 
     assert Edge("a", "b", EdgeKind.CONDITIONAL, "x->c [y] + z, %") in picture.edges
@@ -229,12 +260,18 @@ def test_odd_names_of_conditions_lead_nowhere_else() -> None:
 
 def test_the_only_case_of_a_switch_has_its_whole_name() -> None:
     a, b, c = map(Relay, "abc")
-    builder = WorkflowBuilder().add_switch_case_edge_group(a, [Case(named("one, two"), b), Default(c)])
+    builder = WorkflowBuilder().add_switch_case_edge_group(
+        a, [Case(named("one, two"), b), Default(c)]
+    )
 
-    assert {e.label for e in drawn(built(builder, a)).edges if e.kind is EdgeKind.CASE} == {"one, two"}
+    assert {e.label for e in drawn(built(builder, a)).edges if e.kind is EdgeKind.CASE} == {
+        "one, two"
+    }
 
 
-@pytest.mark.parametrize("line", ["", "edge:a->b", "edge:a->nobody []", "odd:a->b []", "edge:nobody->b []", "->", "[]"])
+@pytest.mark.parametrize(
+    "line", ["", "edge:a->b", "edge:a->nobody []", "odd:a->b []", "edge:nobody->b []", "->", "[]"]
+)
 def test_lines_that_make_no_sense_are_left_out(line: str) -> None:
     assert read_group(line, {"a": [], "b": []}) is None
     assert picture_of({"start": "a", "executors": {"a": [], "b": []}, "edges": [line]}).edges == ()
@@ -267,7 +304,11 @@ def nested_workflow(**settings: Any) -> Workflow:
     inner = built(WorkflowBuilder(name="inner").add_edge(first, check), first)
     entry, end = Relay("entry"), Relay("end")
     review = WorkflowExecutor(inner, "review")
-    return built(WorkflowBuilder(name="outer").add_edge(entry, review).add_edge(review, end), entry, **settings)
+    return built(
+        WorkflowBuilder(name="outer").add_edge(entry, review).add_edge(review, end),
+        entry,
+        **settings,
+    )
 
 
 def test_sub_workflows_hold_pictures() -> None:
@@ -288,7 +329,9 @@ def test_sub_workflows_hold_pictures() -> None:
 # -------------------------------------------------------------------------------------------- marks
 
 
-def checkpoints_of(workflow: Workflow, storage: InMemoryCheckpointStorage) -> list[WorkflowCheckpoint]:
+def checkpoints_of(
+    workflow: Workflow, storage: InMemoryCheckpointStorage
+) -> list[WorkflowCheckpoint]:
     async def run() -> list[WorkflowCheckpoint]:
         handle = workflow.run_stream("hello", checkpoint_storage=storage)
         async for _event in handle:
@@ -322,7 +365,9 @@ def test_a_question_is_marked_where_it_went_out() -> None:
     asker, port = Asker("asker"), RequestInfoExecutor("port")
     workflow = built(WorkflowBuilder().add_edge(asker, port).add_edge(port, asker), asker)
 
-    assert marked(checkpoints_of(workflow, InMemoryCheckpointStorage())[-1]) == {"port": "1 question"}
+    assert marked(checkpoints_of(workflow, InMemoryCheckpointStorage())[-1]) == {
+        "port": "1 question"
+    }
 
 
 def test_a_fan_in_that_is_half_full_and_a_timer() -> None:
@@ -343,17 +388,26 @@ def test_a_fan_in_that_is_half_full_and_a_timer() -> None:
     structure = structure_of(half)
     assert structure is not None
     picture = picture_of(structure, marks=marks_of(half))
-    assert [node.marks for node in picture.nodes if node.kind is NodeKind.FAN_IN] == [(Mark(MarkKind.MESSAGES),)]
+    assert [node.marks for node in picture.nodes if node.kind is NodeKind.FAN_IN] == [
+        (Mark(MarkKind.MESSAGES),)
+    ]
 
 
 def test_a_fan_in_to_which_a_message_comes_later() -> None:
-    coming = {"due": "2026-01-01T00:00:00.000000+00:00", "data": 1, "target_ids": ["review#2/fan_in:a+b->c"]}
+    coming = {
+        "due": "2026-01-01T00:00:00.000000+00:00",
+        "data": 1,
+        "target_ids": ["review#2/fan_in:a+b->c"],
+    }
     structure = {"executors": {"review": []}, "sub_workflows": {"review": {}}}
 
     found = marks_of(WorkflowCheckpoint(timers={"2.0": coming}), structure=structure)
 
     gate = f"review/{gate_id('fan_in:a+b->c')}"
-    assert {node: words(marks) for node, marks in found.items()} == {"review": "1 timer", gate: "1 timer"}
+    assert {node: words(marks) for node, marks in found.items()} == {
+        "review": "1 timer",
+        gate: "1 timer",
+    }
 
 
 def test_a_fan_in_inside_a_sub_workflow() -> None:
@@ -370,7 +424,12 @@ def test_a_fan_in_inside_a_sub_workflow() -> None:
 
 def test_what_ran_and_what_failed() -> None:
     structure = msgspec.to_builtins(nested_workflow().graph.description)
-    found = marks_of(None, ran=["entry", "review#2/first"], failed=["review#2/check#1#3/writer"], structure=structure)
+    found = marks_of(
+        None,
+        ran=["entry", "review#2/first"],
+        failed=["review#2/check#1#3/writer"],
+        structure=structure,
+    )
 
     assert {node: words(marks) for node, marks in found.items()} == {
         "entry": "ran",

@@ -14,14 +14,28 @@ from supersteps.viz.svg import path_data, to_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 
-INNER = Picture((Node("sub/a", "first", is_start=True), Node("sub/b", "second")), (Edge("sub/a", "sub/b"),))
+INNER = Picture(
+    (Node("sub/a", "first", is_start=True), Node("sub/b", "second")), (Edge("sub/a", "sub/b"),)
+)
 EVERYTHING = Picture(
     (
         Node("start", "start", detail="str", is_start=True, marks=(Mark(MarkKind.RAN),)),
         Node("switch", "which?", NodeKind.SWITCH, marks=(Mark(MarkKind.MESSAGES, 1),)),
         Node("join", "fan-in", NodeKind.FAN_IN, marks=(Mark(MarkKind.MESSAGES, 3),)),
-        Node("group", "worker_* (50)", NodeKind.GROUP, marks=(Mark(MarkKind.FAILED, 2), Mark(MarkKind.TIMERS, 4))),
-        Node("sub", "review", NodeKind.SUB_WORKFLOW, detail="Draft", inner=INNER, marks=(Mark(MarkKind.ASKS, 2),)),
+        Node(
+            "group",
+            "worker_* (50)",
+            NodeKind.GROUP,
+            marks=(Mark(MarkKind.FAILED, 2), Mark(MarkKind.TIMERS, 4)),
+        ),
+        Node(
+            "sub",
+            "review",
+            NodeKind.SUB_WORKFLOW,
+            detail="Draft",
+            inner=INNER,
+            marks=(Mark(MarkKind.ASKS, 2),),
+        ),
         Node("closed", "closed", NodeKind.SUB_WORKFLOW, detail="12 executors"),
     ),
     (
@@ -44,18 +58,34 @@ def texts(svg: str) -> list[str]:
 
 def tooltips(svg: str) -> list[str]:
     groups = ElementTree.fromstring(svg).iter(f"{SVG}g")
-    return [title.text or "" for group in groups if (title := group.find(f"{SVG}title")) is not None]
+    return [
+        title.text or "" for group in groups if (title := group.find(f"{SVG}title")) is not None
+    ]
 
 
 def one_node(label: str) -> Picture:
-    return Picture((Node(label or "x", label, detail=label),), (Edge(label or "x", label or "x", label=label),), label)
+    return Picture(
+        (Node(label or "x", label, detail=label),),
+        (Edge(label or "x", label or "x", label=label),),
+        label,
+    )
 
 
 def test_everything_is_drawn_and_named() -> None:
     svg = to_svg(EVERYTHING)
 
     shown = texts(svg)
-    for label in ("start", "which?", "fan-in", "worker_* (50)", "review", "first", "second", "closed", "12 executors"):
+    for label in (
+        "start",
+        "which?",
+        "fan-in",
+        "worker_* (50)",
+        "review",
+        "first",
+        "second",
+        "closed",
+        "12 executors",
+    ):
         assert label in shown
     for label in ("is_big", "default", "ready", "pick", "again"):
         assert label in shown
@@ -71,7 +101,9 @@ def test_labels_are_drawn_over_a_gap_in_the_lines() -> None:
     some = Picture((Node("a", "a"), Node("b", "b")), (Edge("a", "b", EdgeKind.CONDITIONAL, "x_y"),))
     svg = to_svg(some)
 
-    gap = re.search(r'<g><title>x_y</title><rect class="ss-back"[^>]*/><text [^>]*>x_y</text></g>', svg)
+    gap = re.search(
+        r'<g><title>x_y</title><rect class="ss-back"[^>]*/><text [^>]*>x_y</text></g>', svg
+    )
 
     assert gap
     assert svg.index('<path class="ss-edge ss-conditional"') < gap.start()
@@ -83,7 +115,19 @@ def test_the_file_needs_nothing_else_and_runs_nothing() -> None:
     assert re.findall(r'\bhttps?://[^"]*', svg) == ["http://www.w3.org/2000/svg"]
     tags = {element.tag.removeprefix(SVG) for element in ElementTree.fromstring(svg).iter()}
     assert tags <= {
-        *("svg", "title", "desc", "style", "defs", "marker", "g", "path", "rect", "polygon", "text"),
+        *(
+            "svg",
+            "title",
+            "desc",
+            "style",
+            "defs",
+            "marker",
+            "g",
+            "path",
+            "rect",
+            "polygon",
+            "text",
+        ),
     }
     assert not re.search(r"\son\w+=|@import|href", svg)
     assert "prefers-color-scheme:dark" in svg
@@ -138,7 +182,9 @@ def test_a_long_label_is_shortened_in_the_middle_and_whole_in_the_tooltip() -> N
 def test_the_legend_names_what_occurs_and_nothing_else() -> None:
     plain = Picture((Node("a", "a"), Node("b", "b")), (Edge("a", "b"),))
     error = replace(plain, edges=(Edge("a", "b", EdgeKind.ERROR),))
-    waits = replace(plain, nodes=(Node("a", "a", marks=(Mark(MarkKind.TIMERS, 2),)), Node("b", "b")))
+    waits = replace(
+        plain, nodes=(Node("a", "a", marks=(Mark(MarkKind.TIMERS, 2),)), Node("b", "b"))
+    )
 
     assert texts(to_svg(plain)) == ["a", "b"]
     assert texts(to_svg(error)) == ["a", "b", "on failure"]

@@ -18,15 +18,23 @@ def picture(*edges: Way, fan_in: str = "", switch: str = "") -> Picture:
     names = dict.fromkeys(name for edge in edges for name in edge[:2])
     kinds = {fan_in: NodeKind.FAN_IN, switch: NodeKind.SWITCH}
     nodes = tuple(
-        Node(name, name, kinds.get(name, NodeKind.EXECUTOR), is_start=place == 0) for place, name in enumerate(names)
+        Node(name, name, kinds.get(name, NodeKind.EXECUTOR), is_start=place == 0)
+        for place, name in enumerate(names)
     )
     return Picture(nodes, tuple(Edge(*edge) for edge in edges))
 
 
 CHAIN = picture(("fetch", "summarise"), ("summarise", "publish"))
 INNER = Picture(
-    (Node("review/write", "write", is_start=True), Node("review/style", "style"), Node("review/facts", "facts")),
-    (Edge("review/write", "review/style"), Edge("review/write", "review/facts", EdgeKind.CONDITIONAL, "has_facts")),
+    (
+        Node("review/write", "write", is_start=True),
+        Node("review/style", "style"),
+        Node("review/facts", "facts"),
+    ),
+    (
+        Edge("review/write", "review/style"),
+        Edge("review/write", "review/facts", EdgeKind.CONDITIONAL, "has_facts"),
+    ),
 )
 NESTED = Picture(
     (
@@ -34,13 +42,27 @@ NESTED = Picture(
         Node("review", "review", NodeKind.SUB_WORKFLOW, inner=INNER),
         Node("publish", "publish"),
     ),
-    (Edge("plan", "review"), Edge("review", "publish"), Edge("review", "plan", EdgeKind.CONDITIONAL, "bad")),
+    (
+        Edge("plan", "review"),
+        Edge("review", "publish"),
+        Edge("review", "plan", EdgeKind.CONDITIONAL, "bad"),
+    ),
     "nested",
 )
-BESIDE = Picture((*NESTED.nodes[:2], Node("fast", "fast")), (Edge("plan", "review"), Edge("plan", "fast")), "beside")
+BESIDE = Picture(
+    (*NESTED.nodes[:2], Node("fast", "fast")),
+    (Edge("plan", "review"), Edge("plan", "fast")),
+    "beside",
+)
 MARKED = Picture(
     (
-        Node("ask", "ask", detail="Question", is_start=True, marks=(Mark(MarkKind.RAN), Mark(MarkKind.ASKS, 2))),
+        Node(
+            "ask",
+            "ask",
+            detail="Question",
+            is_start=True,
+            marks=(Mark(MarkKind.RAN), Mark(MarkKind.ASKS, 2)),
+        ),
         Node("wait", "wait", marks=(Mark(MarkKind.MESSAGES, 3), Mark(MarkKind.TIMERS))),
         Node("bad", "bad", marks=(Mark(MarkKind.FAILED),)),
         Node("closed", "closed", NodeKind.SUB_WORKFLOW, detail="12 executors"),
@@ -172,7 +194,9 @@ def test_a_loop() -> None:
 
 
 def test_lines_to_the_same_node_from_different_places_do_not_meet() -> None:
-    assert drawn(picture(("s", "a"), ("s", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "e"))) == expected("""
+    assert drawn(
+        picture(("s", "a"), ("s", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "e"))
+    ) == expected("""
                  ╔═══╗
                  ║ s ║
                  ╚═╤═╝
@@ -190,7 +214,9 @@ def test_lines_to_the_same_node_from_different_places_do_not_meet() -> None:
 
 
 def test_a_long_edge_passes_the_ranks_between() -> None:
-    assert drawn(picture(("load", "parse"), ("parse", "store"), ("load", "store", EdgeKind.ERROR))) == expected("""
+    assert drawn(
+        picture(("load", "parse"), ("parse", "store"), ("load", "store", EdgeKind.ERROR))
+    ) == expected("""
             ╔═══════╗
             ║ load  ║
             ╚═══╤═══╝
@@ -356,15 +382,24 @@ def sideways(row: dict[int, int], column: int) -> set[int]:
     return ends
 
 
-@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=1, max_size=20), st.integers(0, 4))
+@given(
+    st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=1, max_size=20),
+    st.integers(0, 4),
+)
 @settings(max_examples=400, deadline=None, derandomize=True)
-def test_lines_lead_from_each_source_to_its_targets_and_no_others(edges: list[tuple[int, int]], room: int) -> None:
+def test_lines_lead_from_each_source_to_its_targets_and_no_others(
+    edges: list[tuple[int, int]], room: int
+) -> None:
     links = [(source * 12 + 6, target * 12 + 6 + target % 3) for source, target in edges]
     found = channel(links, {target: room for _, target in links})
 
     if found is not None:
-        target_at = {column: target for target, columns in found.arrivals.items() for column in columns}
-        assert {(source, target_at[column]) for source, column in passed(links, found)} == set(links)
+        target_at = {
+            column: target for target, columns in found.arrivals.items() for column in columns
+        }
+        assert {(source, target_at[column]) for source, column in passed(links, found)} == set(
+            links
+        )
 
 
 def test_lines_that_would_lie_on_one_another_are_not_drawn() -> None:
@@ -376,11 +411,19 @@ NODES = st.integers(0, 7)
 LABELS = st.sampled_from(["", "", "if", "longer"])
 
 
-@given(st.lists(st.tuples(NODES, NODES, LABELS), max_size=14), st.sampled_from([20, 40, 100]), st.booleans())
+@given(
+    st.lists(st.tuples(NODES, NODES, LABELS), max_size=14),
+    st.sampled_from([20, 40, 100]),
+    st.booleans(),
+)
 @settings(max_examples=200, deadline=None, derandomize=True)
-def test_any_graph_is_drawn_or_listed(edges: list[tuple[int, int, str]], width: int, unicode: bool) -> None:
+def test_any_graph_is_drawn_or_listed(
+    edges: list[tuple[int, int, str]], width: int, unicode: bool
+) -> None:
     nodes = tuple(Node(str(n), f"node{n}", is_start=n == 0) for n in range(8))
-    some = Picture(nodes, tuple(Edge(str(source), str(target), label=label) for source, target, label in edges))
+    some = Picture(
+        nodes, tuple(Edge(str(source), str(target), label=label) for source, target, label in edges)
+    )
 
     text = to_ascii(some, width, unicode=unicode)
 
@@ -395,7 +438,9 @@ def test_any_graph_is_drawn_or_listed(edges: list[tuple[int, int, str]], width: 
         assert sum(line.lstrip().startswith(("-> ", "→ ")) for line in lines) == len(edges)
 
 
-@pytest.mark.parametrize("label", ["a\nb", "\x1b[31mred", "日本語", "e\u0301", "x" * 200, "", "עברית", "\ud800"])
+@pytest.mark.parametrize(
+    "label", ["a\nb", "\x1b[31mred", "日本語", "e\u0301", "x" * 200, "", "עברית", "\ud800"]
+)
 @pytest.mark.parametrize("unicode", [True, False])
 def test_labels_may_be_anything(label: str, unicode: bool) -> None:
     some = Picture(
@@ -432,7 +477,9 @@ def test_a_canvas_grows() -> None:
 
 
 def test_sixty_nodes_are_quick() -> None:
-    edges = [Edge(f"n{n // 3}", f"n{n}") for n in range(1, 60)] + [Edge(f"n{n}", f"n{n * 7 % 60}") for n in range(40)]
+    edges = [Edge(f"n{n // 3}", f"n{n}") for n in range(1, 60)] + [
+        Edge(f"n{n}", f"n{n * 7 % 60}") for n in range(40)
+    ]
     began = time.process_time()
 
     to_ascii(Picture(tuple(Node(f"n{n}", f"n{n}") for n in range(60)), tuple(edges)), 1000)

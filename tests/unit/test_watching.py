@@ -92,13 +92,17 @@ async def test_whoever_blocks_is_named_with_run_superstep_place_and_remedy(
     assert text == f"run 'r', superstep 1: {event.data}"
 
 
-async def test_the_event_comes_in_a_stream_too(watcher: Watcher, caught: list[warnings.WarningMessage]) -> None:
+async def test_the_event_comes_in_a_stream_too(
+    watcher: Watcher, caught: list[warnings.WarningMessage]
+) -> None:
     events = [event async for event in hog(watcher).run_stream(0)]
 
     assert sum(isinstance(event, WorkflowWarningEvent) for event in events) == 1
 
 
-async def test_each_executor_is_named_once_per_run(watcher: Watcher, caught: list[warnings.WarningMessage]) -> None:
+async def test_each_executor_is_named_once_per_run(
+    watcher: Watcher, caught: list[warnings.WarningMessage]
+) -> None:
     workflow = hog(watcher, 3 * LOOKS + 1)
     await workflow.run(3, run_id="one")
     await workflow.run(0, run_id="two")
@@ -106,13 +110,17 @@ async def test_each_executor_is_named_once_per_run(watcher: Watcher, caught: lis
     assert [str(warning.message).split(",")[0] for warning in caught] == ["run 'one'", "run 'two'"]
 
 
-async def test_a_short_stand_is_nothing(watcher: Watcher, caught: list[warnings.WarningMessage]) -> None:
+async def test_a_short_stand_is_nothing(
+    watcher: Watcher, caught: list[warnings.WarningMessage]
+) -> None:
     await hog(watcher, LOOKS).run(0)
 
     assert caught == []
 
 
-async def test_whoever_yields_is_not_named(watcher: Watcher, caught: list[warnings.WarningMessage]) -> None:
+async def test_whoever_yields_is_not_named(
+    watcher: Watcher, caught: list[warnings.WarningMessage]
+) -> None:
     @executor
     async def polite(number: int, ctx: WorkflowContext[Never, int]) -> None:
         for _ in range(3):
@@ -132,7 +140,9 @@ async def test_quick_supersteps_that_follow_each_other_are_not_named(
     assert caught == []
 
 
-async def test_a_plain_handler_may_block(watcher: Watcher, caught: list[warnings.WarningMessage]) -> None:
+async def test_a_plain_handler_may_block(
+    watcher: Watcher, caught: list[warnings.WarningMessage]
+) -> None:
     loop = asyncio.get_running_loop()
 
     async def turn() -> None:
@@ -171,7 +181,9 @@ async def test_of_several_the_one_that_was_seen_most_is_named(
         await asyncio.sleep(0)  # all are at work when the loop is asked
         watcher.look()
 
-    builder = WorkflowBuilder().set_start_executor(start).add_fan_out_edges(start, [asks, long, short])
+    builder = (
+        WorkflowBuilder().set_start_executor(start).add_fan_out_edges(start, [asks, long, short])
+    )
     await builder.build().run(1)
 
     (warning,) = caught
@@ -191,7 +203,9 @@ async def test_what_a_handler_starts_is_said_to_be_near_it(
     await WorkflowBuilder().set_start_executor(parent).build().run(1)
 
     (warning,) = caught
-    assert "something that executor 'parent' started, or that runs beside it," in str(warning.message)
+    assert "something that executor 'parent' started, or that runs beside it," in str(
+        warning.message
+    )
     assert warning.filename == __file__
 
 
@@ -221,11 +235,15 @@ def test_a_handler_that_does_not_return_is_named_meanwhile_in_every_loop(
 
     @executor(id="stuck")
     async def stuck(number: int, ctx: WorkflowContext[Never, int]) -> None:
-        block_until(lambda: any(f"run 'r{number}'" in str(warning.message) for warning in list(caught)))
+        block_until(
+            lambda: any(f"run 'r{number}'" in str(warning.message) for warning in list(caught))
+        )
 
     workflow = WorkflowBuilder().set_start_executor(stuck).build()
     threads = [
-        threading.Thread(target=lambda number=number: asyncio.run(workflow.run(number, run_id=f"r{number}")))
+        threading.Thread(
+            target=lambda number=number: asyncio.run(workflow.run(number, run_id=f"r{number}"))
+        )
         for number in range(3)
     ]
     for thread in threads:
@@ -238,7 +256,9 @@ def test_a_handler_that_does_not_return_is_named_meanwhile_in_every_loop(
     assert all(thread.daemon for thread in named)
 
 
-def test_a_loop_that_does_not_run_is_not_blocked(watcher: Watcher, caught: list[warnings.WarningMessage]) -> None:
+def test_a_loop_that_does_not_run_is_not_blocked(
+    watcher: Watcher, caught: list[warnings.WarningMessage]
+) -> None:
     class Waits(Executor):
         @handler
         async def wait(self, number: int, ctx: WorkflowContext[Never, int]) -> None:
@@ -295,8 +315,12 @@ async def test_a_lease_that_ran_out_matters_only_if_somebody_took_the_run(
 ) -> None:
     for module in (hold, store):
         monkeypatch.setattr(module, "LEASE_SECONDS", 0.01)
-    monkeypatch.setattr(heartbeat, "watch", lambda holder: None)  # as where C code keeps the interpreter
-    monkeypatch.setattr(hold, "mark_advancing", lambda handle, busy: None)  # as if in another process
+    monkeypatch.setattr(
+        heartbeat, "watch", lambda holder: None
+    )  # as where C code keeps the interpreter
+    monkeypatch.setattr(
+        hold, "mark_advancing", lambda handle, busy: None
+    )  # as if in another process
     storage = InMemoryCheckpointStorage()
 
     @executor(id="hog")

@@ -69,9 +69,18 @@ def test_it_describes_itself() -> None:
         "start_executor_id": "up",
         "max_iterations": 100,
         "edge_groups": [
-            {"kind": "edge", "id": "edge:up->back", "sources": ["up"], "targets": ["back"], "names": (None,)}
+            {
+                "kind": "edge",
+                "id": "edge:up->back",
+                "sources": ["up"],
+                "targets": ["back"],
+                "names": (None,),
+            }
         ],
-        "executors": {"up": {"id": "up", "type": "Upper"}, "back": {"id": "back", "type": "Reverse"}},
+        "executors": {
+            "up": {"id": "up", "type": "Upper"},
+            "back": {"id": "back", "type": "Reverse"},
+        },
     }
     assert workflow.to_json().startswith('{"id":"shout"')
     assert repr(workflow) == "Workflow(workflow_id='shout', executors=['up', 'back'])"
@@ -91,7 +100,10 @@ async def test_a_result_holds_events_outputs_and_the_timeline() -> None:
     assert result.get_outputs() == ["OLLEH"]
     assert result.get_request_info_events() == []
     assert result.get_final_state() is WorkflowRunState.IDLE
-    assert [e.state for e in result.status_timeline()] == [WorkflowRunState.IN_PROGRESS, WorkflowRunState.IDLE]
+    assert [e.state for e in result.status_timeline()] == [
+        WorkflowRunState.IN_PROGRESS,
+        WorkflowRunState.IDLE,
+    ]
     assert not any(isinstance(e, WorkflowStatusEvent) for e in result)
 
     with_status = await shout_workflow().run("hello", include_status_events=True)
@@ -157,9 +169,14 @@ async def test_attach_goes_on_with_the_run_that_is_there() -> None:
 async def test_of_two_that_start_one_run_at_once_one_wins() -> None:
     storage = InMemoryCheckpointStorage()
     results = await asyncio.gather(
-        *(counter_workflow(storage=storage).run(2, run_id="r") for _ in range(3)), return_exceptions=True
+        *(counter_workflow(storage=storage).run(2, run_id="r") for _ in range(3)),
+        return_exceptions=True,
     )
-    assert [type(r).__name__ for r in results] == ["WorkflowRunResult", "RunExistsError", "RunExistsError"]
+    assert [type(r).__name__ for r in results] == [
+        "WorkflowRunResult",
+        "RunExistsError",
+        "RunExistsError",
+    ]
 
 
 @pytest.mark.parametrize("wrong", ["", "a\nb", "x" * 500, 7])
@@ -176,7 +193,9 @@ def test_if_exists_is_checked() -> None:
 
 async def test_an_input_nobody_handles_starts_nothing() -> None:
     storage = InMemoryCheckpointStorage()
-    with pytest.raises(UnhandledMessageError, match=r"cannot start with a int: its start executor 'up' handles str"):
+    with pytest.raises(
+        UnhandledMessageError, match=r"cannot start with a int: its start executor 'up' handles str"
+    ):
         await shout_workflow(storage=storage).run(7)
     assert await storage.list_checkpoint_ids() == []
 
@@ -206,7 +225,9 @@ async def test_a_checkpoint_may_be_given_by_id_handle_or_itself() -> None:
             assert (await workflow.run_from_checkpoint(reference)).get_outputs() == [2, 1, 0]
 
 
-async def test_resuming_an_older_checkpoint_makes_it_the_head_and_the_old_branch_stays_readable() -> None:
+async def test_resuming_an_older_checkpoint_makes_it_the_head_and_the_old_branch_stays_readable() -> (
+    None
+):
     storage = InMemoryCheckpointStorage()
     workflow = counter_workflow(storage=storage)
     await workflow.run(2, run_id="r")
@@ -233,7 +254,9 @@ async def test_resuming_an_older_checkpoint_makes_it_the_head_and_the_old_branch
 async def test_an_unknown_checkpoint_names_the_newest_there_are() -> None:
     storage = InMemoryCheckpointStorage()
     workflow = shout_workflow(storage=storage)
-    with pytest.raises(CheckpointNotFoundError, match=r"no checkpoint 'nonsense'; it holds no checkpoints at all"):
+    with pytest.raises(
+        CheckpointNotFoundError, match=r"no checkpoint 'nonsense'; it holds no checkpoints at all"
+    ):
         await workflow.run_from_checkpoint("nonsense")
     await workflow.run("x", run_id="r")
     with pytest.raises(CheckpointNotFoundError, match=r"'r-000000', 'r-000001', 'r-000002'"):
@@ -256,7 +279,9 @@ async def test_an_explicit_storage_wins_and_receives_the_new_checkpoints() -> No
     assert len(await given.list_checkpoint_ids()) == 6
     assert await built_in.list_checkpoint_ids() == []
     fresh = counter_workflow()
-    assert (await fresh.run_from_checkpoint("r-000001", checkpoint_storage=given)).get_outputs() == [2, 1, 0]
+    assert (
+        await fresh.run_from_checkpoint("r-000001", checkpoint_storage=given)
+    ).get_outputs() == [2, 1, 0]
 
 
 async def test_a_checkpoint_of_another_storage_becomes_the_first_of_a_run() -> None:
@@ -280,7 +305,9 @@ async def test_a_checkpoint_made_by_hand_can_be_resumed() -> None:
     )
     result = await counter_workflow(storage=storage).run_from_checkpoint(made)
     assert result.get_outputs() == [1, 0]
-    changed = replace(made, messages={"counter": [{"data": 1, "source_id": "counter", "target_id": "nobody"}]})
+    changed = replace(
+        made, messages={"counter": [{"data": 1, "source_id": "counter", "target_id": "nobody"}]}
+    )
     with pytest.raises(GraphChangedError, match="nobody"):
         await counter_workflow(storage=storage).run_from_checkpoint(changed)
 
@@ -310,14 +337,20 @@ async def test_a_changed_graph_is_refused_and_the_differences_are_listed() -> No
     assert all(difference in str(caught.value) for difference in caught.value.differences)
     assert "Resume with the graph that wrote it" in str(caught.value)
     with pytest.raises(GraphChangedError, match="the start was 'up' and is now 'more'"):
-        await built(WorkflowBuilder().add_edge(more, more), more, storage=storage).run_from_checkpoint("r-000001")
-    assert (await shout_workflow(storage=storage).run_from_checkpoint("r-000001")).get_outputs() == ["X"]
+        await built(
+            WorkflowBuilder().add_edge(more, more), more, storage=storage
+        ).run_from_checkpoint("r-000001")
+    assert (
+        await shout_workflow(storage=storage).run_from_checkpoint("r-000001")
+    ).get_outputs() == ["X"]
 
 
 async def test_the_limit_is_no_part_of_the_graph() -> None:
     storage = InMemoryCheckpointStorage()
     await counter_workflow(10, storage=storage).run(2, run_id="r")
-    assert (await counter_workflow(20, storage=storage).run_from_checkpoint("r-000001")).get_outputs() == [2, 1, 0]
+    assert (
+        await counter_workflow(20, storage=storage).run_from_checkpoint("r-000001")
+    ).get_outputs() == [2, 1, 0]
 
 
 # ----------------------------------------------------------------------------------------- answering
@@ -332,9 +365,15 @@ async def test_resuming_a_waiting_run_asks_again_and_takes_answers_with_it() -> 
     again = await asking_workflow(storage=storage).run_from_checkpoint("r-000002")
     assert questions(again) == ["ask-why"]
     (event,) = again.get_request_info_events()
-    assert (event.source_executor_id, event.response_type, event.data.prompt) == ("asker", str, "why")
+    assert (event.source_executor_id, event.response_type, event.data.prompt) == (
+        "asker",
+        str,
+        "why",
+    )
 
-    answered = await asking_workflow(storage=storage).run_from_checkpoint("r-000002", responses={"ask-why": "so"})
+    answered = await asking_workflow(storage=storage).run_from_checkpoint(
+        "r-000002", responses={"ask-why": "so"}
+    )
     assert questions(answered) == []
     assert answered.get_outputs() == ["why=so"]
 
@@ -361,7 +400,9 @@ async def test_several_runs_wait_and_each_answer_finds_its_own(stored: bool) -> 
         result = await workflow.send_responses({f"ask-{text}": text.upper()})
         assert result.run_id == runs[text].run_id
         assert result.get_outputs() == [f"{text}={text.upper()}"]
-    with pytest.raises(UnknownRequestError, match="no run of workflow 'ask' waits for request 'ask-a'"):
+    with pytest.raises(
+        UnknownRequestError, match="no run of workflow 'ask' waits for request 'ask-a'"
+    ):
         await workflow.send_responses({"ask-a": "again"})
 
 
@@ -369,7 +410,9 @@ async def test_an_answer_finds_its_run_in_the_storage_of_a_new_process() -> None
     storage = InMemoryCheckpointStorage()
     first = await asking_workflow(storage=storage).run("why")
 
-    events = await collect(asking_workflow(storage=storage).send_responses_streaming({"ask-why": "so"}))
+    events = await collect(
+        asking_workflow(storage=storage).send_responses_streaming({"ask-why": "so"})
+    )
 
     assert outputs(events) == ["why=so"]
     assert kinds(events)[0] == "WorkflowStarted"
@@ -380,7 +423,11 @@ async def test_an_answer_only_finds_runs_of_its_own_workflow() -> None:
     storage = InMemoryCheckpointStorage()
     await asking_workflow(storage=storage).run("why")
     asker, port = Asker("asker"), RequestInfoExecutor("port")
-    other = built(WorkflowBuilder(name="other").add_edge(asker, port).add_edge(port, asker), asker, storage=storage)
+    other = built(
+        WorkflowBuilder(name="other").add_edge(asker, port).add_edge(port, asker),
+        asker,
+        storage=storage,
+    )
     with pytest.raises(UnknownRequestError, match="another workflow"):
         await other.send_responses({"ask-why": "so"})
 
@@ -420,7 +467,9 @@ async def test_an_answer_to_a_run_with_a_consumer_is_refused_whole() -> None:
 
 
 @pytest.mark.parametrize("stored", [False, True])
-async def test_with_factories_many_runs_go_on_at_once_without_seeing_each_other(stored: bool) -> None:
+async def test_with_factories_many_runs_go_on_at_once_without_seeing_each_other(
+    stored: bool,
+) -> None:
     class Slow(Tally):
         @handler
         async def add(self, number: int, ctx: WorkflowContext[int, int]) -> None:
@@ -434,17 +483,23 @@ async def test_with_factories_many_runs_go_on_at_once_without_seeing_each_other(
 
     results = await asyncio.gather(*(workflow.run(number) for number in range(1, 20)))
 
-    assert [result.get_outputs() for result in results] == [[n * (n + 1) // 2] for n in range(1, 20)]
+    assert [result.get_outputs() for result in results] == [
+        [n * (n + 1) // 2] for n in range(1, 20)
+    ]
 
 
 async def test_stateless_instances_serve_many_runs_at_once() -> None:
     workflow = counter_workflow(storage=InMemoryCheckpointStorage())
     results = await asyncio.gather(*(workflow.run(number) for number in range(10)))
-    assert [result.get_outputs() for result in results] == [list(range(n, -1, -1)) for n in range(10)]
+    assert [result.get_outputs() for result in results] == [
+        list(range(n, -1, -1)) for n in range(10)
+    ]
 
 
 @pytest.mark.parametrize("stored", [False, True])
-async def test_a_hooked_instance_refuses_a_second_run_while_the_first_is_driven(stored: bool) -> None:
+async def test_a_hooked_instance_refuses_a_second_run_while_the_first_is_driven(
+    stored: bool,
+) -> None:
     leave = asyncio.Event()
 
     class Waiting(Tally):
@@ -455,11 +510,15 @@ async def test_a_hooked_instance_refuses_a_second_run_while_the_first_is_driven(
             await ctx.yield_output(self.total)
 
     waiting = Waiting()
-    workflow = built(WorkflowBuilder(), waiting, storage=InMemoryCheckpointStorage() if stored else None)
+    workflow = built(
+        WorkflowBuilder(), waiting, storage=InMemoryCheckpointStorage() if stored else None
+    )
     first = asyncio.create_task(workflow.run(1, run_id="first"))
     await asyncio.sleep(0.01)
 
-    with pytest.raises(ConcurrentRunError, match=r"executor 'tally'.*at work in run 'first'.*register_executor"):
+    with pytest.raises(
+        ConcurrentRunError, match=r"executor 'tally'.*at work in run 'first'.*register_executor"
+    ):
         await workflow.run(2)
 
     leave.set()

@@ -11,7 +11,13 @@ from xml.etree import ElementTree
 import pytest
 
 import supersteps
-from supersteps import InMemoryCheckpointStorage, SuperstepsError, Workflow, WorkflowCheckpoint, WorkflowViz
+from supersteps import (
+    InMemoryCheckpointStorage,
+    SuperstepsError,
+    Workflow,
+    WorkflowCheckpoint,
+    WorkflowViz,
+)
 from supersteps.viz import Format, PictureError
 from supersteps.viz.picture import MarkKind
 from tests.unit.support import Reverse, Upper, asking_workflow, built, collect, shout_workflow
@@ -79,7 +85,9 @@ async def test_a_checkpoint_needs_no_workflow() -> None:
 
 async def test_a_workflow_with_a_checkpoint_that_has_no_structure() -> None:
     workflow, _ = await waiting_checkpoint()
-    by_hand = WorkflowCheckpoint(workflow_id="ask", messages={"": [{"data": "x", "target_ids": ["asker"]}]})
+    by_hand = WorkflowCheckpoint(
+        workflow_id="ask", messages={"": [{"data": "x", "target_ids": ["asker"]}]}
+    )
 
     viz = WorkflowViz(workflow, checkpoint=by_hand, ran=["port"], failed=["asker"])
 
@@ -90,7 +98,9 @@ async def test_a_workflow_with_a_checkpoint_that_has_no_structure() -> None:
 
 
 def test_a_checkpoint_without_structure_says_what_to_do() -> None:
-    with pytest.raises(PictureError, match=r"holds no structure .*WorkflowViz\(workflow, checkpoint=checkpoint\)") as e:
+    with pytest.raises(
+        PictureError, match=r"holds no structure .*WorkflowViz\(workflow, checkpoint=checkpoint\)"
+    ) as e:
         WorkflowViz(WorkflowCheckpoint(checkpoint_id="c1"))
 
     assert isinstance(e.value, ValueError)
@@ -130,7 +140,9 @@ def test_graphviz_draws_when_it_is_there(graphviz: Callable[[str], None]) -> Non
 
 
 @pytest.mark.parametrize("script", ["sys.exit('broken')", "pass", "time.sleep(60)"])
-def test_graphviz_fails(graphviz: Callable[[str], None], script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphviz_fails(
+    graphviz: Callable[[str], None], script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     graphviz(script)
     monkeypatch.setattr("supersteps.viz.graphviz._SECONDS", 0.5)
     viz = WorkflowViz(shout_workflow())
@@ -154,13 +166,17 @@ def test_png_and_pdf_say_what_to_install(format: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_graphviz")
-@pytest.mark.parametrize(("format", "suffix"), [("svg", "svg"), ("mermaid", "mmd"), ("dot", "dot"), ("ascii", "txt")])
+@pytest.mark.parametrize(
+    ("format", "suffix"), [("svg", "svg"), ("mermaid", "mmd"), ("dot", "dot"), ("ascii", "txt")]
+)
 def test_export_writes_a_file(format: Any, suffix: str, tmp_path: Path) -> None:
     viz = WorkflowViz(shout_workflow())
 
     assert viz.export(format, tmp_path / "plain") == str(tmp_path / f"plain.{suffix}")
     assert viz.export(format, tmp_path / "own.name") == str(tmp_path / "own.name")
-    assert (tmp_path / "own.name").read_text("utf-8") == (tmp_path / f"plain.{suffix}").read_text("utf-8")
+    assert (tmp_path / "own.name").read_text("utf-8") == (tmp_path / f"plain.{suffix}").read_text(
+        "utf-8"
+    )
     temporary = Path(viz.export(format))
     try:
         assert temporary.suffix == f".{suffix}"
@@ -179,7 +195,9 @@ def test_saving_by_name(graphviz: Callable[[str], None], tmp_path: Path) -> None
 
 def test_an_unknown_format() -> None:
     wrong: Any = "jpeg"
-    with pytest.raises(ValueError, match="there is no format 'jpeg'; choose from svg, mermaid") as error:
+    with pytest.raises(
+        ValueError, match="there is no format 'jpeg'; choose from svg, mermaid"
+    ) as error:
         WorkflowViz(shout_workflow()).export(wrong)
 
     assert all(name in str(error.value) for name in get_args(Format))
@@ -206,7 +224,9 @@ def fan_workflow(count: int) -> Workflow:
 
 def test_import_does_not_bring_it() -> None:
     script = "import supersteps, sys; print(sorted(name for name in sys.modules if name.startswith('supersteps.viz')))"
-    fresh = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
+    fresh = subprocess.run(
+        [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True
+    )
 
     assert fresh.stdout.strip() == "[]"
     assert supersteps.WorkflowViz is WorkflowViz

@@ -43,7 +43,9 @@ class Planner(Executor):
     @handler
     async def take(self, order: Order, ctx: WorkflowContext[int]) -> None:
         await ctx.set_shared_state("order", order)
-        await ctx.set_shared_state("limits", {"left": [3, 2, 1], "v1.2": "dotted", "depth": {"here": True}})
+        await ctx.set_shared_state(
+            "limits", {"left": [3, 2, 1], "v1.2": "dotted", "depth": {"here": True}}
+        )
         await ctx.append_shared_state("log", f"planned {order.item}")
         await ctx.set_state({"seen": 1})
         await ctx.send_message(order.count)
@@ -117,7 +119,9 @@ class Printer(Executor):
 def nested(storage: Any = None) -> Workflow:
     inner = WorkflowBuilder(name="inner").set_start_executor(Reviewer("reviewer")).build()
     writer, review = Writer("writer"), WorkflowExecutor(inner, "review")
-    builder = WorkflowBuilder(name="outer").add_edge(writer, review).add_edge(review, Printer("printer"))
+    builder = (
+        WorkflowBuilder(name="outer").add_edge(writer, review).add_edge(review, Printer("printer"))
+    )
     return built(builder, writer, storage=storage)
 
 
@@ -129,14 +133,21 @@ def step(infos: list[CheckpointInfo], number: int) -> CheckpointInfo:
 
 async def everything(storage: Any, run_id: str) -> list[dict[str, Any]]:
     """Return all that a storage holds of a run's checkpoints, for comparing."""
-    return [checkpoint.to_dict() for checkpoint in await storage.list_checkpoints() if checkpoint.run_id == run_id]
+    return [
+        checkpoint.to_dict()
+        for checkpoint in await storage.list_checkpoints()
+        if checkpoint.run_id == run_id
+    ]
 
 
 def apply_patch(document: Any, patch: list[dict[str, Any]]) -> Any:
     """Apply a JSON Patch (RFC 6902): add, remove, replace, and test of the place being there."""
     document = {"root": copy.deepcopy(document)}
     for operation in patch:
-        steps = ["root", *(s.replace("~1", "/").replace("~0", "~") for s in operation["path"].split("/")[1:])]
+        steps = [
+            "root",
+            *(s.replace("~1", "/").replace("~0", "~") for s in operation["path"].split("/")[1:]),
+        ]
         place: Any = document
         for name in steps[:-1]:
             place = place[int(name)] if isinstance(place, list) else place[name]

@@ -49,7 +49,9 @@ def check_depth(value: object, depth: int) -> None:
 # --------------------------------------------------------------------------------------- containers
 
 
-def encode_items(walk: EncodeWalk, value: Collection[Any], depth: int, owner: object = None) -> list[Any]:
+def encode_items(
+    walk: EncodeWalk, value: Collection[Any], depth: int, owner: object = None
+) -> list[Any]:
     """Encode the items of a sequence as a JSON list."""
     check_depth(value, depth)
     kinds = set(map(type, value))
@@ -71,7 +73,11 @@ def encode_items(walk: EncodeWalk, value: Collection[Any], depth: int, owner: ob
 def encode_dict(walk: EncodeWalk, value: dict[Any, Any], depth: int) -> dict[str, Any]:
     """Encode a dict: as a JSON object if its keys allow it, else as a list of pairs."""
     check_depth(value, depth)
-    if TAG in value or not STRINGS.issuperset(map(type, value)) or (walk.careful and not all(map(is_text, value))):
+    if (
+        TAG in value
+        or not STRINGS.issuperset(map(type, value))
+        or (walk.careful and not all(map(is_text, value)))
+    ):
         return {TAG: "dict", "v": encode_pairs(walk, value, depth + 1)}
     atoms = walk.atoms
     if atoms.issuperset(map(type, value.values())):
@@ -124,7 +130,9 @@ def _encode_set(walk: EncodeWalk, value: set[Any] | frozenset[Any], depth: int) 
 
 def _encode_mapping(walk: EncodeWalk, value: Any, depth: int) -> Any:
     if vars(value):
-        raise Trouble(f"it carries attributes of its own ({', '.join(map(str, vars(value)))}) that would be lost")
+        raise Trouble(
+            f"it carries attributes of its own ({', '.join(map(str, vars(value)))}) that would be lost"
+        )
     return {TAG: type(value).__name__, "v": encode_pairs(walk, value, depth + 1)}
 
 
@@ -145,7 +153,9 @@ def _as_is(walk: EncodeWalk, value: Any, depth: int) -> Any:
 def encode_int(walk: EncodeWalk, value: int, depth: int) -> Any:
     """Encode an int of any size; huge ones in hex, as their digits would be refused by Python itself."""
     # The threshold lies below the smallest limit on digits that an interpreter can be told to keep.
-    return value if not walk.careful or value.bit_length() <= 2000 else {TAG: "int", "v": hex(value)}
+    return (
+        value if not walk.careful or value.bit_length() <= 2000 else {TAG: "int", "v": hex(value)}
+    )
 
 
 def encode_float(walk: EncodeWalk, value: float, depth: int) -> Any:
@@ -157,11 +167,17 @@ def encode_float(walk: EncodeWalk, value: float, depth: int) -> Any:
 
 
 def _encode_complex(walk: EncodeWalk, value: complex, depth: int) -> Any:
-    return {TAG: "complex", "v": [encode_float(walk, value.real, depth), encode_float(walk, value.imag, depth)]}
+    return {
+        TAG: "complex",
+        "v": [encode_float(walk, value.real, depth), encode_float(walk, value.imag, depth)],
+    }
 
 
 def _encode_fraction(walk: EncodeWalk, value: Any, depth: int) -> Any:
-    return {TAG: "Fraction", "v": [encode_int(walk, part, depth) for part in value.as_integer_ratio()]}
+    return {
+        TAG: "Fraction",
+        "v": [encode_int(walk, part, depth) for part in value.as_integer_ratio()],
+    }
 
 
 # ----------------------------------------------------------------------------------- text and bytes
@@ -182,7 +198,10 @@ def encode_str(walk: EncodeWalk, value: str, depth: int) -> Any:
     """Encode a str; lone surrogates are spelled out, with backslashes doubled so that nothing else reads the same."""
     if not walk.careful or is_text(value):
         return value
-    return {TAG: "str", "v": value.replace("\\", "\\\\").encode("utf-8", "backslashreplace").decode()}
+    return {
+        TAG: "str",
+        "v": value.replace("\\", "\\\\").encode("utf-8", "backslashreplace").decode(),
+    }
 
 
 def _encode_bytes(walk: EncodeWalk, value: bytes | bytearray, depth: int) -> Any:
@@ -228,10 +247,15 @@ def encode_zone(walk: EncodeWalk, zone: Any, depth: int) -> Any:
     """Encode a tzinfo by its key in the zone database, or by its offset and name."""
     if type(zone) is timezone:
         offset, *name = _zone_arguments(zone)
-        return {TAG: "timezone", "v": [_timedelta_parts(offset), *(encode_str(walk, part, depth) for part in name)]}
+        return {
+            TAG: "timezone",
+            "v": [_timedelta_parts(offset), *(encode_str(walk, part, depth) for part in name)],
+        }
     if is_zone_info(zone) and zone.key is not None:
         return {TAG: "ZoneInfo", "v": zone.key}
-    raise Trouble(f"its time zone {short(zone)} has no name to find it by; use zoneinfo.ZoneInfo(key) or an offset")
+    raise Trouble(
+        f"its time zone {short(zone)} has no name to find it by; use zoneinfo.ZoneInfo(key) or an offset"
+    )
 
 
 def is_zone_info(zone: Any) -> bool:
@@ -298,7 +322,9 @@ CAREFUL_ATOMS: Final = ATOMS - {str, int}
 
 def late_encoder(kind: type) -> Encoder | None:
     """Find the encoder of a standard type whose module is too slow to import for everybody."""
-    if kind.__module__ == "fractions" and kind is getattr(sys.modules.get("fractions"), "Fraction", None):
+    if kind.__module__ == "fractions" and kind is getattr(
+        sys.modules.get("fractions"), "Fraction", None
+    ):
         return _encode_fraction
     if kind is getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None):
         return encode_zone

@@ -66,13 +66,20 @@ def plan_for(cls: Any) -> Plan | None:
 
 def _is_named_tuple(cls: Any) -> bool:
     fields = getattr(cls, "_fields", None)
-    named = issubclass(cls, tuple) and type(fields) is tuple and all(type(name) is str for name in fields)
+    named = (
+        issubclass(cls, tuple)
+        and type(fields) is tuple
+        and all(type(name) is str for name in fields)
+    )
     return named and not _has_payload(cls, (tuple,))
 
 
 def _has_payload(cls: type, allowed: tuple[type, ...]) -> bool:
     """Tell whether a class inherits data that is in none of its fields: subclasses of list, int, Exception, ..."""
-    return any(not base.__flags__ & _HEAP_TYPE and base is not object and base not in allowed for base in cls.__mro__)
+    return any(
+        not base.__flags__ & _HEAP_TYPE and base is not object and base not in allowed
+        for base in cls.__mro__
+    )
 
 
 # ------------------------------------------------------------------------------------------ records
@@ -122,12 +129,16 @@ class RecordPlan:
         """Fill in the fields that were added to the class after the data was written."""
         if unknown := sorted(node.keys() - self._keys):
             names = ", ".join(map(repr, unknown))
-            raise Trouble(f"{display_name(self._cls)} has no field {names}; was it removed or renamed?")
+            raise Trouble(
+                f"{display_name(self._cls)} has no field {names}; was it removed or renamed?"
+            )
         for name in self._names:
             if name not in node:
                 value = self._parts.default(name)
                 if value is _MISSING:
-                    raise Trouble(f"{display_name(self._cls)} needs the field {name!r}, which has no default")
+                    raise Trouble(
+                        f"{display_name(self._cls)} needs the field {name!r}, which has no default"
+                    )
                 node[name] = value
 
     def copy(self, walk: CopyWalk, value: Any, depth: int) -> Any:
@@ -156,7 +167,9 @@ class _DataclassParts:
         self._fields = {field.name: field for field in dataclasses.fields(cls)}
         self._state = InstanceState(cls, self._keys)
         # Writing straight to __dict__ is what makes this fast; a field with a slot or descriptor is not found there.
-        self._in_dict = self._state.has_dict and not any(_is_data_descriptor(cls, name) for name in names)
+        self._in_dict = self._state.has_dict and not any(
+            _is_data_descriptor(cls, name) for name in names
+        )
 
     def read(self, value: Any) -> Iterable[Any]:
         if self._in_dict:
@@ -172,7 +185,9 @@ class _DataclassParts:
         except AttributeError:
             raise Trouble(f"its field {name!r} was never set") from None
         except Exception as error:  # the field is a property of the user's
-            raise Trouble(f"reading its field {name!r} raised {type(error).__name__}: {error}") from error
+            raise Trouble(
+                f"reading its field {name!r} raised {type(error).__name__}: {error}"
+            ) from error
 
     def make(self, node: dict[str, Any]) -> Any:
         node.pop(TAG, None)
@@ -222,7 +237,9 @@ class _StructParts:
         self._state = InstanceState(cls, frozenset(self._names))
         self._has_hook = hasattr(cls, "__post_init__")
         count = len(cls.__struct_defaults__)
-        self._defaults = dict(zip(self._names[-count:] if count else (), cls.__struct_defaults__, strict=True))
+        self._defaults = dict(
+            zip(self._names[-count:] if count else (), cls.__struct_defaults__, strict=True)
+        )
 
     def read(self, value: Any) -> Iterable[Any]:
         self._state.check(value)
@@ -234,7 +251,9 @@ class _StructParts:
     def make(self, node: dict[str, Any]) -> Any:
         node.pop(TAG, None)
         value = self._cls(**node)
-        if self._has_hook:  # it may have changed what it was given; what was saved is what comes back
+        if (
+            self._has_hook
+        ):  # it may have changed what it was given; what was saved is what comes back
             for name, item in node.items():
                 _slot(self._cls, name).__set__(value, item)
         return value
@@ -259,7 +278,9 @@ class InstanceState:
 
     def __init__(self, cls: type, fields: frozenset[str]) -> None:
         self.has_dict = cls.__dictoffset__ != 0
-        cached = {name for base in cls.__mro__ for name, member in vars(base).items() if _is_cache(member)}
+        cached = {
+            name for base in cls.__mro__ for name, member in vars(base).items() if _is_cache(member)
+        }
         # Derived values are computed anew; __orig_class__ is what typing leaves on instances of subscripted generics.
         self._dropped = frozenset(cached - fields | {"__orig_class__"})
         self._known = fields | self._dropped
@@ -271,7 +292,9 @@ class InstanceState:
         if self._trivial:
             return []
         extra = sorted(value.__dict__.keys() - self._known) if self.has_dict else []
-        return extra + [name for name in self._other_slots if getattr(value, name, _MISSING) is not _MISSING]
+        return extra + [
+            name for name in self._other_slots if getattr(value, name, _MISSING) is not _MISSING
+        ]
 
     def check(self, value: Any) -> None:
         """Refuse an instance with attributes that its class does not declare as fields.
@@ -285,14 +308,20 @@ class InstanceState:
 
 
 def _is_cache(member: Any) -> bool:
-    return isinstance(member, functools.cached_property) or type(member).__name__ == "cached_property"
+    return (
+        isinstance(member, functools.cached_property) or type(member).__name__ == "cached_property"
+    )
 
 
 def _slots(cls: type) -> set[str]:
     names: set[str] = set()
     for base in cls.__mro__:
         # The slots of msgspec's classes are the fields; those of pydantic's base class are saved as parts of the model.
-        if base.__flags__ & _HEAP_TYPE and not issubclass(base, msgspec.Struct) and not _is_pydantic_base(base):
+        if (
+            base.__flags__ & _HEAP_TYPE
+            and not issubclass(base, msgspec.Struct)
+            and not _is_pydantic_base(base)
+        ):
             declared = vars(base).get("__slots__", ())
             for name in (declared,) if isinstance(declared, str) else declared:
                 private = name.startswith("__") and not name.endswith("__")
@@ -305,7 +334,9 @@ def _is_pydantic_base(cls: type) -> bool:
 
 
 def _is_data_descriptor(cls: type, name: str) -> bool:
-    return any(name in vars(base) and hasattr(type(vars(base)[name]), "__set__") for base in cls.__mro__)
+    return any(
+        name in vars(base) and hasattr(type(vars(base)[name]), "__set__") for base in cls.__mro__
+    )
 
 
 # -------------------------------------------------------------------------------------------- enums

@@ -68,7 +68,9 @@ def copy_anything(walk: CopyWalk, value: Any, depth: int) -> Any:
     try:
         return copy.deepcopy(value)
     except Exception as error:  # deepcopy runs user code, which may raise anything
-        raise Trouble(f"{short(value)} cannot be copied ({type(error).__name__}: {error})") from error
+        raise Trouble(
+            f"{short(value)} cannot be copied ({type(error).__name__}: {error})"
+        ) from error
 
 
 def copy_deep(value: Any, where: str) -> Any:
@@ -80,7 +82,9 @@ def copy_deep(value: Any, where: str) -> Any:
     try:
         return copy.deepcopy(value)
     except Exception as error:  # deepcopy runs user code, which may raise anything; a RecursionError is one of them
-        raise CheckpointEncodeError(f"{where}: it cannot be copied ({type(error).__name__}: {error})") from error
+        raise CheckpointEncodeError(
+            f"{where}: it cannot be copied ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _same(walk: CopyWalk, value: Any, depth: int) -> Any:
@@ -117,7 +121,11 @@ def _copy_flat(value: Collection[Any], kinds: set[type]) -> list[Any] | None:
         scalars = chain(chain.from_iterable(value), chain.from_iterable(map(dict.values, value)))
         return list(map(dict.copy, value)) if IMMUTABLE.issuperset(map(type, scalars)) else None
     if kinds == {list}:
-        return list(map(list.copy, value)) if IMMUTABLE.issuperset(map(type, chain.from_iterable(value))) else None
+        return (
+            list(map(list.copy, value))
+            if IMMUTABLE.issuperset(map(type, chain.from_iterable(value)))
+            else None
+        )
     return None
 
 
@@ -133,7 +141,9 @@ def _copy_dict(walk: CopyWalk, value: dict[Any, Any], depth: int) -> dict[Any, A
         for key, item in out.items():
             kind = type(item)
             if kind not in IMMUTABLE:
-                out[key] = table[kind](walk, item, depth + 1)  # replaces a value, so iterating may go on
+                out[key] = table[kind](
+                    walk, item, depth + 1
+                )  # replaces a value, so iterating may go on
     except Trouble as trouble:
         trouble.leave(value, key_step(key))
         raise
@@ -147,7 +157,9 @@ def _copy_ordered(walk: CopyWalk, value: Any, depth: int) -> Any:
 
 
 def _copy_tuple(walk: CopyWalk, value: tuple[Any, ...], depth: int) -> Any:
-    return value if IMMUTABLE.issuperset(map(type, value)) else tuple(_copy_items(walk, value, depth))
+    return (
+        value if IMMUTABLE.issuperset(map(type, value)) else tuple(_copy_items(walk, value, depth))
+    )
 
 
 def _copy_set(walk: CopyWalk, value: set[Any] | frozenset[Any], depth: int) -> Any:

@@ -30,7 +30,9 @@ def custom_reviver(custom: Custom) -> Reviver:
 
     def revive(node: dict[str, Any]) -> Any:
         if node.keys() != {TAG, VALUE}:
-            raise Trouble(f"{custom.name!r} is registered here, but was saved without its registered functions")
+            raise Trouble(
+                f"{custom.name!r} is registered here, but was saved without its registered functions"
+            )
         value = _run(custom, custom.decode, node[VALUE], "decode")
         if type(value) is not custom.type_:
             raise Trouble(f"the registered decode function of {custom.name!r} gave {short(value)}")
@@ -39,7 +41,9 @@ def custom_reviver(custom: Custom) -> Reviver:
     return revive
 
 
-def upgrading_reviver(upgrade: Upgrade, present: Reviver | None, names: frozenset[str] | None) -> Reviver:
+def upgrading_reviver(
+    upgrade: Upgrade, present: Reviver | None, names: frozenset[str] | None
+) -> Reviver:
     """Make the reviver of a type whose earlier form is upgraded.
 
     Args:
@@ -54,11 +58,19 @@ def upgrading_reviver(upgrade: Upgrade, present: Reviver | None, names: frozense
                 return present(dict(node))
             except Trouble:
                 pass
-        content = node[VALUE] if node.keys() == {TAG, VALUE} else {key: node[key] for key in node if key != TAG}
+        content = (
+            node[VALUE]
+            if node.keys() == {TAG, VALUE}
+            else {key: node[key] for key in node if key != TAG}
+        )
         try:
             return upgrade.function(content)
-        except Exception as error:  # the user's function; whatever it raises belongs into the message
-            raise Trouble(f"the upgrade of {upgrade.name!r} raised {type(error).__name__}: {error}") from error
+        except (
+            Exception
+        ) as error:  # the user's function; whatever it raises belongs into the message
+            raise Trouble(
+                f"the upgrade of {upgrade.name!r} raised {type(error).__name__}: {error}"
+            ) from error
 
     return revive
 

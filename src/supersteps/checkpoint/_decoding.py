@@ -14,7 +14,9 @@ from .raw import RawValue
 class Decoding:
     """Revives by tag; `find` supplies the revivers of user types, `keep_raw` for those that stay as they are."""
 
-    def __init__(self, find: Callable[[Any, bool], Reviver], content_of_raw: Callable[[bytes], Any]) -> None:
+    def __init__(
+        self, find: Callable[[Any, bool], Reviver], content_of_raw: Callable[[bytes], Any]
+    ) -> None:
         self.revivers = dict(REVIVERS)
         self._find = find
         self._content_of_raw = content_of_raw
@@ -46,7 +48,9 @@ class Decoding:
             try:
                 for key, item in entries:
                     if type(item) in CONTAINERS:
-                        node[key] = self.revive(item, depth + 1, raw)  # replaces a value, so iterating may go on
+                        node[key] = self.revive(
+                            item, depth + 1, raw
+                        )  # replaces a value, so iterating may go on
             except Trouble as trouble:
                 trouble.leave(node, _step(node, key))
                 raise
@@ -71,6 +75,8 @@ def _call(reviver: Reviver, node: dict[str, Any]) -> Any:
         return reviver(node)
     except (Trouble, RecursionError):
         raise
-    except Exception as error:  # constructors, user hooks and `__hash__` may raise anything, given hostile data
+    except (
+        Exception
+    ) as error:  # constructors, user hooks and `__hash__` may raise anything, given hostile data
         reason = f"{type(error).__name__}: {error}"
         raise Trouble(f"a saved {short(tag)} cannot be rebuilt ({reason})") from error

@@ -14,7 +14,9 @@ from .raw import RawValue
 class Encoding(EncodeWalk):
     """A walk that encodes, with its table of encoders by exact type."""
 
-    def __init__(self, find: Callable[[type], Encoder], atoms: frozenset[type], *, careful: bool) -> None:
+    def __init__(
+        self, find: Callable[[type], Encoder], atoms: frozenset[type], *, careful: bool
+    ) -> None:
         self._find = find
         self.table = _Encoders(find)
         self.atoms = atoms

@@ -76,7 +76,11 @@ def may_have_tags(data: bytes) -> bool:
 
 def _finite(items: Iterable[Any], kinds: Collection[type]) -> bool:
     """Tell whether no float among `items`, whose types are `kinds`, is nan or infinite."""
-    return all(map(isfinite, items if kinds == _FLOATS else [item for item in items if type(item) is float]))
+    return all(
+        map(
+            isfinite, items if kinds == _FLOATS else [item for item in items if type(item) is float]
+        )
+    )
 
 
 def is_plain(value: Collection[Any]) -> bool:
@@ -106,7 +110,9 @@ def is_plain(value: Collection[Any]) -> bool:
 
 
 def _has_plain_keys(dicts: Collection[dict[Any, Any]]) -> bool:
-    return STRINGS.issuperset(map(type, chain.from_iterable(dicts))) and not any(map(contains, dicts, repeat(TAG)))
+    return STRINGS.issuperset(map(type, chain.from_iterable(dicts))) and not any(
+        map(contains, dicts, repeat(TAG))
+    )
 
 
 def _distinct(items: Collection[Any], kinds: Collection[type], kind: type) -> Collection[Any]:

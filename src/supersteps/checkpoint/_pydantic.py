@@ -35,7 +35,9 @@ class ModelPlan:
 
     def encode(self, walk: EncodeWalk, value: Any, depth: int) -> Any:
         check_depth(value, depth)
-        node = self._take_apart(value, depth, lambda item, level: walk.table[type(item)](walk, item, level))
+        node = self._take_apart(
+            value, depth, lambda item, level: walk.table[type(item)](walk, item, level)
+        )
         return {TAG: self._tag, **node}
 
     def copy(self, walk: CopyWalk, value: Any, depth: int) -> Any:
@@ -72,7 +74,9 @@ class ModelPlan:
         del node[TAG]
         if unknown := sorted(node.keys() - self._fields.keys() - _OTHERS):
             names = ", ".join(map(repr, unknown))
-            raise Trouble(f"{display_name(self._cls)} has no field {names}; was it removed or renamed?")
+            raise Trouble(
+                f"{display_name(self._cls)} has no field {names}; was it removed or renamed?"
+            )
         given = {name for name in self._names if name in node}
         for name in self._names:
             if name not in node:
@@ -84,16 +88,22 @@ class ModelPlan:
     def _default(self, name: str) -> Any:
         field = self._fields[name]
         if field.is_required() or getattr(field, "default_factory_takes_validated_data", False):
-            raise Trouble(f"{display_name(self._cls)} needs the field {name!r}, which has no default")
+            raise Trouble(
+                f"{display_name(self._cls)} needs the field {name!r}, which has no default"
+            )
         return field.get_default(call_default_factory=True)
 
     def _make(self, node: dict[str, Any]) -> Any:
         extra, private = node.get(_EXTRA, {}), node.get(_PRIVATE, {})
         fields_set = node.get(_SET, {*self._names, *extra})
         if type(fields_set) not in (list, set) or any(type(name) is not str for name in fields_set):
-            raise Trouble(f"the names of the fields that were set of {display_name(self._cls)} are not names")
+            raise Trouble(
+                f"the names of the fields that were set of {display_name(self._cls)} are not names"
+            )
         if type(extra) is not dict or type(private) is not dict:
-            raise Trouble(f"the extra or private attributes of {display_name(self._cls)} are not an object")
+            raise Trouble(
+                f"the extra or private attributes of {display_name(self._cls)} are not an object"
+            )
         value = self._cls.__new__(self._cls)
         object.__setattr__(value, "__dict__", {name: node[name] for name in self._names})
         object.__setattr__(value, "__pydantic_fields_set__", set(fields_set))
@@ -107,7 +117,9 @@ class ModelPlan:
     def _private(self, saved: dict[str, Any]) -> dict[str, Any] | None:
         declared: Mapping[str, Any] = self._cls.__private_attributes__
         if unknown := sorted(saved.keys() - declared.keys()):
-            raise Trouble(f"{display_name(self._cls)} has no private attribute {', '.join(map(repr, unknown))}")
+            raise Trouble(
+                f"{display_name(self._cls)} has no private attribute {', '.join(map(repr, unknown))}"
+            )
         if not declared:
             return None
         undefined = sys.modules["pydantic_core"].PydanticUndefined

@@ -38,13 +38,17 @@ def _expect(node: dict[str, Any], kind: type, *optional: str) -> Any:
         raise Trouble(f"a tagged {node[TAG]!r} with unknown parts: {', '.join(map(short, extra))}")
     value = node.get("v")
     if type(value) is not kind:
-        raise Trouble(f"a tagged {node[TAG]!r} needs a {kind.__name__} under 'v', not {short(value)}")
+        raise Trouble(
+            f"a tagged {node[TAG]!r} needs a {kind.__name__} under 'v', not {short(value)}"
+        )
     return value
 
 
 def _list_of(node: dict[str, Any], kind: type, length: int | None = None) -> list[Any]:
     items: list[Any] = _expect(node, list)
-    if (length is not None and len(items) != length) or any(type(item) is not kind for item in items):
+    if (length is not None and len(items) != length) or any(
+        type(item) is not kind for item in items
+    ):
         raise Trouble(f"a tagged {node[TAG]!r} needs {length} numbers of type {kind.__name__}")
     return items
 
@@ -93,7 +97,9 @@ def _deque(node: dict[str, Any]) -> Any:
     items = _expect(node, list, "maxlen")
     maxlen = node.get("maxlen")
     if maxlen is not None and (type(maxlen) is not int or maxlen < len(items)):
-        raise Trouble(f"a tagged 'deque' of {len(items)} items cannot have the maxlen {short(maxlen)}")
+        raise Trouble(
+            f"a tagged 'deque' of {len(items)} items cannot have the maxlen {short(maxlen)}"
+        )
     return deque(items, maxlen)
 
 
@@ -110,7 +116,9 @@ def _int(node: dict[str, Any]) -> Any:
 def _float(node: dict[str, Any]) -> Any:
     text = _expect(node, str)
     if text not in _FLOAT_WORDS:
-        raise Trouble(f"a tagged 'float' is one of {', '.join(sorted(_FLOAT_WORDS))}, not {short(text)}")
+        raise Trouble(
+            f"a tagged 'float' is one of {', '.join(sorted(_FLOAT_WORDS))}, not {short(text)}"
+        )
     return float(text)
 
 
@@ -129,7 +137,9 @@ def _decimal(node: dict[str, Any]) -> Any:
 
 
 def _str(node: dict[str, Any]) -> Any:
-    return _SURROGATE.sub(lambda m: "\\" if m[1] == "\\" else chr(int(m[1][1:], 16)), _expect(node, str))
+    return _SURROGATE.sub(
+        lambda m: "\\" if m[1] == "\\" else chr(int(m[1][1:], 16)), _expect(node, str)
+    )
 
 
 def _bytes(node: dict[str, Any]) -> Any:
@@ -153,7 +163,9 @@ def _moment(kind: type[datetime] | type[time]) -> Reviver:
         zone, fold = node.get("tz"), node.get("fold", 0)
         if zone is not None:
             if not isinstance(zone, tzinfo) or value.tzinfo is not None:
-                raise Trouble(f"a tagged {node[TAG]!r} with a time zone that makes no sense: {short(zone)}")
+                raise Trouble(
+                    f"a tagged {node[TAG]!r} with a time zone that makes no sense: {short(zone)}"
+                )
             value = value.replace(tzinfo=zone)
         if fold not in (0, 1) or type(fold) is not int:
             raise Trouble(f"a tagged {node[TAG]!r} has a fold of 0 or 1, not {short(fold)}")
@@ -169,7 +181,11 @@ def _timedelta(node: dict[str, Any]) -> Any:
 def _timezone(node: dict[str, Any]) -> Any:
     value = _expect(node, list)
     offset, *name = value or [None]
-    if type(offset) is not list or len(offset) != 3 or any(type(part) is not int for part in offset):
+    if (
+        type(offset) is not list
+        or len(offset) != 3
+        or any(type(part) is not int for part in offset)
+    ):
         raise Trouble("a tagged 'timezone' needs an offset [days, seconds, microseconds]")
     if len(name) > 1 or any(type(part) is not str for part in name):
         raise Trouble("a tagged 'timezone' has at most one name")
@@ -187,7 +203,9 @@ def _zone_info(node: dict[str, Any]) -> Any:
             return ZoneInfo(key)
     except (KeyError, OSError):  # ZoneInfoNotFoundError is a KeyError
         pass
-    raise Trouble(f"this machine's time zone database has no {short(key)}; install the tzdata package")
+    raise Trouble(
+        f"this machine's time zone database has no {short(key)}; install the tzdata package"
+    )
 
 
 @lru_cache(maxsize=256)
@@ -198,7 +216,10 @@ def _has_zone(key: str) -> bool:
 
     package = find_spec("tzdata")
     inside = (package and package.submodule_search_locations) or ()
-    return any(os.path.isfile(f"{place}/{key}") for place in (*zoneinfo.TZPATH, *(f"{at}/zoneinfo" for at in inside)))
+    return any(
+        os.path.isfile(f"{place}/{key}")
+        for place in (*zoneinfo.TZPATH, *(f"{at}/zoneinfo" for at in inside))
+    )
 
 
 def _unset(node: dict[str, Any]) -> Any:
@@ -232,6 +253,9 @@ REVIVERS: Final[dict[str, Reviver]] = {
     "ZoneInfo": _zone_info,
     "Secret": _by_str(Secret),
     "UNSET": _unset,
-    **{kind.__name__: _by_str(kind) for kind in (PosixPath, PurePosixPath, WindowsPath, PureWindowsPath, PurePath)},
+    **{
+        kind.__name__: _by_str(kind)
+        for kind in (PosixPath, PurePosixPath, WindowsPath, PureWindowsPath, PurePath)
+    },
 }
 """Revivers by tag. User types are not here: their tags contain a colon."""

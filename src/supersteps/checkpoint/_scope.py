@@ -13,7 +13,11 @@ from .._annotations import is_main_file
 from .._typing import reachable_types, type_name
 
 # Classes that everything derives from: knowing one of them must not open the door to all of its subclasses.
-_FOUNDATIONS: Final = sys.stdlib_module_names - {"test"} | {"typing_extensions", "msgspec", "pydantic"}
+_FOUNDATIONS: Final = sys.stdlib_module_names - {"test"} | {
+    "typing_extensions",
+    "msgspec",
+    "pydantic",
+}
 
 _lock = threading.RLock()
 
@@ -128,7 +132,9 @@ class Scope:
 
     def upgrade_for(self, name: str) -> Upgrade | None:
         """Find the function that was registered for what is saved under a type's name."""
-        return next((scope._upgrades[name] for scope in self._chain() if name in scope._upgrades), None)
+        return next(
+            (scope._upgrades[name] for scope in self._chain() if name in scope._upgrades), None
+        )
 
     def _known(self, name: str) -> Custom | type | None:
         # Registered functions first, wherever they are: a workflow's annotations may reach a registered class as well.
@@ -169,7 +175,9 @@ class Scope:
 
 
 def _is_foundation(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in _FOUNDATIONS or bool(getattr(cls, "_is_protocol", False))
+    return cls.__module__.partition(".")[0] in _FOUNDATIONS or bool(
+        getattr(cls, "_is_protocol", False)
+    )
 
 
 PROCESS: Final = Scope(None)

@@ -32,7 +32,9 @@ from supersteps.checkpoint.stored import decode_json
 __all__ = ["AnsweredRequest", "PendingRequest", "SubWorkflowState", "WorkflowCheckpoint"]
 
 
-Compare = Callable[[CheckpointHeader, CheckpointHeader], tuple[Mapping[PartKey, Part], Mapping[PartKey, Part]]]
+Compare = Callable[
+    [CheckpointHeader, CheckpointHeader], tuple[Mapping[PartKey, Part], Mapping[PartKey, Part]]
+]
 """Gives the parts of two checkpoints of one storage; what both have stands under one and the same object in both."""
 
 _LAZY = frozenset(content.NAMES)
@@ -135,7 +137,9 @@ class WorkflowCheckpoint:
         if name not in _LAZY or "_source" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         _header, load_parts, codec = self.__dict__["_source"]
-        for key, value in content.decode_parts(load_parts(), codec, f"checkpoint {self.checkpoint_id!r}").items():
+        for key, value in content.decode_parts(
+            load_parts(), codec, f"checkpoint {self.checkpoint_id!r}"
+        ).items():
             self.__dict__.setdefault(key, value)
         return self.__dict__[name]
 
@@ -174,7 +178,9 @@ class WorkflowCheckpoint:
         if source is not None and not _LAZY & self.__dict__.keys():  # never looked at, so unchanged
             return CheckpointRecord(header, dict(source[1]()))
         parts = content.encode_parts(self, codec)
-        return CheckpointRecord(header, parts if source is None else _unless_changed(source, parts, codec))
+        return CheckpointRecord(
+            header, parts if source is None else _unless_changed(source, parts, codec)
+        )
 
     def document(self) -> dict[str, Any]:
         """Return the content as one JSON-ready document: sections, names, typed JSON values; what `diff` is about."""
@@ -267,7 +273,13 @@ def _unless_changed(
     """
     header, load_parts, own_codec = source
     stored = load_parts()
-    from_stored = content.encode_parts(WorkflowCheckpoint.from_record(header, lambda: stored, own_codec), codec)
-    kept = {k: part for k, part in stored.items() if k not in from_stored or from_stored[k] == parts.get(k)}
+    from_stored = content.encode_parts(
+        WorkflowCheckpoint.from_record(header, lambda: stored, own_codec), codec
+    )
+    kept = {
+        k: part
+        for k, part in stored.items()
+        if k not in from_stored or from_stored[k] == parts.get(k)
+    }
     order = dict.fromkeys((*(key for key in stored if key in kept or key in parts), *parts))
     return {key: kept[key] if key in kept else parts[key] for key in order}

@@ -84,7 +84,9 @@ class Level:
 
     __slots__ = ("contexts", "data", "ends", "fresh", "hashes")
 
-    def __init__(self, data: bytes, ends: list[int], contexts: list[bytes], hashes: list[bytes], fresh: range) -> None:
+    def __init__(
+        self, data: bytes, ends: list[int], contexts: list[bytes], hashes: list[bytes], fresh: range
+    ) -> None:
         self.data = data
         self.ends = ends
         self.contexts = contexts
@@ -136,7 +138,9 @@ def split(data: bytes, before: Tree | None = None) -> Tree:
     try:
         levels = [_split_level(data, before.levels[0] if before else None, _json_cuts, LEAF)]
     except (msgspec.DecodeError, RecursionError):
-        if before is not None:  # cut at a place from which it cannot be read on (inside an escape sequence)
+        if (
+            before is not None
+        ):  # cut at a place from which it cannot be read on (inside an escape sequence)
             return split(data)
         levels = [_split_level(data, None, _block_cuts, LEAF)]  # no JSON, or hopelessly deep
     while len(levels[-1].hashes) > _ROOT_HASHES:
@@ -146,17 +150,27 @@ def split(data: bytes, before: Tree | None = None) -> Tree:
     return Tree(levels)
 
 
-def _split_level(data: bytes, old: Level | None, cuts: Cuts, limits: Limits, kind: bytes = b"leaf") -> Level:
+def _split_level(
+    data: bytes, old: Level | None, cuts: Cuts, limits: Limits, kind: bytes = b"leaf"
+) -> Level:
     kept = _same_beginning(data, old) if old else 0
     ends, contexts = (old.ends[:kept], old.contexts[:kept]) if old else ([], [])
-    same_from, shift = _same_ending(data, old, ends[-1] if ends else 0) if old else (len(data) + 1, 0)
+    same_from, shift = (
+        _same_ending(data, old, ends[-1] if ends else 0) if old else (len(data) + 1, 0)
+    )
     rest = 0
-    for end, context in _choose_cuts(data, ends[-1] if ends else 0, contexts[-1] if contexts else b"", cuts, limits):
+    for end, context in _choose_cuts(
+        data, ends[-1] if ends else 0, contexts[-1] if contexts else b"", cuts, limits
+    ):
         ends.append(end)
         contexts.append(context)
         if old and end >= same_from:
             rest = bisect_left(old.ends, end - shift)
-            if rest < len(old.ends) and old.ends[rest] == end - shift and old.contexts[rest] == context:
+            if (
+                rest < len(old.ends)
+                and old.ends[rest] == end - shift
+                and old.contexts[rest] == context
+            ):
                 rest += 1  # from here on the old version has cut the very same bytes
                 break
             rest = 0
@@ -175,7 +189,9 @@ def _split_level(data: bytes, old: Level | None, cuts: Cuts, limits: Limits, kin
     return level
 
 
-def _choose_cuts(data: bytes, start: int, context: bytes, cuts: Cuts, limits: Limits) -> Iterator[tuple[int, bytes]]:
+def _choose_cuts(
+    data: bytes, start: int, context: bytes, cuts: Cuts, limits: Limits
+) -> Iterator[tuple[int, bytes]]:
     """Choose among the places where data may be cut: by the content just before, within the limits of size."""
     least, mean, most = limits
     begin = previous = start
@@ -223,7 +239,10 @@ def _same_ending(data: bytes, old: Level, after: int) -> tuple[int, int]:
     shift = len(data) - len(old.data)
     if data[-_GLANCE:] != old.data[-_GLANCE:]:
         return len(data) + 1, shift
-    low, high = 0, len(old.ends) - 1  # the end of piece `high` begins a common ending, that of `low - 1` does not
+    low, high = (
+        0,
+        len(old.ends) - 1,
+    )  # the end of piece `high` begins a common ending, that of `low - 1` does not
     while low < high:
         middle = (low + high) // 2
         begin, stop = old.ends[middle], old.ends[high]
@@ -282,7 +301,12 @@ def _inner_cuts(text: bytes, offset: int, outer: bytes, path: bytes) -> Iterator
 
 
 def _element_cuts(
-    values: Iterable[msgspec.Raw], keys: Iterable[str], offset: int, outer: bytes, opened: bytes, path: bytes
+    values: Iterable[msgspec.Raw],
+    keys: Iterable[str],
+    offset: int,
+    outer: bytes,
+    opened: bytes,
+    path: bytes,
 ) -> Iterator[tuple[int, bytes]]:
     """Give the places after each element but the last, and those inside large ones."""
     place = offset
@@ -369,7 +393,9 @@ def _checked(hash: bytes, kind: bytes, fetch: Fetch) -> bytes:
     if data is None:
         raise DamagedChunkError(f"chunk {hash.hex()} is missing")
     if _hash(data, kind) != hash:
-        raise DamagedChunkError(f"chunk {hash.hex()} has been altered: its content does not match its hash")
+        raise DamagedChunkError(
+            f"chunk {hash.hex()} has been altered: its content does not match its hash"
+        )
     return data
 
 
@@ -389,7 +415,10 @@ def _damage(hash: bytes, height: int, fetch: Fetch, seen: dict[bytes, str | None
     if hash not in seen:
         try:
             data = _checked(hash, b"node" if height else b"leaf", fetch)
-            below = (_damage(child, height - 1, fetch, seen) for child in (_children(data) if height else ()))
+            below = (
+                _damage(child, height - 1, fetch, seen)
+                for child in (_children(data) if height else ())
+            )
             seen[hash] = next((problem for problem in below if problem is not None), None)
         except DamagedChunkError as error:
             seen[hash] = str(error)

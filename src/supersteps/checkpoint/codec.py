@@ -72,7 +72,11 @@ def is_immutable(value: object) -> bool:
         return True
     if kind is datetime or kind is time:
         zone = cast(datetime, value).tzinfo
-        return zone is None or type(zone) is timezone or (is_zone_info(zone) and cast(Any, zone).key is not None)
+        return (
+            zone is None
+            or type(zone) is timezone
+            or (is_zone_info(zone) and cast(Any, zone).key is not None)
+        )
     return False
 
 
@@ -120,7 +124,12 @@ class Codec:
         self._scope.add(types)
 
     def register(
-        self, type_: type[T], encode: Callable[[T], Any], decode: Callable[[Any], T], *, name: str | None = None
+        self,
+        type_: type[T],
+        encode: Callable[[T], Any],
+        decode: Callable[[Any], T],
+        *,
+        name: str | None = None,
     ) -> None:
         """Save a type with functions of one's own. Subclasses are not included; register each.
 
@@ -134,7 +143,9 @@ class Codec:
             ValueError: The type is one the codec itself handles.
         """
         if type_ in ENCODERS or late_encoder(type_) is not None:
-            raise ValueError(f"{display_name(type_)} is saved by the codec itself; register a type of your own")
+            raise ValueError(
+                f"{display_name(type_)} is saved by the codec itself; register a type of your own"
+            )
         full_name = type_name(type_) if name is None else name if ":" in name else f"custom:{name}"
         self._scope.add_custom(Custom(type_, full_name, encode, decode))
 
@@ -172,7 +183,11 @@ class Codec:
         """
         kind = type(value)
         try:
-            if kind in ATOMS or (kind is float and isfinite(value)) or (kind in CONTAINERS and is_plain(value)):
+            if (
+                kind in ATOMS
+                or (kind is float and isfinite(value))
+                or (kind in CONTAINERS and is_plain(value))
+            ):
                 data = dumps(value)
             else:
                 data = dumps(self._tree(self._encoding, value, where))
@@ -186,7 +201,9 @@ class Codec:
             # Lone surrogates and huge ints are so rare that they are not looked for; once met, every str and int is.
             return dumps(self._tree(self._careful, value, where))
         except RecursionError:
-            raise CheckpointEncodeError(f"{where}: it is nested too deeply to be saved from here") from None
+            raise CheckpointEncodeError(
+                f"{where}: it is nested too deeply to be saved from here"
+            ) from None
 
     def encode_builtins(self, value: Any, where: str = "value") -> Any:
         """Give the tree that `encode` would write, for embedding in a bigger document.
@@ -209,7 +226,9 @@ class Codec:
         except Trouble as trouble:
             raise CheckpointEncodeError(_refusal(trouble, where)) from trouble.__cause__
         except RecursionError:
-            raise CheckpointEncodeError(f"{where}: it is nested too deeply to be saved from here") from None
+            raise CheckpointEncodeError(
+                f"{where}: it is nested too deeply to be saved from here"
+            ) from None
 
     def _encoder_for(self, kind: type) -> Encoder:
         if custom := self._scope.custom_for(kind):
@@ -278,9 +297,13 @@ class Codec:
         try:
             return self._decoding.revive(node, 1, raw)
         except Trouble as trouble:
-            raise CheckpointDecodeError(f"{where}{trouble.path()}: {trouble.reason}") from trouble.__cause__
+            raise CheckpointDecodeError(
+                f"{where}{trouble.path()}: {trouble.reason}"
+            ) from trouble.__cause__
         except RecursionError:
-            raise CheckpointDecodeError(f"{where}: the JSON is nested too deeply to be read") from None
+            raise CheckpointDecodeError(
+                f"{where}: the JSON is nested too deeply to be read"
+            ) from None
 
     def _reviver_for(self, tag: Any, raw: bool) -> Reviver:
         if type(tag) is not str or ":" not in tag:
@@ -289,7 +312,13 @@ class Codec:
         reviver: Reviver
         if upgrade := self._scope.upgrade_for(tag):
             plan = None if found is None or isinstance(found, Custom) else plan_for(found)
-            present = custom_reviver(found) if isinstance(found, Custom) else None if plan is None else plan.revive
+            present = (
+                custom_reviver(found)
+                if isinstance(found, Custom)
+                else None
+                if plan is None
+                else plan.revive
+            )
             reviver = upgrading_reviver(upgrade, present, getattr(plan, "_keys", None))
         elif isinstance(found, Custom):
             reviver = custom_reviver(found)
@@ -298,7 +327,9 @@ class Codec:
         elif raw:
             return keep_raw
         else:
-            raise Trouble(f"the type {short(tag)} is not known here; import its module and {_HOW_TO_FIX}")
+            raise Trouble(
+                f"the type {short(tag)} is not known here; import its module and {_HOW_TO_FIX}"
+            )
         self._decoding.revivers[tag] = reviver
         return reviver
 
@@ -347,7 +378,9 @@ class Codec:
 
 def _refusal(trouble: Trouble, where: str) -> str:
     if trouble.is_cycle:
-        return f"{where}{trouble.path()}: the value contains itself; refer to things by an id instead"
+        return (
+            f"{where}{trouble.path()}: the value contains itself; refer to things by an id instead"
+        )
     return f"{where}{trouble.path()}: {trouble.reason}"
 
 

@@ -152,7 +152,11 @@ _LISTS = ("outputs", "answered")
 
 def elements(part: Part) -> list[bytes]:
     """Return a list part's elements; one that came as a whole JSON array is taken apart."""
-    return list(part if isinstance(part, ListPart) else map(bytes, decode_stored(part, list[msgspec.Raw], "a list")))
+    return list(
+        part
+        if isinstance(part, ListPart)
+        else map(bytes, decode_stored(part, list[msgspec.Raw], "a list"))
+    )
 
 
 # ----------------------------------------------------------------------------------------- decoding
@@ -195,7 +199,9 @@ class _Reader:
                 case ("timers", timer_id):
                     found[TIMERS][timer_id] = self._timer(part)
                 case ("outputs",):
-                    found["outputs"] = [self._value(v, f"outputs[{i}]") for i, v in enumerate(elements(part))]
+                    found["outputs"] = [
+                        self._value(v, f"outputs[{i}]") for i, v in enumerate(elements(part))
+                    ]
                 case ("answered",):
                     found["answered"] = [self._answer(item) for item in elements(part)]
                 case _:
@@ -220,7 +226,11 @@ class _Reader:
         if message.reply is not None:
             reply = message.reply
             answer = self._raw(reply.answer, f"answer to {reply.request_id!r}")
-            described["reply"] = {"request_id": reply.request_id, "answer": answer, "direct": reply.direct}
+            described["reply"] = {
+                "request_id": reply.request_id,
+                "answer": answer,
+                "direct": reply.direct,
+            }
         return described
 
     def _timer(self, part: Part) -> dict[str, Any]:
@@ -260,16 +270,24 @@ class _Reader:
         found: dict[str, SubWorkflowState] = {}
         for key, part in parts.items():
             if key[0] == SUB_WORKFLOWS:
-                stored = decode_stored(part, StoredSubWorkflow, f"{self._where}: a sub-workflow's run")
-                found[key[1]] = SubWorkflowState(stored.workflow_id, stored.node, stored.started, stored.steps)
+                stored = decode_stored(
+                    part, StoredSubWorkflow, f"{self._where}: a sub-workflow's run"
+                )
+                found[key[1]] = SubWorkflowState(
+                    stored.workflow_id, stored.node, stored.started, stored.steps
+                )
         for key, part in parts.items():
             match key:
                 case ("sub_state", path, name) if path in found:
-                    found[path].shared_state[name] = self._value(part, f"sub_state[{path!r}][{name!r}]")
+                    found[path].shared_state[name] = self._value(
+                        part, f"sub_state[{path!r}][{name!r}]"
+                    )
                 case ("sub_scopes", path, scope, name) if path in found:
                     entries = found[path].scopes.setdefault(scope, {})
                     if name:
-                        entries[name] = self._value(part, f"sub_scopes[{path!r}][{scope!r}][{name!r}]")
+                        entries[name] = self._value(
+                            part, f"sub_scopes[{path!r}][{scope!r}][{name!r}]"
+                        )
                 case _:
                     pass
         return found
@@ -287,7 +305,13 @@ def _encoded(checkpoint: Content, codec: Codec) -> Iterator[tuple[PartKey, Part]
     encode = msgspec.json.encode
     yield (
         MESSAGES,
-        encode([_stored_message(m, source, codec) for source, sent in checkpoint.messages.items() for m in sent]),
+        encode(
+            [
+                _stored_message(m, source, codec)
+                for source, sent in checkpoint.messages.items()
+                for m in sent
+            ]
+        ),
     )
     for name, value in checkpoint.shared_state.items():
         yield (SHARED, name), codec.encode(value, f"shared_state[{name!r}]")
@@ -295,23 +319,38 @@ def _encoded(checkpoint: Content, codec: Codec) -> Iterator[tuple[PartKey, Part]
         yield from _encoded_scopes((section,), scopes, codec)
     for group, buffer in checkpoint.fan_in.items():
         yield (FAN_IN, group), codec.encode(buffer, f"fan_in[{group!r}]")
-    for section, requests in ((REQUESTS, checkpoint.pending_requests), (INTERCEPTED, checkpoint.intercepted_requests)):
+    for section, requests in (
+        (REQUESTS, checkpoint.pending_requests),
+        (INTERCEPTED, checkpoint.intercepted_requests),
+    ):
         for request_id, request in requests.items():
             yield (section, request_id), encode(_stored_request(request_id, request, codec))
     for request_id, value in checkpoint.replies.items():
         yield (REPLIES, request_id), codec.encode(value, f"replies[{request_id!r}]")
     for timer_id, timer in checkpoint.timers.items():
         message = _stored_message(timer, timer.get("source_id", ""), codec)
-        yield (TIMERS, timer_id), encode(StoredTimer(timer["due"], message, timer.get("attempt", 1)))
+        yield (
+            (TIMERS, timer_id),
+            encode(StoredTimer(timer["due"], message, timer.get("attempt", 1))),
+        )
     for path, sub in checkpoint.sub_workflows.items():
-        yield (SUB_WORKFLOWS, path), encode(StoredSubWorkflow(sub.workflow_id, sub.node, sub.started, sub.steps))
+        yield (
+            (SUB_WORKFLOWS, path),
+            encode(StoredSubWorkflow(sub.workflow_id, sub.node, sub.started, sub.steps)),
+        )
         for name, value in sub.shared_state.items():
             yield (SUB_STATE, path, name), codec.encode(value, f"sub_state[{path!r}][{name!r}]")
         yield from _encoded_scopes((SUB_SCOPES, path), sub.scopes, codec)
     if checkpoint.answered:
-        yield ANSWERED, ListPart(encode(_stored_answer(item, codec)) for item in checkpoint.answered)
+        yield (
+            ANSWERED,
+            ListPart(encode(_stored_answer(item, codec)) for item in checkpoint.answered),
+        )
     if checkpoint.outputs:
-        yield OUTPUTS, ListPart(codec.encode(v, f"outputs[{i}]") for i, v in enumerate(checkpoint.outputs))
+        yield (
+            OUTPUTS,
+            ListPart(codec.encode(v, f"outputs[{i}]") for i, v in enumerate(checkpoint.outputs)),
+        )
 
 
 def _encoded_scopes(
@@ -329,7 +368,10 @@ def _stored_message(message: Mapping[str, Any], source: str, codec: Codec) -> St
     return StoredMessage(
         raw(codec.encode(message.get("data"), f"messages[{source!r}]")),
         tuple(message.get("source_ids") or (source,)),
-        tuple(message.get("target_ids") or ([message["target_id"]] if message.get("target_id") else ())),
+        tuple(
+            message.get("target_ids")
+            or ([message["target_id"]] if message.get("target_id") else ())
+        ),
         None
         if reply is None
         else ReplyPart(

@@ -62,7 +62,8 @@ class CheckpointDiff:
     def to_json_patch(self) -> list[dict[str, Any]]:
         """Return the differences as a JSON Patch (RFC 6902) on `WorkflowCheckpoint.document()`."""
         return [
-            {"op": change.kind, "path": change.pointer} | ({} if change.kind == "remove" else {"value": change.after})
+            {"op": change.kind, "path": change.pointer}
+            | ({} if change.kind == "remove" else {"value": change.after})
             for change in self.changes
         ]
 
@@ -84,7 +85,9 @@ class CheckpointDiff:
     def __str__(self) -> str:
         if not self.changes:
             return f"{self.before} and {self.after} hold the same"
-        return "\n".join([f"{self.before} -> {self.after}", *(f"  {change}" for change in self.changes)])
+        return "\n".join(
+            [f"{self.before} -> {self.after}", *(f"  {change}" for change in self.changes)]
+        )
 
 
 def diff_parts(before: Mapping[PartKey, Part], after: Mapping[PartKey, Part]) -> tuple[Change, ...]:
@@ -111,7 +114,9 @@ def diff_parts(before: Mapping[PartKey, Part], after: Mapping[PartKey, Part]) ->
 
 def document(parts: Mapping[PartKey, Part]) -> dict[str, Any]:
     """Return the content of a checkpoint as one JSON-ready document: sections, names, typed JSON values."""
-    content: dict[str, Any] = {name: [] if depth == 0 else {} for name, depth in SECTION_DEPTHS.items()}
+    content: dict[str, Any] = {
+        name: [] if depth == 0 else {} for name, depth in SECTION_DEPTHS.items()
+    }
     for key, part in parts.items():
         *way, last = key
         place = content
@@ -157,7 +162,9 @@ def _diff_absent(
             return
         if not any(other[:depth] == scope for other in lacking):
             scopes.add(scope)
-            whole = document({other: part for other, part in having.items() if other[:depth] == scope})
+            whole = document(
+                {other: part for other, part in having.items() if other[:depth] == scope}
+            )
             for name in scope:
                 whole = whole[name]
             yield Change(kind, scope, **({"after": whole} if kind == "add" else {"before": whole}))
@@ -206,7 +213,9 @@ def _same(old: Any, new: Any) -> bool:
     if type(old) is not type(new):
         return False
     if isinstance(old, dict):
-        return old.keys() == new.keys() and all(_same(value, new[name]) for name, value in old.items())
+        return old.keys() == new.keys() and all(
+            _same(value, new[name]) for name, value in old.items()
+        )
     if isinstance(old, list):
         return len(old) == len(new) and all(map(_same, old, new))
     return bool(old == new)

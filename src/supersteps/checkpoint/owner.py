@@ -48,7 +48,9 @@ def _process_start(pid: int) -> str | None:
         stat = _read_text(f"/proc/{pid}/stat")
         if not stat:
             return None
-        fields = stat[stat.rfind(")") + 2 :].split()  # the name may hold spaces; field 22 of proc(5) is the start
+        fields = stat[
+            stat.rfind(")") + 2 :
+        ].split()  # the name may hold spaces; field 22 of proc(5) is the start
         return None if fields[0] in "ZX" else fields[19]
     if sys.platform == "win32":
         return ""
@@ -92,7 +94,9 @@ _advancing: set[str] = set()
 
 def mark_advancing(handle: str, advancing: bool) -> None:
     """Note whether a handle of this process is at work in a superstep; an idle one may be superseded."""
-    (_advancing.add if advancing else _advancing.discard)(handle)  # atomic: one operation on a set of strings
+    (_advancing.add if advancing else _advancing.discard)(
+        handle
+    )  # atomic: one operation on a set of strings
 
 
 def is_alive(owner: Owner) -> bool | None:
@@ -104,6 +108,10 @@ def is_alive(owner: Owner) -> bool | None:
     if is_this_process(owner):
         return owner.handle in _advancing
     me = this_process()
-    if not owner.boot_id or (owner.host, owner.boot_id, owner.pid_namespace) != (me.host, me.boot_id, me.pid_namespace):
+    if not owner.boot_id or (owner.host, owner.boot_id, owner.pid_namespace) != (
+        me.host,
+        me.boot_id,
+        me.pid_namespace,
+    ):
         return None
     return _process_start(owner.pid) == owner.started

@@ -29,7 +29,11 @@ class RawValue:
         set_once = object.__setattr__
         set_once(self, "type_name", node[TAG])
         set_once(self, "_json", dumps(node))
-        content = node[VALUE] if node.keys() == {TAG, VALUE} else {key: node[key] for key in node if key != TAG}
+        content = (
+            node[VALUE]
+            if node.keys() == {TAG, VALUE}
+            else {key: node[key] for key in node if key != TAG}
+        )
         # What is inside is revived when somebody looks; only then can it turn out to be damaged.
         set_once(self, "_content", dumps(content))
         set_once(self, "_revive", revive)
@@ -67,10 +71,14 @@ class RawValue:
         return list(content) if isinstance(content, dict) else []
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a RawValue is read-only; the type {self.type_name} is not known here")
+        raise AttributeError(
+            f"a RawValue is read-only; the type {self.type_name} is not known here"
+        )
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"a RawValue is read-only; the type {self.type_name} is not known here")
+        raise AttributeError(
+            f"a RawValue is read-only; the type {self.type_name} is not known here"
+        )
 
     def __eq__(self, other: object) -> bool:
         return self._json == other._json if isinstance(other, RawValue) else NotImplemented

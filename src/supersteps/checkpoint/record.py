@@ -55,7 +55,9 @@ def check_version(version: str, where: str) -> None:
         CheckpointVersionError: Its major number is above this library's, or it is no version at all.
     """
     major = version.partition(".")[0]
-    if not (major.isascii() and major.isdigit()) or int(major) > int(FORMAT_VERSION.partition(".")[0]):
+    if not (major.isascii() and major.isdigit()) or int(major) > int(
+        FORMAT_VERSION.partition(".")[0]
+    ):
         raise CheckpointVersionError(
             f"{where} has format version {version!r}; this library reads versions up to {FORMAT_VERSION}. "
             "Upgrade supersteps to read it."

@@ -147,7 +147,10 @@ def decode_stored(part: Part, kind: type[T], what: str) -> T:
     """
     try:
         return msgspec.json.decode(as_json(part), type=kind)
-    except (ValueError, RecursionError) as error:  # msgspec's own errors and those of Unicode are ValueErrors
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # msgspec's own errors and those of Unicode are ValueErrors
         raise CorruptCheckpointError(
             f"{what} is stored as something that is no such thing ({error}); go on from another checkpoint"
         ) from error
@@ -160,7 +163,9 @@ def decode_json(part: Part, what: str = "a part of the checkpoint") -> Any:
 
 def decode_messages(part: Part | None) -> list[StoredMessage]:
     """Return the messages in flight of a checkpoint, their data still encoded."""
-    return [] if part is None else decode_stored(part, list[StoredMessage], "the messages in flight")
+    return (
+        [] if part is None else decode_stored(part, list[StoredMessage], "the messages in flight")
+    )
 
 
 def as_json(part: Part) -> bytes:

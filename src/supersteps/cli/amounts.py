@@ -36,11 +36,15 @@ def duration(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smhdw])\s*", value)
     if match is None:
         raise click.BadParameter(
-            f"{value!r} is no duration: write a number and a unit, as in 90s, 15m, 12h, 30d or 2w", ctx, parameter
+            f"{value!r} is no duration: write a number and a unit, as in 90s, 15m, 12h, 30d or 2w",
+            ctx,
+            parameter,
         )
     try:
         span = timedelta(**{_UNITS[match[2]]: float(match[1])})
         _ = datetime.now(UTC) - span
     except OverflowError:
-        raise click.BadParameter(f"{value!r} reaches back too far: there was nothing then", ctx, parameter) from None
+        raise click.BadParameter(
+            f"{value!r} reaches back too far: there was nothing then", ctx, parameter
+        ) from None
     return span

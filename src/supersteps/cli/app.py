@@ -66,9 +66,18 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         names = self.list_commands(ctx)
-        if args and args[0] not in names and not args[0].startswith("-") and not ctx.resilient_parsing:
+        if (
+            args
+            and args[0] not in names
+            and not args[0].startswith("-")
+            and not ctx.resilient_parsing
+        ):
             near = get_close_matches(args[0].lower(), names, n=2)
-            meant = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Commands: {', '.join(names)}."
+            meant = (
+                f"Did you mean {' or '.join(map(repr, near))}?"
+                if near
+                else f"Commands: {', '.join(names)}."
+            )
             raise click.UsageError(f"there is no command {args[0]!r}. {meant}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -86,7 +95,11 @@ class LazyGroup(click.Group):
         from click.shell_completion import CompletionItem
 
         every = {name: text for commands in SECTIONS.values() for name, text in commands.items()}
-        found = [CompletionItem(name, help=text) for name, text in every.items() if name.startswith(incomplete)]
+        found = [
+            CompletionItem(name, help=text)
+            for name, text in every.items()
+            if name.startswith(incomplete)
+        ]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -119,7 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: What follows the program's name; that of the process when None.
     """
     # One line each, without Python's excerpt of the source.
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {' '.join(str(message).split())}\n"
+    warnings.formatwarning = lambda message, *_, **__: (
+        f"warning: {' '.join(str(message).split())}\n"
+    )
     try:
         arguments = None if arguments is None else list(arguments)
         code = cli.main(args=arguments, prog_name="supersteps", standalone_mode=False)

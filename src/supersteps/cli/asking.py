@@ -176,7 +176,11 @@ def _object_in_words(schema: Mapping[str, Any], root: Any, depth: int) -> str:
     fields = schema.get("properties") or {}
     if not fields or depth >= _DEEPEST:
         values = schema.get("additionalProperties")
-        inner = f" whose values are {in_words(values, root, depth + 1)}" if isinstance(values, dict) and values else ""
+        inner = (
+            f" whose values are {in_words(values, root, depth + 1)}"
+            if isinstance(values, dict) and values
+            else ""
+        )
         return f"an object{inner}"
     required = schema.get("required", ())
     told = []
@@ -213,7 +217,11 @@ def sample(schema: Any) -> str | None:
     if violation(value, schema) is not None:
         return None
     return (
-        "some text" if value == "text" else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        "some text"
+        if value == "text"
+        else value
+        if isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False)
     )
 
 
@@ -232,13 +240,22 @@ def _sample(schema: Any, root: Any, depth: int) -> Any:
         case "integer" | "number":
             return schema.get("minimum", 0)
         case "array":
-            return [_sample(schema["items"], root, depth + 1)] if schema.get("items") and depth < _DEEPEST else []
+            return (
+                [_sample(schema["items"], root, depth + 1)]
+                if schema.get("items") and depth < _DEEPEST
+                else []
+            )
         case "object":
             if depth > _DEEPEST:
                 return {}
             fields = schema.get("properties", {})
-            return {name: _sample(fields.get(name, {}), root, depth + 1) for name in schema.get("required", ())}
-    return _SAMPLES.get(schema.get("format", ""), "text") if schema.get("type") == "string" else None
+            return {
+                name: _sample(fields.get(name, {}), root, depth + 1)
+                for name in schema.get("required", ())
+            }
+    return (
+        _SAMPLES.get(schema.get("format", ""), "text") if schema.get("type") == "string" else None
+    )
 
 
 def _typed(option: Any) -> str:
@@ -333,7 +350,9 @@ class Asker:
             reason = violation(value, self._schema)
             if reason is None:
                 return value
-            self._terminal.write(f"that does not fit: {reason.removesuffix('.')}. Once more, please.")
+            self._terminal.write(
+                f"that does not fit: {reason.removesuffix('.')}. Once more, please."
+            )
 
     def _ask(self, schema: Any, name: str, depth: int) -> Any:
         """Return a value for a schema that has to have one."""
@@ -366,7 +385,9 @@ class Asker:
             if not typed:
                 if not is_required:
                     return _MISSING
-                self._terminal.write('  an answer is needed; type "" for an empty text, Ctrl-C to leave')
+                self._terminal.write(
+                    '  an answer is needed; type "" for an empty text, Ctrl-C to leave'
+                )
                 continue
             try:
                 value = self._read(typed, schema, numbered)
@@ -385,7 +406,9 @@ class Asker:
             return []
         self._terminal.write(f"{name}:")
         for number, option in enumerate(options, 1):
-            self._terminal.write(f"  {number}  {option if isinstance(option, str) else json.dumps(option)}")
+            self._terminal.write(
+                f"  {number}  {option if isinstance(option, str) else json.dumps(option)}"
+            )
         return options
 
     def _wanted(self, schema: dict[str, Any], *, is_required: bool, is_numbered: bool) -> str:
@@ -398,18 +421,27 @@ class Asker:
             return words
         if "default" in schema:
             shown = schema["default"]
-            shown = ("y" if shown else "n") if isinstance(shown, bool) else json.dumps(shown, ensure_ascii=False)
+            shown = (
+                ("y" if shown else "n")
+                if isinstance(shown, bool)
+                else json.dumps(shown, ensure_ascii=False)
+            )
             return f"{words}; Enter for {shown}"
         return f"{words}; optional, Enter to leave it out"
 
     def _read(self, typed: str, schema: dict[str, Any], numbered: list[Any]) -> Any:
         if numbered:
-            names = {option if isinstance(option, str) else json.dumps(option): option for option in numbered}
+            names = {
+                option if isinstance(option, str) else json.dumps(option): option
+                for option in numbered
+            }
             if typed in names:
                 return names[typed]
             if typed.isdecimal() and 1 <= int(typed) <= len(numbered):
                 return numbered[int(typed) - 1]
-            beginning = [option for name, option in names.items() if name.lower().startswith(typed.lower())]
+            beginning = [
+                option for name, option in names.items() if name.lower().startswith(typed.lower())
+            ]
             if len(beginning) == 1:
                 return beginning[0]
             raise InputError(f"type a number from 1 to {len(numbered)}, or one of the names")

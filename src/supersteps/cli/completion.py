@@ -19,17 +19,23 @@ _SHOWN = 50
 Finder = Callable[["Service", str], Coroutine[Any, Any, list[CompletionItem]]]
 
 
-def complete_run(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_run(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """Return the runs whose ids begin like what was typed."""
     return _complete(context, incomplete, _runs)
 
 
-def complete_checkpoint(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_checkpoint(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """Return runs; behind `RUN@` its supersteps, and behind `RUN-` the ids of its checkpoints."""
     return _complete(context, incomplete, _checkpoints)
 
 
-def complete_request(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_request(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     """Return the waiting questions whose ids begin like what was typed."""
     return _complete(context, incomplete, _requests)
 
@@ -62,9 +68,12 @@ def _found(context: click.Context, incomplete: str, find: Finder) -> list[Comple
 async def _runs(service: Service, incomplete: str) -> list[CompletionItem]:
     from supersteps.cli.output import run_text
 
-    found = [run for run in await service.list_runs(limit=1000) if run.run_id.startswith(incomplete)]
+    found = [
+        run for run in await service.list_runs(limit=1000) if run.run_id.startswith(incomplete)
+    ]
     return [
-        CompletionItem(run.run_id, help=_about(run.workflow_id, click.unstyle(run_text(run)))) for run in found[:_SHOWN]
+        CompletionItem(run.run_id, help=_about(run.workflow_id, click.unstyle(run_text(run))))
+        for run in found[:_SHOWN]
     ]
 
 
@@ -98,7 +107,10 @@ async def _requests(service: Service, incomplete: str) -> list[CompletionItem]:
     if not unique:
         named = {f"{one.run_id}:{one.request_id}": one for one in waiting}
         unique = {name: one for name, one in named.items() if name.startswith(incomplete)}
-    return [CompletionItem(name, help=cut(plain(asked(one.data)), 50)) for name, one in [*unique.items()][:_SHOWN]]
+    return [
+        CompletionItem(name, help=cut(plain(asked(one.data)), 50))
+        for name, one in [*unique.items()][:_SHOWN]
+    ]
 
 
 def _about(*words: str) -> str:

@@ -33,7 +33,9 @@ from supersteps.workflow import Workflow
 
 _LIBRARY = Path(supersteps.__file__).parent
 
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress, only how it ends.")
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="Show no progress, only how it ends."
+)
 limit_option = click.option(
     "--max-iterations",
     type=click.IntRange(1),
@@ -71,7 +73,9 @@ class Commands:
 
     def answer(self, question: Question) -> str:
         """Return the command that answers a question; it needs no code, so it has to know the store."""
-        is_own = self.store is None and bool(self.apps) and settings().store is None  # the workflow's, which code names
+        is_own = (
+            self.store is None and bool(self.apps) and settings().store is None
+        )  # the workflow's, which code names
         store = address_of(self.storage) if is_own else self.store
         is_shared = question.request_id in self.shared
         reference = f"{question.run_id}:{question.request_id}" if is_shared else question.request_id
@@ -116,14 +120,19 @@ async def drive(
     Raises:
         Exception: What came before any superstep.
     """
-    story = Story(origin, attempts={name: policy.max_attempts for name, policy in workflow.graph.policies.items()})
+    story = Story(
+        origin,
+        attempts={name: policy.max_attempts for name, policy in workflow.graph.policies.items()},
+    )
     try:
         with show_progress(story, quiet=quiet or is_done) as progress:
 
             def on_signal(number: signal.Signals) -> None:
                 if story.is_in_step:  # between two of them it stops at once
                     again = "press Ctrl-C" if number == signal.SIGINT else f"send {number.name}"
-                    progress.say(f"stopping after superstep {story.step}; {again} again to stop at once")
+                    progress.say(
+                        f"stopping after superstep {story.step}; {again} again to stop at once"
+                    )
 
             outcome = await drive_run(run, workflow, progress.watch, on_signal)
     except Exception as error:
@@ -143,7 +152,11 @@ async def drive(
     if output != "table" or outcome.status != DRAINED:
         emit(outcome, output, lambda: show_outputs(outcome.outputs))
     say, code = _ENDS.get(outcome.status, (_other_text, FAILED))
-    tell(say(outcome, story, commands) if not is_done else f"run {run.run_id} is done already: nothing was run")
+    tell(
+        say(outcome, story, commands)
+        if not is_done
+        else f"run {run.run_id} is done already: nothing was run"
+    )
     return 128 + outcome.signal if outcome.signal is not None else code
 
 
@@ -167,13 +180,17 @@ def _waiting_text(outcome: Outcome, story: Story, commands: Commands) -> str:
     for question in asked:
         lines.append(f"  {question_text(question)}")
         if question.response_schema is None:
-            lines.append("    only the workflow's own code can take the answer: workflow.send_responses")
+            lines.append(
+                "    only the workflow's own code can take the answer: workflow.send_responses"
+            )
         elif commands.can_resume:
             lines.append(f"    {commands.answer(question)}")
     if commands.can_resume:
         lines.append(f"then go on: {commands.resume(outcome.run_id)}")
     else:
-        lines.append("It cannot be answered later, since nothing was kept: give --store sqlite:///runs.db.")
+        lines.append(
+            "It cannot be answered later, since nothing was kept: give --store sqlite:///runs.db."
+        )
     return "\n".join(lines)
 
 
@@ -181,12 +198,16 @@ def _drained_text(outcome: Outcome, story: Story, commands: Commands) -> str:
     name = "a signal" if outcome.signal is None else signal.Signals(outcome.signal).name
     stopped = f"stopped by {name}: run {outcome.run_id} after {count(outcome.step, 'superstep')}"
     if not commands.can_resume:
-        return f"{stopped}. It cannot go on, since nothing was kept: give --store sqlite:///runs.db."
+        return (
+            f"{stopped}. It cannot go on, since nothing was kept: give --store sqlite:///runs.db."
+        )
     return f"{stopped}, all of it saved\ngo on: {commands.resume(outcome.run_id)}"
 
 
 def _other_text(outcome: Outcome, story: Story, commands: Commands) -> str:
-    return f"{outcome.status.lower()}: run {outcome.run_id} after {count(outcome.step, 'superstep')}"
+    return (
+        f"{outcome.status.lower()}: run {outcome.run_id} after {count(outcome.step, 'superstep')}"
+    )
 
 
 _ENDS: dict[str, tuple[Callable[[Outcome, Story, Commands], str], int]] = {
@@ -211,26 +232,44 @@ def failed_text(error: Exception, story: Story, run_id: str, commands: Commands)
     who = f", executor {own[0].executor_id}" if own else ""
     lines = [
         f"failed: run {run_id} in superstep {story.step}{who}: {kind}: {message}{_place(error)}",
-        *(f"  {note}" for note in getattr(error, "__notes__", ()) if not note.startswith("(executor ")),
+        *(
+            f"  {note}"
+            for note in getattr(error, "__notes__", ())
+            if not note.startswith("(executor ")
+        ),
     ]
     if is_debugging():
         lines.insert(0, "".join(traceback.format_exception(error)).rstrip())
     if commands.can_resume and isinstance(error, WorkflowConvergenceError):
         lines.append(f"go on with a higher limit: {commands.resume(run_id)} --max-iterations N")
     elif commands.can_resume:
-        lines.append(f"what came before is saved; once it is mended, go on: {commands.resume(run_id)}")
+        lines.append(
+            f"what came before is saved; once it is mended, go on: {commands.resume(run_id)}"
+        )
     return "\n".join(lines)
 
 
 def _interrupted_text(story: Story, run_id: str, commands: Commands) -> str:
     stopped = f"stopped at once: run {run_id} in superstep {story.step}, which was not saved"
-    return f"{stopped}\ngo on with that superstep again: {commands.resume(run_id)}" if commands.can_resume else stopped
+    return (
+        f"{stopped}\ngo on with that superstep again: {commands.resume(run_id)}"
+        if commands.can_resume
+        else stopped
+    )
 
 
 def _place(error: BaseException) -> str:
     """Return the line of the user's code from which an exception came."""
-    own = [f for f in traceback.extract_tb(error.__traceback__) if not Path(f.filename).is_relative_to(_LIBRARY)]
-    inner = [frame for frame in own if Path(frame.filename).is_file() and "asyncio" not in Path(frame.filename).parts]
+    own = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if not Path(f.filename).is_relative_to(_LIBRARY)
+    ]
+    inner = [
+        frame
+        for frame in own
+        if Path(frame.filename).is_file() and "asyncio" not in Path(frame.filename).parts
+    ]
     if not inner:
         return ""
     path = Path(inner[-1].filename)

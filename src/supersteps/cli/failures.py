@@ -27,7 +27,14 @@ DEBUG_VARIABLE = "SUPERSTEPS_DEBUG"
 
 _TWO_ENDS = re.compile(r"(?<=\w)\.\.(?= |$)")
 
-_WRONG_USE = (ServiceError, RequestError, ForkError, RunExistsError, RunNotFoundError, CheckpointNotFoundError)
+_WRONG_USE = (
+    ServiceError,
+    RequestError,
+    ForkError,
+    RunExistsError,
+    RunNotFoundError,
+    CheckpointNotFoundError,
+)
 """Errors that say that what was typed cannot be done; the others happened while it was being done."""
 
 

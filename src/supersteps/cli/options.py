@@ -42,11 +42,15 @@ def _set_debug(_ctx: click.Context, _parameter: click.Parameter, value: bool) ->
 def check_new_id(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     """Refuse an id for a new run under which no command could find it again."""
     if value is not None and value.startswith(("-", "@")):
-        raise click.BadParameter(f"{value!r} begins with {value[0]!r}, which means something else to commands")
+        raise click.BadParameter(
+            f"{value!r} begins with {value[0]!r}, which means something else to commands"
+        )
     return value
 
 
-def _complete_store(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _complete_store(
+    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
@@ -154,6 +158,8 @@ def named_workflow(found: Settings) -> Workflow:
     """
     if len(found.apps) != 1:
         raise ApplicationError(
-            "name a workflow: MODULE:NAME" if not found.apps else f"name one of the workflows: {', '.join(found.apps)}"
+            "name a workflow: MODULE:NAME"
+            if not found.apps
+            else f"name one of the workflows: {', '.join(found.apps)}"
         )
     return load_workflow(found.apps[0], found.folder)

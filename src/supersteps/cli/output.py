@@ -79,12 +79,17 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -
     widths = [max(map(visible_width, column)) for column in zip(titles, *lines, strict=True)]
     heading = [click.style(title, bold=True) if title else "" for title in titles]
     room = terminal_width()
-    if room is not None:  # what is told last has the longest texts, and nothing behind it that would be moved
+    if (
+        room is not None
+    ):  # what is told last has the longest texts, and nothing behind it that would be moved
         room = max(room - sum(width + 2 for width in widths[:-1]), _NARROWEST)
     for cells in [heading, *lines]:
         if room is not None:
             cells = [*cells[:-1], fitted(cells[-1], room)]
-        padded = [cell + " " * (width - visible_width(cell)) for cell, width in zip(cells, widths, strict=True)]
+        padded = [
+            cell + " " * (width - visible_width(cell))
+            for cell, width in zip(cells, widths, strict=True)
+        ]
         click.echo("  ".join(padded).rstrip())
 
 

@@ -52,8 +52,12 @@ async def pick_run(service: Service, title: str, *, terminal: Terminal | None = 
     """
     runs = await service.list_runs(limit=_MOST_RUNS)
     if not runs:
-        raise ReferenceNotFoundError("there is nothing to choose from: the store holds no runs yet. Start one first.")
-    return await _Picker([_run_item(run) for run in runs], title, "run", terminal or Terminal()).pick()
+        raise ReferenceNotFoundError(
+            "there is nothing to choose from: the store holds no runs yet. Start one first."
+        )
+    return await _Picker(
+        [_run_item(run) for run in runs], title, "run", terminal or Terminal()
+    ).pick()
 
 
 async def pick_checkpoint(
@@ -78,14 +82,20 @@ async def pick_checkpoint(
     if run is None:
         only = await service.list_runs(limit=2)
         run = (
-            only[0].run_id if len(only) == 1 else await pick_run(service, f"{title} First the run.", terminal=terminal)
+            only[0].run_id
+            if len(only) == 1
+            else await pick_run(service, f"{title} First the run.", terminal=terminal)
         )
     log = await service.log(run, with_forks=False)
     items = [_checkpoint_item(entry) for entry in log.entries]
     # Branches that the run has left may hold newer ones than its head, which is the likeliest wish all the same.
     items.sort(key=lambda item: item.name != log.run.head)
     picker = _Picker(
-        items, f"{title} Checkpoints of run {log.run.run_id}:", "checkpoint", terminal, _changes_of(service)
+        items,
+        f"{title} Checkpoints of run {log.run.run_id}:",
+        "checkpoint",
+        terminal,
+        _changes_of(service),
     )
     return await picker.pick()
 
@@ -128,10 +138,15 @@ def _question_item(question: Question) -> Item:
 
 def _run_item(run: RunSummary) -> Item:
     state = run_text(run)
-    asks = f", {count(len(run.requests), 'question')}" if run.requests and run.status != "CANCELLED" else ""
+    asks = (
+        f", {count(len(run.requests), 'question')}"
+        if run.requests and run.status != "CANCELLED"
+        else ""
+    )
     name = click.style(run.run_id, fg="blue")
     return Item(
-        run.run_id, f"{name}  {run.workflow_id}  {state} after superstep {run.step}{asks}, {age(run.updated_at)} ago"
+        run.run_id,
+        f"{name}  {run.workflow_id}  {state} after superstep {run.step}{asks}, {age(run.updated_at)} ago",
     )
 
 
@@ -141,7 +156,11 @@ def _checkpoint_item(entry: LogEntry) -> Item:
         if entry.is_head
         else f"(branch {entry.branch})" * bool(entry.branch)
     )
-    return Item(entry.checkpoint_id, entry_line(entry, mark), entry.parent or ("" if entry.step == 0 else None))
+    return Item(
+        entry.checkpoint_id,
+        entry_line(entry, mark),
+        entry.parent or ("" if entry.step == 0 else None),
+    )
 
 
 def _changes_of(service: Service) -> Callable[[Item], Awaitable[str]]:
@@ -235,7 +254,9 @@ class _Picker:
 
     def _narrowed(self, typed: str) -> bool:
         words = typed.lower().removeprefix("/").split()
-        found = [item for item in self._items if all(word in self._searched(item) for word in words)]
+        found = [
+            item for item in self._items if all(word in self._searched(item) for word in words)
+        ]
         if not found:
             self._terminal.write(f"no {self._what} has {typed!r} in it")
             return False
@@ -255,4 +276,6 @@ class _Picker:
             if self._tell is not None:
                 if item.name not in self._told:
                     self._told[item.name] = await self._tell(item)
-                self._terminal.write(click.style(f"      {self._told[item.name]}", fg="bright_black"))
+                self._terminal.write(
+                    click.style(f"      {self._told[item.name]}", fg="bright_black")
+                )

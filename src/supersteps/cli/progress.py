@@ -69,7 +69,10 @@ class Display(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None: ...
 
     def show(self, line: Line) -> None:
@@ -86,7 +89,10 @@ class PlainDisplay:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         pass
 
@@ -124,7 +130,10 @@ class LiveDisplay:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             for text in self._scroll.rest():
@@ -142,13 +151,17 @@ class LiveDisplay:
 
     def _render(self) -> Spinner:
         status = self._story.status(self._console.width - 4)
-        self._spinner.update(text=status.replace(" · ", " - ").replace("…", "~") if self._is_ascii else status)
+        self._spinner.update(
+            text=status.replace(" · ", " - ").replace("…", "~") if self._is_ascii else status
+        )
         return self._spinner
 
 
 def is_live() -> bool:
     """Return whether stderr is a terminal on which a display can move."""
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return (
+        sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )
 
 
 class Progress:
@@ -206,7 +219,9 @@ def show_progress(story: Story, *, quiet: bool = False) -> Iterator[Progress]:
     finally:
         trouble = progress.trouble
         if trouble is not None:
-            tell(f"note: the run's progress could not be shown: {type(trouble).__name__}: {trouble}")
+            tell(
+                f"note: the run's progress could not be shown: {type(trouble).__name__}: {trouble}"
+            )
 
 
 def tell(text: str) -> None:

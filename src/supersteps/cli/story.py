@@ -119,7 +119,9 @@ class Story:
             RequestClosedEvent: self._closed,
             SuperStepCompletedEvent: self._step_completed,
             WorkflowWarningEvent: lambda event: [Line(f"warning: {one_line(event.data)}")],
-            WorkflowErrorEvent: lambda event: [Line(f"error: {type(event.data).__name__}: {one_line(event.data)}")],
+            WorkflowErrorEvent: lambda event: [
+                Line(f"error: {type(event.data).__name__}: {one_line(event.data)}")
+            ],
         }
 
     @property
@@ -138,12 +140,19 @@ class Story:
         parts = []
         if self.is_in_step:
             parts.append(f"superstep {self.step}")
-            parts.append(listed((self._with_time(i, now - began) for i, began in [*self.at_work.items()]), _MOST_NAMES))
+            parts.append(
+                listed(
+                    (self._with_time(i, now - began) for i, began in [*self.at_work.items()]),
+                    _MOST_NAMES,
+                )
+            )
             if not self.at_work:
                 parts[-1] = "saving"
         elif self.steps:
             parts.append(f"{count(self.steps, 'superstep')} done")
-            parts.append("waiting for a time to come" if now - self._step_began > _LONG_SECONDS else "")
+            parts.append(
+                "waiting for a time to come" if now - self._step_began > _LONG_SECONDS else ""
+            )
         else:
             parts.append("loading")
         if self.outputs:
@@ -195,7 +204,11 @@ class Story:
     def _failure(self, details: WorkflowErrorDetails) -> str:
         """Return what becomes of a call that has failed, on one line."""
         extra = details.extra or {}
-        name, attempt, again = details.executor_id or "", extra.get("attempt"), extra.get("retry_at")
+        name, attempt, again = (
+            details.executor_id or "",
+            extra.get("attempt"),
+            extra.get("retry_at"),
+        )
         most = f" of {self._attempts[name]}" if name in self._attempts else ""
         if again is not None:
             wait = (datetime.fromisoformat(again) - datetime.now(UTC)).total_seconds()
@@ -227,7 +240,11 @@ class Story:
     def _closed(self, event: RequestClosedEvent) -> list[Line]:
         self.questions.discard(event.request_id)
         source = event.source_executor_id
-        why = "its deadline passed, so the default counts" if event.outcome == "defaulted" else "it was taken back"
+        why = (
+            "its deadline passed, so the default counts"
+            if event.outcome == "defaulted"
+            else "it was taken back"
+        )
         return [Line(f"question {event.request_id} of {source} is closed: {why}")]
 
     def _step_completed(self, event: SuperStepCompletedEvent) -> list[Line]:
@@ -251,7 +268,9 @@ class Story:
         if self._step_questions:
             facts.append(count(self._step_questions, "question"))
         failed = [f"superstep {self.step}: {text}" for text in self._failed_lines]
-        is_nothing_done = bool(failed) and not worked and not self._step_outputs and not self._step_questions
+        is_nothing_done = (
+            bool(failed) and not worked and not self._step_outputs and not self._step_questions
+        )
         if is_nothing_done:  # then the failures are all there is to tell of it
             failed[-1] += f"  ({duration(seconds)})"
         self._forget_calls()

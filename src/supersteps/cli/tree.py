@@ -55,7 +55,9 @@ def style_for(encoding: str | None) -> Style:
     return UNICODE
 
 
-def draw(entries: Sequence[LogEntry], style: Style = ASCII, *, main: str | None = None) -> list[Row]:
+def draw(
+    entries: Sequence[LogEntry], style: Style = ASCII, *, main: str | None = None
+) -> list[Row]:
     """Return a drawing of checkpoints.
 
     Args:
@@ -107,7 +109,9 @@ class _Drawing:
         if leading:
             return leading[0], leading[1:]
         reserved = 0 if self._main is not None else -1
-        free = [lane for lane, target in enumerate(self._lanes) if target is None and lane != reserved]
+        free = [
+            lane for lane, target in enumerate(self._lanes) if target is None and lane != reserved
+        ]
         if not free:
             self._lanes.append(None)
             free = [len(self._lanes) - 1]
@@ -121,7 +125,8 @@ class _Drawing:
 
     def _line(self, special: dict[int, str]) -> str:
         cells = [
-            special.get(lane, " " if target is None else self._style.lane) for lane, target in enumerate(self._lanes)
+            special.get(lane, " " if target is None else self._style.lane)
+            for lane, target in enumerate(self._lanes)
         ]
         return " ".join(cells).rstrip()
 

@@ -97,7 +97,11 @@ def _inner(value: Any) -> str:
     if not isinstance(value, dict):
         return msgspec.json.encode(value).decode()
     if not isinstance(tag := value.get("$"), str):
-        return "{" + ", ".join(f"{_quoted(name)}: {_inner(item)}" for name, item in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{_quoted(name)}: {_inner(item)}" for name, item in value.items())
+            + "}"
+        )
     name = tag.rpartition(":")[2].rpartition(".")[2]
     rest = {key: item for key, item in value.items() if key != "$"}
     if rest.keys() == {"$value"}:
@@ -131,7 +135,9 @@ def spread(data: Any) -> str:
     if not isinstance(data, dict) or not data or "v" in data or "$value" in data:
         return plain(data)
     tag = str(data.get("$", "")).rpartition(":")[2]
-    fields = [(str(name), plain(value)) for name, value in data.items() if not _is_bookkeeping(name)]
+    fields = [
+        (str(name), plain(value)) for name, value in data.items() if not _is_bookkeeping(name)
+    ]
     return "\n".join([*([tag] if tag else []), *aligned(fields, "  " if tag else "")])
 
 
@@ -191,14 +197,21 @@ def who_ran(entry: LogEntry) -> list[str]:
     waiting: dict[str, set[int]] = {}
     for retry in entry.retries:
         waiting.setdefault(retry.executor_id, set()).add(retry.attempt)
-    return [f"{name}{_attempts(waiting.get(name, ()))}" for name in dict.fromkeys((*entry.ran, *waiting))]
+    return [
+        f"{name}{_attempts(waiting.get(name, ()))}"
+        for name in dict.fromkeys((*entry.ran, *waiting))
+    ]
 
 
 def _attempts(numbers: Iterable[int]) -> str:
     found = [str(number) for number in sorted(numbers)]
     if not found:
         return ""
-    text = f" (attempt {found[0]} waits)" if len(found) == 1 else f" (attempts {', '.join(found)} wait)"
+    text = (
+        f" (attempt {found[0]} waits)"
+        if len(found) == 1
+        else f" (attempts {', '.join(found)} wait)"
+    )
     return click.style(text, fg="yellow")
 
 
@@ -224,7 +237,9 @@ def entry_line(entry: LogEntry, mark: str = "", now: datetime | None = None) -> 
         mark: What it is besides, as `(head)`.
         now: The present.
     """
-    head = click.style(entry.checkpoint_id, fg="bright_black" if entry.status == "DAMAGED" else "blue")
+    head = click.style(
+        entry.checkpoint_id, fg="bright_black" if entry.status == "DAMAGED" else "blue"
+    )
     parts = [head, f"@{entry.step}", *([mark] if mark else []), *what_happened(entry)]
     return "  ".join([*parts, click.style(f"{age(entry.timestamp, now)} ago", fg="bright_black")])
 
@@ -271,11 +286,21 @@ def brief_changes(changes: Iterable[Change], shown: int = 2) -> str:
             for sign, kind in (("+", "add"), ("-", "remove"), ("~", "replace"))
             if (number := sum(change.kind == kind for change in inside))
         )
-        names = list(dict.fromkeys(cut(place(change.path[1:3]), 20) for change in inside if _is_named(change)))
-        places = f" ({', '.join(names[:shown])}{', …' if len(names) > shown else ''})" if names else ""
+        names = list(
+            dict.fromkeys(
+                cut(place(change.path[1:3]), 20) for change in inside if _is_named(change)
+            )
+        )
+        places = (
+            f" ({', '.join(names[:shown])}{', …' if len(names) > shown else ''})" if names else ""
+        )
         told.append(f"{_BRIEF.get(section, section)} {signs}{places}")
     return ", ".join(told)
 
 
 def _is_named(change: Change) -> bool:
-    return len(change.path) > 1 and isinstance(change.path[1], str) and change.path[0] not in ("requests", "graph")
+    return (
+        len(change.path) > 1
+        and isinstance(change.path[1], str)
+        and change.path[0] not in ("requests", "graph")
+    )

@@ -28,7 +28,14 @@ class Supersteps:
     """Takes a run from one barrier to the next."""
 
     def __init__(
-        self, setting: Setting, position: Position, *, sites: Sites, inbox: Inbox, hooks: Hooks, announcer: Announcer
+        self,
+        setting: Setting,
+        position: Position,
+        *,
+        sites: Sites,
+        inbox: Inbox,
+        hooks: Hooks,
+        announcer: Announcer,
     ) -> None:
         """Prepare.
 
@@ -86,15 +93,26 @@ class Supersteps:
         here = self._position
         is_stale = self._hooks.claim()
         store = self._store
-        if store is not None and not store.is_held and await store.own() and not here.is_interrupted:
+        if (
+            store is not None
+            and not store.is_held
+            and await store.own()
+            and not here.is_interrupted
+        ):
             known = set(here.recorded.finished)
             await here.read_journal(store)  # others may have begun this superstep since it was read
             is_stale = is_stale or set(here.recorded.finished) != known
         if is_stale or here.is_interrupted:
             await self._recover()
         here.is_interrupted = True
-        planned = await self._plan() if here.state.requests or self._replay is not None else self._plan_at_once()
-        if self._replay is None and not (planned.answers or planned.timers or here.state.messages or planned.replies):
+        planned = (
+            await self._plan()
+            if here.state.requests or self._replay is not None
+            else self._plan_at_once()
+        )
+        if self._replay is None and not (
+            planned.answers or planned.timers or here.state.messages or planned.replies
+        ):
             here.is_interrupted = False
             return  # what there was to do were answers that somebody has dropped by a restore
         try:
@@ -130,21 +148,27 @@ class Supersteps:
         state = self._position.state
         due = due_timers(state, utc_now()) if state.timers else []
         late = expired_requests(state.intercepted.values(), utc_now()) if state.intercepted else []
-        defaults = {request.request_id: request.default for request in late if request.default is not None}
+        defaults = {
+            request.request_id: request.default for request in late if request.default is not None
+        }
         return plan(self._levels, state, tuple(self._inbox.answers), due, defaults)
 
     async def _advance(self, planned: Plan) -> None:
         here = self._position
         step = here.iteration + 1
         ran = tuple(planned.calls)
-        self._notes.sink.note((SuperStepStartedEvent, step, SuperStepStartInfo(ran, bool(planned.answers))))
+        self._notes.sink.note(
+            (SuperStepStartedEvent, step, SuperStepStartInfo(ran, bool(planned.answers)))
+        )
         results = await self._execute(planned)
         merged = await self._merge(planned, results)
         count = self._convergence.count_after(planned)
         if self._replay is not None:
             await self._replay.take_times(merged, step)
             closed_at = self._replay.closed_at(step)
-            encode_changes(merged, here.state, self._levels, step=step, now=closed_at).apply(here.parts)
+            encode_changes(merged, here.state, self._levels, step=step, now=closed_at).apply(
+                here.parts
+            )
         info = await self._commit(merged, planned, count)
         here.recorded = Recorded()
         here.fitted = None
@@ -187,11 +211,15 @@ class Supersteps:
     async def _merge(self, planned: Plan, results: Sequence[Effects]) -> Merged:
         here = self._position
         try:
-            return merge(self._levels, here.state, planned, results, self._sealer, here.iteration + 1)
+            return merge(
+                self._levels, here.state, planned, results, self._sealer, here.iteration + 1
+            )
         except Exception:
             # The records would lead into the same failure for ever; without them a mended program can go on.
             if self._journal is not None and here.recorded.started:
-                await self._journal.note(Note("void"))  # what must not run twice has begun all the same
+                await self._journal.note(
+                    Note("void")
+                )  # what must not run twice has begun all the same
             elif self._store is not None:
                 await self._store.discard_journal()
             raise
@@ -200,14 +228,21 @@ class Supersteps:
         if self._store is None:
             return None
         state = self._position.state
-        more = bool(merged.messages or merged.replies) or len(self._inbox.answers) > len(planned.answers)
-        inside = [*merged.intercepted, *(r for k, r in state.intercepted.items() if k not in planned.replies)]
+        more = bool(merged.messages or merged.replies) or len(self._inbox.answers) > len(
+            planned.answers
+        )
+        inside = [
+            *merged.intercepted,
+            *(r for k, r in state.intercepted.items() if k not in planned.replies),
+        ]
         goes_on = more or bool(merged.timers) or len(state.timers) > len(planned.timers)
         goes_on = goes_on or any(request.deadline is not None for request in inside)
         waiting = len(state.requests) + len(merged.opened) > len(merged.closed)
         step = self._position.iteration + 1
         return await self._store.commit(
-            encode_changes(merged, state, self._levels, step=step, now=utc_now() if merged.closed else ""),
+            encode_changes(
+                merged, state, self._levels, step=step, now=utc_now() if merged.closed else ""
+            ),
             iteration=step,
             steps_since_input=count,
             max_iterations=self._max_iterations,

@@ -28,13 +28,17 @@ from supersteps.secrets import redact
 class Announcer:
     """Tells of committed supersteps."""
 
-    def __init__(self, levels: Levels, run_id: str, emit: Callable[[WorkflowEvent], None], notes: Notes) -> None:
+    def __init__(
+        self, levels: Levels, run_id: str, emit: Callable[[WorkflowEvent], None], notes: Notes
+    ) -> None:
         self._levels = levels
         self._run_id = run_id
         self._emit = emit
         self._notes = notes
 
-    def announce(self, merged: Merged, planned: Plan, state: State, step: int, info: CheckpointInfo | None) -> None:
+    def announce(
+        self, merged: Merged, planned: Plan, state: State, step: int, info: CheckpointInfo | None
+    ) -> None:
         """Tell of a superstep.
 
         Args:
@@ -49,7 +53,11 @@ class Announcer:
             emit(WorkflowOutputEvent(value.open(), source))
         for closed in merged.closed:
             if closed.outcome != "answered":
-                emit(RequestClosedEvent(closed.request.request_id, closed.request.source_executor_id, closed.outcome))
+                emit(
+                    RequestClosedEvent(
+                        closed.request.request_id, closed.request.source_executor_id, closed.outcome
+                    )
+                )
         for request in merged.opened:
             emit(self.request_event(request))
         for answer in planned.answers:
@@ -63,7 +71,9 @@ class Announcer:
                 emit(self.request_event(state.requests[answer.request_id]))
         for text in merged.undelivered:
             emit(WorkflowWarningEvent(text))
-        completion = SuperStepCompletionInfo(tuple(planned.calls), bool(merged.messages), bool(state.requests), info)
+        completion = SuperStepCompletionInfo(
+            tuple(planned.calls), bool(merged.messages), bool(state.requests), info
+        )
         self._notes.sink.note((SuperStepCompletedEvent, step, completion))
         for text in merged.undelivered:  # last: a filter may turn it into an error
             said = redact(f"run {self._run_id!r}, superstep {step}: {text}")
@@ -74,7 +84,12 @@ class Announcer:
         data = request.data.open()
         wanted = response_type(self._levels, request)
         return RequestInfoEvent(
-            request.request_id, request.source_executor_id, type(data), data, wanted, deadline=request.deadline
+            request.request_id,
+            request.source_executor_id,
+            type(data),
+            data,
+            wanted,
+            deadline=request.deadline,
         )
 
     def leftovers(self, state: State) -> list[str]:

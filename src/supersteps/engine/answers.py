@@ -62,7 +62,9 @@ def response_type(levels: Levels, request: Request) -> Any:
         return request.response_type
     question = request.data.open()
     if request.direct:
-        return direct_type(levels.specimen(request.source_executor_id), question, request.response_name)
+        return direct_type(
+            levels.specimen(request.source_executor_id), question, request.response_name
+        )
     return ported_type(levels, request.request_executor_id, request.source_executor_id, question)
 
 
@@ -95,7 +97,10 @@ def direct_type(asker: Executor, question: Any, name: str | None) -> Any:
 
 def is_answerable(wanted: Any, options: Sequence[Any]) -> bool:
     """Return whether handlers that take these types of answers take each answer of a type, one or the other."""
-    return all(any(is_subtype(member, option) for option in options) for member in (_members_of(wanted) or (wanted,)))
+    return all(
+        any(is_subtype(member, option) for option in options)
+        for member in (_members_of(wanted) or (wanted,))
+    )
 
 
 def no_response_handler(asker: Executor, question: Any, name: str) -> UnanswerableRequestError:
@@ -108,7 +113,9 @@ def no_response_handler(asker: Executor, question: Any, name: str) -> Unanswerab
     )
 
 
-def ported_type(levels: Levels, request_executor_id: str, source_executor_id: str, question: Any) -> Any:
+def ported_type(
+    levels: Levels, request_executor_id: str, source_executor_id: str, question: Any
+) -> Any:
     """Return T of the asker's `RequestResponse[Question, T]` handler.
 
     Raises:
@@ -127,7 +134,9 @@ def ported_type(levels: Levels, request_executor_id: str, source_executor_id: st
             f"executor {source_executor_id!r} asks through {request_executor_id!r}, but no edge leads back: add "
             f"add_edge({port}, {source}) so that the answer can reach it"
         )
-    for annotation in (member for kind in asker.input_types for member in (_members_of(kind) or (kind,))):
+    for annotation in (
+        member for kind in asker.input_types for member in (_members_of(kind) or (kind,))
+    ):
         if annotation is RequestResponse:
             return Any
         if get_origin(annotation) is RequestResponse:

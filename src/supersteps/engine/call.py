@@ -160,16 +160,22 @@ class Call(msgspec.Struct, eq=False):
 
     def _seal_message(self, message: Any) -> Sealed:
         number = len(self.effects.sends) + len(self.effects.delayed)
-        return self.site.sealer.seal(message, "message {} from executor {!r}", number, self.site.address)
+        return self.site.sealer.seal(
+            message, "message {} from executor {!r}", number, self.site.address
+        )
 
     def output(self, value: Any) -> None:
         self._check("yield_output", state_only=False)
-        self.effects.outputs.append(self.site.sealer.seal(value, "output of executor {!r}", self.site.address))
+        self.effects.outputs.append(
+            self.site.sealer.seal(value, "output of executor {!r}", self.site.address)
+        )
 
     def emit(self, event: WorkflowEvent) -> Callable[[], Coroutine[Any, Any, None]] | None:
         self._check("add_event")
         if not isinstance(event, WorkflowEvent):
-            raise TypeError(f"add_event takes a WorkflowEvent, not {type(event).__name__}: subclass WorkflowEvent")
+            raise TypeError(
+                f"add_event takes a WorkflowEvent, not {type(event).__name__}: subclass WorkflowEvent"
+            )
         (self.emit_live or self.site.emit)(event)
         reader = self.site.reader
         return reader.room if reader is not None and reader.is_full else None
@@ -188,14 +194,21 @@ class Call(msgspec.Struct, eq=False):
         return isinstance(self.site.level.graph.nodes[executor_id].executor, WorkflowExecutor)
 
     def request_info(
-        self, request_data: Any, response_type: Any, request_id: str | None, deadline: datetime | None, default: Any
+        self,
+        request_data: Any,
+        response_type: Any,
+        request_id: str | None,
+        deadline: datetime | None,
+        default: Any,
     ) -> str:
         self._check("request_info", state_only=False)
         name = display_name(response_type)
         asker = self.site.level.graph.nodes[self.executor_id].executor
         if not is_answerable(response_type, asker.response_types(request_data)):
             raise no_response_handler(asker, request_data, name)
-        chosen = self._new_request_id() if request_id is None else check_id(request_id, "request_id")
+        chosen = (
+            self._new_request_id() if request_id is None else check_id(request_id, "request_id")
+        )
         seal = self.site.sealer.seal
         question = seal(request_data, "request {!r} of executor {!r}", chosen, self.site.address)
         fallback = None
@@ -216,7 +229,9 @@ class Call(msgspec.Struct, eq=False):
         """Return an id that a repetition of the call after a crash gives again."""
         from hashlib import blake2b  # wanted only by those who ask
 
-        return blake2b(f"{self.idempotency_key}:{len(self.effects.asks)}".encode(), digest_size=8).hexdigest()
+        return blake2b(
+            f"{self.idempotency_key}:{len(self.effects.asks)}".encode(), digest_size=8
+        ).hexdigest()
 
     # --------------------------------------------------------------------------------------- waiting
 
@@ -226,7 +241,9 @@ class Call(msgspec.Struct, eq=False):
         if self.site.is_replaying:
             return  # it has slept
         assert self.site.sleeper is not None
-        await self.site.sleeper.sleep(self.site.address, self.effects.key, self._sleeps, as_text(due))
+        await self.site.sleeper.sleep(
+            self.site.address, self.effects.key, self._sleeps, as_text(due)
+        )
 
     # ---------------------------------------------------------------------------------------- state
 
@@ -251,15 +268,26 @@ class Call(msgspec.Struct, eq=False):
             self._check_text("the name of a scope", scope)
         place = self.site.level.scope(scope, self.executor_id)
         what = "shared_state" if scope == SHARED_SCOPE else f"scope {scope!r}" if scope else "state"
-        sealed = self.site.sealer.seal(value, "{} key {!r} set by executor {!r}", what, key, self.site.address)
-        self._record(Write(place, key, sealed, place == self.site.level.shared and self.site.view.has_reducer(key)))
+        sealed = self.site.sealer.seal(
+            value, "{} key {!r} set by executor {!r}", what, key, self.site.address
+        )
+        self._record(
+            Write(
+                place,
+                key,
+                sealed,
+                place == self.site.level.shared and self.site.view.has_reducer(key),
+            )
+        )
 
     def append(self, key: str, item: Any) -> None:
         self._check("append_shared_state")
         view, shared = self.site.view, self.site.level.shared
         self._check_key(key)
         if view.has_reducer(key):
-            raise TypeError(f"shared state {key!r} has a reducer; give it updates with set_shared_state")
+            raise TypeError(
+                f"shared state {key!r} has a reducer; give it updates with set_shared_state"
+            )
         if not view.is_list(key, self._overlay):
             kind = type(view.read(shared, key, self._overlay)).__name__
             raise TypeError(
@@ -309,7 +337,9 @@ class Call(msgspec.Struct, eq=False):
 
     def _check_key(self, key: object) -> None:
         if not isinstance(key, str) or not key:
-            raise TypeError(f"state keys are non-empty strings, not {key!r} (executor {self.site.address!r})")
+            raise TypeError(
+                f"state keys are non-empty strings, not {key!r} (executor {self.site.address!r})"
+            )
         self._check_text("a state key", key)
 
     def _check_text(self, what: str, name: str) -> None:

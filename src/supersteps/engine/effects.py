@@ -98,7 +98,10 @@ class Effects(msgspec.Struct):
                 self.key,
                 [(_raw(send.payload), send.target_id) for send in self.sends],
                 [_raw(output) for output in self.outputs],
-                [(w.scope, w.key, w.value is not None, w.is_update, _raw(w.value)) for w in self.writes],
+                [
+                    (w.scope, w.key, w.value is not None, w.is_update, _raw(w.value))
+                    for w in self.writes
+                ],
                 [
                     _Ask(
                         a.request_id,
@@ -113,7 +116,14 @@ class Effects(msgspec.Struct):
                     for a in self.asks
                 ],
                 [
-                    _Delayed(_raw(d.payload), reply_part(d.payload), d.target_id, d.due, d.attempt, d.source_ids)
+                    _Delayed(
+                        _raw(d.payload),
+                        reply_part(d.payload),
+                        d.target_id,
+                        d.due,
+                        d.attempt,
+                        d.source_ids,
+                    )
                     for d in self.delayed
                 ],
                 [_raw(failure) for failure in self.failures],
@@ -151,7 +161,13 @@ class Effects(msgspec.Struct):
                 for a in stored.asks
             ],
             [
-                Delayed(load_payload(d.data, d.reply, sealer), d.target_id, d.due, d.attempt, d.source_ids)
+                Delayed(
+                    load_payload(d.data, d.reply, sealer),
+                    d.target_id,
+                    d.due,
+                    d.attempt,
+                    d.source_ids,
+                )
                 for d in stored.delayed
             ],
             [load(data) for data in stored.failures],
@@ -206,4 +222,10 @@ def load_payload(data: msgspec.Raw, reply: ReplyPart | None, sealer: Sealer) -> 
     if reply is None:
         return payload
     answer = sealer.load(bytes(reply.answer))
-    return Reply(sealer.codec, request_id=reply.request_id, question=payload, answer=answer, direct=reply.direct)
+    return Reply(
+        sealer.codec,
+        request_id=reply.request_id,
+        question=payload,
+        answer=answer,
+        direct=reply.direct,
+    )

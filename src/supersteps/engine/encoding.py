@@ -46,7 +46,9 @@ _encoder = msgspec.json.Encoder()
 # ----------------------------------------------------------------------------------------- encoding
 
 
-def encode_changes(merged: Merged, state: State, levels: Levels, *, step: int = 0, now: str = "") -> Changes:
+def encode_changes(
+    merged: Merged, state: State, levels: Levels, *, step: int = 0, now: str = ""
+) -> Changes:
     """Return what a superstep changed as parts.
 
     Args:
@@ -81,14 +83,20 @@ def encode_changes(merged: Merged, state: State, levels: Levels, *, step: int = 
         changes.deletes += [(TIMERS, timer_id) for timer_id in merged.fired]
         puts.update(((TIMERS, timer.timer_id), encode_timer(timer)) for timer in merged.timers)
     if merged.ended or merged.sub_runs:
-        changes.deletes += [(SUB_WORKFLOWS, path) for path in merged.ended if path in state.sub_runs]
-        puts.update(((SUB_WORKFLOWS, path), encode_sub_run(sub)) for path, sub in merged.sub_runs.items())
+        changes.deletes += [
+            (SUB_WORKFLOWS, path) for path in merged.ended if path in state.sub_runs
+        ]
+        puts.update(
+            ((SUB_WORKFLOWS, path), encode_sub_run(sub)) for path, sub in merged.sub_runs.items()
+        )
     if merged.outputs:
         changes.appends[OUTPUTS] = [value.encode() for _source, value in merged.outputs]
     return changes
 
 
-def _encode_questions(changes: Changes, merged: Merged, levels: Levels, step: int, now: str) -> None:
+def _encode_questions(
+    changes: Changes, merged: Merged, levels: Levels, step: int, now: str
+) -> None:
     puts = changes.puts
     changes.deletes += [(REQUESTS, closed.request.request_id) for closed in merged.closed]
     for released in merged.released:
@@ -111,7 +119,9 @@ def encode_messages(messages: Iterable[Message]) -> bytes:
 def _stored_message(message: Message) -> StoredMessage:
     payload = message.payload
     reply = reply_part(payload) if isinstance(payload, Reply) else None
-    return StoredMessage(msgspec.Raw(payload.encode()), message.source_ids, message.target_ids, reply)
+    return StoredMessage(
+        msgspec.Raw(payload.encode()), message.source_ids, message.target_ids, reply
+    )
 
 
 def encode_timer(timer: Timer) -> bytes:
@@ -126,7 +136,9 @@ def encode_sub_run(sub: SubRun) -> bytes:
 
 def encode_buffers(buffers: Mapping[str, list[Sealed]]) -> bytes:
     """Return what waits in a fan-in as its part."""
-    return _encoder.encode({source: [msgspec.Raw(v.encode()) for v in waiting] for source, waiting in buffers.items()})
+    return _encoder.encode(
+        {source: [msgspec.Raw(v.encode()) for v in waiting] for source, waiting in buffers.items()}
+    )
 
 
 def encode_request(request: Request, levels: Levels) -> bytes:
@@ -154,7 +166,9 @@ def _encode_closed(closed: Closed, step: int, now: str) -> bytes:
     request = closed.request
     value = raw(b"null" if closed.value is None else closed.value.encode())
     return _encoder.encode(
-        StoredAnswer(request.request_id, request.source_executor_id, step, now, closed.outcome, value)
+        StoredAnswer(
+            request.request_id, request.source_executor_id, step, now, closed.outcome, value
+        )
     )
 
 
@@ -179,8 +193,12 @@ def decode_state(parts: Mapping[PartKey, Part], sealer: Sealer) -> State:
             case ("shared_state" | "executor_states" | "scopes" | "sub_state" | "sub_scopes", *_):
                 state.set(key[:-1], key[-1], sealer.load(part))
             case ("fan_in", group_id):
-                stored = decode_stored(part, dict[str, list[msgspec.Raw]], f"the fan-in {group_id!r}")
-                state.fan_in[group_id] = {s: [sealer.load(bytes(v)) for v in waiting] for s, waiting in stored.items()}
+                stored = decode_stored(
+                    part, dict[str, list[msgspec.Raw]], f"the fan-in {group_id!r}"
+                )
+                state.fan_in[group_id] = {
+                    s: [sealer.load(bytes(v)) for v in waiting] for s, waiting in stored.items()
+                }
             case ("requests", request_id):
                 state.requests[request_id] = _decode_request(part, sealer)
             case ("intercepted", request_id):
@@ -194,7 +212,9 @@ def decode_state(parts: Mapping[PartKey, Part], sealer: Sealer) -> State:
                 state.sub_runs[path] = SubRun(sub.workflow_id, sub.node, sub.started, sub.steps)
             case _:
                 pass  # outputs, answered questions and the graph are read where they are wanted
-    state.messages = [_decode_message(stored, sealer) for stored in decode_messages(parts.get(MESSAGES))]
+    state.messages = [
+        _decode_message(stored, sealer) for stored in decode_messages(parts.get(MESSAGES))
+    ]
     state.count_holds()
     return state
 
@@ -203,12 +223,18 @@ def decode_outputs(part: Part | None, sealer: Sealer) -> list[Any]:
     """Return every output that a checkpoint's lineage has yielded, from its outputs part."""
     if part is None:
         return []
-    items = part if isinstance(part, ListPart) else decode_stored(part, list[msgspec.Raw], "the list of outputs")
+    items = (
+        part
+        if isinstance(part, ListPart)
+        else decode_stored(part, list[msgspec.Raw], "the list of outputs")
+    )
     return [sealer.load(bytes(item)).open() for item in items]
 
 
 def _decode_message(stored: StoredMessage, sealer: Sealer) -> Message:
-    return Message(load_payload(stored.data, stored.reply, sealer), stored.source_ids, stored.target_ids)
+    return Message(
+        load_payload(stored.data, stored.reply, sealer), stored.source_ids, stored.target_ids
+    )
 
 
 def _decode_timer(timer_id: str, part: Part, sealer: Sealer) -> Timer:

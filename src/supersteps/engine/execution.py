@@ -92,7 +92,11 @@ class Execution:
         """Return how many calls are to be run."""
         if not self._recorded.finished:
             return sum(map(len, self._planned.calls.values()))
-        places = ((executor_id, call.key) for executor_id, queue in self._planned.calls.items() for call in queue)
+        places = (
+            (executor_id, call.key)
+            for executor_id, queue in self._planned.calls.items()
+            for call in queue
+        )
         return sum(place not in self._recorded.finished for place in places)
 
     async def run(self) -> list[Effects]:
@@ -103,7 +107,9 @@ class Execution:
                 and every finished call's record is durable.
         """
         try:
-            outcomes = await self._alone() if len(self._planned.calls) == 1 else await self._side_by_side()
+            outcomes = (
+                await self._alone() if len(self._planned.calls) == 1 else await self._side_by_side()
+            )
         except BaseException:
             if self._journal is not None:
                 await self._journal.abandon()
@@ -120,7 +126,9 @@ class Execution:
         if failures:
             first = failures[0]
             for other in failures[1:]:
-                first.add_note(f"in the same superstep, also failed: {type(other).__name__}: {other}")
+                first.add_note(
+                    f"in the same superstep, also failed: {type(other).__name__}: {other}"
+                )
             raise first
         return [effects for results in self._results.values() for effects in results]
 
@@ -169,7 +177,9 @@ class Execution:
         finished = self._recorded.finished
         has_hooks = executor.has_hooks
         # Where a failed call is not the end, its attributes are taken back to those after the call before it.
-        keeps_each = has_hooks and (policy is not None or bool(graph.error_targets.get(site.executor_id)))
+        keeps_each = has_hooks and (
+            policy is not None or bool(graph.error_targets.get(site.executor_id))
+        )
         if finished:  # what ran before ran first, whatever has come due since
             queue = sorted(queue, key=lambda planned: (executor_id, planned.key) not in finished)
         watching.watch(site)
@@ -184,7 +194,9 @@ class Execution:
                         await self._run_hook(executor, site, effects)
                     self._left -= 1
                     if self._journal is not None and self._left:  # else the commit records it
-                        self._record(executor_id, effects, is_unit=has_hooks, is_complete=is_hook_due)
+                        self._record(
+                            executor_id, effects, is_unit=has_hooks, is_complete=is_hook_due
+                        )
                 else:
                     site.view.accept(effects.writes)
                 results.append(effects)
@@ -235,7 +247,9 @@ class Execution:
                 )
             if self._journal is not None:
                 await self._journal.note(Note("started", site.address, planned.key))
-            self._recorded.started.add((site.address, planned.key))  # without storage this handle remembers it
+            self._recorded.started.add(
+                (site.address, planned.key)
+            )  # without storage this handle remembers it
             self._unrepeatable.add(site.address)
         if policy.timeout is None:
             return await self._backend.invoke(executor, planned, site)
@@ -278,7 +292,9 @@ class Execution:
                 traceback=redact("".join(traceback.format_exception(error))),
                 interrupted=is_interrupted,
             )
-            effects.failures.append(site.sealer.seal(failure, "the failure of executor {!r}", site.address))
+            effects.failures.append(
+                site.sealer.seal(failure, "the failure of executor {!r}", site.address)
+            )
         else:
             self._failed(error, site)
             raise error
@@ -302,7 +318,9 @@ class Execution:
     def _look_asleep(self) -> None:
         """Tell whether nothing goes on but sleep; one that must not run twice cannot be cut short."""
         sleeping = self._sleeping
-        is_asleep = all(sleeping.get(address) and address not in self._unrepeatable for address in self._busy)
+        is_asleep = all(
+            sleeping.get(address) and address not in self._unrepeatable for address in self._busy
+        )
         (self._asleep.set if self._busy and is_asleep else self._asleep.clear)()
 
     @property
@@ -340,12 +358,16 @@ class Execution:
         raise failure from error
 
     def _failed(self, error: Exception, site: CallSite, **extra: Any) -> None:
-        error.add_note(f"(executor {site.address!r}, superstep {site.step_number} of run {site.run_id!r})")
+        error.add_note(
+            f"(executor {site.address!r}, superstep {site.step_number} of run {site.run_id!r})"
+        )
         facts = {"run_id": site.run_id, "superstep": site.step_number, **extra}
         details = WorkflowErrorDetails.from_exception(error, executor_id=site.address, extra=facts)
         self._emit(ExecutorFailedEvent(site.address, details=details))
 
-    def _record(self, executor_id: str, effects: Effects, *, is_unit: bool, is_complete: bool) -> None:
+    def _record(
+        self, executor_id: str, effects: Effects, *, is_unit: bool, is_complete: bool
+    ) -> None:
         """Put a finished call into the journal.
 
         Calls of an executor with hooks are recorded together once its hook has run: its attributes are in no earlier

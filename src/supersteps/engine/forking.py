@@ -64,8 +64,16 @@ DELETE: Final = Delete.DELETE
 
 INPUT = "input"
 
-_STATE = {SHARED: "KEY", EXECUTORS: "ID.KEY", SCOPES: "NAME.KEY", SUB_STATE: "PATH.KEY", SUB_SCOPES: "PATH.NAME.KEY"}
-_SHAPES = ", ".join([INPUT, "messages.INDEX", *(f"{section}.{names}" for section, names in _STATE.items())])
+_STATE = {
+    SHARED: "KEY",
+    EXECUTORS: "ID.KEY",
+    SCOPES: "NAME.KEY",
+    SUB_STATE: "PATH.KEY",
+    SUB_SCOPES: "PATH.NAME.KEY",
+}
+_SHAPES = ", ".join(
+    [INPUT, "messages.INDEX", *(f"{section}.{names}" for section, names in _STATE.items())]
+)
 
 
 def first_changes(parts: Mapping[PartKey, Part]) -> Changes:
@@ -84,7 +92,9 @@ def status_of(parts: Mapping[PartKey, Part]) -> WorkflowRunState:
     sections = {key[0] for key in parts}
     waits = REQUESTS in sections
     if REPLIES in sections or TIMERS in sections or decode_messages(parts.get(MESSAGES)):
-        return WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS if waits else WorkflowRunState.IN_PROGRESS
+        return (
+            WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS if waits else WorkflowRunState.IN_PROGRESS
+        )
     return WorkflowRunState.IDLE_WITH_PENDING_REQUESTS if waits else WorkflowRunState.IDLE
 
 
@@ -102,7 +112,9 @@ def parse_path(given: str | tuple[str | int, ...]) -> Path:
         path = tuple(given.split("."))
     else:
         path = ()
-    if not path or not all(isinstance(step, str | int) and not isinstance(step, bool) and step != "" for step in path):
+    if not path or not all(
+        isinstance(step, str | int) and not isinstance(step, bool) and step != "" for step in path
+    ):
         raise ForkError(
             f"{given!r} is not a path into a checkpoint: write it with dots ('shared_state.total'), as a tuple where a "
             "name has a dot in it (('shared_state', 'v1.2')), or as a JSON Pointer ('/shared_state/total'). Nothing "
@@ -111,7 +123,9 @@ def parse_path(given: str | tuple[str | int, ...]) -> Path:
     return path
 
 
-def edited_parts(record: CheckpointRecord, changes: Edits, levels: Levels, codec: Codec) -> dict[PartKey, Part]:
+def edited_parts(
+    record: CheckpointRecord, changes: Edits, levels: Levels, codec: Codec
+) -> dict[PartKey, Part]:
     """Return the parts of a checkpoint with changes made to them, in their order.
 
     Args:
@@ -139,12 +153,16 @@ class _Editing:
         self._levels = levels
         self._codec = codec
         self._parts = dict(record.parts)
-        self._messages: list[StoredMessage | None] = list(decode_messages(record.parts.get(MESSAGES)))
+        self._messages: list[StoredMessage | None] = list(
+            decode_messages(record.parts.get(MESSAGES))
+        )
         self._touches_messages = False
 
     def result(self) -> dict[PartKey, Part]:
         if self._touches_messages:
-            self._parts[MESSAGES] = msgspec.json.encode([kept for kept in self._messages if kept is not None])
+            self._parts[MESSAGES] = msgspec.json.encode(
+                [kept for kept in self._messages if kept is not None]
+            )
         return self._parts
 
     def change(self, given: Any, path: Path, value: Any) -> None:
@@ -159,7 +177,9 @@ class _Editing:
             hint = ""
             if section in SECTION_DEPTHS:
                 hint = f" {section!r} is what happened; it cannot be edited."
-            raise ForkError(f"{given!r}: there is no section {section!r} to edit.{hint} {_write(_SHAPES)}")
+            raise ForkError(
+                f"{given!r}: there is no section {section!r} to edit.{hint} {_write(_SHAPES)}"
+            )
 
     # -------------------------------------------------------------------------------------- messages
 
@@ -177,7 +197,9 @@ class _Editing:
                 "the one input should be. Nothing was created."
             )
         if value is DELETE and not inner:
-            raise ForkError(f"{given!r}: a run without input has nothing to do; give another one. Nothing was created.")
+            raise ForkError(
+                f"{given!r}: a run without input has nothing to do; give another one. Nothing was created."
+            )
         was = self._messages[0]
         new = value if not inner else self._stepped(given, INPUT, bytes(was.data), inner, value)
         start = self._levels.root.graph.nodes[self._levels.root.graph.start_id].executor
@@ -192,17 +214,28 @@ class _Editing:
         if merged.sub_runs:  # the input goes into a sub-workflow: its run begins anew
             for key in [key for key in self._parts if key[0] == SUB_WORKFLOWS]:
                 del self._parts[key]
-            self._parts.update(((SUB_WORKFLOWS, path), encode_sub_run(sub)) for path, sub in merged.sub_runs.items())
+            self._parts.update(
+                ((SUB_WORKFLOWS, path), encode_sub_run(sub))
+                for path, sub in merged.sub_runs.items()
+            )
         self._messages = list(decode_messages(encode_messages([message])))
         self._touches_messages = True
 
     def _change_message(self, given: Any, inner: Path, value: Any) -> None:
         if not inner:
-            raise ForkError(f"{given!r}: say which message. {_write('messages.INDEX')} {self._in_flight()}")
+            raise ForkError(
+                f"{given!r}: say which message. {_write('messages.INDEX')} {self._in_flight()}"
+            )
         index = _index(inner[0])
-        was = self._messages[index] if index is not None and 0 <= index < len(self._messages) else None
+        was = (
+            self._messages[index]
+            if index is not None and 0 <= index < len(self._messages)
+            else None
+        )
         if index is None or was is None:
-            raise ForkError(f"{given!r}: there is no message {inner[0]!r}. {self._in_flight()} Nothing was created.")
+            raise ForkError(
+                f"{given!r}: there is no message {inner[0]!r}. {self._in_flight()} Nothing was created."
+            )
         self._touches_messages = True
         if value is DELETE and len(inner) == 1:
             self._messages[index] = None
@@ -212,7 +245,11 @@ class _Editing:
                 f"{given!r}: message {index} is an answer on its way to {', '.join(map(repr, was.target_ids))}; fork a "
                 "checkpoint before the answer and answer differently. Nothing was created."
             )
-        new = value if len(inner) == 1 else self._stepped(given, MESSAGES[0], bytes(was.data), inner[1:], value)
+        new = (
+            value
+            if len(inner) == 1
+            else self._stepped(given, MESSAGES[0], bytes(was.data), inner[1:], value)
+        )
         for target in was.target_ids:
             executor = self._levels.specimen(target)
             if isinstance(new, RequestResponse) or not executor.can_handle(new):
@@ -246,10 +283,14 @@ class _Editing:
         inner = path[depth + 1 :]
         self._check_owner(given, key)
         if not all(map(is_text, key)):
-            raise ForkError(f"{given!r}: names are Unicode text, and one of these holds half of a surrogate pair.")
+            raise ForkError(
+                f"{given!r}: names are Unicode text, and one of these holds half of a surrogate pair."
+            )
         old = self._parts.get(key)
         if old is None and (inner or value is DELETE):
-            raise ForkError(f"{given!r}: there is no key {key[-1]!r}. {self._known(section, path)} {_write(shape)}")
+            raise ForkError(
+                f"{given!r}: there is no key {key[-1]!r}. {self._known(section, path)} {_write(shape)}"
+            )
         if value is DELETE and not inner:
             del self._parts[key]
             return
@@ -258,8 +299,12 @@ class _Editing:
             assert old is not None
             new = self._stepped(given, ".".join(key), as_json(old), inner, value)
         where = f"{given!r}"
-        if isinstance(old, ListPart) and isinstance(new, list):  # it goes on growing element by element
-            self._parts[key] = ListPart(self._codec.encode(item, f"{where}[{i}]") for i, item in enumerate(new))
+        if isinstance(old, ListPart) and isinstance(
+            new, list
+        ):  # it goes on growing element by element
+            self._parts[key] = ListPart(
+                self._codec.encode(item, f"{where}[{i}]") for i, item in enumerate(new)
+            )
         else:
             self._parts[key] = self._codec.encode(new, where)
 
@@ -282,11 +327,17 @@ class _Editing:
         nodes = self._levels.at(run_path).graph.nodes
         if (owner[len(run_path) + len(PATH_MARK) :] if run_path else owner) not in nodes:
             known = [f"{run_path}{PATH_MARK}{name}" if run_path else name for name in nodes]
-            raise ForkError(f"{given!r}: there is no executor {owner!r}; {_listed(known)}. Nothing was created.")
+            raise ForkError(
+                f"{given!r}: there is no executor {owner!r}; {_listed(known)}. Nothing was created."
+            )
 
     def _known(self, section: str, path: Path) -> str:
         names = tuple(map(str, path[1 : SECTION_DEPTHS[section]]))
-        found = [key for key in self._parts if key[0] == section and key[1 : 1 + len(names)] == names and key[-1]]
+        found = [
+            key
+            for key in self._parts
+            if key[0] == section and key[1 : 1 + len(names)] == names and key[-1]
+        ]
         if len(path) > SECTION_DEPTHS[section] or section == SHARED:
             return f"Keys there: {', '.join(repr(key[-1]) for key in found) or 'none'}."
         return f"Keys there: {', '.join(sorted('.'.join(key[1:]) for key in found)) or 'none'}."
@@ -309,7 +360,9 @@ def _changed(given: Any, place: str, value: Any, steps: Path, new: Any) -> Any:
         fields: tuple[str, ...] = getattr(value, "_fields", ())
         if step in fields:
             return type(value)._make(  # type: ignore[attr-defined]  # a NamedTuple
-                _changed_sequence(given, place, list(value), (fields.index(str(step)), *inner), new, fixed=True)
+                _changed_sequence(
+                    given, place, list(value), (fields.index(str(step)), *inner), new, fixed=True
+                )
             )
         changed = _changed_sequence(given, place, value, steps, new, fixed=bool(fields))
         if changed is value:
@@ -329,17 +382,28 @@ def _changed(given: Any, place: str, value: Any, steps: Path, new: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         msgspec.structs.force_setattr(value, name, content)
     else:
-        object.__setattr__(value, name, content)  # also where it is frozen: this copy is nobody else's
+        object.__setattr__(
+            value, name, content
+        )  # also where it is frozen: this copy is nobody else's
     return value
 
 
-def _changed_mapping(given: Any, place: str, value: MutableMapping[Any, Any], steps: Path, new: Any) -> Any:
+def _changed_mapping(
+    given: Any, place: str, value: MutableMapping[Any, Any], steps: Path, new: Any
+) -> Any:
     step, inner = steps[0], steps[1:]
     key: Any = step
-    if step not in value and isinstance(step, str) and (number := _index(step)) is not None and number in value:
+    if (
+        step not in value
+        and isinstance(step, str)
+        and (number := _index(step)) is not None
+        and number in value
+    ):
         key = number
     if key not in value and (inner or new is DELETE):
-        raise _nowhere(given, place, step, f"a {type(value).__name__} with the keys {_listed(list(value))}")
+        raise _nowhere(
+            given, place, step, f"a {type(value).__name__} with the keys {_listed(list(value))}"
+        )
     if new is DELETE and not inner:
         del value[key]
     else:
@@ -352,12 +416,16 @@ def _changed_sequence(
 ) -> Any:
     step, inner = steps[0], steps[1:]
     items: Any = value if isinstance(value, MutableSequence) else list(value)
-    if step == "-" and not inner and new is not DELETE and not fixed:  # as in a JSON Patch: after the last one
+    if (
+        step == "-" and not inner and new is not DELETE and not fixed
+    ):  # as in a JSON Patch: after the last one
         items.append(new)
         return items
     index = _index(step)
     if index is None or not 0 <= index < len(items) or (fixed and new is DELETE and not inner):
-        raise _nowhere(given, place, step, f"a {type(value).__name__} of {len(items)} elements, counted from 0")
+        raise _nowhere(
+            given, place, step, f"a {type(value).__name__} of {len(items)} elements, counted from 0"
+        )
     if new is DELETE and not inner:
         del items[index]
     else:
@@ -383,7 +451,9 @@ def _index(step: str | int) -> int | None:
 
 
 def _nowhere(given: Any, place: str, step: str | int, there: str) -> ForkError:
-    return ForkError(f"{given!r} leads nowhere: at {place} is {there}, and no {step!r}. Nothing was created.")
+    return ForkError(
+        f"{given!r} leads nowhere: at {place} is {there}, and no {step!r}. Nothing was created."
+    )
 
 
 def _listed(names: Sequence[Any]) -> str:
@@ -392,5 +462,6 @@ def _listed(names: Sequence[Any]) -> str:
 
 def _write(shape: str) -> str:
     return (
-        f"Write {shape}, and further steps into a value after it; a tuple where a name has a dot. Nothing was created."
+        f"Write {shape}, and further steps into a value after it; a tuple where a name has a dot. "
+        "Nothing was created."
     )

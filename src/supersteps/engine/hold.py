@@ -125,7 +125,9 @@ class RunHold:
 
     async def _take(self, *, moves_head: bool = True) -> None:
         seen = await self.storage.get_run(self.run_id)
-        if seen is not None and self._is_elsewhere(seen):  # look first: taking it would push out whoever has it rightly
+        if seen is not None and self._is_elsewhere(
+            seen
+        ):  # look first: taking it would push out whoever has it rightly
             raise self._moved_on(seen)
         deadline = time.monotonic() + LEASE_SECONDS
         try:
@@ -137,7 +139,9 @@ class RunHold:
         except BaseException:
             await self._give_back()
             raise
-        self._settle(run)  # its branch too: somebody may have left this head and come back to it, on a new one
+        self._settle(
+            run
+        )  # its branch too: somebody may have left this head and come back to it, on a new one
         self._lease_until = deadline
 
     async def _give_back(self) -> None:
@@ -149,7 +153,9 @@ class RunHold:
 
     def _is_elsewhere(self, run: RunRecord) -> bool:
         """Return whether somebody has gone on with the run, or ended it, since this handle read it."""
-        return run.head != self._stored_head or (run.status == _CANCELLED and not self._is_cancelled)
+        return run.head != self._stored_head or (
+            run.status == _CANCELLED and not self._is_cancelled
+        )
 
     def _moved_on(self, run: RunRecord) -> RunFencedError:
         if run.head == self._stored_head:

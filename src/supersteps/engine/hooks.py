@@ -62,7 +62,9 @@ class Hooks:
             if fresh is not None:
                 await self._restore(executor.id, fresh.writes)
             effects = Effects(executor.id, "")
-            await backend.checkpoint(executor, self._site(executor.id, self._view(executor.id)), effects)
+            await backend.checkpoint(
+                executor, self._site(executor.id, self._view(executor.id)), effects
+            )
             remember_fresh(executor, effects)
             results.append(effects)
         return results
@@ -72,7 +74,9 @@ class Hooks:
         self._executors.forget_inner()
         for address in (*(executor.id for executor in self._hooked), *self._inner()):
             places = [place for place in replayed if place[0] == address]
-            await self._restore(address, [write for place in places for write in replayed[place].writes])
+            await self._restore(
+                address, [write for place in places for write in replayed[place].writes]
+            )
 
     async def _restore(self, address: str, writes: list[Write]) -> None:
         view = self._view(address)
@@ -81,7 +85,9 @@ class Hooks:
 
     async def restore_one(self, address: str, view: View) -> None:
         """Let an executor take its attributes back from what it sees."""
-        call = Call(self._site(address, view), Effects(address, ""), state_only=True, read_only=True)
+        call = Call(
+            self._site(address, view), Effects(address, ""), state_only=True, read_only=True
+        )
         try:
             await self._executors[address].on_checkpoint_restored(WorkflowContext(call))
         finally:

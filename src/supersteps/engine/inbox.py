@@ -41,7 +41,9 @@ class Inbox:
         self._sealer = sealer
         self._store = store
         self._run_id = run_id
-        self._ended: dict[str, Outcome] = {}  # of a run without storage, to tell a repeated answer from a stray one
+        self._ended: dict[
+            str, Outcome
+        ] = {}  # of a run without storage, to tell a repeated answer from a stray one
 
     async def load(self, state: State, store: RunStore) -> None:
         """Learn which answers the storage holds."""
@@ -52,13 +54,17 @@ class Inbox:
         if self._store is None or not state.requests:
             return
         known = {answer.number: answer for answer in self.answers}
-        self.answers = [known.get(e.number) or self._take(state, e) for e in await self._store.read_inbox()]
+        self.answers = [
+            known.get(e.number) or self._take(state, e) for e in await self._store.read_inbox()
+        ]
 
     def _take(self, state: State, entry: InboxEntry) -> Answer:
         """Return an entry as what the superstep is to do with it."""
         kind, data = read_entry(entry.value)
         request = state.requests.get(entry.request_id)
-        if request is None:  # the run's record and its checkpoint disagree: nothing to do but pass over it
+        if (
+            request is None
+        ):  # the run's record and its checkpoint disagree: nothing to do but pass over it
             return Answer(entry.number, entry.request_id, None, None, "nobody waits for it")
         if kind == "cancelled":
             return Answer(entry.number, entry.request_id, None, "cancelled")
@@ -77,7 +83,9 @@ class Inbox:
         gone = {answer.number for answer in answers}
         self.answers = [answer for answer in self.answers if answer.number not in gone]
         if self._store is None:
-            self._ended.update({answer.request_id: answer.outcome for answer in answers if answer.outcome})
+            self._ended.update(
+                {answer.request_id: answer.outcome for answer in answers if answer.outcome}
+            )
 
     def waiting(self, state: State) -> list[str]:
         """Return the ids of the questions that still wait for an answer."""
@@ -105,7 +113,9 @@ class Inbox:
             request_id: self._sealer.seal(value, "the answer to request {!r}", request_id)
             for request_id, value in responses.items()
         }
-        await self._put(state, {request_id: (value, "answered") for request_id, value in sealed.items()})
+        await self._put(
+            state, {request_id: (value, "answered") for request_id, value in sealed.items()}
+        )
 
     async def cancel(self, state: State, request_id: str) -> None:
         """Take a question back, durably.
@@ -125,20 +135,30 @@ class Inbox:
             except AlreadyAnsweredError:
                 await self.refresh(state)
 
-    async def _put(self, state: State, entries: Mapping[str, tuple[Sealed | None, Outcome]]) -> None:
+    async def _put(
+        self, state: State, entries: Mapping[str, tuple[Sealed | None, Outcome]]
+    ) -> None:
         try:
             await self._add(state, entries)
-        except (UnknownRequestError, AlreadyAnsweredError) as error:  # others were first: say what they have done
+        except (
+            UnknownRequestError,
+            AlreadyAnsweredError,
+        ) as error:  # others were first: say what they have done
             raise await self._refusal(next(iter(entries)), error) from error
 
-    async def _add(self, state: State, entries: Mapping[str, tuple[Sealed | None, Outcome]]) -> None:
+    async def _add(
+        self, state: State, entries: Mapping[str, tuple[Sealed | None, Outcome]]
+    ) -> None:
         if self._store is None:
             number = self.answers[-1].number if self.answers else 0
             self.answers += [
-                Answer(number + i, key, value, outcome) for i, (key, (value, outcome)) in enumerate(entries.items(), 1)
+                Answer(number + i, key, value, outcome)
+                for i, (key, (value, outcome)) in enumerate(entries.items(), 1)
             ]
             return
-        await self._store.accept([(key, _encoded(value, outcome)) for key, (value, outcome) in entries.items()])
+        await self._store.accept(
+            [(key, _encoded(value, outcome)) for key, (value, outcome) in entries.items()]
+        )
         # Another handle may have put answers in before these; consuming these must not pass over them.
         known = {answer.number for answer in self.answers}
         self.answers += [

@@ -93,7 +93,11 @@ class Recorded(msgspec.Struct):
         own = by_graph.get(graph, cls())
         if graph and translate is not None:
             early = translate(by_graph[""])
-            own = cls(early.finished | own.finished, early.started | own.started, early.sleeps | own.sleeps)
+            own = cls(
+                early.finished | own.finished,
+                early.started | own.started,
+                early.sleeps | own.sleeps,
+            )
         own.graph = last
         return own
 
@@ -153,7 +157,9 @@ class Journal:
     async def _append(self, batch: Sequence[bytes]) -> None:
         store = self._store
         try:
-            await store.storage.append_journal(store.run_id, store.epoch, store.base.checkpoint_id, batch)
+            await store.storage.append_journal(
+                store.run_id, store.epoch, store.base.checkpoint_id, batch
+            )
         except (RunFencedError, RunNotFoundError):
             raise
         except Exception as error:  # whatever a storage raises, the save has failed

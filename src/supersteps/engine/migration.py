@@ -108,7 +108,9 @@ class Fitted:
         for place, effects in recorded.finished.items():
             if (new := self._place(*place)) is not None:
                 found.finished[new] = names.effects(effects, *new)
-        found.started.update(new for place in recorded.started if (new := self._place(*place)) is not None)
+        found.started.update(
+            new for place in recorded.started if (new := self._place(*place)) is not None
+        )
         for (executor_id, key, number), due in recorded.sleeps.items():
             if (new := self._place(executor_id, key)) is not None:
                 found.sleeps[*new, number] = due
@@ -121,7 +123,13 @@ class Fitted:
         return None if new is None else (address, new)
 
 
-def fit(graph: Graph, record: CheckpointRecord, before: GraphDescription, codec: Codec, migration: Migration) -> Fitted:
+def fit(
+    graph: Graph,
+    record: CheckpointRecord,
+    before: GraphDescription,
+    codec: Codec,
+    migration: Migration,
+) -> Fitted:
     """Return a checkpoint as the present graph can go on with it.
 
     Args:
@@ -192,7 +200,9 @@ class _Migrating:
         for key, part in parts.items():
             new = self.names.scope(key)
             if new in self.parts:
-                self.misfits.append(f"rename makes one of {' and '.join(map(repr, (key[1], new[1])))}: both keep data")
+                self.misfits.append(
+                    f"rename makes one of {' and '.join(map(repr, (key[1], new[1])))}: both keep data"
+                )
             self.parts[new] = self.names.part(key, part)
 
     # -------------------------------------------------------------------------------------- messages
@@ -224,7 +234,9 @@ class _Migrating:
             del self.parts[key]
             for number, message in enumerate(forms):
                 name = key[1] if not number else f"{key[1]}.{number}"
-                self.parts[TIMERS, name] = msgspec.json.encode(msgspec.structs.replace(timer, message=message))
+                self.parts[TIMERS, name] = msgspec.json.encode(
+                    msgspec.structs.replace(timer, message=message)
+                )
 
     def _changed(self, message: StoredMessage, what: str) -> Iterator[StoredMessage]:
         """Yield a message as the user's function makes it, once for each form that its receivers get."""
@@ -238,15 +250,21 @@ class _Migrating:
             if is_fan_in(target):  # like what waits there already: as it is
                 forms.setdefault(bytes(message.data), []).append(target)
                 continue
-            value = function(target, self._codec.decode(bytes(message.data), f"message to {target!r}", raw=True))
+            value = function(
+                target, self._codec.decode(bytes(message.data), f"message to {target!r}", raw=True)
+            )
             if value is DELETE:
                 self.warnings.append(
                     f"migration dropped a {what} from {', '.join(map(repr, message.source_ids))} to {target!r}"
                 )
             else:
-                forms.setdefault(self._codec.encode(value, f"migrated message to {target!r}"), []).append(target)
+                forms.setdefault(
+                    self._codec.encode(value, f"migrated message to {target!r}"), []
+                ).append(target)
         for data, targets in forms.items():
-            yield msgspec.structs.replace(message, data=msgspec.Raw(data), target_ids=tuple(targets))
+            yield msgspec.structs.replace(
+                message, data=msgspec.Raw(data), target_ids=tuple(targets)
+            )
 
     # ----------------------------------------------------------------------------------------- state
 
@@ -257,14 +275,23 @@ class _Migrating:
             for address in dict.fromkeys(key[1] for key in self.parts if key[0] == EXECUTORS):
                 self._change_scope((EXECUTORS, address), lambda values, a=address: own(a, values))  # type: ignore[misc]
 
-    def _change_scope(self, scope: PartKey, function: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    def _change_scope(
+        self, scope: PartKey, function: Callable[[dict[str, Any]], dict[str, Any] | None]
+    ) -> None:
         before = {key[-1]: part for key, part in self.parts.items() if key[:-1] == scope}
         where = ".".join(scope)
         now = function(
-            {n: self._codec.decode(as_json(part), f"{where}.{n}", raw=True) for n, part in before.items() if n}
+            {
+                n: self._codec.decode(as_json(part), f"{where}.{n}", raw=True)
+                for n, part in before.items()
+                if n
+            }
         )
         if now is None:
-            now, before = {}, {name: part for name, part in before.items() if name or self._drop(scope, name)}
+            now, before = (
+                {},
+                {name: part for name, part in before.items() if name or self._drop(scope, name)},
+            )
         for name in before:
             if name and name not in now:
                 del self.parts[*scope, name]
@@ -292,6 +319,8 @@ class _Migrating:
     def _upgraded(self, key: PartKey, part: Part) -> Part:
         # Structured parts hold values at some depth; their own fields are plain JSON, so the codec walks through them.
         def again(data: bytes) -> bytes:
-            return self._codec.encode(self._codec.decode(data, ".".join(key), raw=True), ".".join(key))
+            return self._codec.encode(
+                self._codec.decode(data, ".".join(key), raw=True), ".".join(key)
+            )
 
         return ListPart(map(again, part)) if isinstance(part, ListPart) else again(part)

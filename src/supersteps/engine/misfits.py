@@ -20,7 +20,13 @@ from supersteps.checkpoint.record import (
     Part,
     PartKey,
 )
-from supersteps.checkpoint.stored import StoredMessage, StoredRequest, StoredTimer, as_json, decode_messages
+from supersteps.checkpoint.stored import (
+    StoredMessage,
+    StoredRequest,
+    StoredTimer,
+    as_json,
+    decode_messages,
+)
 from supersteps.engine.answers import response_type
 from supersteps.engine.encoding import decode_state
 from supersteps.engine.levels import Levels
@@ -57,7 +63,11 @@ class Check:
     def _executor(self, address: str) -> Executor | None:
         path = path_of(address) if self._graph.nested else ""
         graph = self._graph_at(path)
-        node = None if graph is None else graph.nodes.get(address[len(path) + 1 :] if path else address)
+        node = (
+            None
+            if graph is None
+            else graph.nodes.get(address[len(path) + 1 :] if path else address)
+        )
         return None if node is None else node.executor
 
     def _has_fan_in(self, name: str) -> bool:
@@ -71,7 +81,9 @@ class Check:
                 for message in decode_messages(part):
                     yield from self._message(message, "a message")
             elif key[0] == TIMERS:
-                yield from self._message(msgspec.json.decode(as_json(part), type=StoredTimer).message, "a timer")
+                yield from self._message(
+                    msgspec.json.decode(as_json(part), type=StoredTimer).message, "a timer"
+                )
             elif key[0] == FAN_IN:
                 if not self._has_fan_in(key[1]):
                     yield f"messages wait in {key[1]!r}, which is not there: keep that fan-in, or rename= its executors"
@@ -83,7 +95,9 @@ class Check:
                 yield f"sub-workflow {key[1]!r} is at work and its node is not there: keep it, or rename= it"
             elif key[0] in (REQUESTS, INTERCEPTED):
                 asked = msgspec.json.decode(as_json(part), type=StoredRequest)
-                for address in dict.fromkeys((asked.source_executor_id, asked.request_executor_id, asked.node)):
+                for address in dict.fromkeys(
+                    (asked.source_executor_id, asked.request_executor_id, asked.node)
+                ):
                     if address is not None and self._executor(address) is None:
                         yield (
                             f"request {asked.request_id!r} waits and its executor {address!r} is not there: rename= "
@@ -93,7 +107,11 @@ class Check:
     def _message(self, message: StoredMessage, what: str) -> Iterator[str]:
         try:
             value = self._codec.decode(bytes(message.data), what)
-            answer = None if message.reply is None else self._codec.decode(bytes(message.reply.answer), what)
+            answer = (
+                None
+                if message.reply is None
+                else self._codec.decode(bytes(message.reply.answer), what)
+            )
         except CheckpointDecodeError as error:
             yield f"{error} (on its way to {', '.join(map(repr, message.target_ids))}): use upgrade= or message="
             return
@@ -111,7 +129,9 @@ class Check:
             elif message.reply.direct:
                 takes = executor.find_response_handler(value, answer) is not None
             else:
-                takes = executor.can_handle(RequestResponse(answer, value, message.reply.request_id))
+                takes = executor.can_handle(
+                    RequestResponse(answer, value, message.reply.request_id)
+                )
             if not takes:
                 yield (
                     f"{what} of type {display_name(type(value))} is on its way to executor {target!r}, which does not "
@@ -128,7 +148,9 @@ class Check:
                 except (UnanswerableRequestError, CheckpointDecodeError) as error:
                     yield f"request {request_id!r} waits and cannot be answered any more: {error}"
                     continue
-                stored = msgspec.json.decode(as_json(self._parts[section, request_id]), type=StoredRequest)
+                stored = msgspec.json.decode(
+                    as_json(self._parts[section, request_id]), type=StoredRequest
+                )
                 if bytes(stored.response_schema) != schema:
                     new = msgspec.structs.replace(stored, response_schema=msgspec.Raw(schema))
                     self._parts[section, request_id] = msgspec.json.encode(new)

@@ -27,7 +27,9 @@ def annotation_named(name: str, options: Sequence[Any]) -> Any | None:
         options: Annotations whose classes, their imported subclasses and plain types may occur in it.
     """
     known = _known(options)
-    name = _TOKEN.sub(lambda token: token[0].removesuffix(token[1]) + _present(token[1], known), name)
+    name = _TOKEN.sub(
+        lambda token: token[0].removesuffix(token[1]) + _present(token[1], known), name
+    )
     try:
         annotation = _Reader(_TOKEN.findall(name), known).union()
     except (LookupError, TypeError, ValueError, SyntaxError):
@@ -58,7 +60,11 @@ def _present(name: str, known: Mapping[str, Any]) -> str:
         return name
     module, _, qualname = name.partition(".")
     if module == "__main__":
-        same = [present for present, cls in known.items() if getattr(cls, "__qualname__", None) == qualname]
+        same = [
+            present
+            for present, cls in known.items()
+            if getattr(cls, "__qualname__", None) == qualname
+        ]
         return same[0] if len(same) == 1 else name
     for present in known:
         ending = present.removeprefix("__main__")

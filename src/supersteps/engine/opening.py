@@ -40,7 +40,11 @@ async def find_checkpoint(
     if isinstance(reference, WorkflowCheckpoint):
         return reference.to_record(storage.codec)
     known = await storage.list_checkpoint_ids()
-    newest = f"its newest are {', '.join(map(repr, known[-3:]))}" if known else "it holds no checkpoints at all"
+    newest = (
+        f"its newest are {', '.join(map(repr, known[-3:]))}"
+        if known
+        else "it holds no checkpoints at all"
+    )
     raise CheckpointNotFoundError(
         f"{type(storage).__name__} holds no checkpoint {checkpoint_id!r}; {newest}. list_checkpoints() shows all."
     )
@@ -62,12 +66,18 @@ async def head_of(storage: DurableStorage, run_id: str) -> tuple[CheckpointRecor
             raise CheckpointNotFoundError(
                 f"the head {run.head!r} of run {run_id!r} is missing in {type(storage).__name__}"
             )
-        missing = run.head  # pruned since the run was read, and gone on: then it has another one now
+        missing = (
+            run.head
+        )  # pruned since the run was read, and gone on: then it has another one now
     raise RunNotFoundError(f"{type(storage).__name__} holds no run {run_id!r}")
 
 
 def fitted(
-    graph: Graph, workflow_id: str, record: CheckpointRecord, codec: Codec, migration: Migration | None
+    graph: Graph,
+    workflow_id: str,
+    record: CheckpointRecord,
+    codec: Codec,
+    migration: Migration | None,
 ) -> Fitted:
     """Return a checkpoint as the graph can go on with it, migrated if another one wrote it and that is wanted.
 
@@ -89,7 +99,9 @@ def check_graph(graph: Graph, workflow_id: str, record: CheckpointRecord) -> Non
         GraphChangedError: The structures differ; the error lists how.
     """
     before = decode_graph(record.parts.get(GRAPH))
-    differences = _strangers(graph, record) if before is None else before.differences(graph.description)
+    differences = (
+        _strangers(graph, record) if before is None else before.differences(graph.description)
+    )
     name = record.header.workflow_id
     if before is not None and name != workflow_id:
         differences.append(
@@ -107,8 +119,15 @@ def check_graph(graph: Graph, workflow_id: str, record: CheckpointRecord) -> Non
 
 def _strangers(graph: Graph, record: CheckpointRecord) -> list[str]:
     """Return what a checkpoint that says nothing of its graph, such as one made by hand, names and the graph lacks."""
-    named = {target for message in decode_messages(record.parts.get(MESSAGES)) for target in message.target_ids}
-    found = [f"a message is on its way to executor {i!r}, which is not there" for i in sorted(named - {*graph.nodes})]
+    named = {
+        target
+        for message in decode_messages(record.parts.get(MESSAGES))
+        for target in message.target_ids
+    }
+    found = [
+        f"a message is on its way to executor {i!r}, which is not there"
+        for i in sorted(named - {*graph.nodes})
+    ]
     for section, *names in record.parts:
         if section == FAN_IN and names[0] not in graph.fan_ins:
             found.append(f"messages wait in {names[0]}, which is not there")
@@ -124,7 +143,9 @@ async def adopt_checkpoint(
         The new run's head and its record.
     """
     store = RunStore(storage, record.header.run_id or new_run_id(), workflow_id)
-    changes = Changes(puts={key: part for key, part in record.parts.items() if not isinstance(part, ListPart)})
+    changes = Changes(
+        puts={key: part for key, part in record.parts.items() if not isinstance(part, ListPart)}
+    )
     outputs = record.parts.get(OUTPUTS)
     if isinstance(outputs, ListPart):
         changes.appends[OUTPUTS] = list(outputs)

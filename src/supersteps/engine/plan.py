@@ -97,7 +97,9 @@ def plan(
         for target in message.target_ids:
             if levels.fan_in(target) is not None:
                 continue  # no call: the merge lets it wait there
-            call = PlannedCall(f"timer:{timer_id}", message.payload, message.source_ids, timer.attempt)
+            call = PlannedCall(
+                f"timer:{timer_id}", message.payload, message.source_ids, timer.attempt
+            )
             calls.setdefault(target, []).append(call)
     for request_id, value in replies.items():
         _add_reply(calls, state.intercepted[request_id], value)
@@ -127,7 +129,11 @@ def moving(planned: Plan, state: State) -> set[str]:
 
 def _add_reply(calls: dict[str, list[PlannedCall]], request: Request, value: Sealed) -> None:
     payload = Reply(
-        value.codec, request_id=request.request_id, question=request.data, answer=value, direct=request.direct
+        value.codec,
+        request_id=request.request_id,
+        question=request.data,
+        answer=value,
+        direct=request.direct,
     )
     call = PlannedCall(f"answer:{request.request_id}", payload, (request.request_executor_id,))
     calls.setdefault(request.source_executor_id, []).append(call)
@@ -141,4 +147,6 @@ def due_timers(state: State, now: str) -> list[str]:
 
 def expired_requests(requests: Iterable[Request], now: str) -> list[Request]:
     """Return the questions whose deadline has passed."""
-    return [request for request in requests if request.deadline is not None and request.deadline <= now]
+    return [
+        request for request in requests if request.deadline is not None and request.deadline <= now
+    ]

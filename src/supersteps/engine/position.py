@@ -53,7 +53,9 @@ class Position:
         if fitted is None:
             self.recorded = Recorded.read(records, self._sealer)
         else:
-            self.recorded = Recorded.read(records, self._sealer, fitted.fingerprint, fitted.translate)
+            self.recorded = Recorded.read(
+                records, self._sealer, fitted.fingerprint, fitted.translate
+            )
 
 
 def run_state(goes_on: bool, is_waiting: bool) -> WorkflowRunState:
@@ -64,5 +66,9 @@ def run_state(goes_on: bool, is_waiting: bool) -> WorkflowRunState:
         is_waiting: Whether it waits for answers.
     """
     if goes_on:
-        return WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS if is_waiting else WorkflowRunState.IN_PROGRESS
+        return (
+            WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS
+            if is_waiting
+            else WorkflowRunState.IN_PROGRESS
+        )
     return WorkflowRunState.IDLE_WITH_PENDING_REQUESTS if is_waiting else WorkflowRunState.IDLE

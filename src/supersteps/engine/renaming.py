@@ -71,7 +71,9 @@ class Names:
         path, mark, group = name.rpartition(PATH_MARK) if self._nested else ("", "", name)
 
         def local(executor_id: str) -> str:
-            return self.address(path + mark + executor_id)[len(self.path(path) + mark) if mark else 0 :]
+            return self.address(path + mark + executor_id)[
+                len(self.path(path) + mark) if mark else 0 :
+            ]
 
         sources, _, target = group.partition(":")[2].partition("->")
         ids = tuple(local(_unescaped(source)) for source in sources.split("+"))
@@ -99,7 +101,11 @@ class Names:
         def local(target: str | None) -> str | None:
             if target is None:
                 return None
-            return self.address(path + PATH_MARK + target)[len(new_path) + 1 :] if path else self.address(target)
+            return (
+                self.address(path + PATH_MARK + target)[len(new_path) + 1 :]
+                if path
+                else self.address(target)
+            )
 
         return change(
             effects,
@@ -107,9 +113,16 @@ class Names:
             key=key,
             sends=[change(send, target_id=local(send.target_id)) for send in effects.sends],
             writes=[change(write, scope=self.scope(write.scope)) for write in effects.writes],
-            asks=[change(ask, source_executor_id=self.address(ask.source_executor_id)) for ask in effects.asks],
+            asks=[
+                change(ask, source_executor_id=self.address(ask.source_executor_id))
+                for ask in effects.asks
+            ],
             delayed=[
-                change(d, target_id=local(d.target_id), source_ids=tuple(map(self.address, d.source_ids)))
+                change(
+                    d,
+                    target_id=local(d.target_id),
+                    source_ids=tuple(map(self.address, d.source_ids)),
+                )
                 for d in effects.delayed
             ],
         )
@@ -145,7 +158,12 @@ class Names:
             return encode(change(sub, node=self.address(sub.node)))
         if key[0] == FAN_IN:
             local = self.fan_in(key[1])[1]
-            return encode({local(s): w for s, w in decode(as_json(part), type=dict[str, list[msgspec.Raw]]).items()})
+            return encode(
+                {
+                    local(s): w
+                    for s, w in decode(as_json(part), type=dict[str, list[msgspec.Raw]]).items()
+                }
+            )
         return part
 
 

@@ -63,7 +63,9 @@ class Replay:
         first = start.header.iteration_count
         last = lineage[-1].iteration_count if lineage else sys.maxsize
         self.to_step = last if to_step is None else to_step
-        self.max_iterations = max([start.header.max_iterations, *(header.max_iterations for header in lineage)])
+        self.max_iterations = max(
+            [start.header.max_iterations, *(header.max_iterations for header in lineage)]
+        )
         self._storage = storage
         self._headers = {header.iteration_count: header for header in lineage}
         self._answers = [answer for answer in answers if answer.iteration > first]
@@ -74,7 +76,9 @@ class Replay:
     def branch(self, step: int) -> int:
         """Return the number of the branch on which a superstep was committed."""
         later = [number for number in self._headers if number >= step]
-        known = self._headers.get(min(later) if later else max(self._headers, default=0), self.start.header)
+        known = self._headers.get(
+            min(later) if later else max(self._headers, default=0), self.start.header
+        )
         return known.branch
 
     def has_work(self, iteration: int, state: State) -> bool:
@@ -112,13 +116,21 @@ class Replay:
             return stored.request_id
         record = await self._record(stored.iteration - 1)
         asker = stored.source_executor_id
-        here = [request_id for request_id, r in state.requests.items() if r.source_executor_id == asker]
+        here = [
+            request_id for request_id, r in state.requests.items() if r.source_executor_id == asker
+        ]
         there = [] if record is None else [key[1] for key in record.parts if key[0] == REQUESTS]
         strangers = [request_id for request_id in here if request_id not in there]
         if record is None:
             return strangers[0] if strangers else None
-        waiting = [_request(record, REQUESTS, request_id) for request_id in there if request_id not in here]
-        same = [request.request_id for request in waiting if request and request.source_executor_id == asker]
+        waiting = [
+            _request(record, REQUESTS, request_id) for request_id in there if request_id not in here
+        ]
+        same = [
+            request.request_id
+            for request in waiting
+            if request and request.source_executor_id == asker
+        ]
         place = same.index(stored.request_id) if stored.request_id in same else len(strangers)
         return strangers[place] if place < len(strangers) else None
 
@@ -150,9 +162,13 @@ class Replay:
         record = await self._record(step)
         if record is None:
             return
-        merged.opened = [_timed(request, _request(record, REQUESTS, request.request_id)) for request in merged.opened]
+        merged.opened = [
+            _timed(request, _request(record, REQUESTS, request.request_id))
+            for request in merged.opened
+        ]
         merged.intercepted = [
-            _timed(request, _request(record, INTERCEPTED, request.request_id)) for request in merged.intercepted
+            _timed(request, _request(record, INTERCEPTED, request.request_id))
+            for request in merged.intercepted
         ]
         for number, timer in enumerate(merged.timers):
             part = record.parts.get((TIMERS, timer.timer_id))
@@ -164,7 +180,9 @@ class Replay:
         """Return the lineage's checkpoint after a superstep, None where there is none any more."""
         if step not in self._records:
             header = self._headers.get(step)
-            record = None if header is None else await self._storage.load_record(header.checkpoint_id)
+            record = (
+                None if header is None else await self._storage.load_record(header.checkpoint_id)
+            )
             for old in [number for number in self._records if number < step - 1]:
                 del self._records[old]
             self._records[step] = record
@@ -177,14 +195,20 @@ def _request(record: CheckpointRecord, section: str, request_id: str) -> StoredR
 
 
 def _timed(request: Request, stored: StoredRequest | None) -> Request:
-    return request if stored is None else replace(request, timestamp=stored.timestamp, deadline=stored.deadline)
+    return (
+        request
+        if stored is None
+        else replace(request, timestamp=stored.timestamp, deadline=stored.deadline)
+    )
 
 
 # ------------------------------------------------------------------------------- finding the lineage
 
 
 async def find_replay(
-    storage: DurableStorage, reference: str | CheckpointInfo | WorkflowCheckpoint, to_step: int | None
+    storage: DurableStorage,
+    reference: str | CheckpointInfo | WorkflowCheckpoint,
+    to_step: int | None,
 ) -> Replay:
     """Return what is to be repeated.
 
@@ -201,7 +225,9 @@ async def find_replay(
     lineage: list[CheckpointHeader] = []
     answers: list[StoredAnswer] = []
     if tip is not None:
-        headers = {header.checkpoint_id: header for header in await _headers(storage, start.header.run_id)}
+        headers = {
+            header.checkpoint_id: header for header in await _headers(storage, start.header.run_id)
+        }
         ids = await _lineage_ids(storage, tip)
         if start.header.checkpoint_id not in ids:
             tip = _newest_after(start.header.checkpoint_id, headers)

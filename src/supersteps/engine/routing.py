@@ -21,7 +21,11 @@ from supersteps.engine.state import Message, Request, State, SubRun
 from supersteps.engine.values import Sealed, Sealer
 from supersteps.executor import Executor
 from supersteps.requests import RequestInfoExecutor, RequestInfoMessage, RequestResponse
-from supersteps.subworkflow import SubWorkflowRequestMessage, SubWorkflowResponseMessage, WorkflowExecutor
+from supersteps.subworkflow import (
+    SubWorkflowRequestMessage,
+    SubWorkflowResponseMessage,
+    WorkflowExecutor,
+)
 
 _PLAIN = (None,)
 
@@ -67,7 +71,11 @@ class Router(msgspec.Struct, eq=False):
             target_id: The only receiver that the sender wants, None for all.
         """
         way = None if level.prefix else level.graph.ways.get(source)
-        if way is not None and target_id in (None, way.target_ids[0]) and way.executor.can_handle(payload.peek()):
+        if (
+            way is not None
+            and target_id in (None, way.target_ids[0])
+            and way.executor.can_handle(payload.peek())
+        ):
             self.messages.append(Message(payload, way.source_ids, way.target_ids))
             return
         targets, fan_ins = self._choose(level, source, payload, target_id)
@@ -76,7 +84,9 @@ class Router(msgspec.Struct, eq=False):
         if targets:
             self.messages.append(Message(payload, (level.prefix + source,), tuple(targets)))
 
-    def aside(self, level: Level, source: str, payload: Sealed, target_id: str | None) -> Message | None:
+    def aside(
+        self, level: Level, source: str, payload: Sealed, target_id: str | None
+    ) -> Message | None:
         """Route a message that is for later, with the fan-ins among its receivers; None where it goes nowhere."""
         targets, fan_ins = self._choose(level, source, payload, target_id)
         targets += [level.prefix + group.id for group in fan_ins]
@@ -106,7 +116,9 @@ class Router(msgspec.Struct, eq=False):
                 continue
             for target in group.choose(payload.peek(), target_id):
                 accepted |= self._deliver(level, target, payload, targets)
-        if target_id == source and not accepted:  # only schedule() lets an executor address itself without an edge
+        if (
+            target_id == source and not accepted
+        ):  # only schedule() lets an executor address itself without an edge
             accepted = self._deliver(level, source, payload, targets)
         if not accepted:
             self._note_undelivered(level, source, payload)
@@ -136,7 +148,9 @@ class Router(msgspec.Struct, eq=False):
         if isinstance(level.graph.nodes[source].executor, WorkflowExecutor) and not groups:
             why += "; allow_direct_output=True makes what a sub-workflow yields outputs of the run"
         address = level.prefix + source
-        self.undelivered.append(f"executor {address!r} sent a message of type {kind} that goes nowhere: {why}")
+        self.undelivered.append(
+            f"executor {address!r} sent a message of type {kind} that goes nowhere: {why}"
+        )
 
     def enter(self, level: Level, target: str, payload: Sealed) -> tuple[str, ...]:
         """Return where a message from outside goes: an executor, or the start executor inside a sub-workflow."""
@@ -168,7 +182,9 @@ class Router(msgspec.Struct, eq=False):
         buffers = self.fan_in.get(name)
         if buffers is None:
             before = self.state.fan_in.get(name, {})
-            buffers = self.fan_in[name] = {sender: list(waiting) for sender, waiting in before.items()}
+            buffers = self.fan_in[name] = {
+                sender: list(waiting) for sender, waiting in before.items()
+            }
         buffers.setdefault(source, []).append(payload)
 
     def release_fan_ins(self) -> None:
@@ -202,10 +218,19 @@ class Router(msgspec.Struct, eq=False):
 
     # -------------------------------------------------------------------------------- sub-workflows
 
-    def _enter(self, level: Level, node: str, executor: WorkflowExecutor, payload: Sealed, targets: list[str]) -> bool:
+    def _enter(
+        self,
+        level: Level,
+        node: str,
+        executor: WorkflowExecutor,
+        payload: Sealed,
+        targets: list[str],
+    ) -> bool:
         """Begin a run of a sub-workflow with a message, or take the message as an answer to its question."""
         value = payload.peek()
-        if isinstance(value, RequestResponse | SubWorkflowResponseMessage) and self._reply(level, node, value):
+        if isinstance(value, RequestResponse | SubWorkflowResponseMessage) and self._reply(
+            level, node, value
+        ):
             return True
         inner = executor.start
         if not inner.can_handle(value):
@@ -239,7 +264,9 @@ class Router(msgspec.Struct, eq=False):
             for payload in self._offers(level, request, question):
                 targets = tuple(self._interceptors(level, payload))
                 if targets:
-                    sealed = self.sealer.seal(payload, "request {!r} of a sub-workflow", request.request_id)
+                    sealed = self.sealer.seal(
+                        payload, "request {!r} of a sub-workflow", request.request_id
+                    )
                     node = level.parent.prefix + level.node
                     self.messages.append(Message(sealed, (node,), targets))
                     return replace(request, node=node)
@@ -251,16 +278,28 @@ class Router(msgspec.Struct, eq=False):
         if isinstance(question, RequestInfoMessage) and not request.direct:
             question.source_executor_id = level.node
             yield question
-        yield SubWorkflowRequestMessage(request.request_id, question, level.node, request.source_executor_id)
+        yield SubWorkflowRequestMessage(
+            request.request_id, question, level.node, request.source_executor_id
+        )
 
     def _interceptors(self, level: Level, payload: Any) -> Iterator[str]:
         """Yield executors behind the edges of a sub-workflow's node that handle such a question, and say so by type."""
         assert level.parent is not None
         outer = level.parent
         for group in outer.graph.outgoing[level.node]:
-            takers = [t for t in group.target_ids if _takes_questions(outer.graph.nodes[t].executor, payload)]
-            if takers and not isinstance(group, FanInEdgeGroup):  # conditions see what somebody would take, no more
-                yield from (outer.prefix + target for target in group.choose(payload, None) if target in takers)
+            takers = [
+                t
+                for t in group.target_ids
+                if _takes_questions(outer.graph.nodes[t].executor, payload)
+            ]
+            if takers and not isinstance(
+                group, FanInEdgeGroup
+            ):  # conditions see what somebody would take, no more
+                yield from (
+                    outer.prefix + target
+                    for target in group.choose(payload, None)
+                    if target in takers
+                )
 
     def pass_on(self, level: Level, asked_through: str, ask: Ask) -> Request | None:
         """Return the question of a sub-workflow that an executor around it has passed on, as that sub-workflow's own.
@@ -278,17 +317,30 @@ class Router(msgspec.Struct, eq=False):
             return None
         node, question = level.local(request.node), ask.data.open()
         leads_back = node in level.graph.reachable[level.local(asked_through)]
-        if not leads_back or type(question) is not type(request.data.open()) or question.source_executor_id != node:
+        if (
+            not leads_back
+            or type(question) is not type(request.data.open())
+            or question.source_executor_id != node
+        ):
             return None
         self._passed_on.add(request.request_id)
-        return replace(request, iteration=self.step, timestamp=ask.timestamp, data=ask.data, node=None)
+        return replace(
+            request, iteration=self.step, timestamp=ask.timestamp, data=ask.data, node=None
+        )
 
     def _is_settled(self, request_id: str) -> bool:
         """Return whether an executor around a sub-workflow has answered its question, or passed it on."""
-        return request_id in self.replies or request_id in self.state.replies or request_id in self._passed_on
+        return (
+            request_id in self.replies
+            or request_id in self.state.replies
+            or request_id in self._passed_on
+        )
 
     def _reply(
-        self, level: Level, node: str, value: RequestResponse[Any, Any] | SubWorkflowResponseMessage[Any]
+        self,
+        level: Level,
+        node: str,
+        value: RequestResponse[Any, Any] | SubWorkflowResponseMessage[Any],
     ) -> bool:
         """Take a message to a sub-workflow's node as the answer to its question; return whether it is one."""
         request = self.state.intercepted.get(value.request_id)
@@ -297,7 +349,9 @@ class Router(msgspec.Struct, eq=False):
         if self._is_settled(request.request_id):
             return False
         check_reply(self.levels, request, value.data)
-        self.replies[request.request_id] = self.sealer.seal(value.data, "the answer to {!r}", request.request_id)
+        self.replies[request.request_id] = self.sealer.seal(
+            value.data, "the answer to {!r}", request.request_id
+        )
         return True
 
 

@@ -45,7 +45,12 @@ from supersteps.errors import (
     UndeliveredMessageWarning,
     UnhandledMessageError,
 )
-from supersteps.events import RequestInfoEvent, WorkflowEvent, WorkflowRunState, WorkflowWarningEvent
+from supersteps.events import (
+    RequestInfoEvent,
+    WorkflowEvent,
+    WorkflowRunState,
+    WorkflowWarningEvent,
+)
 from supersteps.executor import Executor
 from supersteps.graph import Graph
 from supersteps.secrets import redact
@@ -80,7 +85,9 @@ class Runner:
         self._setting = setting = Setting(
             run_id=run_id,
             workflow_id=workflow_id,
-            max_iterations=max_iterations if replay is None else max(max_iterations, replay.max_iterations),
+            max_iterations=max_iterations
+            if replay is None
+            else max(max_iterations, replay.max_iterations),
             levels=levels,
             executors=Executors(levels, executors),
             sealer=Sealer(codec, encoding=store is not None or replay is not None),
@@ -159,7 +166,9 @@ class Runner:
             )
         apply(merged, state, setting.levels, setting.sealer)
 
-    async def load(self, record: CheckpointRecord, run: RunRecord, fitted: Fitted | None = None) -> None:
+    async def load(
+        self, record: CheckpointRecord, run: RunRecord, fitted: Fitted | None = None
+    ) -> None:
         """Continue from a checkpoint: its state, what the journal and the inbox add, then the executors' hooks."""
         assert self._store is not None
         await self._store.load(record, run)
@@ -227,7 +236,11 @@ class Runner:
         if self._store is None or self._store.head is None:
             return None
         record = await self._store.storage.load_record(self._store.head.checkpoint_id)
-        return None if record is None else decode_outputs(record.parts.get(OUTPUTS), self._setting.sealer)
+        return (
+            None
+            if record is None
+            else decode_outputs(record.parts.get(OUTPUTS), self._setting.sealer)
+        )
 
     def snapshot(self) -> WorkflowCheckpoint:
         """Return the state that a replay has reached, as a checkpoint that is nowhere stored.
@@ -278,7 +291,9 @@ class Runner:
     def flows(self) -> bool:
         """Whether there are messages to deliver and nothing else to consider: no questions, timers, replay."""
         state = self._position.state
-        return bool(state.messages) and not (state.requests or state.intercepted or state.timers or self._replay)
+        return bool(state.messages) and not (
+            state.requests or state.intercepted or state.timers or self._replay
+        )
 
     @property
     def next_due(self) -> str | None:
@@ -288,26 +303,40 @@ class Runner:
         """
         state = self._position.state
         moments = [timer.due for timer in state.timers.values()]
-        moments += [request.deadline for request in state.intercepted.values() if request.deadline is not None]
+        moments += [
+            request.deadline
+            for request in state.intercepted.values()
+            if request.deadline is not None
+        ]
         if not moments or self._replay is not None:
             return None
-        moments += [request.deadline for request in state.requests.values() if request.deadline is not None]
+        moments += [
+            request.deadline for request in state.requests.values() if request.deadline is not None
+        ]
         return min(moments)
 
     @property
     def status(self) -> WorkflowRunState:
         """Where the run stands at this barrier."""
         state = self._position.state
-        goes_on = bool(state.messages or state.replies or self.next_due or state.timers) or self.has_work
+        goes_on = (
+            bool(state.messages or state.replies or self.next_due or state.timers) or self.has_work
+        )
         if not state.requests:
             return WorkflowRunState.IN_PROGRESS if goes_on else WorkflowRunState.IDLE
         return run_state(goes_on, bool(self._inbox.waiting(state)))
 
     def waiting_requests(self) -> list[RequestInfoEvent]:
         """Return an event for each question that waits for an answer and whose deadline has not passed."""
-        waiting = [self.state.requests[request_id] for request_id in self._inbox.waiting(self.state)]
+        waiting = [
+            self.state.requests[request_id] for request_id in self._inbox.waiting(self.state)
+        ]
         late = {request.request_id for request in expired_requests(waiting, utc_now())}
-        return [self._announcer.request_event(request) for request in waiting if request.request_id not in late]
+        return [
+            self._announcer.request_event(request)
+            for request in waiting
+            if request.request_id not in late
+        ]
 
     @property
     def has_questions(self) -> bool:

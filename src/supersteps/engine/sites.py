@@ -25,7 +25,9 @@ class Sites:
     def __init__(self, setting: Setting, position: Position) -> None:
         self._setting = setting
         self._position = position
-        self._posts: dict[str, _Post] = {}  # of the root's executors; those of sub-workflows come and go
+        self._posts: dict[
+            str, _Post
+        ] = {}  # of the root's executors; those of sub-workflows come and go
 
     def view(self, address: str) -> View:
         """Return a fresh view of the state as an executor sees it."""
@@ -50,13 +52,17 @@ class Sites:
         if post is None:
             level = self._setting.levels.of(address)
             is_root = level.parent is None
-            workflow_id = self._setting.workflow_id if is_root else level.stand_in.workflow.workflow_id
+            workflow_id = (
+                self._setting.workflow_id if is_root else level.stand_in.workflow.workflow_id
+            )
             post = _Post(level.local(address), level, workflow_id)
             if is_root:
                 self._posts[address] = post
         return post
 
-    def _site(self, address: str, view: View, step: int, sleeper: Sleeper | None = None) -> CallSite:
+    def _site(
+        self, address: str, view: View, step: int, sleeper: Sleeper | None = None
+    ) -> CallSite:
         setting = self._setting
         store, replay = setting.store, setting.replay
         if replay is not None:

@@ -49,7 +49,11 @@ class RunStore(RunHold):
     """
 
     def __init__(
-        self, storage: DurableStorage, run_id: str, workflow_id: str, retention: RetentionPolicy | None = None
+        self,
+        storage: DurableStorage,
+        run_id: str,
+        workflow_id: str,
+        retention: RetentionPolicy | None = None,
     ) -> None:
         super().__init__(storage, run_id)
         self.workflow_id = workflow_id
@@ -70,7 +74,8 @@ class RunStore(RunHold):
         """
         self.head = record.header
         self.lineage = deque(
-            await self.storage.list_lineage(record.header.checkpoint_id, LINEAGE_LIMIT), maxlen=LINEAGE_LIMIT
+            await self.storage.list_lineage(record.header.checkpoint_id, LINEAGE_LIMIT),
+            maxlen=LINEAGE_LIMIT,
         )
         self._adopt(run)
         self._lease_until = 0.0
@@ -86,7 +91,11 @@ class RunStore(RunHold):
 
     async def read_journal(self) -> list[bytes]:
         """Return records of calls that finished after the head."""
-        return await self.storage.read_journal(self.run_id, self.base.checkpoint_id) if self.is_at_head else []
+        return (
+            await self.storage.read_journal(self.run_id, self.base.checkpoint_id)
+            if self.is_at_head
+            else []
+        )
 
     # --------------------------------------------------------------------------------------- writing
 
@@ -185,7 +194,9 @@ class RunStore(RunHold):
         self._is_cancelled = False
         self._last_timestamp = header.timestamp
         self._lease_until = lease_until
-        info = CheckpointInfo(self.run_id, header.checkpoint_id, header.iteration_count, header.parent_id)
+        info = CheckpointInfo(
+            self.run_id, header.checkpoint_id, header.iteration_count, header.parent_id
+        )
         self.lineage.append(info)
         self._untidy += 1
         return info
@@ -211,7 +222,11 @@ class RunStore(RunHold):
     def save_error(self, what: str, error: Exception) -> CheckpointSaveError:
         """Return the error of a save that failed."""
         head = self.head.checkpoint_id if self.head else None
-        after = f"its last good checkpoint is {head!r}; resume from it" if head else "nothing was saved; start it again"
+        after = (
+            f"its last good checkpoint is {head!r}; resume from it"
+            if head
+            else "nothing was saved; start it again"
+        )
         why = str(error).rstrip(".")
         return CheckpointSaveError(
             f"run {self.run_id!r}: {what} could not be saved to {type(self.storage).__name__}: {why}. The run has "
@@ -222,9 +237,9 @@ class RunStore(RunHold):
         """Return the present, or a microsecond after the last timestamp if the clock has gone back."""
         now = utc_now()
         if now <= self._last_timestamp:
-            now = (datetime.fromisoformat(self._last_timestamp) + timedelta(microseconds=1)).isoformat(
-                timespec="microseconds"
-            )
+            now = (
+                datetime.fromisoformat(self._last_timestamp) + timedelta(microseconds=1)
+            ).isoformat(timespec="microseconds")
         return now
 
     async def accept(self, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:

@@ -74,7 +74,14 @@ class Merged(msgspec.Struct):
     undelivered: list[str] = []
 
 
-def merge(levels: Levels, state: State, planned: Plan, results: Sequence[Effects], sealer: Sealer, step: int) -> Merged:
+def merge(
+    levels: Levels,
+    state: State,
+    planned: Plan,
+    results: Sequence[Effects],
+    sealer: Sealer,
+    step: int,
+) -> Merged:
     """Return what a superstep changes.
 
     Args:
@@ -91,13 +98,17 @@ def merge(levels: Levels, state: State, planned: Plan, results: Sequence[Effects
         RoutingError: A condition or selection function raised.
         UnanswerableRequestError: A question whose answer the asker has no handler for.
     """
-    return _Merge(levels, state, sealer, step, Router(levels, state, sealer, step)).run(planned, results)
+    return _Merge(levels, state, sealer, step, Router(levels, state, sealer, step)).run(
+        planned, results
+    )
 
 
 def enter(levels: Levels, payload: Sealed, source_ids: tuple[str, ...], merged: Merged) -> Message:
     """Return the message that carries the run's input; into a sub-workflow's node it begins a run there."""
     router = Router(levels, State(), Sealer(payload.codec, encoding=False), 0)
-    message = Message(payload, source_ids, router.enter(levels.root, levels.root.graph.start_id, payload))
+    message = Message(
+        payload, source_ids, router.enter(levels.root, levels.root.graph.start_id, payload)
+    )
     merged.sub_runs.update(router.entered)
     return message
 
@@ -168,7 +179,9 @@ class _Merge(msgspec.Struct, eq=False):
         if delayed.attempt > 1:
             message = Message(delayed.payload, delayed.source_ids, (address,))
         else:
-            routed = self._router.aside(level, level.local(address), delayed.payload, delayed.target_id)
+            routed = self._router.aside(
+                level, level.local(address), delayed.payload, delayed.target_id
+            )
             if routed is None:
                 return
             message = routed
@@ -191,10 +204,16 @@ class _Merge(msgspec.Struct, eq=False):
         """Refuse a question whose id another one has that waits: an answer could not tell them apart."""
         if request.node is None:
             gone = {closed.request.request_id for closed in merged.closed}
-            waiting = {*(self._state.requests.keys() - gone), *(r.request_id for r in merged.opened)}
+            waiting = {
+                *(self._state.requests.keys() - gone),
+                *(r.request_id for r in merged.opened),
+            }
         else:
             gone = {*merged.released}
-            waiting = {*(self._state.intercepted.keys() - gone), *(r.request_id for r in merged.intercepted)}
+            waiting = {
+                *(self._state.intercepted.keys() - gone),
+                *(r.request_id for r in merged.intercepted),
+            }
         if request.request_id in waiting:
             raise WorkflowRuntimeError(
                 f"executor {request.source_executor_id!r} asks request {request.request_id!r}, but a request with this "
@@ -208,7 +227,9 @@ class _Merge(msgspec.Struct, eq=False):
         """Count the supersteps of the runs of sub-workflows that moved, and find those that have ended."""
         moved = moving(planned, self._state) - {""}
         answered = {path_of(closed.request.source_executor_id) for closed in merged.closed}
-        answered.update(path_of(self._state.intercepted[key].source_executor_id) for key in planned.replies)
+        answered.update(
+            path_of(self._state.intercepted[key].source_executor_id) for key in planned.replies
+        )
         fired = (self._state.timers[key].message.target_ids for key in planned.timers)
         answered.update(path_of(target) for targets in fired for target in targets)
         for path in moved:
@@ -243,11 +264,17 @@ class _Merge(msgspec.Struct, eq=False):
     def _held(self, merged: Merged) -> dict[str, int]:
         """Return what keeps runs of sub-workflows alive after the superstep, for those where it has changed."""
         state = self._state
-        changed = [(path_of(r.source_executor_id), 1) for r in (*merged.opened, *merged.intercepted)]
+        changed = [
+            (path_of(r.source_executor_id), 1) for r in (*merged.opened, *merged.intercepted)
+        ]
         changed += [(path_of(closed.request.source_executor_id), -1) for closed in merged.closed]
-        changed += [(path_of(state.intercepted[key].source_executor_id), -1) for key in merged.released]
+        changed += [
+            (path_of(state.intercepted[key].source_executor_id), -1) for key in merged.released
+        ]
         changed += [(path_of(t), 1) for timer in merged.timers for t in timer.message.target_ids]
-        changed += [(path_of(t), -1) for key in merged.fired for t in state.timers[key].message.target_ids]
+        changed += [
+            (path_of(t), -1) for key in merged.fired for t in state.timers[key].message.target_ids
+        ]
         changed += [(path_of(path), 1) for path in merged.sub_runs if path not in state.sub_runs]
         holds: dict[str, int] = {}
         for path, change in changed:
@@ -268,5 +295,7 @@ class _Merge(msgspec.Struct, eq=False):
             path = path_of(name)
             if path in ended:
                 if merged.fan_in.get(name, self._state.fan_in.get(name)):
-                    merged.undelivered.append(f"sub-workflow {path!r} ended while messages wait in {name!r}")
+                    merged.undelivered.append(
+                        f"sub-workflow {path!r} ended while messages wait in {name!r}"
+                    )
                 merged.fan_in[name] = {}

@@ -101,12 +101,16 @@ class SealedList(Sealed, kw_only=True):
 
     def encoded_elements(self) -> list[bytes]:
         """Return the elements' typed JSON."""
-        return [element if isinstance(element, bytes) else element.encode() for element in self.elements]
+        return [
+            element if isinstance(element, bytes) else element.encode() for element in self.elements
+        ]
 
     def extended(self, items: Sequence[Sealed]) -> SealedList:
         """Return the list with `items` after its own; what is encoded costs what is appended."""
         if isinstance(self.elements, ListPart):
-            return SealedList(self.codec, elements=self.elements.extended([item.encode() for item in items]))
+            return SealedList(
+                self.codec, elements=self.elements.extended([item.encode() for item in items])
+            )
         return SealedList(self.codec, elements=[*self.elements, *items])
 
 

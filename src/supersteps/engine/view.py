@@ -68,7 +68,9 @@ class View(msgspec.Struct, eq=False):
             return
         before = changed.setdefault(write.key, [])
         if isinstance(before, list):
-            before.append(write.value)  # in place: ten thousand calls may append to one list in one superstep
+            before.append(
+                write.value
+            )  # in place: ten thousand calls may append to one list in one superstep
         else:  # set or deleted before in the same overlay
             value = updated(write.key, self.reducers.get(write.key), before, [write.value])
             changed[write.key] = self.sealer.seal(value, "shared key {!r}", write.key)

@@ -96,7 +96,9 @@ class Watcher:
         untold: What was said of executors, while their consumers do not know it.
     """
 
-    def __init__(self, seconds: float = BLOCKED_SECONDS, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, seconds: float = BLOCKED_SECONDS, pause: Callable[[float], None] = time.sleep
+    ) -> None:
         """Prepare.
 
         Args:
@@ -148,8 +150,12 @@ class Watcher:
         self._working.set()
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._look_on, name="supersteps-watcher", daemon=True)
-                with suppress(RuntimeError):  # no more threads in this process: then nobody is named
+                self._thread = threading.Thread(
+                    target=self._look_on, name="supersteps-watcher", daemon=True
+                )
+                with suppress(
+                    RuntimeError
+                ):  # no more threads in this process: then nobody is named
                     self._thread.start()
 
     def _look_on(self) -> None:
@@ -200,10 +206,14 @@ class Watcher:
                 loop.call_soon_threadsafe(question.answer)
                 self._questions[loop] = question
 
-    def _wait_on(self, loop: asyncio.AbstractEventLoop, question: _Question, thread: int, sites: set[Site]) -> None:
+    def _wait_on(
+        self, loop: asyncio.AbstractEventLoop, question: _Question, thread: int, sites: set[Site]
+    ) -> None:
         """Note who runs in a loop that has not answered yet; after enough looks, name who did most of the time."""
         question.sites &= sites
-        if not question.sites:  # other work holds the loop up: that of the engine itself, or of no executor
+        if (
+            not question.sites
+        ):  # other work holds the loop up: that of the engine itself, or of no executor
             del self._questions[loop]
             return
         site, where = _running(sys._current_frames().get(thread))
@@ -216,17 +226,30 @@ class Watcher:
         question.looks = 0
         question.seen.clear()
         is_sure = culprit is not None
-        suspects = [culprit] if culprit is not None else sorted(question.sites, key=lambda site: site.address)
-        news = [site for site in suspects if (site.run_id, site.address, is_sure) not in self._named]
+        suspects = (
+            [culprit]
+            if culprit is not None
+            else sorted(question.sites, key=lambda site: site.address)
+        )
+        news = [
+            site for site in suspects if (site.run_id, site.address, is_sure) not in self._named
+        ]
         if news:
             for site in news:  # who is named for sure is not suspected any more
-                self._named.update({(site.run_id, site.address, sure): None for sure in {is_sure, False}})
+                self._named.update(
+                    {(site.run_id, site.address, sure): None for sure in {is_sure, False}}
+                )
             while len(self._named) > REMEMBERED:
                 del self._named[next(iter(self._named))]
             self._warn(loop, news, question.where[culprit], is_sure=is_sure)
 
     def _warn(
-        self, loop: asyncio.AbstractEventLoop, sites: list[Site], where: tuple[str, int, str], *, is_sure: bool
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sites: list[Site],
+        where: tuple[str, int, str],
+        *,
+        is_sure: bool,
     ) -> None:
         file, line, function = where
         names = " or ".join(f"executor {site.address!r}" for site in sites[:3])
@@ -273,7 +296,9 @@ def _place(frame: FrameType | None) -> tuple[str, int, str]:
 
 def _report(error: Exception) -> None:
     traceback: TracebackType | None = error.__traceback__
-    threading.excepthook(threading.ExceptHookArgs((type(error), error, traceback, threading.current_thread())))
+    threading.excepthook(
+        threading.ExceptHookArgs((type(error), error, traceback, threading.current_thread()))
+    )
 
 
 _watcher = Watcher()

@@ -62,7 +62,9 @@ class WriteMerge:
                     others = self._updaters[place] - {writer}
                     if others:
                         raise self._conflict(place, min(others), writer)
-                    self._updates.pop(place)  # setting or deleting wipes what the same executor updated before
+                    self._updates.pop(
+                        place
+                    )  # setting or deleting wipes what the same executor updated before
             self.writes[place] = write.value
 
     def _fold(self, place: Place, values: list[Sealed]) -> None:

@@ -41,7 +41,9 @@ async def answer(storage: ManagedStorage, reference: str, value: Any) -> Questio
     return question
 
 
-async def why_not(storage: ManagedStorage, request_id: str, run: RunRecord | None = None) -> RequestError | None:
+async def why_not(
+    storage: ManagedStorage, request_id: str, run: RunRecord | None = None
+) -> RequestError | None:
     """Return why a question waits for no answer, which says more than that it is not there; None if nobody knows it.
 
     Args:
@@ -74,7 +76,9 @@ async def _where_it_ended(storage: ManagedStorage, request_id: str) -> list[str]
 def _has_ended(record: CheckpointRecord, request_id: str) -> bool:
     part = record.parts.get(ANSWERED)
     ended = () if part is None else elements(part)
-    return any(msgspec.json.decode(item, type=StoredAnswer).request_id == request_id for item in ended)
+    return any(
+        msgspec.json.decode(item, type=StoredAnswer).request_id == request_id for item in ended
+    )
 
 
 async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:
@@ -83,7 +87,9 @@ async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:
     Returns:
         The run's record afterwards.
     """
-    record = await load(storage, checkpoint_id)  # a damaged one is refused before anything is touched
+    record = await load(
+        storage, checkpoint_id
+    )  # a damaged one is refused before anything is touched
     run_id = record.header.run_id
     if not run_id or await storage.get_run(run_id) is None:
         raise ServiceError(
@@ -100,7 +106,9 @@ async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:
     return await storage.get_run(run_id) or moved
 
 
-async def prune(storage: ManagedStorage, run: RunRecord | None, policy: RetentionPolicy, dry_run: bool) -> list[Pruned]:
+async def prune(
+    storage: ManagedStorage, run: RunRecord | None, policy: RetentionPolicy, dry_run: bool
+) -> list[Pruned]:
     """Remove checkpoints of a run, or of all; see `Service.prune`."""
     if run is not None:
         return [await _prune_one(storage, run.run_id, policy, dry_run)]
@@ -111,7 +119,9 @@ async def prune(storage: ManagedStorage, run: RunRecord | None, policy: Retentio
     return pruned
 
 
-async def _prune_one(storage: ManagedStorage, run_id: str, policy: RetentionPolicy, dry_run: bool) -> Pruned:
+async def _prune_one(
+    storage: ManagedStorage, run_id: str, policy: RetentionPolicy, dry_run: bool
+) -> Pruned:
     gone = await Unwarned(storage.prune(run_id, policy, dry_run=dry_run))
     left = await Unwarned(storage.list_headers(run_id))
     return Pruned(run_id=run_id, checkpoints=gone, kept=len(left) - (len(gone) if dry_run else 0))

@@ -98,7 +98,9 @@ def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ApplicationError(f"there is no file {path}")
     if "." in path.stem:
-        raise ApplicationError(f"{path} cannot be imported, since there is a dot in its name; give it another name")
+        raise ApplicationError(
+            f"{path} cannot be imported, since there is a dot in its name; give it another name"
+        )
     folder = str(path.parent.absolute())
     if folder not in sys.path[:1]:
         sys.path.insert(0, folder)
@@ -115,14 +117,22 @@ def _load_file(path: Path) -> ModuleType:
 
 def _broken(name: str, error: BaseException) -> ApplicationError:
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    own = [
+        frame
+        for frame in frames
+        if "importlib" not in frame.filename and frame.filename != __file__
+    ]
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     return ApplicationError(f"{name} cannot be imported: {type(error).__name__}: {error}{where}")
 
 
 def _workflows_in(module: ModuleType) -> dict[str, Any]:
     kinds = Workflow | WorkflowBuilder
-    return {name: value for name, value in vars(module).items() if isinstance(value, kinds) and name[:1] != "_"}
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, kinds) and name[:1] != "_"
+    }
 
 
 def _only_workflow(module: ModuleType, name: str) -> Any:
@@ -130,8 +140,12 @@ def _only_workflow(module: ModuleType, name: str) -> Any:
     if len({id(value) for value in found.values()}) == 1:
         return next(iter(found.values()))
     if not found:
-        raise ApplicationError(f"{name} has no workflow at its top level; name what makes one, as in {name}:build")
-    raise ApplicationError(f"{name} has several workflows; name one: {', '.join(f'{name}:{one}' for one in found)}")
+        raise ApplicationError(
+            f"{name} has no workflow at its top level; name what makes one, as in {name}:build"
+        )
+    raise ApplicationError(
+        f"{name} has several workflows; name one: {', '.join(f'{name}:{one}' for one in found)}"
+    )
 
 
 def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
@@ -154,5 +168,7 @@ def _called(function: Any, name: str) -> Any:
         raise ApplicationError(f"{name}() raised {type(error).__name__}: {error}") from error
     if hasattr(made, "__await__"):
         made.close() if hasattr(made, "close") else None
-        raise ApplicationError(f"{name} is a coroutine function; a function that makes a workflow is a plain one")
+        raise ApplicationError(
+            f"{name} is a coroutine function; a function that makes a workflow is a plain one"
+        )
     return made

@@ -26,7 +26,10 @@ DRAINED = "DRAINED"
 
 
 async def drive_run(
-    run: StreamingRun, workflow: Workflow, watch: Watch, on_signal: Callable[[signal.Signals], None] | None = None
+    run: StreamingRun,
+    workflow: Workflow,
+    watch: Watch,
+    on_signal: Callable[[signal.Signals], None] | None = None,
 ) -> Outcome:
     """Drive a run until it is done or only waits for answers, or until SIGINT or SIGTERM asks the process to end.
 
@@ -54,7 +57,9 @@ async def drive_run(
     codec = Codec(workflow.types)
     latest = run.latest_checkpoint
     is_drained = asked_by is not None and run.state not in ENDS
-    outputs = [] if is_drained else (await run.wait_for_completion()).get_outputs()  # nothing is left to drive
+    outputs = (
+        [] if is_drained else (await run.wait_for_completion()).get_outputs()
+    )  # nothing is left to drive
     return Outcome(
         run_id=run.run_id,
         status=DRAINED if is_drained else run.state.value,
@@ -62,7 +67,9 @@ async def drive_run(
         checkpoint=None if latest is None else latest.checkpoint_id,
         outputs=[json_ready(output, codec) for output in outputs],
         questions=[
-            _question(event, run, workflow, codec) for event in asked.values() if run.waits_for(event.request_id)
+            _question(event, run, workflow, codec)
+            for event in asked.values()
+            if run.waits_for(event.request_id)
         ],
         signal=int(asked_by) if is_drained and asked_by is not None else None,
     )
@@ -76,7 +83,9 @@ def json_ready(value: Any, codec: Codec) -> Any:
         return str(value)
 
 
-def _question(event: RequestInfoEvent, run: StreamingRun, workflow: Workflow, codec: Codec) -> Question:
+def _question(
+    event: RequestInfoEvent, run: StreamingRun, workflow: Workflow, codec: Codec
+) -> Question:
     latest = run.latest_checkpoint
     return Question(
         request_id=event.request_id,

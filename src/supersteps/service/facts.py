@@ -22,7 +22,13 @@ from supersteps.checkpoint.record import (
     Part,
     PartKey,
 )
-from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, StoredTimer, as_json, decode_messages
+from supersteps.checkpoint.stored import (
+    StoredAnswer,
+    StoredRequest,
+    StoredTimer,
+    as_json,
+    decode_messages,
+)
 from supersteps.edges import is_fan_in
 from supersteps.service.reading import UNREADABLE
 from supersteps.service.views import LogEntry, Retry
@@ -88,7 +94,9 @@ def facts_of(record: CheckpointRecord) -> Facts:
     return Facts(
         header=record.header,
         messages=len(messages),
-        targets=tuple(dict.fromkeys(target for message in messages for target in message.target_ids)),
+        targets=tuple(
+            dict.fromkeys(target for message in messages for target in message.target_ids)
+        ),
         timers=timers,
         retries=retries,
         asking={key[1]: asker for key, asker in asking.items() if key[0] == REQUESTS},
@@ -104,7 +112,9 @@ def retry_of(timer: StoredTimer) -> Retry | None:
     """Return the call that a timer makes again, None where it delivers a message for the first time."""
     if timer.attempt < 2:
         return None
-    return Retry(executor_id=", ".join(timer.message.target_ids), attempt=timer.attempt, due=timer.due)
+    return Retry(
+        executor_id=", ".join(timer.message.target_ids), attempt=timer.attempt, due=timer.due
+    )
 
 
 def _length(part: Part | None) -> int:
@@ -145,7 +155,9 @@ def _ended_between(before: Facts, after: Facts) -> list[StoredAnswer]:
     known = _length(before.answered)
     if _length(after.answered) <= known or after.answered is None:
         return []
-    return [msgspec.json.decode(item, type=StoredAnswer) for item in elements(after.answered)[known:]]
+    return [
+        msgspec.json.decode(item, type=StoredAnswer) for item in elements(after.answered)[known:]
+    ]
 
 
 class FactsReader:
@@ -219,11 +231,21 @@ def _compared(entry: LogEntry, before: Facts | str | None, after: Facts) -> LogE
         closed = tuple(request_id for request_id in before.asking if request_id not in after.asking)
         # A fork begins as a copy: no superstep led from the checkpoint it was forked from to its first.
         ran = who_ran(before, after) if after.header.parent_id is not None else ()
-        retries = tuple(retry for timer_id, retry in after.retries.items() if timer_id not in before.retries)
+        retries = tuple(
+            retry for timer_id, retry in after.retries.items() if timer_id not in before.retries
+        )
     else:
         outputs = after.outputs if entry.parent is None else 0
-        asked = tuple(request_id for request_id, (_asker, step) in after.asking.items() if step == entry.step)
+        asked = tuple(
+            request_id for request_id, (_asker, step) in after.asking.items() if step == entry.step
+        )
         closed, ran, retries = (), (), ()
     return msgspec.structs.replace(
-        entry, ran=ran, retries=retries, messages=after.messages, outputs=outputs, asked=asked, closed=closed
+        entry,
+        ran=ran,
+        retries=retries,
+        messages=after.messages,
+        outputs=outputs,
+        asked=asked,
+        closed=closed,
     )

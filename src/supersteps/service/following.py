@@ -71,7 +71,9 @@ async def _has_ended(storage: ManagedStorage, run: RunRecord) -> bool:
     return again is not None and (again.head, again.status) == (run.head, run.status)
 
 
-async def _new_entries(storage: ManagedStorage, run: RunRecord, newest: int) -> list[tuple[int, LogEntry]]:
+async def _new_entries(
+    storage: ManagedStorage, run: RunRecord, newest: int
+) -> list[tuple[int, LogEntry]]:
     """Return what has become part of the lineage since the checkpoint number `newest`, oldest first; always the head.
 
     After a restore that is what follows the restored checkpoint; if nothing does yet, that one itself.

@@ -16,7 +16,9 @@ from supersteps.storage.base import ManagedStorage
 from supersteps.storage.records import Damage, RunRecord
 
 
-async def read_log(storage: ManagedStorage, run: RunRecord, limit: int | None, with_forks: bool) -> Log:
+async def read_log(
+    storage: ManagedStorage, run: RunRecord, limit: int | None, with_forks: bool
+) -> Log:
     """Return the history of a run; see `Service.log`.
 
     Raises:
@@ -54,7 +56,12 @@ async def forks_of(storage: ManagedStorage, run_id: str) -> list[tuple[int, RunR
     while frontier:
         depth += 1
         # Taken out of the map, so that runs that name each other after an import under another id end this, too.
-        following = [fork for parent in frontier for fork in children.pop(parent, ()) if fork.run_id != run_id]
+        following = [
+            fork
+            for parent in frontier
+            for fork in children.pop(parent, ())
+            if fork.run_id != run_id
+        ]
         found += [(depth, fork) for fork in following]
         frontier = [fork.run_id for fork in following]
     return found
@@ -89,12 +96,20 @@ async def headers_of(storage: ManagedStorage, run: RunRecord) -> list[Checkpoint
     if not listing.problems:
         return headers
     known = {header.checkpoint_id for header in headers}
-    lost = {d.checkpoint_id: d for d in await storage.verify(run.run_id) if d.checkpoint_id not in known}
-    stand_ins = [_stand_in(run, headers, damage) for damage in lost.values() if damage.checkpoint_id is not None]
+    lost = {
+        d.checkpoint_id: d for d in await storage.verify(run.run_id) if d.checkpoint_id not in known
+    }
+    stand_ins = [
+        _stand_in(run, headers, damage)
+        for damage in lost.values()
+        if damage.checkpoint_id is not None
+    ]
     return sorted([*headers, *stand_ins], key=lambda header: header.sequence)
 
 
-def _stand_in(run: RunRecord, headers: Iterable[CheckpointHeader], damage: Damage) -> CheckpointHeader:
+def _stand_in(
+    run: RunRecord, headers: Iterable[CheckpointHeader], damage: Damage
+) -> CheckpointHeader:
     identifier = damage.checkpoint_id or ""
     number = identifier.rpartition("-")[2]
     made = CheckpointHeader(
@@ -110,9 +125,13 @@ def _stand_in(run: RunRecord, headers: Iterable[CheckpointHeader], damage: Damag
     for header in headers:
         if header.parent_id == identifier:
             step = max(0, header.iteration_count - 1)
-            return replace(made, iteration_count=step, branch=header.branch, timestamp=header.timestamp)
+            return replace(
+                made, iteration_count=step, branch=header.branch, timestamp=header.timestamp
+            )
     for header in headers:
         if header.checkpoint_id == damage.intact_ancestor:
             step = header.iteration_count + 1
-            return replace(made, iteration_count=step, branch=header.branch, timestamp=header.timestamp)
+            return replace(
+                made, iteration_count=step, branch=header.branch, timestamp=header.timestamp
+            )
     return made

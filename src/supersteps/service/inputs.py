@@ -53,7 +53,9 @@ def read_input(workflow: Workflow, text: str | None) -> Any:
     kinds = workflow.input_types
     given = NO_INPUT if text is None else text
     reasons = []
-    for kind in sorted(kinds, key=lambda kind: kind is str):  # whatever is typed is text: the others come first
+    for kind in sorted(
+        kinds, key=lambda kind: kind is str
+    ):  # whatever is typed is text: the others come first
         if kind is str:
             return _as_text(given) if text is not None else ""
         try:
@@ -61,7 +63,9 @@ def read_input(workflow: Workflow, text: str | None) -> Any:
         except ValueError as error:
             reasons.append(f"as {display_name(kind)}: {error}")
     if text is not None:
-        for kind in kinds:  # text where it is one of several, a name of an enum, a date: who would quote them?
+        for kind in (
+            kinds
+        ):  # text where it is one of several, a name of an enum, a date: who would quote them?
             with contextlib.suppress(ValueError):
                 return from_json(text, kind)
     start = workflow.get_start_executor().id
@@ -70,7 +74,9 @@ def read_input(workflow: Workflow, text: str | None) -> Any:
     takes = f"the start executor {start!r} of workflow {workflow.workflow_id!r} takes {wanted}, and"
     if text is None:
         raise InputError(f"{takes} no input was given.", schemas)
-    raise InputError(f"{takes} {_quoted(text)} is none: {'; '.join(reasons).removesuffix('.')}.", schemas)
+    raise InputError(
+        f"{takes} {_quoted(text)} is none: {'; '.join(reasons).removesuffix('.')}.", schemas
+    )
 
 
 def _as_text(given: str) -> str:

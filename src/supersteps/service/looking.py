@@ -15,7 +15,16 @@ import msgspec
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.content import elements
 from supersteps.checkpoint.diff import document
-from supersteps.checkpoint.record import GRAPH, MESSAGES, OUTPUTS, REQUESTS, TIMERS, CheckpointRecord, Part, PartKey
+from supersteps.checkpoint.record import (
+    GRAPH,
+    MESSAGES,
+    OUTPUTS,
+    REQUESTS,
+    TIMERS,
+    CheckpointRecord,
+    Part,
+    PartKey,
+)
 from supersteps.checkpoint.stored import StoredRequest, StoredTimer, as_json, decode_messages
 from supersteps.errors import CheckpointNotFoundError
 from supersteps.service.errors import ServiceError
@@ -31,7 +40,9 @@ from supersteps.viz.picture import Picture
 _LATEST = 10
 
 # The last line of a run's error, which the engine adds to what an executor raised.
-_WHO_FAILED = re.compile(r"^\(executor (?P<executor>['\"].*['\"]), superstep \d+ of run .*\)$", re.MULTILINE)
+_WHO_FAILED = re.compile(
+    r"^\(executor (?P<executor>['\"].*['\"]), superstep \d+ of run .*\)$", re.MULTILINE
+)
 
 
 async def load(storage: ManagedStorage, checkpoint_id: str) -> CheckpointRecord:
@@ -43,7 +54,9 @@ async def load(storage: ManagedStorage, checkpoint_id: str) -> CheckpointRecord:
     """
     record = await storage.load_record(checkpoint_id)
     if record is None:
-        raise CheckpointNotFoundError(f"checkpoint {checkpoint_id!r} was removed meanwhile; look at the run's history")
+        raise CheckpointNotFoundError(
+            f"checkpoint {checkpoint_id!r} was removed meanwhile; look at the run's history"
+        )
     return record
 
 
@@ -96,9 +109,13 @@ async def draw(storage: ManagedStorage, checkpoint_id: str) -> Picture:
         )
     entry = await _entry(storage, record)
     checkpoint = WorkflowCheckpoint.from_record(record.header, lambda: record.parts, storage.codec)
-    marks = await asyncio.to_thread(marks_of, checkpoint, ran=entry.ran, failed=who_failed(entry.error))
+    marks = await asyncio.to_thread(
+        marks_of, checkpoint, ran=entry.ran, failed=who_failed(entry.error)
+    )
     where = f", run {entry.run_id}, superstep {entry.step}" if entry.run_id else ""
-    return picture_of(msgspec.json.decode(as_json(part)), f"{record.header.workflow_id}{where}", marks)
+    return picture_of(
+        msgspec.json.decode(as_json(part)), f"{record.header.workflow_id}{where}", marks
+    )
 
 
 def who_failed(error: str | None) -> tuple[str, ...]:
@@ -136,7 +153,11 @@ async def show_run(storage: ManagedStorage, run: RunRecord) -> RunDetails:
             lineage.append(entry)
         following = header.parent_id
     timers = sorted(
-        (msgspec.json.decode(as_json(part), type=StoredTimer) for key, part in parts.items() if key[0] == TIMERS),
+        (
+            msgspec.json.decode(as_json(part), type=StoredTimer)
+            for key, part in parts.items()
+            if key[0] == TIMERS
+        ),
         key=lambda timer: timer.due,
     )
     return RunDetails(
@@ -145,7 +166,11 @@ async def show_run(storage: ManagedStorage, run: RunRecord) -> RunDetails:
         checkpoints=len(headers),
         outputs=await asyncio.to_thread(outputs_of, parts),
         questions=_by_age(_asked(run, parts, answered)),
-        waiting=dict(Counter(t for message in decode_messages(parts.get(MESSAGES)) for t in message.target_ids)),
+        waiting=dict(
+            Counter(
+                t for message in decode_messages(parts.get(MESSAGES)) for t in message.target_ids
+            )
+        ),
         timers=[timer.due for timer in timers],
         retries=[retry for timer in timers if (retry := retry_of(timer)) is not None],
         latest=lineage,
@@ -173,7 +198,9 @@ async def list_questions(
         CorruptCheckpointError: The head of `run` is damaged.
     """
     if run is not None:
-        return _by_age(await _waiting_in(storage, run) if workflow_id in (None, run.workflow_id) else [])
+        return _by_age(
+            await _waiting_in(storage, run) if workflow_id in (None, run.workflow_id) else []
+        )
     found: list[Question] = []
     async for asking in all_runs(storage, workflow_id):
         if asking.requests:
@@ -221,4 +248,6 @@ def question_of(run: RunRecord, stored: StoredRequest) -> Question:
 
 
 def _by_age(questions: list[Question]) -> list[Question]:
-    return sorted(questions, key=lambda question: (question.asked_at, question.run_id, question.request_id))
+    return sorted(
+        questions, key=lambda question: (question.asked_at, question.run_id, question.request_id)
+    )

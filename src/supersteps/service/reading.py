@@ -8,7 +8,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from supersteps.errors import CheckpointVersionError, CorruptCheckpointError, CorruptCheckpointWarning, RunNotFoundError
+from supersteps.errors import (
+    CheckpointVersionError,
+    CorruptCheckpointError,
+    CorruptCheckpointWarning,
+    RunNotFoundError,
+)
 from supersteps.storage.base import ManagedStorage
 from supersteps.storage.records import RunRecord
 
@@ -20,14 +25,20 @@ UNREADABLE = (CorruptCheckpointError, CheckpointVersionError)
 _PAGE = 1000
 
 
-async def all_runs(storage: ManagedStorage, workflow_id: str | None = None) -> AsyncIterator[RunRecord]:
+async def all_runs(
+    storage: ManagedStorage, workflow_id: str | None = None
+) -> AsyncIterator[RunRecord]:
     """Yield the runs of a store, the newest first, each once, also when runs are deleted meanwhile."""
     passed: set[str] = set()
     marks: list[str] = []
     while True:
         try:
-            page = await storage.list_runs(workflow_id, limit=_PAGE, before=marks[-1] if marks else None)
-        except RunNotFoundError:  # the last of the page before is gone: go on after the one before it
+            page = await storage.list_runs(
+                workflow_id, limit=_PAGE, before=marks[-1] if marks else None
+            )
+        except (
+            RunNotFoundError
+        ):  # the last of the page before is gone: go on after the one before it
             marks.pop()
             continue
         for run in page:
@@ -77,7 +88,9 @@ class Unwarned(Generic[T]):
                 return result
             try:
                 sent = yield waited
-            except BaseException as error:  # also a cancellation: it is for the thing inside to decide
+            except (
+                BaseException
+            ) as error:  # also a cancellation: it is for the thing inside to decide
                 step = partial(inner.throw, error)
             else:
                 step = partial(inner.send, sent)
@@ -87,7 +100,9 @@ class Unwarned(Generic[T]):
             warnings.simplefilter("always", CorruptCheckpointWarning)
             show = warnings.showwarning
 
-            def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            def note(
+                message: Warning | str, category: type[Warning], *where: Any, **more: Any
+            ) -> None:
                 if issubclass(category, CorruptCheckpointWarning):
                     self.problems.append(str(message))
                 else:

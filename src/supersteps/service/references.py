@@ -32,7 +32,9 @@ T = TypeVar("T")
 
 _SHOWN = 8
 _PLACE = re.compile(r"@(?:latest|-([1-9][0-9]{0,8}))")
-_AFTER_RUN = re.compile(r"(?P<run>.+)@(?:(?P<step>[0-9]{1,9})|(?P<place>latest|-[1-9][0-9]{0,8}))", re.DOTALL)
+_AFTER_RUN = re.compile(
+    r"(?P<run>.+)@(?:(?P<step>[0-9]{1,9})|(?P<place>latest|-[1-9][0-9]{0,8}))", re.DOTALL
+)
 _NUMBERED = re.compile(r"(?P<run>.+)-(?P<number>[0-9]{1,9})", re.DOTALL)
 
 
@@ -68,7 +70,9 @@ class References:
             if len(found) == 1:
                 return found[0]
             if found:
-                raise AmbiguousReferenceError(_several(reference, "run", [(r.run_id, about(r)) for r in found]))
+                raise AmbiguousReferenceError(
+                    _several(reference, "run", [(r.run_id, about(r)) for r in found])
+                )
         raise ReferenceNotFoundError(await self._no_run(reference, known))
 
     async def _all_runs(self) -> list[RunRecord]:
@@ -116,7 +120,9 @@ class References:
         if after is not None:
             readings.append((after["run"], lambda run: self._after_run(run, after, reference)))
         if numbered is not None:
-            readings.append((numbered["run"], lambda run: self._numbered(run, int(numbered["number"]))))
+            readings.append(
+                (numbered["run"], lambda run: self._numbered(run, int(numbered["number"])))
+            )
         readings.append((reference, _head_of))
         found: dict[str, str] = {}
         failures: list[Exception] = []
@@ -223,7 +229,9 @@ def choose_question(reference: str, waiting: Sequence[Question]) -> Question:
         AmbiguousReferenceError: It means several.
     """
     if not waiting:
-        raise ReferenceNotFoundError(f"there is no question {reference!r}: nothing waits for an answer now.")
+        raise ReferenceNotFoundError(
+            f"there is no question {reference!r}: nothing waits for an answer now."
+        )
     found = [question for question in waiting if reference == question.request_id] or [
         question for question in waiting if reference == f"{question.run_id}:{question.request_id}"
     ]
@@ -240,10 +248,15 @@ def choose_question(reference: str, waiting: Sequence[Question]) -> Question:
         return found[0]
     if found:
         candidates = [
-            (f"{q.run_id}:{q.request_id}", f"{q.workflow_id}, asked by {q.executor_id}, {age(q.asked_at)}")
+            (
+                f"{q.run_id}:{q.request_id}",
+                f"{q.workflow_id}, asked by {q.executor_id}, {age(q.asked_at)}",
+            )
             for q in found
         ]
-        raise AmbiguousReferenceError(_several(reference, "question", candidates, "Write one of these in full."))
+        raise AmbiguousReferenceError(
+            _several(reference, "question", candidates, "Write one of these in full.")
+        )
     raise ReferenceNotFoundError(
         f"none of the {_count(len(waiting), 'question')} that wait for an answer is {reference!r}, or begins or ends "
         f"so. {_nearest(reference, [question.request_id for question in waiting])}"
@@ -256,7 +269,11 @@ def _in_runs(reference: str, waiting: Sequence[Question]) -> list[Question]:
     for colon in re.finditer(":", reference):
         run, request = reference[: colon.start()], reference[colon.end() :]
         asking = {question.run_id: question for question in waiting}
-        runs = [asking[run]] if run in asking else _matching(list(asking.values()), run, lambda q: q.run_id)
+        runs = (
+            [asking[run]]
+            if run in asking
+            else _matching(list(asking.values()), run, lambda q: q.run_id)
+        )
         for named in runs if run and request else ():
             inside = [question for question in waiting if question.run_id == named.run_id]
             found += _matching(inside, request, lambda question: question.request_id)
@@ -280,12 +297,17 @@ def about(run: RunRecord) -> str:
 
 def _matching(candidates: Sequence[T], reference: str, name: Callable[[T], str]) -> list[T]:
     exact = [candidate for candidate in candidates if name(candidate) == reference]
-    begin = exact or [candidate for candidate in candidates if name(candidate).startswith(reference)]
+    begin = exact or [
+        candidate for candidate in candidates if name(candidate).startswith(reference)
+    ]
     return begin or [candidate for candidate in candidates if name(candidate).endswith(reference)]
 
 
 def _several(
-    reference: str, what: str, candidates: Sequence[tuple[str, str]], advice: str = "Give more of the id."
+    reference: str,
+    what: str,
+    candidates: Sequence[tuple[str, str]],
+    advice: str = "Give more of the id.",
 ) -> str:
     lines = "".join(f"\n  {name}  ({described})" for name, described in candidates[:_SHOWN])
     more = f"\n  ... and {len(candidates) - _SHOWN} more" if len(candidates) > _SHOWN else ""

@@ -79,7 +79,12 @@ class Service:
     # ----------------------------------------------------------------------------------------- looking
 
     async def list_runs(
-        self, *, workflow_id: str | None = None, status: str | None = None, tag: str | None = None, limit: int = 50
+        self,
+        *,
+        workflow_id: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        limit: int = 50,
     ) -> list[RunSummary]:
         """Return runs, the newest first.
 
@@ -122,7 +127,9 @@ class Service:
         """
         return await show_checkpoint(self.storage, await self._checkpoint(reference))
 
-    async def log(self, reference: str, *, limit: int | None = None, with_forks: bool = True) -> Log:
+    async def log(
+        self, reference: str, *, limit: int | None = None, with_forks: bool = True
+    ) -> Log:
         """Return the history of a run on all branches, and of what was forked from it.
 
         Args:
@@ -152,7 +159,9 @@ class Service:
         loaded = [await self._load(reference) for reference in (before, after)]
         return await asyncio.to_thread(loaded[0].diff, loaded[1])
 
-    async def list_questions(self, reference: str | None = None, *, workflow_id: str | None = None) -> list[Question]:
+    async def list_questions(
+        self, reference: str | None = None, *, workflow_id: str | None = None
+    ) -> list[Question]:
         """Return the questions that wait for an answer, oldest first: all, or those of a run or workflow.
 
         Questions that have been answered are left out, also while no superstep has taken the answer yet.
@@ -178,7 +187,9 @@ class Service:
         """
         return await draw(self.storage, await self._checkpoint(reference))
 
-    async def follow(self, reference: str, *, every: float = LOOK_EVERY_SECONDS) -> AsyncIterator[LogEntry]:
+    async def follow(
+        self, reference: str, *, every: float = LOOK_EVERY_SECONDS
+    ) -> AsyncIterator[LogEntry]:
         """Yield the head of a run, then each checkpoint that becomes part of its lineage, until the run has ended.
 
         The run may be driven by any process. After a restore it goes on with the new branch. It ends after the head
@@ -192,7 +203,9 @@ class Service:
         Raises:
             ServiceError: The reference means none, or several; or the run was deleted meanwhile.
         """
-        async with contextlib.aclosing(follow(self.storage, await self.find_run(reference), every=every)) as entries:
+        async with contextlib.aclosing(
+            follow(self.storage, await self.find_run(reference), every=every)
+        ) as entries:
             async for entry in entries:
                 yield entry
 
@@ -265,7 +278,9 @@ class Service:
         await answering.cancel_run(self.storage, run.run_id)
         return await summarize(self.storage, await self.storage.get_run(run.run_id) or run)
 
-    async def prune(self, reference: str | None, policy: RetentionPolicy, *, dry_run: bool = False) -> list[Pruned]:
+    async def prune(
+        self, reference: str | None, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[Pruned]:
         """Remove the checkpoints that a policy lets go, of one run or of all.
 
         Args:
@@ -304,9 +319,13 @@ class Service:
             CorruptCheckpointError: Something of the run is damaged.
             StorageError: The file cannot be written, or the run changes too fast to be read.
         """
-        return await transfer.export_run(self.storage, (await self.find_run(reference)).run_id, path)
+        return await transfer.export_run(
+            self.storage, (await self.find_run(reference)).run_id, path
+        )
 
-    async def import_run(self, path: str | os.PathLike[str], *, run_id: str | None = None) -> RunSummary:
+    async def import_run(
+        self, path: str | os.PathLike[str], *, run_id: str | None = None
+    ) -> RunSummary:
         """Bring a run from a file into the store.
 
         Args:
@@ -318,4 +337,6 @@ class Service:
             CorruptCheckpointError: The file is damaged or is no exported run; nothing was written.
             StorageError: The file cannot be read, or the storage failed.
         """
-        return await summarize(self.storage, await transfer.import_run(self.storage, path, run_id=run_id))
+        return await summarize(
+            self.storage, await transfer.import_run(self.storage, path, run_id=run_id)
+        )

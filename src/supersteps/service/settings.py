@@ -44,7 +44,11 @@ class Settings:
 
 
 def read_settings(
-    folder: Path, environment: Mapping[str, str], *, store: str | None = None, apps: Sequence[str] = ()
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    store: str | None = None,
+    apps: Sequence[str] = (),
 ) -> Settings:
     """Return what holds: what is given here, else the environment, else the nearest pyproject.toml that has a table.
 
@@ -57,12 +61,16 @@ def read_settings(
     Raises:
         SettingsError: A file cannot be read or a setting is none.
     """
-    from_variable = [name.strip() for name in environment.get(APP_VARIABLE, "").split(",") if name.strip()]
+    from_variable = [
+        name.strip() for name in environment.get(APP_VARIABLE, "").split(",") if name.strip()
+    ]
     table, place = _read_table(folder)
     own_store = table.get("store")
     own_apps = [_placed_app(name, place) for name in table.get("app", ())]
     return Settings(
-        store=store or environment.get(STORE_VARIABLE) or (None if own_store is None else _placed(own_store, place)),
+        store=store
+        or environment.get(STORE_VARIABLE)
+        or (None if own_store is None else _placed(own_store, place)),
         apps=tuple(apps or from_variable or own_apps),
         folder=place,
     )
@@ -121,7 +129,9 @@ def managed(storage: CheckpointStorage, name: str) -> ManagedStorage:
     """
     durable = as_durable(storage)
     if not isinstance(durable, ManagedStorage):
-        raise NoStoreError(f"{name} ({type(storage).__name__}) cannot list its runs, so nothing can be shown of them")
+        raise NoStoreError(
+            f"{name} ({type(storage).__name__}) cannot list its runs, so nothing can be shown of them"
+        )
     return durable
 
 
@@ -148,11 +158,15 @@ def _checked(table: Any, path: Path) -> dict[str, Any]:
         raise SettingsError(f"{where} is no table")
     unknown = sorted(table.keys() - _KEYS)
     if unknown:
-        raise SettingsError(f"{where} has {', '.join(unknown)}, which nobody reads; known: {', '.join(_KEYS)}")
+        raise SettingsError(
+            f"{where} has {', '.join(unknown)}, which nobody reads; known: {', '.join(_KEYS)}"
+        )
     found = dict(table)
     if "app" in found:
         found["app"] = [found["app"]] if isinstance(found["app"], str) else found["app"]
-        if not isinstance(found["app"], list) or not all(isinstance(app, str) and app.strip() for app in found["app"]):
+        if not isinstance(found["app"], list) or not all(
+            isinstance(app, str) and app.strip() for app in found["app"]
+        ):
             raise SettingsError(f'{where}: app is "module:name" or a list of such')
     store = found.get("store", "-")
     if not isinstance(store, str) or not store.strip():

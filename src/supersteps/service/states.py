@@ -21,5 +21,7 @@ WORDS = {
 
 def state_of(run: RunRecord) -> str:
     """Return a run's state in a word: one that nobody drives, though it could go on, is stopped."""
-    is_at_rest = run.status.startswith("IN_PROGRESS") and describe_lease(run.lease, time.time())[0] is None
+    is_at_rest = (
+        run.status.startswith("IN_PROGRESS") and describe_lease(run.lease, time.time())[0] is None
+    )
     return WORDS["DRAINED"] if is_at_rest else WORDS.get(run.status, run.status.lower())

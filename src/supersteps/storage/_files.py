@@ -56,14 +56,18 @@ def explained(action: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "")
-        raise StorageError(f"cannot {action} {path}: {error.strerror or error}. {advice}".rstrip()) from error
+        raise StorageError(
+            f"cannot {action} {path}: {error.strerror or error}. {advice}".rstrip()
+        ) from error
 
 
 # ---------------------------------------------------------------- the system calls, one by one: where faults are tried
 
 
 def _open(path: Path, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), FILE_MODE)
+    return os.open(
+        path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), FILE_MODE
+    )
 
 
 _INTO_FILES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -85,7 +89,10 @@ def _sync(fd: int) -> None:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
             return
         except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.EINVAL):  # a file system that knows no stronger one than fsync
+            if error.errno not in (
+                errno.ENOTSUP,
+                errno.EINVAL,
+            ):  # a file system that knows no stronger one than fsync
                 raise
     os.fsync(fd)
 
@@ -123,7 +130,9 @@ def read(path: Path, most: int = -1) -> bytes | None:
 def _open_file(path: str, flags: int) -> int:
     """Open a file for reading, but no pipe, which may keep a reader waiting, and no device, which may have no end."""
     fd = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    if stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISDIR(os.fstat(fd).st_mode):  # `open` itself refuses a folder
+    if stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISDIR(
+        os.fstat(fd).st_mode
+    ):  # `open` itself refuses a folder
         return fd
     os.close(fd)
     raise OSError(errno.ENXIO, "it is no regular file")

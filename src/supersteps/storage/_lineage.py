@@ -8,20 +8,30 @@ from collections.abc import Collection, Iterable, Sequence
 from supersteps.checkpoint.record import CheckpointHeader
 
 
-def choose_head(lost: CheckpointHeader, remaining: Iterable[CheckpointHeader]) -> CheckpointHeader | None:
+def choose_head(
+    lost: CheckpointHeader, remaining: Iterable[CheckpointHeader]
+) -> CheckpointHeader | None:
     """Return the checkpoint that becomes a run's head when its head is deleted, None when nothing is left.
 
     That is the parent. Where earlier deletes took it, the newest one before the lost head, of its own branch if
     possible; else the newest of all.
     """
-    others = {header.checkpoint_id: header for header in remaining if header.checkpoint_id != lost.checkpoint_id}
+    others = {
+        header.checkpoint_id: header
+        for header in remaining
+        if header.checkpoint_id != lost.checkpoint_id
+    }
     if lost.parent_id in others:
         return others[lost.parent_id]
     older = [header for header in others.values() if header.sequence < lost.sequence]
-    return max(older or others.values(), key=lambda h: (h.branch == lost.branch, h.sequence), default=None)
+    return max(
+        older or others.values(), key=lambda h: (h.branch == lost.branch, h.sequence), default=None
+    )
 
 
-def new_parents(headers: Iterable[CheckpointHeader], gone: Collection[str]) -> dict[str, str | None]:
+def new_parents(
+    headers: Iterable[CheckpointHeader], gone: Collection[str]
+) -> dict[str, str | None]:
     """Return, for checkpoints that stay and whose parents go, the nearest ancestor that stays too.
 
     Whoever removes checkpoints, by a policy or one by one, gives these their new parents first: so a lineage never
@@ -61,6 +71,10 @@ def intact_before(number: int, intact: Sequence[CheckpointHeader]) -> Checkpoint
         intact: Headers of the run's intact checkpoints, in any order.
     """
     older = [header for header in intact if header.sequence < number]
-    following = min((h for h in intact if h.sequence > number), key=lambda h: h.sequence, default=None)
-    same_branch = [header for header in older if following is not None and header.branch == following.branch]
+    following = min(
+        (h for h in intact if h.sequence > number), key=lambda h: h.sequence, default=None
+    )
+    same_branch = [
+        header for header in older if following is not None and header.branch == following.branch
+    ]
     return max(same_branch or older, key=lambda header: header.sequence, default=None)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from supersteps._ids import MAX_ID_LENGTH, check_id
 from supersteps.checkpoint.record import CheckpointHeader, check_version
-from supersteps.errors import CheckpointNotFoundError, CorruptCheckpointError, RunNotFoundError, StorageError
+from supersteps.errors import (
+    CheckpointNotFoundError,
+    CorruptCheckpointError,
+    RunNotFoundError,
+    StorageError,
+)
 
 
 def check_saved(header: CheckpointHeader) -> str:
@@ -30,7 +35,9 @@ def id_taken(taken: str) -> StorageError:
 
 def no_such_run(run_id: str) -> RunNotFoundError:
     """Return the error of a run that is not there."""
-    return RunNotFoundError(f"run {run_id!r} is not in this storage (any more); nothing was written")
+    return RunNotFoundError(
+        f"run {run_id!r} is not in this storage (any more); nothing was written"
+    )
 
 
 def no_such_checkpoint(wanted: str, run_id: str) -> CheckpointNotFoundError:
@@ -48,5 +55,9 @@ def damaged(problem: str, ancestor: str | None) -> CorruptCheckpointError:
         problem: What is damaged and how, in whole sentences.
         ancestor: Id of the nearest intact checkpoint before it, None when there is none.
     """
-    offer = f"The nearest intact checkpoint before it is {ancestor!r}" if ancestor else "None before it is intact"
+    offer = (
+        f"The nearest intact checkpoint before it is {ancestor!r}"
+        if ancestor
+        else "None before it is intact"
+    )
     return CorruptCheckpointError(f"{problem} {offer}.")

@@ -99,11 +99,17 @@ def step_between(parent: Mapping[PartKey, Part], record: CheckpointRecord) -> St
     parts = dict(parent)
     step.changes().apply(parts)
     # A key that went and came again between two checkpoints of which only these are left has another place now.
-    return step if _in_sections(parts) == _in_sections(record.parts) else _difference({}, record, deletes=parent)
+    return (
+        step
+        if _in_sections(parts) == _in_sections(record.parts)
+        else _difference({}, record, deletes=parent)
+    )
 
 
 def _difference(
-    parent: Mapping[PartKey, Part], record: CheckpointRecord, deletes: Iterable[PartKey] | None = None
+    parent: Mapping[PartKey, Part],
+    record: CheckpointRecord,
+    deletes: Iterable[PartKey] | None = None,
 ) -> Step:
     gone = (key for key in parent if key not in record.parts)
     step = Step(record.header, [], [], list(gone if deletes is None else deletes))
@@ -141,7 +147,9 @@ def read_run_file(path: Path) -> RunFile:
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except OSError as error:
-        raise StorageError(f"the exported run {path} cannot be read: {error.strerror or error}") from error
+        raise StorageError(
+            f"the exported run {path} cannot be read: {error.strerror or error}"
+        ) from error
     try:
         return _decode(lines, path)
     except CheckpointVersionError:
@@ -183,12 +191,18 @@ def _check(run: RunRecord, steps: list[Step], path: Path) -> None:
     known: set[str] = set()
     for header in (step.header for step in steps):
         check_version(header.version, f"checkpoint {header.checkpoint_id!r} in {path}")
-        if header.run_id != run.run_id or header.checkpoint_id != checkpoint_id(run.run_id, header.sequence):
-            raise ValueError(f"checkpoint {header.checkpoint_id!r} is not one of run {run.run_id!r}")
+        if header.run_id != run.run_id or header.checkpoint_id != checkpoint_id(
+            run.run_id, header.sequence
+        ):
+            raise ValueError(
+                f"checkpoint {header.checkpoint_id!r} is not one of run {run.run_id!r}"
+            )
         if header.sequence <= last or header.sequence > run.sequence:
             raise ValueError(f"checkpoint {header.checkpoint_id!r} is out of order")
         if header.parent_id is not None and header.parent_id not in known:
-            raise ValueError(f"checkpoint {header.checkpoint_id!r} follows {header.parent_id!r}, which is not in it")
+            raise ValueError(
+                f"checkpoint {header.checkpoint_id!r} follows {header.parent_id!r}, which is not in it"
+            )
         if header.parent_id is None and known and not steps[0].header.sequence:
             raise ValueError(f"checkpoint {header.checkpoint_id!r} follows nothing")
         last = header.sequence

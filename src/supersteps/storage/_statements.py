@@ -26,5 +26,9 @@ def load_statements(package: str, file: str) -> dict[str, str]:
 
 def load_migrations(package: str, folder: str) -> list[str]:
     """Return the scripts `0001_*.sql`, `0002_*.sql`, … of a folder, in order."""
-    scripts = sorted(path.name for path in files(package).joinpath(folder).iterdir() if path.name.endswith(".sql"))
+    scripts = sorted(
+        path.name
+        for path in files(package).joinpath(folder).iterdir()
+        if path.name.endswith(".sql")
+    )
     return [files(package).joinpath(folder, name).read_text(encoding="utf-8") for name in scripts]

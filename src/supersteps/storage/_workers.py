@@ -65,7 +65,9 @@ class Workers:
 
     def _submit(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         with self._lock:
-            if self._pool is None or self._process != os.getpid():  # a forked child has the pool but not its threads
+            if (
+                self._pool is None or self._process != os.getpid()
+            ):  # a forked child has the pool but not its threads
                 self._pool = ThreadPoolExecutor(self._count, thread_name_prefix=self._name)
                 self._process = os.getpid()
             return self._pool.submit(job, *args, **kwargs)

@@ -19,7 +19,13 @@ from supersteps.storage.base import AsyncClosing, CheckpointStorage, DurableStor
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
-METHODS = ("save_checkpoint", "load_checkpoint", "list_checkpoint_ids", "list_checkpoints", "delete_checkpoint")
+METHODS = (
+    "save_checkpoint",
+    "load_checkpoint",
+    "list_checkpoint_ids",
+    "list_checkpoints",
+    "delete_checkpoint",
+)
 """What makes a class a `CheckpointStorage`."""
 
 
@@ -103,9 +109,14 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         """Return a checkpoint, None when there is none with this id."""
         return await self.storage.load_checkpoint(checkpoint_id)
 
-    async def list_checkpoint_ids(self, workflow_id: str | None = None, run_id: str | None = None) -> list[str]:
+    async def list_checkpoint_ids(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[str]:
         """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
-        return [checkpoint.checkpoint_id for checkpoint in await self.list_checkpoints(workflow_id, run_id)]
+        return [
+            checkpoint.checkpoint_id
+            for checkpoint in await self.list_checkpoints(workflow_id, run_id)
+        ]
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """Delete a checkpoint and move its run's head away from it; return whether it was there."""
@@ -113,7 +124,9 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         if checkpoint is None:
             return False
         async with self._runs.held(checkpoint.run_id) as run:
-            siblings = await self.list_checkpoints(run_id=checkpoint.run_id) if checkpoint.run_id else []
+            siblings = (
+                await self.list_checkpoints(run_id=checkpoint.run_id) if checkpoint.run_id else []
+            )
             if run.record is not None and run.record.head == checkpoint_id:
                 await self._leave_head(run, run.record, checkpoint, siblings)
             parents = runs.new_parents(plain_upkeep.headers_of(siblings), {checkpoint_id})
@@ -149,7 +162,9 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         header = commit.header
         async with self._runs.held(header.run_id) as run:
             before = run.record
-            if before is None and (header.parent_id or await self.storage.load_checkpoint(header.checkpoint_id)):
+            if before is None and (
+                header.parent_id or await self.storage.load_checkpoint(header.checkpoint_id)
+            ):
                 before = await self._adopt(run, header.run_id)
             after = runs.apply_commit(before, commit, self._clock())
             if after is None:
@@ -182,7 +197,9 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         async with self._runs.held(run_id) as run:
             run.record = runs.renew_lease(run.fence(run_id, epoch), self._clock(), lease_seconds)
 
-    async def release(self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None) -> None:
+    async def release(
+        self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None
+    ) -> None:
         """Give the lease up and note a new status and the failure that ended the work, in this process.
 
         Raises:
@@ -210,7 +227,9 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         async with self._runs.held(run_id) as run:
             checkpoints = await self.list_checkpoints(run_id=run_id) if run_id else []
             run.settle(None, None)
-            for checkpoint in reversed(checkpoints):  # the newest first: what a crash leaves is still a run
+            for checkpoint in reversed(
+                checkpoints
+            ):  # the newest first: what a crash leaves is still a run
                 await self.storage.delete_checkpoint(checkpoint.checkpoint_id)
             return bool(checkpoints)
 
@@ -229,13 +248,17 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         if before is not None and last is None:
             raise runs.no_such_run(before)
         found = await self._all_runs()
-        return runs.page_of_runs(found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last)
+        return runs.page_of_runs(
+            found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last
+        )
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
         """Return the headers of all checkpoints of a run, on every branch, in the order of their commits."""
         return plain_upkeep.headers_of(await self.list_checkpoints(run_id=run_id)) if run_id else []
 
-    async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
         """Remove the checkpoints that a policy lets go; return their ids, oldest first.
 
         Raises:
@@ -251,7 +274,9 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             if not dry_run:
                 for moved in plain_upkeep.with_parents(checkpoints, pruning.parents):
                     await self._save(moved)
-                for checkpoint_id in reversed(pruning.gone):  # the newest first: nothing follows one that is gone
+                for checkpoint_id in reversed(
+                    pruning.gone
+                ):  # the newest first: nothing follows one that is gone
                     await self.storage.delete_checkpoint(checkpoint_id)
             return pruning.gone
 
@@ -267,7 +292,9 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
 
     # --------------------------------------------------------------------------------------------- journal and inbox
 
-    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+    async def append_journal(
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+    ) -> None:
         """Keep records of finished calls that follow the checkpoint `head`, in this process.
 
         Raises:
@@ -292,7 +319,9 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             run.fence(run_id, epoch)
             run.journal = []
 
-    async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+    async def add_answers(
+        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+    ) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, all or none, in this process.
 
         Raises:

@@ -20,7 +20,14 @@ from supersteps.checkpoint.checkpoint import PendingRequest
 from supersteps.checkpoint.content import decode_parts, elements
 from supersteps.checkpoint.inbox import CANCELLED, json_entry, read_entry
 from supersteps.checkpoint.owner import this_process
-from supersteps.checkpoint.record import ANSWERED, REQUESTS, CheckpointHeader, CheckpointRecord, Part, PartKey
+from supersteps.checkpoint.record import (
+    ANSWERED,
+    REQUESTS,
+    CheckpointHeader,
+    CheckpointRecord,
+    Part,
+    PartKey,
+)
 from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, as_json
 from supersteps.errors import (
     AlreadyAnsweredError,
@@ -119,7 +126,9 @@ async def list_requests(
             except CorruptCheckpointError as error:
                 warnings.warn(str(error), CorruptCheckpointWarning, stacklevel=2)
     else:
-        raise StorageError(f"{type(storage).__name__} cannot list its runs; name the run whose requests are wanted")
+        raise StorageError(
+            f"{type(storage).__name__} cannot list its runs; name the run whose requests are wanted"
+        )
     return sorted(found, key=lambda request: (request.timestamp, request.run_id))
 
 
@@ -129,8 +138,12 @@ async def _runs_that_ask(storage: ManagedStorage, workflow_id: str | None) -> As
     marks: list[str] = []
     while True:
         try:
-            page = await storage.list_runs(workflow_id=workflow_id, limit=_PAGE, before=marks[-1] if marks else None)
-        except RunNotFoundError:  # the last of the page before is gone: go on after the one before it
+            page = await storage.list_runs(
+                workflow_id=workflow_id, limit=_PAGE, before=marks[-1] if marks else None
+            )
+        except (
+            RunNotFoundError
+        ):  # the last of the page before is gone: go on after the one before it
             marks.pop()
             continue
         if not page:
@@ -142,13 +155,19 @@ async def _runs_that_ask(storage: ManagedStorage, workflow_id: str | None) -> As
             marks.append(run.run_id)
 
 
-async def _waiting_in(storage: DurableStorage, run_id: str, workflow_id: str | None) -> list[PendingRequest]:
+async def _waiting_in(
+    storage: DurableStorage, run_id: str, workflow_id: str | None
+) -> list[PendingRequest]:
     # The inbox first: a commit that comes in between has consumed what was in it, and its head no longer asks.
     answered = {entry.request_id for entry in await storage.read_inbox(run_id)}
     run, head = await _look(storage, run_id)
     if run.status == "CANCELLED" or workflow_id not in (None, run.workflow_id):
         return []
-    asked = {key: part for key, part in head.parts.items() if key[0] == REQUESTS and key[1] not in answered}
+    asked = {
+        key: part
+        for key, part in head.parts.items()
+        if key[0] == REQUESTS and key[1] not in answered
+    }
     decoded = decode_parts(asked, storage.codec, f"checkpoint {run.head!r}")
     return [replace(request, run_id=run_id) for request in decoded["pending_requests"].values()]
 
@@ -175,7 +194,12 @@ async def _look(storage: DurableStorage, run_id: str) -> tuple[RunRecord, Checkp
 
 
 async def answer(
-    storage: DurableStorage, run_id: str, request_id: str, value: Any, *, clock: Callable[[], datetime] = _now
+    storage: DurableStorage,
+    run_id: str,
+    request_id: str,
+    value: Any,
+    *,
+    clock: Callable[[], datetime] = _now,
 ) -> None:
     """Answer a question that waits at the head of a run, durably; the run takes the answer when it is resumed.
 
@@ -240,7 +264,9 @@ async def cancel_run(storage: DurableStorage, run_id: str) -> None:
         return
     taken = await storage.acquire(run_id, this_process(new_id()), LEASE_SECONDS)
     # It may have come to its end since it was looked at.
-    await storage.release(run_id, taken.epoch, status=None if taken.status == "IDLE" else "CANCELLED")
+    await storage.release(
+        run_id, taken.epoch, status=None if taken.status == "IDLE" else "CANCELLED"
+    )
 
 
 async def _find_waiting(storage: DurableStorage, run_id: str, request_id: str) -> StoredRequest:
@@ -368,7 +394,9 @@ def _has_ended(named: str, ended: StoredAnswer) -> RequestError:
         )
     again = "Nothing was changed; restore a checkpoint before that to answer anew."
     if ended.outcome == "defaulted":
-        return LateResponseError(f"{named} passed its deadline, and its default was taken {when}. {again}")
+        return LateResponseError(
+            f"{named} passed its deadline, and its default was taken {when}. {again}"
+        )
     return AlreadyAnsweredError(f"{named} was answered {when}. {again}")
 
 
@@ -382,19 +410,27 @@ def _ended(parts: Mapping[PartKey, Part], request_id: str) -> StoredAnswer | Non
     return None
 
 
-async def _find_elsewhere(storage: DurableStorage, run: RunRecord, request_id: str) -> CheckpointHeader | None:
+async def _find_elsewhere(
+    storage: DurableStorage, run: RunRecord, request_id: str
+) -> CheckpointHeader | None:
     """Return the newest checkpoint off the head's lineage that knows a request, among as many as one may look at."""
     if not isinstance(storage, ManagedStorage):
         return None
     headers = await storage.list_headers(run.run_id)
-    lineage = {info.checkpoint_id for info in await storage.list_lineage(run.head, len(headers) + 1)}
-    known = [header for header in headers if header.sequence <= run.sequence]  # not what followed since
+    lineage = {
+        info.checkpoint_id for info in await storage.list_lineage(run.head, len(headers) + 1)
+    }
+    known = [
+        header for header in headers if header.sequence <= run.sequence
+    ]  # not what followed since
     left = [header for header in reversed(known) if header.checkpoint_id not in lineage]
     for header in left[:_SEARCHED]:
         try:
             record = await storage.load_record(header.checkpoint_id)
         except (CorruptCheckpointError, CheckpointVersionError):
             continue  # whether it knows the request cannot be told
-        if record is not None and ((REQUESTS, request_id) in record.parts or _ended(record.parts, request_id)):
+        if record is not None and (
+            (REQUESTS, request_id) in record.parts or _ended(record.parts, request_id)
+        ):
             return header
     return None

@@ -56,7 +56,9 @@ class DurableStorage(CheckpointStorage, Protocol):
     codec: Codec
     """Types registered here are rebuilt on load, for every workflow that uses this storage."""
 
-    async def list_checkpoint_ids(self, workflow_id: str | None = None, run_id: str | None = None) -> list[str]:
+    async def list_checkpoint_ids(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[str]:
         """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
         ...
 
@@ -123,7 +125,9 @@ class DurableStorage(CheckpointStorage, Protocol):
         """
         ...
 
-    async def release(self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None) -> None:
+    async def release(
+        self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None
+    ) -> None:
         """Give the lease up and note a new status and the failure that ended the work, if there is one.
 
         Raises:
@@ -142,7 +146,9 @@ class DurableStorage(CheckpointStorage, Protocol):
         """
         ...
 
-    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+    async def append_journal(
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+    ) -> None:
         """Add records of finished calls that follow the checkpoint `head`, durably and in order.
 
         Args:
@@ -168,7 +174,9 @@ class DurableStorage(CheckpointStorage, Protocol):
         """
         ...
 
-    async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+    async def add_answers(
+        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+    ) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
 
         Raises:
@@ -202,7 +210,10 @@ class DurableStorage(CheckpointStorage, Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None: ...
 
 
@@ -216,7 +227,10 @@ class AsyncClosing:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
 
@@ -254,7 +268,9 @@ class ManagedStorage(DurableStorage, Protocol):
         """
         ...
 
-    async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
         """Remove the checkpoints that a policy lets go, and stored parts that nothing needs any more.
 
         Those that stay and followed one that goes follow its nearest ancestor that stays. Who owns the run is not

@@ -70,7 +70,9 @@ class EncryptedStorage(Answering, AsyncClosing):
 
     def __init__(self, storage: DurableStorage, keyring: Keyring, *, strict: bool = True) -> None:
         if not isinstance(storage, DurableStorage):
-            raise TypeError(f"{type(storage).__name__} is no DurableStorage; wrap what as_durable() makes of it")
+            raise TypeError(
+                f"{type(storage).__name__} is no DurableStorage; wrap what as_durable() makes of it"
+            )
         self.storage = storage
         self.keyring = keyring
         self.strict = strict
@@ -102,7 +104,9 @@ class EncryptedStorage(Answering, AsyncClosing):
         if existing == record:
             return wanted
         sealed = await work(weight_of(record.parts), lambda: self._vault.seal_record(record))
-        inner = WorkflowCheckpoint.from_record(sealed.header, lambda: sealed.parts, self.storage.codec)
+        inner = WorkflowCheckpoint.from_record(
+            sealed.header, lambda: sealed.parts, self.storage.codec
+        )
         return await self.storage.save_checkpoint(inner)
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
@@ -112,7 +116,9 @@ class EncryptedStorage(Answering, AsyncClosing):
             return None
         return WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec)
 
-    async def list_checkpoint_ids(self, workflow_id: str | None = None, run_id: str | None = None) -> list[str]:
+    async def list_checkpoint_ids(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[str]:
         """Return the ids of the checkpoints, all or of one workflow or run, oldest first; none is opened."""
         return await self.storage.list_checkpoint_ids(workflow_id, run_id)
 
@@ -126,7 +132,9 @@ class EncryptedStorage(Answering, AsyncClosing):
         found = []
         for inner in await self.storage.list_checkpoints(workflow_id, run_id):
             for header in self._opened([inner.to_header()]):
-                found.append(WorkflowCheckpoint.from_record(header, partial(self._parts, inner), self.codec))
+                found.append(
+                    WorkflowCheckpoint.from_record(header, partial(self._parts, inner), self.codec)
+                )
         return found
 
     def _parts(self, inner: WorkflowCheckpoint) -> Mapping[PartKey, Part]:
@@ -206,7 +214,9 @@ class EncryptedStorage(Answering, AsyncClosing):
         return record
 
     async def _intact_before(self, header: CheckpointHeader) -> str | None:
-        lineage = await self.storage.list_lineage(header.checkpoint_id, 100) if header.run_id else []
+        lineage = (
+            await self.storage.list_lineage(header.checkpoint_id, 100) if header.run_id else []
+        )
         for info in lineage[-2::-1]:
             try:
                 record = await self._fetch(info.checkpoint_id)
@@ -257,7 +267,9 @@ class EncryptedStorage(Answering, AsyncClosing):
         clear = commit.changes.deletes if isinstance(commit, _SealingAll) else []
         sealed = await work(size, lambda: self._vault.seal_commit(commit, head, old_value))
         if clear:
-            sealed = replace(sealed, changes=replace(sealed.changes, deletes=[*clear, *sealed.changes.deletes]))
+            sealed = replace(
+                sealed, changes=replace(sealed.changes, deletes=[*clear, *sealed.changes.deletes])
+            )
         return sealed
 
     async def _load_parent(self, commit: Commit) -> tuple[CheckpointRecord, Head | None] | None:
@@ -279,7 +291,9 @@ class EncryptedStorage(Answering, AsyncClosing):
         try:
             return self._seen(run, run_id)
         except _UNREADABLE:
-            await self.storage.release(run_id, run.epoch)  # who has the right key need not wait for the lease
+            await self.storage.release(
+                run_id, run.epoch
+            )  # who has the right key need not wait for the lease
             raise
 
     def _seen(self, run: RunRecord, wanted: str) -> RunRecord:
@@ -290,7 +304,9 @@ class EncryptedStorage(Answering, AsyncClosing):
         """Extend the lease from now."""
         await self.storage.renew(run_id, epoch, lease_seconds)
 
-    async def release(self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None) -> None:
+    async def release(
+        self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None
+    ) -> None:
         """Give the lease up and note a new status and the failure that ended the work, sealed, if there is one."""
         text = error and sealed_records.seal_text(self.keyring, run_id, "error", error)
         await self.storage.release(run_id, epoch, status=status, error=text)
@@ -306,7 +322,9 @@ class EncryptedStorage(Answering, AsyncClosing):
 
     # --------------------------------------------------------------------------------------------- journal and inbox
 
-    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+    async def append_journal(
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+    ) -> None:
         """Add records of finished calls that follow the checkpoint `head`, sealed."""
         sealed = sealed_records.seal_journal(self.keyring, run_id, head, records)
         await self.storage.append_journal(run_id, epoch, head, sealed)
@@ -320,23 +338,34 @@ class EncryptedStorage(Answering, AsyncClosing):
         """Drop the records that follow the head."""
         await self.storage.discard_journal(run_id, epoch)
 
-    async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+    async def add_answers(
+        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+    ) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, sealed, all or none."""
         seal = sealed_records.seal_answer
-        sealed = [(request_id, seal(self.keyring, run_id, request_id, value)) for request_id, value in answers]
+        sealed = [
+            (request_id, seal(self.keyring, run_id, request_id, value))
+            for request_id, value in answers
+        ]
         entries = await self.storage.add_answers(run_id, sealed)
-        return [replace(entry, value=value) for entry, (_, value) in zip(entries, answers, strict=True)]
+        return [
+            replace(entry, value=value) for entry, (_, value) in zip(entries, answers, strict=True)
+        ]
 
     async def read_inbox(self, run_id: str) -> list[InboxEntry]:
         """Return the answers that no commit has consumed and no restore has dropped, in order."""
         sealed = await self.storage.read_inbox(run_id)
-        return [sealed_records.open_answer(self.keyring, run_id, entry, self.strict) for entry in sealed]
+        return [
+            sealed_records.open_answer(self.keyring, run_id, entry, self.strict) for entry in sealed
+        ]
 
     # -------------------------------------------------------------------------------------------------- looking after
 
     def _managed(self) -> ManagedStorage:
         if not isinstance(self.storage, ManagedStorage):
-            raise StorageError(f"{type(self.storage).__name__} cannot look after its runs: it is no ManagedStorage")
+            raise StorageError(
+                f"{type(self.storage).__name__} cannot look after its runs: it is no ManagedStorage"
+            )
         return self.storage
 
     async def list_runs(
@@ -354,10 +383,16 @@ class EncryptedStorage(Answering, AsyncClosing):
         inner = self._managed()
         if tag is None:
             return self._open_runs(await inner.list_runs(workflow_id, status, None, limit, before))
-        labels = [self.keyring.tag(tag, key_id) for key_id in self.keyring.key_ids] + ([] if self.strict else [tag])
-        pages = [await inner.list_runs(workflow_id, status, label, limit, before) for label in labels]
+        labels = [self.keyring.tag(tag, key_id) for key_id in self.keyring.key_ids] + (
+            [] if self.strict else [tag]
+        )
+        pages = [
+            await inner.list_runs(workflow_id, status, label, limit, before) for label in labels
+        ]
         found = {run.run_id: run for page in pages for run in page}
-        newest = sorted(found.values(), key=lambda run: (run.created_at, run.run_id), reverse=True)[:limit]
+        newest = sorted(found.values(), key=lambda run: (run.created_at, run.run_id), reverse=True)[
+            :limit
+        ]
         return self._open_runs(newest)
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
@@ -367,7 +402,9 @@ class EncryptedStorage(Answering, AsyncClosing):
         """
         return self._opened(await self._managed().list_headers(run_id))
 
-    async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
         """Remove the checkpoints that a policy lets go; return their ids, oldest first."""
         return await self._managed().prune(run_id, policy, dry_run=dry_run)
 
@@ -400,4 +437,6 @@ def _sealing_all(commit: Commit, before: CheckpointRecord) -> Commit:
     commit.changes.apply(parts)
     changes = all_of(parts)
     fields = {name: getattr(commit, name) for name in commit.__struct_fields__}
-    return _SealingAll(**{**fields, "changes": Changes(changes.puts, changes.appends, list(before.parts))})
+    return _SealingAll(
+        **{**fields, "changes": Changes(changes.puts, changes.appends, list(before.parts))}
+    )

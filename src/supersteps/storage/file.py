@@ -84,9 +84,15 @@ class FileCheckpointStorage(Answering, AsyncClosing):
             CheckpointVersionError: A newer library wrote it.
         """
         record = await self.load_record(checkpoint_id)
-        return WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec) if record else None
+        return (
+            WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec)
+            if record
+            else None
+        )
 
-    async def list_checkpoint_ids(self, workflow_id: str | None = None, run_id: str | None = None) -> list[str]:
+    async def list_checkpoint_ids(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[str]:
         """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
         return [header.checkpoint_id for header in await self._list(workflow_id, run_id)]
 
@@ -98,7 +104,9 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         A damaged file is passed over with a `CorruptCheckpointWarning`.
         """
         return [
-            WorkflowCheckpoint.from_record(header, partial(self._folder.read_parts, header), self.codec)
+            WorkflowCheckpoint.from_record(
+                header, partial(self._folder.read_parts, header), self.codec
+            )
             for header in await self._list(workflow_id, run_id)
         ]
 
@@ -154,7 +162,9 @@ class FileCheckpointStorage(Answering, AsyncClosing):
             RunBusyError: Another owner's lease holds.
         """
         return await self._workers.run(
-            self._folder.acquire, run_id, lambda run: runs.take_run(run, owner, self._clock(), lease_seconds)
+            self._folder.acquire,
+            run_id,
+            lambda run: runs.take_run(run, owner, self._clock(), lease_seconds),
         )
 
     async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
@@ -165,17 +175,24 @@ class FileCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The run was taken over.
         """
         await self._workers.run(
-            self._folder.update, run_id, epoch, lambda run: runs.renew_lease(run, self._clock(), lease_seconds)
+            self._folder.update,
+            run_id,
+            epoch,
+            lambda run: runs.renew_lease(run, self._clock(), lease_seconds),
         )
 
-    async def release(self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None) -> None:
+    async def release(
+        self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None
+    ) -> None:
         """Give the lease up and note a new status and the failure that ended the work, if there is one.
 
         Raises:
             RunNotFoundError: There is no such run.
             RunFencedError: The run was taken over.
         """
-        await self._workers.run(self._folder.update, run_id, epoch, lambda run: runs.release_run(run, status, error))
+        await self._workers.run(
+            self._folder.update, run_id, epoch, lambda run: runs.release_run(run, status, error)
+        )
 
     async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
         """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
@@ -206,7 +223,9 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         if before is not None and last is None:
             raise runs.no_such_run(before)
         found = await self._list_runs()
-        return runs.page_of_runs(found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last)
+        return runs.page_of_runs(
+            found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last
+        )
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
         """Return the headers of all checkpoints of a run, on every branch, in the order of their commits.
@@ -217,14 +236,18 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         _warn(problems)
         return headers
 
-    async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
         """Remove the checkpoints that a policy lets go; return their ids, oldest first.
 
         Raises:
             RunNotFoundError: There is no such run.
             StorageError: The files cannot be written or deleted; what is there is whole, prune again.
         """
-        gone, problems = await self._workers.run(removal.prune, self._folder, run_id, policy, dry_run)
+        gone, problems = await self._workers.run(
+            removal.prune, self._folder, run_id, policy, dry_run
+        )
         _warn(problems)
         return gone
 
@@ -238,7 +261,9 @@ class FileCheckpointStorage(Answering, AsyncClosing):
 
     # --------------------------------------------------------------------------------------------- journal and inbox
 
-    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+    async def append_journal(
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+    ) -> None:
         """Add records of finished calls that follow the checkpoint `head`, durably and in order.
 
         Raises:
@@ -260,7 +285,9 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         """
         await self._workers.run(self._folder.discard_journal, run_id, epoch)
 
-    async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+    async def add_answers(
+        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+    ) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
 
         Raises:

@@ -53,7 +53,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         clock: The time by which leases expire, Unix seconds.
     """
 
-    def __init__(self, codec: Codec | None = None, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, codec: Codec | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self.codec = codec if codec is not None else Codec()
         self._clock = clock
         self._lock = threading.Lock()  # every method takes it once, for its whole work
@@ -87,7 +89,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             record = self._checkpoints.get(checkpoint_id)
         return None if record is None else self._open(record)
 
-    async def list_checkpoint_ids(self, workflow_id: str | None = None, run_id: str | None = None) -> list[str]:
+    async def list_checkpoint_ids(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[str]:
         """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
         return [record.header.checkpoint_id for record in self._select(workflow_id, run_id)]
 
@@ -114,7 +118,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
                     del self._runs[run.record.run_id]
                 else:
                     self._move_head(run, self._checkpoints[head.checkpoint_id])
-            self._remove(run, [checkpoint_id], runs.new_parents(self._headers(run), {checkpoint_id}))
+            self._remove(
+                run, [checkpoint_id], runs.new_parents(self._headers(run), {checkpoint_id})
+            )
             return True
 
     # ---------------------------------------------------------------------------------------------- runs and commits
@@ -142,7 +148,11 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         lineage: list[CheckpointInfo] = []
         next_id: str | None = checkpoint_id
         with self._lock:
-            while next_id is not None and len(lineage) < limit and (record := self._checkpoints.get(next_id)):
+            while (
+                next_id is not None
+                and len(lineage) < limit
+                and (record := self._checkpoints.get(next_id))
+            ):
                 lineage.append(record.header.info)
                 next_id = record.header.parent_id
         return lineage[::-1]
@@ -163,10 +173,16 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
                 return
             if header.checkpoint_id in self._checkpoints:
                 raise runs.id_taken(header.checkpoint_id)
-            before = Layer({}) if header.parent_id is None else self._checkpoints[header.parent_id].parts
-            self._checkpoints[header.checkpoint_id] = _Kept(_private_header(header), before.after(commit.changes))
+            before = (
+                Layer({}) if header.parent_id is None else self._checkpoints[header.parent_id].parts
+            )
+            self._checkpoints[header.checkpoint_id] = _Kept(
+                _private_header(header), before.after(commit.changes)
+            )
             if run is None:
-                self._runs[header.run_id] = _Run(_private_run(record), {header.checkpoint_id: None}, [], [])
+                self._runs[header.run_id] = _Run(
+                    _private_run(record), {header.checkpoint_id: None}, [], []
+                )
             else:
                 run.record = record
                 run.checkpoint_ids[header.checkpoint_id] = None
@@ -196,7 +212,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             run = self._fence(run_id, epoch)
             run.record = runs.renew_lease(run.record, self._clock(), lease_seconds)
 
-    async def release(self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None) -> None:
+    async def release(
+        self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None
+    ) -> None:
         """Give the lease up and note a new status and the failure that ended the work, if there is one.
 
         Raises:
@@ -244,7 +262,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         with self._lock:
             last = None if before is None else self._find(before).record
             found = [run.record for run in self._runs.values()]
-        page = runs.page_of_runs(found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last)
+        page = runs.page_of_runs(
+            found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last
+        )
         return [_private_run(record) for record in page]
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
@@ -253,7 +273,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             run = self._runs.get(run_id)
             return [_private_header(header) for header in self._headers(run)] if run else []
 
-    async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
         """Remove the checkpoints that a policy lets go; return their ids, oldest first.
 
         Raises:
@@ -275,7 +297,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
 
     # --------------------------------------------------------------------------------------------- journal and inbox
 
-    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+    async def append_journal(
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+    ) -> None:
         """Add records of finished calls that follow the checkpoint `head`, in order.
 
         Raises:
@@ -303,7 +327,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         with self._lock:
             self._fence(run_id, epoch).journal.clear()
 
-    async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+    async def add_answers(
+        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+    ) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, all or none.
 
         Raises:
@@ -344,7 +370,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
 
     def _move_head(self, run: _Run, kept: _Kept) -> None:
         target = kept.record()
-        run.record = runs.move_head(run.record, target, run.inbox[-1].number if run.inbox else run.record.inbox_read)
+        run.record = runs.move_head(
+            run.record, target, run.inbox[-1].number if run.inbox else run.record.inbox_read
+        )
         run.journal.clear()
         run.inbox = []
 
@@ -354,13 +382,19 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     def _remove(self, run: _Run, gone: Iterable[str], parents: Mapping[str, str | None]) -> None:
         for checkpoint_id, parent in parents.items():
             kept = self._checkpoints[checkpoint_id]
-            self._checkpoints[checkpoint_id] = replace(kept, header=replace(kept.header, parent_id=parent))
+            self._checkpoints[checkpoint_id] = replace(
+                kept, header=replace(kept.header, parent_id=parent)
+            )
         for checkpoint_id in gone:
             del self._checkpoints[checkpoint_id], run.checkpoint_ids[checkpoint_id]
 
     def _select(self, workflow_id: str | None, run_id: str | None) -> list[_Kept]:
         with self._lock:
-            records = [r for r in self._checkpoints.values() if runs.is_selected(r.header, workflow_id, run_id)]
+            records = [
+                r
+                for r in self._checkpoints.values()
+                if runs.is_selected(r.header, workflow_id, run_id)
+            ]
         return sorted(records, key=lambda record: runs.listing_order(record.header))
 
     def _open(self, kept: _Kept) -> WorkflowCheckpoint:

@@ -46,8 +46,12 @@ def open_storage(url: str | os.PathLike[str], *, codec: Codec | None = None) -> 
     if match is None:
         path = os.fspath(url)
         if not path:
-            raise StorageError("the address of a storage is empty; see open_storage for what it may be")
-        return _built_in("sqlite" if path.lower().endswith(_DATABASE_SUFFIXES) else "file")(path, codec=codec)
+            raise StorageError(
+                "the address of a storage is empty; see open_storage for what it may be"
+            )
+        return _built_in("sqlite" if path.lower().endswith(_DATABASE_SUFFIXES) else "file")(
+            path, codec=codec
+        )
     scheme, rest = match[1].lower(), match[2]
     address = str(url)
     if scheme == "memory":
@@ -97,7 +101,9 @@ def _registered(scheme: str, address: str) -> Opener:
 def _sqlite_path(address: str, rest: str) -> str:
     """Return the path of `sqlite:///relative` or `sqlite:////absolute`, as SQLAlchemy reads it."""
     if not rest.startswith("///") or len(rest) == 3:
-        raise _senseless(address, "sqlite:///runs.db (relative) or sqlite:////var/lib/runs.db (absolute)")
+        raise _senseless(
+            address, "sqlite:///runs.db (relative) or sqlite:////var/lib/runs.db (absolute)"
+        )
     path = rest[3:]
     if path == ":memory:":
         raise _senseless(address, "memory:")
@@ -107,7 +113,9 @@ def _sqlite_path(address: str, rest: str) -> str:
 def _file_path(address: str, rest: str) -> str:
     """Return the path of `file:///absolute`, as RFC 8089 reads it."""
     if not rest.startswith("///") or len(rest) == 3:
-        raise _senseless(address, "file:///var/lib/checkpoints (absolute), or for a relative one the path alone")
+        raise _senseless(
+            address, "file:///var/lib/checkpoints (absolute), or for a relative one the path alone"
+        )
     path = unquote(rest[2:])
     return path[1:] if re.match(r"/[A-Za-z]:", path) else path
 

@@ -34,7 +34,9 @@ class RetentionPolicy:
 
     def __post_init__(self) -> None:
         if self.keep_last is None and self.keep_steps is None and self.older_than is None:
-            raise ValueError("say what to keep: keep_last=, keep_steps= or older_than=; nothing was removed")
+            raise ValueError(
+                "say what to keep: keep_last=, keep_steps= or older_than=; nothing was removed"
+            )
         for name, value in (("keep_last", self.keep_last), ("keep_steps", self.keep_steps)):
             if value is not None and (isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name} is a number from 1, not {value!r}; nothing was removed")
@@ -54,7 +56,11 @@ class Pruning:
 
 
 def plan_pruning(
-    run: RunRecord, headers: Sequence[CheckpointHeader], policy: RetentionPolicy, *, now: datetime | None = None
+    run: RunRecord,
+    headers: Sequence[CheckpointHeader],
+    policy: RetentionPolicy,
+    *,
+    now: datetime | None = None,
 ) -> Pruning:
     """Return which of a run's checkpoints a policy lets go.
 

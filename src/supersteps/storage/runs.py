@@ -21,7 +21,13 @@ from supersteps.errors import RunBusyError, RunExistsError, RunFencedError
 from supersteps.storage._inbox import accept_answers, check_answer, unread_entries
 from supersteps.storage._lineage import branch_points, choose_head, intact_before, new_parents
 from supersteps.storage._listings import is_selected, listing_order, page_of_runs
-from supersteps.storage._refusals import check_saved, damaged, id_taken, no_such_checkpoint, no_such_run
+from supersteps.storage._refusals import (
+    check_saved,
+    damaged,
+    id_taken,
+    no_such_checkpoint,
+    no_such_run,
+)
 from supersteps.storage.records import Damage, InboxEntry, Lease, RunRecord
 
 __all__ = [
@@ -121,7 +127,11 @@ def check_head(run: RunRecord, head: str) -> None:
 
 def renew_lease(run: RunRecord, now: float, lease_seconds: float) -> RunRecord:
     """Return the record of a run whose lease is extended; a lease that was given up stays so."""
-    return run if run.lease is None else replace(run, lease=Lease(run.lease.owner, now + lease_seconds))
+    return (
+        run
+        if run.lease is None
+        else replace(run, lease=Lease(run.lease.owner, now + lease_seconds))
+    )
 
 
 def release_run(run: RunRecord, status: str | None, error: str | None) -> RunRecord:

@@ -105,9 +105,13 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         record = await self.load_record(checkpoint_id)
         if record is None:
             return None
-        return WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec, self._compare)
+        return WorkflowCheckpoint.from_record(
+            record.header, lambda: record.parts, self.codec, self._compare
+        )
 
-    async def list_checkpoint_ids(self, workflow_id: str | None = None, run_id: str | None = None) -> list[str]:
+    async def list_checkpoint_ids(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[str]:
         """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
         return [header.checkpoint_id for header in await self._list(workflow_id, run_id)]
 
@@ -119,7 +123,9 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         A damaged one is passed over with a `CorruptCheckpointWarning`.
         """
         return [
-            WorkflowCheckpoint.from_record(header, partial(self._load_parts, header), self.codec, self._compare)
+            WorkflowCheckpoint.from_record(
+                header, partial(self._load_parts, header), self.codec, self._compare
+            )
             for header in await self._list(workflow_id, run_id)
         ]
 
@@ -153,7 +159,9 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
         """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
-        lineage, problems = await self._readers.run(checkpoint_rows.read_lineage, checkpoint_id, limit)
+        lineage, problems = await self._readers.run(
+            checkpoint_rows.read_lineage, checkpoint_id, limit
+        )
         _warn(problems)
         return lineage
 
@@ -180,7 +188,9 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             RunNotFoundError: There is no such run.
             RunBusyError: Another owner's lease holds.
         """
-        return await self._writer.run(lambda db: self._commits.acquire(db, run_id, owner, lease_seconds), is_small=True)
+        return await self._writer.run(
+            lambda db: self._commits.acquire(db, run_id, owner, lease_seconds), is_small=True
+        )
 
     async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
         """Extend the lease from now.
@@ -189,16 +199,22 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             RunNotFoundError: There is no such run.
             RunFencedError: The run was taken over.
         """
-        await self._writer.run(lambda db: self._commits.renew(db, run_id, epoch, lease_seconds), is_small=True)
+        await self._writer.run(
+            lambda db: self._commits.renew(db, run_id, epoch, lease_seconds), is_small=True
+        )
 
-    async def release(self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None) -> None:
+    async def release(
+        self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None
+    ) -> None:
         """Give the lease up and note a new status and the failure that ended the work, if there is one.
 
         Raises:
             RunNotFoundError: There is no such run.
             RunFencedError: The run was taken over.
         """
-        await self._writer.run(lambda db: self._commits.release(db, run_id, epoch, status, error), is_small=True)
+        await self._writer.run(
+            lambda db: self._commits.release(db, run_id, epoch, status, error), is_small=True
+        )
 
     async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
         """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
@@ -208,7 +224,9 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The run was taken over.
             CheckpointNotFoundError: The run has no such checkpoint.
         """
-        return await self._writer.run(lambda db: self._commits.move_head(db, run_id, epoch, checkpoint_id))
+        return await self._writer.run(
+            lambda db: self._commits.move_head(db, run_id, epoch, checkpoint_id)
+        )
 
     async def delete_run(self, run_id: str) -> bool:
         """Delete a run with all its checkpoints; return whether it was there."""
@@ -216,14 +234,18 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
 
     # --------------------------------------------------------------------------------------------- journal and inbox
 
-    async def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+    async def append_journal(
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+    ) -> None:
         """Add records of finished calls that follow the checkpoint `head`, durably and in order.
 
         Raises:
             RunNotFoundError: There is no such run.
             RunFencedError: The run was taken over, or its head has moved.
         """
-        await self._writer.run(lambda db: self._commits.append_journal(db, run_id, epoch, head, records), is_small=True)
+        await self._writer.run(
+            lambda db: self._commits.append_journal(db, run_id, epoch, head, records), is_small=True
+        )
 
     async def read_journal(self, run_id: str, head: str) -> list[bytes]:
         """Return the records that follow `head`, in order."""
@@ -236,9 +258,13 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             RunNotFoundError: There is no such run.
             RunFencedError: The run was taken over.
         """
-        await self._writer.run(lambda db: self._commits.discard_journal(db, run_id, epoch), is_small=True)
+        await self._writer.run(
+            lambda db: self._commits.discard_journal(db, run_id, epoch), is_small=True
+        )
 
-    async def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+    async def add_answers(
+        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+    ) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
 
         Raises:
@@ -246,7 +272,9 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             UnknownRequestError: The head does not wait for one of the requests.
             AlreadyAnsweredError: The inbox has an answer for one of them.
         """
-        return await self._writer.run(lambda db: self._commits.add_answers(db, run_id, answers), is_small=True)
+        return await self._writer.run(
+            lambda db: self._commits.add_answers(db, run_id, answers), is_small=True
+        )
 
     async def read_inbox(self, run_id: str) -> list[InboxEntry]:
         """Return the answers that no commit has consumed and no restore has dropped, in order."""
@@ -266,7 +294,9 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
 
         A damaged one is passed over with a `CorruptCheckpointWarning`.
         """
-        found, problems = await self._readers.run(_list_runs, workflow_id, status, tag, limit, before)
+        found, problems = await self._readers.run(
+            _list_runs, workflow_id, status, tag, limit, before
+        )
         _warn(problems)
         return found
 
@@ -279,7 +309,9 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         _warn(problems)
         return headers
 
-    async def prune(self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False) -> list[str]:
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
         """Remove the checkpoints that a policy lets go, and what only they needed; return their ids, oldest first.
 
         Raises:
@@ -308,7 +340,9 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         return self._readers.run_here(reading.compare, first, second, self._open_list)
 
     def _open_list(self, entry: Listed, where: str) -> ListPart:
-        return ListPart.stored(entry.length, partial(self._readers.run_here, _read_list, entry, where))
+        return ListPart.stored(
+            entry.length, partial(self._readers.run_here, _read_list, entry, where)
+        )
 
     async def _list(self, workflow_id: str | None, run_id: str | None) -> list[CheckpointHeader]:
         headers, problems = await self._readers.run(reading.list_headers, workflow_id, run_id)
@@ -343,7 +377,12 @@ def _read_inbox(db: sqlite3.Connection, run_id: str) -> list[InboxEntry]:
 
 
 def _list_runs(
-    db: sqlite3.Connection, workflow_id: str | None, status: str | None, tag: str | None, limit: int, before: str | None
+    db: sqlite3.Connection,
+    workflow_id: str | None,
+    status: str | None,
+    tag: str | None,
+    limit: int,
+    before: str | None,
 ) -> tuple[list[RunRecord], list[str]]:
     last = run_rows.find_run(db, before) if before is not None else None
     if before is not None and last is None:

@@ -13,8 +13,21 @@ from msgspec.structs import replace
 
 from supersteps._ids import check_id, checkpoint_id, new_id
 from supersteps.checkpoint.owner import mark_advancing, this_process
-from supersteps.checkpoint.record import Changes, CheckpointHeader, CheckpointRecord, Commit, Part, PartKey
-from supersteps.errors import CorruptCheckpointError, RunExistsError, RunFencedError, RunNotFoundError, StorageError
+from supersteps.checkpoint.record import (
+    Changes,
+    CheckpointHeader,
+    CheckpointRecord,
+    Commit,
+    Part,
+    PartKey,
+)
+from supersteps.errors import (
+    CorruptCheckpointError,
+    RunExistsError,
+    RunFencedError,
+    RunNotFoundError,
+    StorageError,
+)
 from supersteps.storage import _files
 from supersteps.storage._run_file import (
     FORMAT,
@@ -72,12 +85,16 @@ async def _read_at_rest(storage: ManagedStorage, run_id: str) -> tuple[RunRecord
     for _ in range(_ATTEMPTS):
         run = await storage.get_run(run_id)
         if run is None:
-            raise RunNotFoundError(f"{type(storage).__name__} holds no run {run_id!r}; nothing was exported")
+            raise RunNotFoundError(
+                f"{type(storage).__name__} holds no run {run_id!r}; nothing was exported"
+            )
         tail = Tail(await storage.read_journal(run_id, run.head), await storage.read_inbox(run_id))
         again = await storage.get_run(run_id)
         if again is not None and replace(again, lease=None) == replace(run, lease=None):
             return replace(run, lease=None), tail
-    raise StorageError(f"run {run_id!r} is advancing too fast to be exported; export it when it waits or is done")
+    raise StorageError(
+        f"run {run_id!r} is advancing too fast to be exported; export it when it waits or is done"
+    )
 
 
 async def _refuse_damaged(storage: ManagedStorage, run_id: str) -> None:
@@ -111,7 +128,11 @@ def _create(path: Path) -> BinaryIO:
 async def _lines(storage: ManagedStorage, run: RunRecord, tail: Tail) -> AsyncIterator[bytes]:
     yield encode_line(Head(FORMAT, run))
     last: CheckpointRecord | None = None
-    headers = [header for header in await storage.list_headers(run.run_id) if header.sequence <= run.sequence]
+    headers = [
+        header
+        for header in await storage.list_headers(run.run_id)
+        if header.sequence <= run.sequence
+    ]
     if run.head not in {header.checkpoint_id for header in headers}:
         raise _changed(run.head)
     for header in headers:  # those after them were committed after we looked
@@ -137,13 +158,17 @@ async def _load(storage: ManagedStorage, identifier: str) -> CheckpointRecord:
 
 
 def _changed(deleted: str) -> StorageError:
-    return StorageError(f"checkpoint {deleted!r} was deleted while its run was being exported; export it again")
+    return StorageError(
+        f"checkpoint {deleted!r} was deleted while its run was being exported; export it again"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ importing
 
 
-async def import_run(storage: ManagedStorage, path: str | os.PathLike[str], *, run_id: str | None = None) -> RunRecord:
+async def import_run(
+    storage: ManagedStorage, path: str | os.PathLike[str], *, run_id: str | None = None
+) -> RunRecord:
     """Bring a run from a file into a storage: its checkpoints on all branches, its journal, its inbox.
 
     The whole file is checked before anything is written. When that fails in the middle, what was written is deleted
@@ -194,7 +219,9 @@ class _Import:
         self._is_created = False
 
     async def run(self) -> None:
-        mark_advancing(self._owner.handle, True)  # nobody in this process may take half a run for an idle one
+        mark_advancing(
+            self._owner.handle, True
+        )  # nobody in this process may take half a run for an idle one
         try:
             await self._write()
         except RunFencedError:
@@ -211,8 +238,12 @@ class _Import:
         first = steps[0].header
         standing_in = []
         if first.sequence > 0:
-            earliest = replace(first, sequence=first.sequence - 1, timestamp=run.created_at, metadata=run.metadata)
-            standing_in.append(await self._commit(earliest, Changes(), self._renamed(first.sequence - 1)))
+            earliest = replace(
+                first, sequence=first.sequence - 1, timestamp=run.created_at, metadata=run.metadata
+            )
+            standing_in.append(
+                await self._commit(earliest, Changes(), self._renamed(first.sequence - 1))
+            )
         for step in steps:
             await self._follow(step.header.parent_id, standing_in)
             await self._commit(step.header, step.changes(), self._renamed(step.header.sequence))
@@ -221,7 +252,9 @@ class _Import:
             branch = max(self._branch, run.branch - 1)
             latest = replace(newest, sequence=run.sequence, branch=branch, timestamp=run.updated_at)
             standing_in.append(await self._commit(latest, Changes(), self._renamed(run.sequence)))
-        await self._settle([*standing_in, *(self._here(step.header.checkpoint_id) for step in steps)])
+        await self._settle(
+            [*standing_in, *(self._here(step.header.checkpoint_id) for step in steps)]
+        )
         for stand_in in standing_in:
             await self._storage.delete_checkpoint(stand_in)
         await self._finish()
@@ -237,7 +270,9 @@ class _Import:
         run = self._content.run
         await self._storage.commit(
             Commit(
-                header=replace(header, run_id=self._run_id, checkpoint_id=identifier, parent_id=self._head),
+                header=replace(
+                    header, run_id=self._run_id, checkpoint_id=identifier, parent_id=self._head
+                ),
                 changes=changes,
                 epoch=1,
                 inbox_read=0 if self._head is None else run.inbox_read,
@@ -264,7 +299,9 @@ class _Import:
         wanted = self._here(self._content.run.head)
         elsewhere = next((place for place in places if place != wanted), None)
         # Restores that no superstep followed left their numbers behind; one too many does no harm, one too few would.
-        while elsewhere is not None and self._branch < self._content.run.branch - (self._head != wanted):
+        while elsewhere is not None and self._branch < self._content.run.branch - (
+            self._head != wanted
+        ):
             await self._move(elsewhere if self._head == wanted else wanted)
         await self._move(wanted)
 
@@ -274,7 +311,9 @@ class _Import:
         if tail.journal:
             await self._storage.append_journal(self._run_id, 1, head, tail.journal)
         if tail.inbox:
-            await self._storage.add_answers(self._run_id, [(entry.request_id, entry.value) for entry in tail.inbox])
+            await self._storage.add_answers(
+                self._run_id, [(entry.request_id, entry.value) for entry in tail.inbox]
+            )
         await self._storage.release(self._run_id, 1, status=run.status, error=run.error)
 
     def _renamed(self, sequence: int) -> str:

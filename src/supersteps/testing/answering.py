@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -52,13 +53,17 @@ def question(request_id: str, schema: Any = None, **fields: Any) -> bytes:
         "response_type": "str",
         "data": msgspec.Raw(b'"Sure?"'),
     }
-    stored = StoredRequest(request_id, **{**known, **fields}, response_schema=raw(msgspec.json.encode(schema)))
+    stored = StoredRequest(
+        request_id, **{**known, **fields}, response_schema=raw(msgspec.json.encode(schema))
+    )
     return msgspec.json.encode(stored)
 
 
 def ask(*questions: bytes) -> Changes:
     """Return the changes of a superstep that asks."""
-    return Changes(puts={request(msgspec.json.decode(each)["request_id"]): each for each in questions})
+    return Changes(
+        puts={request(msgspec.json.decode(each)["request_id"]): each for each in questions}
+    )
 
 
 def end(request_id: str, outcome: Any = "answered") -> Changes:
@@ -68,7 +73,10 @@ def end(request_id: str, outcome: Any = "answered") -> Changes:
 
 
 async def refused(
-    storage: DurableStorage, attempt: Callable[[], Awaitable[object]], error: type[Exception], words: str
+    storage: DurableStorage,
+    attempt: Callable[[], Awaitable[object]],
+    error: type[Exception],
+    words: str,
 ) -> None:
     """Make sure that something is refused, with an error of its own kind, and nothing is changed."""
     before = await storage.get_run("run"), await storage.read_inbox("run")
@@ -86,7 +94,10 @@ class Answers(Subject):
 
     async def test_an_answer_in_json_is_checked_and_waits_in_the_inbox(self) -> None:
         storage = self.storage
-        schema = {"$ref": "#/$defs/P", "$defs": {"P": {"type": "object", "properties": {"n": {"type": "integer"}}}}}
+        schema = {
+            "$ref": "#/$defs/P",
+            "$defs": {"P": {"type": "object", "properties": {"n": {"type": "integer"}}}},
+        }
         await Writer(storage).commit(ask(question("q", schema, response_type="Plan")))
 
         for wrong, words in (
@@ -96,7 +107,8 @@ class Answers(Subject):
             ({"n": {1}}, "no plain JSON"),
             (float("nan"), "no JSON number"),
         ):
-            await refused(storage, lambda wrong=wrong: self._answer("q", wrong), ResponseTypeError, words)  # type: ignore[misc]
+            give = functools.partial(self._answer, "q", wrong)
+            await refused(storage, give, ResponseTypeError, words)
         await answering.answer(storage, "run", "q", {"n": 1})
 
         (entry,) = await storage.read_inbox("run")
@@ -108,16 +120,24 @@ class Answers(Subject):
         await answering.answer(self.storage, "run", "q", [1, "é", None])
 
         other = self.reopen()
-        assert [entry.value for entry in await other.read_inbox("run")] == [json_entry([1, "é", None])]
+        assert [entry.value for entry in await other.read_inbox("run")] == [
+            json_entry([1, "é", None])
+        ]
         await refused(
-            other, lambda: answering.answer(other, "run", "q", 2), AlreadyAnsweredError, "waits for the next superstep"
+            other,
+            lambda: answering.answer(other, "run", "q", 2),
+            AlreadyAnsweredError,
+            "waits for the next superstep",
         )
 
     async def test_an_answer_comes_too_late_or_has_no_schema(self) -> None:
         storage = self.storage
         deadline = _ASKED + timedelta(hours=1)
         await Writer(storage).commit(
-            ask(question("late", {}, deadline=deadline.isoformat(timespec="microseconds")), question("opaque"))
+            ask(
+                question("late", {}, deadline=deadline.isoformat(timespec="microseconds")),
+                question("opaque"),
+            )
         )
 
         for too_late in (deadline, deadline + timedelta(days=1)):
@@ -127,9 +147,15 @@ class Answers(Subject):
                 LateResponseError,
                 "'late'.*2025-01-01T01:00",
             )
-        await refused(storage, lambda: self._answer("opaque", 1), NoSchemaError, "'opaque'.*type str")
+        await refused(
+            storage, lambda: self._answer("opaque", 1), NoSchemaError, "'opaque'.*type str"
+        )
         await answering.answer(
-            storage, "run", "late", 1, clock=lambda: deadline.astimezone() - timedelta(microseconds=1)
+            storage,
+            "run",
+            "late",
+            1,
+            clock=lambda: deadline.astimezone() - timedelta(microseconds=1),
         )
 
     async def test_what_does_not_wait_is_refused_in_its_own_words(self) -> None:
@@ -172,15 +198,21 @@ class Answers(Subject):
 
         await answering.cancel_request(storage, "run", "q")
 
-        assert [(e.request_id, e.value) for e in await storage.read_inbox("run")] == [("q", CANCELLED)]
+        assert [(e.request_id, e.value) for e in await storage.read_inbox("run")] == [
+            ("q", CANCELLED)
+        ]
         await refused(storage, lambda: self._cancel("q"), StaleRequestError, "taken back")
         await refused(storage, lambda: self._answer("q", 1), StaleRequestError, "taken back")
-        assert [asked.request_id for asked in await answering.list_requests(storage, "run")] == ["other"]
+        assert [asked.request_id for asked in await answering.list_requests(storage, "run")] == [
+            "other"
+        ]
 
     async def test_a_cancelled_run_asks_nobody(self) -> None:
         storage = self.storage
         writer = Writer(storage)
-        head = await writer.commit(ask(question("q", {})), status="IDLE_WITH_PENDING_REQUESTS", lease_seconds=None)
+        head = await writer.commit(
+            ask(question("q", {})), status="IDLE_WITH_PENDING_REQUESTS", lease_seconds=None
+        )
 
         await answering.cancel_run(storage, "run")
         await answering.cancel_run(storage, "run")
@@ -210,7 +242,9 @@ class Answers(Subject):
 
     async def test_questions_are_listed_oldest_first(self) -> None:
         storage = self.managed()
-        for number, (run_id, workflow_id) in enumerate([("one", "flow"), ("two", "other"), ("three", "flow")]):
+        for number, (run_id, workflow_id) in enumerate(
+            [("one", "flow"), ("two", "other"), ("three", "flow")]
+        ):
             when = (_ASKED - timedelta(hours=number)).isoformat(timespec="microseconds")
             asked = [question(f"{run_id} {n}", {"type": "integer"}, timestamp=when) for n in (1, 2)]
             await Writer(storage, run_id, workflow_id).commit(ask(*asked))
@@ -218,14 +252,21 @@ class Answers(Subject):
         await answering.answer(storage, "one", "one 2", 1)
 
         async def names(run_id: str | None = None, workflow_id: str | None = None) -> list[str]:
-            return [asked.request_id for asked in await answering.list_requests(storage, run_id, workflow_id)]
+            return [
+                asked.request_id
+                for asked in await answering.list_requests(storage, run_id, workflow_id)
+            ]
 
         assert await names() == ["three 1", "three 2", "two 1", "two 2", "one 1"]
         assert await names("two") == ["two 1", "two 2"]
         assert await names(workflow_id="flow") == ["three 1", "three 2", "one 1"]
         assert await names("two", "flow") == await names("quiet") == []
         (found,) = await answering.list_requests(storage, "one")
-        assert (found.run_id, found.data, found.response_schema) == ("one", "Sure?", {"type": "integer"})
+        assert (found.run_id, found.data, found.response_schema) == (
+            "one",
+            "Sure?",
+            {"type": "integer"},
+        )
         assert found.age > timedelta(days=300)
 
     async def _answer(self, request_id: str, value: Any) -> None:

@@ -27,7 +27,9 @@ class Branches(Subject):
         storage = self.storage
         writer = Writer(storage)
         ids = [
-            await writer.commit(Changes(puts={shared("n"): b"%d" % n}, appends={OUTPUTS: [b"%d" % n]}))
+            await writer.commit(
+                Changes(puts={shared("n"): b"%d" % n}, appends={OUTPUTS: [b"%d" % n]})
+            )
             for n in range(4)
         ]
 
@@ -38,9 +40,19 @@ class Branches(Subject):
 
         for each in (storage, self.reopen()):
             assert new == "run-000004"
-            assert plain(await each.load_record(new)) == {shared("n"): b"1", OUTPUTS: [b"0", b"1", b"10"]}
-            assert plain(await each.load_record(ids[3])) == {shared("n"): b"3", OUTPUTS: [b"0", b"1", b"2", b"3"]}
-            assert [info.checkpoint_id for info in await each.list_lineage(new, 9)] == [ids[0], ids[1], new]
+            assert plain(await each.load_record(new)) == {
+                shared("n"): b"1",
+                OUTPUTS: [b"0", b"1", b"10"],
+            }
+            assert plain(await each.load_record(ids[3])) == {
+                shared("n"): b"3",
+                OUTPUTS: [b"0", b"1", b"2", b"3"],
+            }
+            assert [info.checkpoint_id for info in await each.list_lineage(new, 9)] == [
+                ids[0],
+                ids[1],
+                new,
+            ]
         assert [c.branch for c in await storage.list_checkpoints()] == [0, 0, 0, 0, 1]
 
     async def test_a_moved_head_is_durable(self) -> None:
@@ -83,4 +95,7 @@ class Branches(Subject):
         await writer.move(second)
 
         assert (writer.head, writer.branch) == (second, 2)
-        assert plain(await storage.load_record(await writer.put(m=b"3"))) == {shared("n"): b"2", shared("m"): b"3"}
+        assert plain(await storage.load_record(await writer.put(m=b"3"))) == {
+            shared("n"): b"2",
+            shared("m"): b"3",
+        }

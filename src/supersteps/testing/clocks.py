@@ -88,6 +88,9 @@ class Clocks(Subject):
 async def _backwards(writer: Writer, count: int) -> list[str]:
     """Commit under timestamps that go back."""
     return [
-        await writer.commit(Changes(puts={shared("n"): b"%d" % n}), timestamp=f"2025-01-01T00:00:0{9 - n}.000000+00:00")
+        await writer.commit(
+            Changes(puts={shared("n"): b"%d" % n}),
+            timestamp=f"2025-01-01T00:00:0{9 - n}.000000+00:00",
+        )
         for n in range(count)
     ]

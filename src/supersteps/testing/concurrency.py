@@ -77,7 +77,9 @@ class Concurrency(Subject):
 
         (winner,) = [result for result in results if result.isdigit()]
         assert Counter(results)[RunExistsError.__name__] == MANY - 1
-        assert plain(asyncio.run(self.storage.load_record("run-000000"))) == {("shared_state", "n"): winner.encode()}
+        assert plain(asyncio.run(self.storage.load_record("run-000000"))) == {
+            ("shared_state", "n"): winner.encode()
+        }
 
     def test_one_of_many_commits_wins(self) -> None:
         asyncio.run(Writer(self.storage).commit())
@@ -92,7 +94,9 @@ class Concurrency(Subject):
 
         (winner,) = [result for result in results if result.isdigit()]
         assert Counter(results)[RunFencedError.__name__] == MANY - 1
-        assert plain(asyncio.run(self.storage.load_record("run-000001"))) == {("shared_state", "n"): winner.encode()}
+        assert plain(asyncio.run(self.storage.load_record("run-000001"))) == {
+            ("shared_state", "n"): winner.encode()
+        }
 
     def test_each_takeover_has_an_epoch_of_its_own(self) -> None:
         asyncio.run(Writer(self.storage).commit())
@@ -115,7 +119,9 @@ class Concurrency(Subject):
 
         (winner,) = [result for result in results if result.isdigit()]
         assert Counter(results)[AlreadyAnsweredError.__name__] == MANY - 1
-        assert [entry.value for entry in asyncio.run(self.storage.read_inbox("run"))] == [winner.encode()]
+        assert [entry.value for entry in asyncio.run(self.storage.read_inbox("run"))] == [
+            winner.encode()
+        ]
 
     def test_handles_that_fight_over_a_run_lose_no_step(self) -> None:
         asyncio.run(Writer(self.storage).commit(Changes(appends={OUTPUTS: [b"0"]})))
@@ -149,7 +155,9 @@ class Concurrency(Subject):
         async def write() -> None:
             nonlocal busy
             for number in range(1, 15):
-                await storage.append_journal("run", 1, checkpoint_id("run", number - 1), [b"%d" % number])
+                await storage.append_journal(
+                    "run", 1, checkpoint_id("run", number - 1), [b"%d" % number]
+                )
                 await writer.commit(Changes(appends={OUTPUTS: [b"%d" % number]}))
             busy = False
 
@@ -161,7 +169,9 @@ class Concurrency(Subject):
                 assert run.sequence >= seen
                 seen = run.sequence
                 assert len(plain(await storage.load_record(run.head))[OUTPUTS]) == seen + 1
-                assert await storage.list_checkpoint_ids() >= [checkpoint_id("run", n) for n in range(seen + 1)]
+                assert await storage.list_checkpoint_ids() >= [
+                    checkpoint_id("run", n) for n in range(seen + 1)
+                ]
                 await storage.read_journal("run", run.head)
                 await asyncio.sleep(0)
 

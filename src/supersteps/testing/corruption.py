@@ -35,7 +35,9 @@ class Corruption(Subject):
     async def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_is_offered(self) -> None:
         ids = await self._damage_the_head()
 
-        with pytest.raises(CorruptCheckpointError, match=f"(?i)nearest intact checkpoint before it is '{ids[1]}'"):
+        with pytest.raises(
+            CorruptCheckpointError, match=f"(?i)nearest intact checkpoint before it is '{ids[1]}'"
+        ):
             await content_of(self.storage, ids[2])
         assert await content_of(self.storage, ids[1]) == {shared("n"): b'"1%s"' % (b"x" * 500)}
 

@@ -18,7 +18,9 @@ MOST_POINTS = 1000
 Step = Callable[[Writer], Awaitable[object]]
 
 STEPS: Mapping[str, Step] = {
-    "commit": lambda w: w.commit(Changes(puts={shared("n"): b"9"}, appends={OUTPUTS: [b"2"]}, deletes=[request("q")])),
+    "commit": lambda w: w.commit(
+        Changes(puts={shared("n"): b"9"}, appends={OUTPUTS: [b"2"]}, deletes=[request("q")])
+    ),
     "acquire": lambda w: w.storage.acquire("run", w.owner, LEASE),
     "release": lambda w: w.storage.release("run", 1, status="FAILED", error="x"),
     "move_head": lambda w: w.storage.move_head("run", 1, "run-000000"),
@@ -39,7 +41,9 @@ REMOVALS: Mapping[str, Step] = {
 """What may be half done, but must leave something whole that doing it again completes."""
 
 UPKEEP: Mapping[str, Step] = {
-    "prune": lambda w: _managed(w.storage).prune("run", RetentionPolicy(keep_last=1, waiting_too=True)),
+    "prune": lambda w: _managed(w.storage).prune(
+        "run", RetentionPolicy(keep_last=1, waiting_too=True)
+    ),
     "vacuum": lambda w: _managed(w.storage).vacuum(),
 }
 """The same, of storages that can be looked after."""
@@ -53,11 +57,15 @@ def _managed(storage: DurableStorage) -> ManagedStorage:
 async def prepare(storage: DurableStorage) -> Writer:
     """Make a run with a list part, open requests, a journal and an answer."""
     writer = Writer(storage)
-    await writer.commit(Changes(puts={MESSAGES: b"[]", shared("n"): b"0"}, appends={OUTPUTS: [b"0"]}))
+    await writer.commit(
+        Changes(puts={MESSAGES: b"[]", shared("n"): b"0"}, appends={OUTPUTS: [b"0"]})
+    )
     await writer.put(n=b"1")
     await writer.put(n=b"2")
     questions = {request("q"): REQUEST, request("p"): REQUEST}
-    head = await writer.commit(Changes(puts={shared("n"): b"3", **questions}, appends={OUTPUTS: [b"1"]}))
+    head = await writer.commit(
+        Changes(puts={shared("n"): b"3", **questions}, appends={OUTPUTS: [b"1"]})
+    )
     await storage.append_journal("run", 1, head, [b'{"call":1}'])
     await storage.append_journal("run", 1, head, [b'{"call":2}'])
     await storage.add_answers("run", [("q", b'"yes"')])
@@ -69,8 +77,13 @@ async def snapshot(storage: DurableStorage) -> dict[str, Any]:
     runs = [await storage.get_run(run_id) for run_id in ("run", "second")]
     ids = await storage.list_checkpoint_ids()
     return {
-        "runs": [run and (run.head, run.sequence, run.branch, run.epoch, run.status, run.error) for run in runs],
-        "checkpoints": {checkpoint_id: await content_of(storage, checkpoint_id) for checkpoint_id in ids},
+        "runs": [
+            run and (run.head, run.sequence, run.branch, run.epoch, run.status, run.error)
+            for run in runs
+        ],
+        "checkpoints": {
+            checkpoint_id: await content_of(storage, checkpoint_id) for checkpoint_id in ids
+        },
         "journal": [await storage.read_journal("run", f"run-00000{n}") for n in range(5)],
         "inbox": [entry.request_id for entry in await storage.read_inbox("run")],
     }
@@ -132,7 +145,9 @@ class Crashes(Subject):
                 found = asyncio.run(self._whole(f"{name}, died at point {point}"))
                 assert after.items() <= found.items() <= before.items()
                 asyncio.run(_run(step, Writer(self.storage)))
-                assert asyncio.run(self._whole(f"{name}, died at point {point}, then again")) == after
+                assert (
+                    asyncio.run(self._whole(f"{name}, died at point {point}, then again")) == after
+                )
                 asyncio.run(go_on(self.storage))
                 if not died:
                     break
@@ -155,7 +170,9 @@ class Crashes(Subject):
         for checkpoint_id in found["checkpoints"]:
             record = await self.storage.load_record(checkpoint_id)
             assert record is not None, when
-            assert record.header.parent_id is None or record.header.parent_id in found["checkpoints"], when
+            assert (
+                record.header.parent_id is None or record.header.parent_id in found["checkpoints"]
+            ), when
         if isinstance(self.storage, ManagedStorage):
             assert await self.storage.verify() == [], when
         checkpoints: dict[str, Any] = found["checkpoints"]

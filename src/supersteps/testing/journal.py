@@ -22,7 +22,11 @@ class Journal(Subject):
         await self.storage.append_journal("run", 1, head, [])
         await self.storage.append_journal("run", 1, head, ['"drei ü"'.encode()])
 
-        assert await self.storage.read_journal("run", head) == [b'{"call":1}', b"2", '"drei ü"'.encode()]
+        assert await self.storage.read_journal("run", head) == [
+            b'{"call":1}',
+            b"2",
+            '"drei ü"'.encode(),
+        ]
 
     async def test_another_process_reads_the_records_and_adds_its_own(self) -> None:
         self.needs("journal")

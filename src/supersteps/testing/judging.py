@@ -31,7 +31,11 @@ def capabilities(storage: object) -> dict[str, str]:
         "checkpoints": "full",
         "commits": held,
         **{name: held for name in CAPABILITIES if name in PLAIN_LACKS},
-        "management": "partial" if is_plain or 0 < upkeep < len(_UPKEEP) else "full" if upkeep else "missing",
+        "management": "partial"
+        if is_plain or 0 < upkeep < len(_UPKEEP)
+        else "full"
+        if upkeep
+        else "missing",
     }
 
 
@@ -39,7 +43,10 @@ def report(storage: object) -> str:
     """Return what a storage can do by the methods that it has, as lines for people."""
     found = capabilities(storage)
     width = max(map(len, found))
-    lines = [f"  {name:{width}}  {value:7}  {_MEANINGS.get(name, '')}".rstrip() for name, value in found.items()]
+    lines = [
+        f"  {name:{width}}  {value:7}  {_MEANINGS.get(name, '')}".rstrip()
+        for name, value in found.items()
+    ]
     return "\n".join([f"{type(storage).__name__}:", *lines])
 
 
@@ -76,7 +83,10 @@ class Verdict:
 
     def topics(self) -> dict[str, str]:
         """Return "full", "partial", "missing" or "failed" for each topic of the contract."""
-        return {topic: self._topic(topic) for topic in sorted({*self.passed, *self.skipped, *self.failed})}
+        return {
+            topic: self._topic(topic)
+            for topic in sorted({*self.passed, *self.skipped, *self.failed})
+        }
 
     def _topic(self, topic: str) -> str:
         if topic in self.failed:
@@ -90,7 +100,10 @@ class Verdict:
         for topic, verdict in self.topics().items():
             lines.append(f"  {topic:12}  {verdict}")
             lines += [f"    {reason}" for reason in sorted({*self.skipped.get(topic, {}).values()})]
-            lines += [f"    {test}: {type(e).__name__}: {e}" for test, e in self.failed.get(topic, {}).items()]
+            lines += [
+                f"    {test}: {type(e).__name__}: {e}"
+                for test, e in self.failed.get(topic, {}).items()
+            ]
         return "\n".join(lines)
 
 

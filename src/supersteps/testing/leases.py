@@ -81,7 +81,9 @@ class Leases(Subject):
         run = await record_of(storage)
         assert (run.status, run.error) == ("IDLE", None)
 
-    async def test_a_live_process_of_this_machine_keeps_its_run_and_a_dead_one_does_not(self) -> None:
+    async def test_a_live_process_of_this_machine_keeps_its_run_and_a_dead_one_does_not(
+        self,
+    ) -> None:
         child = subprocess.Popen(  # noqa: ASYNC220
             [sys.executable, "-c", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

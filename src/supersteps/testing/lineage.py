@@ -50,10 +50,23 @@ class Lineage(Subject):
             assert ids == ["two-000000", "one-000000", "hand", "one-000001", "two-000001"]
             assert ids == await each.list_checkpoint_ids()
             assert checkpoints == sorted(checkpoints, key=lambda c: c.timestamp)
-            assert await each.list_checkpoint_ids(workflow_id="other") == ["two-000000", "two-000001"]
-            assert await each.list_checkpoint_ids(workflow_id="flow") == ["one-000000", "hand", "one-000001"]
-            assert await each.list_checkpoint_ids(workflow_id="flow", run_id="one") == ["one-000000", "one-000001"]
-            assert [c.checkpoint_id for c in await each.list_checkpoints(run_id="one")] == ["one-000000", "one-000001"]
+            assert await each.list_checkpoint_ids(workflow_id="other") == [
+                "two-000000",
+                "two-000001",
+            ]
+            assert await each.list_checkpoint_ids(workflow_id="flow") == [
+                "one-000000",
+                "hand",
+                "one-000001",
+            ]
+            assert await each.list_checkpoint_ids(workflow_id="flow", run_id="one") == [
+                "one-000000",
+                "one-000001",
+            ]
+            assert [c.checkpoint_id for c in await each.list_checkpoints(run_id="one")] == [
+                "one-000000",
+                "one-000001",
+            ]
             assert await each.list_checkpoint_ids(workflow_id="other", run_id="one") == []
             assert await each.list_checkpoint_ids(workflow_id="", run_id="") == []
 
@@ -97,8 +110,14 @@ class Lineage(Subject):
             assert await self.storage.delete_checkpoint(unwanted)
 
         for storage in (self.storage, self.reopen()):
-            assert [info.checkpoint_id for info in await storage.list_lineage(ids[4], 9)] == [ids[0], ids[4]]
-            assert [info.checkpoint_id for info in await storage.list_lineage(ids[3], 9)] == [ids[0], ids[3]]
+            assert [info.checkpoint_id for info in await storage.list_lineage(ids[4], 9)] == [
+                ids[0],
+                ids[4],
+            ]
+            assert [info.checkpoint_id for info in await storage.list_lineage(ids[3], 9)] == [
+                ids[0],
+                ids[3],
+            ]
             record = await storage.load_record(ids[3])
             assert record is not None
             assert record.header.parent_id == ids[0]
@@ -118,7 +137,9 @@ class Lineage(Subject):
         await writer.move(ids[1])
         assert await content_of(self.storage, await writer.commit()) == {shared("n"): b"1"}
 
-    async def test_a_listed_checkpoint_stays_readable_when_the_one_before_it_is_deleted(self) -> None:
+    async def test_a_listed_checkpoint_stays_readable_when_the_one_before_it_is_deleted(
+        self,
+    ) -> None:
         writer = Writer(self.storage)
         first = await writer.put(n=b"1")
         await writer.put(n=b"2")
@@ -193,4 +214,6 @@ class Lineage(Subject):
         for _ in range(3):
             asyncio.run(writer.commit())
 
-        assert asyncio.run(storage.list_checkpoint_ids()) == [checkpoint_id("run", n) for n in range(3)]
+        assert asyncio.run(storage.list_checkpoint_ids()) == [
+            checkpoint_id("run", n) for n in range(3)
+        ]

@@ -33,7 +33,10 @@ class Ownership(Subject):
         saved = await writer.put(n=b"1")
         await self.storage.save_checkpoint(by_hand("mine"))
 
-        assert await self.reopen().list_checkpoint_ids() == [saved, "mine"]  # nobody has closed anything
+        assert await self.reopen().list_checkpoint_ids() == [
+            saved,
+            "mine",
+        ]  # nobody has closed anything
         await self.close()
         storage = self.reopen()
         assert await content_of(storage, saved) == {shared("n"): b"1"}
@@ -51,7 +54,13 @@ class Ownership(Subject):
         )
 
         run = await record_of(self.storage)
-        assert (run.run_id, run.workflow_id, run.head, run.sequence, run.branch) == ("run", "flow", "run-000000", 0, 0)
+        assert (run.run_id, run.workflow_id, run.head, run.sequence, run.branch) == (
+            "run",
+            "flow",
+            "run-000000",
+            0,
+            0,
+        )
         assert (run.epoch, run.status, run.fingerprint, run.requests) == (1, "IDLE", "f", ("q",))
         assert (run.metadata, run.tags) == ({"who": "me"}, ("a", "b"))
         assert run.created_at == run.updated_at == "2025-01-01T00:00:00.000000+00:00"
@@ -72,12 +81,19 @@ class Ownership(Subject):
     async def test_a_new_process_goes_on_where_the_old_one_stopped(self) -> None:
         writer = Writer(self.storage)
         await writer.commit(Changes(puts={shared("n"): b"1"}), metadata={"who": "me"})
-        await writer.commit(Changes(puts={request("q"): REQUEST}), status="IDLE", metadata={"who": "me"})
+        await writer.commit(
+            Changes(puts={request("q"): REQUEST}), status="IDLE", metadata={"who": "me"}
+        )
 
         other = self.reopen()
         run = await record_of(other)
 
-        assert (run.run_id, run.workflow_id, run.head, run.sequence) == ("run", "flow", "run-000001", 1)
+        assert (run.run_id, run.workflow_id, run.head, run.sequence) == (
+            "run",
+            "flow",
+            "run-000001",
+            1,
+        )
         assert (run.status, run.requests, run.metadata) == ("IDLE", ("q",), {"who": "me"})
         assert [r.run_id for r in await other.find_waiting_runs("q")] == ["run"]
         successor = Writer(other)
@@ -143,7 +159,11 @@ class Ownership(Subject):
         await writer.commit(sequence=5, checkpoint_id="run-000005")
         await writer.commit()
 
-        assert await self.reopen().list_checkpoint_ids() == ["run-000000", "run-000005", "run-000006"]
+        assert await self.reopen().list_checkpoint_ids() == [
+            "run-000000",
+            "run-000005",
+            "run-000006",
+        ]
         assert (await record_of(self.storage)).sequence == 6
 
     async def test_a_checkpoint_has_the_id_of_its_run_and_number(self) -> None:
@@ -156,7 +176,9 @@ class Ownership(Subject):
         storage = self.storage
         writer = Writer(storage)
         await writer.commit(Changes(puts={request("a"): REQUEST, request("b"): REQUEST}))
-        await writer.commit(Changes(puts={request("c"): REQUEST, request("a"): REQUEST}, deletes=[request("b")]))
+        await writer.commit(
+            Changes(puts={request("c"): REQUEST, request("a"): REQUEST}, deletes=[request("b")])
+        )
         assert (await record_of(storage)).requests == ("a", "c")
         assert [run.run_id for run in await storage.find_waiting_runs("c")] == ["run"]
         assert await storage.find_waiting_runs("b") == []
@@ -204,7 +226,10 @@ class Ownership(Subject):
         await old.take()
         await old.put(m=b"5")
 
-        assert plain(await self.storage.load_record("run-000003")) == {shared("n"): b"3", shared("m"): b"5"}
+        assert plain(await self.storage.load_record("run-000003")) == {
+            shared("n"): b"3",
+            shared("m"): b"5",
+        }
 
     async def test_a_run_that_is_not_there(self) -> None:
         storage = self.storage
@@ -217,7 +242,9 @@ class Ownership(Subject):
             lambda: storage.append_journal("run", 1, "x", [b"1"]),
             lambda: storage.discard_journal("run", 1),
             lambda: storage.add_answers("run", [("q", b"1")]),
-            lambda: storage.commit(writer.next(parent_id="run-000000", sequence=1, checkpoint_id="run-000001")),
+            lambda: storage.commit(
+                writer.next(parent_id="run-000000", sequence=1, checkpoint_id="run-000001")
+            ),
         ):
             with pytest.raises(RunNotFoundError, match="'run'"):
                 await attempt()

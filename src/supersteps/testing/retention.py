@@ -32,9 +32,13 @@ class Retention(Subject):
     async def test_runs_are_listed_newest_first_and_filtered(self) -> None:
         storage = self.managed()
         for number in range(5):
-            writer = Writer(storage, f"run {number}", workflow_id="even" if number % 2 == 0 else "odd")
+            writer = Writer(
+                storage, f"run {number}", workflow_id="even" if number % 2 == 0 else "odd"
+            )
             when = f"2025-01-0{number + 1}T00:00:00.000000+00:00"
-            await writer.commit(timestamp=when, status="DONE" if number == 3 else "IDLE", tags=(f"t{number}", "all"))
+            await writer.commit(
+                timestamp=when, status="DONE" if number == 3 else "IDLE", tags=(f"t{number}", "all")
+            )
         await storage.save_checkpoint(by_hand("mine"))
 
         async def names(**filters: Any) -> list[str]:
@@ -73,7 +77,9 @@ class Retention(Subject):
         storage = self.managed()
         writer = Writer(storage)
         ids = [
-            await writer.commit(Changes(puts={shared("n"): b"%d" % n}, appends={OUTPUTS: [b"%d" % n]}))
+            await writer.commit(
+                Changes(puts={shared("n"): b"%d" % n}, appends={OUTPUTS: [b"%d" % n]})
+            )
             for n in range(10)
         ]
 
@@ -108,18 +114,31 @@ class Retention(Subject):
         ids += [await writer.commit() for _ in range(3)]
         await writer.move(ids[5])
 
-        assert await storage.prune("run", RetentionPolicy(keep_last=1)) == [ids[0], ids[3], ids[4], ids[6]]
+        assert await storage.prune("run", RetentionPolicy(keep_last=1)) == [
+            ids[0],
+            ids[3],
+            ids[4],
+            ids[6],
+        ]
 
-        lineages = [[info.checkpoint_id for info in await storage.list_lineage(tip, 9)] for tip in (ids[2], ids[7])]
+        lineages = [
+            [info.checkpoint_id for info in await storage.list_lineage(tip, 9)]
+            for tip in (ids[2], ids[7])
+        ]
         assert lineages == [[ids[1], ids[2]], [ids[1], ids[5], ids[7]]]
         run = await record_of(storage)
         assert (run.head, run.sequence) == (ids[5], 7)
-        assert await storage.prune("run", RetentionPolicy(keep_last=1, waiting_too=True)) == [ids[2]]
+        assert await storage.prune("run", RetentionPolicy(keep_last=1, waiting_too=True)) == [
+            ids[2]
+        ]
 
     async def test_pruning_by_age(self) -> None:
         storage = self.managed()
         writer = Writer(storage)
-        ids = [await writer.commit(timestamp=f"2025-01-0{n + 1}T00:00:00.000000+00:00") for n in range(3)]
+        ids = [
+            await writer.commit(timestamp=f"2025-01-0{n + 1}T00:00:00.000000+00:00")
+            for n in range(3)
+        ]
         young = (datetime.now(UTC) - timedelta(minutes=1)).isoformat(timespec="microseconds")
         ids += [await writer.commit(timestamp=young), await writer.commit(timestamp=young)]
 
@@ -177,7 +196,9 @@ class Retention(Subject):
         storage = self.managed()
         writer = Writer(storage)
         for n in range(4):
-            head = await writer.commit(Changes(puts={request("q"): REQUEST, shared("n"): b"%d" % n}))
+            head = await writer.commit(
+                Changes(puts={request("q"): REQUEST, shared("n"): b"%d" % n})
+            )
         await storage.save_checkpoint(by_hand("mine"))
         await storage.append_journal("run", 1, head, [b"1"])
         answers = await storage.add_answers("run", [("q", b"1")])

@@ -53,10 +53,15 @@ class RoundTrips(Subject):
         storage = self.storage
         writer = Writer(storage)
         await writer.put(a=b"1", b=b"2", c=b"3")
-        second = await writer.commit(Changes(puts={shared("b"): b"20"}, deletes=[shared("a"), shared("never there")]))
+        second = await writer.commit(
+            Changes(puts={shared("b"): b"20"}, deletes=[shared("a"), shared("never there")])
+        )
         third = await writer.put(a=b"10")
 
-        assert list((await parts_of(storage, second)).items()) == [(shared("b"), b"20"), (shared("c"), b"3")]
+        assert list((await parts_of(storage, second)).items()) == [
+            (shared("b"), b"20"),
+            (shared("c"), b"3"),
+        ]
         assert list((await parts_of(storage, third)).items()) == [
             (shared("b"), b"20"),
             (shared("c"), b"3"),
@@ -99,12 +104,20 @@ class RoundTrips(Subject):
                 now = dict(written[back])
             names = ["a", "b", "c d", "é"]
             changes = Changes(
-                puts={shared(name): b"%d" % chance.randrange(100) for name in names if chance.random() < 0.4},
-                appends={OUTPUTS: [b"%d" % n for n in range(chance.randint(1, 3))]} if chance.random() < 0.6 else {},
+                puts={
+                    shared(name): b"%d" % chance.randrange(100)
+                    for name in names
+                    if chance.random() < 0.4
+                },
+                appends={OUTPUTS: [b"%d" % n for n in range(chance.randint(1, 3))]}
+                if chance.random() < 0.6
+                else {},
                 deletes=[shared(name) for name in names if chance.random() < 0.2],
             )
             await writer.commit(changes)
-            now = {key: value for key, value in now.items() if key not in changes.deletes} | changes.puts
+            now = {
+                key: value for key, value in now.items() if key not in changes.deletes
+            } | changes.puts
             if changes.appends:
                 now[OUTPUTS] = [*now.get(OUTPUTS, []), *changes.appends[OUTPUTS]]
             written.append(now)
@@ -112,7 +125,9 @@ class RoundTrips(Subject):
         for number, expected in enumerate(written):
             got = await content_of(reopened, checkpoint_id("run", number))
             assert got == expected
-            assert [k for k in got if k[0] == "shared_state"] == [k for k in expected if k[0] == "shared_state"]
+            assert [k for k in got if k[0] == "shared_state"] == [
+                k for k in expected if k[0] == "shared_state"
+            ]
 
     async def test_content_is_decoded_for_people(self) -> None:
         storage = self.storage
@@ -124,7 +139,10 @@ class RoundTrips(Subject):
 
         assert listed == loaded
         assert listed.shared_state["z"] == 1.5
-        assert listed.executor_states == {"up": {"count": 12345678901234567890123}, "down": {"count": []}}
+        assert listed.executor_states == {
+            "up": {"count": 12345678901234567890123},
+            "down": {"count": []},
+        }
         assert listed.messages["a"][0]["data"] == "hi"
         assert listed.pending_requests["q"].data == "Sure?"
         assert listed.outputs == ["one"]
@@ -136,7 +154,9 @@ class RoundTrips(Subject):
             shared_state={"when": (1, 2), "set": {3}},
             executor_states={"e": {"k": b"bytes"}, "empty": {}},
             scopes={"s": {"k": float("inf")}},
-            messages={"a": [{"data": "hi", "source_id": "a", "source_ids": ["a"], "target_ids": ["b"]}]},
+            messages={
+                "a": [{"data": "hi", "source_id": "a", "source_ids": ["a"], "target_ids": ["b"]}]
+            },
             outputs=["x"],
             metadata={"note": "n"},
             iteration_count=4,
@@ -216,7 +236,9 @@ class RoundTrips(Subject):
         mine = by_hand("mine", shared_state={"list": [1]}, metadata={"m": [1]})
         await storage.save_checkpoint(mine)
         writer = Writer(storage)
-        commit = writer.next(Changes(puts={shared("a"): b"1"}, appends={OUTPUTS: [b"1"]}), metadata={"m": [1]})
+        commit = writer.next(
+            Changes(puts={shared("a"): b"1"}, appends={OUTPUTS: [b"1"]}), metadata={"m": [1]}
+        )
         await storage.commit(commit)
 
         mine.shared_state["list"].append(2)
@@ -239,6 +261,9 @@ class RoundTrips(Subject):
         assert await storage.load_checkpoint("mine") == dataclasses.replace(
             mine, shared_state={"list": [1]}, metadata={"m": [1]}
         )
-        assert plain(await storage.load_record("run-000000")) == {shared("a"): b"1", OUTPUTS: [b"1"]}
+        assert plain(await storage.load_record("run-000000")) == {
+            shared("a"): b"1",
+            OUTPUTS: [b"1"],
+        }
         assert (await storage.load_record("run-000000")).header.metadata == {"m": [1]}  # type: ignore[union-attr]
         assert (await storage.get_run("run")).metadata == {"m": [1]}  # type: ignore[union-attr]

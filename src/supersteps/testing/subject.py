@@ -48,7 +48,9 @@ def run_to_completion(test: Callable[..., Awaitable[None]]) -> Callable[..., Non
         async def limited() -> None:
             # Else an exception that no one awaits would only be a line in a log.
             loop = asyncio.get_running_loop()
-            loop.set_exception_handler(lambda _, c: unseen.append(f"{c['message']} ({c.get('exception')!r})"))
+            loop.set_exception_handler(
+                lambda _, c: unseen.append(f"{c['message']} ({c.get('exception')!r})")
+            )
             async with asyncio.timeout(TEST_SECONDS):
                 await test(*args, **kwargs)
 
@@ -90,7 +92,9 @@ class Subject:
             folder: Empty at first; each test has its own.
             clock: The time by which leases are to expire; a storage that cannot be given one lacks "clock".
         """
-        raise NotImplementedError("say how the storage is opened: def open_storage(self, folder, clock): return ...")
+        raise NotImplementedError(
+            "say how the storage is opened: def open_storage(self, folder, clock): return ..."
+        )
 
     def damage(self, folder: Path, checkpoint_id: str) -> None:
         """Change a byte of what is stored of a checkpoint alone; the storage is closed. Optional.
@@ -159,7 +163,9 @@ class Subject:
         for capability in capabilities:
             if capability in self.missing():
                 name = getattr(self.storage, "storage", self.storage)
-                pytest.skip(f"{type(name).__name__} lacks {capability!r}: {CAPABILITIES[capability]}")
+                pytest.skip(
+                    f"{type(name).__name__} lacks {capability!r}: {CAPABILITIES[capability]}"
+                )
 
     def managed(self, storage: DurableStorage | None = None) -> ManagedStorage:
         """Return the storage as one that can be looked after, or skip the test."""

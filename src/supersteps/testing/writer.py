@@ -28,7 +28,9 @@ from supersteps.storage.records import RunRecord
 LEASE = 30.0
 """For how many seconds a `Writer` takes a run."""
 
-ELSEWHERE = Owner(host="elsewhere", boot_id="another boot", pid_namespace="", pid=1, started="1", handle="h")
+ELSEWHERE = Owner(
+    host="elsewhere", boot_id="another boot", pid_namespace="", pid=1, started="1", handle="h"
+)
 """A process of another machine: nobody here can tell whether it lives."""
 
 
@@ -89,7 +91,9 @@ ASK = Changes(puts={request("a"): REQUEST, request("b"): REQUEST, request("c"): 
 class Writer:
     """One handle's commits to one run."""
 
-    def __init__(self, storage: DurableStorage, run_id: str = "run", workflow_id: str = "flow") -> None:
+    def __init__(
+        self, storage: DurableStorage, run_id: str = "run", workflow_id: str = "flow"
+    ) -> None:
         self.storage = storage
         self.run_id = run_id
         self.workflow_id = workflow_id
@@ -112,7 +116,9 @@ class Writer:
             sequence=sequence,
             branch=self.branch,
             iteration_count=sequence,
-            timestamp=(self.started + timedelta(seconds=sequence)).isoformat(timespec="microseconds"),
+            timestamp=(self.started + timedelta(seconds=sequence)).isoformat(
+                timespec="microseconds"
+            ),
         )
         commit = Commit(
             header=replace(header, **fields),
@@ -133,13 +139,20 @@ class Writer:
 
     async def put(self, **values: bytes) -> str:
         """Commit shared keys."""
-        return await self.commit(Changes(puts={shared(name): value for name, value in values.items()}))
+        return await self.commit(
+            Changes(puts={shared(name): value for name, value in values.items()})
+        )
 
     async def take(self, storage: DurableStorage | None = None) -> None:
         """Take the run over."""
         self.storage = storage or self.storage
         run = await self.storage.acquire(self.run_id, self.owner, LEASE)
-        self.epoch, self.head, self.sequence, self.branch = run.epoch, run.head, run.sequence, run.branch
+        self.epoch, self.head, self.sequence, self.branch = (
+            run.epoch,
+            run.head,
+            run.sequence,
+            run.branch,
+        )
 
     async def move(self, target: str) -> None:
         """Restore the run to another checkpoint."""
@@ -169,9 +182,13 @@ async def content_of(storage: DurableStorage, wanted: str) -> dict[PartKey, list
 def plain(record: CheckpointRecord | None) -> dict[PartKey, list[bytes] | bytes]:
     """Return the parts of a record that must be there, list parts as lists."""
     assert record is not None, "the checkpoint is not there"
-    return {key: part if isinstance(part, bytes) else list(part) for key, part in record.parts.items()}
+    return {
+        key: part if isinstance(part, bytes) else list(part) for key, part in record.parts.items()
+    }
 
 
 def by_hand(checkpoint_id: str, **fields: Any) -> WorkflowCheckpoint:
     """Return a checkpoint as a user makes it."""
-    return WorkflowCheckpoint(checkpoint_id=checkpoint_id, workflow_id=fields.pop("workflow_id", "flow"), **fields)
+    return WorkflowCheckpoint(
+        checkpoint_id=checkpoint_id, workflow_id=fields.pop("workflow_id", "flow"), **fields
+    )

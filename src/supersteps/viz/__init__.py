@@ -66,7 +66,9 @@ class WorkflowViz:
             structure = structure_of(subject)
             checkpoint = subject if checkpoint is None else checkpoint
         else:
-            raise TypeError(f"WorkflowViz draws a Workflow or a WorkflowCheckpoint, not a {type(subject).__name__}")
+            raise TypeError(
+                f"WorkflowViz draws a Workflow or a WorkflowCheckpoint, not a {type(subject).__name__}"
+            )
         if structure is None:
             raise PictureError(
                 f"checkpoint {getattr(subject, 'checkpoint_id', '')!r} holds no structure (it was not written by a "

@@ -45,7 +45,11 @@ class Signs:
         """A label in the characters that are allowed."""
         for old, new in self.words:
             content = content.replace(old, new)
-        return content if self.is_unicode else content.encode("ascii", "backslashreplace").decode("ascii")
+        return (
+            content
+            if self.is_unicode
+            else content.encode("ascii", "backslashreplace").decode("ascii")
+        )
 
 
 UNICODE = Signs(

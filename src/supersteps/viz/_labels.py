@@ -98,7 +98,11 @@ def shortened(text: str, room: float, measure: Callable[[str], float]) -> str:
 
 def _ends(text: str, kept: int) -> str:
     tail = kept // 2
-    return text[: kept - tail].rstrip() + ELLIPSIS + (text[len(text) - tail :].lstrip() if tail else "")
+    return (
+        text[: kept - tail].rstrip()
+        + ELLIPSIS
+        + (text[len(text) - tail :].lstrip() if tail else "")
+    )
 
 
 def edge_label(edge: Edge) -> str:
@@ -155,7 +159,11 @@ def marks_in_words(marks: Iterable[Mark]) -> str:
         "ran, 2 questions wait"; empty for none.
     """
     return ", ".join(
-        (f"{mark.count} " if mark.count > 1 or mark.kind not in (MarkKind.RAN, MarkKind.FAILED) else "")
+        (
+            f"{mark.count} "
+            if mark.count > 1 or mark.kind not in (MarkKind.RAN, MarkKind.FAILED)
+            else ""
+        )
         + _WORDS[mark.kind][mark.count != 1]
         for mark in marks
     )

@@ -138,7 +138,8 @@ def _lengths(ways: Sequence[Way], backward: frozenset[int]) -> list[int]:
         if way.label and way.source != way.target and number not in backward
     }
     return [
-        2 if way.label or (number not in backward and way.source in labelled) else 1 for number, way in enumerate(ways)
+        2 if way.label or (number not in backward and way.source in labelled) else 1
+        for number, way in enumerate(ways)
     ]
 
 
@@ -168,7 +169,9 @@ class _Draft:
         labelled = (between[-1] if is_backward else between[0]) if way.label else None
         lane_extent = Extent(lane / 2, lane / 2)
         passes = [
-            self.add(rank, way.label, True) if way.label and rank == labelled else self.add(rank, lane_extent, False)
+            self.add(rank, way.label, True)
+            if way.label and rank == labelled
+            else self.add(rank, lane_extent, False)
             for rank in between
         ]
         chain = (upper, *passes, lower)
@@ -230,13 +233,22 @@ def arrange(
         if way.source != way.target
     ]
     count = len(extents)
-    draft = _Draft(_ranks(count, arcs, roots), list(extents), list(range(count)), [False] * count, [], set())
-    main = {way.source for number, way in enumerate(ways) if not way.is_minor and number not in backward}
+    draft = _Draft(
+        _ranks(count, arcs, roots), list(extents), list(range(count)), [False] * count, [], set()
+    )
+    main = {
+        way.source for number, way in enumerate(ways) if not way.is_minor and number not in backward
+    }
     chains = tuple(
         ()
         if way.source == way.target
         # A backward edge meets nodes at their sides.
-        else draft.chain(way, number in backward, number in backward or (way.is_minor and way.source in main), lane)
+        else draft.chain(
+            way,
+            number in backward,
+            number in backward or (way.is_minor and way.source in main),
+            lane,
+        )
         for number, way in enumerate(ways)
     )
     first = _first_order(max(draft.rank, default=-1) + 1, draft, roots)
@@ -244,10 +256,16 @@ def arrange(
 
     def distance(left: int, right: int) -> float:
         both = draft.node[left] is not None and draft.node[right] is not None
-        return draft.extent[left].right + draft.extent[right].left + (between_nodes if both else between_lanes)
+        return (
+            draft.extent[left].right
+            + draft.extent[right].left
+            + (between_nodes if both else between_lanes)
+        )
 
     is_pass = [node is None for node in draft.node]
-    xs = centres(ranks, [link for link in draft.links if link not in draft.loose], is_pass, distance)
+    xs = centres(
+        ranks, [link for link in draft.links if link not in draft.loose], is_pass, distance
+    )
     edge = min((x - extent.left for x, extent in zip(xs, draft.extent, strict=True)), default=0.0)
     items = tuple(
         Item(draft.rank[n], xs[n] - edge, draft.extent[n], draft.node[n], draft.is_label[n])

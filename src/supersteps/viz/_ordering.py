@@ -64,7 +64,12 @@ def crossings(ranks: Sequence[Sequence[int]], down: Sequence[Sequence[int]]) -> 
 
 
 def _swept(
-    ranks: list[list[int]], up: list[list[int]], down: list[list[int]], *, downwards: bool, turned: bool
+    ranks: list[list[int]],
+    up: list[list[int]],
+    down: list[list[int]],
+    *,
+    downwards: bool,
+    turned: bool,
 ) -> list[list[int]]:
     """Sort each rank by the mean place of what its items are connected to in the rank before it."""
     result = [list(rank) for rank in ranks]
@@ -76,7 +81,9 @@ def _swept(
         rank = result[number]
         scale = len(fixed) / max(1, len(rank))
         weight = {
-            item: sum(place[other] for other in near[item]) / len(near[item]) if near[item] else where * scale
+            item: sum(place[other] for other in near[item]) / len(near[item])
+            if near[item]
+            else where * scale
             for where, item in enumerate(rank)
         }
         result[number] = sorted(reversed(rank) if turned else rank, key=weight.__getitem__)
@@ -89,7 +96,11 @@ def _exchange(ranks: list[list[int]], up: list[list[int]], down: list[list[int]]
         changed = False
         for number, rank in enumerate(ranks):
             above = {item: where for where, item in enumerate(ranks[number - 1])} if number else {}
-            below = {item: where for where, item in enumerate(ranks[number + 1])} if number + 1 < len(ranks) else {}
+            below = (
+                {item: where for where, item in enumerate(ranks[number + 1])}
+                if number + 1 < len(ranks)
+                else {}
+            )
             for where in range(len(rank) - 1):
                 left, right = rank[where], rank[where + 1]
                 gain = _gain(up[left], up[right], above) + _gain(down[left], down[right], below)

@@ -51,7 +51,12 @@ def outline(picture: Picture, signs: Signs, indent: str = "") -> Iterator[str]:
             if edge.source == node.id:
                 words = way_text(edge)
                 target = signs.itself if edge.target == node.id else signs.text(name[edge.target])
-                yield signs.text(f"{indent}  ") + signs.to + target + signs.text(f" [{words}]" if words else "")
+                yield (
+                    signs.text(f"{indent}  ")
+                    + signs.to
+                    + target
+                    + signs.text(f" [{words}]" if words else "")
+                )
         if node.inner is not None:
             yield from outline(node.inner, signs, f"{indent}    ")
 

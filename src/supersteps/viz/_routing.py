@@ -88,19 +88,28 @@ def _nets(
     arrivals = {}
     for target in sorted({target for _, target in links}):
         coming = [number for number, (targets, _) in enumerate(groups) if target in targets]
-        columns = _arrivals(target, [groups[number][1] for number in coming], room.get(target, 0), avoided)
+        columns = _arrivals(
+            target, [groups[number][1] for number in coming], room.get(target, 0), avoided
+        )
         if columns is None:
             return None
         for number, column in zip(coming, columns, strict=True):
             arriving[number].add(column)
         arrivals[target] = tuple(columns)
-    nets = [Net(frozenset(sources), frozenset(columns)) for (_, sources), columns in zip(groups, arriving, strict=True)]
+    nets = [
+        Net(frozenset(sources), frozenset(columns))
+        for (_, sources), columns in zip(groups, arriving, strict=True)
+    ]
     return nets, arrivals
 
 
-def _arrivals(target: int, coming: Sequence[Sequence[int]], room: int, avoided: set[int]) -> list[int] | None:
+def _arrivals(
+    target: int, coming: Sequence[Sequence[int]], room: int, avoided: set[int]
+) -> list[int] | None:
     """A column for each group of sources that lead to a target, from left to right as they come."""
-    order = sorted(range(len(coming)), key=lambda number: (sum(coming[number]) / len(coming[number]), number))
+    order = sorted(
+        range(len(coming)), key=lambda number: (sum(coming[number]) / len(coming[number]), number)
+    )
     # What is right above the middle goes straight down.
     above = [place for place, number in enumerate(order) if coming[number] == [target]]
     middle = above[0] if above else (len(order) - 1) // 2
@@ -131,7 +140,11 @@ def _tracks(nets: Sequence[Net]) -> dict[int, int] | None:
     bent = [number for number, net in enumerate(nets) if not net.is_straight]
     # A source's line has to turn away before another arrives in its column.
     before = {
-        number: {other for other in bent if other != number and nets[other].sources & nets[number].arrivals}
+        number: {
+            other
+            for other in bent
+            if other != number and nets[other].sources & nets[number].arrivals
+        }
         for number in bent
     }
     waiting = sorted(bent, key=lambda number: nets[number].span)

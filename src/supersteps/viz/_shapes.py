@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from xml.sax.saxutils import escape
 
-from supersteps.viz._labels import edge_label, mark_text, marks_in_words, pixels, printable, shortened
+from supersteps.viz._labels import (
+    edge_label,
+    mark_text,
+    marks_in_words,
+    pixels,
+    printable,
+    shortened,
+)
 from supersteps.viz._style import BADGE_HEIGHT, FONT, SMALL, badge, badge_width, num, text
 from supersteps.viz.layout import Box, Layout, Placed, Size
 from supersteps.viz.picture import Edge, MarkKind, Node, NodeKind
@@ -31,7 +38,9 @@ def edge_label_size(edge: Edge) -> Size | None:
 
 
 def _label(node: Node, room: float = LABEL_ROOM, size: float = FONT) -> str:
-    return shortened(printable(node.label) or printable(node.id), room, lambda part: pixels(part, size))
+    return shortened(
+        printable(node.label) or printable(node.id), room, lambda part: pixels(part, size)
+    )
 
 
 def _detail(node: Node) -> str:
@@ -39,7 +48,9 @@ def _detail(node: Node) -> str:
 
 
 def _badges_width(node: Node) -> float:
-    return sum(badge_width(mark_text(mark)) + BADGE_GAP for mark in node.marks) - (BADGE_GAP if node.marks else 0)
+    return sum(badge_width(mark_text(mark)) + BADGE_GAP for mark in node.marks) - (
+        BADGE_GAP if node.marks else 0
+    )
 
 
 def _badges(node: Node, left: float, middle: float) -> str:
@@ -82,14 +93,26 @@ def _frame_size(node: Node, inner: Layout) -> Size:
     title += pixels(_detail(node), SMALL) + 14 if node.detail else 0
     title += _badges_width(node) + 14 if node.marks else 0
     width = max(inner.width + 2 * INSET, title + 8)
-    return Size(width, TITLE_HEIGHT + inner.height + 2 * INSET, ((width - inner.width) / 2, TITLE_HEIGHT + INSET))
+    return Size(
+        width,
+        TITLE_HEIGHT + inner.height + 2 * INSET,
+        ((width - inner.width) / 2, TITLE_HEIGHT + INSET),
+    )
 
 
 def tooltip(node: Node) -> str:
     """Everything about a node that may be too long to be drawn."""
     kind = "" if node.kind is NodeKind.EXECUTOR else str(node.kind).replace("_", "-")
-    lines = [node.label, kind, node.detail, "start" if node.is_start else "", marks_in_words(node.marks)]
-    return f"<title>{escape(chr(10).join(filter(None, (printable(line) for line in lines))))}</title>"
+    lines = [
+        node.label,
+        kind,
+        node.detail,
+        "start" if node.is_start else "",
+        marks_in_words(node.marks),
+    ]
+    return (
+        f"<title>{escape(chr(10).join(filter(None, (printable(line) for line in lines))))}</title>"
+    )
 
 
 def node_shape(placed: Placed) -> str:
@@ -138,13 +161,18 @@ def _executor(placed: Placed) -> str:
 
 def _folded(placed: Placed) -> str:
     style = _state(placed.node, "ss-box")
-    return rect(placed.box, style, 8) + rect(placed.box, style, 5, 4) + _words(placed.node, placed.box)
+    return (
+        rect(placed.box, style, 8) + rect(placed.box, style, 5, 4) + _words(placed.node, placed.box)
+    )
 
 
 def _group(placed: Placed) -> str:
     box, style = placed.box, _state(placed.node, "ss-box")
     width, height = box.width - STACK, box.height - STACK
-    stack = [Box(box.left + shift, box.top + STACK - shift, width, height) for shift in (STACK, STACK / 2, 0)]
+    stack = [
+        Box(box.left + shift, box.top + STACK - shift, width, height)
+        for shift in (STACK, STACK / 2, 0)
+    ]
     return "".join(rect(sheet, style, 8) for sheet in stack) + _words(placed.node, stack[-1])
 
 
@@ -182,7 +210,12 @@ def _frame(placed: Placed) -> str:
         f'q0 -10 10 -10H{num(box.right - 10)}q10 0 10 10V{num(box.top + TITLE_HEIGHT)}Z"/>'
     )
     outline = rect(box, _state(node, "ss-frame") + " ss-open", 10)
-    parts = [rect(box, "ss-frame", 10), strip, outline, text(label, box.left + 14, middle, "ss-text", "start")]
+    parts = [
+        rect(box, "ss-frame", 10),
+        strip,
+        outline,
+        text(label, box.left + 14, middle, "ss-text", "start"),
+    ]
     if node.detail:
         across = box.left + 14 + pixels(label, FONT) + 10
         parts.append(text(_detail(node), across, middle + 1, "ss-small", "start"))

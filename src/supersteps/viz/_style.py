@@ -117,7 +117,9 @@ def _lines(edges: Sequence[EdgeKind]) -> dict[EdgeKind, str]:
     return {kind: found[kind] for kind in EdgeKind if kind in found}
 
 
-def legend(edges: Sequence[EdgeKind], marks: Sequence[MarkKind], width: float) -> tuple[list[str], float, float]:
+def legend(
+    edges: Sequence[EdgeKind], marks: Sequence[MarkKind], width: float
+) -> tuple[list[str], float, float]:
     """Explain the kinds of edges and marks that occur.
 
     Args:
@@ -131,7 +133,11 @@ def legend(edges: Sequence[EdgeKind], marks: Sequence[MarkKind], width: float) -
     entries: list[tuple[EdgeKind | MarkKind, str, float]] = []
     if any(kind is not EdgeKind.PLAIN for kind in edges):
         entries += [(kind, words, 38.0) for kind, words in _lines(edges).items()]
-    entries += [(kind, _MARKS[kind][1], badge_width(_MARKS[kind][0]) + 6) for kind in MarkKind if kind in marks]
+    entries += [
+        (kind, _MARKS[kind][1], badge_width(_MARKS[kind][0]) + 6)
+        for kind in MarkKind
+        if kind in marks
+    ]
     parts: list[str] = []
     x, y, widest = 0.0, 0.0, 0.0
     for kind, words, sample in entries:
@@ -139,7 +145,9 @@ def legend(edges: Sequence[EdgeKind], marks: Sequence[MarkKind], width: float) -
         if x and x + room > width:
             x, y = 0.0, y + 24
         if isinstance(kind, EdgeKind):
-            parts.append(f'<path {edge_style(kind)} d="M{num(x)} {num(y + 9)}H{num(x + 30 - HEAD_REACH)}"/>')
+            parts.append(
+                f'<path {edge_style(kind)} d="M{num(x)} {num(y + 9)}H{num(x + 30 - HEAD_REACH)}"/>'
+            )
         else:
             parts.append(badge(kind, _MARKS[kind][0], x, y + 9))
         parts.append(text(words, x + sample, y + 9, "ss-small", "start"))

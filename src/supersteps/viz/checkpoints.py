@@ -127,9 +127,16 @@ def waiting_at(checkpoint: Checkpoint) -> Waiting:
     checkpoint = copy.copy(checkpoint)
     questions = [*checkpoint.pending_requests.values(), *checkpoint.intercepted_requests.values()]
     return Waiting(
-        messages=[i for sent in checkpoint.messages.values() for message in sent for i in _receivers(message)],
+        messages=[
+            i
+            for sent in checkpoint.messages.values()
+            for message in sent
+            for i in _receivers(message)
+        ],
         timers=[i for timer in checkpoint.timers.values() for i in _receivers(timer)],
-        asking=[question.request_executor_id or question.source_executor_id for question in questions],
+        asking=[
+            question.request_executor_id or question.source_executor_id for question in questions
+        ],
         fan_ins={group: sum(map(len, held.values())) for group, held in checkpoint.fan_in.items()},
         runs=checkpoint.sub_workflows.keys(),
     )
@@ -167,7 +174,9 @@ def marks_from(
         (MarkKind.TIMERS, waiting.timers),
     ):
         for address in addresses:
-            counts.update((node, kind) for node in (gates if _FAN_IN.search(address) else ways)(address))
+            counts.update(
+                (node, kind) for node in (gates if _FAN_IN.search(address) else ways)(address)
+            )
     for group, count in waiting.fan_ins.items():
         for node in gates(group):
             counts[node, MarkKind.MESSAGES] += count
@@ -203,7 +212,11 @@ def words(marks: Iterable[Mark]) -> str:
     said = []
     for mark in marks:
         noun = _NOUNS.get(mark.kind)
-        said.append(mark.kind.value if noun is None else f"{mark.count} {noun}{'' if mark.count == 1 else 's'}")
+        said.append(
+            mark.kind.value
+            if noun is None
+            else f"{mark.count} {noun}{'' if mark.count == 1 else 's'}"
+        )
     return ", ".join(said)
 
 

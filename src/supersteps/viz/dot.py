@@ -43,7 +43,9 @@ class _Writer:
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
-        self._ends: dict[str, str] = {}  # the node to which edges of a cluster are tied, by the cluster's name
+        self._ends: dict[
+            str, str
+        ] = {}  # the node to which edges of a cluster are tied, by the cluster's name
 
     def lines(self, picture: Picture) -> Iterator[str]:
         yield "digraph workflow {"
@@ -71,7 +73,9 @@ class _Writer:
             yield f"{indent}    label={text}; style=rounded;{_frame(kind, node)}"
             yield from self._level(node.inner, indent + "    ")
             yield f"{indent}}}"
-            first = next((inner for inner in node.inner.nodes if inner.is_start), node.inner.nodes[0])
+            first = next(
+                (inner for inner in node.inner.nodes if inner.is_start), node.inner.nodes[0]
+            )
             inside = self._names[first.id]
             self._ends[name] = self._ends.get(inside, inside)
             return
@@ -109,5 +113,7 @@ def _frame(kind: MarkKind | None, node: Node) -> str:
 def _quoted(*lines: str) -> str:
     """Return lines as a quoted string; Graphviz knows backslash escapes and HTML entities in it."""
     shown = ("".join(c if c.isprintable() else " " for c in line) for line in lines if line)
-    escaped = (line.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;") for line in shown)
+    escaped = (
+        line.replace("\\", "\\\\").replace('"', '\\"').replace("&", "&amp;") for line in shown
+    )
     return '"' + "\\n".join(escaped) + '"'

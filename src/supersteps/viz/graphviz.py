@@ -30,16 +30,28 @@ def render(dot: str, format: Literal["svg", "png", "pdf"]) -> bytes:
     """
     program = shutil.which("dot")
     if program is None:
-        raise PictureError(f"a {format} picture needs Graphviz, and there is no `dot` on the PATH. {_INSTALL}.")
+        raise PictureError(
+            f"a {format} picture needs Graphviz, and there is no `dot` on the PATH. {_INSTALL}."
+        )
     try:
         done = subprocess.run(
-            [program, f"-T{format}"], input=dot.encode(), capture_output=True, timeout=_SECONDS, check=False
+            [program, f"-T{format}"],
+            input=dot.encode(),
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise PictureError(f"Graphviz took more than {_SECONDS} s to draw the picture. {_INSTALL}.") from error
+        raise PictureError(
+            f"Graphviz took more than {_SECONDS} s to draw the picture. {_INSTALL}."
+        ) from error
     except OSError as error:
-        raise PictureError(f"Graphviz ({program}) could not be started: {error}. {_INSTALL}.") from error
+        raise PictureError(
+            f"Graphviz ({program}) could not be started: {error}. {_INSTALL}."
+        ) from error
     if done.returncode or not done.stdout:
         said = done.stderr.decode(errors="replace").strip()[:300] or "nothing"
-        raise PictureError(f"Graphviz ended with code {done.returncode} and said: {said}. {_INSTALL}.")
+        raise PictureError(
+            f"Graphviz ended with code {done.returncode} and said: {said}. {_INSTALL}."
+        )
     return done.stdout

@@ -87,7 +87,9 @@ def _without(picture: Picture, close: set[str]) -> Picture:
         if node.id in close and node.inner is not None:
             count = _executors(node.inner)
             marks = _summed([*node.marks, *_marks(node.inner)])
-            node = replace(node, inner=None, detail=f"{count} executor{'s' * (count != 1)}", marks=marks)
+            node = replace(
+                node, inner=None, detail=f"{count} executor{'s' * (count != 1)}", marks=marks
+            )
         elif node.inner is not None:
             node = replace(node, inner=_without(node.inner, close))
         nodes.append(node)
@@ -97,7 +99,9 @@ def _without(picture: Picture, close: set[str]) -> Picture:
 def _executors(picture: Picture) -> int:
     """How many nodes do work; a sub-workflow counts as what it consists of."""
     return sum(
-        _executors(node.inner) if node.inner is not None else node.kind not in (NodeKind.FAN_IN, NodeKind.SWITCH)
+        _executors(node.inner)
+        if node.inner is not None
+        else node.kind not in (NodeKind.FAN_IN, NodeKind.SWITCH)
         for node in picture.nodes
     )
 
@@ -123,7 +127,11 @@ def _between(picture: Picture, parts: Parts) -> list[tuple[int, int, EdgeKind]]:
     """The edges between parts, by the places of the parts; edges inside a part are loops."""
     part = {node: number for number, some in enumerate(parts) for node in some}
     number = {node.id: part[place] for place, node in enumerate(picture.nodes)}
-    return list(dict.fromkeys((number[edge.source], number[edge.target], edge.kind) for edge in picture.edges))
+    return list(
+        dict.fromkeys(
+            (number[edge.source], number[edge.target], edge.kind) for edge in picture.edges
+        )
+    )
 
 
 def _is_start(picture: Picture, part: Sequence[int]) -> bool:
@@ -141,7 +149,9 @@ def _alike(picture: Picture, parts: Parts, edges: Sequence[tuple[int, int, EdgeK
     classes: dict[object, list[int]] = {}
     for number, part in enumerate(parts):
         if not _is_start(picture, part):
-            classes.setdefault((frozenset(entering[number]), frozenset(leaving[number])), []).append(number)
+            classes.setdefault(
+                (frozenset(entering[number]), frozenset(leaving[number])), []
+            ).append(number)
     return [some for some in classes.values() if len(some) > 1]
 
 
@@ -191,7 +201,11 @@ def _joined(parts: Parts, found: Parts, limit: int, how: dict[int, str], detail:
 
 
 def _by_distance(
-    picture: Picture, parts: Parts, edges: Sequence[tuple[int, int, EdgeKind]], limit: int, how: dict[int, str]
+    picture: Picture,
+    parts: Parts,
+    edges: Sequence[tuple[int, int, EdgeKind]],
+    limit: int,
+    how: dict[int, str],
 ) -> Parts:
     """Draw as one what is equally far from the start, then what is nearly so."""
     starts = [number for number, part in enumerate(parts) if _is_start(picture, part)]
@@ -215,9 +229,14 @@ def _by_distance(
         levels.setdefault(distance[number], []).append(number)
     ordered = [levels[level] for level in sorted(levels)]
     if len(ordered) > limit:
-        bands = [ordered[n * len(ordered) // limit : (n + 1) * len(ordered) // limit] for n in range(limit)]
+        bands = [
+            ordered[n * len(ordered) // limit : (n + 1) * len(ordered) // limit]
+            for n in range(limit)
+        ]
         ordered = [[number for level in band for number in level] for band in bands]
-    found = sorted((some for some in ordered if len(some) > 1), key=lambda some: (-len(some), some[0]))
+    found = sorted(
+        (some for some in ordered if len(some) > 1), key=lambda some: (-len(some), some[0])
+    )
     return _joined(parts, found, limit, how, TOGETHER)
 
 
@@ -252,19 +271,28 @@ def _group(members: Sequence[Node], detail: str, ids: set[str]) -> Node:
 
 def _label(labels: Sequence[str], detail: str) -> str:
     """A name for several: what they begin with, or some of them."""
-    prefix = "".join(chars[0] for chars in takewhile(lambda chars: len(set(chars)) == 1, zip(*labels, strict=False)))
+    prefix = "".join(
+        chars[0]
+        for chars in takewhile(lambda chars: len(set(chars)) == 1, zip(*labels, strict=False))
+    )
     # Of worker_10 to worker_19 the 1 is not part of the name.
     prefix = prefix.rstrip("0123456789")
     if len(prefix) > 1:
         return f"{prefix}* ({len(labels)})"
     if detail == IN_A_ROW:
-        return f"{labels[0]} → {labels[1]}" if len(labels) == 2 else f"{labels[0]} → … → {labels[-1]} ({len(labels)})"
+        return (
+            f"{labels[0]} → {labels[1]}"
+            if len(labels) == 2
+            else f"{labels[0]} → … → {labels[-1]} ({len(labels)})"
+        )
     if len(labels) <= 3:
         return ", ".join(labels)
     return f"{labels[0]}, {labels[1]} and {len(labels) - 2} more"
 
 
-def _edges(picture: Picture, parts: Parts, nodes: Sequence[Node], part_of: dict[str, int]) -> Iterator[Edge]:
+def _edges(
+    picture: Picture, parts: Parts, nodes: Sequence[Node], part_of: dict[str, int]
+) -> Iterator[Edge]:
     """The edges between the parts; all between the same two are one if one of them is a group."""
     merged: dict[tuple[int, int], list[Edge]] = {}
     order: list[tuple[int, int] | Edge] = []

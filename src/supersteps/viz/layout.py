@@ -138,7 +138,9 @@ NodeSize = Callable[[Node, Layout | None], Size]
 LabelSize = Callable[[Edge], Size | None]
 
 
-def laid_out(picture: Picture, node_size: NodeSize, label_size: LabelSize, spacing: Spacing | None = None) -> Layout:
+def laid_out(
+    picture: Picture, node_size: NodeSize, label_size: LabelSize, spacing: Spacing | None = None
+) -> Layout:
     """Lay a picture out.
 
     Args:
@@ -203,7 +205,10 @@ def _extents(
         if beside[place]:
             # Which side is free is not known yet.
             left[place] = room
-    return [Extent(size.width / 2 + left[place], size.width / 2 + right[place]) for place, size in enumerate(sizes)]
+    return [
+        Extent(size.width / 2 + left[place], size.width / 2 + right[place])
+        for place, size in enumerate(sizes)
+    ]
 
 
 def _distinct(points: Sequence[Point]) -> tuple[Point, ...]:
@@ -281,7 +286,11 @@ class _Tracer:
             if rank:
                 gap = self._spacing.label_ranks if thin or thin_above else self._spacing.ranks
                 below += gap + min(self._spacing.steepest, self._spacing.slope * leaning[rank])
-            heights = [self._sizes[item].height for item in items if self._layers.items[item].node is not None]
+            heights = [
+                self._sizes[item].height
+                for item in items
+                if self._layers.items[item].node is not None
+            ]
             heights += [label_height[item] for item in items if item in label_height]
             tops.append(below)
             below += max(heights, default=0.0)
@@ -312,7 +321,9 @@ class _Tracer:
         is_back = number in self._layers.backward
         points: list[Point] = []
         for item in chain:
-            points += self._passing(number, item, is_first=item == chain[0], is_last=item == chain[-1])
+            points += self._passing(
+                number, item, is_first=item == chain[0], is_last=item == chain[-1]
+            )
         if is_back:
             points.reverse()
         return Route(edge, _distinct(points), is_back, self._label(number))
@@ -338,7 +349,11 @@ class _Tracer:
                     (side, middle),
                 ]
             )
-        return [(item.x, box.bottom), (item.x, bottom)] if not is_last else [(item.x, top), (item.x, box.top)]
+        return (
+            [(item.x, box.bottom), (item.x, bottom)]
+            if not is_last
+            else [(item.x, top), (item.x, box.top)]
+        )
 
     def _label(self, number: int) -> Box | None:
         size = self._labels[number]
@@ -346,7 +361,9 @@ class _Tracer:
             item = self._layers.items[place]
             if size and item.is_label:
                 middle = (self._tops[item.rank] + self._bottoms[item.rank]) / 2
-                return Box(item.x - size.width / 2, middle - size.height / 2, size.width, size.height)
+                return Box(
+                    item.x - size.width / 2, middle - size.height / 2, size.width, size.height
+                )
         return None
 
     def _loop(self, number: int) -> Route:
@@ -362,13 +379,20 @@ class _Tracer:
             if self._picture.edges[other].source == self._picture.edges[other].target == edge.source
         ]
         gap = self._spacing.lanes / 3
-        across = sum(label.width + gap for label in map(self._labels.__getitem__, others) if label) + gap
+        across = (
+            sum(label.width + gap for label in map(self._labels.__getitem__, others) if label) + gap
+        )
         box, size = self._boxes[place], self._labels[number]
         middle, reach = box.middle[1], min(box.height / 4, self._spacing.loop) / (len(others) + 1)
         side, way = (box.right, 1) if to_right else (box.left, -1)
         outer = side + way * self._spacing.loop
         lane = side + way * self._spacing.loop / (1 + len(others) / 2)
-        points = ((side, middle + reach), (lane, middle + reach), (lane, middle - reach), (side, middle - reach))
+        points = (
+            (side, middle + reach),
+            (lane, middle + reach),
+            (lane, middle - reach),
+            (side, middle - reach),
+        )
         label = None
         if size:
             left = outer + across if to_right else outer - across - size.width

@@ -63,13 +63,17 @@ class _Writer:
         kind = heaviest(node.marks)
         if kind is not None:
             self._classes.setdefault(kind, []).append(name)
-        text = "<br/>".join(map(_escaped, filter(None, (node.label, node.detail, words(node.marks)))))
+        text = "<br/>".join(
+            map(_escaped, filter(None, (node.label, node.detail, words(node.marks))))
+        )
         if node.inner is not None and node.inner.nodes:
             yield f'{indent}subgraph {name}["{text}"]'
             yield from self._level(node.inner, indent + "    ")
             yield f"{indent}end"
             return
-        before, after = _START if node.is_start and node.kind is NodeKind.EXECUTOR else _SHAPES[node.kind]
+        before, after = (
+            _START if node.is_start and node.kind is NodeKind.EXECUTOR else _SHAPES[node.kind]
+        )
         yield f'{indent}{name}{before}"{text}"{after}'
 
     def _edge(self, edge: Edge) -> str:

@@ -143,7 +143,9 @@ def run_bundle(
             "superstep": None if latest is None else latest.step_number,
             "checkpoint": None if latest is None else latest.checkpoint_id,
         }
-        picture = "" if state is None or description is None else _tried(_run_picture, state, description)
+        picture = (
+            "" if state is None or description is None else _tried(_run_picture, state, description)
+        )
         bundle["text/html"] = _page(f"Run {run.run_id}", _facts(facts), picture)
     except Exception:
         pass
@@ -222,7 +224,9 @@ def _drawn(structure: Mapping[str, Any], marks: Mapping[str, Sequence[Mark]]) ->
 
 def _inline(svg: str) -> str:
     """Return an SVG document as an element of a page."""
-    return '<div style="overflow-x:auto;max-width:100%">' + svg[max(svg.find("<svg"), 0) :] + "</div>"
+    return (
+        '<div style="overflow-x:auto;max-width:100%">' + svg[max(svg.find("<svg"), 0) :] + "</div>"
+    )
 
 
 # -------------------------------------------------------------------------------------------- tables
@@ -246,8 +250,15 @@ def _state(checkpoint: Any) -> str:
     rows: list[tuple[tuple[str | int, ...], Any]]
     rows = [(("shared_state", key), value) for key, value in document["shared_state"].items()]
     for section in ("executor_states", "scopes"):
-        rows += [((section, name, key), v) for name, keys in document[section].items() for key, v in keys.items()]
-    rows += [(("requests", request_id), asked.get("data")) for request_id, asked in document["requests"].items()]
+        rows += [
+            ((section, name, key), v)
+            for name, keys in document[section].items()
+            for key, v in keys.items()
+        ]
+    rows += [
+        (("requests", request_id), asked.get("data"))
+        for request_id, asked in document["requests"].items()
+    ]
     rows += [(("outputs", number), value) for number, value in enumerate(document["outputs"])]
     if not rows:
         return ""
@@ -266,7 +277,9 @@ def _changes(changes: Sequence[Change]) -> str:
         after = "" if change.kind == "remove" else _short(change.after)
         cells = (sign, _place(change.path), before, after)
         style = f"{_CELL};background:{colour};color:#1a1a1a"  # both colours, for dark pages
-        rows.append("".join(f'<td style="{style}"><code>{escape(cell)}</code></td>' for cell in cells))
+        rows.append(
+            "".join(f'<td style="{style}"><code>{escape(cell)}</code></td>' for cell in cells)
+        )
     head = "".join(f'<th style="{_CELL}">{name}</th>' for name in ("", "place", "before", "after"))
     return _table([head, *rows]) + _rest(changes)
 

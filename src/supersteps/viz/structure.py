@@ -38,7 +38,9 @@ class Group:
     names: str
 
 
-def picture_of(structure: Mapping[str, Any], title: str = "", marks: Mapping[str, Sequence[Mark]] = {}) -> Picture:
+def picture_of(
+    structure: Mapping[str, Any], title: str = "", marks: Mapping[str, Sequence[Mark]] = {}
+) -> Picture:
     """Return a workflow's graph as a picture.
 
     Args:
@@ -57,7 +59,9 @@ def gate_id(group_id: str) -> str:
 class _Level:
     """One graph: the whole, or what a sub-workflow consists of."""
 
-    def __init__(self, structure: Mapping[str, Any], prefix: str, marks: Mapping[str, Sequence[Mark]]) -> None:
+    def __init__(
+        self, structure: Mapping[str, Any], prefix: str, marks: Mapping[str, Sequence[Mark]]
+    ) -> None:
         self._executors: Mapping[str, Sequence[str]] = structure.get("executors") or {}
         self._inner: Mapping[str, Mapping[str, Any]] = structure.get("sub_workflows") or {}
         self._lines: Sequence[str] = structure.get("edges") or ()
@@ -71,7 +75,9 @@ class _Level:
     def picture(self, title: str) -> Picture:
         place = {node_id: number for number, node_id in enumerate(self._executors)}
         groups = [
-            group for line in dict.fromkeys(self._lines) if (group := read_group(line, self._executors)) is not None
+            group
+            for line in dict.fromkeys(self._lines)
+            if (group := read_group(line, self._executors)) is not None
         ]
         # Lines are stored in the order of the alphabet; the graph's own order reads better.
         groups.sort(key=lambda g: ([place[i] for i in g.sources], [place[i] for i in g.targets]))
@@ -79,7 +85,11 @@ class _Level:
             self._add(group)
         nodes: list[Node] = []
         for node_id in self._executors:
-            nodes += [*self._before.get(node_id, ()), self._node(node_id), *self._after.get(node_id, ())]
+            nodes += [
+                *self._before.get(node_id, ()),
+                self._node(node_id),
+                *self._after.get(node_id, ()),
+            ]
         return Picture(tuple(nodes), tuple(self._edges), title)
 
     def _node(self, node_id: str) -> Node:
@@ -93,7 +103,9 @@ class _Level:
             if inner is None
             else "",  # its start shows what it takes
             is_start=node_id == self._start,
-            inner=None if inner is None else _Level(inner, full + PATH_MARK, self._marks).picture(""),
+            inner=None
+            if inner is None
+            else _Level(inner, full + PATH_MARK, self._marks).picture(""),
             marks=tuple(self._marks.get(full, ())),
         )
 
@@ -125,7 +137,13 @@ class _Level:
         full = self._prefix + gate_id(group.id)
         return Node(full, label, kind, marks=tuple(self._marks.get(full, ())))
 
-    def _edge(self, source: str | Node, target: str | Node, kind: EdgeKind = EdgeKind.PLAIN, label: str = "") -> None:
+    def _edge(
+        self,
+        source: str | Node,
+        target: str | Node,
+        kind: EdgeKind = EdgeKind.PLAIN,
+        label: str = "",
+    ) -> None:
         ends = [end.id if isinstance(end, Node) else self._prefix + end for end in (source, target)]
         self._edges.append(Edge(ends[0], ends[1], kind, label))
 

@@ -32,7 +32,9 @@ def to_svg(picture: Picture) -> str:
     layout = laid_out(picture, node_size, edge_label_size)
     nodes, edges = list(_all_nodes(picture)), list(_all_edges(picture))
     kinds = [kind for kind in EdgeKind if any(edge.kind is kind for edge in edges)]
-    marks = [kind for kind in MarkKind if any(mark.kind is kind for node in nodes for mark in node.marks)]
+    marks = [
+        kind for kind in MarkKind if any(mark.kind is kind for node in nodes for mark in node.marks)
+    ]
     title = printable(picture.title)
     heading = shortened(title, HEADING_ROOM, lambda part: pixels(part, 16))
     top = MARGIN + (HEADING if heading else 0)
@@ -52,11 +54,15 @@ def to_svg(picture: Picture) -> str:
     ]
     if heading:
         parts.append(text(heading, MARGIN, MARGIN + 8, "ss-text ss-head", "start"))
-    parts.append(f'<g transform="translate({num(MARGIN + (content - layout.width) / 2)} {num(top)})">')
+    parts.append(
+        f'<g transform="translate({num(MARGIN + (content - layout.width) / 2)} {num(top)})">'
+    )
     parts += _drawn(layout)
     parts.append("</g>")
     if notes:
-        parts.append(f'<g transform="translate({num(MARGIN)} {num(top + layout.height + LEGEND_GAP)})">')
+        parts.append(
+            f'<g transform="translate({num(MARGIN)} {num(top + layout.height + LEGEND_GAP)})">'
+        )
         parts += [*notes, "</g>"]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -140,7 +146,11 @@ def path_data(points: Sequence[Point]) -> str:
             # Upright at both ends, so that it fits what comes before and after.
             half = (before[1] + here[1]) / 2
             parts.append(f"C{num(before[0])} {num(half)} {num(here[0])} {num(half)} {_pair(here)}")
-        elif after is not None and (before[0] == here[0]) != (here[0] == after[0]) and here[1] in (before[1], after[1]):
+        elif (
+            after is not None
+            and (before[0] == here[0]) != (here[0] == after[0])
+            and here[1] in (before[1], after[1])
+        ):
             radius = min(CORNER, _distance(before, here) / 2, _distance(here, after) / 2)
             start, end = _towards(here, before, radius), _towards(here, after, radius)
             parts.append(f"L{_pair(start)}Q{_pair(here)} {_pair(end)}")

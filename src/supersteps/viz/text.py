@@ -89,7 +89,9 @@ class _Box:
             canvas.put(row + self.height - 1, middle, leave)
 
 
-def _box(node: Node, notes: Sequence[str], inner: Sequence[str] | None, arriving: int, signs: Signs) -> _Box:
+def _box(
+    node: Node, notes: Sequence[str], inner: Sequence[str] | None, arriving: int, signs: Signs
+) -> _Box:
     prefix = signs.switch if node.kind is NodeKind.SWITCH else ""
     if node.kind is NodeKind.SUB_WORKFLOW and inner is None:
         prefix = signs.folded
@@ -105,7 +107,13 @@ def _box(node: Node, notes: Sequence[str], inner: Sequence[str] | None, arriving
         lines += [line + " " * (room - columns(line)) for line in inner]
     # Lines from different places may arrive beside each other.
     width = max(max(map(columns, lines)) + 4, 2 * min(arriving, 4) + 3)
-    border = signs.start if node.is_start else signs.round if node.kind is NodeKind.FAN_IN else signs.plain
+    border = (
+        signs.start
+        if node.is_start
+        else signs.round
+        if node.kind is NodeKind.FAN_IN
+        else signs.plain
+    )
     return _Box(tuple(lines), width + 1 - width % 2, border)
 
 
@@ -115,10 +123,18 @@ def _drawn(picture: Picture, width: int, signs: Signs, *, nested: bool) -> list[
     roots = [place for place, node in enumerate(picture.nodes) if node.is_start]
     all_ways = [Way(number[edge.source], number[edge.target]) for edge in picture.edges]
     backward = backward_ways(len(picture.nodes), all_ways, roots)
-    forward = [edge for way, edge in enumerate(picture.edges) if way not in backward and edge.source != edge.target]
+    forward = [
+        edge
+        for way, edge in enumerate(picture.edges)
+        if way not in backward and edge.source != edge.target
+    ]
     boxes = []
     for place, node in enumerate(picture.nodes):
-        inner = _drawn(node.inner, width - 4, signs, nested=True) if nested and node.inner is not None else None
+        inner = (
+            _drawn(node.inner, width - 4, signs, nested=True)
+            if nested and node.inner is not None
+            else None
+        )
         if nested and node.inner is not None and inner is None:
             return None
         leaving = [
@@ -135,14 +151,20 @@ def _drawn(picture: Picture, width: int, signs: Signs, *, nested: bool) -> list[
 
 def _note(picture: Picture, number: dict[str, int], edge: Edge, is_self: bool, signs: Signs) -> str:
     words = _short(way_text(edge), signs, EDGE_LABEL_ROOM)
-    where = signs.itself if is_self else signs.back + _name(picture.nodes[number[edge.target]], signs)
+    where = (
+        signs.itself if is_self else signs.back + _name(picture.nodes[number[edge.target]], signs)
+    )
     return where + (f" [{words}]" if words else "")
 
 
 def _ways(edges: Sequence[Edge], number: dict[str, int], signs: Signs) -> list[tuple[Way, str]]:
     """The lines to draw with their labels; two edges that look the same are one line."""
     found = {
-        (number[edge.source], number[edge.target], _short(way_text(edge), signs, EDGE_LABEL_ROOM)): None
+        (
+            number[edge.source],
+            number[edge.target],
+            _short(way_text(edge), signs, EDGE_LABEL_ROOM),
+        ): None
         for edge in edges
     }
     ways = []
@@ -156,7 +178,11 @@ class _Drawing:
     """Boxes and lines of one picture, without what is in the boxes."""
 
     def __init__(
-        self, boxes: Sequence[_Box], ways: Sequence[tuple[Way, str]], roots: Sequence[int], signs: Signs
+        self,
+        boxes: Sequence[_Box],
+        ways: Sequence[tuple[Way, str]],
+        roots: Sequence[int],
+        signs: Signs,
     ) -> None:
         self._boxes = boxes
         self._signs = signs
@@ -178,7 +204,9 @@ class _Drawing:
         for chain in self._layers.chains:
             for upper, lower in pairwise(chain):
                 self._below.setdefault(upper, []).append(lower)
-        self.width = max((floor(item.x + item.extent.right) for item in self._layers.items), default=0)
+        self.width = max(
+            (floor(item.x + item.extent.right) for item in self._layers.items), default=0
+        )
 
     def lines(self) -> list[str] | None:
         """The drawing; None if its lines cannot be told apart."""
@@ -220,7 +248,11 @@ class _Drawing:
             canvas.put(number, column, self._signs.lines[3])
 
     def _channel(self, rank: Sequence[int]) -> Channel | None:
-        links = [(self._column(upper), self._column(lower)) for upper in rank for lower in self._below.get(upper, ())]
+        links = [
+            (self._column(upper), self._column(lower))
+            for upper in rank
+            for lower in self._below.get(upper, ())
+        ]
         room = {}
         for upper in rank:
             for lower in self._below.get(upper, ()):

@@ -113,7 +113,9 @@ class Clerk(Executor):
         await ctx.request_info({"go on": text}, str, request_id="golden-question")
 
     @response_handler
-    async def go_on(self, asked: dict[str, str], answer: str, ctx: WorkflowContext[str, str]) -> None:
+    async def go_on(
+        self, asked: dict[str, str], answer: str, ctx: WorkflowContext[str, str]
+    ) -> None:
         await ctx.yield_output(f"answer: {answer}")
         await ctx.send_message("other half", target_id="right")
 
@@ -190,7 +192,9 @@ class Crashing(FileCheckpointStorage):
 async def make(folder: Path) -> None:
     """Write a file storage, the same runs in a database, and as exported files."""
     async with Crashing(folder / "files") as storage:
-        run = build(storage).run_stream("text", run_id=RUN, tags=["old", "gold"], metadata={"by": "make.py"})
+        run = build(storage).run_stream(
+            "text", run_id=RUN, tags=["old", "gold"], metadata={"by": "make.py"}
+        )
         async for event in run:
             if isinstance(event, SuperStepCompletedEvent) and event.step_number == 2:
                 break
@@ -198,14 +202,20 @@ async def make(folder: Path) -> None:
         await storage.add_answers(RUN, [("golden-question", b'"yes"')])
         with contextlib.suppress(CheckpointSaveError):
             await build(storage).run("text", run_id=CRASHED)
-        await storage.save_checkpoint(WorkflowCheckpoint("by-hand", "golden", shared_state={"k": (1, 2)}))
+        await storage.save_checkpoint(
+            WorkflowCheckpoint("by-hand", "golden", shared_state={"k": (1, 2)})
+        )
         async with SqliteCheckpointStorage(folder / "runs.db") as database:
             for run_id in (RUN, CRASHED):
                 await export_run(storage, run_id, folder / f"{run_id}.jsonl")
                 await import_run(database, folder / f"{run_id}.jsonl")
-            await database.save_checkpoint(WorkflowCheckpoint("by-hand", "golden", shared_state={"k": (1, 2)}))
+            await database.save_checkpoint(
+                WorkflowCheckpoint("by-hand", "golden", shared_state={"k": (1, 2)})
+            )
         expected = {run_id: await described(storage, run_id) for run_id in (RUN, CRASHED)}
-    (folder / "expected.json").write_text(json.dumps(expected, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "expected.json").write_text(
+        json.dumps(expected, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     for path in (*folder.rglob("lock"), *folder.rglob(".lock"), *folder.glob("*.db-*")):
         path.unlink()
     with closing(sqlite3.connect(folder / "runs.db", isolation_level=None)) as db:
@@ -217,13 +227,22 @@ async def described(storage: ManagedStorage, run_id: str) -> dict[str, Any]:
     """Return what a stored run holds, as JSON: its record, its checkpoints, what follows its head."""
     run = await storage.get_run(run_id)
     assert run is not None
-    checkpoints = [await storage.load_checkpoint(header.checkpoint_id) for header in await storage.list_headers(run_id)]
-    kept = {field: getattr(run, field) for field in ("run_id", "workflow_id", "status", "head", "sequence", "metadata")}
+    checkpoints = [
+        await storage.load_checkpoint(header.checkpoint_id)
+        for header in await storage.list_headers(run_id)
+    ]
+    kept = {
+        field: getattr(run, field)
+        for field in ("run_id", "workflow_id", "status", "head", "sequence", "metadata")
+    }
     found = {
-        "record": kept | {"tags": run.tags, "requests": run.requests, "fingerprint": run.fingerprint},
+        "record": kept
+        | {"tags": run.tags, "requests": run.requests, "fingerprint": run.fingerprint},
         "checkpoints": {c.checkpoint_id: c.document() for c in checkpoints if c is not None},
         "journal": [json.loads(record) for record in await storage.read_journal(run_id, run.head)],
-        "inbox": [[entry.request_id, entry.value.decode()] for entry in await storage.read_inbox(run_id)],
+        "inbox": [
+            [entry.request_id, entry.value.decode()] for entry in await storage.read_inbox(run_id)
+        ],
     }
     plain: dict[str, Any] = json.loads(json.dumps(found))
     return plain

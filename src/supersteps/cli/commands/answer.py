@@ -28,18 +28,27 @@ class _Answer(click.Command):
     """A command that takes negative numbers for what they are, not for options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        numbers = [] if "--" in args else [word for word in args if re.fullmatch(r"-\d[\d.eE+-]*", word)]
+        numbers = (
+            [] if "--" in args else [word for word in args if re.fullmatch(r"-\d[\d.eE+-]*", word)]
+        )
         others = [word for word in args if word not in numbers]
         return super().parse_args(ctx, [*others, "--", *numbers] if numbers else args)
 
 
 @click.command("answer", cls=_Answer)
-@click.argument("request_id", metavar="[REQUEST|RUN]", required=False, shell_complete=complete_request)
+@click.argument(
+    "request_id", metavar="[REQUEST|RUN]", required=False, shell_complete=complete_request
+)
 @click.argument("value", required=False)
 @click.option(
-    "--run", metavar="RUN", shell_complete=complete_run, help="The run that asks, where several ask the same."
+    "--run",
+    metavar="RUN",
+    shell_complete=complete_run,
+    help="The run that asks, where several ask the same.",
 )
-@click.option("--cancel", is_flag=True, help="Take the question back instead: nobody will answer it.")
+@click.option(
+    "--cancel", is_flag=True, help="Take the question back instead: nobody will answer it."
+)
 @common_options
 @click.pass_context
 def command(

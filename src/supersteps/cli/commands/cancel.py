@@ -37,7 +37,9 @@ def command(run: str, yes: bool, store: str | None, output: str) -> None:
         run = found.run_id  # while somebody thinks, @latest may come to mean another one
         if found.status not in _ENDED:
             asks = f", {count(len(found.requests), 'question')} waiting" if found.requests else ""
-            click.echo(f"Run {run} of workflow {found.workflow_id} stands at {found.head}{asks}.", err=True)
+            click.echo(
+                f"Run {run} of workflow {found.workflow_id} stands at {found.head}{asks}.", err=True
+            )
             if not click.confirm("Cancel it?", err=True):
                 click.echo("nothing was changed", err=True)
                 click.get_current_context().exit(FAILED)
@@ -54,11 +56,19 @@ def command(run: str, yes: bool, store: str | None, output: str) -> None:
 def _show(before: RunRecord, after: RunSummary) -> None:
     where = f"after superstep {after.step}"
     if before.status in _ENDED:
-        click.echo(f"run {after.run_id} is {_ENDED[before.status]} already, {where}; nothing was changed")
+        click.echo(
+            f"run {after.run_id} is {_ENDED[before.status]} already, {where}; nothing was changed"
+        )
     elif after.status == "IDLE":
         click.echo(f"run {after.run_id} came to its end meanwhile, {where}; it stays done")
     else:
-        asked = f"{count(len(before.requests), 'question')} of it" if before.requests[1:] else "its question"
+        asked = (
+            f"{count(len(before.requests), 'question')} of it"
+            if before.requests[1:]
+            else "its question"
+        )
         dropped = f"; {asked} will not be answered" if before.requests else ""
         click.echo(f"run {after.run_id} is cancelled, {where}{dropped}")
-        click.echo(f"its checkpoints stay: `supersteps resume {quote(after.run_id)}` makes it go on after all")
+        click.echo(
+            f"its checkpoints stay: `supersteps resume {quote(after.run_id)}` makes it go on after all"
+        )

@@ -15,7 +15,17 @@ from supersteps.cli.completion import complete_checkpoint
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, is_terminal
 from supersteps.cli.picker import pick_checkpoint
-from supersteps.cli.words import TITLES, asked, cut, harmless, place, plain, pretty, respect_no_color, route
+from supersteps.cli.words import (
+    TITLES,
+    asked,
+    cut,
+    harmless,
+    place,
+    plain,
+    pretty,
+    respect_no_color,
+    route,
+)
 from supersteps.service.errors import InputError
 from supersteps.service.service import Service
 
@@ -51,17 +61,27 @@ def command(
     """
     respect_no_color()
     if before is None and not is_terminal():
-        raise click.UsageError("name two checkpoints, or one to see what its superstep changed: supersteps diff A [B]")
+        raise click.UsageError(
+            "name two checkpoints, or one to see what its superstep changed: supersteps diff A [B]"
+        )
 
     async def work() -> tuple[CheckpointDiff, Messages | None]:
         async with open_service(store) as service:
             found = await service.diff(*await _chosen(service, before, after))
-            is_shown = output == "table" and not patch and any(change.path[0] == "messages" for change in found)
+            is_shown = (
+                output == "table"
+                and not patch
+                and any(change.path[0] == "messages" for change in found)
+            )
             return found, await _messages(service, found) if is_shown else None
 
     found, messages = do(work())
     form = "json" if patch and output == "table" else output
-    emit(found.to_json_patch(), form, lambda: click.echo("\n".join(lines(found, messages, full=full))))
+    emit(
+        found.to_json_patch(),
+        form,
+        lambda: click.echo("\n".join(lines(found, messages, full=full))),
+    )
     if exit_code and found:
         context.exit(1)
 
@@ -94,7 +114,9 @@ async def _messages(service: Service, found: CheckpointDiff) -> Messages:
     return before, after
 
 
-def lines(found: CheckpointDiff, messages: Messages | None = None, *, full: bool = False) -> list[str]:
+def lines(
+    found: CheckpointDiff, messages: Messages | None = None, *, full: bool = False
+) -> list[str]:
     """Return a diff for people, by section.
 
     Args:
@@ -106,15 +128,22 @@ def lines(found: CheckpointDiff, messages: Messages | None = None, *, full: bool
         return [f"{found.before} and {found.after} hold the same"]
     told = _worth_telling(found)
     if not told:
-        return [f"{found.before} and {found.after} hold the same; only the times at which they asked differ"]
-    shown = [click.style(f"--- {found.before}", bold=True), click.style(f"+++ {found.after}", bold=True)]
+        return [
+            f"{found.before} and {found.after} hold the same; only the times at which they asked differ"
+        ]
+    shown = [
+        click.style(f"--- {found.before}", bold=True),
+        click.style(f"+++ {found.after}", bold=True),
+    ]
     sections: dict[str, list[Change]] = {}
     for change in told:
         sections.setdefault(str(change.path[0]), []).append(change)
     for section, changes in sections.items():
         shown += ["", click.style(TITLES.get(section, section), bold=True)]
         if section == "messages" and messages is not None:
-            changes = list(_whole_messages(*messages)) or changes  # they may only stand in another order
+            changes = (
+                list(_whole_messages(*messages)) or changes
+            )  # they may only stand in another order
         shown += [f"  {line}" for change in changes for line in _change(section, change, full)]
     return shown
 
@@ -136,7 +165,10 @@ def _worth_telling(found: CheckpointDiff) -> list[Change]:
 def _whole_messages(before: list[Any], after: list[Any]) -> Iterator[Change]:
     """Yield which messages are gone and which are new; one that takes the way of another replaces it."""
     encode = msgspec.json.encode
-    gone, come = _without(before, Counter(map(encode, after))), _without(after, Counter(map(encode, before)))
+    gone, come = (
+        _without(before, Counter(map(encode, after))),
+        _without(after, Counter(map(encode, before))),
+    )
     for message in gone:
         same_way = next((other for other in come if route(other) == route(message)), None)
         if same_way is None:
@@ -185,7 +217,11 @@ def _told(section: str, change: Change, value: Any) -> str | None:
         wanted = str(value.get("response_type", "")).removeprefix("__main__.")
         return f"{value.get('source_executor_id')} asks for {wanted}: {cut(plain(asked(value.get('data'))), _WIDTH)}"
     if section == "answered":
-        given = f": {cut(plain(value.get('data')), _WIDTH)}" if value.get("outcome") != "cancelled" else ""
+        given = (
+            f": {cut(plain(value.get('data')), _WIDTH)}"
+            if value.get("outcome") != "cancelled"
+            else ""
+        )
         return f"{value.get('request_id')} {value.get('outcome', 'answered')}{given}"
     return None
 

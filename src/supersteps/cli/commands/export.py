@@ -51,7 +51,12 @@ def command(run: str, file: str | None, force: bool, store: str | None, output: 
     path = Path(file or f"{_file_name(run_id)}.jsonl")
     _check_target(path, force)
     checkpoints = do(write(run_id, path))
-    written = {"run_id": run_id, "path": str(path), "checkpoints": checkpoints, "bytes": path.stat().st_size}
+    written = {
+        "run_id": run_id,
+        "path": str(path),
+        "checkpoints": checkpoints,
+        "bytes": path.stat().st_size,
+    }
     emit(written, output, lambda: _show(run_id, path, checkpoints))
 
 
@@ -59,13 +64,17 @@ def _check_target(path: Path, force: bool) -> None:
     if path.is_dir():
         raise ServiceError(f"{path} is a folder: give the name of a file")
     if path.exists() and not force:
-        raise ServiceError(f"{path} exists already: give another name, or --force to replace it. Nothing was written.")
+        raise ServiceError(
+            f"{path} exists already: give another name, or --force to replace it. Nothing was written."
+        )
     if not path.parent.is_dir():
         raise ServiceError(f"there is no folder {path.parent}: make it first. Nothing was written.")
 
 
 def _show(run_id: str, path: Path, checkpoints: int) -> None:
-    click.echo(f"run {run_id} is in {path}: {count(checkpoints, 'checkpoint')}, {size(path.stat().st_size)}")
+    click.echo(
+        f"run {run_id} is in {path}: {count(checkpoints, 'checkpoint')}, {size(path.stat().st_size)}"
+    )
 
 
 def _file_name(run_id: str) -> str:

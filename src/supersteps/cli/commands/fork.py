@@ -10,7 +10,15 @@ import msgspec
 from supersteps.cli.choosing import chosen
 from supersteps.cli.completion import complete_checkpoint
 from supersteps.cli.endings import Commands, drive, quiet_option
-from supersteps.cli.options import app_option, check_new_id, common_options, do, open_service, settings, workflow_of
+from supersteps.cli.options import (
+    app_option,
+    check_new_id,
+    common_options,
+    do,
+    open_service,
+    settings,
+    workflow_of,
+)
 from supersteps.cli.output import emit
 from supersteps.cli.progress import one_line_warnings, tell
 from supersteps.engine.forking import DELETE
@@ -27,11 +35,28 @@ class _Created(msgspec.Struct, frozen=True):
 
 @click.command("fork")
 @click.argument("checkpoint", required=False, shell_complete=complete_checkpoint)
-@click.option("--set", "values", multiple=True, metavar="PATH=JSON", help="A new value; several times.")
-@click.option("--unset", "removed", multiple=True, metavar="PATH", help="Remove what is there; several times.")
-@click.option("--run-id", metavar="ID", callback=check_new_id, help="What to call the new run; a new id unless given.")
-@click.option("--tag", "tags", multiple=True, metavar="LABEL", help="A label to keep with the new run; several times.")
-@click.option("--no-run", is_flag=True, help="Only create the new run; `supersteps resume` drives it.")
+@click.option(
+    "--set", "values", multiple=True, metavar="PATH=JSON", help="A new value; several times."
+)
+@click.option(
+    "--unset", "removed", multiple=True, metavar="PATH", help="Remove what is there; several times."
+)
+@click.option(
+    "--run-id",
+    metavar="ID",
+    callback=check_new_id,
+    help="What to call the new run; a new id unless given.",
+)
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="LABEL",
+    help="A label to keep with the new run; several times.",
+)
+@click.option(
+    "--no-run", is_flag=True, help="Only create the new run; `supersteps resume` drives it."
+)
 @quiet_option
 @app_option
 @common_options
@@ -65,18 +90,31 @@ def command(
 
     async def work() -> int:
         async with open_service(store, apps) as service:
-            header = await service.find_checkpoint(checkpoint or await chosen(service, "Choose where to fork.", "fork"))
+            header = await service.find_checkpoint(
+                checkpoint or await chosen(service, "Choose where to fork.", "fork")
+            )
             workflow = workflow_of(settings(store, apps), header.workflow_id)
             run = workflow.fork(
-                header.checkpoint_id, changes, run_id=run_id, checkpoint_storage=service.storage, tags=tags
+                header.checkpoint_id,
+                changes,
+                run_id=run_id,
+                checkpoint_storage=service.storage,
+                tags=tags,
             )
             origin = (
-                f"run {header.run_id} after superstep {header.iteration_count}" if header.run_id else "a checkpoint"
+                f"run {header.run_id} after superstep {header.iteration_count}"
+                if header.run_id
+                else "a checkpoint"
             )
             commands = Commands(store, apps, service.storage)
             if not no_run:
                 return await drive(
-                    run, workflow, commands, quiet=quiet, output=output, origin=f", forked from {origin}"
+                    run,
+                    workflow,
+                    commands,
+                    quiet=quiet,
+                    output=output,
+                    origin=f", forked from {origin}",
                 )
             created = await _create(run)
             tell(f"run {run.run_id}, forked from {origin}; nothing has run")

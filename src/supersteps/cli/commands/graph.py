@@ -10,7 +10,15 @@ from pathlib import Path
 import click
 
 from supersteps.cli.completion import complete_checkpoint
-from supersteps.cli.options import debug_option, do, find_store, named_workflow, open_service, settings, store_option
+from supersteps.cli.options import (
+    debug_option,
+    do,
+    find_store,
+    named_workflow,
+    open_service,
+    settings,
+    store_option,
+)
 from supersteps.service.applications import load_workflow
 from supersteps.service.errors import ServiceError
 from supersteps.service.service import Service
@@ -19,23 +27,44 @@ from supersteps.viz.picture import Picture
 from supersteps.workflow import Workflow
 
 _FORMATS = ("ascii", "mermaid", "dot", "svg")
-_SUFFIXES = {".txt": "ascii", ".mmd": "mermaid", ".mermaid": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg"}
+_SUFFIXES = {
+    ".txt": "ascii",
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+    ".dot": "dot",
+    ".gv": "dot",
+    ".svg": "svg",
+}
 _APPLICATION = re.compile(r".+\.py(:[^/\\]+)?|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _WIDTH = 100
 """Columns of a text drawing that goes to a file."""
 
 
 @click.command("graph")
-@click.argument("subject", metavar="[APP|RUN|CHECKPOINT]", required=False, shell_complete=complete_checkpoint)
+@click.argument(
+    "subject", metavar="[APP|RUN|CHECKPOINT]", required=False, shell_complete=complete_checkpoint
+)
 @click.option("--format", "format_", type=click.Choice(_FORMATS), help="What to draw.")
-@click.option("-f", "--file", type=click.Path(dir_okay=False), metavar="FILE", help="Where to write it; else stdout.")
 @click.option(
-    "--checkpoint", metavar="REF", help="With APP: mark what waits at this checkpoint of one of the workflow's runs."
+    "-f",
+    "--file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Where to write it; else stdout.",
+)
+@click.option(
+    "--checkpoint",
+    metavar="REF",
+    help="With APP: mark what waits at this checkpoint of one of the workflow's runs.",
 )
 @store_option
 @debug_option
 def command(
-    subject: str | None, format_: str | None, file: str | None, checkpoint: str | None, store: str | None
+    subject: str | None,
+    format_: str | None,
+    file: str | None,
+    checkpoint: str | None,
+    store: str | None,
 ) -> None:
     """Draw a workflow, or where a run stands.
 
@@ -52,8 +81,14 @@ def command(
     chosen = format_ or _format_for(file)
     is_application = subject is None or _APPLICATION.fullmatch(subject) is not None
     if checkpoint is not None and not is_application:
-        raise click.UsageError(f"--checkpoint goes with an APP; {subject!r} is a run or a checkpoint: give only one")
-    picture = _of_application(subject, checkpoint, store) if is_application else _of_stored(str(subject), store)
+        raise click.UsageError(
+            f"--checkpoint goes with an APP; {subject!r} is a run or a checkpoint: give only one"
+        )
+    picture = (
+        _of_application(subject, checkpoint, store)
+        if is_application
+        else _of_stored(str(subject), store)
+    )
     width = shutil.get_terminal_size((_WIDTH, 24)).columns if file is None else _WIDTH
     text = _drawn(picture, chosen, width).rstrip("\n")
     if file is None:
@@ -91,7 +126,9 @@ def _format_for(file: str | None) -> str:
 def _of_application(name: str | None, checkpoint: str | None, store: str | None) -> Picture:
     found = settings(store, () if name is None else (name,))
     if name is None and not found.apps:
-        raise click.UsageError("name a workflow (module:name or file.py:name), a run or a checkpoint")
+        raise click.UsageError(
+            "name a workflow (module:name or file.py:name), a run or a checkpoint"
+        )
     workflow = named_workflow(found) if name is None else load_workflow(name, found.folder)
     if checkpoint is None:
         return WorkflowViz(workflow).picture

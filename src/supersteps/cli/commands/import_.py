@@ -59,5 +59,7 @@ def command(file: str, run_id: str | None, store: str | None, output: str) -> No
 
 def _show(run: RunSummary) -> None:
     state = WORDS.get(run.status, run.status.lower())
-    click.echo(f"run {run.run_id} of workflow {run.workflow_id} is in the store: {state}, after superstep {run.step}")
+    click.echo(
+        f"run {run.run_id} of workflow {run.workflow_id} is in the store: {state}, after superstep {run.step}"
+    )
     click.echo(f"to see it: `supersteps show {quote(run.run_id)}`")

@@ -20,9 +20,13 @@ _WIDEST = 24
 @click.argument("run", default="@latest", shell_complete=complete_run)
 @click.option("--graph", is_flag=True, help="Draw branches and forks as lanes.")
 @click.option("-n", "--limit", type=click.IntRange(1), help="At most so many checkpoints.")
-@click.option("--no-forks", is_flag=True, help="Only RUN itself, without the runs that were forked from it.")
+@click.option(
+    "--no-forks", is_flag=True, help="Only RUN itself, without the runs that were forked from it."
+)
 @common_options
-def command(run: str, graph: bool, limit: int | None, no_forks: bool, store: str | None, output: str) -> None:
+def command(
+    run: str, graph: bool, limit: int | None, no_forks: bool, store: str | None, output: str
+) -> None:
     """Show the checkpoints of RUN on all its branches, and those of its forks, the newest first.
 
     Without RUN it is the newest one. What stands after a checkpoint is what happened in its superstep.
@@ -41,9 +45,15 @@ def _show(found: Log, is_graph: bool) -> None:
     run = found.run
     state = run_text(run)
     forks = f", {count(len(found.forks), 'fork')}" if found.forks else ""
-    click.echo(f"{click.style(run.run_id, bold=True)}  {run.workflow_id}, {state} after superstep {run.step}{forks}\n")
+    click.echo(
+        f"{click.style(run.run_id, bold=True)}  {run.workflow_id}, {state} after superstep {run.step}{forks}\n"
+    )
     style = style_for(sys.stdout.encoding) if is_graph else ASCII
-    rows = draw(found.entries, style, main=run.head) if is_graph else [Row("", entry) for entry in found.entries]
+    rows = (
+        draw(found.entries, style, main=run.head)
+        if is_graph
+        else [Row("", entry) for entry in found.entries]
+    )
     width = terminal_width() if is_graph else None  # a line that wraps would tear the lanes apart
     for line in lines(rows, found, style):
         click.echo(line if width is None else fitted(line, width))
@@ -53,7 +63,9 @@ def _show(found: Log, is_graph: bool) -> None:
 
 def lines(rows: list[Row], log: Log, style: Style = ASCII) -> list[str]:
     """Return a history as lines: lanes, then what there is to say of the checkpoint."""
-    width = min(max((visible_width(row.lanes) for row in rows if row.entry is not None), default=0), _WIDEST)
+    width = min(
+        max((visible_width(row.lanes) for row in rows if row.entry is not None), default=0), _WIDEST
+    )
     shown = []
     for row in rows:
         if row.entry is None:

@@ -19,13 +19,27 @@ from supersteps.storage.retention import RetentionPolicy
 @click.command("prune")
 @click.argument("run", shell_complete=complete_run, required=False)
 @click.option("--all", "all_runs", is_flag=True, help="Every run in the store, instead of one.")
-@click.option("--keep-last", type=click.IntRange(1), metavar="N", help="Keep the N newest of a run.")
-@click.option("--keep-steps", type=click.IntRange(1), metavar="N", help="Keep those after superstep 0, N, 2N, ...")
 @click.option(
-    "--older-than", callback=duration, metavar="AGE", help="Keep those that are younger: 90s, 15m, 12h, 30d, 2w."
+    "--keep-last", type=click.IntRange(1), metavar="N", help="Keep the N newest of a run."
 )
-@click.option("--waiting-too", is_flag=True, help="Let those go, too, at which a question waits for a person.")
-@click.option("--dry-run", is_flag=True, help="Only say what would go; -o json lists the checkpoints.")
+@click.option(
+    "--keep-steps",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Keep those after superstep 0, N, 2N, ...",
+)
+@click.option(
+    "--older-than",
+    callback=duration,
+    metavar="AGE",
+    help="Keep those that are younger: 90s, 15m, 12h, 30d, 2w.",
+)
+@click.option(
+    "--waiting-too", is_flag=True, help="Let those go, too, at which a question waits for a person."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Only say what would go; -o json lists the checkpoints."
+)
 @click.option("--vacuum", is_flag=True, help="Give the space back to the file system afterwards.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @common_options
@@ -52,9 +66,13 @@ def command(
     supersteps prune --all --older-than 30d --keep-steps 100 --dry-run
     """  # noqa: D301 - \b is how click is told to leave lines as they are
     if (run is None) is not all_runs:
-        raise click.UsageError("name one run, or say --all" if run is None else "name one run or say --all, not both")
+        raise click.UsageError(
+            "name one run, or say --all" if run is None else "name one run or say --all, not both"
+        )
     if keep_last is None and keep_steps is None and older_than is None:
-        raise click.UsageError("say what to keep: --keep-last N, --keep-steps N or --older-than AGE")
+        raise click.UsageError(
+            "say what to keep: --keep-last N, --keep-steps N or --older-than AGE"
+        )
     policy = RetentionPolicy(keep_last, keep_steps, older_than, waiting_too)
 
     async def work(is_trial: bool) -> list[Pruned]:
@@ -88,11 +106,16 @@ def _show(found: list[Pruned], go: str, stay: str, *, err: bool = False) -> None
     nothing = f"nothing to remove: {count(sum(p.kept for p in found), 'checkpoint')} of {count(len(found), 'run')} stay"
     if err:
         for run_id, gone, left in rows:
-            click.echo(f"{run_id}: {count(int(gone), 'checkpoint')} of {int(gone) + int(left)}", err=True)
+            click.echo(
+                f"{run_id}: {count(int(gone), 'checkpoint')} of {int(gone) + int(left)}", err=True
+            )
     else:
         table(["RUN", go, stay], rows, empty=nothing)
     others = len(found) - len(rows)
     if rows and others:
         click.echo(
-            "1 other run keeps all it has" if others == 1 else f"{others} other runs keep all they have", err=True
+            "1 other run keeps all it has"
+            if others == 1
+            else f"{others} other runs keep all they have",
+            err=True,
         )

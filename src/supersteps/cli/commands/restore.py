@@ -75,9 +75,13 @@ async def _plan(service: Service, reference: str) -> _Plan:
             "it: resume from it in code, with workflow.run_from_checkpoint"
         )
     run = await service.find_run(header.run_id)
-    parents = {each.checkpoint_id: each.parent_id for each in await headers_of(service.storage, run)}
+    parents = {
+        each.checkpoint_id: each.parent_id for each in await headers_of(service.storage, run)
+    }
     leaves = _steps_back(parents, run.head, header.checkpoint_id)
-    return _Plan(header.checkpoint_id, header.iteration_count, await summarize(service.storage, run), leaves)
+    return _Plan(
+        header.checkpoint_id, header.iteration_count, await summarize(service.storage, run), leaves
+    )
 
 
 def _steps_back(parents: Mapping[str, str | None], head: str, checkpoint: str) -> int | None:
@@ -100,7 +104,9 @@ def _announcement(plan: _Plan) -> str:
         )
     new = f"What follows becomes branch {run.branch + 1}; what it leaves stays readable."
     if plan.leaves is None:
-        return f"{stands}\n{plan.checkpoint}, after superstep {plan.step}, is on another branch. {new}"
+        return (
+            f"{stands}\n{plan.checkpoint}, after superstep {plan.step}, is on another branch. {new}"
+        )
     return (
         f"{stands}\n{plan.checkpoint} is after superstep {plan.step}: "
         f"{count(plan.leaves, 'checkpoint')} back. {new} What handlers did to the world outside stays done."
@@ -109,7 +115,9 @@ def _announcement(plan: _Plan) -> str:
 
 def _show(plan: _Plan, run: RunSummary, details: RunDetails) -> None:
     was = f" (it was {plan.run.head})" if plan.run.head != run.head else ""
-    click.echo(f"run {run.run_id} stands at {run.head} again, after superstep {run.step}, on branch {run.branch}{was}")
+    click.echo(
+        f"run {run.run_id} stands at {run.head} again, after superstep {run.step}, on branch {run.branch}{was}"
+    )
     click.echo(_next(details))
 
 
@@ -118,7 +126,9 @@ def _next(details: RunDetails) -> str:
     run = details.run
     resume = f"`supersteps resume {quote(run.run_id)}`"
     if details.waiting:
-        others = f"; {count(len(details.questions), 'question')} waiting" if details.questions else ""
+        others = (
+            f"; {count(len(details.questions), 'question')} waiting" if details.questions else ""
+        )
         return f"next: {resume} runs superstep {run.step + 1}: {listed(details.waiting)}{others}"
     if details.questions:
         if len(details.questions) == 1:

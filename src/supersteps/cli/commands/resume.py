@@ -8,16 +8,29 @@ from supersteps.cli.asking import understand
 from supersteps.cli.choosing import chosen
 from supersteps.cli.completion import complete_checkpoint
 from supersteps.cli.endings import Commands, drive, limit_option, quiet_option
-from supersteps.cli.options import app_option, common_options, do, open_service, settings, workflow_of
+from supersteps.cli.options import (
+    app_option,
+    common_options,
+    do,
+    open_service,
+    settings,
+    workflow_of,
+)
 from supersteps.cli.progress import one_line_warnings, tell
 from supersteps.service.references import choose_question
 from supersteps.service.service import Service
 
 
 @click.command("resume")
-@click.argument("checkpoint", required=False, metavar="[RUN|CHECKPOINT]", shell_complete=complete_checkpoint)
+@click.argument(
+    "checkpoint", required=False, metavar="[RUN|CHECKPOINT]", shell_complete=complete_checkpoint
+)
 @click.option(
-    "--answer", "answers", multiple=True, metavar="REQUEST=VALUE", help="Answer a question first; several times."
+    "--answer",
+    "answers",
+    multiple=True,
+    metavar="REQUEST=VALUE",
+    help="Answer a question first; several times.",
 )
 @limit_option
 @quiet_option
@@ -55,14 +68,20 @@ def command(
                 if run is not None and not is_head:
                     await service.restore(header.checkpoint_id)
                 if not header.run_id:
-                    raise click.UsageError("--answer is for a run, and this checkpoint was saved by hand: name a run")
+                    raise click.UsageError(
+                        "--answer is for a run, and this checkpoint was saved by hand: name a run"
+                    )
                 await _give(service, header.run_id, given)
             resumed = workflow.run_stream_from_checkpoint(header.checkpoint_id, service.storage)
             if run is not None and not is_head:
-                tell(f"from superstep {header.iteration_count}, on a new branch (it was at {run.head})")
+                tell(
+                    f"from superstep {header.iteration_count}, on a new branch (it was at {run.head})"
+                )
             is_done = run is not None and is_head and run.status == "IDLE"
             commands = Commands(store, apps, service.storage)
-            return await drive(resumed, workflow, commands, quiet=quiet, output=output, is_done=is_done)
+            return await drive(
+                resumed, workflow, commands, quiet=quiet, output=output, is_done=is_done
+            )
 
     with one_line_warnings():
         return do(work())
@@ -72,7 +91,10 @@ async def _give(service: Service, run_id: str, answers: dict[str, str]) -> None:
     """Answer questions of a run; all are looked for before the first is answered."""
     waiting = await service.list_questions(run_id)
     found = [(choose_question(reference, waiting), text) for reference, text in answers.items()]
-    values = [text if q.response_schema is None else understand(text, q.response_schema).value for q, text in found]
+    values = [
+        text if q.response_schema is None else understand(text, q.response_schema).value
+        for q, text in found
+    ]
     for (question, _), value in zip(found, values, strict=True):
         await service.answer(f"{question.run_id}:{question.request_id}", value)
 
@@ -80,5 +102,7 @@ async def _give(service: Service, run_id: str, answers: dict[str, str]) -> None:
 def _answer(given: str) -> tuple[str, str]:
     request, equals, value = given.partition("=")
     if not (request and equals):
-        raise click.BadParameter(f"{given!r} is not of the form REQUEST=VALUE", param_hint="--answer")
+        raise click.BadParameter(
+            f"{given!r} is not of the form REQUEST=VALUE", param_hint="--answer"
+        )
     return request, value

@@ -30,10 +30,31 @@ _APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[^:{}\[\]\"]*\.py(:[A-Za-z_]
 @click.command("run")
 @click.argument("app", required=False)
 @click.argument("given", required=False, metavar="[INPUT|-]")
-@click.option("--run-id", metavar="ID", callback=check_new_id, help="What to call the run; a new id unless given.")
-@click.option("--attach", is_flag=True, help="With --run-id: go on with that run if there is one, and ignore INPUT.")
-@click.option("--tag", "tags", multiple=True, metavar="LABEL", help="A label to keep with the run; several times.")
-@click.option("--meta", "remarks", multiple=True, metavar="KEY=JSON", help="A remark to keep with it; several times.")
+@click.option(
+    "--run-id",
+    metavar="ID",
+    callback=check_new_id,
+    help="What to call the run; a new id unless given.",
+)
+@click.option(
+    "--attach",
+    is_flag=True,
+    help="With --run-id: go on with that run if there is one, and ignore INPUT.",
+)
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="LABEL",
+    help="A label to keep with the run; several times.",
+)
+@click.option(
+    "--meta",
+    "remarks",
+    multiple=True,
+    metavar="KEY=JSON",
+    help="A remark to keep with it; several times.",
+)
 @limit_option
 @quiet_option
 @common_options
@@ -73,7 +94,11 @@ def command(
                 path = storage_path(found.store)
                 if path is None or path.exists():
                     await check_store(storage)
-            record = await storage.get_run(run_id) if storage is not None and run_id is not None else None
+            record = (
+                await storage.get_run(run_id)
+                if storage is not None and run_id is not None
+                else None
+            )
             if record is not None and not attach:
                 raise ServiceError(f"there is a run {run_id!r} already: --attach goes on with it")
             if record is not None:
@@ -91,7 +116,9 @@ def command(
             if not suggested.can_resume and not quiet:
                 tell(_no_store(storage))
             is_done = record is not None and record.status == "IDLE"
-            return await drive(run, workflow, suggested, quiet=quiet, output=output, is_done=is_done)
+            return await drive(
+                run, workflow, suggested, quiet=quiet, output=output, is_done=is_done
+            )
 
     with one_line_warnings():
         workflow = named_workflow(found)
@@ -100,7 +127,9 @@ def command(
         return do(work(workflow, _read_stdin() if given == "-" else given))
 
 
-def told_apart(first: str | None, second: str | None, *, is_configured: bool) -> tuple[str | None, str | None]:
+def told_apart(
+    first: str | None, second: str | None, *, is_configured: bool
+) -> tuple[str | None, str | None]:
     """Return which argument is the workflow, and which the input.
 
     Args:
@@ -126,10 +155,14 @@ def _read(workflow: Workflow, text: str | None, app: str | None, *, is_detailed:
     except InputError as error:
         told = [str(error)]
         if is_detailed and error.schemas:
-            told.append(f"JSON Schema: {' or '.join(json.dumps(schema) for schema in error.schemas)}.")
+            told.append(
+                f"JSON Schema: {' or '.join(json.dumps(schema) for schema in error.schemas)}."
+            )
         words = [given for schema in error.schemas if (given := sample(schema)) is not None]
         if words:
-            told.append(f"For example: {shlex.join(['supersteps', 'run', *([app] if app else []), words[0]])}")
+            told.append(
+                f"For example: {shlex.join(['supersteps', 'run', *([app] if app else []), words[0]])}"
+            )
         raise InputError(" ".join(told)) from error
 
 
@@ -142,7 +175,11 @@ def _storage(found: Settings, workflow: Workflow) -> ManagedStorage | None:
 
 
 def _no_store(storage: object | None) -> str:
-    why = "is kept in memory only" if isinstance(storage, InMemoryCheckpointStorage) else "is kept nowhere"
+    why = (
+        "is kept in memory only"
+        if isinstance(storage, InMemoryCheckpointStorage)
+        else "is kept nowhere"
+    )
     return f"note: this run {why}, so it cannot be resumed; --store sqlite:///runs.db keeps it"
 
 

@@ -37,27 +37,45 @@ class _State(click.ParamType[str]):
             return word
         if value.upper() in WorkflowRunState.__members__:
             return value.upper()
-        return self.fail(f"there is no state {value!r}; choose from {', '.join(_STATES)}", param, ctx)
+        return self.fail(
+            f"there is no state {value!r}; choose from {', '.join(_STATES)}", param, ctx
+        )
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         return [CompletionItem(word) for word in _STATES if word.startswith(incomplete.lower())]
 
 
 @click.command("runs")
 @click.option("--workflow", metavar="NAME", help="Only runs of this workflow.")
-@click.option("--status", metavar="STATE", type=_State(), help=f"Only runs in this state: {', '.join(_STATES)}.")
+@click.option(
+    "--status",
+    metavar="STATE",
+    type=_State(),
+    help=f"Only runs in this state: {', '.join(_STATES)}.",
+)
 @click.option("--tag", metavar="LABEL", help="Only runs with this label.")
-@click.option("-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many."
+)
 @common_options
 def command(
-    workflow: str | None, status: str | None, tag: str | None, limit: int, store: str | None, output: str
+    workflow: str | None,
+    status: str | None,
+    tag: str | None,
+    limit: int,
+    store: str | None,
+    output: str,
 ) -> None:
     """List runs, the newest first."""
 
     async def work() -> list[RunSummary]:
         async with open_service(store) as service:
             if status not in _STATES:
-                found = await service.list_runs(workflow_id=workflow, status=status, tag=tag, limit=limit)
+                found = await service.list_runs(
+                    workflow_id=workflow, status=status, tag=tag, limit=limit
+                )
             else:
                 found = await _in_state(service, status, workflow, tag, limit)
             return await service.with_answers(found)

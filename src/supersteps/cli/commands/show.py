@@ -40,10 +40,14 @@ _SCOPED = {"fan_in": 1, "executor_states": 1, "scopes": 1, "sub_state": 1, "sub_
 
 
 @click.command("show")
-@click.argument("reference", metavar="[RUN|CHECKPOINT]", default="@latest", shell_complete=complete_checkpoint)
+@click.argument(
+    "reference", metavar="[RUN|CHECKPOINT]", default="@latest", shell_complete=complete_checkpoint
+)
 @click.option("--full", is_flag=True, help="Cut nothing.")
 @click.option(
-    "--path", metavar="PLACE", help="Only the value there, as JSON: shared_state.total or /shared_state/total."
+    "--path",
+    metavar="PLACE",
+    help="Only the value there, as JSON: shared_state.total or /shared_state/total.",
 )
 @common_options
 def command(reference: str, full: bool, path: str | None, store: str | None, output: str) -> None:
@@ -106,7 +110,9 @@ def _run_blocks(found: RunDetails, full: bool) -> Iterator[list[str]]:
     if found.outputs:
         yield [_title("Outputs", len(found.outputs)), *_listed(found.outputs, full)]
     if found.waiting:
-        waiting = [(executor, count(number, "message")) for executor, number in found.waiting.items()]
+        waiting = [
+            (executor, count(number, "message")) for executor, number in found.waiting.items()
+        ]
         yield [_title("Messages waiting"), *aligned(waiting, "  ")]
     if found.timers:
         yield [_title("Timers"), *_timers(found)]
@@ -145,7 +151,9 @@ def _run_facts(found: RunDetails) -> list[tuple[str, str]]:
     if run.parent_checkpoint:
         facts.append(("forked from", run.parent_checkpoint))
     if run.is_abandoned:
-        facts.append(("driven by", "nobody: its process died; resuming it goes on where it stopped"))
+        facts.append(
+            ("driven by", "nobody: its process died; resuming it goes on where it stopped")
+        )
     elif run.owner:
         facts.append(("driven by", run.owner))
     given = len(run.requests) - len(found.questions)
@@ -194,7 +202,12 @@ def show_checkpoint(found: CheckpointDetails, full: bool) -> list[str]:
     blocks = [aligned(_checkpoint_facts(found))]
     for section, content in found.content.items():
         if content:
-            blocks.append([_title(TITLES.get(section, section), len(content)), *_section(section, content, full)])
+            blocks.append(
+                [
+                    _title(TITLES.get(section, section), len(content)),
+                    *_section(section, content, full),
+                ]
+            )
     if not full and any("…" in line for block in blocks for line in block):
         blocks.append([click.style("(--full shows what is cut)", fg="bright_black")])
     return [line for block in blocks for line in (*block, "")][:-1]
@@ -258,7 +271,11 @@ def _section(section: str, content: Any, full: bool) -> Iterator[str]:
 
 def _reply(message: dict[str, Any]) -> str:
     reply = message.get("reply")
-    return f"  answer to {reply.get('request_id')}: {cut(plain(reply.get('answer')), 60)}" if reply else ""
+    return (
+        f"  answer to {reply.get('request_id')}: {cut(plain(reply.get('answer')), 60)}"
+        if reply
+        else ""
+    )
 
 
 def _named(content: dict[str, Any], full: bool, depth: int, indent: str) -> Iterator[str]:
@@ -275,7 +292,9 @@ def _listed(values: list[Any], full: bool) -> Iterator[str]:
     shown = values if full else values[-_SHOWN:]
     left_out = len(values) - len(shown)
     yield from _left_out(left_out)
-    yield from aligned([(f"[{index}]", _short(value, full)) for index, value in enumerate(shown, left_out)], "  ")
+    yield from aligned(
+        [(f"[{index}]", _short(value, full)) for index, value in enumerate(shown, left_out)], "  "
+    )
 
 
 def _left_out(number: int) -> Iterator[str]:

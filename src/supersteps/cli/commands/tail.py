@@ -42,7 +42,9 @@ def command(run: str, store: str | None, output: str) -> int:
             watching = asyncio.create_task(_tell_if_nobody_drives(service, record.run_id))
             try:
                 async for last in service.follow(record.run_id):
-                    click.echo(_line(last) if output == "table" else msgspec.json.encode(last).decode())
+                    click.echo(
+                        _line(last) if output == "table" else msgspec.json.encode(last).decode()
+                    )
             finally:
                 watching.cancel()
                 await asyncio.wait([watching])

@@ -48,7 +48,9 @@ class LocalBackend:
             if spec.is_async:
                 await spec.call(executor, *arguments, ctx)
             else:
-                await _call_in_thread(functools.partial(spec.call, executor, *arguments, ctx), call, site)
+                await _call_in_thread(
+                    functools.partial(spec.call, executor, *arguments, ctx), call, site
+                )
         finally:
             call.close()
         return call.effects
@@ -104,7 +106,9 @@ async def _call_in_thread(handle: Callable[[], Any], call: Call, site: CallSite)
     call.emit_live = emit_from_thread
     context = contextvars.copy_context()
     result = await loop.run_in_executor(_threads(), functools.partial(context.run, handle))
-    if inspect.isawaitable(result):  # a plain function that hands back a coroutine, such as a partial of an async one
+    if inspect.isawaitable(
+        result
+    ):  # a plain function that hands back a coroutine, such as a partial of an async one
         await result
 
 

@@ -64,8 +64,14 @@ class CheckpointFiles:
         stem = file_stem(f"{run_id}{last}")
         if stem.endswith(last):
             prefix = stem.removesuffix(last) + "-"
-            ends = (name.removeprefix(prefix).removesuffix(".json") for name in there if name.startswith(prefix))
-            numbers: Iterable[int] = sorted(int(end) for end in ends if end.isascii() and end.isdigit())
+            ends = (
+                name.removeprefix(prefix).removesuffix(".json")
+                for name in there
+                if name.startswith(prefix)
+            )
+            numbers: Iterable[int] = sorted(
+                int(end) for end in ends if end.isascii() and end.isdigit()
+            )
         else:  # a name so long that it ends in a hash does not tell its number
             numbers = range((newest or 0) + 1)
         found = {number: self.path(checkpoint_id(run_id, number)) for number in numbers}
@@ -111,7 +117,9 @@ class CheckpointFiles:
         """Return whether a file claims to have been saved by hand, unverified: enough for one that is to be deleted."""
         return b'"standalone": true' in (_files.read(path, _BEGINNING) or b"")
 
-    def read_headers(self, run_id: str, newest: int | None) -> tuple[list[CheckpointHeader], list[str]]:
+    def read_headers(
+        self, run_id: str, newest: int | None
+    ) -> tuple[list[CheckpointHeader], list[str]]:
         """Return the headers of a run's intact checkpoints up to number `newest`, and what is wrong with the others."""
         headers: list[CheckpointHeader] = []
         problems: list[str] = []

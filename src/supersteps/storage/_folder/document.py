@@ -130,7 +130,10 @@ def decode(data: bytes, kind: type[T], path: Path) -> T:
     """
     try:
         return msgspec.json.decode(data, type=kind)
-    except (ValueError, RecursionError) as error:  # msgspec's own errors and those of Unicode are ValueErrors
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # msgspec's own errors and those of Unicode are ValueErrors
         raise CorruptCheckpointError(
             f"{path} is intact but does not hold what belongs there ({error}); restore it from a backup"
         ) from error
@@ -192,8 +195,12 @@ def _checkpoint_fields(
     sections: dict[str, dict[PartKey, bytes]] = {}
     for key, part in parts.items():
         if len(key) != 1 + SECTION_DEPTHS.get(key[0], -1):
-            raise ValueError(f"checkpoint {header.checkpoint_id!r} has a part with a key of no known shape: {key!r}")
-        sections.setdefault(key[0], {})[key[1:]] = part.to_json() if isinstance(part, ListPart) else part
+            raise ValueError(
+                f"checkpoint {header.checkpoint_id!r} has a part with a key of no known shape: {key!r}"
+            )
+        sections.setdefault(key[0], {})[key[1:]] = (
+            part.to_json() if isinstance(part, ListPart) else part
+        )
     for name, section in sections.items():
         yield name, _nest(section, "  ")
 
@@ -206,7 +213,10 @@ def _nest(values: Mapping[PartKey, bytes], indent: str) -> bytes:
     for (name, *rest), value in values.items():
         groups.setdefault(name, {})[tuple(rest)] = value
     deeper = indent + "  "
-    lines = (f"\n{deeper}".encode() + msgspec.json.encode(n) + b": " + _nest(g, deeper) for n, g in groups.items())
+    lines = (
+        f"\n{deeper}".encode() + msgspec.json.encode(n) + b": " + _nest(g, deeper)
+        for n, g in groups.items()
+    )
     return b"{" + b",".join(lines) + f"\n{indent}}}".encode()
 
 
@@ -235,11 +245,17 @@ def decode_checkpoint(data: bytes, path: Path) -> tuple[CheckpointRecord, Frame]
     for section, depth in SECTION_DEPTHS.items():
         if section in sections:
             for key, raw in _flatten((section,), sections[section], depth, path):
-                parts[key] = ListPart(map(bytes, decode(raw, list[msgspec.Raw], path))) if key in lists else raw
+                parts[key] = (
+                    ListPart(map(bytes, decode(raw, list[msgspec.Raw], path)))
+                    if key in lists
+                    else raw
+                )
     return CheckpointRecord(header, parts), frame
 
 
-def _flatten(place: PartKey, raw: msgspec.Raw, depth: int, path: Path) -> Iterator[tuple[PartKey, bytes]]:
+def _flatten(
+    place: PartKey, raw: msgspec.Raw, depth: int, path: Path
+) -> Iterator[tuple[PartKey, bytes]]:
     """Go down to the values of a section."""
     if depth == 0:
         yield place, bytes(raw)

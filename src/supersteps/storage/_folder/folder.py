@@ -21,7 +21,12 @@ from msgspec.structs import replace
 
 from supersteps._ids import checkpoint_id, file_stem
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit, Part, PartKey
-from supersteps.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError, StorageError
+from supersteps.errors import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    CorruptCheckpointError,
+    StorageError,
+)
 from supersteps.storage import _files, runs
 from supersteps.storage._folder.checkpoint_files import CheckpointFiles
 from supersteps.storage._folder.document import check_json
@@ -58,7 +63,9 @@ class CheckpointFolder:
             folder = self._runs.get(run_id)
             if folder is None:
                 folder = self._runs[run_id] = RunFolder(self.runs_path / (file_stem(run_id) or "%"))
-                if len(self._runs) > _REMEMBERED:  # dropping one in use is safe: its file lock still holds
+                if (
+                    len(self._runs) > _REMEMBERED
+                ):  # dropping one in use is safe: its file lock still holds
                     self._runs.popitem(last=False)
             else:
                 self._runs.move_to_end(run_id)
@@ -69,7 +76,11 @@ class CheckpointFolder:
         names: list[str] = []
         with _files.explained("list", self.runs_path), contextlib.suppress(FileNotFoundError):
             # A link might lead to a folder that is none of ours.
-            names = sorted(e.name for e in os.scandir(self.runs_path) if not (e.name.startswith(".") or e.is_symlink()))
+            names = sorted(
+                e.name
+                for e in os.scandir(self.runs_path)
+                if not (e.name.startswith(".") or e.is_symlink())
+            )
         return [RunFolder(self.runs_path / name) for name in names]
 
     # ------------------------------------------------------------------------------------------------------- reading
@@ -104,7 +115,9 @@ class CheckpointFolder:
             )
         return record.parts
 
-    def list_headers(self, workflow_id: str | None, run_id: str | None) -> tuple[list[CheckpointHeader], list[str]]:
+    def list_headers(
+        self, workflow_id: str | None, run_id: str | None
+    ) -> tuple[list[CheckpointHeader], list[str]]:
         """Return the headers of the checkpoints, oldest first, and what is wrong with the files that are not in it."""
         headers: list[CheckpointHeader] = []
         problems: list[str] = []
@@ -139,7 +152,9 @@ class CheckpointFolder:
                 return lineage[::-1], [f"the lineage of {newest!r} breaks off: {error}"]
             if found is None and lineage:
                 again = self.files.read_header(self.files.path(lineage[-1].checkpoint_id))
-                if again is not None and again[0].parent_id != next_id:  # it was pruned this very moment
+                if (
+                    again is not None and again[0].parent_id != next_id
+                ):  # it was pruned this very moment
                     lineage[-1] = again[0]
                     next_id = again[0].parent_id
                     continue
@@ -216,7 +231,9 @@ class CheckpointFolder:
                 return
             if state is None:
                 folder.clear()
-            elif run.sequence > state.run.sequence + 1:  # an import leaves out numbers of checkpoints that were pruned
+            elif (
+                run.sequence > state.run.sequence + 1
+            ):  # an import leaves out numbers of checkpoints that were pruned
                 self._sweep(state.run, run.sequence)
             parts = dict(self._head_parts(folder, state.run)) if state else {}
             commit.changes.apply(parts)
@@ -318,7 +335,9 @@ class CheckpointFolder:
     def set_head(self, folder: RunFolder, state: RunState, target: CheckpointRecord) -> RunRecord:
         """Make a checkpoint the head of a run that is held; void its journal and inbox."""
         inbox = folder.read_inbox()
-        run = runs.move_head(state.run, target, max(state.run.inbox_read, inbox[-1].number if inbox else 0))
+        run = runs.move_head(
+            state.run, target, max(state.run.inbox_read, inbox[-1].number if inbox else 0)
+        )
         folder.void_journal(RunState(run, state.journals))
         folder.parts = target.parts
         return run
@@ -344,6 +363,8 @@ class CheckpointFolder:
         if not (run_id and number.isascii() and number.isdigit()):
             return None
         newest = self._newest_sequence(run_id, [])
-        headers, _problems = self.files.read_headers(run_id, None if newest == float("inf") else int(newest))
+        headers, _problems = self.files.read_headers(
+            run_id, None if newest == float("inf") else int(newest)
+        )
         nearest = runs.intact_before(int(number), headers)
         return None if nearest is None else nearest.checkpoint_id

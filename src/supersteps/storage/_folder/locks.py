@@ -42,7 +42,9 @@ class ProcessLock:
         # Threads of this process queue up here; the file lock, which has to look again and again, is for the others.
         with self._threads:
             if self._file is None:
-                self._file = filelock.FileLock(self._path, mode=_files.FILE_MODE, thread_local=False)
+                self._file = filelock.FileLock(
+                    self._path, mode=_files.FILE_MODE, thread_local=False
+                )
             with _files.explained("lock", self._path):
                 try:
                     self._file.acquire(timeout=LOCK_SECONDS, poll_interval=0.005)

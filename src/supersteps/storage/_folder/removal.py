@@ -31,7 +31,9 @@ def delete_checkpoint(folder: CheckpointFolder, unwanted: str) -> bool:
     try:
         found = folder.files.read_header(path)
     except CorruptCheckpointError:
-        run_id = unwanted.rpartition("-")[0]  # a damaged file may go; whose it was, its name has to tell
+        run_id = unwanted.rpartition("-")[
+            0
+        ]  # a damaged file may go; whose it was, its name has to tell
     else:
         if found is None:
             return _forget(folder, unwanted)
@@ -70,7 +72,11 @@ def _forget(folder: CheckpointFolder, lost: str) -> bool:
 
 
 def _detach(
-    folder: CheckpointFolder, run_folder: RunFolder, state: RunState, unwanted: str, headers: list[CheckpointHeader]
+    folder: CheckpointFolder,
+    run_folder: RunFolder,
+    state: RunState,
+    unwanted: str,
+    headers: list[CheckpointHeader],
 ) -> None:
     """Delete a checkpoint, to which neither the run's head nor another one refers any more."""
     run = state.run
@@ -118,7 +124,9 @@ def _remove(files: CheckpointFiles, gone: Sequence[str], parents: Mapping[str, s
         if not (isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL):
             raise
         _remove_one_by_one(paths)
-        _adopt(files, parents)  # should this fail again, doing the same once there is room makes up for it
+        _adopt(
+            files, parents
+        )  # should this fail again, doing the same once there is room makes up for it
     else:
         _remove_one_by_one(paths)
 
@@ -139,27 +147,37 @@ def _adopt(files: CheckpointFiles, parents: Mapping[str, str | None]) -> None:
             files.write(CheckpointRecord(header, record.parts), standalone=standalone)
 
 
-def prune(folder: CheckpointFolder, run_id: str, policy: RetentionPolicy, dry_run: bool) -> tuple[list[str], list[str]]:
+def prune(
+    folder: CheckpointFolder, run_id: str, policy: RetentionPolicy, dry_run: bool
+) -> tuple[list[str], list[str]]:
     """Remove what a policy lets go; return the ids, oldest first, and what is wrong with damaged checkpoints."""
     with folder.hold(run_id) as run_folder:
         state = run_folder.load()
         if state is None:
             raise runs.no_such_run(run_id)
         headers, problems = folder.files.read_headers(run_id, state.run.sequence)
-        pruning = plan_pruning(state.run, [*headers, *_half_removed(folder.files, state.run, headers)], policy)
+        pruning = plan_pruning(
+            state.run, [*headers, *_half_removed(folder.files, state.run, headers)], policy
+        )
         if not dry_run:
             _remove(folder.files, pruning.gone, pruning.parents)
         return pruning.gone, problems
 
 
-def _half_removed(files: CheckpointFiles, run: RunRecord, headers: list[CheckpointHeader]) -> list[CheckpointHeader]:
+def _half_removed(
+    files: CheckpointFiles, run: RunRecord, headers: list[CheckpointHeader]
+) -> list[CheckpointHeader]:
     """Return what must have stood in checkpoints that are followed and gone, for a full disk can cut pruning short.
 
     Whoever prunes again finishes that. One that the policy keeps stays missing, and `verify` goes on telling of it.
     """
     known = {header.checkpoint_id for header in headers}
     missing = {header.parent_id for header in headers if header.parent_id is not None} - known
-    return [_presumed(run, gone, headers) for gone in sorted(missing) if not _files.exists(files.path(gone))]
+    return [
+        _presumed(run, gone, headers)
+        for gone in sorted(missing)
+        if not _files.exists(files.path(gone))
+    ]
 
 
 def delete_run(folder: CheckpointFolder, run_id: str) -> bool:
@@ -177,7 +195,9 @@ def delete_run(folder: CheckpointFolder, run_id: str) -> bool:
 
 def _finish_removal(files: CheckpointFiles, run_folder: RunFolder, run: RunRecord) -> None:
     """Delete the checkpoints of a run that is no more, and what else belonged to it."""
-    numbered = files.numbered(run.run_id, run.sequence + 1)  # the next one may be there, not committed
+    numbered = files.numbered(
+        run.run_id, run.sequence + 1
+    )  # the next one may be there, not committed
     _remove_committed(files, numbered.values())
     run_folder.clear()
 
@@ -194,7 +214,9 @@ def vacuum(folder: CheckpointFolder) -> list[str]:
     if not _files.exists(folder.runs_path):
         return []
     problems: list[str] = []
-    drafts: dict[str, list[Path]] = {}  # by the name of the run's folder; no draft of a run is touched without its lock
+    drafts: dict[
+        str, list[Path]
+    ] = {}  # by the name of the run's folder; no draft of a run is touched without its lock
     for stem, path in folder.files.drafts():
         drafts.setdefault(stem.rpartition("-")[0], []).append(path)
     for run_folder in folder.run_folders():
@@ -206,7 +228,9 @@ def vacuum(folder: CheckpointFolder) -> list[str]:
         except CheckpointError as error:
             problems.append(str(error))
     with folder.by_hand.held():
-        _files.remove_durably(*(path for paths in drafts.values() for path in paths if not _may_be_of_a_run(path)))
+        _files.remove_durably(
+            *(path for paths in drafts.values() for path in paths if not _may_be_of_a_run(path))
+        )
     return problems
 
 
@@ -219,12 +243,18 @@ def _tidy(files: CheckpointFiles, run_folder: RunFolder) -> None:
     if state is not None:
         run_folder.tidy(state)
         run = state.run
-        beyond = [path for number, path in files.numbered(run.run_id, None).items() if number > run.sequence]
+        beyond = [
+            path
+            for number, path in files.numbered(run.run_id, None).items()
+            if number > run.sequence
+        ]
         _remove_committed(files, beyond)
     elif (removed := run_folder.removed()) is not None:
         _finish_removal(files, run_folder, removed)
     else:
-        orphans = [path for path in files.paths() if path.stem.rpartition("-")[0] == run_folder.path.name]
+        orphans = [
+            path for path in files.paths() if path.stem.rpartition("-")[0] == run_folder.path.name
+        ]
         # A single first checkpoint is one whose commit was interrupted. More are a run whose record has been lost by
         # some accident: what may be mended is not thrown away, `verify` tells of it.
         if [path.stem.rpartition("-")[2] for path in orphans] == ["000000"]:

@@ -21,7 +21,14 @@ from msgspec.structs import asdict, replace
 from supersteps.checkpoint.record import FORMAT_VERSION, Part, PartKey
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage import _files, runs
-from supersteps.storage._folder.document import check_json, decode, seal, seal_line, unseal, unseal_line
+from supersteps.storage._folder.document import (
+    check_json,
+    decode,
+    seal,
+    seal_line,
+    unseal,
+    unseal_line,
+)
 from supersteps.storage._folder.locks import ProcessLock
 from supersteps.storage.records import InboxEntry, RunRecord
 
@@ -135,7 +142,9 @@ class RunFolder:
         self.forget()
         self.store(state)
         self._journal_end = 0
-        self.parts = parts if state.run.lease else None  # who gave the lease up may not come back for a long time
+        self.parts = (
+            parts if state.run.lease else None
+        )  # who gave the lease up may not come back for a long time
 
     def void_journal(self, state: RunState) -> None:
         """Store a record after which the journal's present content is void."""
@@ -195,7 +204,9 @@ class RunFolder:
             self._journal_end = self._scan_journal(data, state)[1]
         batch = seal_line(b"[" + b",".join(records) + b"]")
         if self._journal_end == 0:
-            batch = seal_line(msgspec.json.encode(_JournalHead(state.run.head, state.journals))) + batch
+            batch = (
+                seal_line(msgspec.json.encode(_JournalHead(state.run.head, state.journals))) + batch
+            )
         end, self._journal_end = self._journal_end, None  # unknown, should the write fail
         _files.append_durably(self._journal_path, batch, at=end)
         self._journal_end = end + len(batch)
@@ -248,7 +259,9 @@ class RunFolder:
             check_json(entry.value, f"the answer to request {entry.request_id!r}")
         lines = [msgspec.json.encode(_InboxHead(len(entries)))]
         for entry in entries:
-            line = _InboxLine(entry.number, entry.request_id, entry.received_at, msgspec.Raw(entry.value))
+            line = _InboxLine(
+                entry.number, entry.request_id, entry.received_at, msgspec.Raw(entry.value)
+            )
             lines.append(msgspec.json.encode(line))
         _files.write_durably(self._inbox_path, b"".join(map(seal_line, lines)))
 
@@ -269,7 +282,10 @@ class RunFolder:
         if decode(head, _InboxHead, self._inbox_path).entries != len(rest):
             raise self._inbox_error()
         lines = [decode(entry, _InboxLine, self._inbox_path) for entry in rest]
-        return [InboxEntry(line.number, line.request_id, bytes(line.value), line.received_at) for line in lines]
+        return [
+            InboxEntry(line.number, line.request_id, bytes(line.value), line.received_at)
+            for line in lines
+        ]
 
     def unread(self, run: RunRecord) -> list[InboxEntry]:
         """Return the answers that wait to be consumed."""

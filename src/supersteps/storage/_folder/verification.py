@@ -42,7 +42,9 @@ class _Found:
         paths: The files to look at; checkpoints that were never committed do not count.
     """
 
-    def __init__(self, folder: CheckpointFolder, run_folders: list[RunFolder], paths: list[Path]) -> None:
+    def __init__(
+        self, folder: CheckpointFolder, run_folders: list[RunFolder], paths: list[Path]
+    ) -> None:
         self._folder = folder
         self._damaged_runs: list[Damage] = []
         self._runs: dict[str, RunRecord] = {}
@@ -92,7 +94,11 @@ class _Found:
         for run_id, headers in self._headers.items():
             path = self._folder.run(run_id).record_path
             # A single first checkpoint is one whose commit was interrupted.
-            lost = run_id not in self._runs and run_id not in unreadable and any(h.sequence for h in headers.values())
+            lost = (
+                run_id not in self._runs
+                and run_id not in unreadable
+                and any(h.sequence for h in headers.values())
+            )
             if lost and not _files.exists(path) and self._folder.run(run_id).removed() is None:
                 problem = f"{path} is gone, but {len(headers)} of its checkpoints are there. Restore it from a backup."
                 yield Damage(f"file {path}", problem, run_id)
@@ -102,7 +108,9 @@ class _Found:
         for checkpoint_id, (path, problem) in self._damaged.items():
             run_id, _, number = checkpoint_id.rpartition("-")
             headers = self._headers.get(run_id, {})
-            nearest = runs.intact_before(int(number), [*headers.values()]) if _is_number(number) else None
+            nearest = (
+                runs.intact_before(int(number), [*headers.values()]) if _is_number(number) else None
+            )
             is_of_run = run_id in self._runs or bool(headers)
             yield Damage(
                 f"file {path}",
@@ -118,7 +126,12 @@ class _Found:
             headers = self._headers.get(run_id, {})
             for header in headers.values():
                 parent = header.parent_id
-                if parent is None or parent in headers or parent in self._damaged or self._has_moved(header):
+                if (
+                    parent is None
+                    or parent in headers
+                    or parent in self._damaged
+                    or self._has_moved(header)
+                ):
                     continue
                 path = self._folder.files.path(parent)
                 nearest = runs.intact_before(header.sequence, [*headers.values()])
@@ -132,7 +145,11 @@ class _Found:
                 )
         for run_id, run in self._runs.items():
             headers = self._headers.get(run_id, {})
-            if run.head in headers or run.head in self._damaged or self._folder.run(run_id).peek() != run:
+            if (
+                run.head in headers
+                or run.head in self._damaged
+                or self._folder.run(run_id).peek() != run
+            ):
                 continue
             nearest = runs.intact_before(run.sequence + 1, [*headers.values()])
             path = self._folder.files.path(run.head)

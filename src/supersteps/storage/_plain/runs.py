@@ -80,5 +80,7 @@ def runs_of(storage: object) -> PlainRuns:
             try:
                 weakref.finalize(storage, _known.pop, id(storage), None).atexit = False
             except TypeError:
-                _kept.append(storage)  # a class with __slots__; kept for good, so that no other gets its identity
+                _kept.append(
+                    storage
+                )  # a class with __slots__; kept for good, so that no other gets its identity
         return found

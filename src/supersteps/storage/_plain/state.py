@@ -27,7 +27,9 @@ class PlainState:
         clock: The time by which leases expire, Unix seconds.
     """
 
-    def __init__(self, storage: CheckpointStorage, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, storage: CheckpointStorage, *, clock: Callable[[], float] = time.time
+    ) -> None:
         self.storage = storage
         codec = getattr(storage, "codec", None)
         self.codec: Codec = codec if isinstance(codec, Codec) else Codec()
@@ -95,7 +97,9 @@ class PlainState:
         return record
 
     async def _all_runs(self) -> list[RunRecord]:
-        names = dict.fromkeys(checkpoint.run_id for checkpoint in await self.storage.list_checkpoints())
+        names = dict.fromkeys(
+            checkpoint.run_id for checkpoint in await self.storage.list_checkpoints()
+        )
         records = [await self.get_run(run_id) for run_id in names if run_id]
         return [record for record in records if record is not None]
 
@@ -103,7 +107,9 @@ class PlainState:
         """Return a run's record, read anew if another process has gone on with it or its head is gone."""
         record = run.record
         if record is not None:
-            sequences = {c.checkpoint_id: c.sequence for c in await self.list_checkpoints(run_id=run_id)}
+            sequences = {
+                c.checkpoint_id: c.sequence for c in await self.list_checkpoints(run_id=run_id)
+            }
             if record.head in sequences and max(sequences.values()) <= record.sequence:
                 return record
         return await self._adopt(run, run_id)
@@ -125,7 +131,11 @@ class PlainState:
         return moved
 
     async def _leave_head(
-        self, run: PlainRun, record: RunRecord, lost: WorkflowCheckpoint, all_of_it: Sequence[WorkflowCheckpoint]
+        self,
+        run: PlainRun,
+        record: RunRecord,
+        lost: WorkflowCheckpoint,
+        all_of_it: Sequence[WorkflowCheckpoint],
     ) -> None:
         """Move the head of a run away from a checkpoint that is about to be deleted."""
         head = runs.choose_head(lost.to_header(), plain_upkeep.headers_of(all_of_it))

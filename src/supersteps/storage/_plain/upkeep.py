@@ -15,7 +15,9 @@ from supersteps.storage.records import Damage
 
 def headers_of(checkpoints: Sequence[WorkflowCheckpoint]) -> list[CheckpointHeader]:
     """Return the headers of checkpoints of one run in the order of their commits."""
-    return sorted((checkpoint.to_header() for checkpoint in checkpoints), key=lambda header: header.sequence)
+    return sorted(
+        (checkpoint.to_header() for checkpoint in checkpoints), key=lambda header: header.sequence
+    )
 
 
 def with_parents(

@@ -65,7 +65,13 @@ def seal(keyring: Keyring, family: str, plain: bytes, place: bytes, sequence: in
 
 def seal_with(keys: RunKeys, letter: str, plain: bytes, place: bytes, sequence: int) -> bytes:
     """Return an envelope as JSON, under these keys."""
-    head = b"%b.%b.%b.%b.%d" % (_VERSION, keys.key_id.encode(), keys.check.encode(), letter.encode(), sequence)
+    head = b"%b.%b.%b.%b.%d" % (
+        _VERSION,
+        keys.key_id.encode(),
+        keys.check.encode(),
+        letter.encode(),
+        sequence,
+    )
     nonce = os.urandom(NONCE_BYTES)
     sealed = keys.cipher(letter).encrypt(nonce, plain, frame(head, place))
     return b'"%b.%b"' % (head, b2a_base64(nonce + sealed, newline=False))
@@ -111,4 +117,6 @@ def unseal(keyring: Keyring, family: str, envelope: Envelope, place: bytes) -> b
     try:
         return keys.cipher(envelope.letter).decrypt(nonce, sealed, frame(envelope.head, place))
     except InvalidTag:
-        raise SealError("has been altered, or moved here from another run, checkpoint or place") from None
+        raise SealError(
+            "has been altered, or moved here from another run, checkpoint or place"
+        ) from None

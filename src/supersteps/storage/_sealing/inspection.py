@@ -49,7 +49,9 @@ async def verify(outer: DurableStorage, inner: ManagedStorage, run_id: str | Non
 
 async def _checkpoint_ids(inner: ManagedStorage, run_id: str | None) -> list[str]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CorruptCheckpointWarning)  # those are among the damages already
+        warnings.simplefilter(
+            "ignore", CorruptCheckpointWarning
+        )  # those are among the damages already
         return await inner.list_checkpoint_ids(run_id=run_id)
 
 
@@ -58,7 +60,9 @@ async def _damage(
 ) -> Damage:
     lineage = await inner.list_lineage(identifier, 10_000)
     run_id = lineage[-1].run_id if lineage else None
-    intact = next((info.checkpoint_id for info in lineage[::-1] if info.checkpoint_id not in spoilt), None)
+    intact = next(
+        (info.checkpoint_id for info in lineage[::-1] if info.checkpoint_id not in spoilt), None
+    )
     return Damage(f"checkpoint {identifier!r}", str(error), run_id, identifier, intact)
 
 

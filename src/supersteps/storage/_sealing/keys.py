@@ -99,7 +99,9 @@ class RunKeys:
 
     def weight(self, key: tuple[str, ...], sequence: int, ordinal: int, plain: bytes) -> int:
         """Return what a part adds to the sum over all parts of a checkpoint; see `content`."""
-        return int.from_bytes(hmac.digest(self._sum, frame(*key, "", sequence, ordinal, plain), "sha256"), "big")
+        return int.from_bytes(
+            hmac.digest(self._sum, frame(*key, "", sequence, ordinal, plain), "sha256"), "big"
+        )
 
 
 class Keyring:
@@ -119,12 +121,16 @@ class Keyring:
         ImportError: The package `cryptography` is missing.
     """
 
-    def __init__(self, keys: Mapping[str, bytes], primary: str, *, algorithm: Algorithm = "AES-256-GCM") -> None:
+    def __init__(
+        self, keys: Mapping[str, bytes], primary: str, *, algorithm: Algorithm = "AES-256-GCM"
+    ) -> None:
         for key_id, key in keys.items():
             if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
                 raise ValueError(f"key id {key_id!r}: use up to 64 letters, digits, '-' and '_'")
             if not isinstance(key, bytes) or len(key) != KEY_BYTES:
-                raise ValueError(f"key {key_id!r} must be {KEY_BYTES} bytes; Keyring.generate_key() makes one")
+                raise ValueError(
+                    f"key {key_id!r} must be {KEY_BYTES} bytes; Keyring.generate_key() makes one"
+                )
         if primary not in keys:
             raise ValueError(
                 f"the primary key {primary!r} is not among the keys ({', '.join(keys) or 'there are none'})"
@@ -135,7 +141,10 @@ class Keyring:
         self.primary = primary
         self.algorithm: Algorithm = algorithm
         self._keys = dict(keys)
-        self._checks = {key_id: b64encode(derive(key, "check")[:6], b"-_").decode() for key_id, key in keys.items()}
+        self._checks = {
+            key_id: b64encode(derive(key, "check")[:6], b"-_").decode()
+            for key_id, key in keys.items()
+        }
         self._lock = threading.Lock()
         self._runs: OrderedDict[tuple[str, str], RunKeys] = OrderedDict()
 
@@ -145,7 +154,9 @@ class Keyring:
         return os.urandom(KEY_BYTES)
 
     @classmethod
-    def from_environment(cls, variable: str = "SUPERSTEPS_KEYS", *, algorithm: Algorithm = "AES-256-GCM") -> Keyring:
+    def from_environment(
+        cls, variable: str = "SUPERSTEPS_KEYS", *, algorithm: Algorithm = "AES-256-GCM"
+    ) -> Keyring:
         """Return the keys that an environment variable holds as `id:base64,id:base64`; the first is the primary one.
 
         Raises:
@@ -153,7 +164,9 @@ class Keyring:
         """
         text = os.environ.get(variable, "").strip()
         if not text:
-            raise ValueError(f"the environment variable {variable} is not set: give it keys as id:base64,id:base64")
+            raise ValueError(
+                f"the environment variable {variable} is not set: give it keys as id:base64,id:base64"
+            )
         keys: dict[str, bytes] = {}
         for number, item in enumerate(text.split(","), 1):
             key_id, colon, encoded = item.strip().partition(":")
@@ -161,7 +174,12 @@ class Keyring:
                 key = b64decode(encoded, validate=True)
             except ValueError:
                 key = b""
-            if not colon or len(key) != KEY_BYTES or not _KEY_ID.fullmatch(key_id) or key_id in keys:
+            if (
+                not colon
+                or len(key) != KEY_BYTES
+                or not _KEY_ID.fullmatch(key_id)
+                or key_id in keys
+            ):
                 raise ValueError(
                     f"item {number} of the environment variable {variable} is no key of its own: write id:base64, "
                     f"with the base64 of {KEY_BYTES} bytes"
@@ -200,7 +218,9 @@ class Keyring:
         with self._lock:
             found = self._runs.get((wanted, family))
             if found is None:
-                found = self._runs[wanted, family] = RunKeys(wanted, self._checks[wanted], master, family)
+                found = self._runs[wanted, family] = RunKeys(
+                    wanted, self._checks[wanted], master, family
+                )
                 if len(self._runs) > _REMEMBERED:
                     self._runs.popitem(last=False)
             else:
@@ -216,4 +236,6 @@ class Keyring:
         return f"Keyring({', '.join(self._keys)}; primary={self.primary!r}, algorithm={self.algorithm!r})"
 
     def __reduce__(self) -> Any:
-        raise TypeError("a Keyring is not pickled or copied: keys belong in one place; make another from its source")
+        raise TypeError(
+            "a Keyring is not pickled or copied: keys belong in one place; make another from its source"
+        )

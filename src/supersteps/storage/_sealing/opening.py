@@ -42,7 +42,9 @@ class Opening:
         head: What the next commit has to know, once `open` has returned.
     """
 
-    def __init__(self, keyring: Keyring, keys: RunKeys, parts: Mapping[PartKey, Part], refuse: Refuse) -> None:
+    def __init__(
+        self, keyring: Keyring, keys: RunKeys, parts: Mapping[PartKey, Part], refuse: Refuse
+    ) -> None:
         self.head = Head(keys)
         self._keyring = keyring
         self._keys = keys
@@ -72,7 +74,11 @@ class Opening:
         for key, part in self._sealed.items():
             if not is_block(key) and not is_list_facts(key):
                 try:
-                    name, value = self._open_list(key, part) if isinstance(part, ListPart) else self._open_value(key)
+                    name, value = (
+                        self._open_list(key, part)
+                        if isinstance(part, ListPart)
+                        else self._open_value(key)
+                    )
                 except chunks.DamagedChunkError as error:
                     raise SealError(f"part {key!r}: {error}") from None
                 except (msgspec.DecodeError, UnicodeDecodeError):
@@ -92,7 +98,9 @@ class Opening:
         data = part if isinstance(part, bytes) else part.to_json()
         try:
             envelope = parse(data)
-            plain = unseal(self._keyring, self._keys.family, envelope, part_place(self._keys.family, key))
+            plain = unseal(
+                self._keyring, self._keys.family, envelope, part_place(self._keys.family, key)
+            )
         except SealError as error:
             raise type(error)(f"part {key!r} {error}") from None
         return self._keys.weight(key, envelope.sequence, 0, plain), plain
@@ -128,7 +136,9 @@ class Opening:
             raise SealError(f"part {key!r} does not hold what belongs there")
         facts = msgspec.msgpack.decode(plain[start:], type=ListFacts)
         if facts.length != len(part):
-            raise SealError(f"part {key!r} is a list of {len(part)} elements, and {facts.length} were sealed")
+            raise SealError(
+                f"part {key!r} is a list of {len(part)} elements, and {facts.length} were sealed"
+            )
         entry = self.head.entries[key] = Entry(weight)
         entry.length, entry.sum = facts.length, int.from_bytes(facts.sum, "big")
         entry.names = plain[1:start]

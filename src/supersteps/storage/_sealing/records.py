@@ -11,7 +11,14 @@ from msgspec.structs import replace
 
 from supersteps.checkpoint.record import CheckpointHeader, Commit
 from supersteps.errors import CorruptCheckpointError
-from supersteps.storage._sealing.envelope import PlaintextError, SealError, is_sealed, parse, seal, unseal
+from supersteps.storage._sealing.envelope import (
+    PlaintextError,
+    SealError,
+    is_sealed,
+    parse,
+    seal,
+    unseal,
+)
 from supersteps.storage._sealing.keys import Keyring, frame
 from supersteps.storage.records import InboxEntry, RunRecord
 
@@ -54,7 +61,11 @@ def family_of(header: CheckpointHeader) -> str:
 
 def _header_place(header: CheckpointHeader) -> bytes:
     """Return what binds the envelope of a header to its clear facts: all but the parent, which pruning changes."""
-    facts = [f"{getattr(header, name)}" for name in header.__struct_fields__ if name not in ("parent_id", "metadata")]
+    facts = [
+        f"{getattr(header, name)}"
+        for name in header.__struct_fields__
+        if name not in ("parent_id", "metadata")
+    ]
     return frame("header", *facts)
 
 
@@ -90,7 +101,9 @@ def seal_header(
     metadata = {HEADER: _text(seal(keyring, family, facts, _header_place(header), header.sequence))}
     if tags is not None:
         remarks = msgspec.json.encode(_Remarks(header.metadata, tuple(tags)))
-        metadata[RUN] = _text(seal(keyring, family, remarks, _run_place(header.run_id, header.workflow_id)))
+        metadata[RUN] = _text(
+            seal(keyring, family, remarks, _run_place(header.run_id, header.workflow_id))
+        )
     return replace(header, metadata=metadata)
 
 
@@ -159,7 +172,9 @@ def open_run(keyring: Keyring, run: RunRecord, strict: bool) -> RunRecord:
             remarks = msgspec.json.decode(plain, type=_Remarks)
             metadata, tags = remarks.metadata, remarks.tags
         error = run.error and _open_text(keyring, run.run_id, "error", run.error, strict)
-        fingerprint = run.fingerprint and _open_text(keyring, run.run_id, "fingerprint", run.fingerprint, strict)
+        fingerprint = run.fingerprint and _open_text(
+            keyring, run.run_id, "fingerprint", run.fingerprint, strict
+        )
     except (SealError, msgspec.DecodeError) as problem:
         raise CorruptCheckpointError(
             f"the record of run {run.run_id!r} cannot be trusted: its metadata, error or fingerprint {problem}. "
@@ -177,7 +192,9 @@ def _open_text(keyring: Keyring, run_id: str, what: str, text: str, strict: bool
     data = _json(text)
     if not strict and not is_sealed(data):
         return text
-    return unseal(keyring, run_id, parse(data), frame(what, run_id)).decode("utf-8", "surrogatepass")
+    return unseal(keyring, run_id, parse(data), frame(what, run_id)).decode(
+        "utf-8", "surrogatepass"
+    )
 
 
 def what_to_do(problem: Exception) -> str:
@@ -197,11 +214,16 @@ def seal_journal(keyring: Keyring, run_id: str, head: str, records: Sequence[byt
     """Return records of finished calls sealed."""
     batch = os.urandom(9)
     place = frame("journal", run_id, head)
-    calls = (msgspec.msgpack.encode(_Call(batch, number, record)) for number, record in enumerate(records))
+    calls = (
+        msgspec.msgpack.encode(_Call(batch, number, record))
+        for number, record in enumerate(records)
+    )
     return [seal(keyring, run_id, call, place, number) for number, call in enumerate(calls)]
 
 
-def open_journal(keyring: Keyring, run_id: str, head: str, records: Sequence[bytes], strict: bool) -> list[bytes]:
+def open_journal(
+    keyring: Keyring, run_id: str, head: str, records: Sequence[bytes], strict: bool
+) -> list[bytes]:
     """Return records of finished calls in clear.
 
     Those appended together have to be in order and without holes; the last of them may be missing, as after a crash.
@@ -247,7 +269,9 @@ def open_answer(keyring: Keyring, run_id: str, entry: InboxEntry, strict: bool) 
     if not strict and not is_sealed(entry.value):
         return entry
     try:
-        value = unseal(keyring, run_id, parse(entry.value), frame("inbox", run_id, entry.request_id))
+        value = unseal(
+            keyring, run_id, parse(entry.value), frame("inbox", run_id, entry.request_id)
+        )
     except SealError as problem:
         raise CorruptCheckpointError(
             f"answer {entry.number} in the inbox of run {run_id!r}, to request {entry.request_id!r}, {problem}. It was "

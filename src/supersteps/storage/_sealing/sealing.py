@@ -184,7 +184,9 @@ class Sealing:
         entry.blocks, entry.tree = blocks, tree
         head.tree_bytes += len(tree.data) if tree else 0
 
-    def _split(self, names: bytes, value: bytes, before: Entry | None) -> tuple[bytes, dict[bytes, str], chunks.Tree]:
+    def _split(
+        self, names: bytes, value: bytes, before: Entry | None
+    ) -> tuple[bytes, dict[bytes, str], chunks.Tree]:
         head = self._head
         known = before.blocks if before is not None else {}
         tree = chunks.split(value, before.tree if before is not None else None)
@@ -226,7 +228,9 @@ class Sealing:
     def _begin_list(self, key: PartKey, hidden: PartKey, items: Sequence[bytes]) -> None:
         if hidden in self._head.entries:
             self._remove(hidden)
-        self._puts[hidden] = b"[]"  # what is appended to an array that was put is a list, in the array's place
+        self._puts[hidden] = (
+            b"[]"  # what is appended to an array that was put is a list, in the array's place
+        )
         self._append(key, hidden, items)
 
     def _append(self, key: PartKey, hidden: PartKey, items: Sequence[bytes]) -> None:
@@ -238,12 +242,18 @@ class Sealing:
             entry.names = pack_names(key)
         elements = []
         for ordinal, item in enumerate(items, entry.length):
-            entry.sum = (entry.sum + head.keys.weight(hidden, self._sequence, ordinal + 1, item)) % MODULUS
+            entry.sum = (
+                entry.sum + head.keys.weight(hidden, self._sequence, ordinal + 1, item)
+            ) % MODULUS
             place = element_place(head.keys.family, hidden, ordinal)
             elements.append(seal_with(self._writer, self._letter, item, place, self._sequence))
         entry.length += len(elements)
         self._appends[hidden] = elements
-        facts = LIST + entry.names + msgspec.msgpack.encode(ListFacts(entry.length, entry.sum.to_bytes(32, "big")))
+        facts = (
+            LIST
+            + entry.names
+            + msgspec.msgpack.encode(ListFacts(entry.length, entry.sum.to_bytes(32, "big")))
+        )
         where = list_key(hidden, head.keys)
         head.total = (head.total - entry.weight) % MODULUS
         entry.weight = head.keys.weight(where, self._sequence, 0, facts)
@@ -273,4 +283,10 @@ class Sealing:
                 self._idle.add(address)
 
     def _sealed(self, key: PartKey, plain: bytes) -> bytes:
-        return seal_with(self._writer, self._letter, plain, part_place(self._head.keys.family, key), self._sequence)
+        return seal_with(
+            self._writer,
+            self._letter,
+            plain,
+            part_place(self._head.keys.family, key),
+            self._sequence,
+        )

@@ -10,7 +10,15 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from supersteps.checkpoint.record import Changes, CheckpointHeader, CheckpointRecord, Commit, ListPart, Part, PartKey
+from supersteps.checkpoint.record import (
+    Changes,
+    CheckpointHeader,
+    CheckpointRecord,
+    Commit,
+    ListPart,
+    Part,
+    PartKey,
+)
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage._sealing import records
 from supersteps.storage._sealing.envelope import SealError
@@ -91,7 +99,9 @@ class Vault:
         try:
             header, facts = records.open_header(self.keyring, sealed)
             keys = self.keyring.keys_of(family_of(sealed), facts.names)
-            opening = Opening(self.keyring, keys, record.parts, lambda problem: self.refusal(sealed, problem))
+            opening = Opening(
+                self.keyring, keys, record.parts, lambda problem: self.refusal(sealed, problem)
+            )
             parts = opening.open(int(facts.sum, 16))
         except SealError as problem:
             raise self.refusal(sealed, problem) from problem
@@ -100,7 +110,9 @@ class Vault:
 
     # ------------------------------------------------------------------------------------------------------ sealing
 
-    def seal_commit(self, commit: Commit, head: Head, old_value: Callable[[PartKey], bytes]) -> Commit:
+    def seal_commit(
+        self, commit: Commit, head: Head, old_value: Callable[[PartKey], bytes]
+    ) -> Commit:
         """Return a commit sealed; `head` becomes the state after it."""
         header = commit.header
         changes = self._sealing(head, header).seal(commit.changes, old_value)
@@ -116,7 +128,9 @@ class Vault:
         head = self.new_head(header)
         parts: dict[PartKey, Part] = {}
         self._sealing(head, header).seal(all_of(record.parts), _no_value).apply(parts)
-        return CheckpointRecord(records.seal_header(self.keyring, header, head.keys.key_id, head.total, None), parts)
+        return CheckpointRecord(
+            records.seal_header(self.keyring, header, head.keys.key_id, head.total, None), parts
+        )
 
     def new_head(self, header: CheckpointHeader) -> Head:
         """Return what is known before the first commit of a run."""

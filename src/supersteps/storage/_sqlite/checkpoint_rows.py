@@ -11,9 +11,21 @@ from zlib import crc32
 import msgspec
 
 from supersteps._ids import checkpoint_id
-from supersteps.checkpoint.record import FORMAT_VERSION, CheckpointHeader, CheckpointInfo, PartKey, check_version
+from supersteps.checkpoint.record import (
+    FORMAT_VERSION,
+    CheckpointHeader,
+    CheckpointInfo,
+    PartKey,
+    check_version,
+)
 from supersteps.errors import CorruptCheckpointError
-from supersteps.storage._sqlite.entries import Difference, Entry, decode_entries, encode_entries, is_intact
+from supersteps.storage._sqlite.entries import (
+    Difference,
+    Entry,
+    decode_entries,
+    encode_entries,
+    is_intact,
+)
 from supersteps.storage._statements import load_statements
 
 SQL = load_statements("supersteps.storage._sqlite", "checkpoints.sql")
@@ -146,12 +158,26 @@ def _row(
         None if header.version == FORMAT_VERSION else header.version,
     )
     workflow_id = None if header.workflow_id == run.workflow_id else header.workflow_id
-    row = (run.key, header.sequence, parent, header.iteration_count, int(whole), workflow_id, _encode(facts), entries)
+    row = (
+        run.key,
+        header.sequence,
+        parent,
+        header.iteration_count,
+        int(whole),
+        workflow_id,
+        _encode(facts),
+        entries,
+    )
     return (*row, _checksum(row))
 
 
 def insert_checkpoint(
-    db: sqlite3.Connection, run: RunKey, header: CheckpointHeader, parent: int | None, whole: bool, entries: bytes
+    db: sqlite3.Connection,
+    run: RunKey,
+    header: CheckpointHeader,
+    parent: int | None,
+    whole: bool,
+    entries: bytes,
 ) -> None:
     """Store a checkpoint of a run."""
     key, sequence, parent, iteration, is_whole, workflow_id, facts, _, checksum = _row(
@@ -159,13 +185,29 @@ def insert_checkpoint(
     )
     # sqlite3 takes numbers, texts and bytearrays as they are. For everything else it looks for an adapter first, which
     # takes about as long as the insertion.
-    db.execute(_INSERT, (key, sequence, parent, iteration, is_whole, bytearray(facts), bytearray(entries), checksum))
+    db.execute(
+        _INSERT,
+        (
+            key,
+            sequence,
+            parent,
+            iteration,
+            is_whole,
+            bytearray(facts),
+            bytearray(entries),
+            checksum,
+        ),
+    )
     if workflow_id is not None:
         db.execute(SQL["rename"], (workflow_id, key, sequence))
 
 
 def rewrite_checkpoint(
-    db: sqlite3.Connection, run: RunKey, row: Row, parent: int | None, entries: dict[PartKey, Entry] | None
+    db: sqlite3.Connection,
+    run: RunKey,
+    row: Row,
+    parent: int | None,
+    entries: dict[PartKey, Entry] | None,
 ) -> None:
     """Give a checkpoint another parent, and make it whole if its entries are given."""
     header = header_of(row, run)
@@ -181,7 +223,9 @@ def run_key(db: sqlite3.Connection, run_id: str) -> RunKey | None:
     return None if row is None else RunKey(*row)
 
 
-def run_keys(db: sqlite3.Connection, workflow_id: str | None = None, run_id: str | None = None) -> list[RunKey]:
+def run_keys(
+    db: sqlite3.Connection, workflow_id: str | None = None, run_id: str | None = None
+) -> list[RunKey]:
     """Return runs whose checkpoints may pass the filters; those of a run that was renamed need a closer look."""
     if run_id is not None:
         run = run_key(db, run_id)
@@ -349,7 +393,9 @@ def read_entries(db: sqlite3.Connection, run: RunKey, row: Row) -> dict[PartKey,
     return entries
 
 
-def read_lineage(db: sqlite3.Connection, newest: str, limit: int) -> tuple[list[CheckpointInfo], list[str]]:
+def read_lineage(
+    db: sqlite3.Connection, newest: str, limit: int
+) -> tuple[list[CheckpointInfo], list[str]]:
     """Return a checkpoint and its ancestors, oldest first, up to the first that is missing, and what is damaged.
 
     Read as one range, from which other branches are left out: on long runs many times faster than one by one.
@@ -366,13 +412,17 @@ def read_lineage(db: sqlite3.Connection, newest: str, limit: int) -> tuple[list[
     lineage: list[CheckpointInfo] = []
     wanted: int | None = row.sequence
     wanted_id = newest
-    for columns in db.execute(SQL["lineage"], (run.key, row.sequence)):  # plain tuples: this may be 10,000 of them
+    for columns in db.execute(
+        SQL["lineage"], (run.key, row.sequence)
+    ):  # plain tuples: this may be 10,000 of them
         sequence, parent = columns[2], columns[3]
         if len(lineage) == limit or wanted is None or sequence < wanted:
             break
         if sequence == wanted:
             if not is_intact(columns[-1], _checksum, columns[1:-1]):
-                return lineage[::-1], [f"the lineage of {newest!r} breaks off: {damaged_row(Row(*columns), run)}"]
+                return lineage[::-1], [
+                    f"the lineage of {newest!r} breaks off: {damaged_row(Row(*columns), run)}"
+                ]
             before = None if parent is None else checkpoint_id(name, parent)
             lineage.append(CheckpointInfo(name, wanted_id, columns[4], before))
             wanted, wanted_id = parent, before or ""

@@ -98,7 +98,9 @@ class Commits:
             self.heads.forget(header.run_id)  # it is half-way
             raise
         if header.status == "IDLE":
-            self.heads.forget(header.run_id)  # it is done: of very many runs nothing stays in memory
+            self.heads.forget(
+                header.run_id
+            )  # it is done: of very many runs nothing stays in memory
         else:
             self.heads.keep(header.run_id, head)
 
@@ -110,17 +112,23 @@ class Commits:
 
     # ---------------------------------------------------------------------------------------------------- ownership
 
-    def acquire(self, db: sqlite3.Connection, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+    def acquire(
+        self, db: sqlite3.Connection, run_id: str, owner: Owner, lease_seconds: float
+    ) -> RunRecord:
         """Take a run under the next epoch."""
         stored = _find(db, run_id)
-        return self._change(db, stored, runs.take_run(stored.record, owner, self._clock(), lease_seconds))
+        return self._change(
+            db, stored, runs.take_run(stored.record, owner, self._clock(), lease_seconds)
+        )
 
     def renew(self, db: sqlite3.Connection, run_id: str, epoch: int, lease_seconds: float) -> None:
         """Extend the lease."""
         stored = _fence(db, run_id, epoch)
         self._change(db, stored, runs.renew_lease(stored.record, self._clock(), lease_seconds))
 
-    def release(self, db: sqlite3.Connection, run_id: str, epoch: int, status: str | None, error: str | None) -> None:
+    def release(
+        self, db: sqlite3.Connection, run_id: str, epoch: int, status: str | None, error: str | None
+    ) -> None:
         """Give the lease up."""
         stored = _fence(db, run_id, epoch)
         self._change(db, stored, runs.release_run(stored.record, status, error))
@@ -136,7 +144,9 @@ class Commits:
                 self.heads.forget(record.run_id)
         return record
 
-    def move_head(self, db: sqlite3.Connection, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+    def move_head(
+        self, db: sqlite3.Connection, run_id: str, epoch: int, checkpoint_id: str
+    ) -> RunRecord:
         """Make a checkpoint of the run its head again."""
         stored = _fence(db, run_id, epoch)
         found = checkpoint_rows.find_row(db, checkpoint_id)
@@ -144,7 +154,9 @@ class Commits:
             raise runs.no_such_checkpoint(checkpoint_id, run_id)
         return self.leave_head(db, stored, *found)
 
-    def leave_head(self, db: sqlite3.Connection, stored: StoredRun, key: RunKey, target: Row) -> RunRecord:
+    def leave_head(
+        self, db: sqlite3.Connection, stored: StoredRun, key: RunKey, target: Row
+    ) -> RunRecord:
         """Make another checkpoint the head of a run."""
         inbox = run_rows.read_inbox(db, stored.key)
         keys = checkpoint_rows.read_entries(db, key, target)

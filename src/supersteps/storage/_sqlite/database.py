@@ -13,9 +13,20 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from supersteps.errors import CheckpointError, CheckpointVersionError, CorruptCheckpointError, StorageError
+from supersteps.errors import (
+    CheckpointError,
+    CheckpointVersionError,
+    CorruptCheckpointError,
+    StorageError,
+)
 from supersteps.storage._sqlite import run_rows
-from supersteps.storage._sqlite.looking import StillConnection, is_alone, is_barred, may_only_look, stamp_of
+from supersteps.storage._sqlite.looking import (
+    StillConnection,
+    is_alone,
+    is_barred,
+    may_only_look,
+    stamp_of,
+)
 from supersteps.storage._statements import load_migrations
 
 APPLICATION_ID = 0x53757065  # "Supe"
@@ -89,7 +100,9 @@ class Database:
         self.path = path
         self._busy_seconds = busy_seconds
         self._lock = threading.Lock()
-        self._checked_by = 0  # the process that has checked the file: a forked child checks for itself
+        self._checked_by = (
+            0  # the process that has checked the file: a forked child checks for itself
+        )
 
     def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         """Open a connection that may be handed from thread to thread.
@@ -151,7 +164,9 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         return self._made_ready(
-            sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=256)
+            sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
         )
 
     def _made_ready(self, db: sqlite3.Connection) -> sqlite3.Connection:
@@ -244,7 +259,9 @@ class Database:
             application = db.execute("PRAGMA application_id").fetchone()[0]
             version = db.execute("PRAGMA user_version").fetchone()[0]
             has_tables = db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
-            foreign = db.execute("SELECT type, name FROM sqlite_master WHERE type = 'trigger' LIMIT 1").fetchone()
+            foreign = db.execute(
+                "SELECT type, name FROM sqlite_master WHERE type = 'trigger' LIMIT 1"
+            ).fetchone()
         finally:
             if db.in_transaction:
                 db.execute("ROLLBACK")
@@ -343,12 +360,16 @@ class Database:
                 "changed. Try again, or see which process holds it."
             )
         # SQLite quotes what is damaged in its messages, and Python wants those to be UTF-8.
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(error, UnicodeDecodeError):
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(
+            error, UnicodeDecodeError
+        ):
             return CorruptCheckpointError(
                 f"{self.path} is damaged ({error}). Keep a copy of the file, then restore it from a backup, or salvage "
                 "it with sqlite3's .recover."
             )
-        hint = " Nothing was changed; mend the cause and try again." if code in _SHORT_OF_SPACE else ""
+        hint = (
+            " Nothing was changed; mend the cause and try again." if code in _SHORT_OF_SPACE else ""
+        )
         return StorageError(f"cannot {task} {self.path}: {error}.{hint}")
 
 
@@ -373,7 +394,11 @@ _STRICT = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = '
 
 
 def _tables() -> set[str]:
-    return {name for script in _migrations() for name in re.findall(r"^CREATE TABLE (\w+)", script, re.MULTILINE)}
+    return {
+        name
+        for script in _migrations()
+        for name in re.findall(r"^CREATE TABLE (\w+)", script, re.MULTILINE)
+    }
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -43,9 +43,22 @@ class Head:
         weight: About how many bytes it takes to remember it, as of when it was last weighed.
     """
 
-    __slots__ = ("bytes", "entries", "has_namesakes", "is_journalled", "key", "rows", "run", "size", "trees", "weight")
+    __slots__ = (
+        "bytes",
+        "entries",
+        "has_namesakes",
+        "is_journalled",
+        "key",
+        "rows",
+        "run",
+        "size",
+        "trees",
+        "weight",
+    )
 
-    def __init__(self, run: StoredRun, key: RunKey, chain: Sequence[tuple[int, Difference]] = ()) -> None:
+    def __init__(
+        self, run: StoredRun, key: RunKey, chain: Sequence[tuple[int, Difference]] = ()
+    ) -> None:
         """Begin with what rows hold: the size of each, and its difference; none for a new run."""
         self.run = run
         self.key = key
@@ -63,7 +76,11 @@ class Head:
     def weigh(self) -> int:
         """Return by how much the weight has changed since it was last weighed."""
         before = self.weight
-        self.weight = 2000 + self.size + (sum(len(tree.data) for tree in self.trees.values()) if self.trees else 0)
+        self.weight = (
+            2000
+            + self.size
+            + (sum(len(tree.data) for tree in self.trees.values()) if self.trees else 0)
+        )
         return self.weight - before
 
     def write(self, db: sqlite3.Connection, changes: Changes) -> tuple[bool, bytes]:
@@ -83,7 +100,9 @@ class Head:
     def _store(self, db: sqlite3.Connection, changes: Changes) -> Difference:
         difference = Difference({}, [])
         if changes.deletes:
-            difference.deletes = [key for key in dict.fromkeys(changes.deletes) if key in self.entries]
+            difference.deletes = [
+                key for key in dict.fromkeys(changes.deletes) if key in self.entries
+            ]
             for key in difference.deletes:
                 self.trees.pop(key, None)
         for key, data in changes.puts.items():
@@ -106,7 +125,9 @@ class Head:
             return difference.puts[key]
         return None if key in difference.deletes else self.entries.get(key)
 
-    def _append(self, db: sqlite3.Connection, entry: Entry | None, items: Sequence[bytes]) -> Listed:
+    def _append(
+        self, db: sqlite3.Connection, entry: Entry | None, items: Sequence[bytes]
+    ) -> Listed:
         if entry is not None and not isinstance(entry, Listed):
             items = [*ListPart.from_json(read_value(db, entry)), *items]
             entry = None

@@ -24,7 +24,9 @@ class Inspector:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._chunks: dict[bytes, str | None] = {}
-        self._lists: dict[int, tuple[int, str]] = {}  # how many elements are intact, and what is wrong with the next
+        self._lists: dict[
+            int, tuple[int, str]
+        ] = {}  # how many elements are intact, and what is wrong with the next
 
     def problem(self, entry: Entry) -> str | None:
         """Return what is wrong with a value or list, None when nothing is."""
@@ -59,7 +61,11 @@ class Inspector:
             return None
         run, row = found
         for _ in range(_ANCESTORS_TRIED):
-            before = None if row.parent is None else checkpoint_rows.read_row(self._db, run.key, row.parent)
+            before = (
+                None
+                if row.parent is None
+                else checkpoint_rows.read_row(self._db, run.key, row.parent)
+            )
             if before is None:
                 return None
             row = before

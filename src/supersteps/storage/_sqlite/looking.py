@@ -27,13 +27,16 @@ def may_only_look(path: Path) -> bool:
     """Return whether a database is there that cannot be written, or no log beside it."""
     as_file_systems_ask = os.access in os.supports_effective_ids
     return path.exists() and not all(
-        os.access(place, os.W_OK, effective_ids=as_file_systems_ask) for place in (path, path.parent)
+        os.access(place, os.W_OK, effective_ids=as_file_systems_ask)
+        for place in (path, path.parent)
     )
 
 
 def is_alone(path: Path) -> bool:
     """Return whether there is nothing but the database itself: nobody writes, and nothing needs to be put there."""
-    return _found(f"{path}-shm") is None and not any(_size(f"{path}{end}") for end in ("-wal", "-journal"))
+    return _found(f"{path}-shm") is None and not any(
+        _size(f"{path}{end}") for end in ("-wal", "-journal")
+    )
 
 
 def is_barred(error: sqlite3.Error) -> bool:
@@ -56,7 +59,9 @@ def stamp_of(path: Path) -> Stamp:
                 "the copy."
             )
     found = _found(str(path))
-    return (None if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns),)
+    return (
+        None if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns),
+    )
 
 
 def check_still(db: StillConnection, path: Path) -> None:
@@ -66,7 +71,9 @@ def check_still(db: StillConnection, path: Path) -> None:
         StorageError: Somebody has.
     """
     if stamp_of(path) != db.stamp:
-        raise StorageError(f"{path} was written by somebody else while it was being read. Try again.")
+        raise StorageError(
+            f"{path} was written by somebody else while it was being read. Try again."
+        )
 
 
 def _size(path: str) -> int:

@@ -21,7 +21,9 @@ class DamagedPartError(ValueError):
 # -------------------------------------------------------------------------------------------------- values in chunks
 
 
-def write_value(db: sqlite3.Connection, owner: int, data: bytes, before: Tree | None) -> tuple[Stored, Tree]:
+def write_value(
+    db: sqlite3.Connection, owner: int, data: bytes, before: Tree | None
+) -> tuple[Stored, Tree]:
     """Store a value, as far as it is not stored yet.
 
     Args:
@@ -72,7 +74,9 @@ def read_value(db: sqlite3.Connection, entry: bytes | Stored) -> bytes:
 # -------------------------------------------------------------------------------------------------------------- lists
 
 
-def append_items(db: sqlite3.Connection, owner: int, entry: Listed | None, items: Sequence[bytes]) -> Listed:
+def append_items(
+    db: sqlite3.Connection, owner: int, entry: Listed | None, items: Sequence[bytes]
+) -> Listed:
     """Add elements after those of a list's view, which stays as it is.
 
     The view may be older than the list (after a restore): then a list begins that goes on from there.
@@ -122,11 +126,15 @@ def read_list(db: sqlite3.Connection, entry: Listed) -> list[bytes]:
         expected = begin
         for position, data, checksum in db.execute(SQL["read_items"], (key, begin, end)):
             if position != expected or not is_intact(checksum, crc32, data, position):
-                raise DamagedPartError(f"element {position} of list {key} has been altered, or one before is gone")
+                raise DamagedPartError(
+                    f"element {position} of list {key} has been altered, or one before is gone"
+                )
             items.append(data)
             expected += 1
     if len(items) != entry.length:
-        raise DamagedPartError(f"list {entry.list} has {len(items)} elements instead of {entry.length}")
+        raise DamagedPartError(
+            f"list {entry.list} has {len(items)} elements instead of {entry.length}"
+        )
     return items
 
 
@@ -144,7 +152,9 @@ def count_intact(db: sqlite3.Connection, key: int) -> tuple[int, str]:
 # --------------------------------------------------------------------------------------------- what nothing needs more
 
 
-def collect(db: sqlite3.Connection, owner: int, gone: Iterable[Entry], kept: Sequence[Entry]) -> None:
+def collect(
+    db: sqlite3.Connection, owner: int, gone: Iterable[Entry], kept: Sequence[Entry]
+) -> None:
     """Remove what only `gone` entries of an owner refer to.
 
     Where damage hides what is still referred to, it stays.

@@ -34,11 +34,21 @@ class Readers:
         self._process = os.getpid()
         self._leaked: list[sqlite3.Connection] = []
 
-    async def run(self, job: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(
+        self,
+        job: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         """Run a job on a thread with a connection that sees one state of the database."""
         return await self._workers.run(lambda: self.run_here(job, *args, **kwargs))
 
-    def run_here(self, job: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def run_here(
+        self,
+        job: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         """Run a job on the calling thread; it may block."""
         with self._database.errors("read"), self._connection() as db:
             return job(db, *args, **kwargs)

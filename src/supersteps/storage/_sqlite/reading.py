@@ -18,7 +18,9 @@ OpenList = Callable[[Listed, str], ListPart]
 """Gives a list part whose elements are read when somebody looks; the text says where it belongs."""
 
 
-def load_record(db: sqlite3.Connection, wanted: str, open_list: OpenList) -> CheckpointRecord | None:
+def load_record(
+    db: sqlite3.Connection, wanted: str, open_list: OpenList
+) -> CheckpointRecord | None:
     """Return a checkpoint, None when there is none with this id.
 
     Raises:
@@ -41,7 +43,9 @@ def load_record(db: sqlite3.Connection, wanted: str, open_list: OpenList) -> Che
     return CheckpointRecord(header, _read_parts(db, entries, f"checkpoint {wanted!r}", open_list))
 
 
-def load_parts(db: sqlite3.Connection, listed: CheckpointHeader, open_list: OpenList) -> Mapping[PartKey, Part]:
+def load_parts(
+    db: sqlite3.Connection, listed: CheckpointHeader, open_list: OpenList
+) -> Mapping[PartKey, Part]:
     """Return the parts of a checkpoint whose header was read before.
 
     Raises:
@@ -49,7 +53,10 @@ def load_parts(db: sqlite3.Connection, listed: CheckpointHeader, open_list: Open
         CorruptCheckpointError: It is damaged.
     """
     record = load_record(db, listed.checkpoint_id, open_list)
-    if record is None or (record.header.run_id, record.header.timestamp) != (listed.run_id, listed.timestamp):
+    if record is None or (record.header.run_id, record.header.timestamp) != (
+        listed.run_id,
+        listed.timestamp,
+    ):
         raise CheckpointNotFoundError(
             f"checkpoint {listed.checkpoint_id!r} was {'replaced' if record else 'deleted'} after it was listed; "
             "list the checkpoints again"
@@ -87,7 +94,9 @@ def _entries_of(db: sqlite3.Connection, header: CheckpointHeader) -> Mapping[Par
         return checkpoint_rows.read_entries(db, run, row)
     saved = saved_rows.find_saved(db, header.checkpoint_id)
     if saved is None:
-        raise CheckpointNotFoundError(f"checkpoint {header.checkpoint_id!r} was deleted after it was read")
+        raise CheckpointNotFoundError(
+            f"checkpoint {header.checkpoint_id!r} was deleted after it was read"
+        )
     return saved_rows.open_saved(saved)[1]
 
 
@@ -128,7 +137,9 @@ def list_headers(
     return sorted(selected, key=runs.listing_order), problems
 
 
-def _rows(db: sqlite3.Connection, workflow_id: str | None, run_id: str | None) -> Iterator[tuple[RunKey, Row]]:
+def _rows(
+    db: sqlite3.Connection, workflow_id: str | None, run_id: str | None
+) -> Iterator[tuple[RunKey, Row]]:
     for run in checkpoint_rows.run_keys(db, workflow_id, run_id):
         for row in checkpoint_rows.read_rows(db, run.key):
             yield run, row

@@ -67,7 +67,12 @@ def _checksum(record: RunRecord) -> int:
 def _run(row: tuple[Any, ...]) -> StoredRun:
     try:
         stored = _unchecked(row[:-1])
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # msgspec's own errors are ValueErrors
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # msgspec's own errors are ValueErrors
         raise damaged_run(row[1], f"its row {row[0]} in the tables `runs` and `heads`") from error
     if not is_intact(row[-1], _checksum, stored.record):
         raise damaged_run(row[1], f"its row {row[0]} in the tables `runs` and `heads`")
@@ -75,8 +80,28 @@ def _run(row: tuple[Any, ...]) -> StoredRun:
 
 
 def _unchecked(row: tuple[Any, ...]) -> StoredRun:
-    (key, run_id, workflow_id, status, created_at, metadata, tags, parent_run, parent_checkpoint) = row[:9]
-    (head, sequence, branch, epoch, revision, lease_owner, lease_expires, updated_at, fingerprint) = row[9:18]
+    (
+        key,
+        run_id,
+        workflow_id,
+        status,
+        created_at,
+        metadata,
+        tags,
+        parent_run,
+        parent_checkpoint,
+    ) = row[:9]
+    (
+        head,
+        sequence,
+        branch,
+        epoch,
+        revision,
+        lease_owner,
+        lease_expires,
+        updated_at,
+        fingerprint,
+    ) = row[9:18]
     (error, requests, inbox_read, commit_id) = row[18:]
     record = RunRecord(
         run_id=run_id,
@@ -228,7 +253,9 @@ def insert_run(db: sqlite3.Connection, record: RunRecord) -> StoredRun:
     checksum = key_checksum(key, record.run_id, record.workflow_id, _encode_json(record.metadata))
     db.execute(SQL["seal_key"], (checksum, key))
     db.execute(SQL["insert_head"], (*_changing(record), key, 1))
-    db.executemany(SQL["insert_tag"], [(tag, record.created_at, record.run_id, key) for tag in record.tags])
+    db.executemany(
+        SQL["insert_tag"], [(tag, record.created_at, record.run_id, key) for tag in record.tags]
+    )
     _note_waiting(db, key, record.requests, ())
     return StoredRun(key, 1, record)
 
@@ -252,14 +279,18 @@ def delete_run(db: sqlite3.Connection, run: StoredRun) -> None:
     """Remove a run, its journal and its inbox; not its checkpoints."""
     record = run.record
     _note_waiting(db, run.key, (), record.requests)
-    db.executemany(SQL["delete_tag"], [(tag, record.created_at, record.run_id) for tag in record.tags])
+    db.executemany(
+        SQL["delete_tag"], [(tag, record.created_at, record.run_id) for tag in record.tags]
+    )
     clear_journal(db, run.key)
     db.execute(SQL["delete_inbox"], entries_of(run.key))
     db.execute(SQL["delete_head"], (run.key,))
     db.execute(SQL["delete"], (run.key,))
 
 
-def _note_waiting(db: sqlite3.Connection, key: int, now: Iterable[str], before: Iterable[str]) -> None:
+def _note_waiting(
+    db: sqlite3.Connection, key: int, now: Iterable[str], before: Iterable[str]
+) -> None:
     now, before = set(now), set(before)
     db.executemany(SQL["delete_waiting"], [(request_id, key) for request_id in before - now])
     db.executemany(SQL["insert_waiting"], [(request_id, key) for request_id in now - before])
@@ -279,7 +310,9 @@ def read_journal(db: sqlite3.Connection, run: StoredRun) -> list[bytes]:
     rows = db.execute(SQL["read_journal"], entries_of(run.key))
     for expected, (entry, head, record, checksum) in enumerate(rows, run.key << 32):
         if entry != expected:
-            raise damaged_run(run.record.run_id, f"row {expected} of table `journal`, which is gone,")
+            raise damaged_run(
+                run.record.run_id, f"row {expected} of table `journal`, which is gone,"
+            )
         if not is_intact(checksum, _journal_checksum, entry, head, record):
             raise damaged_run(run.record.run_id, f"row {entry} of table `journal`")
         if head == wanted:
@@ -298,7 +331,10 @@ def append_journal(db: sqlite3.Connection, run: StoredRun, records: Iterable[byt
     head = sequence_of(run.record)
     db.executemany(
         SQL["insert_journal"],
-        [(entry, head, record, _journal_checksum(entry, head, record)) for entry, record in enumerate(records, first)],
+        [
+            (entry, head, record, _journal_checksum(entry, head, record))
+            for entry, record in enumerate(records, first)
+        ],
     )
 
 
@@ -314,7 +350,9 @@ def read_inbox(db: sqlite3.Connection, key: int) -> list[InboxEntry]:
         CorruptCheckpointError: An entry has been altered.
     """
     entries = []
-    for entry, request_id, value, received_at, checksum in db.execute(SQL["read_inbox"], entries_of(key)):
+    for entry, request_id, value, received_at, checksum in db.execute(
+        SQL["read_inbox"], entries_of(key)
+    ):
         if not is_intact(checksum, _inbox_checksum, entry, request_id, value, received_at):
             raise CorruptCheckpointError(
                 f"the answer to request {request_id!r} is damaged: row {entry} of table `inbox` has been altered. "
@@ -354,8 +392,12 @@ def seal_all(db: sqlite3.Connection) -> None:
         db.execute(SQL["seal_head"], (_checksum(record), key))
         for entry, head, data, _ in db.execute(SQL["read_journal"], entries_of(key)).fetchall():
             db.execute(SQL["seal_journal"], (_journal_checksum(entry, head, data), entry))
-        for entry, request_id, value, received_at, _ in db.execute(SQL["read_inbox"], entries_of(key)).fetchall():
-            db.execute(SQL["seal_inbox"], (_inbox_checksum(entry, request_id, value, received_at), entry))
+        for entry, request_id, value, received_at, _ in db.execute(
+            SQL["read_inbox"], entries_of(key)
+        ).fetchall():
+            db.execute(
+                SQL["seal_inbox"], (_inbox_checksum(entry, request_id, value, received_at), entry)
+            )
 
 
 def problems_of(db: sqlite3.Connection, run_id: str) -> list[str]:
@@ -373,7 +415,11 @@ def problems_of(db: sqlite3.Connection, run_id: str) -> list[str]:
     requests = {request_id for (request_id,) in db.execute(SQL["indexed_requests"], (stored.key,))}
     problems = []
     if tags != set(record.tags):
-        problems.append(f"run {run_id!r} is listed under other tags than its own: table `run_tags` has been altered")
+        problems.append(
+            f"run {run_id!r} is listed under other tags than its own: table `run_tags` has been altered"
+        )
     if requests != set(record.requests):
-        problems.append(f"run {run_id!r} is found by other requests than its own: table `waiting` has been altered")
+        problems.append(
+            f"run {run_id!r} is found by other requests than its own: table `waiting` has been altered"
+        )
     return problems

@@ -35,7 +35,9 @@ def insert_saved(db: sqlite3.Connection, header: CheckpointHeader) -> int:
     return key
 
 
-def fill_saved(db: sqlite3.Connection, key: int, header: CheckpointHeader, entries: dict[PartKey, Entry]) -> None:
+def fill_saved(
+    db: sqlite3.Connection, key: int, header: CheckpointHeader, entries: dict[PartKey, Entry]
+) -> None:
     """Store the entries of a checkpoint that was saved by hand."""
     data = encode_entries(entries)
     db.execute(SQL["update"], (data, crc32(data, crc32(msgspec.json.encode(header))), key))
@@ -43,7 +45,9 @@ def fill_saved(db: sqlite3.Connection, key: int, header: CheckpointHeader, entri
 
 def has_namesakes(db: sqlite3.Connection, run_id: str) -> bool:
     """Return whether any has an id like those that a run gives."""
-    return bool(db.execute(SQL["has_namesakes"], (f"{run_id}-", f"{run_id}-:")).fetchone()[0])  # ":" follows "9"
+    return bool(
+        db.execute(SQL["has_namesakes"], (f"{run_id}-", f"{run_id}-:")).fetchone()[0]
+    )  # ":" follows "9"
 
 
 def outdate_run(db: sqlite3.Connection, run_id: str) -> None:

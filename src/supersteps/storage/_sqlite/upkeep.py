@@ -59,7 +59,11 @@ class Upkeep:
             db.execute(checkpoint_rows.SQL["delete"], (checkpoint,))
         left = list(checkpoint_rows.read_rows(db, run.key))
         try:
-            kept = [entry for row in left for entry in checkpoint_rows.difference_of(row, run).puts.values()]
+            kept = [
+                entry
+                for row in left
+                for entry in checkpoint_rows.difference_of(row, run).puts.values()
+            ]
         except CorruptCheckpointError:
             return  # it hides what is still referred to; rather keep too much
         collect(db, run.key, gone, kept)
@@ -76,7 +80,11 @@ class Upkeep:
             return saved is not None
         run, row = found
         stored = run_rows.find_run(db, run.run_id)
-        if stored is not None and stored.record.head == unwanted and not self._leave_head(db, run, row):
+        if (
+            stored is not None
+            and stored.record.head == unwanted
+            and not self._leave_head(db, run, row)
+        ):
             return self.delete_run(db, run.run_id)
         for child in _intact(checkpoint_rows.read_rows(db, run.key), run):
             if child.parent == row.sequence:
@@ -86,9 +94,16 @@ class Upkeep:
 
     def _leave_head(self, db: sqlite3.Connection, run: RunKey, lost: Row) -> bool:
         """Move the head of a run to the nearest checkpoint that is left; return False when there is none."""
-        rows = {checkpoint_rows.id_of(row, run): row for row in _intact(checkpoint_rows.read_rows(db, run.key), run)}
-        header = (checkpoint_rows.header_of if _intact([lost], run) else checkpoint_rows.bare_header)(lost, run)
-        head = runs.choose_head(header, (checkpoint_rows.header_of(row, run) for row in rows.values()))
+        rows = {
+            checkpoint_rows.id_of(row, run): row
+            for row in _intact(checkpoint_rows.read_rows(db, run.key), run)
+        }
+        header = (
+            checkpoint_rows.header_of if _intact([lost], run) else checkpoint_rows.bare_header
+        )(lost, run)
+        head = runs.choose_head(
+            header, (checkpoint_rows.header_of(row, run) for row in rows.values())
+        )
         stored = run_rows.find_run(db, run.run_id)
         if head is None or stored is None:
             return False
@@ -120,7 +135,9 @@ class Upkeep:
         saved_rows.fill_saved(db, key, header, entries)
 
 
-def plan(db: sqlite3.Connection, run_id: str, policy: RetentionPolicy) -> tuple[RunKey, dict[str, Row], Pruning]:
+def plan(
+    db: sqlite3.Connection, run_id: str, policy: RetentionPolicy
+) -> tuple[RunKey, dict[str, Row], Pruning]:
     """Return a run, its intact checkpoints, and what a policy does to them.
 
     Raises:
@@ -130,7 +147,10 @@ def plan(db: sqlite3.Connection, run_id: str, policy: RetentionPolicy) -> tuple[
     run = checkpoint_rows.run_key(db, run_id)
     if stored is None or run is None:
         raise runs.no_such_run(run_id)
-    rows = {checkpoint_rows.id_of(row, run): row for row in _intact(checkpoint_rows.read_rows(db, run.key), run)}
+    rows = {
+        checkpoint_rows.id_of(row, run): row
+        for row in _intact(checkpoint_rows.read_rows(db, run.key), run)
+    }
     headers = [checkpoint_rows.header_of(row, run) for row in rows.values()]
     return run, rows, plan_pruning(stored.record, headers, policy)
 
@@ -155,7 +175,11 @@ def _delete_saved(db: sqlite3.Connection, saved: SavedRow) -> None:
 
 def _entries(rows: Iterable[Row], run: RunKey) -> list[Entry]:
     """Return what rows refer to, as far as they can be read."""
-    return [entry for row in _intact(rows, run) for entry in checkpoint_rows.difference_of(row, run).puts.values()]
+    return [
+        entry
+        for row in _intact(rows, run)
+        for entry in checkpoint_rows.difference_of(row, run).puts.values()
+    ]
 
 
 def _intact(rows: Iterable[Row], run: RunKey) -> list[Row]:

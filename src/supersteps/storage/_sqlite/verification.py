@@ -20,7 +20,8 @@ def verify(db: sqlite3.Connection, run_id: str | None) -> list[Damage]:
         found += _damage_of_run(db, run, inspector)
         where = f"row {run.key} of tables `runs` and `heads`, or what belongs to it"
         found += [
-            Damage(what=where, problem=problem, run_id=run.run_id) for problem in run_rows.problems_of(db, run.run_id)
+            Damage(what=where, problem=problem, run_id=run.run_id)
+            for problem in run_rows.problems_of(db, run.run_id)
         ]
         found += _damage_of_head(db, run)
     if run_id is None:
@@ -42,7 +43,13 @@ def _damage_of_run(db: sqlite3.Connection, run: RunKey, inspector: Inspector) ->
         present.add(row.sequence)
         ancestor = inspector.nearest_intact(wanted) if problems else None
         for what, problem in problems:
-            yield Damage(what=what, problem=problem, run_id=run.run_id, checkpoint_id=wanted, intact_ancestor=ancestor)
+            yield Damage(
+                what=what,
+                problem=problem,
+                run_id=run.run_id,
+                checkpoint_id=wanted,
+                intact_ancestor=ancestor,
+            )
 
 
 def _damage_of_head(db: sqlite3.Connection, run: RunKey) -> Iterator[Damage]:
@@ -67,7 +74,9 @@ def _damage_of_lost_runs(db: sqlite3.Connection) -> Iterator[Damage]:
         yield Damage(f"row {key} of table `runs`", problem)
 
 
-def _row_problems(run: RunKey, row: Row, present: set[int], inspector: Inspector) -> Iterator[tuple[str, str]]:
+def _row_problems(
+    run: RunKey, row: Row, present: set[int], inspector: Inspector
+) -> Iterator[tuple[str, str]]:
     where = f"row {row.checkpoint} of table `checkpoints`"
     if not row.whole and row.parent not in present:
         yield where, "the row that it builds on is missing"
@@ -94,4 +103,6 @@ def _damage_of_saved(db: sqlite3.Connection, inspector: Inspector) -> Iterator[D
         for key, entry in entries.items():
             problem = inspector.problem(entry)
             if problem is not None:
-                yield Damage(what=f"part {key!r}", problem=problem, checkpoint_id=saved.checkpoint_id)
+                yield Damage(
+                    what=f"part {key!r}", problem=problem, checkpoint_id=saved.checkpoint_id
+                )

@@ -58,10 +58,14 @@ class Writer:
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self._lock = threading.Lock()  # held for moments only; what follows may only be touched with it
+        self._lock = (
+            threading.Lock()
+        )  # held for moments only; what follows may only be touched with it
         self._queue: deque[Job[Any]] = deque()
         self._is_busy = False  # whoever sets it may use the connection, and what goes with it
-        self._turn: asyncio.AbstractEventLoop | None = None  # the loop whose next turn writes what is queued
+        self._turn: asyncio.AbstractEventLoop | None = (
+            None  # the loop whose next turn writes what is queued
+        )
         self._pool: ThreadPoolExecutor | None = None
         self._last: str | None = None
         self._db: sqlite3.Connection | None = None
@@ -149,7 +153,9 @@ class Writer:
             else:
                 self._start()
         elif self._turn is not None and not (job.is_small and job.loop is self._turn):
-            self._turn = None  # that loop may be at something long, or closed: nobody else waits for it
+            self._turn = (
+                None  # that loop may be at something long, or closed: nobody else waits for it
+            )
             self._start()
 
     def _start(self) -> None:
@@ -346,7 +352,9 @@ class Writer:
 
     # ------------------------------------------------------------------------------------------------------- trouble
 
-    def _recover(self, jobs: list[Job[Any]], error: sqlite3.Error | None, is_committing: bool) -> None:
+    def _recover(
+        self, jobs: list[Job[Any]], error: sqlite3.Error | None, is_committing: bool
+    ) -> None:
         """Leave no half-done transaction behind, and find out what has become of the jobs."""
         is_unsettled = is_committing and not (self._db is not None and self._db.in_transaction)
         self._roll_back()
@@ -373,7 +381,9 @@ class Writer:
 
     def _was_written(self, jobs: list[Job[Any]]) -> bool:
         """Return whether a transaction whose COMMIT failed was committed all the same: look, do not guess."""
-        witness = next((job.written for job in jobs if job.written is not None and job.error is None), None)
+        witness = next(
+            (job.written for job in jobs if job.written is not None and job.error is None), None
+        )
         if witness is None:
             return False
         try:
