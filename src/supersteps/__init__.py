@@ -8,15 +8,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Never
 
 from supersteps.builder import WorkflowBuilder
-from supersteps.checkpoint.checkpoint import (
-    AnsweredRequest,
-    PendingRequest,
-    SubWorkflowState,
-    WorkflowCheckpoint,
-)
-from supersteps.checkpoint.codec import Codec, RawValue, checkpointable
-from supersteps.checkpoint.diff import Change, CheckpointDiff
-from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.context import Ready, WorkflowContext
 from supersteps.edges import (
     Case,
@@ -85,40 +76,10 @@ from supersteps.errors import (
     WorkflowRuntimeError,
     WorkflowValidationError,
 )
-from supersteps.events import (
-    ExecutorCompletedEvent,
-    ExecutorEvent,
-    ExecutorFailedEvent,
-    ExecutorInvokedEvent,
-    RequestClosedEvent,
-    RequestInfoEvent,
-    SuperStepCompletedEvent,
-    SuperStepCompletionInfo,
-    SuperStepStartedEvent,
-    SuperStepStartInfo,
-    WorkflowErrorDetails,
-    WorkflowErrorEvent,
-    WorkflowEvent,
-    WorkflowEventSource,
-    WorkflowFailedEvent,
-    WorkflowLifecycleEvent,
-    WorkflowOutputEvent,
-    WorkflowRunState,
-    WorkflowStartedEvent,
-    WorkflowStatusEvent,
-    WorkflowWarningEvent,
-)
 from supersteps.executor import Executor, handler, response_handler
 from supersteps.functions import FunctionExecutor, executor
 from supersteps.policies import ExecutorFailure, FailurePolicy
-from supersteps.requests import (
-    PendingRequestDetails,
-    RequestInfoExecutor,
-    RequestInfoMessage,
-    RequestResponse,
-    WorkflowCheckpointSummary,
-)
-from supersteps.secrets import Secret
+from supersteps.requests import RequestInfoExecutor, RequestInfoMessage, RequestResponse
 from supersteps.subworkflow import (
     SubWorkflowRequestMessage,
     SubWorkflowResponseMessage,
@@ -126,9 +87,42 @@ from supersteps.subworkflow import (
 )
 
 if TYPE_CHECKING:
+    from supersteps.checkpoint.checkpoint import (
+        AnsweredRequest,
+        PendingRequest,
+        SubWorkflowState,
+        WorkflowCheckpoint,
+    )
+    from supersteps.checkpoint.codec import Codec, RawValue, checkpointable
+    from supersteps.checkpoint.diff import Change, CheckpointDiff
+    from supersteps.checkpoint.record import CheckpointInfo
     from supersteps.engine.forking import DELETE
+    from supersteps.events import (
+        ExecutorCompletedEvent,
+        ExecutorEvent,
+        ExecutorFailedEvent,
+        ExecutorInvokedEvent,
+        RequestClosedEvent,
+        RequestInfoEvent,
+        SuperStepCompletedEvent,
+        SuperStepCompletionInfo,
+        SuperStepStartedEvent,
+        SuperStepStartInfo,
+        WorkflowErrorDetails,
+        WorkflowErrorEvent,
+        WorkflowEvent,
+        WorkflowEventSource,
+        WorkflowFailedEvent,
+        WorkflowLifecycleEvent,
+        WorkflowOutputEvent,
+        WorkflowRunState,
+        WorkflowStartedEvent,
+        WorkflowStatusEvent,
+        WorkflowWarningEvent,
+    )
     from supersteps.result import WorkflowRunResult
     from supersteps.run import StreamingRun
+    from supersteps.secrets import Secret
     from supersteps.storage.base import CheckpointStorage, DurableStorage, ManagedStorage
     from supersteps.storage.encrypted import EncryptedStorage, Keyring
     from supersteps.storage.file import FileCheckpointStorage
@@ -137,31 +131,64 @@ if TYPE_CHECKING:
     from supersteps.storage.retention import RetentionPolicy
     from supersteps.storage.sqlite import SqliteCheckpointStorage
     from supersteps.storage.transfer import export_run, import_run
+    from supersteps.summaries import PendingRequestDetails, WorkflowCheckpointSummary
     from supersteps.viz import WorkflowViz
     from supersteps.workflow import Workflow
 
 __version__ = "0.1.0"
 
-# Imported when somebody asks for them: defining a workflow needs neither asyncio, nor the engine, nor a storage.
-_LAZY = {
-    "DELETE": "engine.forking",
-    "CheckpointStorage": "storage.base",
-    "DurableStorage": "storage.base",
-    "EncryptedStorage": "storage.encrypted",
-    "FileCheckpointStorage": "storage.file",
-    "InMemoryCheckpointStorage": "storage.memory",
-    "Keyring": "storage.encrypted",
-    "ManagedStorage": "storage.base",
-    "RetentionPolicy": "storage.retention",
-    "SqliteCheckpointStorage": "storage.sqlite",
-    "StreamingRun": "run",
-    "Workflow": "workflow",
-    "WorkflowRunResult": "result",
-    "WorkflowViz": "viz",
-    "export_run": "storage.transfer",
-    "open_storage": "storage.opening",
-    "import_run": "storage.transfer",
+# Imported when first used: a workflow is defined without msgspec, asyncio, engine and storages.
+# The names under `if TYPE_CHECKING` above, by their modules.
+_MODULES: dict[str, tuple[str, ...]] = {
+    "checkpoint.checkpoint": (
+        "AnsweredRequest",
+        "PendingRequest",
+        "SubWorkflowState",
+        "WorkflowCheckpoint",
+    ),
+    "checkpoint.codec": ("Codec", "RawValue", "checkpointable"),
+    "checkpoint.diff": ("Change", "CheckpointDiff"),
+    "checkpoint.record": ("CheckpointInfo",),
+    "engine.forking": ("DELETE",),
+    "events": (
+        "ExecutorCompletedEvent",
+        "ExecutorEvent",
+        "ExecutorFailedEvent",
+        "ExecutorInvokedEvent",
+        "RequestClosedEvent",
+        "RequestInfoEvent",
+        "SuperStepCompletedEvent",
+        "SuperStepCompletionInfo",
+        "SuperStepStartedEvent",
+        "SuperStepStartInfo",
+        "WorkflowErrorDetails",
+        "WorkflowErrorEvent",
+        "WorkflowEvent",
+        "WorkflowEventSource",
+        "WorkflowFailedEvent",
+        "WorkflowLifecycleEvent",
+        "WorkflowOutputEvent",
+        "WorkflowRunState",
+        "WorkflowStartedEvent",
+        "WorkflowStatusEvent",
+        "WorkflowWarningEvent",
+    ),
+    "result": ("WorkflowRunResult",),
+    "run": ("StreamingRun",),
+    "secrets": ("Secret",),
+    "storage.base": ("CheckpointStorage", "DurableStorage", "ManagedStorage"),
+    "storage.encrypted": ("EncryptedStorage", "Keyring"),
+    "storage.file": ("FileCheckpointStorage",),
+    "storage.memory": ("InMemoryCheckpointStorage",),
+    "storage.opening": ("open_storage",),
+    "storage.retention": ("RetentionPolicy",),
+    "storage.sqlite": ("SqliteCheckpointStorage",),
+    "storage.transfer": ("export_run", "import_run"),
+    "summaries": ("PendingRequestDetails", "WorkflowCheckpointSummary"),
+    "viz": ("WorkflowViz",),
+    "workflow": ("Workflow",),
 }
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,6 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
-from pathlib import PurePath
 from typing import (
     Annotated,
     Any,
@@ -24,8 +23,6 @@ from typing import (
     get_args,
     get_origin,
 )
-
-import msgspec
 
 _UNIONS = (Union, types.UnionType)
 _QUALIFIERS = ("Required", "NotRequired", "ReadOnly", "ClassVar", "Final")
@@ -77,6 +74,8 @@ def is_main_file(module_name: str) -> bool:
     path = getattr(main, "__file__", None)
     if not isinstance(path, str):
         return False
+    from pathlib import PurePath  # slow to import, and seldom needed
+
     parts = PurePath(path).with_suffix("").parts
     wanted = tuple(module_name.split("."))
     return parts[-len(wanted) :] == wanted or parts[-len(wanted) - 1 :] == (*wanted, "__main__")
@@ -182,7 +181,7 @@ def is_struct_like(cls: type) -> bool:
     return (
         dataclasses.is_dataclass(cls)
         or typing.is_typeddict(cls)
-        or issubclass(cls, msgspec.Struct)
+        or _is_subclass_of_loaded(cls, "msgspec", "Struct")
         or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
         or is_pydantic_model(cls)
     )
@@ -190,9 +189,13 @@ def is_struct_like(cls: type) -> bool:
 
 def is_pydantic_model(cls: type) -> bool:
     """Tell whether a class is a pydantic (v2) model, without importing pydantic."""
-    pydantic = sys.modules.get("pydantic")
-    model = getattr(pydantic, "BaseModel", None)
-    return isinstance(model, type) and issubclass(cls, model)
+    return _is_subclass_of_loaded(cls, "pydantic", "BaseModel")
+
+
+def _is_subclass_of_loaded(cls: type, module: str, name: str) -> bool:
+    """Tell whether a class derives from one of a package, without importing the package."""
+    base = getattr(sys.modules.get(module), name, None)
+    return isinstance(base, type) and issubclass(cls, base)
 
 
 def reachable_types(annotations: Iterable[Any]) -> list[type]:

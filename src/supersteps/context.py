@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Generic, Never, TypeAlias, get_args, get_
 
 from supersteps._moments import as_moment, moment_at, moment_from_now
 from supersteps.errors import WorkflowRuntimeError
-from supersteps.events import WorkflowEvent
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from supersteps.callport import CallPort
+    from supersteps.events import WorkflowEvent
 
     T = TypeVar("T")
     OutT = TypeVar("OutT", default=Never, contravariant=True)

@@ -18,7 +18,8 @@ from supersteps import (
     response_handler,
 )
 from supersteps.context import MISSING
-from supersteps.graph import Graph, GraphDescription, Reducer
+from supersteps.description import GraphDescription
+from supersteps.graph import Graph, Reducer
 from tests.unit.support import Counter, Reverse, Upper
 
 

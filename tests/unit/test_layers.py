@@ -21,7 +21,10 @@ LAYERS: list[tuple[str, ...]] = [
     ("checkpoint",),
     ("storage",),
     ("events",),
-    ("executor", "dispatch", "functions", "context", "callport", "edges", "policies", "requests"),
+    (
+        *("executor", "dispatch", "functions", "context", "callport", "edges", "policies"),
+        *("requests", "summaries", "description"),
+    ),
     ("graph", "validation", "subworkflow"),
     ("engine",),
     ("result", "stream", "driver", "run", "waiting", "opener", "script", "workflow"),

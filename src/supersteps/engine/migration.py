@@ -22,6 +22,7 @@ from supersteps.checkpoint.record import (
     PartKey,
 )
 from supersteps.checkpoint.stored import StoredMessage, StoredTimer, as_json, decode_messages
+from supersteps.description import GraphDescription
 from supersteps.edges import is_fan_in
 from supersteps.engine.encoding import encode_graph
 from supersteps.engine.forking import DELETE
@@ -29,7 +30,7 @@ from supersteps.engine.journal import Recorded
 from supersteps.engine.misfits import Check
 from supersteps.engine.renaming import Names
 from supersteps.errors import GraphChangedError, UnknownExecutorError
-from supersteps.graph import Graph, GraphDescription, Node
+from supersteps.graph import Graph, Node
 from supersteps.subworkflow import PATH_MARK
 
 

@@ -27,10 +27,10 @@ from supersteps.checkpoint.stored import (
     as_json,
     decode_messages,
 )
+from supersteps.description import GraphDescription
 from supersteps.edges import FanInEdgeGroup, is_fan_in
 from supersteps.engine.effects import Effects
 from supersteps.engine.state import path_of
-from supersteps.graph import GraphDescription
 from supersteps.subworkflow import PATH_MARK
 
 
