@@ -15,7 +15,7 @@ READY := .venv/.ready
 TYPED := $(wildcard src tests examples benchmarks scripts)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types lab docs tour bench format lock clean
+.PHONY: help demo test check lint types guard lab docs tour bench format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -27,9 +27,9 @@ test: $(READY)  ## Run all tests
 	@$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS)
 
 # In this order, so that what fails soonest is told first.
-STAGES := lint types test docs
+STAGES := lint types guard test docs
 
-check: $(READY)  ## Format, lint, types, tests and documentation: what has to pass before a commit
+check: $(READY)  ## Format, lint, types, guard, tests, documentation: what has to pass before a commit
 	@for stage in $(STAGES); do \
 		begin=$$(date +%s); $(MAKE) --no-print-directory $$stage || exit; \
 		took="$$took$$(printf '\n  %-8s %5d s' $$stage $$(($$(date +%s) - begin)))"; \
@@ -41,6 +41,9 @@ lint: $(READY)  ## Format and lint
 
 types: $(READY)  ## mypy --strict over everything
 	@$(BIN)/mypy $(TYPED)
+
+guard: $(READY)  ## Count the instructions of a superstep, compare them with the recorded ones
+	@$(BIN)/python -m benchmarks.guard $(ARGS)
 
 lab: $(READY)  ## Try to lose data: the whole reliability lab, about half an hour
 	@$(BIN)/python -m tests.reliability $(ARGS)
