@@ -151,7 +151,9 @@ class WorkflowBuilder:
         Args:
             source: Whose messages.
             target: To whom; the source itself makes a loop.
-            condition: Takes a message and says whether it may pass; every one when None.
+            condition: Takes a message and says whether it may pass; every one when None. It is
+                asked only about messages that the target handles; one that raises fails the
+                superstep.
         """
         if condition is not None and not callable(condition):
             raise TypeError(
@@ -185,7 +187,8 @@ class WorkflowBuilder:
         Args:
             source: Whose messages.
             targets: To whom they may go.
-            selection_func: Takes a message and the list of target ids; returns those that get it.
+            selection_func: Takes a message and the list of all target ids; returns those that get
+                it. It is asked only about messages that some of the targets handle.
         """
         return self._add_fan_out("add_multi_selection_edge_group", source, targets, selection_func)
 
@@ -211,7 +214,9 @@ class WorkflowBuilder:
 
         Args:
             source: Whose messages.
-            cases: `Case(condition, target)` in the order in which they are tried, and one `Default(target)`.
+            cases: `Case(condition, target)` in the order in which they are tried, and one
+                `Default(target)`. A case whose target does not handle a message is passed over; a
+                condition that raises fails the superstep.
         """
         tried, default = check_switch(cases)
         ids = (*(self._resolve(case.target) for case in tried), self._resolve(default.target))
@@ -220,7 +225,11 @@ class WorkflowBuilder:
         return self
 
     def add_fan_in_edges(self, sources: Sequence[ExecutorSource], target: ExecutorSource) -> Self:
-        """Wait for one message from every source and give the target the list of them, in the order of the sources."""
+        """Wait for one message from every source and give the target the list of them.
+
+        The list is in the order of the sources. Only messages wait that the target handles in a
+        list; what a source sends beyond its first waits for the next list.
+        """
         if len(sources) < 2:
             raise EdgeGroupError(
                 f"add_fan_in_edges needs at least two sources, it got {len(sources)}; use add_edge"

@@ -11,6 +11,8 @@ from supersteps.executor import Executor
 
 Condition = Callable[[Any], bool]
 SelectionFunction = Callable[[Any, list[str]], list[str]]
+Takes = Callable[[str], bool]
+"""Says of a target's id whether that executor handles the message in question."""
 ExecutorSource = Executor | str | Callable[[], Executor]
 """How the builder takes an executor: an instance, the name of a registered one, or a factory without arguments."""
 
@@ -77,17 +79,32 @@ class EdgeGroup:
         """Names the group; the same in every process that builds the graph."""
         return f"{self.kind}:{'+'.join(map(_plain, self.source_ids))}->{'+'.join(map(_plain, self.target_ids))}"
 
-    def choose(self, message: Any, target_id: str | None) -> Sequence[str]:
-        """Return the targets that a message takes.
+    @property
+    def is_plain(self) -> bool:
+        """Whether a message takes every edge whose target handles it: no function is asked."""
+        return True
+
+    def choose(self, message: Any, target_id: str | None, takes: Takes) -> Sequence[str]:
+        """Return the targets that get a message.
+
+        Functions are asked only about messages that a target handles, and that are meant for one of
+        the group's targets where the sender has named a target.
 
         Args:
             message: The message.
             target_id: The only target that the sender wants, None for all.
+            takes: Says whether a target handles the message.
 
         Raises:
             RoutingError: A condition or selection function raised, or named a target it does not have.
         """
-        return self.target_ids if target_id is None else _only(self.target_ids, target_id)
+        wanted = self.target_ids if target_id is None else _only(self.target_ids, target_id)
+        takers = [target for target in wanted if takes(target)]
+        return self._pick(message, takers, takes) if takers else ()
+
+    def _pick(self, message: Any, takers: Sequence[str], takes: Takes) -> Sequence[str]:
+        """Return those of the targets that handle a message and are wanted to which it goes."""
+        return takers
 
     def _decide(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -109,12 +126,14 @@ class SingleEdgeGroup(EdgeGroup):
     def names(self) -> tuple[str | None, ...]:
         return (function_name(self.condition),)
 
-    def choose(self, message: Any, target_id: str | None) -> Sequence[str]:
-        if target_id is not None and target_id != self.target_ids[0]:
-            return ()
+    @property
+    def is_plain(self) -> bool:
+        return self.condition is None
+
+    def _pick(self, message: Any, takers: Sequence[str], takes: Takes) -> Sequence[str]:
         if self.condition is not None and not self._decide("condition", self.condition, message):
             return ()
-        return self.target_ids
+        return takers
 
 
 @dataclass(frozen=True)
@@ -131,28 +150,32 @@ class FanOutEdgeGroup(EdgeGroup):
     def names(self) -> tuple[str | None, ...]:
         return (function_name(self.selection_func),)
 
-    def choose(self, message: Any, target_id: str | None) -> Sequence[str]:
-        chosen: Sequence[str] = self.target_ids
-        if self.selection_func is not None:
-            answer = self._decide(
-                "selection function", self.selection_func, message, list(self.target_ids)
+    @property
+    def is_plain(self) -> bool:
+        return self.selection_func is None
+
+    def _pick(self, message: Any, takers: Sequence[str], takes: Takes) -> Sequence[str]:
+        if self.selection_func is None:
+            return takers
+        answer = self._decide(
+            "selection function", self.selection_func, message, list(self.target_ids)
+        )
+        is_list = isinstance(answer, Collection) and not isinstance(answer, str)
+        if not is_list or not all(target in self.target_ids for target in answer):
+            raise RoutingError(
+                f"selection function {function_name(self.selection_func)!r} of {self.id} chose "
+                f"{answer!r}, which is not a list of some of its targets {list(self.target_ids)}. "
+                "Nothing of this superstep was committed; mend the function and resume the run."
             )
-            is_list = isinstance(answer, Collection) and not isinstance(answer, str)
-            if not is_list or not all(target in self.target_ids for target in answer):
-                raise RoutingError(
-                    f"selection function {function_name(self.selection_func)!r} of {self.id} chose {answer!r}, which "
-                    f"is not a list of some of its targets {list(self.target_ids)}. Nothing of this superstep was "
-                    "committed; mend the function and resume the run."
-                )
-            chosen = [
-                target for target in self.target_ids if target in answer
-            ]  # the graph's order, no repeats
-        return chosen if target_id is None else _only(chosen, target_id)
+        return [target for target in takers if target in answer]  # the graph's order, no repeats
 
 
 @dataclass(frozen=True)
 class SwitchCaseEdgeGroup(EdgeGroup):
-    """Edges of which exactly one is taken: the first case that holds, else the default (the last target)."""
+    """Edges of which one is taken: the first case that holds, else the default (the last target).
+
+    A case whose target does not handle a message is passed over, its condition not asked.
+    """
 
     conditions: tuple[Condition, ...] = ()
 
@@ -164,14 +187,17 @@ class SwitchCaseEdgeGroup(EdgeGroup):
     def names(self) -> tuple[str | None, ...]:
         return tuple(function_name(condition) for condition in self.conditions)
 
-    def choose(self, message: Any, target_id: str | None) -> Sequence[str]:
-        cases = zip(
-            self.conditions, self.target_ids, strict=False
-        )  # the last target is the default's
-        target = next(
-            (t for c, t in cases if self._decide("condition", c, message)), self.target_ids[-1]
+    @property
+    def is_plain(self) -> bool:
+        return False
+
+    def _pick(self, message: Any, takers: Sequence[str], takes: Takes) -> Sequence[str]:
+        cases = zip(self.conditions, self.target_ids, strict=False)  # the last is the default's
+        chosen = next(
+            (t for c, t in cases if takes(t) and self._decide("condition", c, message)),
+            self.target_ids[-1],
         )
-        return (target,) if target_id is None or target_id == target else ()
+        return (chosen,) if chosen in takers else ()
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,13 @@ class WorkflowExecutor(Executor):
             yield HandlerSpec(f"input_{number}", _never_called, kind, (), (), is_async=True)
 
 
+def takes_input(executor: Executor, message: Any) -> bool:
+    """Return whether an executor, or the innermost start of a sub-workflow, handles a message."""
+    while isinstance(executor, WorkflowExecutor):
+        executor = executor.start
+    return executor.can_handle(message)
+
+
 def _asks(executor: Executor) -> bool:
     if isinstance(executor, WorkflowExecutor):
         return executor.may_ask

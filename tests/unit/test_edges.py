@@ -15,6 +15,10 @@ from supersteps.edges import (
 )
 
 
+def anyone(target: str) -> bool:
+    return True
+
+
 def is_big(number: int) -> bool:
     return number > 9
 
@@ -27,11 +31,11 @@ def test_a_single_edge_takes_everything_or_what_its_condition_lets_pass() -> Non
     always = SingleEdgeGroup(("a",), ("b",))
     sometimes = SingleEdgeGroup(("a",), ("b",), is_big)
 
-    assert always.choose(1, None) == ("b",)
-    assert sometimes.choose(10, None) == ("b",)
-    assert sometimes.choose(1, None) == ()
-    assert sometimes.choose(1, "b") == ()
-    assert always.choose(1, "c") == ()
+    assert always.choose(1, None, anyone) == ["b"]
+    assert sometimes.choose(10, None, anyone) == ["b"]
+    assert sometimes.choose(1, None, anyone) == ()
+    assert sometimes.choose(1, "b", anyone) == ()
+    assert always.choose(1, "c", anyone) == ()
 
 
 def test_a_condition_that_raises_names_itself_and_its_edge() -> None:
@@ -39,7 +43,7 @@ def test_a_condition_that_raises_names_itself_and_its_edge() -> None:
         RoutingError,
         match=r"condition 'fails' of edge:a->b raised LookupError: 'no such number'|no such number",
     ) as caught:
-        SingleEdgeGroup(("a",), ("b",), fails).choose(1, None)
+        SingleEdgeGroup(("a",), ("b",), fails).choose(1, None, anyone)
     assert "edge:a->b" in str(caught.value)
     assert isinstance(caught.value.__cause__, LookupError)
 
@@ -50,12 +54,12 @@ def test_a_fan_out_takes_all_targets_or_those_selected_in_the_graphs_order() -> 
         ("a",), ("x", "y", "z"), lambda message, targets: [targets[2], targets[0], targets[0]]
     )
 
-    assert group.choose(1, None) == ("x", "y", "z")
-    assert group.choose(1, "y") == ("y",)
-    assert chosen.choose(1, None) == ["x", "z"]
-    assert chosen.choose(1, "z") == ("z",)
-    assert chosen.choose(1, "y") == ()
-    assert FanOutEdgeGroup(("a",), ("x", "y"), lambda m, t: []).choose(1, None) == []
+    assert group.choose(1, None, anyone) == ["x", "y", "z"]
+    assert group.choose(1, "y", anyone) == ["y"]
+    assert chosen.choose(1, None, anyone) == ["x", "z"]
+    assert chosen.choose(1, "z", anyone) == ["z"]
+    assert chosen.choose(1, "y", anyone) == []
+    assert FanOutEdgeGroup(("a",), ("x", "y"), lambda m, t: []).choose(1, None, anyone) == []
 
 
 @pytest.mark.parametrize("answer", [["nowhere"], "x", ["x", "nowhere"], None, 7, [["x"]]])
@@ -64,7 +68,7 @@ def test_a_selection_that_is_no_list_of_targets_is_an_error(answer: Any) -> None
         return answer
 
     with pytest.raises(RoutingError, match=r"selection function 'select' of fan_out:a->x\+y"):
-        FanOutEdgeGroup(("a",), ("x", "y"), select).choose(1, None)
+        FanOutEdgeGroup(("a",), ("x", "y"), select).choose(1, None, anyone)
 
 
 def test_a_selection_cannot_change_the_group() -> None:
@@ -73,17 +77,56 @@ def test_a_selection_cannot_change_the_group() -> None:
         return ["x"]
 
     group = FanOutEdgeGroup(("a",), ("x", "y"), select)
-    assert group.choose(1, None) == group.choose(1, None) == ["x"]
+    assert group.choose(1, None, anyone) == group.choose(1, None, anyone) == ["x"]
 
 
 def test_a_switch_takes_the_first_case_that_holds_else_the_default() -> None:
     group = SwitchCaseEdgeGroup(("a",), ("big", "even", "other"), (is_big, lambda n: n % 2 == 0))
 
-    assert [group.choose(n, None) for n in (12, 2, 1)] == [("big",), ("even",), ("other",)]
-    assert group.choose(12, "big") == ("big",)
-    assert group.choose(12, "other") == ()
+    assert [group.choose(n, None, anyone) for n in (12, 2, 1)] == [("big",), ("even",), ("other",)]
+    assert group.choose(12, "big", anyone) == ("big",)
+    assert group.choose(12, "other", anyone) == ()
     with pytest.raises(RoutingError, match="condition 'fails' of switch_case:a->b"):
-        SwitchCaseEdgeGroup(("a",), ("b", "c"), (fails,)).choose(1, None)
+        SwitchCaseEdgeGroup(("a",), ("b", "c"), (fails,)).choose(1, None, anyone)
+
+
+@pytest.mark.parametrize("target_id", [None, "x", "z"])
+def test_no_function_is_asked_where_nobody_it_could_reach_takes_the_message(
+    target_id: str | None,
+) -> None:
+    def refuses(*_: Any) -> Any:
+        raise AssertionError("asked")
+
+    groups = [
+        SingleEdgeGroup(("a",), ("x",), refuses),
+        FanOutEdgeGroup(("a",), ("x", "y"), refuses),
+        SwitchCaseEdgeGroup(("a",), ("x", "y"), (refuses,)),
+    ]
+    for group in groups:
+        assert group.choose(1, target_id, lambda target: False) == ()
+        assert group.choose(1, "z", anyone) == ()
+
+
+def test_a_switch_passes_over_cases_whose_target_does_not_take_the_message() -> None:
+    group = SwitchCaseEdgeGroup(("a",), ("b", "c", "d"), (fails, is_big))
+
+    assert group.choose(12, None, lambda target: target != "b") == ("c",)
+    assert group.choose(12, "d", lambda target: target != "b") == ()
+    assert group.choose(1, "d", lambda target: target != "b") == ("d",)
+    assert group.choose(1, None, lambda target: target == "c") == ()
+
+
+def test_a_selection_sees_all_targets_and_reaches_those_that_take_the_message() -> None:
+    seen = []
+
+    def select(message: Any, targets: list[str]) -> list[str]:
+        seen.append(list(targets))
+        return targets
+
+    group = FanOutEdgeGroup(("a",), ("x", "y", "z"), select)
+    assert group.choose(1, None, lambda target: target != "y") == ["x", "z"]
+    assert group.choose(1, "y", lambda target: target != "y") == ()
+    assert seen == [["x", "y", "z"]]
 
 
 def test_ids_and_names_are_the_same_in_every_process() -> None:

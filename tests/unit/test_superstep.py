@@ -271,20 +271,56 @@ def test_a_fan_in_delivers_several_lists_at_once_oldest_first() -> None:
     assert [m[0] for m in messages(merged)] == [["c1", "a1", "b1"], ["c2", "a2", "b2"]]
 
 
-def test_a_list_that_the_target_has_no_handler_for_is_noted() -> None:
-    start, a, b, join = node("s"), node("a"), node("b"), node("join", list[int])
-    graph = (
-        WorkflowBuilder()
-        .add_fan_out_edges(start, [a, b])
-        .add_fan_in_edges([a, b], join)
-        .set_start_executor(start)
-        .build()
-        .graph
-    )
-    merged = merge(graph, State(), [sent(PLAIN, "a", 1), sent(PLAIN, "b", "x")], PLAIN)
+def pair_join(takes: Any) -> Graph:
+    start, a, b, join = node("s"), node("a"), node("b"), node("join", takes)
+    builder = WorkflowBuilder().add_fan_out_edges(start, [a, b]).add_fan_in_edges([a, b], join)
+    return builder.set_start_executor(start).build().graph
+
+
+@Sealers
+def test_what_the_target_of_a_fan_in_does_not_take_does_not_wait_there(sealer: Sealer) -> None:
+    effects = [sent(sealer, "a", "note", 1, "more"), sent(sealer, "b", 2)]
+    merged = merge(pair_join(list[int]), State(), effects, sealer)
+
+    assert messages(merged) == [([1, 2], ("a", "b"), ("join",))]
+    assert waiting(merged) == {"fan_in:a+b->join": {}}
+    assert [text.partition(":")[0] for text in merged.undelivered] == [
+        "executor 'a' sent a message of type str that goes nowhere"
+    ] * 2
+
+
+@Sealers
+def test_a_list_that_the_target_has_no_handler_for_is_noted(sealer: Sealer) -> None:
+    graph = pair_join(list[int] | list[str])
+    merged = merge(graph, State(), [sent(sealer, "a", 1, "y"), sent(sealer, "b", "x")], sealer)
+
     assert merged.messages == []
+    assert waiting(merged) == {"fan_in:a+b->join": {"a": ["y"]}}
     assert merged.undelivered == [
         "fan_in:a+b->join made a list of (int, str) that 'join' has no handler for"
+    ]
+
+
+@Sealers
+def test_what_an_earlier_version_let_wait_in_a_fan_in_does_not_take_others_with_it(
+    sealer: Sealer,
+) -> None:
+    before = {"a": [sealer.seal(v, "") for v in ("note", 1)], "b": [sealer.seal("note", "")]}
+    state = State(fan_in={"fan_in:a+b->join": before})
+    merged = merge(pair_join(list[int]), state, [sent(sealer, "b", 2)], sealer)
+
+    assert messages(merged) == [([1, 2], ("a", "b"), ("join",))]
+    assert merged.undelivered == [
+        "fan_in:a+b->join made a list of (str, str) that 'join' has no handler for"
+    ]
+
+    state = State(fan_in={"fan_in:a+b->join": {"a": [sealer.seal("note", "")]}})
+    merged = merge(pair_join(list[int]), state, [sent(sealer, "b", 2)], sealer)
+
+    assert messages(merged) == []
+    assert waiting(merged) == {"fan_in:a+b->join": {"b": [2]}}
+    assert merged.undelivered == [
+        "fan_in:a+b->join made a list of (str) that 'join' has no handler for"
     ]
 
 

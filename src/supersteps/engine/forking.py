@@ -37,7 +37,7 @@ from supersteps.engine.values import Sealer, is_text
 from supersteps.errors import ForkError, UnhandledMessageError
 from supersteps.events import WorkflowRunState
 from supersteps.requests import RequestResponse
-from supersteps.subworkflow import PATH_MARK
+from supersteps.subworkflow import PATH_MARK, takes_input
 
 Path: TypeAlias = tuple[str | int, ...]
 """A section, and the names, indexes and attributes that lead into it."""
@@ -203,7 +203,7 @@ class _Editing:
         was = self._messages[0]
         new = value if not inner else self._stepped(given, INPUT, bytes(was.data), inner, value)
         start = self._levels.root.graph.nodes[self._levels.root.graph.start_id].executor
-        if not start.can_handle(new):
+        if not takes_input(start, new):
             raise UnhandledMessageError(
                 f"{given!r}: a fork cannot start with a {display_name(type(new))}: the start executor {start.id!r} "
                 f"handles {', '.join(map(display_name, start.input_types))}. Nothing was created."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,9 +26,8 @@ from supersteps.subworkflow import (
     SubWorkflowRequestMessage,
     SubWorkflowResponseMessage,
     WorkflowExecutor,
+    takes_input,
 )
-
-_PLAIN = (None,)
 
 
 class Router(msgspec.Struct, eq=False):
@@ -104,27 +104,44 @@ class Router(msgspec.Struct, eq=False):
         self, level: Level, source: str, payload: Sealed, target_id: str | None
     ) -> tuple[list[str], list[FanInEdgeGroup]]:
         """Return the executors and the fan-ins that get a message; note it if there are none."""
-        groups = level.graph.outgoing[source]
         targets: list[str] = []
         fan_ins: list[FanInEdgeGroup] = []
-        accepted = False
-        for group in groups:
+        accepted = is_shown = False
+        for group in level.graph.outgoing[source]:
             if isinstance(group, FanInEdgeGroup):
-                if target_id is None or target_id in group.target_ids:
+                target = group.target_ids[0]
+                if target_id in (None, target) and self._takes(level, target, [payload.peek()]):
                     fan_ins.append(group)
                     accepted = True
-                continue
-            for target in group.choose(payload.peek(), target_id):
-                accepted |= self._deliver(level, target, payload, targets)
+            elif group.is_plain:
+                for target in group.target_ids:
+                    if target_id is None or target == target_id:
+                        accepted |= self._deliver(level, target, payload, targets)
+            else:
+                message = payload.peek()
+                takes = partial(self._takes, level, message=message)
+                is_shown = True
+                for target in group.choose(message, target_id, takes):
+                    accepted |= self._deliver(level, target, payload, targets)
         if (
             target_id == source and not accepted
         ):  # only schedule() lets an executor address itself without an edge
             accepted = self._deliver(level, source, payload, targets)
         if not accepted:
             self._note_undelivered(level, source, payload)
-        if len(groups) != 1 or groups[0].names != _PLAIN:
+        if is_shown:
             payload.forget_peek()  # user code has seen the copy and may have changed it
         return targets, fan_ins
+
+    def _takes(self, level: Level, target: str, message: Any) -> bool:
+        """Return whether an executor, or the sub-workflow that it stands for, handles a message."""
+        executor = level.graph.nodes[target].executor
+        if not isinstance(executor, WorkflowExecutor):
+            return executor.can_handle(message)
+        is_answer = isinstance(message, RequestResponse | SubWorkflowResponseMessage)
+        if is_answer and self._asked(level, target, message) is not None:
+            return True
+        return takes_input(executor, message)
 
     def _deliver(self, level: Level, target: str, payload: Sealed, targets: list[str]) -> bool:
         """Add the executor that gets a message; return whether there is one."""
@@ -201,18 +218,27 @@ class Router(msgspec.Struct, eq=False):
     def _release(self, name: str, buffers: dict[str, list[Sealed]]) -> None:
         level = self.levels.of(name)
         group = level.graph.fan_ins[level.local(name)]
+        target = group.target_ids[0]
         while all(buffers.get(source) for source in group.source_ids):
-            items = [buffers[source].pop(0).open() for source in group.source_ids]
+            waited = [buffers[source].pop(0) for source in group.source_ids]
+            items = [payload.open() for payload in waited]
             payload = self.sealer.seal(items, "the list that fan-in {} makes", name)
             targets: list[str] = []
-            if self._deliver(level, group.target_ids[0], payload, targets):
+            if self._deliver(level, target, payload, targets):
                 sources = tuple(level.prefix + source for source in group.source_ids)
                 self.messages.append(Message(payload, sources, tuple(targets)))
-            else:
-                kinds = ", ".join(display_name(type(item)) for item in items)
-                self.undelivered.append(
-                    f"{name} made a list of ({kinds}) that {level.prefix + group.target_ids[0]!r} has no handler for"
-                )
+                continue
+            # An earlier version of the library, or of the graph, may have let anything wait here.
+            fits = [self._takes(level, target, [item]) for item in items]
+            if not all(fits):
+                for source, waiting, is_fit in zip(group.source_ids, waited, fits, strict=True):
+                    if is_fit:
+                        buffers[source].insert(0, waiting)
+                items = [item for item, is_fit in zip(items, fits, strict=True) if not is_fit]
+            kinds = ", ".join(display_name(type(item)) for item in items)
+            self.undelivered.append(
+                f"{name} made a list of ({kinds}) that {level.prefix + target!r} has no handler for"
+            )
         for source in [source for source, waiting in buffers.items() if not waiting]:
             del buffers[source]
 
@@ -232,9 +258,9 @@ class Router(msgspec.Struct, eq=False):
             level, node, value
         ):
             return True
-        inner = executor.start
-        if not inner.can_handle(value):
+        if not takes_input(executor, value):
             return False
+        inner = executor.start
         inner_level = self.begin(level, node, executor)
         if isinstance(inner, WorkflowExecutor):
             return self._enter(inner_level, inner.id, inner, payload, targets)
@@ -286,20 +312,13 @@ class Router(msgspec.Struct, eq=False):
         """Yield executors behind the edges of a sub-workflow's node that handle such a question, and say so by type."""
         assert level.parent is not None
         outer = level.parent
+
+        def takes(target: str) -> bool:
+            return _takes_questions(outer.graph.nodes[target].executor, payload)
+
         for group in outer.graph.outgoing[level.node]:
-            takers = [
-                t
-                for t in group.target_ids
-                if _takes_questions(outer.graph.nodes[t].executor, payload)
-            ]
-            if takers and not isinstance(
-                group, FanInEdgeGroup
-            ):  # conditions see what somebody would take, no more
-                yield from (
-                    outer.prefix + target
-                    for target in group.choose(payload, None)
-                    if target in takers
-                )
+            if not isinstance(group, FanInEdgeGroup):
+                yield from (outer.prefix + t for t in group.choose(payload, None, takes))
 
     def pass_on(self, level: Level, asked_through: str, ask: Ask) -> Request | None:
         """Return the question of a sub-workflow that an executor around it has passed on, as that sub-workflow's own.
@@ -336,6 +355,18 @@ class Router(msgspec.Struct, eq=False):
             or request_id in self._passed_on
         )
 
+    def _asked(
+        self,
+        level: Level,
+        node: str,
+        value: RequestResponse[Any, Any] | SubWorkflowResponseMessage[Any],
+    ) -> Request | None:
+        """Return the question of a sub-workflow that a message answers; None where none waits."""
+        request = self.state.intercepted.get(value.request_id)
+        if request is None or request.node != level.prefix + node:
+            return None
+        return None if self._is_settled(request.request_id) else request
+
     def _reply(
         self,
         level: Level,
@@ -343,10 +374,8 @@ class Router(msgspec.Struct, eq=False):
         value: RequestResponse[Any, Any] | SubWorkflowResponseMessage[Any],
     ) -> bool:
         """Take a message to a sub-workflow's node as the answer to its question; return whether it is one."""
-        request = self.state.intercepted.get(value.request_id)
-        if request is None or request.node != level.prefix + node:
-            return False
-        if self._is_settled(request.request_id):
+        request = self._asked(level, node, value)
+        if request is None:
             return False
         check_reply(self.levels, request, value.data)
         self.replies[request.request_id] = self.sealer.seal(

@@ -55,6 +55,7 @@ from supersteps.executor import Executor
 from supersteps.graph import Graph
 from supersteps.secrets import redact
 from supersteps.storage.runs import RunRecord
+from supersteps.subworkflow import takes_input
 
 INPUT_SOURCE = "Workflow"
 """Sender of the input, as the start executor sees it."""
@@ -140,7 +141,7 @@ class Runner:
         """
         setting, state = self._setting, self.state
         start = setting.executors.roots[self.graph.start_id]
-        if not start.can_handle(message):
+        if not takes_input(start, message):
             handles = ", ".join(map(display_name, start.input_types))
             raise UnhandledMessageError(
                 f"workflow {setting.workflow_id!r} cannot start with a {display_name(type(message))}: its start "
