@@ -70,9 +70,13 @@ class StreamingRun(RunDriver):
 
     @property
     def checkpoints(self) -> list[CheckpointInfo]:
-        """The current lineage, iteration 0 first; the newest 10,000 of it. See `history` for all."""
+        """The current lineage, iteration 0 first; the newest 10,000 of it. See `history` for all.
+
+        Of a run that was resumed, the first look reads it from the storage at once, and the event
+        loop waits meanwhile; `history` reads it page by page beside the event loop.
+        """
         store = self._store
-        return [] if store is None else list(store.lineage)
+        return [] if store is None else store.lineage.infos()
 
     @property
     def state(self) -> WorkflowRunState:
@@ -83,7 +87,7 @@ class StreamingRun(RunDriver):
     def latest_checkpoint(self) -> CheckpointInfo | None:
         """The run's head, None while there is none."""
         store = self._store
-        return store.lineage[-1] if store is not None and store.lineage else None
+        return None if store is None else store.lineage.head
 
     async def history(self, page_size: int = 1000) -> AsyncIterator[CheckpointInfo]:
         """Go through the whole lineage, newest first.
@@ -92,9 +96,9 @@ class StreamingRun(RunDriver):
             page_size: How many checkpoints to read from the storage at once.
         """
         store = self._store
-        if store is None or not store.lineage:
+        if store is None or store.lineage.head is None:
             return
-        cursor: str | None = store.lineage[-1].checkpoint_id
+        cursor: str | None = store.lineage.head.checkpoint_id
         while cursor is not None:
             page = await store.storage.list_lineage(cursor, page_size)
             for info in reversed(page):

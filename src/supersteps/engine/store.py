@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +19,7 @@ from supersteps.checkpoint.record import (
     utc_now,
 )
 from supersteps.engine.hold import RunHold
+from supersteps.engine.lineage import Lineage
 from supersteps.errors import (
     CheckpointEncodeError,
     CheckpointNotFoundError,
@@ -32,9 +32,6 @@ from supersteps.storage.base import DurableStorage, ManagedStorage
 from supersteps.storage.records import LEASE_SECONDS
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.runs import InboxEntry, RunRecord
-
-LINEAGE_LIMIT = 10_000
-"""How many checkpoints of the lineage a handle remembers."""
 
 TIDY_EVERY = 100
 """Commits between two applications of a retention policy: a handful of rows at once costs little more than one."""
@@ -57,7 +54,7 @@ class RunStore(RunHold):
     ) -> None:
         super().__init__(storage, run_id)
         self.workflow_id = workflow_id
-        self.lineage: deque[CheckpointInfo] = deque(maxlen=LINEAGE_LIMIT)
+        self.lineage = Lineage(storage)
         self._retention = retention
         self._migrated: tuple[Changes, str] | None = None
         self._untidy = 0
@@ -73,10 +70,7 @@ class RunStore(RunHold):
             run: The run's record, read before.
         """
         self.head = record.header
-        self.lineage = deque(
-            await self.storage.list_lineage(record.header.checkpoint_id, LINEAGE_LIMIT),
-            maxlen=LINEAGE_LIMIT,
-        )
+        await self.lineage.load(record.header)
         self._adopt(run)
         self._lease_until = 0.0
         self._branch = run.branch if run.head == record.header.checkpoint_id else run.branch + 1
@@ -216,8 +210,7 @@ class RunStore(RunHold):
             return
         self._untidy = 0
         if await self.storage.prune(self.run_id, self._retention):
-            lineage = await self.storage.list_lineage(self.base.checkpoint_id, LINEAGE_LIMIT)
-            self.lineage = deque(lineage, maxlen=LINEAGE_LIMIT)
+            await self.lineage.load(self.base)
 
     def save_error(self, what: str, error: Exception) -> CheckpointSaveError:
         """Return the error of a save that failed."""

@@ -8,9 +8,9 @@ several event loops, threads and, where they write outside the process, processe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self, TypeAlias, runtime_checkable
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
@@ -215,6 +215,21 @@ class DurableStorage(CheckpointStorage, Protocol):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+
+LineageReader: TypeAlias = Callable[[str, int], list[CheckpointInfo]]
+"""Returns what `list_lineage` returns, read on the calling thread, which waits for it."""
+
+
+def lineage_reader(storage: DurableStorage) -> LineageReader | None:
+    """Return a storage's method `read_lineage`, None where it has none.
+
+    With it, a run is opened without its lineage, which is read when somebody looks at
+    `run.checkpoints`. Offer it in a storage that can be read without an event loop; without it, the
+    lineage is read whenever a run is opened.
+    """
+    reader: LineageReader | None = getattr(storage, "read_lineage", None)
+    return reader
 
 
 class AsyncClosing:

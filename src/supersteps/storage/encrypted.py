@@ -34,7 +34,13 @@ from supersteps.storage._sealing.keys import Keyring
 from supersteps.storage._sealing.sealing import Head
 from supersteps.storage._sealing.vault import Vault, all_of, weight_of, work
 from supersteps.storage.answering import Answering
-from supersteps.storage.base import AsyncClosing, DurableStorage, ManagedStorage
+from supersteps.storage.base import (
+    AsyncClosing,
+    DurableStorage,
+    LineageReader,
+    ManagedStorage,
+    lineage_reader,
+)
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 
@@ -229,6 +235,11 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
         """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
         return await self.storage.list_lineage(checkpoint_id, limit)
+
+    @property
+    def read_lineage(self) -> LineageReader | None:
+        """What reads a lineage on the calling thread, where the storage inside has it."""
+        return lineage_reader(self.storage)
 
     async def commit(self, commit: Commit) -> None:
         """Seal what a commit changes and have it written; see the storage inside.

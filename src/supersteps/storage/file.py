@@ -143,6 +143,12 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         _warn(problems)
         return [header.info for header in lineage]
 
+    def read_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return what `list_lineage` returns, on the calling thread, which waits for the disk."""
+        lineage, problems = self._folder.list_lineage(checkpoint_id, limit)
+        _warn(problems)
+        return [header.info for header in lineage]
+
     async def commit(self, commit: Commit) -> None:
         """Write a checkpoint and make it the run's head, durably.
 

@@ -145,6 +145,10 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
         """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
+        return self.read_lineage(checkpoint_id, limit)
+
+    def read_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return what `list_lineage` returns, on the calling thread."""
         lineage: list[CheckpointInfo] = []
         next_id: str | None = checkpoint_id
         with self._lock:

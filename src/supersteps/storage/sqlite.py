@@ -165,6 +165,14 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         _warn(problems)
         return lineage
 
+    def read_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return what `list_lineage` returns, on the calling thread, which waits for the disk."""
+        lineage, problems = self._readers.run_here(
+            checkpoint_rows.read_lineage, checkpoint_id, limit
+        )
+        _warn(problems)
+        return lineage
+
     async def commit(self, commit: Commit) -> None:
         """Write a checkpoint and make it the run's head, durably.
 

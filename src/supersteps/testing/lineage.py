@@ -6,6 +6,7 @@ import asyncio
 
 from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import Changes, CheckpointInfo
+from supersteps.storage.base import lineage_reader
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import (
     REQUEST,
@@ -85,6 +86,17 @@ class Lineage(Subject):
         assert [info.checkpoint_id for info in await storage.list_lineage(ids[3], 10)] == ids[:4]
         assert [info.checkpoint_id for info in await storage.list_lineage(ids[3], 2)] == ids[2:4]
         assert await storage.list_lineage(ids[3], 0) == []
+
+    async def test_a_lineage_can_be_read_on_the_calling_thread_where_that_is_offered(self) -> None:
+        storage = self.storage
+        writer = Writer(storage)
+        ids = [await writer.commit() for _ in range(3)]
+        read = lineage_reader(storage)
+        if read is None:
+            return  # then the lineage is read when a run is opened
+
+        for wanted, limit in ((ids[2], 10), (ids[1], 10), (ids[2], 2), ("run-000009", 10)):
+            assert read(wanted, limit) == await storage.list_lineage(wanted, limit)
 
     async def test_a_deleted_checkpoint_is_gone(self) -> None:
         storage = self.storage
