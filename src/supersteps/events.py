@@ -316,8 +316,27 @@ class SuperStepCompletedEvent(_FrameworkEvent):
     data: Any = None
 
 
+def superstep_started(
+    step: int, executor_ids: tuple[str, ...], has_answers: bool
+) -> SuperStepStartedEvent:
+    """Return the event of a superstep that begins."""
+    return SuperStepStartedEvent(step, SuperStepStartInfo(executor_ids, has_answers))
+
+
+def superstep_completed(
+    step: int,
+    executor_ids: tuple[str, ...],
+    has_messages: bool,
+    has_requests: bool,
+    checkpoint: CheckpointInfo | None,
+) -> SuperStepCompletedEvent:
+    """Return the event of a superstep that is committed."""
+    info = SuperStepCompletionInfo(executor_ids, has_messages, has_requests, checkpoint)
+    return SuperStepCompletedEvent(step, info)
+
+
 Note: TypeAlias = tuple[Any, ...]
-"""An event that is not made yet: its class and its fields. Most of those of every superstep never have to be."""
+"""An event that is not made yet: what makes it, and of what. Most of those of every superstep never have to be."""
 
 
 def event_of(item: WorkflowEvent | Note) -> WorkflowEvent:

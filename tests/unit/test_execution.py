@@ -101,6 +101,7 @@ class Setup:
             recorded=Recorded(finished=dict(replayed or {})),
             journal=records,
             restore=self.restored,
+            asleep=asyncio.Event(),
         )
         results = await execution.run()
         return [(e.executor_id, e.key, [o.open() for o in e.outputs]) for e in results]

@@ -23,9 +23,9 @@ from supersteps.engine import plan as planning
 from supersteps.engine import superstep
 from supersteps.engine.effects import Ask, Effects, Send
 from supersteps.engine.levels import SHARED_STATE, Levels
+from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Answer, Plan
 from supersteps.engine.state import Message, Request, State
-from supersteps.engine.superstep import Merged
 from supersteps.engine.values import Sealed, Sealer
 from supersteps.engine.view import Write
 from supersteps.graph import Graph

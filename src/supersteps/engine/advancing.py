@@ -15,13 +15,15 @@ from supersteps.engine.execution import Execution
 from supersteps.engine.hooks import Hooks
 from supersteps.engine.inbox import Inbox
 from supersteps.engine.journal import Journal, Note, Recorded
+from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Plan, due_timers, expired_requests, plan
 from supersteps.engine.position import Position, run_state
 from supersteps.engine.setting import Setting
 from supersteps.engine.sites import Sites
-from supersteps.engine.superstep import Merged, merge
+from supersteps.engine.store import RunStore
+from supersteps.engine.superstep import merge
 from supersteps.errors import WorkflowConvergenceError
-from supersteps.events import SuperStepStartedEvent, SuperStepStartInfo
+from supersteps.events import superstep_started
 
 
 class Supersteps:
@@ -91,7 +93,7 @@ class Supersteps:
             Exception: What a handler raised; its siblings have finished and are journalled.
         """
         here = self._position
-        is_stale = self._hooks.claim()
+        is_stale = self._hooks.are_shared and self._hooks.claim()
         store = self._store
         if (
             store is not None
@@ -116,11 +118,11 @@ class Supersteps:
             here.is_interrupted = False
             return  # what there was to do were answers that somebody has dropped by a restore
         try:
-            self._convergence.check(planned)
+            count = self._convergence.count(planned)
         except WorkflowConvergenceError:
             here.is_interrupted = False
             raise
-        await self._advance(planned)
+        await self._advance(planned, count)
         if store is not None and store.is_untidy:
             await store.tidy()
         here.is_interrupted = False
@@ -146,6 +148,8 @@ class Supersteps:
 
     def _plan_at_once(self) -> Plan:
         state = self._position.state
+        if not (state.requests or state.timers or state.intercepted):
+            return plan(self._levels, state, ())
         due = due_timers(state, utc_now()) if state.timers else []
         late = expired_requests(state.intercepted.values(), utc_now()) if state.intercepted else []
         defaults = {
@@ -153,23 +157,21 @@ class Supersteps:
         }
         return plan(self._levels, state, tuple(self._inbox.answers), due, defaults)
 
-    async def _advance(self, planned: Plan) -> None:
+    async def _advance(self, planned: Plan, count: int) -> None:
         here = self._position
         step = here.iteration + 1
         ran = tuple(planned.calls)
-        self._notes.sink.note(
-            (SuperStepStartedEvent, step, SuperStepStartInfo(ran, bool(planned.answers)))
-        )
+        self._notes.sink.note((superstep_started, step, ran, bool(planned.answers)))
         results = await self._execute(planned)
         merged = await self._merge(planned, results)
-        count = self._convergence.count_after(planned)
         if self._replay is not None:
             await self._replay.take_times(merged, step)
             closed_at = self._replay.closed_at(step)
             encode_changes(merged, here.state, self._levels, step=step, now=closed_at).apply(
                 here.parts
             )
-        info = await self._commit(merged, planned, count)
+        store = self._store
+        info = None if store is None else await self._commit(store, merged, planned, count)
         here.recorded = Recorded()
         here.fitted = None
         for path in merged.ended:
@@ -179,9 +181,9 @@ class Supersteps:
         here.iteration = step
         if planned.answers:
             self._inbox.consume(planned.answers)
-        if self._store is None:
+        if store is None:
             here.outputs += [value for _source, value in merged.outputs]
-        self._announcer.announce(merged, planned, here.state, step, info)
+        self._announcer.announce(merged, planned, ran, here.state, step, info)
 
     async def _execute(self, planned: Plan) -> list[Effects]:
         here = self._position
@@ -195,13 +197,13 @@ class Supersteps:
             planned,
             self._executors,
             self._backend,
-            site=self._sites.coming,
-            emit=self._emit,
-            notes=self._notes,
-            recorded=here.recorded,
-            journal=self._journal,
-            restore=self._hooks.restore_one,
-            asleep=self._asleep,
+            self._sites.coming,
+            self._emit,
+            self._notes,
+            here.recorded,
+            self._journal,
+            self._hooks.restore_one,
+            self._asleep,
         )
         try:
             return await self._execution.run()
@@ -224,9 +226,9 @@ class Supersteps:
                 await self._store.discard_journal()
             raise
 
-    async def _commit(self, merged: Merged, planned: Plan, count: int) -> CheckpointInfo | None:
-        if self._store is None:
-            return None
+    async def _commit(
+        self, store: RunStore, merged: Merged, planned: Plan, count: int
+    ) -> CheckpointInfo:
         state = self._position.state
         more = bool(merged.messages or merged.replies) or len(self._inbox.answers) > len(
             planned.answers
@@ -239,7 +241,7 @@ class Supersteps:
         goes_on = goes_on or any(request.deadline is not None for request in inside)
         waiting = len(state.requests) + len(merged.opened) > len(merged.closed)
         step = self._position.iteration + 1
-        return await self._store.commit(
+        return await store.commit(
             encode_changes(
                 merged, state, self._levels, step=step, now=utc_now() if merged.closed else ""
             ),

@@ -8,19 +8,18 @@ from collections.abc import Callable, Sequence
 from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.engine.answers import response_type
 from supersteps.engine.levels import Levels
+from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Plan
 from supersteps.engine.setting import Notes
 from supersteps.engine.state import Request, State
-from supersteps.engine.superstep import Merged
 from supersteps.errors import UndeliveredMessageWarning
 from supersteps.events import (
     RequestClosedEvent,
     RequestInfoEvent,
-    SuperStepCompletedEvent,
-    SuperStepCompletionInfo,
     WorkflowEvent,
     WorkflowOutputEvent,
     WorkflowWarningEvent,
+    superstep_completed,
 )
 from supersteps.secrets import redact
 
@@ -37,13 +36,20 @@ class Announcer:
         self._notes = notes
 
     def announce(
-        self, merged: Merged, planned: Plan, state: State, step: int, info: CheckpointInfo | None
+        self,
+        merged: Merged,
+        planned: Plan,
+        ran: tuple[str, ...],
+        state: State,
+        step: int,
+        info: CheckpointInfo | None,
     ) -> None:
         """Tell of a superstep.
 
         Args:
             merged: What it changed.
             planned: Its plan.
+            ran: Its executors.
             state: The state after it.
             step: Its number.
             info: Its checkpoint, None without storage.
@@ -51,6 +57,18 @@ class Announcer:
         emit = self._emit
         for source, value in merged.outputs:
             emit(WorkflowOutputEvent(value.open(), source))
+        if planned.answers or merged.closed or merged.opened:
+            self._announce_questions(merged, planned, state)
+        for text in merged.undelivered:
+            emit(WorkflowWarningEvent(text))
+        has_more, waits = bool(merged.messages), bool(state.requests)
+        self._notes.sink.note((superstep_completed, step, ran, has_more, waits, info))
+        for text in merged.undelivered:  # last: a filter may turn it into an error
+            said = redact(f"run {self._run_id!r}, superstep {step}: {text}")
+            warnings.warn(said, UndeliveredMessageWarning, stacklevel=2)
+
+    def _announce_questions(self, merged: Merged, planned: Plan, state: State) -> None:
+        emit = self._emit
         for closed in merged.closed:
             if closed.outcome != "answered":
                 emit(
@@ -69,15 +87,6 @@ class Announcer:
                     )
                 )
                 emit(self.request_event(state.requests[answer.request_id]))
-        for text in merged.undelivered:
-            emit(WorkflowWarningEvent(text))
-        completion = SuperStepCompletionInfo(
-            tuple(planned.calls), bool(merged.messages), bool(state.requests), info
-        )
-        self._notes.sink.note((SuperStepCompletedEvent, step, completion))
-        for text in merged.undelivered:  # last: a filter may turn it into an error
-            said = redact(f"run {self._run_id!r}, superstep {step}: {text}")
-            warnings.warn(said, UndeliveredMessageWarning, stacklevel=2)
 
     def request_event(self, request: Request) -> RequestInfoEvent:
         """Return the event of a question that waits."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from supersteps.engine.levels import Levels
+from supersteps.engine.merged import Merged
 from supersteps.engine.state import State, path_of
-from supersteps.engine.superstep import Merged
 from supersteps.engine.values import SealedList, Sealer
 
 
@@ -20,6 +20,13 @@ def apply(merged: Merged, state: State, levels: Levels, sealer: Sealer) -> None:
             state.fan_in.pop(group_id, None)
     if merged.closed or merged.released or merged.opened or merged.intercepted or merged.replies:
         _apply_questions(merged, state)
+    if merged.fired or merged.timers:
+        _apply_timers(merged, state)
+    if merged.sub_runs or merged.ended:
+        _apply_sub_runs(merged, state, levels)
+
+
+def _apply_timers(merged: Merged, state: State) -> None:
     for timer_id in merged.fired:
         for target in state.timers.pop(timer_id).message.target_ids:
             state.holds[path_of(target)] -= 1
@@ -27,6 +34,9 @@ def apply(merged: Merged, state: State, levels: Levels, sealer: Sealer) -> None:
         state.timers[timer.timer_id] = timer
         for target in timer.message.target_ids:
             state.holds[path_of(target)] += 1
+
+
+def _apply_sub_runs(merged: Merged, state: State, levels: Levels) -> None:
     for path, sub in merged.sub_runs.items():
         if path not in state.sub_runs:
             state.holds[path_of(path)] += 1

@@ -15,15 +15,24 @@ class Convergence:
         self._setting = setting
         self._position = position
 
-    def check(self, planned: Plan) -> None:
-        """Refuse a superstep too many, of the workflow or of a sub-workflow; each counts those in which it moves.
+    def count(self, planned: Plan) -> int:
+        """Return how many supersteps since the last input there are once this one is done.
+
+        The very first of a run does not count. An answer begins anew, and so does a timer: what waits for its time does
+        not run in circles, and repeated calls have a limit of their own. A sub-workflow counts those in which it moves.
 
         Raises:
-            WorkflowConvergenceError: The limit is reached.
+            WorkflowConvergenceError: It would be one too many, of the workflow or of a sub-workflow.
         """
+        here = self._position
+        if here.iteration and not (planned.answers or planned.replies or planned.timers):
+            self._check(planned)
+        if planned.answers or planned.timers:
+            return 1
+        return here.steps_since_input + (1 if here.iteration and self._moves_root(planned) else 0)
+
+    def _check(self, planned: Plan) -> None:
         here, setting = self._position, self._setting
-        if here.iteration == 0 or planned.answers or planned.replies or planned.timers:
-            return
         for path in sorted(moving(planned, here.state) - {""}) if here.state.sub_runs else ():
             limit = setting.levels.at(path).stand_in.workflow.max_iterations
             if here.state.sub_runs[path].steps > limit:  # the very first does not count
@@ -44,16 +53,6 @@ class Convergence:
             f"{setting.max_iterations} iterations (max_iterations): messages are still on their way to {targets}. "
             f"{resume}"
         )
-
-    def count_after(self, planned: Plan) -> int:
-        """Return the supersteps since the last input: the very first of a run does not count, an answer begins anew.
-
-        So does a timer: what waits for its time does not run in circles, and repeated calls have a limit of their own.
-        """
-        if planned.answers or planned.timers:
-            return 1
-        here = self._position
-        return here.steps_since_input + (1 if here.iteration and self._moves_root(planned) else 0)
 
     def _moves_root(self, planned: Plan) -> bool:
         """Return whether the superstep moves the workflow itself and not only sub-workflows."""

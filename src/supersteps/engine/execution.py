@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from supersteps.engine import watching
 from supersteps.engine.backends import Backend
 from supersteps.engine.call import CallSite, Sleeper, as_text
@@ -40,64 +42,48 @@ _LONGEST_WAIT = 3600.0
 """Seconds after which a sleeper looks at the clock again: it may have been set, or the machine may have slept."""
 
 
-class Execution:
-    """The calls of one superstep."""
+class Execution(msgspec.Struct, eq=False):
+    """The calls of one superstep.
 
-    def __init__(
-        self,
-        planned: Plan,
-        executors: Executors,
-        backend: Backend,
-        *,
-        site: Callable[[str, Sleeper], CallSite],
-        emit: Callable[[WorkflowEvent], None],
-        notes: Notes,
-        recorded: Recorded,
-        journal: Journal | None,
-        restore: Callable[[str, View], Awaitable[None]],
-        asleep: asyncio.Event | None = None,
-    ) -> None:
-        """Prepare.
+    Attributes:
+        planned: Who handles what.
+        executors: The run's executors.
+        backend: Runs the handlers.
+        site: Gives what an executor's calls need to know of the run.
+        emit: Takes live events.
+        notes: Takes those that happen in every superstep.
+        recorded: What an earlier attempt has left in the journal; finished calls are not run again.
+        journal: Takes records of finished calls; None without storage.
+        restore: Lets an executor with hooks take its attributes back from what it sees.
+        asleep: Is set while nothing goes on but handlers' sleep that can be cut short.
+    """
 
-        Args:
-            planned: Who handles what.
-            executors: The run's executors.
-            backend: Runs the handlers.
-            site: Gives what an executor's calls need to know of the run.
-            emit: Takes live events.
-            notes: Takes those that happen in every superstep.
-            recorded: What an earlier attempt has left in the journal; finished calls are not run again.
-            journal: Takes records of finished calls; None without storage.
-            restore: Lets an executor with hooks take its attributes back from what it sees.
-            asleep: Is set while nothing goes on but handlers' sleep that can be cut short.
-        """
-        self._planned = planned
-        self._executors = executors
-        self._backend = backend
-        self._site = site
-        self._emit = emit
-        self._notes = notes
-        self._recorded = recorded
-        self._journal = journal
-        self._restore = restore
-        self._results: dict[str, list[Effects]] = {executor_id: [] for executor_id in planned.calls}
-        self._left = 0 if journal is None else self._count()
-        self._units: dict[str, list[Effects]] = {}
-        self._busy = set(planned.calls)
-        self._sleeping: dict[str, int] = {}
-        self._unrepeatable: set[str] = set()
-        self._asleep = asleep or asyncio.Event()
+    planned: Plan
+    executors: Executors
+    backend: Backend
+    site: Callable[[str, Sleeper], CallSite]
+    emit: Callable[[WorkflowEvent], None]
+    notes: Notes
+    recorded: Recorded
+    journal: Journal | None
+    restore: Callable[[str, View], Awaitable[None]]
+    asleep: asyncio.Event
+    _left: int = 0
+    _units: dict[str, list[Effects]] = {}
+    _ended: set[str] = set()
+    _sleeping: dict[str, int] = {}
+    _unrepeatable: set[str] = set()
 
     def _count(self) -> int:
         """Return how many calls are to be run."""
-        if not self._recorded.finished:
-            return sum(map(len, self._planned.calls.values()))
+        if not self.recorded.finished:
+            return sum(map(len, self.planned.calls.values()))
         places = (
             (executor_id, call.key)
-            for executor_id, queue in self._planned.calls.items()
+            for executor_id, queue in self.planned.calls.items()
             for call in queue
         )
-        return sum(place not in self._recorded.finished for place in places)
+        return sum(place not in self.recorded.finished for place in places)
 
     async def run(self) -> list[Effects]:
         """Run every call and return what they did, in the order of the plan.
@@ -106,23 +92,29 @@ class Execution:
             Exception: What the first failing handler (in the order of the plan) raised, after its siblings finished
                 and every finished call's record is durable.
         """
+        if self.journal is not None:
+            self._left = self._count()
         try:
-            outcomes = (
-                await self._alone() if len(self._planned.calls) == 1 else await self._side_by_side()
-            )
+            outcomes = await self._run_executors()
         except BaseException:
-            if self._journal is not None:
-                await self._journal.abandon()
+            if self.journal is not None:
+                await self.journal.abandon()
             raise
         finally:
             if self._sleeping:
-                self._asleep.clear()
-        failures = [outcome for outcome in outcomes if outcome is not None]
-        if self._journal is not None:
+                self.asleep.clear()
+        results: list[Effects] = []
+        failures: list[Exception] = []
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                failures.append(outcome)
+            else:
+                results += outcome
+        if self.journal is not None:
             if failures:
-                await self._journal.flush()
-            elif self._journal.is_used:
-                await self._journal.settle()
+                await self.journal.flush()
+            elif self.journal.is_used:
+                await self.journal.settle()
         if failures:
             first = failures[0]
             for other in failures[1:]:
@@ -130,25 +122,20 @@ class Execution:
                     f"in the same superstep, also failed: {type(other).__name__}: {other}"
                 )
             raise first
-        return [effects for results in self._results.values() for effects in results]
+        return results
 
-    async def _alone(self) -> Sequence[Exception | None]:
-        ((executor_id, queue),) = self._planned.calls.items()
-        try:
-            await self._run_executor(executor_id, queue)
-        except Exception as error:
-            return (error,)
-        finally:
-            self._busy.clear()
-        return ()
-
-    async def _side_by_side(self) -> Sequence[Exception | None]:
+    async def _run_executors(self) -> Sequence[list[Effects] | Exception]:
+        """Return what each executor's calls did, or what one of them raised, in the order of the plan."""
+        calls = self.planned.calls
+        if len(calls) == 1:
+            ((executor_id, queue),) = calls.items()
+            return (await self._guarded(executor_id, queue),)
         tasks = [
             asyncio.create_task(self._guarded(executor_id, queue), name=f"supersteps:{executor_id}")
-            for executor_id, queue in self._planned.calls.items()
+            for executor_id, queue in calls.items()
         ]
         try:
-            return list(await asyncio.gather(*tasks))
+            return await asyncio.gather(*tasks)
         except BaseException:
             # Cancelled from outside, or a handler ended with SystemExit or the like: nobody may work on unseen.
             for task in tasks:
@@ -156,25 +143,26 @@ class Execution:
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
 
-    async def _guarded(self, executor_id: str, queue: Sequence[PlannedCall]) -> Exception | None:
+    async def _guarded(
+        self, executor_id: str, queue: Sequence[PlannedCall]
+    ) -> list[Effects] | Exception:
         """Run an executor's calls; hand back what one raised, so that the siblings go on."""
         try:
-            await self._run_executor(executor_id, queue)
+            return await self._run_executor(executor_id, queue)
         except Exception as error:  # reported by run(), once the siblings have finished
             return error
         finally:
-            self._busy.discard(executor_id)
+            self._ended.add(executor_id)
             if self._sleeping:
                 self._look_asleep()
-        return None
 
-    async def _run_executor(self, executor_id: str, queue: Sequence[PlannedCall]) -> None:
-        executor = self._executors[executor_id]
-        site = self._site(executor_id, self)
-        results = self._results[executor_id]
+    async def _run_executor(self, executor_id: str, queue: Sequence[PlannedCall]) -> list[Effects]:
+        executor = self.executors[executor_id]
+        site = self.site(executor_id, self)
+        results: list[Effects] = []
         graph = site.level.graph
         policy = graph.policies.get(site.executor_id)
-        finished = self._recorded.finished
+        finished = self.recorded.finished
         has_hooks = executor.has_hooks
         # Where a failed call is not the end, its attributes are taken back to those after the call before it.
         keeps_each = has_hooks and (
@@ -193,7 +181,7 @@ class Execution:
                     if is_hook_due:
                         await self._run_hook(executor, site, effects)
                     self._left -= 1
-                    if self._journal is not None and self._left:  # else the commit records it
+                    if self.journal is not None and self._left:  # else the commit records it
                         self._record(
                             executor_id, effects, is_unit=has_hooks, is_complete=is_hook_due
                         )
@@ -204,20 +192,21 @@ class Execution:
             watching.unwatch(site, None)
             if watching.untold:
                 watching.tell(site)
+        return results
 
     async def _run_call(
         self, executor: Executor, planned: PlannedCall, site: CallSite, policy: FailurePolicy | None
     ) -> Effects:
-        self._notes.sink.note((ExecutorInvokedEvent, site.address))
+        self.notes.sink.note((ExecutorInvokedEvent, site.address))
         try:
             if policy is None:
-                effects = await self._backend.invoke(executor, planned, site)
+                effects = await self.backend.invoke(executor, planned, site)
             else:
                 effects = await self._invoke_under(policy, executor, planned, site)
         except Exception as error:
             effects = self._settle_failure(error, planned, site, policy)
             if executor.has_hooks:
-                await self._restore(site.address, site.view)
+                await self.restore(site.address, site.view)
             return effects
         except asyncio.CancelledError as error:
             self._check_cancelled(error, site)
@@ -225,7 +214,7 @@ class Execution:
         finally:
             if policy is not None:
                 self._unrepeatable.discard(site.address)
-        self._notes.sink.note((ExecutorCompletedEvent, site.address))
+        self.notes.sink.note((ExecutorCompletedEvent, site.address))
         return effects
 
     async def _invoke_under(
@@ -238,24 +227,24 @@ class Execution:
             HandlerTimeoutError: It took too long.
         """
         if policy.at_most_once:
-            if (site.address, planned.key) in self._recorded.started:
+            if (site.address, planned.key) in self.recorded.started:
                 raise InterruptedCallError(
                     f"a call of executor {site.address!r} in superstep {site.step_number} of run {site.run_id!r} had "
                     "begun before and did not finish; it may have had its effect, or not, and its policy says "
                     "at_most_once. Find out which; then resume with add_error_edge() for the executor, or without "
                     "at_most_once to run it again."
                 )
-            if self._journal is not None:
-                await self._journal.note(Note("started", site.address, planned.key))
-            self._recorded.started.add(
+            if self.journal is not None:
+                await self.journal.note(Note("started", site.address, planned.key))
+            self.recorded.started.add(
                 (site.address, planned.key)
             )  # without storage this handle remembers it
             self._unrepeatable.add(site.address)
         if policy.timeout is None:
-            return await self._backend.invoke(executor, planned, site)
+            return await self.backend.invoke(executor, planned, site)
         try:
             async with asyncio.timeout(policy.timeout) as limit:
-                return await self._backend.invoke(executor, planned, site)
+                return await self.backend.invoke(executor, planned, site)
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -304,9 +293,9 @@ class Execution:
 
     async def sleep(self, executor_id: str, key: str, number: int, due: str) -> None:
         """Let a handler wait; the time is in the journal before the wait begins, so a repetition waits for the rest."""
-        noted = self._recorded.sleeps.get((executor_id, key, number))
-        if noted is None and self._journal is not None:
-            await self._journal.note(Note("sleep", executor_id, key, number, due))
+        noted = self.recorded.sleeps.get((executor_id, key, number))
+        if noted is None and self.journal is not None:
+            await self.journal.note(Note("sleep", executor_id, key, number, due))
         self._sleeping[executor_id] = self._sleeping.get(executor_id, 0) + 1
         self._look_asleep()
         try:
@@ -317,26 +306,26 @@ class Execution:
 
     def _look_asleep(self) -> None:
         """Tell whether nothing goes on but sleep; one that must not run twice cannot be cut short."""
-        sleeping = self._sleeping
-        is_asleep = all(
-            sleeping.get(address) and address not in self._unrepeatable for address in self._busy
+        busy = self.planned.calls.keys() - self._ended
+        can_be_cut = all(
+            self._sleeping.get(address) and address not in self._unrepeatable for address in busy
         )
-        (self._asleep.set if self._busy and is_asleep else self._asleep.clear)()
+        (self.asleep.set if busy and can_be_cut else self.asleep.clear)()
 
     @property
     def is_recorded(self) -> bool:
         """Whether every finished call's record is durable."""
-        return self._journal is None or self._journal.is_quiet
+        return self.journal is None or self.journal.is_quiet
 
     async def flush(self) -> None:
         """Wait until every finished call's record is durable."""
-        if self._journal is not None:
-            await self._journal.flush()
+        if self.journal is not None:
+            await self.journal.flush()
 
     async def _run_hook(self, executor: Executor, site: CallSite, effects: Effects) -> None:
         before = len(effects.writes)
         try:
-            await self._backend.checkpoint(executor, site, effects)
+            await self.backend.checkpoint(executor, site, effects)
         except Exception as error:
             self._failed(error, site)
             raise
@@ -363,7 +352,7 @@ class Execution:
         )
         facts = {"run_id": site.run_id, "superstep": site.step_number, **extra}
         details = WorkflowErrorDetails.from_exception(error, executor_id=site.address, extra=facts)
-        self._emit(ExecutorFailedEvent(site.address, details=details))
+        self.emit(ExecutorFailedEvent(site.address, details=details))
 
     def _record(
         self, executor_id: str, effects: Effects, *, is_unit: bool, is_complete: bool
@@ -373,15 +362,15 @@ class Execution:
         Calls of an executor with hooks are recorded together once its hook has run: its attributes are in no earlier
         record, so a resume could not bring them back.
         """
-        assert self._journal is not None
+        assert self.journal is not None
         if not is_unit:
-            self._journal.record(effects.to_record())
+            self.journal.record(effects.to_record())
             return
         unit = self._units.setdefault(executor_id, [])
         unit.append(effects)
         if is_complete:
             for finished in unit:
-                self._journal.record(finished.to_record())
+                self.journal.record(finished.to_record())
             unit.clear()
 
 

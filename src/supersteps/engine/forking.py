@@ -31,8 +31,9 @@ from supersteps.checkpoint.record import (
 from supersteps.checkpoint.stored import StoredMessage, as_json, decode_messages
 from supersteps.engine.encoding import encode_messages, encode_sub_run
 from supersteps.engine.levels import Levels
+from supersteps.engine.merged import Merged
 from supersteps.engine.state import path_of
-from supersteps.engine.superstep import Merged, enter
+from supersteps.engine.superstep import enter
 from supersteps.engine.values import Sealer, is_text
 from supersteps.errors import ForkError, UnhandledMessageError
 from supersteps.events import WorkflowRunState

@@ -14,7 +14,11 @@ from supersteps.engine.view import View, Write
 
 
 class Hooks:
-    """A run's executors with hooks."""
+    """A run's executors with hooks.
+
+    Attributes:
+        are_shared: Whether instances of theirs serve other runs too.
+    """
 
     def __init__(
         self,
@@ -40,6 +44,7 @@ class Hooks:
         self._hooked = [executor for executor in executors.roots.values() if executor.has_hooks]
         ids = frozenset(shared)
         self._shared = [executor for executor in self._hooked if executor.id in ids]
+        self.are_shared = bool(self._shared)
         self._holder = holder
         self._site = site
         self._view = view
@@ -51,7 +56,7 @@ class Hooks:
         Raises:
             ConcurrentRunError: Another run is being driven with one of them.
         """
-        return bool(self._shared) and claim(self._shared, self._holder)
+        return self.are_shared and claim(self._shared, self._holder)
 
     async def begin(self, backend: Backend) -> list[Effects]:
         """Run every checkpoint hook once for the first checkpoint; instances that other runs have used start afresh."""

@@ -20,10 +20,10 @@ from supersteps.checkpoint.record import (
     utc_now,
 )
 from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, StoredTimer, as_json
+from supersteps.engine.merged import Merged
 from supersteps.engine.opening import find_checkpoint
 from supersteps.engine.plan import Answer, due_timers
 from supersteps.engine.state import Request, State
-from supersteps.engine.superstep import Merged
 from supersteps.engine.values import Sealer
 from supersteps.errors import CheckpointNotFoundError
 from supersteps.storage.base import DurableStorage, ManagedStorage

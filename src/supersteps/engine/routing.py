@@ -18,6 +18,7 @@ from supersteps.edges import FanInEdgeGroup
 from supersteps.engine.answers import check_reply
 from supersteps.engine.effects import Ask
 from supersteps.engine.levels import Level, Levels
+from supersteps.engine.merged import Merged
 from supersteps.engine.state import Message, Request, State, SubRun
 from supersteps.engine.values import Sealed, Sealer
 from supersteps.executor import Executor
@@ -38,24 +39,15 @@ class Router(msgspec.Struct, eq=False):
         state: The state at the barrier before.
         sealer: Seals what fan-ins make.
         step: The superstep.
-        messages: Messages in flight for the next superstep.
-        outputs: Outputs of the run, with the executor that yielded them.
-        fan_in: New content of the fan-ins that changed.
-        replies: Answers for questions of sub-workflows, by request id.
-        entered: Runs of sub-workflows that begin, by path.
-        undelivered: A sentence for each message that went nowhere.
+        merged: Takes what comes of it: messages, outputs, fan-ins, replies, runs of sub-workflows that
+            begin, and a sentence for each message that went nowhere.
     """
 
     levels: Levels
     state: State
     sealer: Sealer
     step: int
-    messages: list[Message] = []
-    outputs: list[tuple[str, Sealed]] = []
-    fan_in: dict[str, dict[str, list[Sealed]]] = {}
-    replies: dict[str, Sealed] = {}
-    entered: dict[str, SubRun] = {}
-    undelivered: list[str] = []
+    merged: Merged
     _counts: dict[str, int] = {}
     _passed_on: set[str] = set()
 
@@ -76,13 +68,13 @@ class Router(msgspec.Struct, eq=False):
             and target_id in (None, way.target_ids[0])
             and way.executor.can_handle(payload.peek())
         ):
-            self.messages.append(Message(payload, way.source_ids, way.target_ids))
+            self.merged.messages.append(Message(payload, way.source_ids, way.target_ids))
             return
         targets, fan_ins = self._choose(level, source, payload, target_id)
         for group in fan_ins:
             self._buffer(level, group, source, payload)
         if targets:
-            self.messages.append(Message(payload, (level.prefix + source,), tuple(targets)))
+            self.merged.messages.append(Message(payload, (level.prefix + source,), tuple(targets)))
 
     def aside(
         self, level: Level, source: str, payload: Sealed, target_id: str | None
@@ -165,7 +157,7 @@ class Router(msgspec.Struct, eq=False):
         if isinstance(level.graph.nodes[source].executor, WorkflowExecutor) and not groups:
             why += "; allow_direct_output=True makes what a sub-workflow yields outputs of the run"
         address = level.prefix + source
-        self.undelivered.append(
+        self.merged.undelivered.append(
             f"executor {address!r} sent a message of type {kind} that goes nowhere: {why}"
         )
 
@@ -180,12 +172,12 @@ class Router(msgspec.Struct, eq=False):
         targets: list[str] = []
         for target in level.graph.error_targets.get(source, ()):
             self._deliver(level, target, failure, targets)
-        self.messages.append(Message(failure, (level.prefix + source,), tuple(targets)))
+        self.merged.messages.append(Message(failure, (level.prefix + source,), tuple(targets)))
 
     def emit(self, level: Level, source: str, output: Sealed) -> None:
         """Let an output out: of a sub-workflow as a message of its node, unless it is to be an output of the run."""
         if level.parent is None:
-            self.outputs.append((level.prefix + source, output))
+            self.merged.outputs.append((level.prefix + source, output))
         elif level.stand_in.allow_direct_output:
             self.emit(level.parent, level.node, output)
         else:
@@ -196,10 +188,10 @@ class Router(msgspec.Struct, eq=False):
     def _buffer(self, level: Level, group: FanInEdgeGroup, source: str, payload: Sealed) -> None:
         """Let a message wait in a fan-in."""
         name = level.prefix + group.id
-        buffers = self.fan_in.get(name)
+        buffers = self.merged.fan_in.get(name)
         if buffers is None:
             before = self.state.fan_in.get(name, {})
-            buffers = self.fan_in[name] = {
+            buffers = self.merged.fan_in[name] = {
                 sender: list(waiting) for sender, waiting in before.items()
             }
         buffers.setdefault(source, []).append(payload)
@@ -210,10 +202,10 @@ class Router(msgspec.Struct, eq=False):
         What a list leads to may fill further fan-ins, so those that come up meanwhile are looked at as well.
         """
         done: set[str] = set()
-        while names := [name for name in self.fan_in if name not in done]:
+        while names := [name for name in self.merged.fan_in if name not in done]:
             for name in names:
                 done.add(name)
-                self._release(name, self.fan_in[name])
+                self._release(name, self.merged.fan_in[name])
 
     def _release(self, name: str, buffers: dict[str, list[Sealed]]) -> None:
         level = self.levels.of(name)
@@ -226,7 +218,7 @@ class Router(msgspec.Struct, eq=False):
             targets: list[str] = []
             if self._deliver(level, target, payload, targets):
                 sources = tuple(level.prefix + source for source in group.source_ids)
-                self.messages.append(Message(payload, sources, tuple(targets)))
+                self.merged.messages.append(Message(payload, sources, tuple(targets)))
                 continue
             # An earlier version of the library, or of the graph, may have let anything wait here.
             fits = [self._takes(level, target, [item]) for item in items]
@@ -236,7 +228,7 @@ class Router(msgspec.Struct, eq=False):
                         buffers[source].insert(0, waiting)
                 items = [item for item, is_fit in zip(items, fits, strict=True) if not is_fit]
             kinds = ", ".join(display_name(type(item)) for item in items)
-            self.undelivered.append(
+            self.merged.undelivered.append(
                 f"{name} made a list of ({kinds}) that {level.prefix + target!r} has no handler for"
             )
         for source in [source for source, waiting in buffers.items() if not waiting]:
@@ -274,7 +266,7 @@ class Router(msgspec.Struct, eq=False):
         self._counts[name] = count + 1
         path = f"{name}.{count}" if count else name
         workflow_id = executor.workflow.workflow_id
-        self.entered[path] = SubRun(workflow_id, level.prefix + node, self.step)
+        self.merged.sub_runs[path] = SubRun(workflow_id, level.prefix + node, self.step)
         return self.levels.at(path)
 
     # ------------------------------------------------------------------------------------- questions
@@ -294,7 +286,7 @@ class Router(msgspec.Struct, eq=False):
                         payload, "request {!r} of a sub-workflow", request.request_id
                     )
                     node = level.parent.prefix + level.node
-                    self.messages.append(Message(sealed, (node,), targets))
+                    self.merged.messages.append(Message(sealed, (node,), targets))
                     return replace(request, node=node)
             level = level.parent
         return request
@@ -350,7 +342,7 @@ class Router(msgspec.Struct, eq=False):
     def _is_settled(self, request_id: str) -> bool:
         """Return whether an executor around a sub-workflow has answered its question, or passed it on."""
         return (
-            request_id in self.replies
+            request_id in self.merged.replies
             or request_id in self.state.replies
             or request_id in self._passed_on
         )
@@ -378,7 +370,7 @@ class Router(msgspec.Struct, eq=False):
         if request is None:
             return False
         check_reply(self.levels, request, value.data)
-        self.replies[request.request_id] = self.sealer.seal(
+        self.merged.replies[request.request_id] = self.sealer.seal(
             value.data, "the answer to {!r}", request.request_id
         )
         return True

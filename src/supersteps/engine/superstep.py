@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from supersteps.checkpoint.stored import Outcome
 from supersteps.engine.answers import open_request
 from supersteps.engine.effects import Ask, Delayed, Effects
-from supersteps.engine.levels import Level, Levels, Scope
+from supersteps.engine.levels import Level, Levels
+from supersteps.engine.merged import Closed, Merged
 from supersteps.engine.plan import Plan, moving
 from supersteps.engine.routing import Router
 from supersteps.engine.state import Message, Request, State, SubRun, Timer, owner_of, path_of
@@ -20,58 +20,6 @@ from supersteps.engine.values import Sealed, Sealer
 from supersteps.engine.writes import WriteMerge
 from supersteps.errors import WorkflowRuntimeError
 from supersteps.subworkflow import PATH_MARK
-
-
-class Closed(msgspec.Struct, frozen=True):
-    """A question that has ended.
-
-    Attributes:
-        request: The question.
-        outcome: How.
-        value: The answer, None where there is none.
-    """
-
-    request: Request
-    outcome: Outcome
-    value: Sealed | None
-
-
-class Merged(msgspec.Struct):
-    """A superstep after it ran: what changes, not yet committed.
-
-    Attributes:
-        messages: Messages in flight for the next superstep.
-        writes: Final values of changed keys; None for deleted ones.
-        appends: Items to append to shared lists.
-        fan_in: New content of the fan-ins that changed.
-        opened: New questions to the outside world.
-        intercepted: New questions of sub-workflows that executors around them answer.
-        closed: Questions that have ended.
-        replies: Answers from executors around a sub-workflow, by request id.
-        released: Ids of intercepted questions whose answers were delivered.
-        timers: New timers.
-        fired: Ids of timers whose messages were delivered.
-        sub_runs: Runs of sub-workflows that began or moved, by path.
-        ended: Paths of those that have nothing left to do.
-        outputs: Outputs, with the executor that yielded them.
-        undelivered: A sentence for each message that went nowhere.
-    """
-
-    messages: list[Message] = []
-    writes: dict[tuple[Scope, str], Sealed | None] = {}
-    appends: dict[tuple[Scope, str], list[Sealed]] = {}
-    fan_in: dict[str, dict[str, list[Sealed]]] = {}
-    opened: list[Request] = []
-    intercepted: list[Request] = []
-    closed: list[Closed] = []
-    replies: dict[str, Sealed] = {}
-    released: Sequence[str] = ()
-    timers: list[Timer] = []
-    fired: Sequence[str] = ()
-    sub_runs: dict[str, SubRun] = {}
-    ended: list[str] = []
-    outputs: list[tuple[str, Sealed]] = []
-    undelivered: list[str] = []
 
 
 def merge(
@@ -98,19 +46,17 @@ def merge(
         RoutingError: A condition or selection function raised.
         UnanswerableRequestError: A question whose answer the asker has no handler for.
     """
-    return _Merge(levels, state, sealer, step, Router(levels, state, sealer, step)).run(
-        planned, results
-    )
+    merged = Merged(released=planned.replies, fired=planned.timers)
+    router = Router(levels, state, sealer, step, merged)
+    _Merge(levels, state, sealer, step, router, merged).run(planned, results)
+    return merged
 
 
 def enter(levels: Levels, payload: Sealed, source_ids: tuple[str, ...], merged: Merged) -> Message:
     """Return the message that carries the run's input; into a sub-workflow's node it begins a run there."""
-    router = Router(levels, State(), Sealer(payload.codec, encoding=False), 0)
-    message = Message(
-        payload, source_ids, router.enter(levels.root, levels.root.graph.start_id, payload)
-    )
-    merged.sub_runs.update(router.entered)
-    return message
+    router = Router(levels, State(), Sealer(payload.codec, encoding=False), 0, merged)
+    targets = router.enter(levels.root, levels.root.graph.start_id, payload)
+    return Message(payload, source_ids, targets)
 
 
 class _Merge(msgspec.Struct, eq=False):
@@ -119,19 +65,10 @@ class _Merge(msgspec.Struct, eq=False):
     _sealer: Sealer
     _step: int
     _router: Router
+    _merged: Merged
 
-    def run(self, planned: Plan, results: Sequence[Effects]) -> Merged:
-        router = self._router
-        merged = Merged(
-            messages=router.messages,
-            fan_in=router.fan_in,
-            replies=router.replies,
-            released=planned.replies,
-            fired=planned.timers,
-            sub_runs=router.entered,
-            outputs=router.outputs,
-            undelivered=router.undelivered,
-        )
+    def run(self, planned: Plan, results: Sequence[Effects]) -> None:
+        router, merged = self._router, self._merged
         writers = [effects for effects in results if effects.writes]
         if writers:
             joined = WriteMerge(self._levels, self._state, self._sealer)
@@ -142,17 +79,11 @@ class _Merge(msgspec.Struct, eq=False):
         for timer_id in planned.timers:
             router.fill_fan_ins(self._state.timers[timer_id].message)
         for effects in results:
-            level = self._levels.of(effects.executor_id)
-            self._route(level, effects)
-            for ask in effects.asks:
-                self._ask(merged, level, effects.executor_id, ask)
-            for delayed in effects.delayed:
-                self._delay(merged, level, effects.executor_id, delayed)
-        if router.fan_in:
+            self._route(self._levels.of(effects.executor_id), effects)
+        if merged.fan_in:
             router.release_fan_ins()
         if self._state.sub_runs or merged.sub_runs:
             self._move_sub_runs(merged, planned)
-        return merged
 
     def _close(self, planned: Plan) -> list[Closed]:
         requests = self._state.requests
@@ -173,6 +104,10 @@ class _Merge(msgspec.Struct, eq=False):
             router.route(level, source, send.payload, send.target_id)
         for failure in effects.failures:
             router.route_failure(level, source, failure)
+        for ask in effects.asks:
+            self._ask(self._merged, level, effects.executor_id, ask)
+        for delayed in effects.delayed:
+            self._delay(self._merged, level, effects.executor_id, delayed)
 
     def _delay(self, merged: Merged, level: Level, address: str, delayed: Delayed) -> None:
         """Set a timer; its message is routed now, so that what it leads to does not depend on when it is due."""

@@ -64,6 +64,7 @@ class Site(Protocol):
 
 
 _get_ident = threading.get_ident
+_get_running_loop = asyncio.get_running_loop
 
 
 class _Question:
@@ -127,15 +128,9 @@ class Watcher:
         self._thread = None
 
     def watch(self, site: Site) -> None:
-        """Look after this thread's loop while an executor is at work in it, until it is taken out of `at_work`.
-
-        This is done in each superstep, so it asks for the running loop only where that may be another one than before.
-        """
-        thread = _get_ident()
-        self.at_work[site] = thread
-        loop = self._loops.get(thread)
-        if loop is None or not loop.is_running():
-            self._loops[thread] = asyncio.get_running_loop()
+        """Look after this thread's loop while an executor is at work in it, until it is taken out of `at_work`."""
+        self.at_work[site] = thread = _get_ident()
+        self._loops[thread] = _get_running_loop()
         if not self._is_awake:
             self._wake()
 
