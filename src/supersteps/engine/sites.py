@@ -25,18 +25,17 @@ class Sites:
     def __init__(self, setting: Setting, position: Position) -> None:
         self._setting = setting
         self._position = position
-        self._posts: dict[
-            str, _Post
-        ] = {}  # of the root's executors; those of sub-workflows come and go
+        # Of the root's executors; those of sub-workflows come and go.
+        self._posts: dict[str, _Post] = {}
 
     def view(self, address: str) -> View:
         """Return a fresh view of the state as an executor sees it."""
-        level = self._post(address).level
-        return View(self._position.state, level.graph.reducers, self._setting.sealer, level.shared)
+        return self._view(self._posts.get(address) or self._find_post(address))
 
     def present(self, address: str, view: View) -> CallSite:
         """Return the site of what is called at the barrier itself: hooks."""
-        return self._site(address, view, self._position.iteration)
+        post = self._posts.get(address) or self._find_post(address)
+        return self._site(address, post, view, self._position.iteration)
 
     def coming(self, address: str, sleeper: Sleeper) -> CallSite:
         """Return the site of an executor's calls in the superstep that follows the barrier.
@@ -45,33 +44,30 @@ class Sites:
             address: The executor's path.
             sleeper: Lets handlers sleep.
         """
-        return self._site(address, self.view(address), self._position.iteration + 1, sleeper)
+        post = self._posts.get(address) or self._find_post(address)
+        step = self._position.iteration + 1
+        return self._site(address, post, self._view(post), step, sleeper)
 
-    def _post(self, address: str) -> _Post:
-        post = self._posts.get(address)
-        if post is None:
-            level = self._setting.levels.of(address)
-            is_root = level.parent is None
-            workflow_id = (
-                self._setting.workflow_id if is_root else level.stand_in.workflow.workflow_id
-            )
-            post = _Post(level.local(address), level, workflow_id)
-            if is_root:
-                self._posts[address] = post
+    def _find_post(self, address: str) -> _Post:
+        level = self._setting.levels.of(address)
+        if level.parent is not None:
+            return _Post(level.local(address), level, level.stand_in.workflow.workflow_id)
+        post = self._posts[address] = _Post(address, level, self._setting.workflow_id)
         return post
 
+    def _view(self, post: _Post) -> View:
+        graph, shared = post.level.graph, post.level.shared
+        return View(self._position.state, graph.reducers, self._setting.sealer, shared)
+
     def _site(
-        self, address: str, view: View, step: int, sleeper: Sleeper | None = None
+        self, address: str, post: _Post, view: View, step: int, sleeper: Sleeper | None = None
     ) -> CallSite:
         setting = self._setting
         store, replay = setting.store, setting.replay
         if replay is not None:
             branch = replay.branch(step)
-        elif store is not None:
-            branch = store.branch
         else:
-            branch = 0
-        post = self._post(address)
+            branch = 0 if store is None else store.branch
         return CallSite(
             address,
             post.executor_id,
