@@ -146,6 +146,7 @@ class RunDriver:
         elif not self._stream.events:
             self._work = asyncio.create_task(work(), name=f"supersteps:{self.run_id}")
             self._work.add_done_callback(self._work_done)
+            await self._stream.wait()
         return True
 
     def _raise_trouble(self) -> None:

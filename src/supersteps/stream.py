@@ -84,8 +84,12 @@ class EventStream:
         self.wake()
 
     def note(self, note: Note) -> None:
-        """Take an event that happens in every superstep."""
-        self.emit(event_of(note))
+        """Take an event that happens in every superstep; a collector takes them itself."""
+        if self.is_closed:
+            return
+        self.events.append(event_of(note))
+        if self._waiter is not None:
+            self.wake()
 
     def emit_state(self, state: WorkflowRunState) -> None:
         """Tell of a state, if it is not the one that was told of last."""
@@ -219,15 +223,18 @@ class EventStream:
         Raises:
             StreamBusyError: Somebody else is.
         """
-        if self._consumer is None or self._consumer() is not iterator:
+        if self._consumer is not iterator.reference or self._consumer is None:
             self.check_free()
-            self._consumer = weakref.ref(iterator, lambda _: self._on_left())
+            self._consumer = iterator.reference = weakref.ref(iterator, self._forget_consumer)
+
+    def _forget_consumer(self, consumer: weakref.ref[EventIterator]) -> None:
+        if self._consumer is consumer:
+            self._consumer = None
+            self._on_left()
 
     def pause(self, consumer: weakref.ref[EventIterator]) -> None:
         """Let others be the consumer: the task that iterated was cancelled, and may never come back."""
-        if self._consumer is not None and self._consumer() is consumer():
-            self._consumer = None
-            self._on_left()
+        self._forget_consumer(consumer)
 
     def end(self, consumer: weakref.ref[EventIterator]) -> None:
         """Let others be the consumer: this one has come to the end."""
@@ -247,10 +254,12 @@ class EventIterator:
 
     Attributes:
         source: The run, None at the end.
+        reference: By which the stream knows it as its consumer.
     """
 
     def __init__(self, source: Source, stream: EventStream) -> None:
         self.source: Source | None = source
+        self.reference: weakref.ref[EventIterator] | None = None
         self._stream = stream
 
     def __aiter__(self) -> AsyncIterator[WorkflowEvent]:
@@ -260,7 +269,7 @@ class EventIterator:
         if self.source is not None:
             self._stream.claim(self)
         # Not a coroutine of its own: the traceback of an error would keep its frame, and so the consumer, alive.
-        return _next_event(self.source, self._stream, weakref.ref(self))
+        return _next_event(self.source, self._stream, self.reference or weakref.ref(self))
 
 
 async def _next_event(
@@ -268,6 +277,8 @@ async def _next_event(
 ) -> WorkflowEvent:
     if source is None:
         raise StopAsyncIteration
+    if stream.events:
+        return stream.take()
     try:
         return await source.next_event()
     except StreamBusyError:
