@@ -171,14 +171,14 @@ class RunDriver:
         """Return whether there is something to do or to say; at the end, say how the run stands."""
         if self._opened is None:
             return True
-        if self._queued or self._opened.runner.has_work or self._opened.runner.next_due:
+        runner = self._opened.runner
+        if runner.flows or self._queued or runner.has_work or runner.next_due:
             return not self._draining
         if self._may_look() and not self._draining:
             return True
         if self._settled:
             return False
         self._settled = True
-        runner = self._opened.runner
         if runner.status is WorkflowRunState.IDLE:
             for text in runner.leftovers():
                 self.emit(WorkflowWarningEvent(text))
@@ -332,24 +332,16 @@ class RunDriver:
                 await self._open()
             else:
                 runner = self._opened.runner
-                await self._take_queued(runner)
-                if not runner.has_work and self._may_look():
-                    self._looked = True
-                    await runner.look()
-                    return
-                self._stream.emit_state(runner.status)
-                if not runner.has_work:
-                    if self._stream.is_taken and not self._draining:
-                        await (
-                            runner.wait()
-                        )  # for a timer; whoever answers, drains or leaves ends the wait
+                if runner.flows and not self._queued:
+                    self._stream.emit_state(WorkflowRunState.IN_PROGRESS)
+                elif not await self._get_ready(runner):
                     return
                 self._looked = False
-                with runner.at_work():
+                with runner.at_work:
                     await runner.superstep()
-                    if self._is_driven():
+                    if self._stream.collector is not None:
                         await self._take_more(runner)
-                if runner.status is not WorkflowRunState.IDLE and runner.state.requests:
+                if runner.state.requests and runner.status is not WorkflowRunState.IDLE:
                     self._stream.emit_state(WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS)
         except asyncio.CancelledError as error:
             if self._hold is not None:
@@ -369,6 +361,20 @@ class RunDriver:
         except BaseException as error:
             self._failure = error
             raise
+
+    async def _get_ready(self, runner: Runner) -> bool:
+        """Take what has come from outside, or wait for it; return whether there is a superstep to take."""
+        await self._take_queued(runner)
+        if not runner.has_work and self._may_look():
+            self._looked = True
+            await runner.look()
+            return False
+        self._stream.emit_state(runner.status)
+        if runner.has_work:
+            return True
+        if self._stream.is_taken and not self._draining:
+            await runner.wait()  # for a timer; whoever answers, drains or leaves ends the wait
+        return False
 
     async def _take_more(self, runner: Runner) -> None:
         """Take further supersteps for somebody who only wants the result, while there are messages and no questions.

@@ -62,7 +62,11 @@ INPUT_SOURCE = "Workflow"
 
 
 class Runner:
-    """One run: its settings, where it stands, and what takes it further."""
+    """One run: its settings, where it stands, and what takes it further.
+
+    Attributes:
+        at_work: To be entered while supersteps are taken: others then know that the run is at work.
+    """
 
     def __init__(
         self,
@@ -107,6 +111,9 @@ class Runner:
         self._inbox = Inbox(levels, setting.sealer, store, run_id)
         self._announcer = Announcer(levels, run_id, emit, notes)
         self._alarm = Alarm()
+        self.at_work: AbstractContextManager[object] = (
+            nullcontext() if store is None else store.at_work()
+        )
         sites = Sites(setting, self._position)
         self._hooks = Hooks(
             setting.executors,
@@ -398,10 +405,6 @@ class Runner:
         self._alarm.ring()
 
     # ------------------------------------------------------------------------------------- superstep
-
-    def at_work(self) -> AbstractContextManager[None]:
-        """Be known to be at work while supersteps are taken."""
-        return nullcontext() if self._store is None else self._store.at_work()
 
     def superstep(self) -> Coroutine[Any, Any, None]:
         """Deliver what is in flight, run the handlers, merge, commit, announce.
