@@ -363,7 +363,7 @@ class RunDriver:
             raise
 
     async def _get_ready(self, runner: Runner) -> bool:
-        """Take what has come from outside, or wait for it; return whether there is a superstep to take."""
+        """Take what has come from outside, or wait for it; return whether to take a superstep."""
         await self._take_queued(runner)
         if not runner.has_work and self._may_look():
             self._looked = True

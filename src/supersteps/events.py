@@ -336,7 +336,7 @@ def superstep_completed(
 
 
 Note: TypeAlias = tuple[Any, ...]
-"""An event that is not made yet: what makes it, and of what. Most of those of every superstep never have to be."""
+"""An event that is not made yet: what makes it, and of what. Most never have to be made."""
 
 
 def event_of(item: WorkflowEvent | Note) -> WorkflowEvent:

@@ -233,7 +233,7 @@ class EventStream:
             self._on_left()
 
     def pause(self, consumer: weakref.ref[EventIterator]) -> None:
-        """Let others be the consumer: the task that iterated was cancelled, and may never come back."""
+        """Let others be the consumer: this one's task was cancelled and may never come back."""
         self._forget_consumer(consumer)
 
     def end(self, consumer: weakref.ref[EventIterator]) -> None:

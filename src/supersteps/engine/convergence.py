@@ -18,11 +18,13 @@ class Convergence:
     def count(self, planned: Plan) -> int:
         """Return how many supersteps since the last input there are once this one is done.
 
-        The very first of a run does not count. An answer begins anew, and so does a timer: what waits for its time does
-        not run in circles, and repeated calls have a limit of their own. A sub-workflow counts those in which it moves.
+        The very first of a run does not count. An answer begins anew, and so does a timer: what
+        waits for its time does not run in circles, and repeated calls have a limit of their own.
+        A sub-workflow counts those in which it moves.
 
         Raises:
-            WorkflowConvergenceError: It would be one too many, of the workflow or of a sub-workflow.
+            WorkflowConvergenceError: It would be one too many, of the workflow or of a
+                sub-workflow.
         """
         here = self._position
         if here.iteration and not (planned.answers or planned.replies or planned.timers):

@@ -125,7 +125,7 @@ class Execution(msgspec.Struct, eq=False):
         return results
 
     async def _run_executors(self) -> Sequence[list[Effects] | Exception]:
-        """Return what each executor's calls did, or what one of them raised, in the order of the plan."""
+        """Return what each executor's calls did or what one raised, in the order of the plan."""
         calls = self.planned.calls
         if len(calls) == 1:
             ((executor_id, queue),) = calls.items()

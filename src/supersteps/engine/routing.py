@@ -39,8 +39,8 @@ class Router(msgspec.Struct, eq=False):
         state: The state at the barrier before.
         sealer: Seals what fan-ins make.
         step: The superstep.
-        merged: Takes what comes of it: messages, outputs, fan-ins, replies, runs of sub-workflows that
-            begin, and a sentence for each message that went nowhere.
+        merged: Takes what comes of it: messages, outputs, fan-ins, replies, runs of sub-workflows
+            that begin, and a sentence for each message that goes nowhere.
     """
 
     levels: Levels

@@ -63,11 +63,9 @@ class Sites:
         self, address: str, post: _Post, view: View, step: int, sleeper: Sleeper | None = None
     ) -> CallSite:
         setting = self._setting
-        store, replay = setting.store, setting.replay
-        if replay is not None:
-            branch = replay.branch(step)
-        else:
-            branch = 0 if store is None else store.branch
+        branch = 0 if setting.store is None else setting.store.branch
+        if setting.replay is not None:
+            branch = setting.replay.branch(step)
         return CallSite(
             address,
             post.executor_id,
@@ -79,7 +77,7 @@ class Sites:
             view,
             setting.sealer,
             setting.emit,
-            replay is not None,
+            setting.replay is not None,
             sleeper,
             setting.reader,
         )

@@ -128,7 +128,7 @@ class Watcher:
         self._thread = None
 
     def watch(self, site: Site) -> None:
-        """Look after this thread's loop while an executor is at work in it, until it is taken out of `at_work`."""
+        """Look after this thread's loop while an executor is in `at_work`."""
         self.at_work[site] = thread = _get_ident()
         self._loops[thread] = _get_running_loop()
         if not self._is_awake:
