@@ -316,32 +316,62 @@ class SuperStepCompletedEvent(_FrameworkEvent):
     data: Any = None
 
 
-def superstep_started(
-    step: int, executor_ids: tuple[str, ...], has_answers: bool
-) -> SuperStepStartedEvent:
-    """Return the event of a superstep that begins."""
-    return SuperStepStartedEvent(step, SuperStepStartInfo(executor_ids, has_answers))
+class Note(msgspec.Struct, gc=False):
+    """An event of every superstep that is not made yet: most of them never have to be.
+
+    Subclasses hold what the event is made of. Results keep many, so the garbage collector does not
+    look at them.
+    """
+
+    def event(self) -> WorkflowEvent:
+        """Make the event."""
+        raise NotImplementedError
 
 
-def superstep_completed(
-    step: int,
-    executor_ids: tuple[str, ...],
-    has_messages: bool,
-    has_requests: bool,
-    checkpoint: CheckpointInfo | None,
-) -> SuperStepCompletedEvent:
-    """Return the event of a superstep that is committed."""
-    info = SuperStepCompletionInfo(executor_ids, has_messages, has_requests, checkpoint)
-    return SuperStepCompletedEvent(step, info)
+class SuperStepStarted(Note):
+    """A superstep begins."""
+
+    step_number: int
+    executor_ids: tuple[str, ...]
+    has_answers: bool
+
+    def event(self) -> WorkflowEvent:
+        info = SuperStepStartInfo(self.executor_ids, self.has_answers)
+        return SuperStepStartedEvent(self.step_number, info)
 
 
-Note: TypeAlias = tuple[Any, ...]
-"""An event that is not made yet: what makes it, and of what. Most never have to be made."""
+class SuperStepCompleted(Note):
+    """A superstep is committed."""
+
+    step_number: int
+    executor_ids: tuple[str, ...]
+    has_messages: bool
+    has_requests: bool
+    checkpoint: CheckpointInfo | None
+
+    def event(self) -> WorkflowEvent:
+        info = SuperStepCompletionInfo(
+            self.executor_ids, self.has_messages, self.has_requests, self.checkpoint
+        )
+        return SuperStepCompletedEvent(self.step_number, info)
 
 
-def event_of(item: WorkflowEvent | Note) -> WorkflowEvent:
-    """Return an event, made now if it was only noted."""
-    return item[0](*item[1:]) if type(item) is tuple else item  # type: ignore[return-value]
+class ExecutorInvoked(Note):
+    """A call begins."""
+
+    executor_id: str
+
+    def event(self) -> WorkflowEvent:
+        return ExecutorInvokedEvent(self.executor_id)
+
+
+class ExecutorCompleted(Note):
+    """A call has ended well."""
+
+    executor_id: str
+
+    def event(self) -> WorkflowEvent:
+        return ExecutorCompletedEvent(self.executor_id)
 
 
 WorkflowLifecycleEvent: TypeAlias = WorkflowStartedEvent | WorkflowStatusEvent | WorkflowFailedEvent

@@ -16,7 +16,6 @@ from supersteps.events import (
     WorkflowRunState,
     WorkflowStartedEvent,
     WorkflowStatusEvent,
-    event_of,
 )
 
 EVENT_LIMIT = 10_000
@@ -129,13 +128,13 @@ class ResultCollector:
         events: list[WorkflowEvent] = []
         room, before = EVENT_LIMIT, len(self._kept)
         for item in reversed(self._newest):
-            if type(item) is not tuple and isinstance(item, _KEPT):
+            if isinstance(item, _KEPT):
                 before -= 1
             elif room:
                 room -= 1
             else:
                 continue
-            events.append(event_of(item))
+            events.append(item.event() if isinstance(item, Note) else item)
         events += reversed(self._kept[:before])
         events.reverse()
         return WorkflowRunResult(

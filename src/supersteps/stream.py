@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from supersteps.errors import StreamBusyError
-from supersteps.events import Note, WorkflowEvent, WorkflowRunState, WorkflowStatusEvent, event_of
+from supersteps.events import Note, WorkflowEvent, WorkflowRunState, WorkflowStatusEvent
 from supersteps.result import ResultCollector
 
 UNDELIVERED = 1_000
@@ -40,7 +40,7 @@ class EventStream:
     Attributes:
         events: Events that have not been delivered.
         collector: Takes events instead, while somebody waits for the result only.
-        sink: Takes events that happen in every superstep, as their classes and fields.
+        sink: Takes notes of the events that happen in every superstep.
         delivered_some: Whether somebody has had events that no result will hold.
         is_closed: Whether events are dropped: the run's handle is closed.
         is_hurried: Whether no handler is to wait for the consumer: it may itself wait for the superstep's end.
@@ -87,7 +87,7 @@ class EventStream:
         """Take an event that happens in every superstep; a collector takes them itself."""
         if self.is_closed:
             return
-        self.events.append(event_of(note))
+        self.events.append(note.event())
         if self._waiter is not None:
             self.wake()
 

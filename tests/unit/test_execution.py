@@ -19,7 +19,7 @@ from supersteps.engine.plan import plan
 from supersteps.engine.state import Message, State
 from supersteps.engine.values import Sealer
 from supersteps.engine.view import View
-from supersteps.events import Note, event_of
+from supersteps.events import Note
 from tests.unit.support import kinds, until
 
 SEALER = Sealer(Codec(), encoding=True)
@@ -111,7 +111,7 @@ class Setup:
         return self
 
     def note(self, note: Note) -> None:
-        self.events.append(event_of(note))
+        self.events.append(note.event())
 
     async def restored(self, address: str, view: View) -> None:
         pass

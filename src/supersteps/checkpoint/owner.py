@@ -10,7 +10,7 @@ import sys
 import msgspec
 
 
-class Owner(msgspec.Struct, frozen=True):
+class Owner(msgspec.Struct, frozen=True, gc=False):
     """A process that may hold leases, and the handle within it.
 
     Attributes:

@@ -222,7 +222,7 @@ Part: TypeAlias = bytes | ListPart
 """The typed JSON of one value, or of a list that grows element by element."""
 
 
-class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True):
+class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The small facts of a checkpoint; everything else is parts.
 
     Attributes:
@@ -261,7 +261,7 @@ class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True):
         return CheckpointInfo(self.run_id, self.checkpoint_id, self.iteration_count, self.parent_id)
 
 
-class CheckpointInfo(msgspec.Struct, frozen=True):
+class CheckpointInfo(msgspec.Struct, frozen=True, gc=False):
     """The small handle of a checkpoint: ids only.
 
     Attributes:
@@ -289,7 +289,7 @@ class CheckpointRecord(msgspec.Struct, frozen=True):
     parts: dict[PartKey, Part]
 
 
-class Changes(msgspec.Struct):
+class Changes(msgspec.Struct, gc=False):
     """What a superstep changed, to be applied in the order deletes, puts, appends.
 
     Attributes:
@@ -328,7 +328,7 @@ class Changes(msgspec.Struct):
         )
 
 
-class Commit(msgspec.Struct, frozen=True, kw_only=True):
+class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One atomic step of a run: a new checkpoint that becomes the head.
 
     Attributes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from supersteps.checkpoint.record import CheckpointInfo, utc_now
 from supersteps.engine.announcing import Announcer
@@ -23,7 +24,7 @@ from supersteps.engine.sites import Sites
 from supersteps.engine.store import RunStore
 from supersteps.engine.superstep import merge
 from supersteps.errors import WorkflowConvergenceError
-from supersteps.events import superstep_started
+from supersteps.events import SuperStepStarted
 
 
 class Supersteps:
@@ -161,7 +162,7 @@ class Supersteps:
         here = self._position
         step = here.iteration + 1
         ran = tuple(planned.calls)
-        self._notes.sink.note((superstep_started, step, ran, bool(planned.answers)))
+        self._notes.sink.note(SuperStepStarted(step, ran, bool(planned.answers)))
         results = await self._execute(planned)
         merged = await self._merge(planned, results)
         if self._replay is not None:
@@ -226,9 +227,9 @@ class Supersteps:
                 await self._store.discard_journal()
             raise
 
-    async def _commit(
+    def _commit(
         self, store: RunStore, merged: Merged, planned: Plan, count: int
-    ) -> CheckpointInfo:
+    ) -> Coroutine[Any, Any, CheckpointInfo]:
         state = self._position.state
         more = bool(merged.messages or merged.replies) or len(self._inbox.answers) > len(
             planned.answers
@@ -241,7 +242,7 @@ class Supersteps:
         goes_on = goes_on or any(request.deadline is not None for request in inside)
         waiting = len(state.requests) + len(merged.opened) > len(merged.closed)
         step = self._position.iteration + 1
-        return await store.commit(
+        return store.commit(
             encode_changes(
                 merged, state, self._levels, step=step, now=utc_now() if merged.closed else ""
             ),

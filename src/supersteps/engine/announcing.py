@@ -16,10 +16,10 @@ from supersteps.errors import UndeliveredMessageWarning
 from supersteps.events import (
     RequestClosedEvent,
     RequestInfoEvent,
+    SuperStepCompleted,
     WorkflowEvent,
     WorkflowOutputEvent,
     WorkflowWarningEvent,
-    superstep_completed,
 )
 from supersteps.secrets import redact
 
@@ -62,7 +62,7 @@ class Announcer:
         for text in merged.undelivered:
             emit(WorkflowWarningEvent(text))
         has_more, waits = bool(merged.messages), bool(state.requests)
-        self._notes.sink.note((superstep_completed, step, ran, has_more, waits, info))
+        self._notes.sink.note(SuperStepCompleted(step, ran, has_more, waits, info))
         for text in merged.undelivered:  # last: a filter may turn it into an error
             said = redact(f"run {self._run_id!r}, superstep {step}: {text}")
             warnings.warn(said, UndeliveredMessageWarning, stacklevel=2)

@@ -12,7 +12,7 @@ from supersteps.engine.values import Reply, Sealed, Sealer
 from supersteps.engine.view import Write
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """A message that a handler sent.
 
     Attributes:
@@ -24,7 +24,7 @@ class Send(msgspec.Struct, frozen=True):
     target_id: str | None
 
 
-class Delayed(msgspec.Struct, frozen=True):
+class Delayed(msgspec.Struct, frozen=True, gc=False):
     """A message for later.
 
     Attributes:
@@ -43,7 +43,7 @@ class Delayed(msgspec.Struct, frozen=True):
     source_ids: tuple[str, ...] = ()
 
 
-class Ask(msgspec.Struct, frozen=True):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """A question that a handler asked.
 
     Attributes:
@@ -67,7 +67,7 @@ class Ask(msgspec.Struct, frozen=True):
     default: Sealed | None = None
 
 
-class Effects(msgspec.Struct):
+class Effects(msgspec.Struct, gc=False):
     """What one call did.
 
     Attributes:

@@ -28,9 +28,9 @@ from supersteps.errors import (
     WorkflowRuntimeError,
 )
 from supersteps.events import (
-    ExecutorCompletedEvent,
+    ExecutorCompleted,
     ExecutorFailedEvent,
-    ExecutorInvokedEvent,
+    ExecutorInvoked,
     WorkflowErrorDetails,
     WorkflowEvent,
 )
@@ -197,7 +197,7 @@ class Execution(msgspec.Struct, eq=False):
     async def _run_call(
         self, executor: Executor, planned: PlannedCall, site: CallSite, policy: FailurePolicy | None
     ) -> Effects:
-        self.notes.sink.note((ExecutorInvokedEvent, site.address))
+        self.notes.sink.note(ExecutorInvoked(site.address))
         try:
             if policy is None:
                 effects = await self.backend.invoke(executor, planned, site)
@@ -214,7 +214,7 @@ class Execution(msgspec.Struct, eq=False):
         finally:
             if policy is not None:
                 self._unrepeatable.discard(site.address)
-        self.notes.sink.note((ExecutorCompletedEvent, site.address))
+        self.notes.sink.note(ExecutorCompleted(site.address))
         return effects
 
     async def _invoke_under(

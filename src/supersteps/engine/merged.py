@@ -12,7 +12,7 @@ from supersteps.engine.state import Message, Request, SubRun, Timer
 from supersteps.engine.values import Sealed
 
 
-class Closed(msgspec.Struct, frozen=True):
+class Closed(msgspec.Struct, frozen=True, gc=False):
     """A question that has ended.
 
     Attributes:
@@ -26,7 +26,7 @@ class Closed(msgspec.Struct, frozen=True):
     value: Sealed | None
 
 
-class Merged(msgspec.Struct):
+class Merged(msgspec.Struct, gc=False):
     """A superstep after it ran: what changes, not yet committed.
 
     Attributes:

@@ -16,7 +16,7 @@ from supersteps.engine.state import Request, State, path_of
 from supersteps.engine.values import Reply, Sealed
 
 
-class PlannedCall(msgspec.Struct, frozen=True):
+class PlannedCall(msgspec.Struct, frozen=True, gc=False):
     """A message that an executor is to handle.
 
     Attributes:
@@ -33,7 +33,7 @@ class PlannedCall(msgspec.Struct, frozen=True):
     attempt: int = 1
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """An entry of the inbox that the superstep is to consume.
 
     Attributes:
@@ -51,7 +51,7 @@ class Answer(msgspec.Struct, frozen=True):
     refusal: str | None = None
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """A superstep before it runs.
 
     Attributes:

@@ -17,7 +17,7 @@ from supersteps.events import Note, WorkflowEvent
 
 
 class Sink(Protocol):
-    """Takes events that happen in every superstep, as their classes and fields."""
+    """Takes notes of the events that happen in every superstep."""
 
     @property
     def note(self) -> Callable[[Note], None]:
@@ -25,7 +25,7 @@ class Sink(Protocol):
 
 
 class Notes(Protocol):
-    """Takes events that happen in every superstep, as their classes and fields."""
+    """Tells who takes notes of the events that happen in every superstep."""
 
     @property
     def sink(self) -> Sink:

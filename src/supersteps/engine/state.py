@@ -15,7 +15,7 @@ from supersteps.engine.values import Sealed
 from supersteps.subworkflow import PATH_MARK
 
 
-class Message(msgspec.Struct, frozen=True, eq=False):
+class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A message in flight.
 
     Attributes:

@@ -31,7 +31,7 @@ def is_text(name: str) -> bool:
 _NOTHING: Any = object()
 
 
-class Sealed(msgspec.Struct, eq=False):
+class Sealed(msgspec.Struct, eq=False, gc=False):
     """A value that cannot be changed any more; `open()` gives each reader a copy of its own.
 
     Attributes:

@@ -18,7 +18,7 @@ SCOPE_MARK = ""
 """A key that says that a scope was set, though it holds no other key; users cannot name it."""
 
 
-class Write(msgspec.Struct, frozen=True):
+class Write(msgspec.Struct, frozen=True, gc=False):
     """One change of one key, in the order in which a handler made it.
 
     Attributes:

@@ -22,7 +22,7 @@ from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
 
-class _Kept(msgspec.Struct, frozen=True):
+class _Kept(msgspec.Struct, frozen=True, gc=False):
     """A checkpoint as it is kept: its parts as what differs from those of its parent."""
 
     header: CheckpointHeader

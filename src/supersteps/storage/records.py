@@ -12,7 +12,7 @@ LEASE_SECONDS = 30.0
 """How long others keep off after a sign of life from another machine's owner."""
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """Who advances a run, and until when others keep off.
 
     Attributes:
@@ -24,7 +24,7 @@ class Lease(msgspec.Struct, frozen=True):
     expires: float
 
 
-class InboxEntry(msgspec.Struct, frozen=True):
+class InboxEntry(msgspec.Struct, frozen=True, gc=False):
     """An accepted answer that no superstep has consumed yet.
 
     Attributes:
@@ -58,7 +58,7 @@ class Damage(msgspec.Struct, frozen=True):
     intact_ancestor: str | None = None
 
 
-class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a storage knows of a run.
 
     Attributes:

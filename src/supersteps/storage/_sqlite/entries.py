@@ -21,7 +21,7 @@ WHOLE_AFTER_ROWS = 32
 """How many rows may follow one that holds everything before another one does, however little they hold."""
 
 
-class Stored(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Stored(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """A value in chunks; see `chunks.Root`."""
 
     hashes: bytes
@@ -34,7 +34,7 @@ class Stored(msgspec.Struct, frozen=True, array_like=True, tag=1):
         return Root(self.hashes, self.height, self.size)
 
 
-class Listed(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class Listed(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """The first elements of a list.
 
     Attributes:
@@ -49,7 +49,7 @@ class Listed(msgspec.Struct, frozen=True, array_like=True, tag=2):
 Entry: TypeAlias = bytes | Stored | Listed
 
 
-class Difference(msgspec.Struct, array_like=True):
+class Difference(msgspec.Struct, array_like=True, gc=False):
     """What a row adds to its parent's entries.
 
     Attributes:
