@@ -54,7 +54,7 @@ docs: $(READY)  ## Build the documentation into site/
 tour: $(READY)  ## Record docs/tour.md again
 	@$(BIN)/python -m scripts.record_tour
 
-bench: $(READY)  ## Measure supersteps per second on this machine
+bench: $(READY)  ## Measure speed, memory and bytes, beside floors measured in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 format: $(READY)  ## Rewrite the code in the project's format

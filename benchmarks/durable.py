@@ -1,0 +1,88 @@
+"""What durable supersteps cost in SQLite, beside a loop that does the same transaction by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from statistics import median
+
+from benchmarks.figures import Figure, figure, interleaved, ratios
+from benchmarks.floors import WARM_UP, raw_commits
+from benchmarks.passing import passing
+from benchmarks.scratch import scratch
+from supersteps.storage.sqlite import SqliteCheckpointStorage
+
+STEPS = 1000
+MANY_STEPS = 100
+CROWD_STEPS = 20
+
+
+def floor() -> float:
+    """Return transactions per second of the loop by hand."""
+    with scratch() as folder:
+        return raw_commits(folder, STEPS)
+
+
+def rate(runs: int, steps: int, times: int = 1) -> float:
+    """Return supersteps per second of runs that advance side by side in one database.
+
+    Args:
+        runs: How many.
+        steps: How many supersteps each has.
+        times: How often that many runs are begun, one lot after the other.
+    """
+
+    async def measure() -> float:
+        with scratch() as folder:
+            async with SqliteCheckpointStorage(folder / "runs.db") as storage:
+                # As for the loop by hand: the log is as long as it gets.
+                await passing(WARM_UP, storage).run(WARM_UP)
+                workflow = passing(steps, storage)
+                begun = time.perf_counter()
+                for _ in range(times):
+                    await asyncio.gather(*(workflow.run(steps) for _ in range(runs)))
+                return runs * steps * times / (time.perf_counter() - begun)
+
+    return asyncio.run(measure())
+
+
+def commit_figures(rounds: int) -> list[Figure]:
+    """One run, and fifty at once."""
+    rates = interleaved(
+        rounds,
+        {
+            "floor": floor,
+            "one": lambda: rate(1, STEPS),
+            "fifty": lambda: rate(50, MANY_STEPS),
+        },
+    )
+
+    def beside(name: str, which: str, at_least: float) -> Figure:
+        shown = f"{median(rates[which]):,.0f} supersteps/s"
+        detail = f"{shown} beside {median(rates['floor']):,.0f} transactions/s by hand"
+        return figure(name, ratios(rates[which], rates["floor"]), at_least=at_least, detail=detail)
+
+    return [
+        beside("sqlite: one run", "one", 0.9),
+        beside("sqlite: 50 runs at once", "fifty", 4.0),
+    ]
+
+
+def crowd_figures(rounds: int) -> list[Figure]:
+    """A thousand runs at once, beside ten times a hundred."""
+    rates = interleaved(
+        rounds,
+        {
+            "hundred": lambda: rate(100, CROWD_STEPS, times=10),
+            "thousand": lambda: rate(1000, CROWD_STEPS),
+        },
+    )
+    shown = [f"{median(rates[name]):,.0f}" for name in ("thousand", "hundred")]
+    return [
+        figure(
+            "sqlite: rate of 1,000 runs beside 100",
+            ratios(rates["thousand"], rates["hundred"]),
+            at_least=1.0,
+            detail=f"{shown[0]} beside {shown[1]} supersteps/s",
+        )
+    ]

@@ -1,0 +1,46 @@
+"""How long the library and its command take to start, beside Python itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+from benchmarks.figures import Figure, figure, interleaved, ratios
+
+COMMAND = str(Path(sys.executable).with_name("supersteps"))
+
+
+def seconds(*command: str) -> float:
+    """Return how long a command takes."""
+    begun = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - begun
+
+
+def start_up_figures(rounds: int) -> list[Figure]:
+    """The import and `supersteps --help`."""
+    taken = interleaved(
+        rounds,
+        {
+            "python": lambda: seconds(sys.executable, "-c", "pass"),
+            "import": lambda: seconds(sys.executable, "-c", "import supersteps"),
+            "help": lambda: seconds(COMMAND, "--help"),
+        },
+    )
+
+    def beside(name: str, which: str, at_most: float) -> Figure:
+        shown = [f"{median(taken[each]) * 1000:.0f}" for each in (which, "python")]
+        return figure(
+            name,
+            ratios(taken[which], taken["python"]),
+            at_most=at_most,
+            detail=f"{shown[0]} ms beside {shown[1]} of bare Python",
+        )
+
+    return [
+        beside("import supersteps, times bare Python", "import", 60 / 12),
+        beside("supersteps --help, times bare Python", "help", 80 / 12),
+    ]
