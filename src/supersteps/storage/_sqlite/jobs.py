@@ -23,6 +23,7 @@ class Job(msgspec.Struct, Generic[T], eq=False):
         is_apart: Whether it is to be done outside of any transaction.
         is_small: Whether it takes so little that it may be done on an event loop's thread.
         is_done: Whether the outcome is certain.
+        is_given_up: Whether nobody waits any more, so that it must not be begun.
         error: What it was refused or failed with.
         loop: The event loop of who waits.
     """
@@ -33,15 +34,35 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     is_apart: bool = False
     is_small: bool = False
     is_done: bool = False
+    is_given_up: bool = False
     result: T | None = None
     error: BaseException | None = None
     waiter: asyncio.Future[None] | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is still to be done."""
+        return not (self.is_done or self.is_given_up)
 
     def outcome(self) -> T:
         """Return the result, or raise the error."""
         if self.error is not None:
             raise self.error
         return cast(T, self.result)
+
+
+class Batch(msgspec.Struct, eq=False):
+    """Jobs that one transaction does.
+
+    Attributes:
+        jobs: They.
+        is_committing: Whether the COMMIT was begun.
+        is_committed: Whether it is known to have been done.
+    """
+
+    jobs: list[Job[Any]]
+    is_committing: bool = False
+    is_committed: bool = False
 
 
 def perform(db: sqlite3.Connection, jobs: Iterable[Job[Any]], *, apart: bool = False) -> bool:
@@ -79,7 +100,8 @@ def deliver(jobs: Iterable[Job[Any]]) -> None:
         loops.setdefault(job.loop, []).append(job)
     for loop, theirs in loops.items():
         try:
-            loop.call_soon_threadsafe(wake, theirs)
+            for _ in range(2):  # a KeyboardInterrupt may end one call before it has told anybody
+                loop.call_soon_threadsafe(wake, theirs)
         except RuntimeError:  # the loop is closed: nobody waits any more
             continue
 
@@ -87,6 +109,5 @@ def deliver(jobs: Iterable[Job[Any]]) -> None:
 def wake(jobs: Iterable[Job[Any]]) -> None:
     """Tell those who wait on the event loop of this thread that the outcome is certain."""
     for job in jobs:
-        job.is_done = True
         if job.waiter is not None and not job.waiter.done():
             job.waiter.set_result(None)

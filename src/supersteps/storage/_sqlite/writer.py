@@ -1,9 +1,17 @@
 """The one connection that writes, and who uses it when.
 
-A run that writes alone to a fast disk does so there and then, on its event loop's thread: handing a commit to another
-thread and back takes about as long as the commit. When several runs of one loop write, the loop's next turn writes for
-all of them in one transaction. Whatever is large, or comes from several loops, or meets a slow disk or another process
-that writes, goes to a worker thread, again everything that waits in one transaction: so no loop stands still for long.
+There is one way to the connection: a job is queued, and whoever waits for it writes whatever is
+queued, in one transaction, holding the lock. A run that writes alone to a fast disk does so there
+and then, on its event loop's thread: handing a commit to another thread and back takes about as
+long as the commit. Where several runs of one loop write, each waits for the loop's next turn, and
+the first to have it writes for all. Whatever is large, or meets a slow disk or another process that
+writes, is left to a worker thread, which has the connection without the lock for as long as it has
+something to write: so no loop stands still for long.
+
+A KeyboardInterrupt may end any of this, except on the worker's thread, between any two steps. So no
+step of a loop's thread promises another one: the lock is released by its `with`, a job is looked
+after by whoever waits for it, and a transaction that was begun stays noted until its outcome is
+known. Whoever comes next finds the note and sets things right first.
 """
 
 from __future__ import annotations
@@ -13,14 +21,16 @@ import os
 import sqlite3
 import threading
 import time
+import types
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 from supersteps.errors import StorageError
 from supersteps.storage._sqlite.database import Database, Whereabouts, is_busy
-from supersteps.storage._sqlite.jobs import Job, Work, deliver, perform, wake
+from supersteps.storage._sqlite.jobs import Batch, Job, Work, deliver, perform
 
 T = TypeVar("T")
 
@@ -58,14 +68,13 @@ class Writer:
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self._lock = (
-            threading.Lock()
-        )  # held for moments only; what follows may only be touched with it
+        # Held while a loop's thread writes; what follows may only be touched with it. One thread
+        # can take it twice: an interrupt may come before its release.
+        self._lock = threading.RLock()
         self._queue: deque[Job[Any]] = deque()
-        self._is_busy = False  # whoever sets it may use the connection, and what goes with it
-        self._turn: asyncio.AbstractEventLoop | None = (
-            None  # the loop whose next turn writes what is queued
-        )
+        self._batch: Batch | None = None  # what is being written, or was when an interrupt came
+        self._is_lent = False  # to the worker, which alone sets it
+        self._is_called = False  # the worker, and has not begun
         self._pool: ThreadPoolExecutor | None = None
         self._last: str | None = None
         self._db: sqlite3.Connection | None = None
@@ -96,32 +105,32 @@ class Writer:
         """
         self._look_who_is_here()
         job = Job(work, asyncio.get_running_loop(), written, is_small=is_small)
-        with self._lock:
-            is_first = is_small and not self._is_busy and self._is_fast()
-            is_inline = is_first and alone is not None and alone == self._last
-            self._last = alone
-            if is_inline:
-                self._is_busy = True
-            else:
-                self._enqueue(job, on_turn=is_first)
-        if not (is_inline and self._write_inline(job)):
-            await self._outcome(job)
+        try:
+            self._put(job, alone)
+            if not job.is_done:
+                await self._outcome(job)
+        except BaseException:
+            job.is_given_up = True
+            raise
         return job.outcome()
 
     async def run_apart(self, work: Work[T]) -> T:
         """Do something with the connection that cannot be done inside a transaction."""
         self._look_who_is_here()
         job = Job(work, asyncio.get_running_loop(), is_apart=True)
-        with self._lock:
-            self._enqueue(job)
-        await self._outcome(job)
+        try:
+            self._put(job, None)
+            await self._outcome(job)
+        except BaseException:
+            job.is_given_up = True
+            raise
         return job.outcome()
 
     async def aclose(self) -> None:
         """Finish what is queued, move the log into the database and close; the writer may be used again."""
         self._look_who_is_here()
         with self._lock:
-            if self._db is None and not self._is_busy:
+            if self._db is None and not (self._is_lent or self._is_called or self._queue):
                 return
         await self.run_apart(self._close)
         with self._lock:
@@ -134,6 +143,8 @@ class Writer:
             # A forked child must neither use nor close what the parent opened: closing drops the parent's locks.
             self._leaked += [self._db, self._pool]
             self._begin()
+        while self._lock._is_owned():  # type: ignore[attr-defined]
+            self._lock.release()  # an interrupt came before the release
 
     def _is_fast(self) -> bool:
         """Return whether a small commit may be made on an event loop's thread now."""
@@ -141,103 +152,117 @@ class Writer:
 
     # ------------------------------------------------------------------------------------------------------- waiting
 
-    def _enqueue(self, job: Job[Any], *, on_turn: bool = False) -> None:
-        """Queue a job for who is at work, for the loop's next turn, or for the worker. The lock is held."""
-        job.waiter = job.loop.create_future()
-        self._queue.append(job)
-        if not self._is_busy:
-            self._is_busy = True
-            if on_turn:
-                self._turn = job.loop
-                job.loop.call_soon(self._take_turn)
-            else:
-                self._start()
-        elif self._turn is not None and not (job.is_small and job.loop is self._turn):
-            self._turn = (
-                None  # that loop may be at something long, or closed: nobody else waits for it
-            )
-            self._start()
-
-    def _start(self) -> None:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="supersteps-sqlite-write")
-        self._pool.submit(self._work)
+    def _put(self, job: Job[Any], alone: str | None) -> None:
+        """Write a job at once, call the worker, or leave it to the event loop's next turn."""
+        with self._lock:
+            if self._batch is not None and not self._is_lent:
+                self._mend()
+            is_alone = alone is not None and alone == self._last
+            self._last = alone
+            is_here = job.is_small and not (self._is_lent or self._is_called) and self._is_fast()
+            if is_alone and is_here and not self._queue:
+                if not self._write_here([job]):
+                    self._queue.append(job)
+                    self._call_worker()
+                return
+            self._queue.append(job)
+            if not is_here:
+                self._call_worker()
 
     async def _outcome(self, job: Job[Any]) -> None:
-        assert job.waiter is not None
+        """Wait for a job's outcome, and write what is queued if nobody else does.
+
+        Raises:
+            CancelledError: The waiting task was cancelled; the job is done, or will never begin.
+        """
         cancelled: asyncio.CancelledError | None = None
+        turn: Awaitable[None] | None = _next_turn()
         while not job.is_done:
             try:
-                await job.waiter
+                if turn is not None:
+                    await turn
+                turn = self._take_turn(job)
             except asyncio.CancelledError as error:
                 cancelled = error
                 with self._lock:
                     if job in self._queue:
                         self._queue.remove(job)
                         raise
-                job.waiter = job.loop.create_future()
+                turn = None
         if cancelled is not None:
             raise cancelled
 
     # ------------------------------------------------------------------------------------------- on the loop's thread
 
-    def _write_inline(self, job: Job[Any]) -> bool:
-        """Do a job here and now; return False when it has to wait, and was queued for the worker."""
-        is_done = True  # also when it raises
-        try:
-            is_done = self._write([job], waiting=False)
-        finally:
-            with self._lock:
-                if not is_done:
-                    job.waiter = job.loop.create_future()
-                    self._queue.appendleft(job)
+    def _take_turn(self, job: Job[Any]) -> asyncio.Future[None] | None:
+        """Write what is queued, or return what to wait for: the worker writes it."""
+        with self._lock:
+            if self._batch is not None and not self._is_lent:
+                self._mend()
+            if job.is_done:
+                return None
+            if not (self._is_lent or self._is_called):
+                first = list(islice(self._queue, _MOST_ON_LOOP))
+                jobs = [queued for queued in first if queued.is_wanted]
+                is_here = self._is_fast() and all(queued.is_small for queued in jobs)
+                if is_here and (not jobs or self._write_here(jobs)):
+                    for _ in first:  # not before: an interrupt would lose them
+                        self._queue.popleft()
                 self._hand_on()
-        return is_done
-
-    def _take_turn(self) -> None:
-        """Do what has been queued since the loop's last turn, unless it had to go to the worker."""
-        here = asyncio.get_running_loop()
-        with self._lock:
-            if self._turn is not here:
-                return
-            self._turn = None
-            jobs = self._next_jobs(_MOST_ON_LOOP)
-        is_done = True
-        try:
-            is_done = not jobs or self._write(jobs, waiting=False)
-        except BaseException as error:
-            _fail(jobs, error)
-        with self._lock:
-            if not is_done:
-                self._queue.extendleft(reversed(jobs))
-            self._hand_on()
-        if is_done:
-            wake(jobs)  # all are of this loop
+            if job.is_done:
+                return None
+            job.waiter = job.loop.create_future()
+            return job.waiter
 
     def _hand_on(self) -> None:
-        """Leave the connection to the worker if something is queued, else to whoever comes. The lock is held."""
+        """Leave what is still queued to the worker. The lock is held."""
         if self._queue:
-            self._start()
-        else:
-            self._is_busy = False
+            self._call_worker()
+
+    def _write_here(self, jobs: list[Job[Any]]) -> bool:
+        """Do jobs here and now; return False when they have to wait. The lock is held."""
+        if not self._write(jobs, waiting=False):
+            return False
+        for job in jobs:
+            job.is_done = True  # whoever waits for it looks, at its loop's next turn
+        self._batch = None
+        return True
+
+    def _call_worker(self) -> None:
+        """Have the worker write what is queued, unless it is about to. The lock is held."""
+        if self._is_lent or self._is_called:
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="supersteps-sqlite-write")
+        self._pool.submit(self._work)
+        self._is_called = True
 
     # ------------------------------------------------------------------------------------------------- on the worker
 
     def _work(self) -> None:
+        with self._lock:
+            if self._is_lent:
+                return
+            self._mend()
+            self._is_lent = True
+            self._is_called = False
         while True:
             with self._lock:
                 jobs = self._next_jobs(_MOST_TOGETHER)
                 if not jobs:
-                    self._is_busy = False
+                    self._is_lent = False
                     return
             try:
                 self._write(jobs, waiting=True)
             except BaseException as error:
-                _fail(jobs, error)
+                if self._batch is None or not self._clear_up(self._batch):
+                    _fail(jobs, error)
+            self._batch = None
             with self._lock:
                 is_last = not (self._queue or self._needs_tidying())
                 if is_last:
-                    self._is_busy = False  # before anybody is told: what they write next may then be written inline
+                    # Before anybody is told: what they write next may then be written inline.
+                    self._is_lent = False
             deliver(jobs)
             if is_last:
                 return
@@ -246,9 +271,11 @@ class Writer:
     def _next_jobs(self, most: int) -> list[Job[Any]]:
         jobs: list[Job[Any]] = []
         while self._queue and len(jobs) < most and not (jobs and self._queue[0].is_apart):
-            jobs.append(self._queue.popleft())
-            if jobs[0].is_apart:
-                break
+            job = self._queue.popleft()
+            if job.is_wanted:
+                jobs.append(job)
+                if job.is_apart:
+                    break
         return jobs
 
     def _needs_tidying(self) -> bool:
@@ -281,7 +308,7 @@ class Writer:
 
     def _write(self, jobs: list[Job[Any]], *, waiting: bool) -> bool:
         """Do jobs in one transaction; return False, having done nothing, when that would have to wait and may not."""
-        is_committing = False
+        batch = self._batch = Batch(jobs)
         try:
             db = self._connection(waiting)
             if jobs[0].is_apart:
@@ -291,8 +318,9 @@ class Writer:
             db.execute("BEGIN IMMEDIATE")
             if not self._perform(db, jobs):
                 return True
-            is_committing = True
+            batch.is_committing = True
             self._commit(db)
+            batch.is_committed = True
             self._pages += 3 + (db.total_changes - before) // _CHANGES_IN_PAGE
             if self._whereabouts is not None and not self._whereabouts.are_unchanged():
                 # A deleted file can be written and synced like any other, and nobody will ever find what is in it.
@@ -300,13 +328,11 @@ class Writer:
                 self._drop_connection()
                 _fail(jobs, self._database.lost())
         except sqlite3.Error as error:
-            if not waiting and not is_committing and is_busy(error):
+            if not waiting and not batch.is_committing and is_busy(error):
                 self._roll_back()
+                self._batch = None
                 return False
-            self._recover(jobs, error, is_committing)
-        except BaseException:
-            self._recover(jobs, None, is_committing)
-            raise
+            self._recover(batch, error)
         return True
 
     def _perform(self, db: sqlite3.Connection, jobs: list[Job[Any]]) -> bool:
@@ -352,28 +378,66 @@ class Writer:
 
     # ------------------------------------------------------------------------------------------------------- trouble
 
-    def _recover(
-        self, jobs: list[Job[Any]], error: sqlite3.Error | None, is_committing: bool
-    ) -> None:
+    def _mend(self) -> None:
+        """Settle what an interrupt has left unsettled. The lock is held."""
+        batch = self._batch
+        if batch is None:
+            return
+        is_committed = self._clear_up(batch)
+        for (
+            job
+        ) in batch.jobs:  # those that are not done are still queued, unless nobody waits for them
+            if is_committed:
+                job.is_done = True
+            elif not job.is_done:
+                job.error = job.result = None
+        self._batch = None
+
+    def _clear_up(self, batch: Batch) -> bool:
+        """Leave no half-done transaction behind, and return whether it was committed."""
+        if batch.is_committing and not batch.is_committed:
+            batch.is_committed = self._has_committed(batch.jobs)
+        batch.is_committing = False
+        self._forget()
+        self._drop_connection()
+        return batch.is_committed
+
+    def _has_committed(self, jobs: list[Job[Any]]) -> bool:
+        """Return whether a COMMIT that was begun before an interrupt came has been done."""
+        if self._is_in_transaction():
+            return False
+        if any(job.written is not None for job in jobs):
+            return self._was_written(jobs)
+        return self._db is not None
+
+    def _recover(self, batch: Batch, error: sqlite3.Error) -> None:
         """Leave no half-done transaction behind, and find out what has become of the jobs."""
-        is_unsettled = is_committing and not (self._db is not None and self._db.in_transaction)
+        jobs = batch.jobs
+        is_unsettled = batch.is_committing and not self._is_in_transaction()
         self._roll_back()
         self._forget()
         self._drop_connection()
-        if error is None or (is_unsettled and self._was_written(jobs)):
+        if is_unsettled and self._was_written(jobs):
             return
         if len(jobs) > 1 and not is_busy(error):
             for job in jobs:  # none was written; the trouble may be that of one of them, which has too much to write
                 job.error = job.result = None
                 self._write([job], waiting=True)
+                job.is_done = True
             return
         translated = self._database.translated(error, "write")
         translated.__cause__ = error
         _fail(jobs, translated)
 
+    def _is_in_transaction(self) -> bool:
+        try:
+            return self._db is not None and self._db.in_transaction
+        except sqlite3.ProgrammingError:  # it is closed
+            return False
+
     def _roll_back(self) -> None:
         # SQLite has often done so by itself, after a full disk for one.
-        if self._db is not None and self._db.in_transaction:
+        if self._db is not None and self._is_in_transaction():
             try:
                 self._db.execute("ROLLBACK")
             except sqlite3.Error:
@@ -393,12 +457,18 @@ class Writer:
             return False
 
     def _drop_connection(self) -> None:
-        db, self._db = self._db, None
-        if db is not None:
-            db.close()
+        if self._db is not None:
+            self._db.close()  # before it is forgotten: one that is left open may hold a transaction
+            self._db = None
 
 
 def _fail(jobs: list[Job[Any]], error: BaseException) -> None:
     """Note what jobs failed with: whatever happens, nobody may wait for ever."""
     for job in jobs:
         job.error = job.error or error
+
+
+@types.coroutine
+def _next_turn() -> Generator[None, None, None]:
+    """Wait for the event loop's next turn."""
+    yield
