@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
+from supersteps._callables import check_plain, discard, unusual_form
 from supersteps._ids import check_id
 from supersteps.context import MISSING
 from supersteps.edges import (
@@ -21,6 +22,7 @@ from supersteps.edges import (
     SingleEdgeGroup,
     SwitchCaseEdgeGroup,
     check_switch,
+    function_name,
 )
 from supersteps.errors import (
     EdgeGroupError,
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
     from supersteps.storage.retention import RetentionPolicy
     from supersteps.workflow import Workflow
 
+_DECIDE = (
+    "It is asked while messages are routed, where nothing is awaited: let the executor await what "
+    "the decision needs and send that as part of the message."
+)
 DEFAULT_MAX_ITERATIONS = 100
 """Supersteps a run may take after an input from outside, unless the builder is told otherwise."""
 
@@ -128,8 +134,11 @@ class WorkflowBuilder:
                 "executor with @executor."
             ) from error
         if not isinstance(specimen, Executor):
+            form = unusual_form(factory)
+            discard(specimen)
             raise TypeError(
                 f"factory {factory!r} made a {type(specimen).__name__}, not an Executor"
+                + (f": it is {form}, but has to be a plain function (def)" if form else "")
             )
         if specimen.id in self._nodes:
             raise ExecutorDuplicationError(
@@ -155,13 +164,11 @@ class WorkflowBuilder:
                 asked only about messages that the target handles; one that raises fails the
                 superstep.
         """
-        if condition is not None and not callable(condition):
-            raise TypeError(
-                f"the condition of an edge is a function of the message, not {condition!r}"
-            )
-        self._groups.append(
-            SingleEdgeGroup((self._resolve(source),), (self._resolve(target),), condition)
-        )
+        ids = self._resolve(source), self._resolve(target)
+        if condition is not None:
+            what = _named("condition", condition)
+            check_plain(condition, f"{what} of edge {ids[0]} -> {ids[1]}", _DECIDE)
+        self._groups.append(SingleEdgeGroup(ids[:1], ids[1:], condition))
         return self
 
     def add_chain(self, executors: Sequence[ExecutorSource]) -> Self:
@@ -204,7 +211,11 @@ class WorkflowBuilder:
                 f"{what} needs at least two targets, it got {len(targets)}; use add_edge for one"
             )
         ids = tuple(self._resolve(target) for target in targets)
-        self._groups.append(FanOutEdgeGroup((self._resolve(source),), ids, select))
+        source_id = self._resolve(source)
+        if select is not None:
+            what = _named("selection function", select)
+            check_plain(select, f"{what} of {source_id!r}", _DECIDE)
+        self._groups.append(FanOutEdgeGroup((source_id,), ids, select))
         return self
 
     def add_switch_case_edge_group(
@@ -220,8 +231,12 @@ class WorkflowBuilder:
         """
         tried, default = check_switch(cases)
         ids = (*(self._resolve(case.target) for case in tried), self._resolve(default.target))
+        source_id = self._resolve(source)
+        for case, target in zip(tried, ids, strict=False):
+            what = _named("condition", case.condition)
+            check_plain(case.condition, f"{what} of the case {source_id} -> {target}", _DECIDE)
         conditions = tuple(case.condition for case in tried)
-        self._groups.append(SwitchCaseEdgeGroup((self._resolve(source),), ids, conditions))
+        self._groups.append(SwitchCaseEdgeGroup((source_id,), ids, conditions))
         return self
 
     def add_fan_in_edges(self, sources: Sequence[ExecutorSource], target: ExecutorSource) -> Self:
@@ -297,11 +312,16 @@ class WorkflowBuilder:
             key: The shared key.
             reducer: `(value so far, update) -> value`, pure; called in the order of the graph and the messages.
             initial: The value before the first update; without one, the first update is the value.
+
+        Raises:
+            TypeError: It is no function, or an `async def`.
         """
-        if not callable(reducer):
-            raise TypeError(
-                f"the reducer of shared key {key!r} is a function of (value, update), not {reducer!r}"
-            )
+        check_plain(
+            reducer,
+            f"the reducer of shared key {key!r}",
+            "It folds updates while a superstep is merged, where nothing is awaited: let the "
+            "executors await what it needs and write that as their update.",
+        )
         self._reducers[key] = Reducer(reducer, initial)
         return self
 
@@ -369,6 +389,16 @@ class WorkflowBuilder:
             Migration,
         )  # brings the engine: only for those who want it
 
+        functions = {"executor_state": executor_state, "shared_state": shared_state}
+        functions |= {
+            "message": message,
+            **{f"upgrade[{key!r}]": f for key, f in (upgrade or {}).items()},
+        }
+        for name, function in functions.items():
+            if function is not None:
+                what = f"with_migration({name.partition('[')[0]}=...): {name}"
+                check_plain(function, what, "Nothing is awaited while a checkpoint is migrated.")
+
         self._migration = Migration(
             dict(rename or {}), executor_state, shared_state, message, dict(upgrade or {})
         )
@@ -420,6 +450,11 @@ class WorkflowBuilder:
             retention=self._retention,
             migration=self._migration,
         )
+
+
+def _named(role: str, function: object) -> str:
+    """Return a function's role with its name, for the text of an error."""
+    return f"the {role} {function_name(function)!r}" if callable(function) else f"the {role}"
 
 
 _STORAGE_METHODS = (

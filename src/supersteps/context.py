@@ -180,6 +180,10 @@ class WorkflowContext(Generic[OutT, WOutT]):
     def add_event(self, event: WorkflowEvent) -> Ready[None]:
         """Pass an event to whoever watches the stream, at once; it is not saved and may repeat after a crash.
 
+        Subclass `WorkflowEvent` for events of your own. Those by which the library tells of a run
+        (outputs, questions, statuses, failures, executors, supersteps) are dropped, and a warning
+        event says so: consumers rely on them.
+
         Await it where there are many events: while 1,000 of them are undelivered, the handler then waits for the
         stream's consumer. A plain handler, which runs in a thread, waits by itself. Nobody waits for a consumer that
         has left the stream, that only wants the result, or that drains the run.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from supersteps._callables import discard, is_unfinished
 from supersteps.errors import EdgeGroupError, RoutingError
 from supersteps.executor import Executor
 
@@ -108,12 +109,20 @@ class EdgeGroup:
 
     def _decide(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return function(*arguments)
+            answer = function(*arguments)
         except Exception as error:
             raise RoutingError(
                 f"{what} {function_name(function)!r} of {self.id} raised {type(error).__name__}: {error}. Nothing of "
                 "this superstep was committed; mend the function and resume the run."
             ) from error
+        if type(answer) is not bool and is_unfinished(answer):
+            discard(answer)
+            raise RoutingError(
+                f"{what} {function_name(function)!r} of {self.id} gave a {type(answer).__name__}, "
+                "which would have to be awaited or iterated over; it has to decide at once. "
+                "Nothing of this superstep was committed; mend the function and resume the run."
+            )
+        return answer
 
 
 @dataclass(frozen=True)

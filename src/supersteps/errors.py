@@ -60,6 +60,7 @@ SuperstepsError
 SuperstepsWarning (UserWarning)
 ├── CorruptCheckpointWarning                      a listing passed over a damaged checkpoint
 ├── UndeliveredMessageWarning                     a message that no edge accepted
+├── IgnoredResultWarning                          a handler returned a value; it goes nowhere
 ├── PartialStorageWarning                         the storage lacks abilities that the guarantees need
 └── BlockedLoopWarning                            an executor keeps the event loop from turning
 """
@@ -382,6 +383,10 @@ class CorruptCheckpointWarning(SuperstepsWarning):
 
 class UndeliveredMessageWarning(SuperstepsWarning):
     """A message that no edge accepted; it went nowhere."""
+
+
+class IgnoredResultWarning(SuperstepsWarning):
+    """A handler returned a value, which goes nowhere: handlers send messages and yield outputs."""
 
 
 class PartialStorageWarning(SuperstepsWarning):

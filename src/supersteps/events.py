@@ -374,5 +374,38 @@ class ExecutorCompleted(Note):
         return ExecutorCompletedEvent(self.executor_id)
 
 
+_OWN = "subclass WorkflowEvent for an event of your own"
+_RESERVED: dict[type[WorkflowEvent], str] = {
+    WorkflowStartedEvent: _OWN,
+    WorkflowStatusEvent: _OWN,
+    WorkflowFailedEvent: "raise an exception",
+    WorkflowOutputEvent: "use ctx.yield_output(...)",
+    RequestInfoEvent: "use ctx.request_info(...), or send a RequestInfoMessage",
+    RequestClosedEvent: _OWN,
+    ExecutorInvokedEvent: _OWN,
+    ExecutorCompletedEvent: _OWN,
+    ExecutorFailedEvent: "raise an exception",
+    SuperStepStartedEvent: _OWN,
+    SuperStepCompletedEvent: _OWN,
+}
+"""Events that only the library gives, and what a handler does instead: consumers rely on them."""
+
+RESERVED_EVENTS = tuple(_RESERVED)
+
+
+def refused_event(event: WorkflowEvent, executor_id: str) -> WorkflowWarningEvent:
+    """Return what is told instead of a reserved event that a handler has made up.
+
+    Args:
+        event: The event, an instance of one of `RESERVED_EVENTS`.
+        executor_id: Whose handler.
+    """
+    kind, instead = next(item for item in _RESERVED.items() if isinstance(event, item[0]))
+    return WorkflowWarningEvent(
+        f"executor {executor_id!r} passed a {type(event).__name__} to ctx.add_event, which was "
+        f"dropped: only the library gives events of type {kind.__name__}; {instead}"
+    )
+
+
 WorkflowLifecycleEvent: TypeAlias = WorkflowStartedEvent | WorkflowStatusEvent | WorkflowFailedEvent
 """Events about the run as a whole."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_origin, get_type_hints
 
+from supersteps._callables import unusual_form
 from supersteps._ids import check_id
 from supersteps._typing import display_name
 from supersteps.context import WorkflowContext, context_types
@@ -172,6 +173,13 @@ class Executor:
             cls.on_checkpointing is not Executor.on_checkpointing
             or cls.on_checkpoint_restored is not Executor.on_checkpoint_restored
         )
+        for name in ("on_checkpointing", "on_checkpoint_restored"):
+            form = unusual_form(getattr(cls, name))
+            if form is not None and "generator" in form:
+                raise HandlerDefinitionError(
+                    f"{cls.__qualname__}.{name} is {form}, and nothing would iterate over it: "
+                    "write `async def` or `def` without yield."
+                )
         cls._specs = tuple(spec for spec in found.values() if isinstance(spec, HandlerSpec))
         cls._response_specs = tuple(
             spec for spec in found.values() if isinstance(spec, ResponseSpec)
@@ -238,10 +246,17 @@ class Executor:
         return [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
 
     async def on_checkpointing(self, ctx: WorkflowContext[Any, Any]) -> None:
-        """Override to put attributes into the state (`ctx.queue_state_update`) before a checkpoint is taken."""
+        """Override to put attributes into the state (`ctx.queue_state_update`) before a checkpoint.
+
+        The override may be `async def` or a plain function.
+        """
 
     async def on_checkpoint_restored(self, ctx: WorkflowContext[Any, Any]) -> None:
-        """Override to take attributes out of the state (`ctx.read_state`) after a checkpoint was restored."""
+        """Override to take attributes out of the state (`ctx.read_state`) after a restore.
+
+        The override may be `async def` or a plain function, which uses
+        `ctx.read_state(key).result()`.
+        """
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self.id!r})"
@@ -269,9 +284,9 @@ def _method_spec(
 ) -> HandlerSpec:
     """Return what a handler method's signature says, or refuse it; `member` is the function as decorators made it."""
     form = "(self, message: T, ctx: WorkflowContext[...])"
-    types = _parameter_types(
-        f"handler {owner}.{function.__name__}", form, function, scopes, count=3
-    )
+    where = f"handler {owner}.{function.__name__}"
+    _refuse_generator(where, member)
+    types = _parameter_types(where, form, function, scopes, count=3)
     (message_type,), (sends, yields) = types
     return HandlerSpec(
         name=function.__name__,
@@ -291,9 +306,9 @@ def _response_spec(
 ) -> ResponseSpec:
     """Return what a response handler's signature says, or refuse it; see `_method_spec`."""
     form = "(self, original_request: Q, response: A, ctx: WorkflowContext[...])"
-    types = _parameter_types(
-        f"response handler {owner}.{function.__name__}", form, function, scopes, count=4
-    )
+    where = f"response handler {owner}.{function.__name__}"
+    _refuse_generator(where, member)
+    types = _parameter_types(where, form, function, scopes, count=4)
     (request_type, response_type), (sends, yields) = types
     return ResponseSpec(
         name=function.__name__,
@@ -304,6 +319,21 @@ def _response_spec(
         yields=yields,
         is_async=inspect.iscoroutinefunction(member),
     )
+
+
+def _refuse_generator(where: str, function: Callable[..., Any]) -> None:
+    """Refuse a function whose body runs only while somebody iterates over what it gives.
+
+    Raises:
+        HandlerDefinitionError: It is a generator function.
+    """
+    form = unusual_form(function)
+    if form is not None and not inspect.iscoroutinefunction(function):
+        raise HandlerDefinitionError(
+            f"{where} is {form}, and nothing would iterate over it. Send each message with "
+            "ctx.send_message(...), yield each output with ctx.yield_output(...), and leave out "
+            "the yield."
+        )
 
 
 def _parameter_types(
@@ -340,6 +370,7 @@ def function_spec(function: Callable[..., Any], scopes: Sequence[Mapping[str, An
         HandlerDefinitionError: The signature cannot be understood.
     """
     where = f"executor function {function.__qualname__}"
+    _refuse_generator(where, function)
     shape = f"{where} must be written (message: T) or (message: T, ctx: WorkflowContext[...])"
     parameters = _positional(function)
     if len(parameters) not in (1, 2):

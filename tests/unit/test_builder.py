@@ -185,7 +185,7 @@ def test_the_limit_is_a_number_of_supersteps(limit: Any) -> None:
 
 def test_settings_are_checked_where_they_are_made() -> None:
     builder: Any = WorkflowBuilder()
-    with pytest.raises(TypeError, match="condition of an edge is a function"):
+    with pytest.raises(TypeError, match="condition of edge up -> end is a function"):
         builder.add_edge(Upper("up"), Reverse("end"), condition="yes")
     with pytest.raises(TypeError, match="reducer of shared key 'k' is a function"):
         builder.with_reducer("k", 7)

@@ -8,6 +8,8 @@ from datetime import datetime, time, timezone
 from math import isfinite
 from typing import Any, TypeVar, cast
 
+from supersteps._callables import check_plain
+
 from .._typing import display_name, type_name
 from ..errors import CheckpointDecodeError, CheckpointEncodeError
 from ._builtins import CAREFUL_ATOMS, ENCODERS, Encoder, is_zone_info, late_encoder
@@ -141,10 +143,17 @@ class Codec:
 
         Raises:
             ValueError: The type is one the codec itself handles.
+            TypeError: One of them is no function, or an `async def`.
         """
         if type_ in ENCODERS or late_encoder(type_) is not None:
             raise ValueError(
                 f"{display_name(type_)} is saved by the codec itself; register a type of your own"
+            )
+        for function, role in ((encode, "encode"), (decode, "decode")):
+            check_plain(
+                function,
+                f"register({display_name(type_)}, ...): {role}",
+                "Nothing is awaited while a value is saved or loaded.",
             )
         full_name = type_name(type_) if name is None else name if ":" in name else f"custom:{name}"
         self._scope.add_custom(Custom(type_, full_name, encode, decode))
@@ -157,6 +166,7 @@ class Codec:
                 and gives a value. Where the type still exists, data of its present form is left to it.
         """
         for name, function in upgrades.items():
+            check_plain(function, f"the upgrade of {name!r}", "Nothing is awaited while it loads.")
             self._scope.add_upgrade(Upgrade(name, function))
 
     def forget(self) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TextIO
 import click
 
 from supersteps.cli.story import Line, Story, duration, one_line
-from supersteps.errors import PartialStorageWarning, UndeliveredMessageWarning
+from supersteps.errors import IgnoredResultWarning, PartialStorageWarning, UndeliveredMessageWarning
 from supersteps.events import (
     WorkflowEvent,
 )
@@ -23,7 +23,7 @@ from supersteps.events import (
 if TYPE_CHECKING:
     from rich.spinner import Spinner
 
-_TOLD_BY_EVENTS = (UndeliveredMessageWarning, PartialStorageWarning)
+_TOLD_BY_EVENTS = (UndeliveredMessageWarning, IgnoredResultWarning, PartialStorageWarning)
 """Warnings that come with an event of the same text."""
 
 _SCROLL_SECONDS = 0.25

@@ -18,7 +18,7 @@ from supersteps.engine.levels import Level, Scope
 from supersteps.engine.values import Sealed, Sealer, is_text
 from supersteps.engine.view import SCOPE_MARK, Overlay, View, Write
 from supersteps.errors import CheckpointEncodeError, HandlerContextError, UnknownTargetError
-from supersteps.events import WorkflowEvent
+from supersteps.events import RESERVED_EVENTS, WorkflowEvent, refused_event
 from supersteps.subworkflow import WorkflowExecutor
 
 
@@ -57,6 +57,7 @@ class CallSite(msgspec.Struct, eq=False):
         is_replaying: Whether the calls are repeated for debugging only.
         sleeper: Lets handlers wait; None for checkpoint hooks.
         reader: Takes the live events; None where nobody has to wait for it.
+        has_told: Whether a warning has named a value that a handler returned.
     """
 
     address: str
@@ -72,6 +73,7 @@ class CallSite(msgspec.Struct, eq=False):
     is_replaying: bool = False
     sleeper: Sleeper | None = None
     reader: Reader | None = None
+    has_told: bool = False
 
     @property
     def reachable(self) -> Collection[str]:
@@ -176,6 +178,8 @@ class Call(msgspec.Struct, eq=False):
             raise TypeError(
                 f"add_event takes a WorkflowEvent, not {type(event).__name__}: subclass WorkflowEvent"
             )
+        if isinstance(event, RESERVED_EVENTS):
+            event = refused_event(event, self.site.address)
         (self.emit_live or self.site.emit)(event)
         reader = self.site.reader
         return reader.room if reader is not None and reader.is_full else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from supersteps.context import WorkflowContext
-from supersteps.engine.backends import Backend
+from supersteps.engine.backends import Backend, finish_hook
 from supersteps.engine.call import Call, CallSite
 from supersteps.engine.claims import Holder, claim, fresh_effects, remember_fresh
 from supersteps.engine.effects import Effects
@@ -94,6 +94,8 @@ class Hooks:
             self._site(address, view), Effects(address, ""), state_only=True, read_only=True
         )
         try:
-            await self._executors[address].on_checkpoint_restored(WorkflowContext(call))
+            executor = self._executors[address]
+            result = executor.on_checkpoint_restored(WorkflowContext(call))
+            await finish_hook(executor, "on_checkpoint_restored", result)
         finally:
             call.close()

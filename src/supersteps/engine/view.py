@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from supersteps._callables import discard, is_unfinished
 from supersteps.context import MISSING
 from supersteps.engine.levels import SHARED_STATE, Scope
 from supersteps.engine.state import State
@@ -143,4 +144,11 @@ def updated(key: str, reducer: Reducer | None, base: Sealed | None, updates: lis
                 f"the reducer of shared key {key!r} raised {type(error).__name__}: {error}. Nothing of this superstep "
                 "was committed; mend the reducer and resume the run."
             ) from error
+        if is_unfinished(value):
+            discard(value)
+            raise ReducerError(
+                f"the reducer of shared key {key!r} gave a {type(value).__name__}, which would "
+                "have to be awaited or iterated over; it has to give the value at once. Nothing of "
+                "this superstep was committed; mend the reducer and resume the run."
+            )
     return value

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import inspect
+from typing import Any, Protocol
 
+from supersteps._callables import discard
+from supersteps._typing import display_name
 from supersteps.engine.call import CallSite
 from supersteps.engine.effects import Effects
 from supersteps.engine.plan import PlannedCall
 from supersteps.executor import Executor
+
+
+async def finish_hook(executor: Executor, hook: str, result: Any) -> None:
+    """Await what a checkpoint hook gave, unless it is a plain function and has run already.
+
+    Raises:
+        TypeError: It returned a value: that would be saved nowhere.
+    """
+    while inspect.isawaitable(result):
+        result = await result
+    if result is not None:
+        discard(result)
+        raise TypeError(
+            f"{hook} of executor {executor.id!r} returned a {display_name(type(result))}, which "
+            "goes nowhere: hooks write with ctx.queue_state_update(key, value), read with "
+            "ctx.read_state(key), and return None"
+        )
 
 
 class Backend(Protocol):

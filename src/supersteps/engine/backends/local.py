@@ -7,18 +7,21 @@ import contextvars
 import functools
 import inspect
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
+from supersteps._callables import discard, is_unfinished
 from supersteps._typing import display_name
 from supersteps.context import WorkflowContext
+from supersteps.engine.backends import finish_hook
 from supersteps.engine.call import Call, CallSite, Reader
 from supersteps.engine.effects import Effects
 from supersteps.engine.plan import PlannedCall
 from supersteps.engine.values import Reply, Sealed
-from supersteps.errors import UnhandledMessageError
-from supersteps.events import WorkflowEvent
+from supersteps.errors import IgnoredResultWarning, UnhandledMessageError
+from supersteps.events import WorkflowEvent, WorkflowWarningEvent
 from supersteps.executor import Executor
 
 MAX_THREADS = 64
@@ -46,11 +49,13 @@ class LocalBackend:
         spec, arguments = _choose(executor, planned.payload, call)
         try:
             if spec.is_async:
-                await spec.call(executor, *arguments, ctx)
+                result = await spec.call(executor, *arguments, ctx)
             else:
-                await _call_in_thread(
+                result = await _call_in_thread(
                     functools.partial(spec.call, executor, *arguments, ctx), call, site
                 )
+            if result is not None:
+                await _settle(result, spec, executor, site)
         finally:
             call.close()
         return call.effects
@@ -58,7 +63,8 @@ class LocalBackend:
     async def checkpoint(self, executor: Executor, site: CallSite, effects: Effects) -> None:
         call = Call(site, effects, state_only=True)
         try:
-            await executor.on_checkpointing(WorkflowContext(call))
+            result = executor.on_checkpointing(WorkflowContext(call))
+            await finish_hook(executor, "on_checkpointing", result)
         finally:
             call.close()
 
@@ -87,7 +93,31 @@ def _choose(executor: Executor, payload: Sealed, call: Call) -> tuple[Any, tuple
     )
 
 
-async def _call_in_thread(handle: Callable[[], Any], call: Call, site: CallSite) -> None:
+async def _settle(result: Any, spec: Any, executor: Executor, site: CallSite) -> None:
+    """Await what a handler returned, and warn of a value: once for each executor in a superstep.
+
+    Raises:
+        TypeError: It returned a generator, over which nothing iterates.
+    """
+    while inspect.isawaitable(result):  # such as that of a partial of an async function
+        result = await result
+    if result is None or (site.has_told and not is_unfinished(result)):
+        return
+    owner = f"{type(executor).__qualname__}." if getattr(spec, "takes_self", True) else ""
+    text = (
+        f"handler {owner}{spec.name} of executor {site.address!r} returned a "
+        f"{display_name(type(result))}, which goes nowhere: send it with ctx.send_message(...) or "
+        "yield it with ctx.yield_output(...)"
+    )
+    if is_unfinished(result):
+        discard(result)
+        raise TypeError(text)
+    site.has_told = True
+    site.emit(WorkflowWarningEvent(text))
+    warnings.warn(text, IgnoredResultWarning, stacklevel=2)  # last: a filter may make it an error
+
+
+async def _call_in_thread(handle: Callable[[], Any], call: Call, site: CallSite) -> Any:
     loop = asyncio.get_running_loop()
     home = threading.get_ident()
     emit, reader = site.emit, site.reader
@@ -105,11 +135,7 @@ async def _call_in_thread(handle: Callable[[], Any], call: Call, site: CallSite)
 
     call.emit_live = emit_from_thread
     context = contextvars.copy_context()
-    result = await loop.run_in_executor(_threads(), functools.partial(context.run, handle))
-    if inspect.isawaitable(
-        result
-    ):  # a plain function that hands back a coroutine, such as a partial of an async one
-        await result
+    return await loop.run_in_executor(_threads(), functools.partial(context.run, handle))
 
 
 def _wait_for(reader: Reader, loop: asyncio.AbstractEventLoop) -> None:
