@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
@@ -29,11 +30,13 @@ from supersteps.errors import (
     ExecutorDuplicationError,
     MissingStartError,
     UnknownExecutorError,
+    UnsavedStateWarning,
     WorkflowValidationError,
 )
 from supersteps.executor import Executor
 from supersteps.graph import Graph, Node, Reducer
 from supersteps.policies import FailurePolicy
+from supersteps.reserved import check_instance
 from supersteps.validation import validate
 
 if TYPE_CHECKING:
@@ -107,6 +110,7 @@ class WorkflowBuilder:
         if isinstance(source, str):
             return source  # looked up in build(), so that the order of calls does not matter
         if isinstance(source, Executor):
+            check_instance(source)
             known = self._nodes.get(source.id)
             if known is None:
                 self._nodes[source.id] = Node(source, None, len(self._nodes))
@@ -140,6 +144,7 @@ class WorkflowBuilder:
                 f"factory {factory!r} made a {type(specimen).__name__}, not an Executor"
                 + (f": it is {form}, but has to be a plain function (def)" if form else "")
             )
+        check_instance(specimen)
         if specimen.id in self._nodes:
             raise ExecutorDuplicationError(
                 f"factory {getattr(factory, '__name__', factory)!r} makes an executor with id {specimen.id!r}, which "
@@ -439,6 +444,8 @@ class WorkflowBuilder:
             dict(self._policies),
         )
         validate(graph)
+        if self._storage is not None:
+            _warn_of_unsaved_state(graph)
         if self._migration is not None:
             self._migration.check(graph)
         return Workflow(
@@ -450,6 +457,21 @@ class WorkflowBuilder:
             retention=self._retention,
             migration=self._migration,
         )
+
+
+def _warn_of_unsaved_state(graph: Graph) -> None:
+    """Warn of dicts in `self.state`: Agent Framework puts them into checkpoints."""
+    for node in graph.nodes.values():
+        executor = node.executor
+        state = vars(executor).get("state")
+        if isinstance(state, dict) and not executor.__supersteps__.has_hooks:
+            warnings.warn(
+                f"executor {executor.id!r} keeps a dict in self.state, which is in no checkpoint: "
+                "set it with ctx.set_state(...), define snapshot_state() and restore_state(state), "
+                "or give an attribute that need not be saved another name",
+                UnsavedStateWarning,
+                stacklevel=3,
+            )
 
 
 def _named(role: str, function: object) -> str:

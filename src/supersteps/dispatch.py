@@ -20,15 +20,9 @@ class DispatchTable:
     At one class, annotations that look inside the value (`list[int]`) come before the bare class (`list`).
     """
 
-    __slots__ = ("_bare", "_cache", "_inside", "_last", "_other", "specs")
+    __slots__ = ("_bare", "_cache", "_inside", "_last", "_other")
 
-    def __init__(self, specs: Sequence[HandlerSpec], owner: str) -> None:
-        if not specs:
-            raise HandlerDefinitionError(
-                f"executor class {owner} has no handlers; mark at least one method with @handler: "
-                "async def handle(self, message: str, ctx: WorkflowContext[str]) -> None"
-            )
-        self.specs = tuple(specs)
+    def __init__(self, specs: Sequence[HandlerSpec]) -> None:
         self._bare: dict[type, HandlerSpec] = {}
         self._inside: dict[type, list[tuple[Any, HandlerSpec]]] = {}
         self._other: list[tuple[Any, HandlerSpec]] = []

@@ -61,6 +61,7 @@ SuperstepsWarning (UserWarning)
 ├── CorruptCheckpointWarning                      a listing passed over a damaged checkpoint
 ├── UndeliveredMessageWarning                     a message that no edge accepted
 ├── IgnoredResultWarning                          a handler returned a value; it goes nowhere
+├── UnsavedStateWarning                           a dict in self.state, which is not saved
 ├── PartialStorageWarning                         the storage lacks abilities that the guarantees need
 └── BlockedLoopWarning                            an executor keeps the event loop from turning
 """
@@ -387,6 +388,10 @@ class UndeliveredMessageWarning(SuperstepsWarning):
 
 class IgnoredResultWarning(SuperstepsWarning):
     """A handler returned a value, which goes nowhere: handlers send messages and yield outputs."""
+
+
+class UnsavedStateWarning(SuperstepsWarning):
+    """An executor keeps a dict in `self.state`, which is in no checkpoint."""
 
 
 class PartialStorageWarning(SuperstepsWarning):

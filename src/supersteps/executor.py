@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_origin, get_type_hints
 
 from supersteps._callables import unusual_form
 from supersteps._ids import check_id
 from supersteps._typing import display_name
 from supersteps.context import WorkflowContext, context_types
-from supersteps.dispatch import DispatchTable, refuse_response_twins, refuse_twins, specificity
+from supersteps.dispatch import refuse_response_twins, refuse_twins
 from supersteps.errors import HandlerDefinitionError
+from supersteps.handlers import Handlers
+from supersteps.reserved import HOOKS, TypeList, check_names
+from supersteps.snapshots import snapshot_of
 
 if TYPE_CHECKING:
     from supersteps.context import ContextTypes
@@ -132,124 +135,79 @@ class Executor:
     """A node of the graph: subclass it and write `@handler` methods, and `@response_handler` methods for answers.
 
     Keep what must survive in the run's state (`ctx.set_state`), or override `on_checkpointing` and
-    `on_checkpoint_restored` to move attributes of the instance there and back.
+    `on_checkpoint_restored` to move attributes of the instance there and back. The methods of Agent
+    Framework that do the same with one dict are called as well: `snapshot_state` and
+    `restore_state`, or `on_checkpoint_save` and `on_checkpoint_restore`.
+
+    Attributes, methods and fields of your own may have any name but `id`, `can_handle`,
+    `input_types`, `output_types`, `workflow_output_types` and those of the hooks.
 
     Attributes:
         id: Names the executor in its workflow, in events and in checkpoints.
-        has_hooks: Whether the class overrides a checkpoint hook, that is, keeps state of its own between calls.
     """
 
-    has_hooks: ClassVar[bool] = False
+    __supersteps__: Handlers
 
-    _specs: ClassVar[tuple[HandlerSpec, ...]] = ()
-    _response_specs: ClassVar[tuple[ResponseSpec, ...]] = ()
+    id: str
 
-    def __init__(self, id: str, *, specs: Sequence[HandlerSpec] | None = None) -> None:
+    def __new__(cls, *_args: Any, **_settings: Any) -> Self:
+        self = super().__new__(cls)
+        vars(self)["id"] = cls.__name__  # of a class whose __init__ does not say another one
+        return self
+
+    def __init__(self, id: str, **_settings: Any) -> None:
         """Each executor has an id, which names it in its workflow and in everything that is saved.
 
         Args:
             id: Unique within a workflow; the same in every process that runs it.
-            specs: Handlers of this instance, for classes that find them otherwise than by `@handler`.
+            _settings: Further arguments have no effect, as in Agent Framework.
 
         Raises:
             ValueError: The id is empty or cannot be stored.
             HandlerDefinitionError: The class has no handlers.
         """
-        self.id = check_id(id, "executor id")
-        self._table = DispatchTable(self._specs if specs is None else specs, type(self).__name__)
-        self._find = self._table.find
+        equip(self, id, type(self).__supersteps__)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        found: dict[str, HandlerSpec | ResponseSpec] = {}
-        for base in reversed(cls.__mro__):
-            for name, member in vars(base).items():
-                spec = _spec_of(cls.__qualname__, member)
-                if spec is not None:
-                    found[name] = spec
-                else:
-                    found.pop(name, None)  # a subclass may overwrite a handler with something else
-        cls.has_hooks = (
-            cls.on_checkpointing is not Executor.on_checkpointing
-            or cls.on_checkpoint_restored is not Executor.on_checkpoint_restored
-        )
-        for name in ("on_checkpointing", "on_checkpoint_restored"):
-            form = unusual_form(getattr(cls, name))
-            if form is not None and "generator" in form:
-                raise HandlerDefinitionError(
-                    f"{cls.__qualname__}.{name} is {form}, and nothing would iterate over it: "
-                    "write `async def` or `def` without yield."
-                )
-        cls._specs = tuple(spec for spec in found.values() if isinstance(spec, HandlerSpec))
-        cls._response_specs = tuple(
-            spec for spec in found.values() if isinstance(spec, ResponseSpec)
-        )
-        refuse_twins(cls.__qualname__, cls._specs)
-        refuse_response_twins(cls.__qualname__, cls._response_specs)
+        check_names(cls)
+        found = _handlers_of(cls)
+        specs = [spec for spec in found if isinstance(spec, HandlerSpec)]
+        response_specs = [spec for spec in found if isinstance(spec, ResponseSpec)]
+        refuse_twins(cls.__qualname__, specs)
+        refuse_response_twins(cls.__qualname__, response_specs)
+        overrides = any(getattr(cls, hook) is not getattr(Executor, hook) for hook in HOOKS)
+        snapshot = snapshot_of(cls, overrides_hooks=overrides)
+        has_hooks = overrides or snapshot is not None
+        cls.__supersteps__ = Handlers(specs, response_specs, has_hooks=has_hooks, snapshot=snapshot)
 
-    @property
-    def specs(self) -> Sequence[HandlerSpec]:
-        """The executor's handlers."""
-        return self._table.specs
-
-    @property
-    def response_specs(self) -> Sequence[ResponseSpec]:
-        """The executor's response handlers."""
-        return self._response_specs
-
-    @property
-    def _all_specs(self) -> list[HandlerSpec | ResponseSpec]:
-        return [*self.specs, *self.response_specs]
-
-    @property
+    @TypeList
     def input_types(self) -> list[Any]:
         """Types of the messages it handles."""
-        return [spec.message_type for spec in self.specs]
+        return self.__supersteps__.input_types
 
-    @property
+    @TypeList
     def output_types(self) -> list[Any]:
         """Types of the messages it may send."""
-        return _unique(item for spec in self._all_specs for item in spec.sends)
+        return self.__supersteps__.output_types
 
-    @property
+    @TypeList
     def workflow_output_types(self) -> list[Any]:
         """Types of the outputs it may yield."""
-        return _unique(item for spec in self._all_specs for item in spec.yields)
+        return self.__supersteps__.workflow_output_types
 
     def can_handle(self, message: Any) -> bool:
         """Return whether a handler takes this message."""
-        return self._find(message) is not None
-
-    def find_handler(self, message: Any) -> HandlerSpec | None:
-        """Return the handler that takes this message: exact type, nearest base, then `Any`."""
-        return self._find(message)
-
-    def find_response_handler(self, question: Any, answer: Any) -> ResponseSpec | None:
-        """Return the response handler for an answer: the closest to the question's type, then to the answer's."""
-        fitting = [
-            ((of_question, of_answer), spec)
-            for spec in self.response_specs
-            if (of_question := specificity(question, spec.request_type)) is not None
-            and (of_answer := specificity(answer, spec.response_type)) is not None
-        ]
-        return min(fitting, key=lambda found: found[0])[1] if fitting else None
-
-    def response_types(self, question: Any) -> list[Any]:
-        """Return the annotations of the answers it takes to a question; the closest to the question's type first."""
-        fitting = [
-            (rank, spec.response_type)
-            for spec in self.response_specs
-            if (rank := specificity(question, spec.request_type)) is not None
-        ]
-        kinds = [kind for _rank, kind in sorted(fitting, key=lambda found: found[0])]
-        # Compared, not hashed: what is inside an Annotated[...] may have no hash.
-        return [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
+        return self.__supersteps__.find(message) is not None
 
     async def on_checkpointing(self, ctx: WorkflowContext[Any, Any]) -> None:
         """Override to put attributes into the state (`ctx.queue_state_update`) before a checkpoint.
 
         The override may be `async def` or a plain function.
         """
+        snapshot = self.__supersteps__.snapshot
+        if snapshot is not None:
+            await snapshot.keep(self, ctx)
 
     async def on_checkpoint_restored(self, ctx: WorkflowContext[Any, Any]) -> None:
         """Override to take attributes out of the state (`ctx.read_state`) after a restore.
@@ -257,12 +215,57 @@ class Executor:
         The override may be `async def` or a plain function, which uses
         `ctx.read_state(key).result()`.
         """
+        snapshot = self.__supersteps__.snapshot
+        if snapshot is not None:
+            await snapshot.bring_back(self, ctx)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(id={self.id!r})"
 
 
+Executor.__supersteps__ = Handlers(())
+
+
+def equip(executor: Executor, id: str, handlers: Handlers) -> None:
+    """Give an executor its id and its handlers.
+
+    Raises:
+        ValueError: The id is empty or cannot be stored.
+        HandlerDefinitionError: There are no handlers.
+    """
+    checked = check_id(id, "executor id")
+    handlers.require(type(executor))
+    object.__setattr__(executor, "id", checked)  # the class may be a frozen dataclass
+    own = vars(executor)
+    own["__supersteps_id__"] = checked
+    if handlers is not executor.__supersteps__:
+        own["__supersteps__"] = handlers
+
+
 # -------------------------------------------------------------------------------------- definitions
+
+
+def _handlers_of(cls: type) -> list[HandlerSpec | ResponseSpec]:
+    """Return the handlers of a class, its own and those of its bases.
+
+    Raises:
+        HandlerDefinitionError: A method overrides a handler and is none itself.
+    """
+    found: dict[str, HandlerSpec | ResponseSpec] = {}
+    owners: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        for name, member in vars(base).items():
+            spec = _spec_of(cls.__qualname__, member)
+            if spec is not None:
+                found[name] = spec
+                owners[name] = base.__qualname__
+            elif found.pop(name, None) is not None and callable(member):
+                raise HandlerDefinitionError(
+                    f"{base.__qualname__}.{name} overrides the handler {owners[name]}.{name} and "
+                    f"is not marked with @handler, so nothing would call it. Mark it, or write "
+                    f"`{name} = None` to do without this handler."
+                )
+    return list(found.values())
 
 
 def _spec_of(owner: str, member: Any) -> HandlerSpec | ResponseSpec | None:
@@ -439,7 +442,3 @@ def _context_hint(hints: Mapping[str, Any], name: str, shape: str) -> ContextTyp
                 f"{shape}; {item!r} inside the annotation of {name!r} is not a type"
             )
     return types
-
-
-def _unique(items: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(items))

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, overload
 
-from supersteps.executor import Executor, function_spec
+from supersteps.executor import Executor, equip, function_spec
+from supersteps.handlers import Handlers
 
 
 class FunctionExecutor(Executor):
@@ -29,9 +30,8 @@ class FunctionExecutor(Executor):
         """
         scopes = [dict(sys._getframe(_depth).f_locals)] if "<locals>" in func.__qualname__ else []
         self.func = func
-        super().__init__(
-            id if id is not None else func.__name__, specs=(function_spec(func, scopes),)
-        )
+        handlers = Handlers([function_spec(func, scopes)])
+        equip(self, id if id is not None else func.__name__, handlers)
         self.__doc__ = inspect.getdoc(func)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -159,9 +159,9 @@ class Graph:
         """Every type annotation of the handlers, and what error edges deliver: what the codec may rebuild."""
         found: list[Any] = []
         for node in self.nodes.values():
-            for spec in node.executor.specs:
+            for spec in node.executor.__supersteps__.specs:
                 found += (spec.message_type, *spec.sends, *spec.yields)
-            for answer in node.executor.response_specs:
+            for answer in node.executor.__supersteps__.response_specs:
                 found += (answer.request_type, answer.response_type, *answer.sends, *answer.yields)
         if any(isinstance(group, ErrorEdgeGroup) for group in self.groups):
             found += [ExecutorFailure, RequestResponse]  # the latter is what a failed answer was
@@ -193,10 +193,10 @@ class Graph:
             responses={
                 node_id: sorted(
                     f"{display_name(spec.request_type)} -> {display_name(spec.response_type)}"
-                    for spec in node.executor.response_specs
+                    for spec in node.executor.__supersteps__.response_specs
                 )
                 for node_id, node in self.nodes.items()
-                if node.executor.response_specs
+                if node.executor.__supersteps__.response_specs
             },
             sub_workflows={
                 node_id: inner.graph.description for node_id, inner in self.nested.items()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from supersteps.errors import WorkflowValidationError
-from supersteps.executor import Executor, HandlerSpec
+from supersteps.executor import Executor, HandlerSpec, equip
+from supersteps.handlers import Handlers
 from supersteps.requests import RequestInfoExecutor, RequestInfoMessage, RequestResponse
 
 if TYPE_CHECKING:
@@ -87,12 +88,12 @@ class WorkflowExecutor(Executor):
         self.allow_direct_output = allow_direct_output
         graph = workflow.graph
         self._asks = any(_asks(node.executor) for node in graph.nodes.values())
-        super().__init__(id, specs=tuple(self._specs_of(graph)))
+        equip(self, id, Handlers(self._specs_of(graph)))
         for node_id, node in graph.nodes.items():
-            if node.factory is None and node.executor.has_hooks:
+            if node.factory is None and node.executor.__supersteps__.has_hooks:
                 raise WorkflowValidationError(
                     f"executor {node_id!r} of sub-workflow {workflow.workflow_id!r} keeps attributes of its own (it "
-                    "overrides on_checkpointing or on_checkpoint_restored), so each run needs an instance of its own: "
+                    "has checkpoint hooks), so each run needs an instance of its own: "
                     f"register_executor(factory, {node_id!r})"
                 )
 
@@ -145,7 +146,7 @@ def takes_input(executor: Executor, message: Any) -> bool:
 def _asks(executor: Executor) -> bool:
     if isinstance(executor, WorkflowExecutor):
         return executor.may_ask
-    return isinstance(executor, RequestInfoExecutor) or bool(executor.response_specs)
+    return isinstance(executor, RequestInfoExecutor) or bool(executor.__supersteps__.response_specs)
 
 
 def check_paths(ids: Sequence[str]) -> None:

@@ -221,7 +221,7 @@ def test_generators_are_refused_as_handlers_when_they_are_defined() -> None:
             yield number
 
     for hook in ("on_checkpointing", "on_checkpoint_restored"):
-        with pytest.raises(HandlerDefinitionError, match=rf"Hooked\.{hook} is an async generator"):
+        with pytest.raises(HandlerDefinitionError, match=rf"Hooked: {hook} is an async generator"):
             type("Hooked", (Node,), {hook: async_generator})
 
 

@@ -52,7 +52,7 @@ def chooser(*annotations: Any) -> Executor:
 
 
 def chosen(executor: Executor, message: Any) -> str | None:
-    spec = executor.find_handler(message)
+    spec = executor.__supersteps__.find(message)
     return None if spec is None else spec.name
 
 
@@ -78,7 +78,7 @@ def test_a_handlers_signature_says_what_it_takes_sends_and_yields() -> None:
     assert worker.input_types == [str, int, type(None)]
     assert worker.output_types == [int, bytes]
     assert worker.workflow_output_types == [float, str]
-    assert [spec.is_async for spec in worker.specs] == [True, False, True]
+    assert [spec.is_async for spec in worker.__supersteps__.specs] == [True, False, True]
     assert worker.can_handle("x")
     assert worker.can_handle(None)
     assert not worker.can_handle(1.5)
@@ -267,8 +267,8 @@ def test_hooks_are_noticed() -> None:
         async def on_checkpointing(self, ctx: WorkflowContext[Any, Any]) -> None:
             pass
 
-    assert not Plain("x").has_hooks
-    assert Hooked("x").has_hooks
+    assert not Plain("x").__supersteps__.has_hooks
+    assert Hooked("x").__supersteps__.has_hooks
 
 
 # ------------------------------------------------------------------------------------------ dispatch

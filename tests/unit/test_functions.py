@@ -73,7 +73,7 @@ async def test_async_or_plain_with_or_without_context(is_async: bool, with_conte
 
     await WorkflowBuilder().set_start_executor(node).build().run("x")
     assert got == [("x", "node")]
-    assert node.specs[0].is_async is is_async
+    assert node.__supersteps__.specs[0].is_async is is_async
 
 
 def test_string_annotations_see_local_names() -> None:

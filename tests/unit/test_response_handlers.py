@@ -59,7 +59,7 @@ def chooser(*pairs: tuple[Any, Any]) -> Executor:
 
 
 def chosen(executor: Executor, question: Any, answer: Any) -> str | None:
-    spec = executor.find_response_handler(question, answer)
+    spec = executor.__supersteps__.find_response(question, answer)
     return None if spec is None else spec.name
 
 
@@ -81,7 +81,7 @@ def test_a_signature_says_what_it_takes_sends_and_yields() -> None:
             pass
 
     worker = Worker("w")
-    decided, plain = worker.response_specs
+    decided, plain = worker.__supersteps__.response_specs
 
     assert decided == ResponseSpec(
         name="decided",
@@ -109,9 +109,9 @@ def test_executors_without_questions_have_none() -> None:
         pass
 
     for plain in (Asking("a"), function):
-        assert tuple(plain.response_specs) == ()
-        assert plain.find_response_handler(Question(), True) is None
-        assert plain.response_types(Question()) == []
+        assert tuple(plain.__supersteps__.response_specs) == ()
+        assert plain.__supersteps__.find_response(Question(), True) is None
+        assert plain.__supersteps__.response_types(Question()) == []
 
 
 async def test_it_is_called_with_the_question_and_the_answer() -> None:
@@ -123,7 +123,7 @@ async def test_it_is_called_with_the_question_and_the_answer() -> None:
             got.append((self, question, answer, ctx))
 
     worker, ctx = Worker("w"), WorkflowContext[Any, Any](call=None)  # type: ignore[arg-type]
-    spec = worker.find_response_handler(Question(), True)
+    spec = worker.__supersteps__.find_response(Question(), True)
     assert spec is not None
     await spec.call(worker, Question(), True, ctx)
     assert got == [(worker, Question(), True, ctx)]
@@ -141,7 +141,7 @@ def test_annotations_as_strings_see_local_names() -> None:
         ) -> None:
             pass
 
-    (spec,) = Worker("w").response_specs
+    (spec,) = Worker("w").__supersteps__.response_specs
     assert (spec.request_type, spec.response_type, spec.sends, spec.yields) == (
         Local,
         list[Local],
@@ -260,8 +260,8 @@ def test_they_are_inherited_overridden_and_removed() -> None:
         async def three(self, message: str, ctx: WorkflowContext) -> None:  # type: ignore[override]
             pass
 
-    assert Parent("p").response_types(Question()) == [int, str, bytes]
-    assert Child("c").response_types(Question()) == [float]
+    assert Parent("p").__supersteps__.response_types(Question()) == [int, str, bytes]
+    assert Child("c").__supersteps__.response_types(Question()) == [float]
     assert Child("c").input_types == [bytes, str]
 
 
@@ -289,7 +289,7 @@ async def test_other_decorators_keep_their_effect() -> None:
 
     worker = Worker("w")
     ctx: Any = None
-    for spec in worker.response_specs:
+    for spec in worker.__supersteps__.response_specs:
         assert spec.is_async
         await spec.call(worker, Question(), 1, ctx)
     assert calls == ["inner", "outer"]
@@ -384,9 +384,9 @@ def test_the_answers_to_a_question_the_most_specific_question_first() -> None:
         (Special, str),
     )
 
-    assert made.response_types(Urgent()) == [bool | None, int, str, bytes]
-    assert made.response_types(Question()) == [str, bytes]
-    assert made.response_types(1) == [str, bytes]
-    assert chooser((Question, Annotated[int, []])).response_types(Question()) == [
+    assert made.__supersteps__.response_types(Urgent()) == [bool | None, int, str, bytes]
+    assert made.__supersteps__.response_types(Question()) == [str, bytes]
+    assert made.__supersteps__.response_types(1) == [str, bytes]
+    assert chooser((Question, Annotated[int, []])).__supersteps__.response_types(Question()) == [
         Annotated[int, []]
     ]

@@ -79,7 +79,7 @@ def direct_type(asker: Executor, question: Any, name: str | None) -> Any:
     Raises:
         UnanswerableRequestError: None of them takes an answer to such a question.
     """
-    options = asker.response_types(question)
+    options = asker.__supersteps__.response_types(question)
     if not options:
         raise no_response_handler(asker, question, name or "T")
     for option in options:

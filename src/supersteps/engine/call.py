@@ -208,7 +208,7 @@ class Call(msgspec.Struct, eq=False):
         self._check("request_info", state_only=False)
         name = display_name(response_type)
         asker = self.site.level.graph.nodes[self.executor_id].executor
-        if not is_answerable(response_type, asker.response_types(request_data)):
+        if not is_answerable(response_type, asker.__supersteps__.response_types(request_data)):
             raise no_response_handler(asker, request_data, name)
         chosen = (
             self._new_request_id() if request_id is None else check_id(request_id, "request_id")

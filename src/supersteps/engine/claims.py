@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from supersteps.engine.effects import Effects
 from supersteps.errors import ConcurrentRunError
 from supersteps.executor import Executor
+
+T = TypeVar("T")
 
 
 class Holder(Protocol):
@@ -24,8 +26,23 @@ class Holder(Protocol):
         """Return whether somebody is driving the run at this moment."""
 
 
-_holders: weakref.WeakKeyDictionary[Executor, weakref.ref[Holder]] = weakref.WeakKeyDictionary()
-_fresh: weakref.WeakKeyDictionary[Executor, Effects] = weakref.WeakKeyDictionary()
+class _Known(Generic[T]):
+    """What is known of instances, while they live. They may compare by value, or have no hash."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[Executor], T]] = {}
+
+    def get(self, executor: Executor) -> T | None:
+        entry = self._entries.get(id(executor))
+        return entry[1] if entry is not None and entry[0]() is executor else None
+
+    def set(self, executor: Executor, value: T) -> None:
+        key, entries = id(executor), self._entries
+        entries[key] = (weakref.ref(executor, lambda _gone: entries.pop(key, None)), value)
+
+
+_holders: _Known[weakref.ref[Holder]] = _Known()
+_fresh: _Known[Effects] = _Known()
 
 
 def claim(executors: Iterable[Executor], holder: Holder) -> bool:
@@ -48,19 +65,20 @@ def claim(executors: Iterable[Executor], holder: Holder) -> bool:
         if other is not holder:
             if other is not None and other.is_active():
                 raise ConcurrentRunError(
-                    f"executor {executor.id!r} keeps attributes of its own (it overrides on_checkpointing or "
-                    f"on_checkpoint_restored) and is at work in run {other.run_id!r}, so run {holder.run_id!r} cannot "
-                    "use the same instance. Give the builder a factory (register_executor) instead, then every run "
-                    "gets an instance of its own."
+                    f"executor {executor.id!r} keeps attributes of its own (it has checkpoint "
+                    f"hooks) and is at work in run {other.run_id!r}, so run {holder.run_id!r} "
+                    "cannot use the same instance. Give the builder a factory (register_executor) "
+                    "instead, then every run gets an instance of its own."
                 )
             changed = changed or reference is not None
-            _holders[executor] = weakref.ref(holder)
+            _holders.set(executor, weakref.ref(holder))
     return changed
 
 
 def remember_fresh(executor: Executor, effects: Effects) -> None:
     """Remember what an unused instance puts into its first checkpoint."""
-    _fresh.setdefault(executor, effects)
+    if _fresh.get(executor) is None:
+        _fresh.set(executor, effects)
 
 
 def fresh_effects(executor: Executor) -> Effects | None:

@@ -163,7 +163,7 @@ class Execution(msgspec.Struct, eq=False):
         graph = site.level.graph
         policy = graph.policies.get(site.executor_id)
         finished = self.recorded.finished
-        has_hooks = executor.has_hooks
+        has_hooks = executor.__supersteps__.has_hooks
         # Where a failed call is not the end, its attributes are taken back to those after the call before it.
         keeps_each = has_hooks and (
             policy is not None or bool(graph.error_targets.get(site.executor_id))
@@ -205,7 +205,7 @@ class Execution(msgspec.Struct, eq=False):
                 effects = await self._invoke_under(policy, executor, planned, site)
         except Exception as error:
             effects = self._settle_failure(error, planned, site, policy)
-            if executor.has_hooks:
+            if executor.__supersteps__.has_hooks:
                 await self.restore(site.address, site.view)
             return effects
         except asyncio.CancelledError as error:

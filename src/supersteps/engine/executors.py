@@ -45,5 +45,5 @@ class Executors:
         for path in paths:
             level = self._levels.at(path)
             for node_id, node in level.graph.nodes.items():
-                if node.executor.has_hooks:
+                if node.executor.__supersteps__.has_hooks:
                     yield level.prefix + node_id

@@ -41,9 +41,11 @@ class Hooks:
             inner: Gives the paths of those of sub-workflows that have been at work and keep attributes.
         """
         self._executors = executors
-        self._hooked = [executor for executor in executors.roots.values() if executor.has_hooks]
+        self._hooked = [
+            executor for executor in executors.roots.values() if executor.__supersteps__.has_hooks
+        ]
         ids = frozenset(shared)
-        self._shared = [executor for executor in self._hooked if executor.id in ids]
+        self._shared = {executor.id: executor for executor in self._hooked if executor.id in ids}
         self.are_shared = bool(self._shared)
         self._holder = holder
         self._site = site
@@ -56,14 +58,14 @@ class Hooks:
         Raises:
             ConcurrentRunError: Another run is being driven with one of them.
         """
-        return self.are_shared and claim(self._shared, self._holder)
+        return self.are_shared and claim(self._shared.values(), self._holder)
 
     async def begin(self, backend: Backend) -> list[Effects]:
         """Run every checkpoint hook once for the first checkpoint; instances that other runs have used start afresh."""
         used = self.claim()
         results = []
         for executor in self._hooked:
-            fresh = fresh_effects(executor) if used and executor in self._shared else None
+            fresh = fresh_effects(executor) if used and executor.id in self._shared else None
             if fresh is not None:
                 await self._restore(executor.id, fresh.writes)
             effects = Effects(executor.id, "")

@@ -127,7 +127,7 @@ class Check:
             elif message.reply is None:
                 takes = executor.can_handle(value)
             elif message.reply.direct:
-                takes = executor.find_response_handler(value, answer) is not None
+                takes = executor.__supersteps__.find_response(value, answer) is not None
             else:
                 takes = executor.can_handle(
                     RequestResponse(answer, value, message.reply.request_id)

@@ -380,5 +380,5 @@ def _takes_questions(executor: Executor, payload: Any) -> bool:
     """Return whether an executor handles such a question, and says so by the type of its handler."""
     if isinstance(executor, RequestInfoExecutor | WorkflowExecutor):
         return False  # it would only pass the question on; unhandled ones go to the outside world anyway
-    spec = executor.find_handler(payload)
+    spec = executor.__supersteps__.find(payload)
     return spec is not None and spec.message_type not in (Any, object)

@@ -77,13 +77,13 @@ def _choose(executor: Executor, payload: Sealed, call: Call) -> tuple[Any, tuple
     """
     if isinstance(payload, Reply) and payload.direct:
         question, answer = payload.question.open(), payload.answer.open()
-        taker = executor.find_response_handler(question, answer)
+        taker = executor.__supersteps__.find_response(question, answer)
         if taker is not None:
             return taker, (question, answer)
         what = f"a {display_name(type(answer))} that answers a {display_name(type(question))}"
     else:
         message = payload.open()
-        spec = executor.find_handler(message)
+        spec = executor.__supersteps__.find(message)
         if spec is not None:
             return spec, (message,)
         what = display_name(type(message))
