@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
+
+from supersteps._process_fork import forkable_lock
 
 MAX_ID_LENGTH = 200
 """Longest id a user may choose, in characters; beyond that file systems and indexes suffer."""
 
-_lock = threading.Lock()
+_lock = forkable_lock()
 _last_ms = 0
 
 

@@ -63,7 +63,8 @@ SuperstepsWarning (UserWarning)
 ├── IgnoredResultWarning                          a handler returned a value; it goes nowhere
 ├── UnsavedStateWarning                           a dict in self.state, which is not saved
 ├── PartialStorageWarning                         the storage lacks abilities that the guarantees need
-└── BlockedLoopWarning                            an executor keeps the event loop from turning
+├── BlockedLoopWarning                            an executor keeps the loop from turning
+└── LeaseWarning                                  a lease could not be renewed meanwhile
 """
 
 from __future__ import annotations
@@ -400,3 +401,7 @@ class PartialStorageWarning(SuperstepsWarning):
 
 class BlockedLoopWarning(SuperstepsWarning):
     """An executor has kept the event loop from turning for seconds; given once per executor and run."""
+
+
+class LeaseWarning(SuperstepsWarning):
+    """A run's lease could not be renewed during a long superstep; given until it can be again."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn, final
 from urllib.parse import quote, quote_plus
+
+from supersteps._process_fork import forkable_lock
 
 __all__ = ["Secret", "redact"]
 
@@ -29,7 +30,7 @@ _SHORTEST: Final = 4
 _LINE: Final = 8
 """Lines shorter than this are not struck out by themselves."""
 
-_lock = threading.Lock()
+_lock = forkable_lock()
 _revealed: OrderedDict[str, set[str]] = OrderedDict()
 _struck: tuple[str, ...] = ()
 """What is struck out, the longest first, so that a secret that holds another one goes as a whole."""

@@ -30,7 +30,7 @@ from supersteps.storage.sqlite import SqliteCheckpointStorage
 def test_a_database(address: str | Path, path: str) -> None:
     storage = open_storage(address)
     assert isinstance(storage, SqliteCheckpointStorage)
-    assert storage.path == Path(path)
+    assert storage.path == Path(path).absolute()
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_database(address: str | Path, path: str) -> None:
 def test_a_folder(address: str | Path, path: str) -> None:
     storage = open_storage(address)
     assert isinstance(storage, FileCheckpointStorage)
-    assert storage.storage_path == Path(path)
+    assert storage.storage_path == Path(path).absolute()
 
 
 @pytest.mark.parametrize("address", ["memory:", "memory://", "Memory:"])
@@ -71,6 +71,7 @@ def test_the_codec_is_passed_on(address: str) -> None:
         ("sqlite:runs.db", "sqlite:///runs.db"),
         ("sqlite://", "sqlite:///runs.db"),
         ("sqlite:///:memory:", "memory:"),
+        (":memory:", "memory:"),
         ("file://host/folder", "file:///var/lib/checkpoints"),
         ("file:checkpoints", "the path alone"),
         ("memory:runs", "memory:"),

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, Never
 
 import pytest
@@ -26,6 +27,7 @@ from supersteps import (
     handler,
     response_handler,
 )
+from supersteps.engine import execution
 from tests.unit.support import (
     CountingStorage,
     Question,
@@ -576,3 +578,20 @@ async def test_a_timed_call_that_finished_before_a_crash_is_not_repeated() -> No
 
     assert log == result.get_outputs() == ["a", "b"]
     assert isinstance((await storage.list_checkpoints(run_id="r"))[-1].info, CheckpointInfo)
+
+
+async def test_one_can_sleep_for_years(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = timedelta(days=3650).total_seconds()
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal left
+        left -= seconds
+        waits.append(seconds)
+
+    monkeypatch.setattr(execution, "_seconds_until", lambda moment: left)
+    monkeypatch.setattr(execution, "asyncio", SimpleNamespace(sleep=sleep))
+
+    await execution.sleep_until(datetime.now(UTC).isoformat())
+
+    assert len(waits) == 3650 * 24  # the clock is looked at every hour

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from .._annotations import is_main_file
+from .._process_fork import forkable_rlock
 from .._typing import reachable_types, type_name
 
 # Classes that everything derives from: knowing one of them must not open the door to all of its subclasses.
@@ -19,7 +19,7 @@ _FOUNDATIONS: Final = sys.stdlib_module_names - {"test"} | {
     "pydantic",
 }
 
-_lock = threading.RLock()
+_lock = forkable_rlock()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ import sys
 
 import msgspec
 
+from supersteps._process_fork import in_child
+
 
 class Owner(msgspec.Struct, frozen=True, gc=False):
     """A process that may hold leases, and the handle within it.
@@ -79,6 +81,9 @@ def _process_identity(pid: int) -> Owner:
     )
 
 
+in_child(_process_identity.cache_clear)  # a process id may have been that of a forebear
+
+
 def this_process(handle: str = "") -> Owner:
     """Return the owner that a handle of this process is."""
     return msgspec.structs.replace(_process_identity(os.getpid()), handle=handle)
@@ -90,6 +95,7 @@ def is_this_process(owner: Owner) -> bool:
 
 
 _advancing: set[str] = set()
+in_child(_advancing.clear)  # those handles are at work in the parent
 
 
 def mark_advancing(handle: str, advancing: bool) -> None:

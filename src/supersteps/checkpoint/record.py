@@ -27,7 +27,6 @@ The engine hands over only the parts that a superstep changed; how unchanged one
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -37,6 +36,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from supersteps._ids import new_id
+from supersteps._process_fork import forkable_lock
 from supersteps.checkpoint.owner import Owner
 from supersteps.errors import CheckpointVersionError
 
@@ -145,7 +145,7 @@ class ListPart(Sequence[bytes]):
     __slots__ = ("_items", "_length", "_stored")
 
     # One lock for all: it is held for an append. Two threads that extend one view must not both think it the newest.
-    _lock = threading.Lock()
+    _lock = forkable_lock()
 
     def __init__(self, items: Iterable[bytes] = ()) -> None:
         self._stored: _StoredElements | None = None

@@ -7,9 +7,10 @@ its instances up to the next that comes; when it goes on, its attributes are bro
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Generic, Protocol, TypeVar, cast
 
+from supersteps._process_fork import in_child
 from supersteps.engine.effects import Effects
 from supersteps.errors import ConcurrentRunError
 from supersteps.executor import Executor
@@ -40,9 +41,27 @@ class _Known(Generic[T]):
         key, entries = id(executor), self._entries
         entries[key] = (weakref.ref(executor, lambda _gone: entries.pop(key, None)), value)
 
+    def all(self) -> Iterator[tuple[Executor, T]]:
+        for reference, value in list(self._entries.values()):
+            executor = reference()
+            if executor is not None:
+                yield executor, value
+
 
 _holders: _Known[weakref.ref[Holder]] = _Known()
 _fresh: _Known[Effects] = _Known()
+
+_nobody: weakref.ref[Holder] = weakref.ref(cast(Holder, type("Nobody", (), {})()))
+"""Stands for a run that is no more; that of a class without any other instance."""
+
+
+@in_child
+def _let_go() -> None:
+    """Take instances from runs that the parent process drives: here nobody does."""
+    for executor, reference in _holders.all():
+        holder = reference()
+        if holder is not None and holder.is_active():
+            _holders.set(executor, _nobody)
 
 
 def claim(executors: Iterable[Executor], holder: Holder) -> bool:

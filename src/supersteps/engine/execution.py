@@ -377,7 +377,11 @@ class Execution(msgspec.Struct, eq=False):
 async def sleep_until(due: str) -> None:
     """Wait until a time given as ISO 8601, UTC."""
     moment = datetime.fromisoformat(due)
-    left = (moment - datetime.now(UTC)).total_seconds()
-    if left > 0:
+    left = _seconds_until(moment)
+    while left > 0:
         await asyncio.sleep(min(left, _LONGEST_WAIT))
-        await sleep_until(due)
+        left = _seconds_until(moment)
+
+
+def _seconds_until(moment: datetime) -> float:
+    return (moment - datetime.now(UTC)).total_seconds()

@@ -1,70 +1,220 @@
-"""The heartbeat: one thread of the process renews the leases of its runs that are in a long superstep.
+"""The heartbeat: renews the leases of runs that are in a long superstep.
 
-A commit renews its run's lease by itself, so most runs never need a beat. It is a thread rather than a task because a
-handler that keeps the event loop busy must not cost its run the lease.
+A commit renews its run's lease by itself, so most runs never need a beat. It comes from a thread
+rather than a task, because a handler that keeps the event loop busy must not cost its run the
+lease.
+
+One thread looks, at every beat, who needs a renewal; the renewals of each storage are then made
+in a thread of their own, so that a storage that is slow, or hangs, holds up no other. Whatever
+goes wrong with a renewal, the next beat comes, and the sooner: a lease lasts for some beats only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
+
+from supersteps._process_fork import WRITES, keep_for_ever, register
+from supersteps.errors import LeaseWarning, RunFencedError, RunNotFoundError
 
 BEAT_SECONDS = 10.0
 """How long a superstep may last before its run's lease is renewed, and then between renewals."""
 
+_SOONER = 5
+"""After a failure the next beat comes in a fraction of the time: one of so many parts."""
+
 
 class Holder(Protocol):
-    """Somebody who holds a lease while a superstep runs."""
+    """Somebody who holds a lease while a superstep runs.
+
+    Attributes:
+        handle: Identity of the holder.
+        run_id: The run.
+        storage: Where the run lives.
+    """
 
     handle: str
+    run_id: str
+
+    @property
+    def storage(self) -> object: ...
 
     async def renew(self) -> None:
         """Renew the lease if it was last renewed `BEAT_SECONDS` ago or earlier."""
 
 
-_holders: dict[str, Holder] = {}
-_working = threading.Event()
-_thread_of_process = 0
+class Heartbeat:
+    """Renews leases, with threads that begin when there is something to do.
 
+    Attributes:
+        holders: Whose leases are renewed, by handle.
+    """
 
-def watch(holder: Holder) -> None:
-    """Renew a holder's lease until `unwatch`."""
-    _holders[holder.handle] = holder
-    if not _working.is_set():
-        _working.set()
-    if _thread_of_process != os.getpid():
-        _start()
+    def __init__(self, pause: Callable[[float], object] = time.sleep) -> None:
+        """Prepare.
 
+        Args:
+            pause: Lets that many seconds pass.
+        """
+        self._pause = pause
+        self.holders: dict[str, Holder] = {}
+        self._begin()
+        register(self, WRITES)
 
-def unwatch(holder: Holder) -> None:
-    """Leave a holder's lease alone from now on."""
-    _holders.pop(holder.handle, None)
+    def _begin(self) -> None:
+        self.holders.clear()
+        self._working = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._renewing: set[int] = set()  # storages whose thread is at it, by identity
+        self._troubled: set[str] = set()  # handles of holders whose last renewal failed
+        # Loops ready for use: to make one takes descriptors, of which there may be none when it
+        # matters.
+        self._runners: list[asyncio.Runner] = []
 
+    def watch(self, holder: Holder) -> None:
+        """Renew a holder's lease until `unwatch`."""
+        self.holders[holder.handle] = holder
+        if not self._working.is_set():
+            self._working.set()
+        if self._thread is None:
+            self._start()
 
-def _start() -> None:
-    global _thread_of_process
-    _thread_of_process = os.getpid()  # a forked child has no thread yet
-    threading.Thread(target=_beat, name="supersteps-heartbeat", daemon=True).start()
+    def unwatch(self, holder: Holder) -> None:
+        """Leave a holder's lease alone from now on."""
+        self.holders.pop(holder.handle, None)
 
+    def before_fork(self, until: float) -> None:
+        """Close the loops that are not in use: to close a copy of one disturbs the other."""
+        while self._runners:
+            self._runners.pop().close()
 
-def _beat() -> None:
-    while True:
-        _working.wait()
-        time.sleep(BEAT_SECONDS)
-        asyncio.run(_renew_all())
-        _working.clear()
-        if _holders:
-            _working.set()
+    def after_fork(self, *, in_child: bool) -> None:
+        """Begin anew in the child: the threads, and the runs, are the parent's."""
+        if in_child:
+            keep_for_ever(self._runners)
+            self._begin()
 
+    # -------------------------------------------------------------------------------- the threads
 
-async def _renew_all() -> None:
-    for holder in list(_holders.values()):
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._beat, name="supersteps-heartbeat", daemon=True)
         try:
-            await holder.renew()
-        except Exception:
-            # Taken over, or the storage is in trouble: the run's own commit meets the same and tells its user, and a
-            # passing trouble has time until the lease ends.
-            continue
+            thread.start()
+        except (RuntimeError, MemoryError) as error:  # the next superstep tries again
+            self._warn(next(iter(self.holders.values()), None), error)
+        else:
+            self._thread = thread
+
+    def _beat(self) -> None:
+        with suppress(OSError, MemoryError):  # then a renewal makes the loop, or tells why not
+            self._keep(_runner())
+        while True:
+            self._working.wait()
+            parts = _SOONER if self._troubled else 1
+            self._pause(BEAT_SECONDS / parts)
+            try:
+                self._renew_all()
+            except Exception as error:  # no memory, say: the next beat may have some
+                _report(error)
+            self._working.clear()
+            if self.holders:
+                self._working.set()
+
+    def _renew_all(self) -> None:
+        storages: dict[int, list[Holder]] = {}
+        for holder in list(self.holders.values()):
+            storages.setdefault(id(holder.storage), []).append(holder)
+        for handle in self._troubled - self.holders.keys():
+            self._troubled.discard(handle)
+        for key, holders in storages.items():
+            if key not in self._renewing:
+                self._renew_apart(key, holders)
+
+    def _renew_apart(self, key: int, holders: list[Holder]) -> None:
+        """Renew leases of one storage in a thread, or here where no more threads can be had."""
+        self._renewing.add(key)
+        try:
+            threading.Thread(
+                target=self._renew_storage,
+                args=(key, holders),
+                name="supersteps-heartbeat-renew",
+                daemon=True,
+            ).start()
+        except (RuntimeError, MemoryError):
+            self._renew_storage(key, holders)
+
+    def _renew_storage(self, key: int, holders: list[Holder]) -> None:
+        outcomes: list[BaseException | None]
+        try:
+            runner = self._runners.pop() if self._runners else _runner()
+            try:
+                outcomes = runner.run(_renew(holders))
+            finally:
+                self._keep(runner)
+        except Exception as error:  # no descriptors, no memory
+            outcomes = [error] * len(holders)
+        finally:
+            self._renewing.discard(key)
+        for holder, outcome in zip(holders, outcomes, strict=True):
+            self._note(holder, outcome)
+
+    def _keep(self, runner: asyncio.Runner) -> None:
+        if self._runners:
+            runner.close()
+        else:
+            self._runners.append(runner)
+
+    # ------------------------------------------------------------------------------- what is said
+
+    def _note(self, holder: Holder, outcome: BaseException | None) -> None:
+        """Remember whether a renewal failed, and say so the first time."""
+        if outcome is None or isinstance(outcome, RunFencedError | RunNotFoundError):
+            # Somebody else has the run: its own commit meets the same, and tells its user.
+            self._troubled.discard(holder.handle)
+        elif holder.handle not in self._troubled and holder.handle in self.holders:
+            self._troubled.add(holder.handle)
+            self._warn(holder, outcome)
+
+    def _warn(self, holder: Holder | None, error: BaseException) -> None:
+        with suppress(Exception):  # a warning that cannot be given must not end the heartbeat
+            run = f"run {holder.run_id!r}" if holder is not None else "a run"
+            text = (
+                f"{run}: its lease could not be renewed during a long superstep "
+                f"({type(error).__name__}: {error}). It is tried again. If that fails until the "
+                "lease ends, another process may take the run over, and what this superstep does "
+                "is not committed."
+            )
+            try:
+                warnings.warn(text, LeaseWarning, stacklevel=2)
+            except LeaseWarning as raised:  # a filter makes it an error; nobody could catch it
+                _report(raised)
+
+
+def _runner() -> asyncio.Runner:
+    """Return a loop that is not made the current one of this thread.
+
+    Raises:
+        OSError: There are no descriptors for it.
+    """
+    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+    runner.get_loop()
+    return runner
+
+
+async def _renew(holders: list[Holder]) -> list[BaseException | None]:
+    return await asyncio.gather(*(holder.renew() for holder in holders), return_exceptions=True)
+
+
+def _report(error: Exception) -> None:
+    with suppress(Exception):
+        details = (type(error), error, error.__traceback__, threading.current_thread())
+        threading.excepthook(threading.ExceptHookArgs(details))
+
+
+_heartbeat = Heartbeat()
+watch, unwatch = _heartbeat.watch, _heartbeat.unwatch

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from contextlib import AbstractContextManager, suppress
 
 import msgspec
 
 from supersteps._ids import new_id
+from supersteps._process_fork import restart_in_child
 from supersteps.checkpoint.owner import Owner, mark_advancing, this_process
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.engine import heartbeat
@@ -46,6 +46,16 @@ class RunHold:
         self._ownership = asyncio.Lock()
         self._writes = 0
         self._quiet = asyncio.Event()
+        restart_in_child(self)
+
+    def begin_anew(self) -> None:
+        """Be another handle, without the run: in a forked child, whoever had it is the parent."""
+        if self._lease_until:
+            self._epoch = -1  # no commit of the superstep that was going on counts here
+        self.handle = new_id()
+        self._me = None
+        self._lease_until = 0.0
+        self._writes = 0
 
     # --------------------------------------------------------------------------------- what is known
 
@@ -86,7 +96,7 @@ class RunHold:
         return await self.storage.get_run(self.run_id)
 
     def _owner(self) -> Owner:
-        if self._me is None or self._me.pid != os.getpid():  # a forked child is another owner
+        if self._me is None:
             self._me = this_process(self.handle)
         return self._me
 

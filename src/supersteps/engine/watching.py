@@ -25,6 +25,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Protocol
 
+from supersteps._process_fork import restart_in_child
 from supersteps.errors import BlockedLoopWarning
 from supersteps.events import WorkflowEvent, WorkflowWarningEvent
 
@@ -110,6 +111,7 @@ class Watcher:
         self.untold: dict[Site, str] = {}
         self._seconds = seconds
         self._pause = pause
+        restart_in_child(self)
         self._loops: dict[int, asyncio.AbstractEventLoop] = {}
         self._questions: dict[asyncio.AbstractEventLoop, _Question] = {}
         self._named: dict[tuple[str, str, bool], None] = {}
@@ -298,6 +300,3 @@ def _report(error: Exception) -> None:
 
 _watcher = Watcher()
 watch, unwatch, untold, tell = _watcher.watch, _watcher.at_work.pop, _watcher.untold, _watcher.tell
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_watcher.begin_anew)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
+
+from supersteps._process_fork import restart_in_child
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,9 +28,13 @@ class Workers:
     def __init__(self, name: str, count: int) -> None:
         self._name = name
         self._count = count
+        self.begin_anew()
+        restart_in_child(self)
+
+    def begin_anew(self) -> None:
+        """Forget the threads; a forked child has the pool without them."""
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
-        self._process = 0
 
     async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a job on a thread and return what it returns.
@@ -51,7 +56,7 @@ class Workers:
         """Wait for the jobs under way and let the threads go."""
         with self._lock:
             pool, self._pool = self._pool, None
-        if pool is None or self._process != os.getpid():
+        if pool is None:
             return
         closed: Future[None] = Future()
 
@@ -65,11 +70,8 @@ class Workers:
 
     def _submit(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         with self._lock:
-            if (
-                self._pool is None or self._process != os.getpid()
-            ):  # a forked child has the pool but not its threads
+            if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._count, thread_name_prefix=self._name)
-                self._process = os.getpid()
             return self._pool.submit(job, *args, **kwargs)
 
 

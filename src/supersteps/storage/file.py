@@ -7,8 +7,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 
+from supersteps._paths import settled_path
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.owner import Owner
@@ -33,12 +33,14 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     A copy of the folder is a copy of the storage: the checkpoints' files need the `runs` folder beside them.
 
     Args:
-        storage_path: The folder. It is created, for its owner only, when something is saved.
+        storage_path: The folder. It is created, for its owner only, when something is saved. `~`
+            is expanded, and the path made absolute, with symbolic links followed, when the
+            storage is made.
         codec: Encodes and decodes values; types registered with it are rebuilt on load.
         clock: The time by which leases expire, Unix seconds.
 
     Attributes:
-        storage_path: The folder.
+        storage_path: The folder, as an absolute path.
         codec: The codec.
     """
 
@@ -49,7 +51,7 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.storage_path = Path(storage_path)
+        self.storage_path = settled_path(storage_path, "FileCheckpointStorage")
         self.codec = codec if codec is not None else Codec()
         self._clock = clock
         self._folder = CheckpointFolder(self.storage_path)

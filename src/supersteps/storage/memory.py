@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
+from supersteps._process_fork import forkable_lock
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.owner import Owner
@@ -58,7 +58,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     ) -> None:
         self.codec = codec if codec is not None else Codec()
         self._clock = clock
-        self._lock = threading.Lock()  # every method takes it once, for its whole work
+        self._lock = forkable_lock()  # every method takes it once, for its whole work
         self._checkpoints: dict[str, _Kept] = {}
         self._runs: dict[str, _Run] = {}
 

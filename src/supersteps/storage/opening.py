@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import unquote
 
+from supersteps._paths import settled_path
 from supersteps.checkpoint.codec import Codec
 from supersteps.errors import StorageError
 from supersteps.storage.base import CheckpointStorage
@@ -49,6 +50,8 @@ def open_storage(url: str | os.PathLike[str], *, codec: Codec | None = None) -> 
             raise StorageError(
                 "the address of a storage is empty; see open_storage for what it may be"
             )
+        if path == ":memory:":
+            raise _senseless(path, "memory:")
         return _built_in("sqlite" if path.lower().endswith(_DATABASE_SUFFIXES) else "file")(
             path, codec=codec
         )
@@ -76,11 +79,11 @@ def storage_path(url: str | os.PathLike[str]) -> Path | None:
     """
     match = _ADDRESS.fullmatch(url) if isinstance(url, str) else None
     if match is None:
-        return Path(url)
+        return settled_path(url, "a storage")
     scheme, rest = match[1].lower(), match[2]
     if scheme == "sqlite":
-        return Path(_sqlite_path(str(url), rest))
-    return Path(_file_path(str(url), rest)) if scheme == "file" else None
+        return settled_path(_sqlite_path(str(url), rest), "a storage")
+    return settled_path(_file_path(str(url), rest), "a storage") if scheme == "file" else None
 
 
 def _built_in(scheme: str) -> Opener:

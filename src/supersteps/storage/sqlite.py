@@ -8,8 +8,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
+from supersteps._paths import settled_path
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.owner import Owner
@@ -47,13 +47,15 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     however large the state and however long the run. Runs that commit at the same time share transactions.
 
     Args:
-        path: The database file. It is created, for its owner only, when it is first used.
+        path: The database file. It is created, for its owner only, when it is first used. `~` is
+            expanded, and the path made absolute, with symbolic links followed, when the storage
+            is made.
         codec: Encodes and decodes values; types registered with it are rebuilt on load.
         clock: The time by which leases expire, Unix seconds.
         busy_seconds: How long to wait while another process writes, before giving up with a `StorageError`.
 
     Attributes:
-        path: The file.
+        path: The file, as an absolute path.
         codec: The codec.
     """
 
@@ -65,7 +67,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         clock: Callable[[], float] = time.time,
         busy_seconds: float = 30.0,
     ) -> None:
-        self.path = Path(path)
+        self.path = settled_path(path, "SqliteCheckpointStorage")
         self.codec = codec if codec is not None else Codec()
         database = Database(self.path, busy_seconds)
         self._commits = Commits(clock)

@@ -13,6 +13,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 from supersteps._callables import discard, is_unfinished
+from supersteps._process_fork import in_child
 from supersteps._typing import display_name
 from supersteps.context import WorkflowContext
 from supersteps.engine.backends import finish_hook
@@ -35,6 +36,9 @@ EVENTS_AHEAD = 200
 def _threads() -> ThreadPoolExecutor:
     # Not the loop's default pool: a few slow handlers there would hold up the saves of every storage that uses it.
     return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="supersteps-handler")
+
+
+in_child(_threads.cache_clear)  # a forked child has the pool without its threads
 
 
 class LocalBackend:

@@ -20,6 +20,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from supersteps._ids import checkpoint_id, file_stem
+from supersteps._process_fork import keep_for_ever, restart_in_child
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit, Part, PartKey
 from supersteps.errors import (
     CheckpointError,
@@ -52,8 +53,17 @@ class CheckpointFolder:
 
     def __init__(self, path: Path) -> None:
         self.files = CheckpointFiles(path)
-        self.by_hand = ProcessLock(path / "runs" / ".lock")
         self.runs_path = path / "runs"
+        self._begin()
+        restart_in_child(self)
+
+    def begin_anew(self) -> None:
+        """Forget the runs: in a forked child the locks, and what they guard, are the parent's."""
+        keep_for_ever((self.by_hand, self._runs))  # to close a lock's file could unlock it there
+        self._begin()
+
+    def _begin(self) -> None:
+        self.by_hand = ProcessLock(self.runs_path / ".lock")
         self._runs: OrderedDict[str, RunFolder] = OrderedDict()
         self._runs_lock = threading.Lock()
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from supersteps._process_fork import forkable_lock, restart_in_child
 from supersteps.checkpoint.record import Part, PartKey
 from supersteps.storage import runs
 from supersteps.storage._plain.task_lock import TaskLock
@@ -51,7 +51,8 @@ class PlainRuns:
     """The runs of one storage object. Records stay for the life of the storage object; they are small."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forkable_lock()
+        restart_in_child(self)
         self._runs: dict[str, PlainRun] = {}
 
     @asynccontextmanager
@@ -62,9 +63,13 @@ class PlainRuns:
         async with run.lock:
             yield run
 
+    def begin_anew(self) -> None:
+        """Forget the runs that tasks of the parent were changing: nobody here goes on with that."""
+        self._runs = {run_id: run for run_id, run in self._runs.items() if not run.lock.is_taken}
+
 
 _known: dict[int, PlainRuns] = {}
-_known_lock = threading.Lock()
+_known_lock = forkable_lock()
 _kept: list[object] = []
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from concurrent.futures import Future
 from types import TracebackType
+
+from supersteps._process_fork import forkable_lock
 
 
 class TaskLock:
@@ -16,9 +17,14 @@ class TaskLock:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = forkable_lock()
         self._taken = False
         self._queue: deque[Future[None]] = deque()
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether a task is in."""
+        return self._taken
 
     async def __aenter__(self) -> None:
         with self._lock:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hmac
 import os
 import re
-import threading
 from base64 import b64decode, b64encode
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
+from supersteps._process_fork import forkable_lock
 from supersteps.errors import DecryptionError
 
 KEY_BYTES = 32
@@ -145,7 +145,7 @@ class Keyring:
             key_id: b64encode(derive(key, "check")[:6], b"-_").decode()
             for key_id, key in keys.items()
         }
-        self._lock = threading.Lock()
+        self._lock = forkable_lock()
         self._runs: OrderedDict[tuple[str, str], RunKeys] = OrderedDict()
 
     @staticmethod

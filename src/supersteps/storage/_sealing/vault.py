@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from msgspec.structs import replace
 
+from supersteps._process_fork import forkable_lock
 from supersteps.checkpoint.record import (
     Changes,
     CheckpointHeader,
@@ -58,7 +58,7 @@ class Vault:
     def __init__(self, keyring: Keyring, strict: bool) -> None:
         self.keyring = keyring
         self.strict = strict
-        self._lock = threading.Lock()
+        self._lock = forkable_lock()
         self._heads: OrderedDict[str, tuple[Head, int]] = OrderedDict()
         self._kept = 0
 

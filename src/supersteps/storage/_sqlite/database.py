@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from supersteps._process_fork import in_child, restart_in_child
 from supersteps.errors import (
     CheckpointError,
     CheckpointVersionError,
@@ -20,6 +21,7 @@ from supersteps.errors import (
     StorageError,
 )
 from supersteps.storage._sqlite import run_rows
+from supersteps.storage._sqlite.forked import bar, check_not_barred
 from supersteps.storage._sqlite.looking import (
     StillConnection,
     is_alone,
@@ -68,7 +70,6 @@ class Whereabouts:
         self._file, self._log = file, log
         self._place = _identity(file), _identity(log)
         self._folder = os.path.dirname(file) or "."
-        self._is_direct = not os.path.islink(file)  # else the files lie in another folder
         self._seen: tuple[int, ...] | None = None
 
     def are_unchanged(self) -> bool:
@@ -84,7 +85,7 @@ class Whereabouts:
             return False
         tick = _TICK_NS if found.st_mtime_ns % 1_000_000_000 else _COARSE_TICK_NS
         is_settled = max(found.st_mtime_ns, found.st_ctime_ns) < time.time_ns() - tick
-        self._seen = seen if is_settled and self._is_direct else None
+        self._seen = seen if is_settled else None
         return True
 
 
@@ -99,10 +100,17 @@ class Database:
     def __init__(self, path: Path, busy_seconds: float) -> None:
         self.path = path
         self._busy_seconds = busy_seconds
+        self.begin_anew()
+        restart_in_child(self)
+
+    def begin_anew(self) -> None:
+        """Forget that the file has been checked; a forked child checks it for itself."""
         self._lock = threading.Lock()
-        self._checked_by = (
-            0  # the process that has checked the file: a forked child checks for itself
-        )
+        self._is_checked = False
+
+    def bar(self) -> None:
+        """Keep this process from the file: it has been forked while the file was open."""
+        bar(str(self.path))
 
     def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         """Open a connection that may be handed from thread to thread.
@@ -111,13 +119,14 @@ class Database:
             StorageError: The file cannot be opened, or is something else.
             CheckpointVersionError: A newer library made it.
         """
+        check_not_barred(str(self.path))
         with self.errors("open"):
             if read_only and may_only_look(self.path):
                 return self._look()
             with self._lock:
-                if self._checked_by != os.getpid() or not self.path.exists():
+                if not (self._is_checked and self.path.exists()):
                     self._check()
-                    self._checked_by = os.getpid()
+                    self._is_checked = True
             db = self._open()
             db.execute("PRAGMA query_only = 1" if read_only else "PRAGMA wal_autocheckpoint = 0")
             return db
@@ -380,6 +389,13 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 _checking = threading.Lock()
 """Held while a file is made: no connection of this process may come between its creation and its closing."""
+
+
+@in_child
+def _begin_checking() -> None:
+    global _checking
+    _checking = threading.Lock()
+
 
 _scripts: list[str] = []
 

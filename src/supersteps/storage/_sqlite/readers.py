@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, TypeVar
 
+from supersteps._process_fork import READS, keep_for_ever, register
 from supersteps.storage._sqlite.database import Database
 from supersteps.storage._sqlite.looking import StillConnection, check_still
 from supersteps.storage._workers import Workers
@@ -29,10 +30,14 @@ class Readers:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._workers = Workers("supersteps-sqlite-read", _THREADS)
-        self._lock = threading.Lock()
+        self._begin()
+        register(self, READS)
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition(threading.Lock())  # guards what follows
         self._idle: list[sqlite3.Connection] = []
-        self._process = os.getpid()
-        self._leaked: list[sqlite3.Connection] = []
+        self._in_use = 0
+        self._is_stopped = False
 
     async def run(
         self,
@@ -56,37 +61,61 @@ class Readers:
     async def aclose(self) -> None:
         """Wait for what is under way and close the connections that nobody uses."""
         await self._workers.aclose()
-        with self._lock:
+        with self._changed:
             idle, self._idle = self._idle, []
-        if self._process == os.getpid():
-            for db in idle:
-                db.close()
+        for db in idle:
+            db.close()
+
+    def before_fork(self, until: float) -> None:
+        """Close the connections, and let nobody open another one until the process has forked."""
+        self._is_stopped = self._changed.acquire(timeout=max(0.0, until - time.monotonic()))
+        if not self._is_stopped:
+            return
+        self._changed.wait_for(lambda: not self._in_use, max(0.0, until - time.monotonic()))
+        while self._idle:
+            self._idle.pop().close()
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on in the parent; in the child, begin anew."""
+        if not in_child:
+            if self._is_stopped:
+                self._changed.release()
+            return
+        if self._in_use or self._idle:
+            self._database.bar()
+            keep_for_ever(self._idle)
+        self._begin()
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        db = self._take() or self._database.connect(read_only=True)
+        db = self._take()
         try:
+            if db is None:
+                db = self._database.connect(read_only=True)
             db.execute("BEGIN")
             yield db
             db.execute("COMMIT")
             if isinstance(db, StillConnection):
                 check_still(db, self._database.path)
         except BaseException:
-            if db.in_transaction:
+            if db is not None and db.in_transaction:
                 db.execute("ROLLBACK")
             raise
         finally:
-            if isinstance(db, StillConnection):
-                db.close()  # somebody may write before it is wanted again
-            else:
-                with self._lock:
-                    self._idle.append(db)
+            self._put_back(db)
 
     def _take(self) -> sqlite3.Connection | None:
-        with self._lock:
-            if self._process != os.getpid():
-                # A forked child must neither use nor close what the parent opened: closing drops the parent's locks.
-                self._leaked += self._idle
-                self._idle = []
-                self._process = os.getpid()
+        """Return an idle connection, None where there is none; `_put_back` has to follow."""
+        with self._changed:
+            self._in_use += 1
             return self._idle.pop() if self._idle else None
+
+    def _put_back(self, db: sqlite3.Connection | None) -> None:
+        if isinstance(db, StillConnection):
+            db.close()  # somebody may write before it is wanted again
+            db = None
+        with self._changed:
+            self._in_use -= 1
+            if db is not None:
+                self._idle.append(db)
+            self._changed.notify_all()  # of a fork that waits

@@ -17,7 +17,6 @@ known. Whoever comes next finds the note and sets things right first.
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import threading
 import time
@@ -28,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
 
+from supersteps._process_fork import WRITES, Lock, keep_for_ever, register
 from supersteps.errors import StorageError
 from supersteps.storage._sqlite.database import Database, Whereabouts, is_busy
 from supersteps.storage._sqlite.jobs import Batch, Job, Work, deliver, perform
@@ -63,17 +63,17 @@ class Writer:
     def __init__(self, database: Database, forget: Callable[[], None]) -> None:
         self._database = database
         self._forget = forget
-        self._leaked: list[object] = []
         self._begin()
+        register(self, WRITES)
 
     def _begin(self) -> None:
-        self._process = os.getpid()
         # Held while a loop's thread writes; what follows may only be touched with it. One thread
         # can take it twice: an interrupt may come before its release.
         self._lock = threading.RLock()
         self._queue: deque[Job[Any]] = deque()
         self._batch: Batch | None = None  # what is being written, or was when an interrupt came
         self._is_lent = False  # to the worker, which alone sets it
+        self._lent = threading.Lock()  # held while the worker writes: no fork comes between
         self._is_called = False  # the worker, and has not begun
         self._pool: ThreadPoolExecutor | None = None
         self._last: str | None = None
@@ -83,6 +83,7 @@ class Writer:
         self._slow_share = 1.25 * _SLOW_SHARE  # until a few commits have shown otherwise
         self._pages = 0
         self._until_room = _COMMITS_BEFORE_ROOM
+        self._stopped: list[Lock] = []  # what is held while the process forks
 
     async def run(
         self,
@@ -103,7 +104,7 @@ class Writer:
             is_small: Whether it may be done on the event loop's thread.
             written: Tells, from a later look, whether `work` has been done, for when a COMMIT fails.
         """
-        self._look_who_is_here()
+        self._free_lock()
         job = Job(work, asyncio.get_running_loop(), written, is_small=is_small)
         try:
             self._put(job, alone)
@@ -116,7 +117,7 @@ class Writer:
 
     async def run_apart(self, work: Work[T]) -> T:
         """Do something with the connection that cannot be done inside a transaction."""
-        self._look_who_is_here()
+        self._free_lock()
         job = Job(work, asyncio.get_running_loop(), is_apart=True)
         try:
             self._put(job, None)
@@ -128,7 +129,7 @@ class Writer:
 
     async def aclose(self) -> None:
         """Finish what is queued, move the log into the database and close; the writer may be used again."""
-        self._look_who_is_here()
+        self._free_lock()
         with self._lock:
             if self._db is None and not (self._is_lent or self._is_called or self._queue):
                 return
@@ -138,13 +139,36 @@ class Writer:
         if pool is not None:
             pool.shutdown(wait=False)  # its thread ends when nothing is queued
 
-    def _look_who_is_here(self) -> None:
-        if self._process != os.getpid():
-            # A forked child must neither use nor close what the parent opened: closing drops the parent's locks.
-            self._leaked += [self._db, self._pool]
-            self._begin()
+    def before_fork(self, until: float) -> None:
+        """Close the connection, and let nobody open another one until the process has forked."""
+        locks: tuple[Lock, ...] = (self._lock, self._lent)
+        for lock in locks:
+            if not lock.acquire(timeout=max(0.0, until - time.monotonic())):
+                return
+            self._stopped.append(lock)
+        if self._batch is not None:  # being written by the very thread that forks
+            return
+        try:
+            self._drop_connection()
+        except sqlite3.Error:  # what is committed is in the log
+            return
+
+    def after_fork(self, *, in_child: bool) -> None:
+        """Go on: with what is queued in the parent, with nothing in the child."""
+        if not in_child:
+            while self._stopped:
+                self._stopped.pop().release()
+            return
+        if self._db is not None:
+            self._database.bar()
+            keep_for_ever(self._db)
+        self._forget()
+        self._begin()
+
+    def _free_lock(self) -> None:
+        """Release the lock if this thread holds it: an interrupt came before its release."""
         while self._lock._is_owned():  # type: ignore[attr-defined]
-            self._lock.release()  # an interrupt came before the release
+            self._lock.release()
 
     def _is_fast(self) -> bool:
         """Return whether a small commit may be made on an event loop's thread now."""
@@ -252,12 +276,13 @@ class Writer:
                 if not jobs:
                     self._is_lent = False
                     return
-            try:
-                self._write(jobs, waiting=True)
-            except BaseException as error:
-                if self._batch is None or not self._clear_up(self._batch):
-                    _fail(jobs, error)
-            self._batch = None
+            with self._lent:
+                try:
+                    self._write(jobs, waiting=True)
+                except BaseException as error:
+                    if self._batch is None or not self._clear_up(self._batch):
+                        _fail(jobs, error)
+                self._batch = None
             with self._lock:
                 is_last = not (self._queue or self._needs_tidying())
                 if is_last:
@@ -266,7 +291,8 @@ class Writer:
             deliver(jobs)
             if is_last:
                 return
-            self._tidy()
+            with self._lent:
+                self._tidy()
 
     def _next_jobs(self, most: int) -> list[Job[Any]]:
         jobs: list[Job[Any]] = []
