@@ -64,7 +64,8 @@ SuperstepsWarning (UserWarning)
 ├── UnsavedStateWarning                           a dict in self.state, which is not saved
 ├── PartialStorageWarning                         the storage lacks abilities that the guarantees need
 ├── BlockedLoopWarning                            an executor keeps the loop from turning
-└── LeaseWarning                                  a lease could not be renewed meanwhile
+├── LeaseWarning                                  a lease could not be renewed meanwhile
+└── StorageWarning                                a storage works, but wants attention
 """
 
 from __future__ import annotations
@@ -405,3 +406,7 @@ class BlockedLoopWarning(SuperstepsWarning):
 
 class LeaseWarning(SuperstepsWarning):
     """A run's lease could not be renewed during a long superstep; given until it can be again."""
+
+
+class StorageWarning(SuperstepsWarning):
+    """A storage works, but somebody should look after it: its log cannot be emptied, for one."""

@@ -193,7 +193,7 @@ def test_the_heartbeat_outlives_a_failure_and_says_so(
     beats: Beats, monkeypatch: pytest.MonkeyPatch, where: str, failing: Callable[..., NoReturn]
 ) -> None:
     told = threading.Semaphore(0)
-    monkeypatch.setattr(heartbeat, "_report", lambda error: told.release())
+    monkeypatch.setattr(heartbeat, "report", lambda error: told.release())
     monkeypatch.setattr(heartbeat.Heartbeat, "_warn", lambda *said: told.release())
     beats.heartbeat.watch(Holder(beats.renew))
     assert beats.beats_on()

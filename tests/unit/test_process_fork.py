@@ -423,6 +423,7 @@ def test_what_concerns_a_fork_is_in_one_place() -> None:
         ("_process_fork.py", "threading.RLock"),
         ("checkpoint/owner.py", "os.getpid"),  # tells processes apart
         ("storage/_sqlite/forked.py", "os.getpid"),  # names this one
+        ("storage/_sqlite/log.py", "os.getpid"),  # tells its own connections from others
         # These are made anew in a forked child, with all that they guard.
         ("engine/watching.py", "threading.Lock"),
         ("storage/_folder/folder.py", "threading.Lock"),

@@ -28,6 +28,8 @@ from supersteps.errors import (
     RunFencedError,
     StorageError,
 )
+from supersteps.storage._sqlite import log
+from supersteps.storage._sqlite import writer as sqlite_writer
 from supersteps.storage._sqlite.commits import Commits
 from supersteps.storage._sqlite.database import APPLICATION_ID, Database
 from supersteps.storage._sqlite.parts import read_value
@@ -949,3 +951,91 @@ async def test_a_lost_row_of_the_journal_is_noticed(
     with pytest.raises(CorruptCheckpointError, match="journal"):
         await storage.read_journal("run", str(writer.head))
     assert [damage.run_id for damage in await storage.verify()] == ["run"]
+
+
+# ------------------------------------------------------------------------------------ a long log
+
+
+READER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("BEGIN")
+db.execute("SELECT count(*) FROM runs").fetchone()
+print("reading", flush=True)
+sys.stdin.read()
+"""
+
+
+async def write_on(writer: Writer, kilobytes: int) -> None:
+    for number in range(kilobytes // 8):
+        await writer.put(n=b'"%s"' % (b"%d" % number * 8000)[:8000])
+
+
+def short_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "LIMIT_BYTES", 200_000)
+    monkeypatch.setattr(log, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite_writer, "_PAGES_IN_LOG", 20)
+
+
+def test_a_log_that_a_reader_keeps_is_told_of_and_shrinks_when_he_has_gone(
+    storage: SqliteCheckpointStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_log(monkeypatch)
+    length = path.with_name("runs.db-wal").stat
+    said: list[str] = []
+    monkeypatch.setattr(log, "warn_from_thread", lambda text, kind: said.append(text))
+
+    async def scenario() -> None:
+        writer = Writer(storage)
+        await write_on(writer, 800)
+        assert said == []
+        assert length().st_size < 400_000
+        command = [sys.executable, "-c", READER, str(path)]
+        reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        with reader:
+            assert reader.stdout is not None
+            reader.stdout.readline()
+            await write_on(writer, 1200)
+            kept = length().st_size
+            assert kept > 1_000_000
+        told = len(said)
+        assert 1 < told <= kept // 200_000  # not with every commit
+        assert "runs.db-wal has grown to 0 MB and cannot be emptied, because " in said[0]
+        if Path("/proc/locks").exists():
+            assert f"process {reader.pid} ({sys.executable} -c" in said[0]
+        await write_on(writer, 400)
+        assert length().st_size < 400_000
+        assert len(said) == told
+
+    asyncio.run(scenario())
+    assert asyncio.run(storage.verify()) == []
+
+
+def test_a_reader_of_this_process_is_told_as_such(
+    storage: SqliteCheckpointStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_log(monkeypatch)
+    said: list[str] = []
+    monkeypatch.setattr(log, "warn_from_thread", lambda text, kind: said.append(text))
+    asyncio.run(warm_up(Writer(storage)))
+    reader = sqlite3.connect(path)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM runs").fetchone()
+    asyncio.run(write_on(Writer(storage, "more"), 600))
+    reader.close()
+
+    expected = "this process" if Path("/proc/locks").exists() else "another connection"
+    assert expected in said[0]
+
+
+def test_the_log_of_one_large_commit_is_emptied(
+    storage: SqliteCheckpointStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_log(monkeypatch)
+    writer = Writer(storage)
+    asyncio.run(warm_up(writer))
+    asyncio.run(writer.put(large=b'"%s"' % random.Random(1).randbytes(1_000_000).hex().encode()))
+    asyncio.run(write_on(writer, 100))
+
+    assert path.with_name("runs.db-wal").stat().st_size < 400_000
+    assert asyncio.run(storage.verify()) == []

@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
 from supersteps._process_fork import WRITES, keep_for_ever, register
+from supersteps._thread_warnings import report, warn_from_thread
 from supersteps.errors import LeaseWarning, RunFencedError, RunNotFoundError
 
 BEAT_SECONDS = 10.0
@@ -120,7 +120,7 @@ class Heartbeat:
             try:
                 self._renew_all()
             except Exception as error:  # no memory, say: the next beat may have some
-                _report(error)
+                report(error)
             self._working.clear()
             if self.holders:
                 self._working.set()
@@ -189,10 +189,7 @@ class Heartbeat:
                 "lease ends, another process may take the run over, and what this superstep does "
                 "is not committed."
             )
-            try:
-                warnings.warn(text, LeaseWarning, stacklevel=2)
-            except LeaseWarning as raised:  # a filter makes it an error; nobody could catch it
-                _report(raised)
+            warn_from_thread(text, LeaseWarning)
 
 
 def _runner() -> asyncio.Runner:
@@ -208,12 +205,6 @@ def _runner() -> asyncio.Runner:
 
 async def _renew(holders: list[Holder]) -> list[BaseException | None]:
     return await asyncio.gather(*(holder.renew() for holder in holders), return_exceptions=True)
-
-
-def _report(error: Exception) -> None:
-    with suppress(Exception):
-        details = (type(error), error, error.__traceback__, threading.current_thread())
-        threading.excepthook(threading.ExceptHookArgs(details))
 
 
 _heartbeat = Heartbeat()

@@ -22,10 +22,11 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Protocol
 
 from supersteps._process_fork import restart_in_child
+from supersteps._thread_warnings import report
 from supersteps.errors import BlockedLoopWarning
 from supersteps.events import WorkflowEvent, WorkflowWarningEvent
 
@@ -162,7 +163,7 @@ class Watcher:
             try:
                 self.look()
             except Exception as error:  # whatever it was, the next look may be better
-                _report(error)
+                report(error)
             self._working.clear()
             self._is_awake = False
             if self.at_work or self._questions:
@@ -268,7 +269,7 @@ class Watcher:
         try:
             warnings.warn_explicit(said, BlockedLoopWarning, file, line)
         except Exception as error:  # a filter has made it an error; there is nobody to raise it to
-            _report(error)
+            report(error)
 
 
 def _running(frame: FrameType | None) -> tuple[Site | None, tuple[str, int, str]]:
@@ -289,13 +290,6 @@ def _place(frame: FrameType | None) -> tuple[str, int, str]:
     if frame is None:
         return "<unknown>", 0, "?"
     return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname
-
-
-def _report(error: Exception) -> None:
-    traceback: TracebackType | None = error.__traceback__
-    threading.excepthook(
-        threading.ExceptHookArgs((type(error), error, traceback, threading.current_thread()))
-    )
 
 
 _watcher = Watcher()

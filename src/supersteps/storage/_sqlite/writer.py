@@ -31,6 +31,7 @@ from supersteps._process_fork import WRITES, Lock, keep_for_ever, register
 from supersteps.errors import StorageError
 from supersteps.storage._sqlite.database import Database, Whereabouts, is_busy
 from supersteps.storage._sqlite.jobs import Batch, Job, Work, deliver, perform
+from supersteps.storage._sqlite.log import Log
 
 T = TypeVar("T")
 
@@ -63,6 +64,7 @@ class Writer:
     def __init__(self, database: Database, forget: Callable[[], None]) -> None:
         self._database = database
         self._forget = forget
+        self._log = Log(database.path)
         self._begin()
         register(self, WRITES)
 
@@ -317,7 +319,8 @@ class Writer:
                 self._database.make_room(self._db, _PAGES_IN_LOG)
             if self._pages >= _PAGES_IN_LOG:
                 self._pages = 0
-                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                if self._log.move(self._db):
+                    self._until_room = _COMMITS_BEFORE_ROOM
         except (sqlite3.Error, OSError):
             self._drop_connection()  # nothing is lost; if the trouble lasts, the next commit meets it and says so
 
@@ -384,6 +387,7 @@ class Writer:
     def _connection(self, waiting: bool) -> sqlite3.Connection:
         if self._db is None:
             self._db = self._database.connect()
+            self._log.limit(self._db)
             self._db.execute("BEGIN IMMEDIATE")  # makes sure that there is a log
             self._db.execute("ROLLBACK")
             self._whereabouts = self._database.whereabouts()
