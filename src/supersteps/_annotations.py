@@ -177,14 +177,20 @@ def own_hints(cls: type) -> Mapping[str, Any]:
 
 
 def is_struct_like(cls: type) -> bool:
-    """Tell whether a class is made of annotated fields: dataclass, NamedTuple, TypedDict, Struct or pydantic model."""
+    """Tell whether a class is made of annotated fields: a dataclass, NamedTuple, TypedDict, ..."""
     return (
         dataclasses.is_dataclass(cls)
+        or is_attrs_class(cls)
         or typing.is_typeddict(cls)
         or _is_subclass_of_loaded(cls, "msgspec", "Struct")
         or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
         or is_pydantic_model(cls)
     )
+
+
+def is_attrs_class(cls: type) -> bool:
+    """Tell whether a class was made by attrs."""
+    return isinstance(getattr(cls, "__attrs_attrs__", None), tuple)
 
 
 def is_pydantic_model(cls: type) -> bool:

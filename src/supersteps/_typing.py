@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._annotations import (
     display_name,
+    is_attrs_class,
     is_pydantic_model,
     is_struct_like,
     reachable_types,
@@ -14,6 +15,7 @@ from ._matching import is_subtype, matches, overlaps
 
 __all__ = [
     "display_name",
+    "is_attrs_class",
     "is_pydantic_model",
     "is_struct_like",
     "is_subtype",

@@ -6,7 +6,6 @@ straight from the walk's table, so that one level of a value costs one Python fr
 
 from __future__ import annotations
 
-import sys
 from base64 import b64encode
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable
@@ -23,6 +22,7 @@ import msgspec
 from ..secrets import Secret
 from ._plain import ATOMS, LARGE, MAX_ENCODE_DEPTH, STRINGS, TAG, dumps, is_plain
 from ._trouble import TooDeep, Trouble, key_step, short
+from ._zones import fixed_offset, is_zone_info, zone_arguments
 
 
 class EncodeWalk(Protocol):
@@ -173,13 +173,6 @@ def _encode_complex(walk: EncodeWalk, value: complex, depth: int) -> Any:
     }
 
 
-def _encode_fraction(walk: EncodeWalk, value: Any, depth: int) -> Any:
-    return {
-        TAG: "Fraction",
-        "v": [encode_int(walk, part, depth) for part in value.as_integer_ratio()],
-    }
-
-
 # ----------------------------------------------------------------------------------- text and bytes
 
 
@@ -227,7 +220,7 @@ def _encode_moment(walk: EncodeWalk, value: datetime | time, depth: int) -> Any:
     """Encode a datetime or time: ISO 8601, with the zone beside it where a plain offset does not say all."""
     zone = value.tzinfo
     coded: dict[str, Any] = {TAG: type(value).__name__}
-    if zone is None or (type(zone) is timezone and len(_zone_arguments(zone)) == 1):
+    if zone is None or (type(zone) is timezone and len(zone_arguments(zone)) == 1):
         coded["v"] = value.isoformat()
     else:
         coded["v"] = value.replace(tzinfo=None).isoformat()
@@ -237,31 +230,37 @@ def _encode_moment(walk: EncodeWalk, value: datetime | time, depth: int) -> Any:
     return coded
 
 
-def _zone_arguments(zone: Any) -> tuple[Any, ...]:
-    """Give what a fixed offset was made of: the offset and, if it has one of its own, the name."""
-    arguments: tuple[Any, ...] = zone.__getinitargs__()
-    return arguments
-
-
 def encode_zone(walk: EncodeWalk, zone: Any, depth: int) -> Any:
     """Encode a tzinfo by its key in the zone database, or by its offset and name."""
     if type(zone) is timezone:
-        offset, *name = _zone_arguments(zone)
-        return {
-            TAG: "timezone",
-            "v": [_timedelta_parts(offset), *(encode_str(walk, part, depth) for part in name)],
-        }
+        offset, *name = zone_arguments(zone)
+        return _offset_zone(walk, offset, name, depth)
     if is_zone_info(zone) and zone.key is not None:
         return {TAG: "ZoneInfo", "v": zone.key}
+    encoder = walk.table[type(zone)]
+    if encoder is not encode_zone:  # the program registered it
+        return encoder(walk, zone, depth)
+    if found := fixed_offset(zone):
+        names = [] if found.name is None else [found.name]
+        return {**_offset_zone(walk, found.offset, names, depth), "of": found.library}
     raise Trouble(
-        f"its time zone {short(zone)} has no name to find it by; use zoneinfo.ZoneInfo(key) or an offset"
+        f"its time zone {short(zone)} has no name to find it by; use zoneinfo.ZoneInfo(key) or a "
+        "fixed offset (datetime.timezone), or register the class of the zone with codec.register"
     )
 
 
-def is_zone_info(zone: Any) -> bool:
-    """Tell whether a tzinfo is exactly a `ZoneInfo`, without importing zoneinfo."""
-    module = sys.modules.get("zoneinfo")
-    return module is not None and type(zone) is module.ZoneInfo
+def _offset_zone(
+    walk: EncodeWalk, offset: timedelta, names: list[str], depth: int
+) -> dict[str, Any]:
+    coded = [encode_str(walk, name, depth) for name in names]
+    return {TAG: "timezone", "v": [_timedelta_parts(offset), *coded]}
+
+
+def encode_frozen(walk: EncodeWalk, value: Any, depth: int) -> Any:
+    """Encode a datetime or date of freezegun, which stands for a real one while a test runs."""
+    if not isinstance(value, datetime):
+        return {**_encode_date(walk, value, depth), "of": "freezegun"}
+    return {**_encode_moment(walk, value, depth), TAG: "datetime", "of": "freezegun"}
 
 
 def _encode_timedelta(walk: EncodeWalk, value: timedelta, depth: int) -> Any:
@@ -318,14 +317,3 @@ ENCODERS: Final[dict[type, Encoder]] = _table(
 )
 
 CAREFUL_ATOMS: Final = ATOMS - {str, int}
-
-
-def late_encoder(kind: type) -> Encoder | None:
-    """Find the encoder of a standard type whose module is too slow to import for everybody."""
-    if kind.__module__ == "fractions" and kind is getattr(
-        sys.modules.get("fractions"), "Fraction", None
-    ):
-        return _encode_fraction
-    if kind is getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None):
-        return encode_zone
-    return None

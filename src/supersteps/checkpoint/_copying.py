@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Collection
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from itertools import chain
 from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
-from types import NoneType
+from types import NoneType, SimpleNamespace
 from typing import Any, Final
 from uuid import UUID
 
@@ -170,6 +170,14 @@ def _copy_deque(walk: CopyWalk, value: deque[Any], depth: int) -> Any:
     return deque(_copy_items(walk, value, depth), value.maxlen)
 
 
+def _copy_defaultdict(walk: CopyWalk, value: Any, depth: int) -> Any:
+    return defaultdict(value.default_factory, _copy_dict(walk, dict(value), depth))
+
+
+def _copy_namespace(walk: CopyWalk, value: SimpleNamespace, depth: int) -> Any:
+    return SimpleNamespace(**_copy_dict(walk, vars(value), depth))
+
+
 def _copy_bytearray(walk: CopyWalk, value: bytearray, depth: int) -> Any:
     return value[:]
 
@@ -185,4 +193,7 @@ COPIERS: Final[dict[type, Copier]] = {
     OrderedDict: _copy_ordered,
     Counter: _copy_ordered,
     bytearray: _copy_bytearray,
+    defaultdict: _copy_defaultdict,
+    SimpleNamespace: _copy_namespace,
+    range: _same,
 }

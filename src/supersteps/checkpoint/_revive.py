@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from binascii import a2b_base64
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
@@ -23,6 +24,7 @@ import msgspec
 from ..secrets import Secret
 from ._plain import TAG
 from ._trouble import Trouble, short
+from ._zones import library_zone
 
 Reviver = Callable[[dict[str, Any]], Any]
 
@@ -32,7 +34,7 @@ _ZONE_KEY: Final = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 _FLOAT_WORDS: Final = frozenset({"nan", "-nan", "inf", "-inf"})
 
 
-def _expect(node: dict[str, Any], kind: type, *optional: str) -> Any:
+def expect(node: dict[str, Any], kind: type, *optional: str) -> Any:
     """Give the content of a tagged object after checking that it has the shape its tag promises."""
     if node.keys() != _ONLY_VALUE and (extra := sorted(node.keys() - _ONLY_VALUE - set(optional))):
         raise Trouble(f"a tagged {node[TAG]!r} with unknown parts: {', '.join(map(short, extra))}")
@@ -45,7 +47,7 @@ def _expect(node: dict[str, Any], kind: type, *optional: str) -> Any:
 
 
 def _list_of(node: dict[str, Any], kind: type, length: int | None = None) -> list[Any]:
-    items: list[Any] = _expect(node, list)
+    items: list[Any] = expect(node, list)
     if (length is not None and len(items) != length) or any(
         type(item) is not kind for item in items
     ):
@@ -57,44 +59,46 @@ def _list_of(node: dict[str, Any], kind: type, length: int | None = None) -> lis
 
 
 def _tuple(node: dict[str, Any]) -> Any:
-    return tuple(_expect(node, list))
+    return tuple(expect(node, list))
 
 
 def _set(node: dict[str, Any]) -> Any:
-    return _distinct(node, set(_expect(node, list)))
+    return distinct(node, set(expect(node, list)))
 
 
 def _frozenset(node: dict[str, Any]) -> Any:
-    return _distinct(node, frozenset(_expect(node, list)))
+    return distinct(node, frozenset(expect(node, list)))
 
 
-def _distinct(node: dict[str, Any], made: Any) -> Any:
+def distinct(node: dict[str, Any], made: Any) -> Any:
+    """Return a container after checking that none of the items it was made of fell together."""
     if len(made) != len(node["v"]):
         raise Trouble(f"a tagged {node[TAG]!r} holds an item twice")
     return made
 
 
-def _pairs(node: dict[str, Any]) -> list[Any]:
-    pairs: list[Any] = _expect(node, list)
-    if any(type(pair) is not list or len(pair) != 2 for pair in pairs):
+def pairs(node: dict[str, Any], *optional: str) -> list[Any]:
+    """Return the entries of a tagged mapping after checking that they are entries."""
+    entries: list[Any] = expect(node, list, *optional)
+    if any(type(entry) is not list or len(entry) != 2 for entry in entries):
         raise Trouble(f"a tagged {node[TAG]!r} needs [key, value] pairs")
-    return pairs
+    return entries
 
 
 def _dict(node: dict[str, Any]) -> Any:
-    return _distinct(node, dict(_pairs(node)))
+    return distinct(node, dict(pairs(node)))
 
 
 def _ordered_dict(node: dict[str, Any]) -> Any:
-    return _distinct(node, OrderedDict(_pairs(node)))
+    return distinct(node, OrderedDict(pairs(node)))
 
 
 def _counter(node: dict[str, Any]) -> Any:
-    return _distinct(node, Counter(dict(_pairs(node))))
+    return distinct(node, Counter(dict(pairs(node))))
 
 
 def _deque(node: dict[str, Any]) -> Any:
-    items = _expect(node, list, "maxlen")
+    items = expect(node, list, "maxlen")
     maxlen = node.get("maxlen")
     if maxlen is not None and (type(maxlen) is not int or maxlen < len(items)):
         raise Trouble(
@@ -107,14 +111,14 @@ def _deque(node: dict[str, Any]) -> Any:
 
 
 def _int(node: dict[str, Any]) -> Any:
-    text = _expect(node, str)
+    text = expect(node, str)
     if re.fullmatch(r"-?0x[0-9a-f]+", text) is None:
         raise Trouble("a tagged 'int' needs hexadecimal digits")
     return int(text, 16)
 
 
 def _float(node: dict[str, Any]) -> Any:
-    text = _expect(node, str)
+    text = expect(node, str)
     if text not in _FLOAT_WORDS:
         raise Trouble(
             f"a tagged 'float' is one of {', '.join(sorted(_FLOAT_WORDS))}, not {short(text)}"
@@ -133,17 +137,17 @@ def _fraction(node: dict[str, Any]) -> Any:
 
 
 def _decimal(node: dict[str, Any]) -> Any:
-    return Decimal(_expect(node, str))
+    return Decimal(expect(node, str))
 
 
 def _str(node: dict[str, Any]) -> Any:
     return _SURROGATE.sub(
-        lambda m: "\\" if m[1] == "\\" else chr(int(m[1][1:], 16)), _expect(node, str)
+        lambda m: "\\" if m[1] == "\\" else chr(int(m[1][1:], 16)), expect(node, str)
     )
 
 
 def _bytes(node: dict[str, Any]) -> Any:
-    return a2b_base64(_expect(node, str), strict_mode=True)
+    return a2b_base64(expect(node, str), strict_mode=True)
 
 
 def _bytearray(node: dict[str, Any]) -> Any:
@@ -151,7 +155,7 @@ def _bytearray(node: dict[str, Any]) -> Any:
 
 
 def _by_str(make: Callable[[str], Any]) -> Reviver:
-    return lambda node: make(_expect(node, str))
+    return lambda node: make(expect(node, str))
 
 
 # ---------------------------------------------------------------------------------- dates and times
@@ -159,7 +163,8 @@ def _by_str(make: Callable[[str], Any]) -> Reviver:
 
 def _moment(kind: type[datetime] | type[time]) -> Reviver:
     def revive(node: dict[str, Any]) -> Any:
-        value = kind.fromisoformat(_expect(node, str, "tz", "fold"))
+        text = expect(node, str, "tz", "fold", "of")
+        value = _frozen(node, kind, "FakeDatetime").fromisoformat(text)
         zone, fold = node.get("tz"), node.get("fold", 0)
         if zone is not None:
             if not isinstance(zone, tzinfo) or value.tzinfo is not None:
@@ -174,12 +179,29 @@ def _moment(kind: type[datetime] | type[time]) -> Reviver:
     return revive
 
 
+def _date(node: dict[str, Any]) -> Any:
+    text = expect(node, str, "of")
+    return _frozen(node, _DATE[0], "FakeDate").fromisoformat(text)
+
+
+_DATE: Final = (date,)  # freezegun replaces what a module calls `date`, but not what is in a tuple
+
+
+def _frozen(node: dict[str, Any], kind: Any, name: str) -> Any:
+    """Return the class that a test has put in the place of datetime or date, if it still has."""
+    if "of" not in node:
+        return kind
+    if node["of"] != "freezegun":
+        raise Trouble(f"a tagged {node[TAG]!r} of {short(node['of'])}")
+    return getattr(sys.modules.get("freezegun.api"), name, kind)
+
+
 def _timedelta(node: dict[str, Any]) -> Any:
     return timedelta(*_list_of(node, int, 3))
 
 
 def _timezone(node: dict[str, Any]) -> Any:
-    value = _expect(node, list)
+    value = expect(node, list, "of")
     offset, *name = value or [None]
     if (
         type(offset) is not list
@@ -189,13 +211,17 @@ def _timezone(node: dict[str, Any]) -> Any:
         raise Trouble("a tagged 'timezone' needs an offset [days, seconds, microseconds]")
     if len(name) > 1 or any(type(part) is not str for part in name):
         raise Trouble("a tagged 'timezone' has at most one name")
+    if type(library := node.get("of", "")) is not str:
+        raise Trouble(f"{short(library)} is not the name of a library")
+    if library:
+        return library_zone(timedelta(*offset), name[0] if name else None, library)
     return timezone(timedelta(*offset), *name)
 
 
 def _zone_info(node: dict[str, Any]) -> Any:
     from zoneinfo import ZoneInfo  # slow to import, rarely needed
 
-    key = _expect(node, str)
+    key = expect(node, str)
     if _ZONE_KEY.fullmatch(key) is None:
         raise Trouble(f"{short(key)} is not the key of a time zone")
     try:
@@ -245,7 +271,7 @@ REVIVERS: Final[dict[str, Reviver]] = {
     "bytes": _bytes,
     "bytearray": _bytearray,
     "UUID": _by_str(UUID),
-    "date": _by_str(date.fromisoformat),
+    "date": _date,
     "datetime": _moment(datetime),
     "time": _moment(time),
     "timedelta": _timedelta,

@@ -119,6 +119,10 @@ class Scope:
         """Find the functions registered for exactly this type."""
         return next((scope._customs[cls] for scope in self._chain() if cls in scope._customs), None)
 
+    def customs(self) -> list[Custom]:
+        """Return all types that were registered with functions; the outer scopes' first."""
+        return [custom for scope in [*self._chain()][::-1] for custom in scope._customs.values()]
+
     def find(self, name: str) -> Custom | type | None:
         """Look up the name of a type, as data gives it.
 

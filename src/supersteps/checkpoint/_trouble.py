@@ -21,6 +21,11 @@ class Trouble(Exception):
         self._parts: list[str] = []
         self._owners: list[int] = []
 
+    @property
+    def is_final(self) -> bool:
+        """True if another way of writing the value would not help: it is too deep, or a secret."""
+        return False
+
     def leave(self, owner: object, part: str) -> None:
         """Add one step of the path; `owner` is the container being left."""
         self._parts.append(part)
@@ -47,6 +52,18 @@ class Trouble(Exception):
 
 class TooDeep(Trouble):
     """The walk went deeper than the limit: a cycle, or a value that is nested beyond reason."""
+
+    @property
+    def is_final(self) -> bool:
+        return True
+
+
+class SecretTrouble(Trouble):
+    """A value that is a secret is never saved, in whatever way."""
+
+    @property
+    def is_final(self) -> bool:
+        return True
 
 
 def key_step(key: object) -> str:

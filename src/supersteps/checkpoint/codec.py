@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, time, timezone
+from datetime import datetime, time, timezone, tzinfo
+from functools import partial
 from math import isfinite
+from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from supersteps._callables import check_plain
 
 from .._typing import display_name, type_name
 from ..errors import CheckpointDecodeError, CheckpointEncodeError
-from ._builtins import CAREFUL_ATOMS, ENCODERS, Encoder, is_zone_info, late_encoder
+from ._advice import MAKE_KNOWN, belongs_to_another, cannot_be_rebuilt, cannot_be_saved
+from ._builtins import CAREFUL_ATOMS, ENCODERS, Encoder, EncodeWalk, encode_zone
 from ._classes import Plan, plan_for
 from ._copying import IMMUTABLE, Copier, CopyWalk, copy_anything, copy_deep
 from ._custom import custom_copier, custom_encoder, custom_reviver, upgrading_reviver
@@ -23,6 +26,7 @@ from ._plain import (
     CONTAINERS,
     MAX_DECODE_DEPTH,
     MAX_DIGITS,
+    TAG,
     UNWRITABLE,
     dumps,
     is_plain,
@@ -32,23 +36,24 @@ from ._plain import (
 from ._revive import Reviver
 from ._scope import PROCESS, Custom, Scope, Upgrade
 from ._trouble import TooDeep, Trouble, short
+from ._zones import is_zone_info
 from .raw import RawValue
 
 T = TypeVar("T")
 
 __all__ = ["IMMUTABLE", "Codec", "RawValue", "checkpointable", "is_immutable"]
 
-_HOW_TO_FIX = (
-    "make it known: use it in a handler's annotations, decorate it with @checkpointable, pass it in types=[...], "
-    "or use codec.register(type, encode, decode)"
-)
+# Test libraries that freeze time replace what a module calls `datetime`, but not what is in a set.
+_MOMENTS = frozenset({datetime, time})
+_PLAIN = ATOMS | CONTAINERS | {float}
 
 
 def checkpointable(cls: type[T]) -> type[T]:
     """Let every codec of this process save and rebuild a class, and the classes its fields are annotated with.
 
     Args:
-        cls: A dataclass, NamedTuple, Enum, msgspec.Struct or pydantic model.
+        cls: A dataclass, attrs class, NamedTuple, Enum, msgspec.Struct or pydantic model, or a
+            class with methods `to_dict` and `from_dict`.
 
     Returns:
         The same class.
@@ -57,11 +62,12 @@ def checkpointable(cls: type[T]) -> type[T]:
         TypeError: The class is none of these, so there is no telling what its state is.
     """
     given: Any = cls
-    if not isinstance(given, type) or plan_for(given) is None:
+    if not isinstance(given, type) or plan_of(given) is None:
         raise TypeError(
             f"@checkpointable cannot save {display_name(given)}: make it a "
-            "dataclass, NamedTuple, Enum, msgspec.Struct or pydantic model (@checkpointable goes above @dataclass), "
-            "or use codec.register(type, encode, decode)"
+            "dataclass, attrs class, NamedTuple, Enum, msgspec.Struct or pydantic model "
+            "(@checkpointable goes above @dataclass), give it methods to_dict and from_dict, or "
+            "use codec.register(type, encode, decode)"
         )
     PROCESS.add_later(cls)
     return cls
@@ -72,7 +78,7 @@ def is_immutable(value: object) -> bool:
     kind = type(value)
     if kind in IMMUTABLE:
         return True
-    if kind is datetime or kind is time:
+    if kind in _MOMENTS:
         zone = cast(datetime, value).tzinfo
         return (
             zone is None
@@ -101,6 +107,7 @@ class Codec:
         self._careful = Encoding(self._encoder_for, CAREFUL_ATOMS, careful=True)
         self._copying = CopyWalk(self._copier_for)
         self._decoding = Decoding(self._reviver_for, self._content_of_raw)
+        self._prefer_registered()
         scope.listen(self)
         self.add_types(types)
 
@@ -133,7 +140,10 @@ class Codec:
         *,
         name: str | None = None,
     ) -> None:
-        """Save a type with functions of one's own. Subclasses are not included; register each.
+        """Save a type with functions of your own. Subclasses are not included; register each.
+
+        It comes before the way in which the codec saves a type by itself, so that you can choose
+        another one, or decide that a `pydantic.SecretStr` may be saved.
 
         Args:
             type_: The exact type.
@@ -142,12 +152,13 @@ class Codec:
             name: What the data calls it; `module:qualname` by default.
 
         Raises:
-            ValueError: The type is one the codec itself handles.
-            TypeError: One of them is no function, or an `async def`.
+            ValueError: The type is one of JSON's own.
+            TypeError: One of the functions is no function, or an `async def`.
         """
-        if type_ in ENCODERS or late_encoder(type_) is not None:
+        if type_ in _PLAIN:
             raise ValueError(
-                f"{display_name(type_)} is saved by the codec itself; register a type of your own"
+                f"{display_name(type_)} is saved as plain JSON by the codec itself; register a "
+                "type of your own"
             )
         for function, role in ((encode, "encode"), (decode, "decode")):
             check_plain(
@@ -175,6 +186,16 @@ class Codec:
         self._careful.reset()
         self._copying = CopyWalk(self._copier_for)
         self._decoding.reset()
+        self._prefer_registered()
+
+    def _prefer_registered(self) -> None:
+        """Put functions that were registered for a type before the codec's own."""
+        for custom in self._scope.customs():
+            if custom.type_ in ENCODERS:
+                encoder = custom_encoder(custom)
+                self._encoding.table[custom.type_] = encoder
+                self._careful.table[custom.type_] = encoder
+                self._copying.table[custom.type_] = custom_copier(custom)
 
     # ------------------------------------------------------------------------------------- encoding
 
@@ -243,28 +264,50 @@ class Codec:
     def _encoder_for(self, kind: type) -> Encoder:
         if custom := self._scope.custom_for(kind):
             return custom_encoder(custom)
-        if found := ENCODERS.get(kind) or late_encoder(kind):
-            return found
         if kind is RawValue:
             return encode_raw
+        if issubclass(kind, type):
+            return self._encode_class
+        if found := ENCODERS.get(kind) or _standard().standard_encoder(kind):
+            return found
+        if issubclass(kind, tzinfo):
+            return encode_zone
         return self._plan(kind).encode
 
-    def _plan(self, kind: type) -> Plan:
-        plan = plan_for(kind)
-        if plan is None:
-            raise Trouble(
-                f"values of type {display_name(kind)} cannot be saved; keep it out of messages and state, turn it into "
-                "a dataclass, or use codec.register(type, encode, decode)"
-            )
-        name = type_name(kind)
+    def _encode_class(self, walk: EncodeWalk, value: type, depth: int) -> Any:
+        name = type_name(value)
+        if self._class(name) is not value:
+            raise Trouble(f"the class {display_name(value)} could not be found again; {MAKE_KNOWN}")
+        return {TAG: "type", "v": name}
+
+    def _class(self, name: str) -> type | None:
+        """Find a class that a value may be: one that could be rebuilt, or one of Python's own."""
         found = self._scope.find(name)
+        if isinstance(found, Custom):
+            return found.type_
+        return found or _standard().standard_class(name) or _libraries().library_class(name)
+
+    def _revive_class(self, node: dict[str, Any], *, raw: bool = False) -> Any:
+        name = node.get("v")
+        found = self._class(name) if type(name) is str and len(node) == 2 else None
+        if found is not None:
+            return found
+        if raw:
+            return RawValue(node, self._content_of_raw)
+        raise Trouble(
+            f"the class {short(name)} is not known here; import its module and {MAKE_KNOWN}"
+        )
+
+    def _plan(self, kind: type) -> Plan:
+        plan = plan_of(kind)
+        if plan is None:
+            raise Trouble(cannot_be_saved(kind))
+        name = type_name(kind)
+        found = self._scope.find(name) or _libraries().library_class(name)
         if found is None:
-            raise Trouble(f"the type {display_name(kind)} could not be rebuilt; {_HOW_TO_FIX}")
+            raise Trouble(cannot_be_rebuilt(kind))
         if found is not kind:
-            raise Trouble(
-                f"the type {display_name(kind)} could not be rebuilt: its name {name!r} now belongs to another class; "
-                "give one of the two another name"
-            )
+            raise Trouble(belongs_to_another(kind))
         return plan
 
     # ------------------------------------------------------------------------------------- decoding
@@ -316,12 +359,14 @@ class Codec:
             ) from None
 
     def _reviver_for(self, tag: Any, raw: bool) -> Reviver:
+        if tag == "type":
+            return partial(self._revive_class, raw=raw)
         if type(tag) is not str or ":" not in tag:
-            raise Trouble(f"{short(tag)} is not a type that this version of the library writes")
-        found = self._scope.find(tag)
+            return self._standard_reviver(tag)
+        found = self._scope.find(tag) or _libraries().library_class(tag, may_import=not raw)
         reviver: Reviver
         if upgrade := self._scope.upgrade_for(tag):
-            plan = None if found is None or isinstance(found, Custom) else plan_for(found)
+            plan = None if found is None or isinstance(found, Custom) else plan_of(found)
             present = (
                 custom_reviver(found)
                 if isinstance(found, Custom)
@@ -332,14 +377,22 @@ class Codec:
             reviver = upgrading_reviver(upgrade, present, getattr(plan, "_keys", None))
         elif isinstance(found, Custom):
             reviver = custom_reviver(found)
-        elif found is not None and (plan := plan_for(found)) is not None:
+        elif found is not None and (plan := plan_of(found)) is not None:
             reviver = plan.revive
         elif raw:
             return keep_raw
         else:
             raise Trouble(
-                f"the type {short(tag)} is not known here; import its module and {_HOW_TO_FIX}"
+                f"the type {short(tag)} is not known here; import its module and {MAKE_KNOWN}"
             )
+        self._decoding.revivers[tag] = reviver
+        return reviver
+
+    def _standard_reviver(self, tag: Any) -> Reviver:
+        known: Mapping[str, Reviver] = _standard().STANDARD_REVIVERS
+        reviver = known.get(tag) if type(tag) is str else None
+        if reviver is None:
+            raise Trouble(f"{short(tag)} is not a type that this version of the library writes")
         self._decoding.revivers[tag] = reviver
         return reviver
 
@@ -384,6 +437,23 @@ class Codec:
         except Trouble:
             return copy_anything
         return _plan_copier(plan)
+
+
+def plan_of(cls: type) -> Plan | None:
+    """Find out how values of a class are saved; None for a class of no kind that is known."""
+    return _libraries().library_plan(cls) or plan_for(cls)
+
+
+def _standard() -> ModuleType:
+    from . import _standard  # rarely needed, so that importing the library stays quick
+
+    return _standard
+
+
+def _libraries() -> ModuleType:
+    from . import _libraries  # likewise
+
+    return _libraries
 
 
 def _refusal(trouble: Trouble, where: str) -> str:

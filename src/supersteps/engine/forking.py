@@ -442,7 +442,7 @@ def _attributes(value: Any) -> list[str]:
     for names in ("__dataclass_fields__", "model_fields"):
         if fields := getattr(kind, names, None):
             return list(fields)
-    return []
+    return [field.name for field in getattr(kind, "__attrs_attrs__", ())]
 
 
 def _index(step: str | int) -> int | None:

@@ -1,0 +1,50 @@
+"""What a refusal says to do: the lines that make a value savable."""
+
+from __future__ import annotations
+
+from .._typing import display_name, type_name
+
+MAKE_KNOWN = (
+    "make it known: use it in a handler's annotations, decorate it with @checkpointable, give it "
+    "to with_checkpointing(storage, types=[...]), or use codec.register(type, encode, decode)"
+)
+
+
+def cannot_be_saved(kind: type) -> str:
+    """Say that there is no way to save a class, and how to add one."""
+    return (
+        f"values of type {display_name(kind)} cannot be saved; keep it out of messages and state, "
+        f"turn it into a dataclass, or register it:\n{registering(kind)}"
+    )
+
+
+def registering(kind: type) -> str:
+    """Return the lines that register a class, and show where the codec goes."""
+    name = kind.__name__
+    return (
+        f"    codec = Codec(); codec.register({name}, encode=..., decode=...)"
+        "  # to data that can be saved, and back\n"
+        '    storage = SqliteCheckpointStorage("runs.db", codec=codec)'
+        "  # every storage takes codec="
+    )
+
+
+def cannot_be_rebuilt(kind: type) -> str:
+    """Say that a class is not known to the workflow."""
+    return f"the type {display_name(kind)} could not be rebuilt; {MAKE_KNOWN}"
+
+
+def belongs_to_another(kind: type) -> str:
+    """Say that the name of a class now means another class."""
+    name = type_name(kind)
+    intro = f"the type {display_name(kind)} could not be rebuilt: its name {name!r} now belongs to"
+    if kind.__module__ == "__main__" and "<locals>" not in name:
+        return (
+            f"{intro} a class that was defined later, as happens when a notebook's cell is run "
+            "again; make the value anew with the class as it is now, and build the workflow again "
+            "(run its cells too)"
+        )
+    return (
+        f"{intro} another class; give one of the two another name, or, if the same class was "
+        "defined twice, make the value and build the workflow with the newer one"
+    )

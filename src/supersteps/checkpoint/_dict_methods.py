@@ -1,0 +1,68 @@
+"""Classes with `to_dict` and `from_dict`, the usual way to make a class of one's own savable."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from .._typing import display_name, type_name
+from ._builtins import EncodeWalk
+from ._classes import CopyWalk
+from ._plain import TAG, VALUE
+from ._trouble import Trouble, short
+
+
+class DictMethodsPlan:
+    """A class that gives its state as a dict, and takes it back.
+
+    Whether the two methods fit together is tried when a value is saved, so that one that could not
+    be loaded is refused where it is sent or set.
+    """
+
+    def __init__(self, cls: Any) -> None:
+        self._cls = cls
+        self._tag = type_name(cls)
+
+    def encode(self, walk: EncodeWalk, value: Any, depth: int) -> Any:
+        state = self._call("to_dict", value.to_dict)
+        if not isinstance(state, dict):
+            raise Trouble(f"{self._method('to_dict')} returned {short(state)} instead of a dict")
+        try:
+            coded = walk.table[type(state)](walk, state, depth + 1)
+        except Trouble as trouble:
+            trouble.leave(value, ".to_dict()")
+            raise
+        given = self._call("to_dict", copy.deepcopy, state)  # what loading will hand over
+        if not self._call("__eq__", self._is_alike, value, state, self._make(given)):
+            raise Trouble(
+                f"{self._method('from_dict')} does not give back what {self._method('to_dict')} "
+                "was called on; make the two fit, or use codec.register(type, encode, decode)"
+            )
+        return {TAG: self._tag, VALUE: coded}
+
+    def revive(self, node: dict[str, Any]) -> Any:
+        if node.keys() != {TAG, VALUE} or not isinstance(node[VALUE], dict):
+            raise Trouble(f"a saved {short(self._tag)} needs a dict under {VALUE!r}")
+        return self._make(node[VALUE])
+
+    def copy(self, walk: CopyWalk, value: Any, depth: int) -> Any:
+        return walk.copy_unknown(value)
+
+    def _make(self, state: dict[str, Any]) -> Any:
+        made = self._call("from_dict", self._cls.from_dict, state)
+        if type(made) is not self._cls:
+            raise Trouble(f"{self._method('from_dict')} returned {short(made)}")
+        return made
+
+    def _is_alike(self, value: Any, state: dict[str, Any], made: Any) -> bool:
+        return bool(made.to_dict() == state if self._cls.__eq__ is object.__eq__ else made == value)
+
+    def _call(self, name: str, method: Any, *arguments: Any) -> Any:
+        try:
+            return method(*arguments)
+        except Exception as error:  # the user's method; whatever it raises belongs into the message
+            reason = f"{self._method(name)} raised {type(error).__name__}: {error}"
+            raise Trouble(reason) from error
+
+    def _method(self, name: str) -> str:
+        return f"{display_name(self._cls)}.{name}"
