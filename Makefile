@@ -15,10 +15,10 @@ READY := .venv/.ready
 TYPED := $(wildcard src tests examples benchmarks scripts)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types guard lab docs tour bench format lock clean
+.PHONY: help demo test check lint types guard lab docs tour bench bench-peers format lock clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY)  ## Kill a real workflow in the middle, resume it, compare the reports
 	@$(BIN)/python -m examples.demo $(ARGS)
@@ -57,6 +57,9 @@ tour: $(READY)  ## Record docs/tour.md again
 bench: $(READY)  ## Measure speed, memory and bytes, beside floors measured in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+bench-peers: $(READY)  ## Measure the same work by other libraries, installed beside
+	@$(BIN)/python -m benchmarks.peers $(ARGS)
+
 format: $(READY)  ## Rewrite the code in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -68,7 +71,7 @@ lock: $(READY)  ## Pin the newest versions of all dependencies in constraints.tx
 		--no-emit-index-url --custom-compile-command 'make lock' --group dev --output-file constraints.txt pyproject.toml
 
 clean:  ## Remove .venv, caches and build products
-	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv benchmarks/peers/.envs build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests examples benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Made once, and again when a dependency or the project's metadata changes.

@@ -35,34 +35,57 @@ async def bare_tasks(steps: int) -> float:
     return steps / (time.perf_counter() - begun)
 
 
-def raw_commits(folder: Path, steps: int) -> float:
-    """Return transactions per second of a loop that does by hand what a commit has to do.
+class RawCommits:
+    """A database, and a loop that does by hand what the commit of a superstep has to do.
 
-    Each compares and moves the head of a run, then inserts a row that is found again by run and
-    number: as durably (write-ahead log, synced at every commit), in the same folder, on the
-    calling thread, with nothing in between.
+    Each transaction compares and moves the head of a run, then inserts a row that is found again
+    by run and number: as durably (write-ahead log, synced at every commit), on the calling thread,
+    with nothing in between.
+
+    Args:
+        folder: Where the database is made.
     """
-    db = sqlite3.connect(folder / "raw.db", isolation_level=None)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("CREATE TABLE heads (run INTEGER PRIMARY KEY, epoch INTEGER, head INTEGER, note)")
-    db.execute("CREATE TABLE rows (run INTEGER, number INTEGER, data, UNIQUE (run, number))")
-    db.execute("INSERT INTO heads VALUES (1, 1, 0, NULL)")
-    notes = [os.urandom(HEAD_BYTES) for _ in range(16)]
-    rows = [os.urandom(ROW_BYTES) for _ in range(16)]
-    for number in range(WARM_UP + steps):
-        if number == WARM_UP:
-            begun = time.perf_counter()
-        db.execute("BEGIN IMMEDIATE")
-        moved = db.execute(
-            "UPDATE heads SET head = ?, note = ? WHERE run = ? AND epoch = ? AND head = ?",
-            (number + 1, notes[number % 16], 1, 1, number),
+
+    def __init__(self, folder: Path) -> None:
+        self._db = db = sqlite3.connect(folder / "raw.db", isolation_level=None)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(
+            "CREATE TABLE heads (run INTEGER PRIMARY KEY, epoch INTEGER, head INTEGER, note)"
         )
-        assert moved.rowcount == 1
-        db.execute("INSERT INTO rows VALUES (?, ?, ?)", (1, number + 1, rows[number % 16]))
-        db.execute("COMMIT")
+        db.execute("CREATE TABLE rows (run INTEGER, number INTEGER, data, UNIQUE (run, number))")
+        db.execute("INSERT INTO heads VALUES (1, 1, 0, NULL)")
+        self._notes = [os.urandom(HEAD_BYTES) for _ in range(16)]
+        self._rows = [os.urandom(ROW_BYTES) for _ in range(16)]
+        self._head = 0
+        self.commit(WARM_UP)
+
+    def commit(self, times: int) -> None:
+        """Make so many commits."""
+        db, notes, rows = self._db, self._notes, self._rows
+        for number in range(self._head, self._head + times):
+            db.execute("BEGIN IMMEDIATE")
+            moved = db.execute(
+                "UPDATE heads SET head = ?, note = ? WHERE run = ? AND epoch = ? AND head = ?",
+                (number + 1, notes[number % 16], 1, 1, number),
+            )
+            assert moved.rowcount == 1
+            db.execute("INSERT INTO rows VALUES (?, ?, ?)", (1, number + 1, rows[number % 16]))
+            db.execute("COMMIT")
+        self._head += times
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+
+def raw_commits(folder: Path, steps: int) -> float:
+    """Return commits by hand per second."""
+    commits = RawCommits(folder)
+    begun = time.perf_counter()
+    commits.commit(steps)
     rate = steps / (time.perf_counter() - begun)
-    db.close()
+    commits.close()
     return rate
 
 
