@@ -13,8 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from supersteps._failures import annotate, described, notes_of
 from supersteps.engine.runner import Runner
 from supersteps.engine.store import RunStore
+from supersteps.engine.usercode import UserCodeError
 from supersteps.errors import (
     PartialStorageWarning,
     RequestError,
@@ -30,7 +32,6 @@ from supersteps.events import (
     WorkflowStartedEvent,
     WorkflowWarningEvent,
 )
-from supersteps.secrets import redact
 from supersteps.storage.base import DurableStorage
 from supersteps.stream import EventStream
 
@@ -152,7 +153,7 @@ class RunDriver:
     def _raise_trouble(self) -> None:
         """Raise what ended the run, or, once, why an answer was refused."""
         refusal, self._refusal = self._refusal, None
-        trouble = self._failure or refusal
+        trouble = self._failure if self._failure is not None else refusal
         if trouble is not None:
             raise trouble
 
@@ -200,7 +201,8 @@ class RunDriver:
             if not self._stream.is_taken and self._store is not None:
                 await self._store.release()  # parked: nobody knows when somebody will ask for more
         except Exception as error:
-            self._failure = self._failure or error
+            if self._failure is None:
+                self._failure = error
         finally:
             self._work = None
             self._stream.wake()
@@ -225,7 +227,8 @@ class RunDriver:
                     await asyncio.sleep(0)
                     turned = clock()
         except Exception as error:
-            self._failure = self._failure or error
+            if self._failure is None:
+                self._failure = error
         finally:
             self._work = None
             self._stream.wake()
@@ -353,11 +356,23 @@ class RunDriver:
             )
             self._failure.__cause__ = error
             await self._note_failure(self._failure)
+        except UserCodeError as raised:
+            self._failure = raised.error
+            await self._note_failure(raised.error, raised.where)
         except RequestError as error:
             self._refusal = error
+        except (RunFencedError, RunBusyError) as error:
+            self._failure = error
+            await self._note_failure(error, is_lost=True)
         except Exception as error:
             self._failure = error
             await self._note_failure(error)
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._failure = error
+            if self._hold is not None:
+                with suppress(Exception):  # the lease expires by itself
+                    await self._hold.release()
+            raise
         except BaseException as error:
             self._failure = error
             raise
@@ -396,20 +411,26 @@ class RunDriver:
         if queued:
             await runner.accept(queued)
 
-    async def _note_failure(self, error: Exception) -> None:
-        """Record why the run stopped, give it up, and tell the consumer."""
+    async def _note_failure(
+        self, error: Exception, where: str = "", *, is_lost: bool = False
+    ) -> None:
+        """Record why the run stopped, give it up, and tell the consumer.
+
+        Args:
+            error: Why.
+            where: In which executor and superstep, if the error's notes may not say so.
+            is_lost: Whether the run belongs to somebody else.
+        """
         self.announce()
         extra = {"run_id": self.run_id}
         details = WorkflowErrorDetails.from_exception(error, extra=extra)
         try:
-            if self._store is not None and not isinstance(error, RunFencedError | RunBusyError):
+            if self._store is not None and not is_lost:
                 await self._store.release(
-                    status=WorkflowRunState.FAILED.value, error=_described(error)
+                    status=WorkflowRunState.FAILED.value, error=_text_of(error, where)
                 )
         except Exception as second:
-            error.add_note(
-                f"and the failure could not be recorded: {type(second).__name__}: {second}"
-            )
+            annotate(error, f"and the failure could not be recorded: {described(second)}")
         self.emit(WorkflowFailedEvent(details))
         self._stream.emit_state(WorkflowRunState.FAILED)
 
@@ -428,9 +449,12 @@ class RunDriver:
             await self._hold.release()
 
 
-def _described(error: Exception) -> str:
-    """Return an error as one text, with the executor and superstep that its notes name, and without secrets."""
-    return redact("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+def _text_of(error: Exception, where: str) -> str:
+    """Return an error as one text, with the executor and superstep in which it happened."""
+    notes = notes_of(error)
+    if where and where not in notes:
+        notes.append(where)
+    return "\n".join([described(error), *notes])
 
 
 def is_cancelled() -> bool:

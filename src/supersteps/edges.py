@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from supersteps._callables import discard, is_unfinished
+from supersteps._contexts import call_apart
+from supersteps._failures import described
 from supersteps.errors import EdgeGroupError, RoutingError
 from supersteps.executor import Executor
 
@@ -109,11 +111,11 @@ class EdgeGroup:
 
     def _decide(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            answer = function(*arguments)
+            answer = call_apart(function, *arguments)
         except Exception as error:
             raise RoutingError(
-                f"{what} {function_name(function)!r} of {self.id} raised {type(error).__name__}: {error}. Nothing of "
-                "this superstep was committed; mend the function and resume the run."
+                f"{what} {function_name(function)!r} of {self.id} raised {described(error)}. "
+                "Nothing of this superstep was committed; mend the function and resume the run."
             ) from error
         if type(answer) is not bool and is_unfinished(answer):
             discard(answer)

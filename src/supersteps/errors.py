@@ -20,6 +20,7 @@ SuperstepsError
 │   ├── RoutingError                              an edge's condition or selection function raised or answered nonsense
 │   ├── ConcurrentRunError                        an executor instance with hooks is already in another run
 │   ├── UnanswerableRequestError                  a question whose answer the asker has no handler for
+│   ├── HandlerError                              a handler raised SystemExit or the like
 │   ├── HandlerTimeoutError (also TimeoutError)   a handler took longer than its failure policy allows
 │   ├── InterruptedCallError                      an at-most-once call was cut short; whether it took effect is unknown
 │   ├── RunDrainedError                           the run was asked to stop, and stopped after a commit
@@ -224,6 +225,16 @@ class ConcurrentRunError(WorkflowRuntimeError):
 
 class UnanswerableRequestError(WorkflowRuntimeError):
     """An executor asks a question whose answer it has no handler for."""
+
+
+class HandlerError(WorkflowRuntimeError):
+    """A handler raised what cannot be passed on as it is; `__cause__` is what it raised.
+
+    These are exceptions that mean something to whoever called it: `StopIteration`,
+    `StopAsyncIteration`, `GeneratorExit`, `SystemExit`, a `CancelledError` though nobody cancelled
+    the run, and whatever else is no `Exception`. Every other exception of a handler is raised to
+    the consumer itself.
+    """
 
 
 class HandlerTimeoutError(WorkflowRuntimeError, TimeoutError):

@@ -7,13 +7,13 @@ after the commit that makes them true.
 
 from __future__ import annotations
 
-import traceback as tracebacks
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
+from supersteps._failures import message_of, traceback_of
 from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.secrets import redact
 
@@ -92,15 +92,14 @@ class WorkflowErrorDetails:
         executor_id: str | None = None,
         extra: dict[str, Any] | None = None,
     ) -> WorkflowErrorDetails:
-        """Return the details of an exception; secrets that were revealed in this process are struck out.
+        """Return the details of an exception, of bounded length; revealed secrets are struck out.
 
         Args:
             exc: The exception.
             executor_id: The executor that raised it.
             extra: Further facts to carry along.
         """
-        text = redact("".join(tracebacks.format_exception(exc)))
-        return cls(type(exc).__name__, redact(str(exc)), text, executor_id, extra)
+        return cls(type(exc).__name__, message_of(exc), traceback_of(exc), executor_id, extra)
 
 
 @dataclass(frozen=True)

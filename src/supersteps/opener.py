@@ -16,6 +16,7 @@ from supersteps.checkpoint.record import GRAPH, REQUESTS, CheckpointRecord
 from supersteps.driver import Opened, RunDriver
 from supersteps.engine.backends import Backend
 from supersteps.engine.encoding import encode_graph
+from supersteps.engine.executors import made
 from supersteps.engine.forking import Edits, edited_parts, first_changes, status_of
 from supersteps.engine.levels import Levels
 from supersteps.engine.migration import Fitted, Migration
@@ -279,10 +280,7 @@ class RunOpener:
         )
         run.hold(store)
         run.announce()
-        executors = {
-            node_id: node.executor if node.factory is None else node.factory()
-            for node_id, node in definition.graph.nodes.items()
-        }
+        executors = {node_id: made(node) for node_id, node in definition.graph.nodes.items()}
         runner = Runner(
             definition.graph,
             executors,

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from supersteps.errors import HandlerError
+
 
 @dataclass(frozen=True)
 class FailurePolicy:
@@ -76,7 +78,10 @@ class FailurePolicy:
             error: What it raised.
             attempt: Which attempt that was, from 1.
         """
-        return attempt < self.max_attempts and isinstance(error, self.retry_on)
+        if attempt >= self.max_attempts:
+            return False
+        raised = error.__cause__ if isinstance(error, HandlerError) else None
+        return isinstance(error, self.retry_on) or isinstance(raised, self.retry_on)
 
     def delay(self, attempt: int, key: str) -> float:
         """Return how many seconds to wait before the next attempt.

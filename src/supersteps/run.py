@@ -11,6 +11,7 @@ from typing import Any, Self
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.driver import Opened, RunDriver, look_at
+from supersteps.engine.usercode import UserCodeError
 from supersteps.errors import (
     CheckpointingDisabledError,
     CheckpointNotFoundError,
@@ -244,8 +245,18 @@ class StreamingRun(RunDriver):
         Raises:
             CheckpointNotFoundError: The run has no such checkpoint.
             CheckpointingDisabledError: The run has no storage.
+            Exception: What an executor's `on_checkpoint_restored` raised.
         """
         self._check_open()
+        try:
+            await self._restore(reference_id(checkpoint))
+        except UserCodeError as raised:
+            error = raised.error
+        else:
+            return
+        raise error
+
+    async def _restore(self, checkpoint_id: str) -> None:
         async with self._steering():
             self._check_open()
             if self._opened is None and self._begins_anew:
@@ -263,7 +274,7 @@ class StreamingRun(RunDriver):
                     "with_checkpointing(checkpoint_storage=...)"
                 )
             runner = self._opened.runner
-            await runner.restore(reference_id(checkpoint))
+            await runner.restore(checkpoint_id)
             self._stream.begin_anew()
             self._queued.clear()
             self._failure = self._refusal = None

@@ -161,15 +161,24 @@ class EventStream:
         Raises:
             StreamBusyError: Another task waits already.
         """
-        if self._waiter is not None:
-            raise StreamBusyError(
-                f"two tasks wait for the next event of run {self._run_id!r}; events can go to one only"
-            )
+        self.check_alone()
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
         finally:
             self._waiter = None
+
+    def check_alone(self) -> None:
+        """Refuse a second task that waits.
+
+        Raises:
+            StreamBusyError: Another task waits already.
+        """
+        if self._waiter is not None:
+            raise StreamBusyError(
+                f"two tasks wait for the next event of run {self._run_id!r}; events can go to one "
+                "only"
+            )
 
     def collect(self, collector: ResultCollector) -> None:
         """Give undelivered events, and all that come, to a collector."""
@@ -279,10 +288,9 @@ async def _next_event(
         raise StopAsyncIteration
     if stream.events:
         return stream.take()
+    stream.check_alone()  # outside: a handler may raise StreamBusyError, too
     try:
         return await source.next_event()
-    except StreamBusyError:
-        raise
     except asyncio.CancelledError:
         stream.pause(consumer)
         raise

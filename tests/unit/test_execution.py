@@ -17,6 +17,7 @@ from supersteps.engine.journal import Recorded
 from supersteps.engine.levels import Levels
 from supersteps.engine.plan import plan
 from supersteps.engine.state import Message, State
+from supersteps.engine.usercode import UserCodeError
 from supersteps.engine.values import Sealer
 from supersteps.engine.view import View
 from supersteps.events import Note
@@ -164,21 +165,21 @@ async def test_after_a_failure_the_siblings_finish_and_records_are_flushed() -> 
     setup = Setup(
         Worker("a", log), Worker("b", log, 5), messages=[("a", 1), ("a", -1), ("a", 2), ("b", 3)]
     )
-    with pytest.raises(ValueError, match="a got -1") as caught:
+    with pytest.raises(UserCodeError, match="a got -1") as caught:
         await setup.run()
 
     assert "b3 ends" in log
     assert "a2 begins" not in log
     assert setup.records.kept == [("a", "0"), ("b", "0")]
     assert setup.records.ended == ["flush"]
-    assert caught.value.__notes__ == ["(executor 'a', superstep 1 of run 'r')"]
+    assert caught.value.error.__notes__ == ["(executor 'a', superstep 1 of run 'r')"]
     assert kinds(setup.events).count("ExecutorFailed") == 1
 
 
 async def test_replayed_calls_are_not_run_and_their_writes_are_seen_by_later_calls() -> None:
     log: list[str] = []
     first = Setup(Worker("a", log), messages=[("a", 1), ("a", -1)])
-    with pytest.raises(ValueError, match="got -1"):
+    with pytest.raises(UserCodeError, match="got -1"):
         await first.run()
     record = Effects("a", "0")
     record.writes += (await _effects_of(Worker("a", [], 0), 1)).writes
@@ -218,7 +219,7 @@ async def test_a_hook_runs_after_the_last_message_and_its_calls_are_recorded_as_
 async def test_nothing_of_a_hooked_executor_is_recorded_when_a_later_call_fails() -> None:
     log: list[str] = []
     setup = Setup(Hooked("h", log), Worker("b", log), messages=[("h", 1), ("h", -2), ("b", 3)])
-    with pytest.raises(ValueError, match="h got -2"):
+    with pytest.raises(UserCodeError, match="h got -2"):
         await setup.run()
 
     assert "h hook" not in log
@@ -237,3 +238,20 @@ async def test_a_cancelled_superstep_leaves_no_task_and_abandons_the_journal() -
     assert asyncio.all_tasks() == {asyncio.current_task()}
     assert setup.records.ended == ["abandon"]
     assert log == ["a1 begins", "b2 begins"]
+
+
+@pytest.mark.parametrize("inside_first", [False, True])
+async def test_being_closed_is_no_failure_of_the_handler(inside_first: bool) -> None:
+    """So it is at the end of an event loop, when what it leaves is collected in any order."""
+    log: list[str] = []
+    setup = Setup(Worker("a", log, 10**6), messages=[("a", 1)])
+    running: Any = setup.run()
+    running.send(None)
+    chain = [running]
+    while (inner := getattr(chain[-1], "cr_await", None)) is not None:
+        chain.append(inner)
+    for part in reversed(chain) if inside_first else chain:
+        part.close()
+
+    assert log == ["a1 begins"]
+    assert kinds(setup.events) == ["ExecutorInvoked"]

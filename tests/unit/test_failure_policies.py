@@ -14,6 +14,7 @@ from supersteps import (
     ExecutorFailedEvent,
     ExecutorFailure,
     FailurePolicy,
+    HandlerError,
     HandlerTimeoutError,
     InMemoryCheckpointStorage,
     InterruptedCallError,
@@ -632,7 +633,7 @@ class Halt(BaseException):
     pass
 
 
-async def test_a_call_that_ends_the_process_is_not_begun_again() -> None:
+async def test_a_call_that_failed_is_not_begun_again_by_a_resume() -> None:
     storage, begun = InMemoryCheckpointStorage(), []
 
     def build() -> Workflow:
@@ -648,7 +649,7 @@ async def test_a_call_that_ends_the_process_is_not_begun_again() -> None:
         )
 
     run = build().run_stream("x", run_id="r")
-    with pytest.raises(Halt):
+    with pytest.raises(HandlerError):
         await collect(run)
     with pytest.raises(InterruptedCallError):
         await build().run_from_checkpoint("r-000000")

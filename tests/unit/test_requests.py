@@ -16,6 +16,7 @@ from supersteps import (
     AlreadyAnsweredError,
     Executor,
     FileCheckpointStorage,
+    HandlerError,
     InMemoryCheckpointStorage,
     LateResponseError,
     NoSchemaError,
@@ -946,9 +947,9 @@ async def test_made_up_ids_stay_the_same_when_a_crash_repeats_the_call(
     def build() -> Workflow:
         return built(WorkflowBuilder(name="fragile"), Fragile("fragile", ids), storage=elsewhere())
 
-    with pytest.raises(Crash):
+    with pytest.raises(HandlerError):
         await build().run("x", run_id="r")
-    with pytest.raises(Crash):
+    with pytest.raises(HandlerError):
         await build().run_from_checkpoint(await head(elsewhere()))
     result = await build().run_from_checkpoint(await head(elsewhere()))
 

@@ -75,6 +75,9 @@ class CallSite(msgspec.Struct, eq=False):
     reader: Reader | None = None
     has_told: bool = False
 
+    def __str__(self) -> str:
+        return f"executor {self.address!r} of run {self.run_id!r}"
+
     @property
     def reachable(self) -> Collection[str]:
         """The executors to which an edge for its messages leads."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
+from supersteps._failures import annotate, described, message_of, traceback_of
 from supersteps.engine import watching
 from supersteps.engine.backends import Backend
 from supersteps.engine.call import CallSite, Sleeper, as_text
@@ -18,14 +18,13 @@ from supersteps.engine.executors import Executors
 from supersteps.engine.journal import Journal, Note, Recorded
 from supersteps.engine.plan import Plan, PlannedCall
 from supersteps.engine.setting import Notes
+from supersteps.engine.usercode import UserCodeError, inner
 from supersteps.engine.view import View
 from supersteps.errors import (
-    CheckpointSaveError,
+    CheckpointError,
+    HandlerError,
     HandlerTimeoutError,
     InterruptedCallError,
-    RunFencedError,
-    RunNotFoundError,
-    WorkflowRuntimeError,
 )
 from supersteps.events import (
     ExecutorCompleted,
@@ -36,7 +35,6 @@ from supersteps.events import (
 )
 from supersteps.executor import Executor
 from supersteps.policies import ExecutorFailure, FailurePolicy
-from supersteps.secrets import redact
 
 _LONGEST_WAIT = 3600.0
 """Seconds after which a sleeper looks at the clock again: it may have been set, or the machine may have slept."""
@@ -73,6 +71,7 @@ class Execution(msgspec.Struct, eq=False):
     _ended: set[str] = set()
     _sleeping: dict[str, int] = {}
     _unrepeatable: set[str] = set()
+    _broken: CheckpointError | None = None
 
     def _count(self) -> int:
         """Return how many calls are to be run."""
@@ -89,8 +88,9 @@ class Execution(msgspec.Struct, eq=False):
         """Run every call and return what they did, in the order of the plan.
 
         Raises:
-            Exception: What the first failing handler (in the order of the plan) raised, after its siblings finished
-                and every finished call's record is durable.
+            UserCodeError: What the first failing handler (in the order of the plan) raised, after
+                its siblings finished and every finished call's record is durable.
+            CheckpointError: A finished call could not be recorded.
         """
         if self.journal is not None:
             self._left = self._count()
@@ -118,9 +118,8 @@ class Execution(msgspec.Struct, eq=False):
         if failures:
             first = failures[0]
             for other in failures[1:]:
-                first.add_note(
-                    f"in the same superstep, also failed: {type(other).__name__}: {other}"
-                )
+                text = f"in the same superstep, also failed: {described(inner(other))}"
+                annotate(inner(first), text)
             raise first
         return results
 
@@ -198,95 +197,109 @@ class Execution(msgspec.Struct, eq=False):
         self, executor: Executor, planned: PlannedCall, site: CallSite, policy: FailurePolicy | None
     ) -> Effects:
         self.notes.sink.note(ExecutorInvoked(site.address))
+        if policy is not None and policy.at_most_once:
+            interrupted = await self._begin_once(planned, site)
+            if interrupted is not None:
+                return self._settle_failure(interrupted, planned, site, None, is_interrupted=True)
         try:
-            if policy is None:
+            if policy is None or policy.timeout is None:
                 effects = await self.backend.invoke(executor, planned, site)
             else:
-                effects = await self._invoke_under(policy, executor, planned, site)
+                effects = await self._invoke_within(policy.timeout, executor, planned, site)
         except Exception as error:
+            if self._broken is not None:  # whatever the handler made of it
+                raise self._broken from None
             effects = self._settle_failure(error, planned, site, policy)
             if executor.__supersteps__.has_hooks:
                 await self.restore(site.address, site.view)
             return effects
-        except asyncio.CancelledError as error:
-            self._check_cancelled(error, site)
-            raise
         finally:
             if policy is not None:
                 self._unrepeatable.discard(site.address)
         self.notes.sink.note(ExecutorCompleted(site.address))
         return effects
 
-    async def _invoke_under(
-        self, policy: FailurePolicy, executor: Executor, planned: PlannedCall, site: CallSite
-    ) -> Effects:
-        """Run a call as its executor's policy wants it.
+    async def _begin_once(
+        self, planned: PlannedCall, site: CallSite
+    ) -> InterruptedCallError | None:
+        """Note that a call begins which must not run twice; return an error if it had begun before.
 
         Raises:
-            InterruptedCallError: It must not run twice and had begun before a crash.
-            HandlerTimeoutError: It took too long.
+            CheckpointError: The note could not be saved, so nothing has begun.
         """
-        if policy.at_most_once:
-            if (site.address, planned.key) in self.recorded.started:
-                raise InterruptedCallError(
-                    f"a call of executor {site.address!r} in superstep {site.step_number} of run {site.run_id!r} had "
-                    "begun before and did not finish; it may have had its effect, or not, and its policy says "
-                    "at_most_once. Find out which; then resume with add_error_edge() for the executor, or without "
-                    "at_most_once to run it again."
-                )
-            if self.journal is not None:
-                await self.journal.note(Note("started", site.address, planned.key))
-            self.recorded.started.add(
-                (site.address, planned.key)
-            )  # without storage this handle remembers it
-            self._unrepeatable.add(site.address)
-        if policy.timeout is None:
-            return await self.backend.invoke(executor, planned, site)
+        place = (site.address, planned.key)
+        if place in self.recorded.started:
+            return InterruptedCallError(
+                f"a call of executor {site.address!r} in superstep {site.step_number} of run "
+                f"{site.run_id!r} had begun before and did not finish; it may have had its effect, "
+                "or not, and its policy says at_most_once. Find out which; then resume with "
+                "add_error_edge() for the executor, or without at_most_once to run it again."
+            )
+        if self.journal is not None:
+            await self.journal.note(Note("started", *place))
+        self.recorded.started.add(place)  # without storage this handle remembers it
+        self._unrepeatable.add(site.address)
+        return None
+
+    async def _invoke_within(
+        self, seconds: float, executor: Executor, planned: PlannedCall, site: CallSite
+    ) -> Effects:
+        """Run a call for at most so many seconds.
+
+        Raises:
+            HandlerTimeoutError: It took longer.
+        """
         try:
-            async with asyncio.timeout(policy.timeout) as limit:
+            async with asyncio.timeout(seconds) as limit:
                 return await self.backend.invoke(executor, planned, site)
         except TimeoutError as error:
             if not limit.expired():
                 raise
             raise HandlerTimeoutError(
-                f"executor {site.address!r} took longer than the {policy.timeout} s that its failure policy allows "
-                f"(attempt {planned.attempt} in superstep {site.step_number} of run {site.run_id!r})"
+                f"executor {site.address!r} took longer than the {seconds} s that its failure "
+                f"policy allows (attempt {planned.attempt} in superstep {site.step_number} of run "
+                f"{site.run_id!r})"
             ) from error
 
     def _settle_failure(
-        self, error: Exception, planned: PlannedCall, site: CallSite, policy: FailurePolicy | None
+        self,
+        raised: Exception,
+        planned: PlannedCall,
+        site: CallSite,
+        policy: FailurePolicy | None,
+        *,
+        is_interrupted: bool = False,
     ) -> Effects:
         """Return what a failed call comes to under its executor's policy, or raise the error.
 
         Either the call is tried again later, with the same message, or the failure goes along the error edges.
         """
-        if isinstance(error, CheckpointSaveError | RunFencedError | RunNotFoundError):
-            raise error  # a note of the call could not be saved: that stops the run, whatever its policy says
-        is_interrupted = isinstance(error, InterruptedCallError)
+        error = inner(raised)
         effects = Effects(site.address, planned.key)
-        if policy is not None and not is_interrupted and policy.retries(error, planned.attempt):
+        if policy is not None and policy.retries(error, planned.attempt):
             wait = policy.delay(planned.attempt, f"{site.key_prefix}:{planned.key}")
             due = as_text(datetime.now(UTC) + timedelta(seconds=wait))
-            self._failed(error, site, attempt=planned.attempt, retry_at=due)
+            self._failed(raised, site, attempt=planned.attempt, retry_at=due)
             again = Delayed(planned.payload, None, due, planned.attempt + 1, planned.source_ids)
             effects.delayed.append(again)
         elif site.level.graph.error_targets.get(site.executor_id):
-            self._failed(error, site, attempt=planned.attempt)
+            self._failed(raised, site, attempt=planned.attempt)
+            is_stand_in = isinstance(error, HandlerError) and error.__cause__ is not None
             failure = ExecutorFailure(
                 executor_id=site.executor_id,
                 message=planned.payload.open(),
-                error_type=type(error).__name__,
-                error_message=redact(str(error)),
+                error_type=type(error.__cause__ if is_stand_in else error).__name__,
+                error_message=message_of(error),
                 attempts=planned.attempt,
-                traceback=redact("".join(traceback.format_exception(error))),
+                traceback=traceback_of(error),
                 interrupted=is_interrupted,
             )
             effects.failures.append(
                 site.sealer.seal(failure, "the failure of executor {!r}", site.address)
             )
         else:
-            self._failed(error, site)
-            raise error
+            self._failed(raised, site)
+            raise raised
         return effects
 
     # -------------------------------------------------------------------------------------- sleeping
@@ -295,7 +308,11 @@ class Execution(msgspec.Struct, eq=False):
         """Let a handler wait; the time is in the journal before the wait begins, so a repetition waits for the rest."""
         noted = self.recorded.sleeps.get((executor_id, key, number))
         if noted is None and self.journal is not None:
-            await self.journal.note(Note("sleep", executor_id, key, number, due))
+            try:
+                await self.journal.note(Note("sleep", executor_id, key, number, due))
+            except CheckpointError as error:
+                self._broken = error  # the handler may make something else of it
+                raise
         self._sleeping[executor_id] = self._sleeping.get(executor_id, 0) + 1
         self._look_asleep()
         try:
@@ -329,27 +346,14 @@ class Execution(msgspec.Struct, eq=False):
         except Exception as error:
             self._failed(error, site)
             raise
-        except asyncio.CancelledError as error:
-            self._check_cancelled(error, site)
-            raise
         site.view.accept(effects.writes[before:])
 
-    def _check_cancelled(self, error: asyncio.CancelledError, site: CallSite) -> None:
-        """Tell a handler that raises CancelledError, as by awaiting a cancelled task, from a cancelled superstep."""
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            return
-        failure = WorkflowRuntimeError(
-            f"executor {site.address!r} of run {site.run_id!r} raised CancelledError, though nobody cancelled the "
-            "run: something it awaited was cancelled. Catch it where it arises."
-        )
-        self._failed(failure, site)
-        raise failure from error
-
-    def _failed(self, error: Exception, site: CallSite, **extra: Any) -> None:
-        error.add_note(
-            f"(executor {site.address!r}, superstep {site.step_number} of run {site.run_id!r})"
-        )
+    def _failed(self, raised: Exception, site: CallSite, **extra: Any) -> None:
+        error = inner(raised)
+        where = f"(executor {site.address!r}, superstep {site.step_number} of run {site.run_id!r})"
+        annotate(error, where)
+        if isinstance(raised, UserCodeError):
+            raised.where = where
         facts = {"run_id": site.run_id, "superstep": site.step_number, **extra}
         details = WorkflowErrorDetails.from_exception(error, executor_id=site.address, extra=facts)
         self.emit(ExecutorFailedEvent(site.address, details=details))

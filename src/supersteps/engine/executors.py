@@ -6,7 +6,26 @@ from collections.abc import Iterator, Mapping
 
 from supersteps.engine.levels import Levels
 from supersteps.engine.state import path_of
+from supersteps.engine.usercode import UserCodeError, as_error, is_foreign
 from supersteps.executor import Executor
+from supersteps.graph import Node
+
+
+def made(node: Node) -> Executor:
+    """Return a node's executor for one run: its instance, or what its factory makes.
+
+    Raises:
+        UserCodeError: The factory raised.
+    """
+    if node.factory is None:
+        return node.executor
+    try:
+        return node.factory()
+    except BaseException as error:
+        if is_foreign(error):
+            raise
+        who = f"the factory of executor {node.executor.id!r}"
+        raise UserCodeError(as_error(error, who)) from None
 
 
 class Executors:
@@ -29,7 +48,7 @@ class Executors:
         executor = inner.get(address)
         if executor is None:
             node = self._levels.node(address)
-            executor = inner[address] = node.executor if node.factory is None else node.factory()
+            executor = inner[address] = made(node)
         return executor
 
     def forget_inner(self) -> None:

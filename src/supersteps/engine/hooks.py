@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from supersteps.context import WorkflowContext
-from supersteps.engine.backends import Backend, finish_hook
+from supersteps.engine.backends import Backend, check_hook_result
 from supersteps.engine.call import Call, CallSite
 from supersteps.engine.claims import Holder, claim, fresh_effects, remember_fresh
 from supersteps.engine.effects import Effects
 from supersteps.engine.executors import Executors
+from supersteps.engine.usercode import call_user
 from supersteps.engine.view import View, Write
 
 
@@ -97,7 +98,9 @@ class Hooks:
         )
         try:
             executor = self._executors[address]
-            result = executor.on_checkpoint_restored(WorkflowContext(call))
-            await finish_hook(executor, "on_checkpoint_restored", result)
+            hook = "on_checkpoint_restored"
+            who = f"{hook} of executor {address!r}"
+            result = await call_user(who, executor.on_checkpoint_restored, WorkflowContext(call))
+            check_hook_result(executor, hook, result)
         finally:
             call.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from supersteps._failures import message_of
 from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import (
     Changes,
@@ -220,7 +221,7 @@ class RunStore(RunHold):
             if head
             else "nothing was saved; start it again"
         )
-        why = str(error).rstrip(".")
+        why = message_of(error).rstrip(".") or type(error).__name__
         return CheckpointSaveError(
             f"run {self.run_id!r}: {what} could not be saved to {type(self.storage).__name__}: {why}. The run has "
             f"stopped; {after} once the cause is mended."

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from supersteps._callables import discard, is_unfinished
+from supersteps._contexts import call_apart
+from supersteps._failures import described
 from supersteps.context import MISSING
 from supersteps.engine.levels import SHARED_STATE, Scope
 from supersteps.engine.state import State
@@ -138,11 +140,11 @@ def updated(key: str, reducer: Reducer | None, base: Sealed | None, updates: lis
     value = MISSING if base is None else base.open()
     for update in updates:
         try:
-            value = reducer.fold(value, update.open())
+            value = call_apart(reducer.fold, value, update.open())
         except Exception as error:
             raise ReducerError(
-                f"the reducer of shared key {key!r} raised {type(error).__name__}: {error}. Nothing of this superstep "
-                "was committed; mend the reducer and resume the run."
+                f"the reducer of shared key {key!r} raised {described(error)}. Nothing of this "
+                "superstep was committed; mend the reducer and resume the run."
             ) from error
         if is_unfinished(value):
             discard(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Protocol
 
 from supersteps._callables import discard
@@ -13,14 +12,12 @@ from supersteps.engine.plan import PlannedCall
 from supersteps.executor import Executor
 
 
-async def finish_hook(executor: Executor, hook: str, result: Any) -> None:
-    """Await what a checkpoint hook gave, unless it is a plain function and has run already.
+def check_hook_result(executor: Executor, hook: str, result: Any) -> None:
+    """Refuse a value that a checkpoint hook returned.
 
     Raises:
         TypeError: It returned a value: that would be saved nowhere.
     """
-    while inspect.isawaitable(result):
-        result = await result
     if result is not None:
         discard(result)
         raise TypeError(
@@ -45,7 +42,7 @@ class Backend(Protocol):
             The effects of the call, complete.
 
         Raises:
-            Exception: Whatever the handler raises; its effects are dropped.
+            UserCodeError: The handler raised; its effects are dropped.
         """
         ...
 

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import inspect
 import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextvars import copy_context
+from types import CoroutineType
 from typing import Any
 
 from supersteps._callables import discard, is_unfinished
+from supersteps._contexts import DECIMALS, renew_decimals
 from supersteps._process_fork import in_child
 from supersteps._typing import display_name
 from supersteps.context import WorkflowContext
-from supersteps.engine.backends import finish_hook
+from supersteps.engine.backends import check_hook_result
 from supersteps.engine.call import Call, CallSite, Reader
 from supersteps.engine.effects import Effects
 from supersteps.engine.plan import PlannedCall
+from supersteps.engine.usercode import (
+    UserCodeError,
+    as_error,
+    call_user,
+    drive,
+    is_foreign,
+    resume,
+)
 from supersteps.engine.values import Reply, Sealed
 from supersteps.errors import IgnoredResultWarning, UnhandledMessageError
 from supersteps.events import WorkflowEvent, WorkflowWarningEvent
@@ -51,15 +61,30 @@ class LocalBackend:
         call = Call(site, Effects(site.address, planned.key), sources, planned.attempt)
         ctx: WorkflowContext[Any, Any] = WorkflowContext(call)
         spec, arguments = _choose(executor, planned.payload, call)
+        context = copy_context()
+        if DECIMALS in context:
+            renew_decimals(context)
         try:
-            if spec.is_async:
-                result = await spec.call(executor, *arguments, ctx)
+            if not spec.is_async:
+                plain = functools.partial(spec.call, executor, *arguments, ctx)
+                result = await _call_in_thread(functools.partial(context.run, plain), call, site)
+            elif type(work := spec.call(executor, *arguments, ctx)) is not CoroutineType:
+                result = work
             else:
-                result = await _call_in_thread(
-                    functools.partial(spec.call, executor, *arguments, ctx), call, site
-                )
+                try:
+                    pending = context.run(work.send, None)
+                except StopIteration as end:
+                    result = end.value
+                except BaseException as error:
+                    if is_foreign(error):
+                        raise
+                    raise UserCodeError(as_error(error, site)) from None
+                else:
+                    result = await resume(work, pending, context, site)
             if result is not None:
-                await _settle(result, spec, executor, site)
+                while inspect.isawaitable(result):  # such as that of a partial of an async function
+                    result = await drive(result, context, site)
+                _check_result(result, spec, executor, site)
         finally:
             call.close()
         return call.effects
@@ -67,8 +92,9 @@ class LocalBackend:
     async def checkpoint(self, executor: Executor, site: CallSite, effects: Effects) -> None:
         call = Call(site, effects, state_only=True)
         try:
-            result = executor.on_checkpointing(WorkflowContext(call))
-            await finish_hook(executor, "on_checkpointing", result)
+            who = f"on_checkpointing of {site}"
+            result = await call_user(who, executor.on_checkpointing, WorkflowContext(call))
+            check_hook_result(executor, "on_checkpointing", result)
         finally:
             call.close()
 
@@ -97,14 +123,12 @@ def _choose(executor: Executor, payload: Sealed, call: Call) -> tuple[Any, tuple
     )
 
 
-async def _settle(result: Any, spec: Any, executor: Executor, site: CallSite) -> None:
-    """Await what a handler returned, and warn of a value: once for each executor in a superstep.
+def _check_result(result: Any, spec: Any, executor: Executor, site: CallSite) -> None:
+    """Warn of a value that a handler returned: once for each executor in a superstep.
 
     Raises:
         TypeError: It returned a generator, over which nothing iterates.
     """
-    while inspect.isawaitable(result):  # such as that of a partial of an async function
-        result = await result
     if result is None or (site.has_told and not is_unfinished(result)):
         return
     owner = f"{type(executor).__qualname__}." if getattr(spec, "takes_self", True) else ""
@@ -122,6 +146,11 @@ async def _settle(result: Any, spec: Any, executor: Executor, site: CallSite) ->
 
 
 async def _call_in_thread(handle: Callable[[], Any], call: Call, site: CallSite) -> Any:
+    """Return what a plain handler returns.
+
+    Raises:
+        UserCodeError: The handler raised.
+    """
     loop = asyncio.get_running_loop()
     home = threading.get_ident()
     emit, reader = site.emit, site.reader
@@ -138,8 +167,18 @@ async def _call_in_thread(handle: Callable[[], Any], call: Call, site: CallSite)
             _wait_for(reader, loop)
 
     call.emit_live = emit_from_thread
-    context = contextvars.copy_context()
-    return await loop.run_in_executor(_threads(), functools.partial(context.run, handle))
+    result, error = await loop.run_in_executor(_threads(), _outcome, handle)
+    if error is not None:
+        raise UserCodeError(as_error(error, site))
+    return result
+
+
+def _outcome(handle: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Return a function's result, or what it raised, which not every future could hold."""
+    try:
+        return handle(), None
+    except BaseException as error:
+        return None, error
 
 
 def _wait_for(reader: Reader, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,0 +1,189 @@
+"""Where the engine calls code of users: in a context of its own, and sure of whose its errors are.
+
+What the engine and a storage raise ends a run in other ways than what a handler raises, and types
+do not tell them apart: a handler may itself start runs, answer questions, and meet a
+`RunFencedError`. So what a handler, a hook or a factory raises travels through the engine inside a
+`UserCodeError`, which only the run's handle opens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
+from contextvars import Context
+from inspect import isawaitable
+from types import CoroutineType, coroutine
+from typing import Any
+
+from supersteps._contexts import own_context
+from supersteps._failures import described
+from supersteps.errors import HandlerError
+
+
+class UserCodeError(Exception):
+    """What code of users raised, on its way through the engine.
+
+    Attributes:
+        error: What is raised to the consumer.
+        where: In which executor and superstep, for an error that takes no notes.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+        self.where = ""
+
+
+def inner(error: Exception) -> Exception:
+    """Return what a consumer is to see of an error."""
+    return error.error if isinstance(error, UserCodeError) else error
+
+
+async def call_user(who: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of users, async or plain, in a context of its own.
+
+    Args:
+        who: Names the function in errors.
+        function: What to call.
+        arguments: With what.
+
+    Raises:
+        UserCodeError: The function raised.
+    """
+    context = own_context()
+    try:
+        result = context.run(function, *arguments)
+    except BaseException as error:
+        if is_foreign(error):
+            raise
+        raise UserCodeError(as_error(error, who)) from None
+    while isawaitable(result):
+        result = await drive(result, context, who)
+    return result
+
+
+async def drive(awaitable: Awaitable[Any], context: Context, who: object) -> Any:
+    """Return the result of a coroutine, or of anything else to be awaited, which runs in a context.
+
+    Raises:
+        UserCodeError: It raised.
+    """
+    work = awaitable if isinstance(awaitable, CoroutineType) else _awaited(awaitable)
+    try:
+        pending = context.run(work.send, None)
+    except StopIteration as end:
+        return end.value
+    except BaseException as error:
+        if is_foreign(error):
+            raise
+        raise UserCodeError(as_error(error, who)) from None
+    return await resume(work, pending, context, who)
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+@coroutine
+def resume(work: Any, pending: Any, context: Context, who: object) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine in its context, in the present task, until it is done.
+
+    What is thrown in here comes from outside; what the coroutine makes of it is its own.
+
+    Args:
+        work: The coroutine.
+        pending: What it waits for.
+        context: Its context.
+        who: Names the code in errors.
+
+    Raises:
+        UserCodeError: The coroutine raised.
+    """
+    while True:
+        step = work.send
+        try:
+            given = yield pending
+        except GeneratorExit:
+            with suppress(RuntimeError):  # it goes on in spite of being closed
+                context.run(work.close)
+            raise
+        except BaseException as thrown:
+            step, given = work.throw, thrown
+        try:
+            pending = context.run(step, given)
+        except StopIteration as end:
+            return end.value
+        except BaseException as error:
+            if is_foreign(error):
+                raise
+            raise UserCodeError(as_error(error, who)) from None
+        finally:
+            del given, step  # an exception that refers to this frame would keep it alive
+
+
+# ------------------------------------------------------------------------------------- whose it is
+
+
+def is_foreign(error: BaseException) -> bool:
+    """Return whether an exception came to code of users from outside, to end it or the program.
+
+    That is so for the cancellation of the task, and for what signals raise: Ctrl-C, and a signal
+    handler that calls `sys.exit`. To be asked in the thread in which the exception was raised.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    if isinstance(error, KeyboardInterrupt):
+        return threading.current_thread() is threading.main_thread()
+    return isinstance(error, SystemExit) and _is_of_signal(error)
+
+
+def _is_of_signal(error: SystemExit) -> bool:
+    """Return whether a function that handles signals raised an exception: it interrupts others."""
+    handlers = (signal.getsignal(number) for number in signal.valid_signals())
+    codes = {getattr(handler, "__code__", None) for handler in handlers} - {None}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def as_error(error: BaseException, who: object) -> Exception:
+    """Return what is raised to the consumer for what code of users raised.
+
+    Args:
+        error: What it raised.
+        who: Names the code.
+
+    Returns:
+        The exception itself, or a `HandlerError` with it as the cause, where raising it to the
+        consumer would end loops or the program, or look like a cancellation.
+    """
+    is_control = isinstance(error, StopIteration | StopAsyncIteration)
+    if isinstance(error, Exception) and not is_control:
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        what = (
+            "raised CancelledError, though nobody cancelled the run: something it awaited was "
+            "cancelled. Catch it where it arises."
+        )
+    elif is_control:
+        what = (
+            f"let a {described(error)} escape, which would end a loop of whoever called it. Catch "
+            "it where it arises, or give next() and anext() a default."
+        )
+    elif isinstance(error, SystemExit):
+        what = (
+            f"raised {described(error)}. A handler does not end the program: raise an error that "
+            "says why."
+        )
+    else:
+        what = f"raised {described(error)}"
+    made = HandlerError(f"{who} {what}")
+    made.__cause__ = error
+    return made
