@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import durable, footprint, growing, long_runs, questions, speed, start_up, state
+from benchmarks import (
+    durable,
+    footprint,
+    growing,
+    long_runs,
+    questions,
+    shares,
+    speed,
+    start_up,
+    state,
+)
 from benchmarks.figures import Figure
 
 
@@ -45,6 +55,7 @@ WORKLOADS = (
     Workload("bytes", 1, state.small_figures),
     Workload("untouched", 5, state.untouched_figures),
     Workload("history", 1, state.history_figures),
+    Workload("shares", 3, shares.share_figures),
     Workload("whole-history", 5, state.whole_history_figures),
 )
 

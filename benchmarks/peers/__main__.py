@@ -5,12 +5,11 @@ Each is installed by name and version into an environment of its own in benchmar
 
 from __future__ import annotations
 
-import json
 import time
 from argparse import ArgumentParser
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import document, report
 from benchmarks.peers.comparison import TITLES, against_fastest, as_json, compared
 from benchmarks.peers.peers import PEERS
 
@@ -22,6 +21,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="how often each is measured")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long, at least")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument(
+        "--record", action="store_true", help="write them into docs/PERFORMANCE.md, too"
+    )
     asked = parser.parse_args()
     peers = [peer for peer in PEERS if not asked.peers or peer.name in asked.peers]
     if not peers:
@@ -33,8 +35,12 @@ def main() -> None:
     print("Steps per second: the median of the rounds, and the least and most of them.\n")
     print(report.aligned([report.TITLES, *map(report.cells, against_fastest(results))]))
     print(report.sentence(about), f"It took {seconds:.0f} s.")
+    written = as_json(about, results, seconds)
     if asked.json:
-        asked.json.write_text(json.dumps(as_json(about, results, seconds), indent=2) + "\n")
+        document.write(asked.json, written)
+    if asked.record:
+        document.write(document.PEERS, written)
+        document.render()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.counting import CountingFailed, Tool, found_by_cachegrind, found_by_perf
-from benchmarks.guard import PROGRAMS, judge
+from benchmarks.instructions import PROGRAMS, judge
 
 BARE, SQLITE = PROGRAMS[2], PROGRAMS[4]
 RECORDED = {
