@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supersteps._failures import annotate, described, notes_of
+from supersteps._loops import look_at
 from supersteps.engine.runner import Runner
 from supersteps.engine.store import RunStore
 from supersteps.engine.usercode import UserCodeError
@@ -32,6 +33,7 @@ from supersteps.events import (
     WorkflowStartedEvent,
     WorkflowWarningEvent,
 )
+from supersteps.phases import Phase
 from supersteps.storage.base import DurableStorage
 from supersteps.stream import EventStream
 
@@ -54,6 +56,22 @@ class Opened:
 
 class RunDriver:
     """The work behind a run's handle.
+
+    What it is at is its `Phase`:
+
+                     asked for more              the unit is done
+           READY ────────────────────► WORKING ───────────────────► READY, or SETTLED where
+             ▲                          │    │                       nothing is left to do
+             │ asked anew         drain │    │ it failed
+             │                          ▼    ▼
+           DRAINED ◄─────────── DRAINING    FAILED      an answer makes READY of SETTLED
+                   the unit is done
+
+        any but the last two ──► STOPPING ──► where it was, READY after a rewinding,
+                                              or for good CLOSED or CANCELLED
+
+    Only who begins, drains, stops or ends the work moves it, so it is known who has stopped the work.
+    Whether the run is opened is no phase: a handle may be drained or closed before that.
 
     Attributes:
         run_id: The run's id; for a resumed run known once it is opened.
@@ -84,13 +102,10 @@ class RunDriver:
         self._parking: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
         self._turn = asyncio.Lock()  # answers, restores and ends come one after the other
-        self._steered = False
-        self._failure: BaseException | None = None
+        self._phase = Phase.READY
+        self._failure: BaseException | None = None  # it goes with FAILED
         self._refusal: RequestError | None = None
-        self._settled = False
         self._looked = False
-        self._draining = False
-        self._closed: str | None = None
 
     @property
     def _store(self) -> RunStore | None:
@@ -104,14 +119,14 @@ class RunDriver:
     def waits_for(self, request_id: str) -> bool:
         """Return whether the run, as this handle knows it, waits for an answer to this question."""
         return (
-            self._closed is None
+            not self._phase.has_ended
             and self._opened is not None
             and request_id in self._opened.runner.state.requests
         )
 
     def is_active(self) -> bool:
         """Return whether somebody is driving the run at this moment."""
-        if self._closed is not None:
+        if self._phase.has_ended:
             return False
         return self._work is not None or self._stream.is_taken
 
@@ -138,17 +153,43 @@ class RunDriver:
         Raises:
             Exception: What ended the run.
         """
-        if self._work is not None or self._steered:
+        if self._work is not None or self._phase is Phase.STOPPING:
             await self._stream.wait()
         elif self._failure is not None or self._refusal is not None:
             self._raise_trouble()
-        elif self._closed is not None or not self._next_unit():
+        elif self._phase.has_ended or not self._next_unit():
             return False
         elif not self._stream.events:
-            self._work = asyncio.create_task(work(), name=f"supersteps:{self.run_id}")
-            self._work.add_done_callback(self._work_done)
+            self._begin(work())
             await self._stream.wait()
         return True
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._work = asyncio.create_task(work, name=f"supersteps:{self.run_id}")
+        self._work.add_done_callback(self._work_done)
+        self._phase = Phase.WORKING
+
+    def _go_on(self) -> None:
+        """Be asked anew: what was drained may go on, and others may have answered meanwhile."""
+        if self._phase is Phase.DRAINED:
+            self._phase = Phase.READY
+        elif self._phase is Phase.DRAINING:
+            self._phase = Phase.WORKING
+        self._looked = False
+
+    def _rest(self) -> None:
+        """Be at what remains when nothing is under way any more."""
+        if self._failure is not None:
+            self._phase = Phase.FAILED
+        elif self._phase is Phase.DRAINING:
+            self._phase = Phase.DRAINED
+        elif self._phase in (Phase.WORKING, Phase.STOPPING, Phase.FAILED):
+            self._phase = Phase.READY
+
+    def _expect_more(self) -> None:
+        """There is something to do again: an answer has come."""
+        if self._phase is Phase.SETTLED:
+            self._phase = Phase.READY
 
     def _raise_trouble(self) -> None:
         """Raise what ended the run, or, once, why an answer was refused."""
@@ -174,12 +215,12 @@ class RunDriver:
             return True
         runner = self._opened.runner
         if runner.flows or self._queued or runner.has_work or runner.next_due:
-            return not self._draining
-        if self._may_look() and not self._draining:
+            return not self._is_drained
+        if self._may_look() and not self._is_drained:
             return True
-        if self._settled:
+        if self._phase is Phase.SETTLED:
             return False
-        self._settled = True
+        self._phase = Phase.SETTLED
         if runner.status is WorkflowRunState.IDLE:
             for text in runner.leftovers():
                 self.emit(WorkflowWarningEvent(text))
@@ -187,6 +228,10 @@ class RunDriver:
         if runner.status is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
             self._on_waiting(list(runner.state.requests))
         return bool(self._stream.events)
+
+    @property
+    def _is_drained(self) -> bool:
+        return self._phase in (Phase.DRAINING, Phase.DRAINED)
 
     def _may_look(self) -> bool:
         """Return whether others may have answered since the last superstep, or since the run was asked to go on."""
@@ -204,15 +249,19 @@ class RunDriver:
             if self._failure is None:
                 self._failure = error
         finally:
-            self._work = None
-            self._stream.wake()
+            self._end_work()
+
+    def _end_work(self) -> None:
+        self._work = None
+        if self._phase is not Phase.STOPPING:
+            self._rest()
+        self._stream.wake()
 
     def _work_done(self, work: asyncio.Task[None]) -> None:
         """See to the end of a task that was cancelled before its first step, too."""
         look_at(work)
         if self._work is work:
-            self._work = None
-            self._stream.wake()
+            self._end_work()
 
     async def _drive(self) -> None:
         """Do all units of work there are, for somebody who only wants the result."""
@@ -230,12 +279,14 @@ class RunDriver:
             if self._failure is None:
                 self._failure = error
         finally:
-            self._work = None
-            self._stream.wake()
+            self._end_work()
 
     async def _drain(self) -> None:
         """Let the superstep under way end and be committed, or cut it short where handlers only sleep."""
-        self._draining = True
+        if self._phase is Phase.WORKING:
+            self._phase = Phase.DRAINING
+        elif self._phase in (Phase.READY, Phase.SETTLED):
+            self._phase = Phase.DRAINED
         self._stream.hurry()
         work = self._work
         try:
@@ -243,7 +294,7 @@ class RunDriver:
                 await self._finish(work)
         finally:
             async with self._turn:
-                if self._hold is not None and self._draining and self._work is None:
+                if self._hold is not None and self._phase is Phase.DRAINED:
                     await self._hold.release()
                 self._stream.wake()
 
@@ -275,17 +326,17 @@ class RunDriver:
         self._work_done(work)
 
     def _is_driven(self) -> bool:
-        is_wanted = (
-            self._stream.collector is not None and not self._steered and self._closed is None
+        is_wanted = self._phase in (Phase.WORKING, Phase.DRAINING)
+        return is_wanted and (
+            self._stream.collector is not None and self._failure is None and self._refusal is None
         )
-        return is_wanted and self._failure is None and self._refusal is None
 
     def _left(self) -> None:
         """Give the lease up when the consumer leaves between two supersteps; after a superstep its task does."""
         self._stream.make_room()  # handlers need not wait for it any more
         if self._opened is not None:
             self._opened.runner.wake()  # nobody waits for the timer any more
-        if self._work is None and self._store is not None and self._closed is None:
+        if self._work is None and self._store is not None and not self._phase.has_ended:
             with suppress(
                 RuntimeError
             ):  # no loop runs here any more: then the lease ends with the process
@@ -329,7 +380,6 @@ class RunDriver:
 
     async def _do_unit(self) -> None:
         """Open the run, or take one superstep; a failure is kept for the consumer, after the events before it."""
-        self._settled = False
         try:
             if self._opened is None:
                 await self._open()
@@ -387,7 +437,7 @@ class RunDriver:
         self._stream.emit_state(runner.status)
         if runner.has_work:
             return True
-        if self._stream.is_taken and not self._draining:
+        if self._stream.is_taken and not self._is_drained:
             await runner.wait()  # for a timer; whoever answers, drains or leaves ends the wait
         return False
 
@@ -400,8 +450,9 @@ class RunDriver:
         until = clock() + TURN_SECONDS
         while (
             runner.flows
-            and self._is_driven()
-            and not (self._queued or self._draining)
+            and self._phase is Phase.WORKING
+            and self._stream.collector is not None
+            and not self._queued
             and clock() < until
         ):
             await runner.superstep()
@@ -461,9 +512,3 @@ def is_cancelled() -> bool:
     """Return whether somebody has cancelled the current task; a handler may also raise CancelledError by itself."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def look_at(task: asyncio.Task[None]) -> None:
-    """Take note of what ended a task: SystemExit and the like stop the event loop by themselves."""
-    if not task.cancelled():
-        task.exception()

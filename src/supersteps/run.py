@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
+from supersteps._loops import look_at
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.record import CheckpointInfo
-from supersteps.driver import Opened, RunDriver, look_at
+from supersteps.driver import Opened, RunDriver
 from supersteps.engine.usercode import UserCodeError
 from supersteps.errors import (
     CheckpointingDisabledError,
@@ -22,6 +23,7 @@ from supersteps.events import (
     WorkflowEvent,
     WorkflowRunState,
 )
+from supersteps.phases import Phase
 from supersteps.result import ResultCollector, WorkflowRunResult
 
 CheckpointReference = str | CheckpointInfo | WorkflowCheckpoint
@@ -128,7 +130,7 @@ class StreamingRun(RunDriver):
         """
         self._check_open()
         iterator = self._stream.iterate(self)
-        self._draining = self._looked = False
+        self._go_on()
         return iterator
 
     def watch_stream(self) -> AsyncIterator[WorkflowEvent]:
@@ -147,11 +149,11 @@ class StreamingRun(RunDriver):
         self._check_open()
         stream = self._stream
         stream.collect(ResultCollector(include_status_events=self._include_status_events))
-        self._draining = self._looked = False
+        self._go_on()
         try:
             while await self._advance(self._drive):
                 pass
-            if self._closed == "closed":
+            if self._phase is Phase.CLOSED:
                 self._check_open()
             complete = not stream.delivered_some
             collector = stream.collector  # a restore begins a new one
@@ -177,9 +179,9 @@ class StreamingRun(RunDriver):
         return runner.earlier_outputs() + collector.new_outputs()
 
     def _check_open(self) -> None:
-        if self._closed is not None and not self._stream.events:
+        if self._phase.has_ended and not self._stream.events:
             raise RunClosedError(
-                f"run {self.run_id!r} was {self._closed} through this handle. Resume it by "
+                f"run {self.run_id!r} was {self._phase.name.lower()} through this handle. Resume it by "
                 "workflow.run_from_checkpoint() with its latest checkpoint."
             )
 
@@ -224,7 +226,7 @@ class StreamingRun(RunDriver):
         if self._opened is None:
             raise UnknownRequestError(f"run {self.run_id!r} could not be opened: it asks nothing")
         await self._opened.runner.accept(responses)
-        self._settled = False
+        self._expect_more()
 
     def queue_responses(self, responses: Mapping[str, Any]) -> None:
         """Have answers taken at the next step of iteration, which raises a `RequestError` if they cannot be.
@@ -234,7 +236,7 @@ class StreamingRun(RunDriver):
         """
         self._stream.check_free()
         self._queued.update(responses)
-        self._settled = False
+        self._expect_more()
 
     async def restore_checkpoint(self, checkpoint: CheckpointReference) -> None:
         """Rewind this very run: work in flight is cancelled, undelivered events are dropped, then iterate again.
@@ -278,7 +280,7 @@ class StreamingRun(RunDriver):
             self._stream.begin_anew()
             self._queued.clear()
             self._failure = self._refusal = None
-            self._settled = False
+            self._phase = Phase.READY
             self._stream.emit_state(WorkflowRunState.IN_PROGRESS)
             for event in runner.waiting_requests():
                 self.emit(event)
@@ -289,7 +291,7 @@ class StreamingRun(RunDriver):
         The stream ends with the status CANCELLED. Its checkpoints stay. A run that is done stays done.
         """
         async with self._steering():
-            if self._closed is not None:
+            if self._phase.has_ended:
                 return
             is_done = (
                 self._opened is not None and self._opened.runner.status is WorkflowRunState.IDLE
@@ -305,7 +307,7 @@ class StreamingRun(RunDriver):
                     await self._store.release(status=WorkflowRunState.CANCELLED.value)
                 self._stream.events.clear()
                 self._stream.emit_state(WorkflowRunState.CANCELLED)
-            self._close("cancelled")
+            self._close(Phase.CANCELLED)
 
     async def cancel_request(self, request_id: str) -> None:
         """Take a question back: nobody is to answer it, and its asker hears nothing; the next superstep closes it.
@@ -321,7 +323,7 @@ class StreamingRun(RunDriver):
             if self._opened is None:
                 raise UnknownRequestError(f"run {self.run_id!r} has not begun, so it asks nothing")
             await self._opened.runner.cancel_request(request_id)
-            self._settled = False
+            self._expect_more()
 
     async def drain(self) -> None:
         """Let the superstep under way end and be committed, then stop; iterating again goes on.
@@ -333,27 +335,32 @@ class StreamingRun(RunDriver):
     async def aclose(self) -> None:
         """Let go of the run: work in flight is cancelled, the run itself can be resumed."""
         async with self._steering():
-            if self._closed is not None:
+            if self._phase.has_ended:
                 return
             self._stream.events.clear()
-            self._close("closed")
+            self._close(Phase.CLOSED)
             if self._store is not None:
                 await self._store.release()
 
-    def _close(self, how: str) -> None:
-        self._closed = how
+    def _close(self, how: Phase) -> None:
+        self._phase = how
         self._stream.is_closed = True
 
     @asynccontextmanager
     async def _steering(self) -> AsyncIterator[None]:
         """Have the handle alone: work in flight is cancelled, and none begins meanwhile."""
         async with self._turn:
-            self._steered = True
+            before = self._phase
+            if not before.has_ended:
+                self._phase = Phase.STOPPING
             try:
                 await self._stop_work()
                 yield
             finally:
-                self._steered = False
+                if self._phase is Phase.STOPPING:
+                    self._phase = before
+                    if self._work is None:
+                        self._rest()
                 self._stream.make_room()
                 self._stream.wake()
 

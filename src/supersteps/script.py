@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from supersteps.driver import look_at
+from supersteps._loops import look_at
 from supersteps.errors import RunDrainedError
 from supersteps.events import WorkflowRunState
 from supersteps.result import WorkflowRunResult

@@ -1,0 +1,100 @@
+"""Waiting for each other within one event loop, and going on in another one.
+
+A handle may be used in several event loops, one after the other: `asyncio.run` makes one for each
+call. What asyncio offers belongs to the loop in which somebody first waited; these primitives belong
+to no loop longer than somebody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class LoopEvent:
+    """An event like asyncio's, for tasks of whichever event loop runs."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    def is_set(self) -> bool:
+        """Return whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Let everybody go on who waits, and whoever comes until `clear`."""
+        self._is_set = True
+        if self._waiting is not None:
+            (loop, event), self._waiting = self._waiting, None
+            with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+                loop.call_soon_threadsafe(event.set) if _is_elsewhere(loop) else event.set()
+
+    def clear(self) -> None:
+        """Let whoever comes wait."""
+        self._is_set = False
+
+    async def wait(self) -> None:
+        """Wait until it is set."""
+        while not self._is_set:
+            loop = asyncio.get_running_loop()
+            if self._waiting is None or self._waiting[0] is not loop:
+                self._waiting = loop, asyncio.Event()
+            await self._waiting[1].wait()
+
+
+class LoopLock:
+    """A lock like asyncio's; one that an ended event loop has left locked holds up nobody."""
+
+    def __init__(self) -> None:
+        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+
+    def here(self) -> asyncio.Lock:
+        """Return the lock of the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock[0] is not loop:
+            self._lock = loop, asyncio.Lock()
+        return self._lock[1]
+
+
+async def outlast(work: Coroutine[Any, Any, T]) -> T:
+    """Do work to its end, however often the waiting task is cancelled meanwhile.
+
+    Raises:
+        CancelledError: The task was cancelled; the work is done.
+        Exception: What the work raised.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        look_at(task)
+        raise cancelled
+    return task.result()
+
+
+def look_at(task: asyncio.Future[Any]) -> None:
+    """Take note of what ended a task, so that asyncio does not report it as unseen."""
+    if not task.cancelled():
+        task.exception()
+
+
+def is_gone(future: asyncio.Future[Any]) -> bool:
+    """Return whether a future or task belongs to another event loop, one that no longer runs."""
+    loop = future.get_loop()
+    return _is_elsewhere(loop) and not loop.is_running()
+
+
+def _is_elsewhere(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is not loop
+    except RuntimeError:
+        return True
