@@ -21,6 +21,7 @@ from supersteps.edges import (
 from supersteps.errors import (
     AlreadyAnsweredError,
     BlockedLoopWarning,
+    CalledFromHandlerError,
     CheckpointDecodeError,
     CheckpointEncodeError,
     CheckpointError,
@@ -212,6 +213,7 @@ __all__ = [
     "AlreadyAnsweredError",
     "AnsweredRequest",
     "BlockedLoopWarning",
+    "CalledFromHandlerError",
     "Case",
     "Change",
     "CheckpointDecodeError",

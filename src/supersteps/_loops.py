@@ -1,8 +1,8 @@
 """Waiting for each other within one event loop, and going on in another one.
 
 A handle may be used in several event loops, one after the other: `asyncio.run` makes one for each
-call. What asyncio offers belongs to the loop in which somebody first waited; these primitives belong
-to no loop longer than somebody waits.
+call. What asyncio offers belongs to the loop in which somebody first waited; these primitives
+belong to no loop longer than somebody waits.
 """
 
 from __future__ import annotations
@@ -89,7 +89,11 @@ def look_at(task: asyncio.Future[Any]) -> None:
 
 def is_gone(future: asyncio.Future[Any]) -> bool:
     """Return whether a future or task belongs to another event loop, one that no longer runs."""
-    loop = future.get_loop()
+    return has_ended(future.get_loop())
+
+
+def has_ended(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether an event loop is another one than this, and no longer runs."""
     return _is_elsewhere(loop) and not loop.is_running()
 
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from supersteps._failures import annotate, described, notes_of
-from supersteps._loops import look_at
+from supersteps._loops import LoopLock, is_gone, look_at
+from supersteps.engine.inside import Stretch
 from supersteps.engine.runner import Runner
 from supersteps.engine.store import RunStore
 from supersteps.engine.usercode import UserCodeError
 from supersteps.errors import (
+    CalledFromHandlerError,
     PartialStorageWarning,
     RequestError,
     RunBusyError,
     RunFencedError,
+    StreamBusyError,
     WorkflowRuntimeError,
 )
 from supersteps.events import (
@@ -39,6 +42,10 @@ from supersteps.stream import EventStream
 
 TURN_SECONDS = 0.02
 """How long supersteps may follow each other until others on the event loop have their turn."""
+
+
+GRACE_SECONDS = 5.0
+"""How long a handler that was cancelled may clean up before it is cancelled once more."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +66,18 @@ class RunDriver:
 
     What it is at is its `Phase`:
 
-                     asked for more              the unit is done
-           READY ────────────────────► WORKING ───────────────────► READY, or SETTLED where
-             ▲                          │    │                       nothing is left to do
-             │ asked anew         drain │    │ it failed
-             │                          ▼    ▼
-           DRAINED ◄─────────── DRAINING    FAILED      an answer makes READY of SETTLED
-                   the unit is done
+                     asked for more           the unit is done
+           READY --------------------> WORKING -------------> READY, or SETTLED where
+             ^                          |    |                nothing is left to do
+             | asked anew         drain |    | it failed
+             |                          v    v
+           DRAINED <----------- DRAINING    FAILED            an answer makes READY
+                the unit is done                              of SETTLED
 
-        any but the last two ──► STOPPING ──► where it was, READY after a rewinding,
+        any but the last two --> STOPPING --> where it was, READY after a rewinding,
                                               or for good CLOSED or CANCELLED
 
-    Only who begins, drains, stops or ends the work moves it, so it is known who has stopped the work.
+    Only who begins, drains, stops or ends the work moves it, so it is known who has stopped it.
     Whether the run is opened is no phase: a handle may be drained or closed before that.
 
     Attributes:
@@ -100,11 +107,12 @@ class RunDriver:
         self._stream = EventStream(self, self._left)
         self._work: asyncio.Task[None] | None = None
         self._parking: asyncio.Task[None] | None = None
-        self._opening = asyncio.Lock()
-        self._turn = asyncio.Lock()  # answers, restores and ends come one after the other
+        self._opening = LoopLock()
+        self._turn = LoopLock()  # answers, restores and ends come one after the other
+        self._loading = Stretch()  # while hooks take attributes back, and nobody else may come in
         self._phase = Phase.READY
         self._failure: BaseException | None = None  # it goes with FAILED
-        self._refusal: RequestError | None = None
+        self._refusal: WorkflowRuntimeError | RequestError | None = None  # raised once
         self._looked = False
 
     @property
@@ -154,7 +162,8 @@ class RunDriver:
             Exception: What ended the run.
         """
         if self._work is not None or self._phase is Phase.STOPPING:
-            await self._stream.wait()
+            if self._work is None or not self._was_left_behind(self._work):
+                await self._stream.wait()
         elif self._failure is not None or self._refusal is not None:
             self._raise_trouble()
         elif self._phase.has_ended or not self._next_unit():
@@ -163,6 +172,45 @@ class RunDriver:
             self._begin(work())
             await self._stream.wait()
         return True
+
+    def _was_left_behind(self, work: asyncio.Task[None]) -> bool:
+        """Let go of work that an ended event loop left unfinished; return whether it did.
+
+        Raises:
+            StreamBusyError: That loop still runs, in another thread.
+        """
+        if work.get_loop() is asyncio.get_running_loop():
+            return False
+        if not is_gone(work):
+            raise StreamBusyError(
+                f"run {self.run_id!r} is driven in the event loop of another thread; use its "
+                "handle there, or resume the run by a handle of your own once that one is closed"
+            )
+        with suppress(RuntimeError):  # a closed loop
+            work.cancel()  # should that loop run again
+        if self._hold is not None:
+            self._hold.forget_writes()
+        self._end_work()
+        return True
+
+    def _refuse_inside(self, what: str) -> None:
+        """Refuse what would wait for the end of the handler that asks for it.
+
+        Raises:
+            CalledFromHandlerError: A handler of this run, or what it has started, asks.
+        """
+        is_inside = self._opened is not None and self._opened.runner.is_here
+        if is_inside or self._loading.is_here:
+            raise CalledFromHandlerError(
+                f"{what} was called by a handler of run {self.run_id!r} itself, for whose end it "
+                "would wait. Let the handler return first: raise an exception to end the run, or "
+                f"tell whoever consumes its events to call {what}. Nothing was changed."
+            )
+
+    def _refuse_while_loading(self, what: str) -> None:
+        """Refuse what would wait for the end of the hook that asks for it."""
+        if self._loading.is_here:
+            self._refuse_inside(what)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._work = asyncio.create_task(work, name=f"supersteps:{self.run_id}")
@@ -248,6 +296,9 @@ class RunDriver:
         except Exception as error:
             if self._failure is None:
                 self._failure = error
+        except asyncio.CancelledError:
+            self._note_interruption()
+            raise
         finally:
             self._end_work()
 
@@ -258,10 +309,23 @@ class RunDriver:
         self._stream.wake()
 
     def _work_done(self, work: asyncio.Task[None]) -> None:
-        """See to the end of a task that was cancelled before its first step, too."""
+        """See to the end of work that was cancelled before its first step, too."""
         look_at(work)
         if self._work is work:
+            self._note_interruption()
             self._end_work()
+
+    def _note_interruption(self) -> None:
+        """Have whoever waits learn that the work was cancelled, if this handle did not do it.
+
+        When an event loop ends, it cancels whoever waits, too: then nobody is to be told.
+        """
+        if self._phase is Phase.WORKING and self._stream.is_awaited:
+            self._refusal = WorkflowRuntimeError(
+                f"run {self.run_id!r}: its work was cancelled by something else than its handle, "
+                "such as a handler that cancels its own task. What was committed stays; iterate "
+                "again, or wait_for_completion(), to go on."
+            )
 
     async def _drive(self) -> None:
         """Do all units of work there are, for somebody who only wants the result."""
@@ -278,6 +342,9 @@ class RunDriver:
         except Exception as error:
             if self._failure is None:
                 self._failure = error
+        except asyncio.CancelledError:
+            self._note_interruption()
+            raise
         finally:
             self._end_work()
 
@@ -293,7 +360,7 @@ class RunDriver:
             if work is not None:
                 await self._finish(work)
         finally:
-            async with self._turn:
+            async with self._turn.here():
                 if self._hold is not None and self._phase is Phase.DRAINED:
                     await self._hold.release()
                 self._stream.wake()
@@ -351,12 +418,13 @@ class RunDriver:
         self._hold = store
 
     async def _open(self) -> None:
-        async with self._opening:
+        async with self._opening.here():
             if self._opened is not None or self._failure is not None:
                 return  # somebody else was first
             if self.run_id:
                 self.announce()
-            self._opened = await self._open_run(self)
+            with self._loading:
+                self._opened = await self._open_run(self)
             self.announce()
             self._say_what_is_missing()
             for event in self._opened.runner.waiting_requests():
@@ -399,7 +467,7 @@ class RunDriver:
         except asyncio.CancelledError as error:
             if self._hold is not None:
                 await self._hold.release()
-            if is_cancelled():
+            if self._phase in (Phase.STOPPING, Phase.DRAINING) or is_cancelled():
                 raise
             self._failure = WorkflowRuntimeError(
                 f"run {self.run_id!r}: something that it waited for was cancelled"
@@ -422,6 +490,8 @@ class RunDriver:
             if self._hold is not None:
                 with suppress(Exception):  # the lease expires by itself
                     await self._hold.release()
+            raise
+        except GeneratorExit:  # the event loop was closed; the run goes on in another one
             raise
         except BaseException as error:
             self._failure = error
@@ -485,16 +555,48 @@ class RunDriver:
         self.emit(WorkflowFailedEvent(details))
         self._stream.emit_state(WorkflowRunState.FAILED)
 
+    async def _stop(self) -> None:
+        """Stop the work under way, for somebody who waited for its result and was cancelled."""
+        async with self._stopped():
+            pass
+
+    @asynccontextmanager
+    async def _stopped(self) -> AsyncIterator[None]:
+        """Have the handle alone: work in flight is cancelled, and none begins meanwhile."""
+        async with self._turn.here():
+            before = self._phase
+            if not before.has_ended:
+                self._phase = Phase.STOPPING
+            try:
+                await self._stop_work()
+                yield
+            finally:
+                if self._phase is Phase.STOPPING:
+                    self._phase = before
+                    if self._work is None:
+                        self._rest()
+                self._stream.make_room()
+                self._stream.wake()
+
     async def _stop_work(self) -> None:
-        """Cancel the work under way, though not amid a write: what was committed must be known to be."""
-        while (work := self._work) is not None:
+        """Cancel the work under way, though not amid a write, whose outcome must be known.
+
+        A handler may catch the cancellation. Then its call does not count, no other one begins, and
+        if it works on it is cancelled again, after a while in which others may clean up.
+        """
+        while (work := self._work) is not None and not self._was_left_behind(work):
+            if self._opened is not None:
+                self._opened.runner.stop()
             if self._hold is not None and self._hold.is_writing:
                 await self._hold.written()
+                if not work.done():
+                    await asyncio.sleep(0)  # it learns of the outcome
             else:
                 work.cancel()
-                await asyncio.wait({work})
+                await asyncio.wait({work}, timeout=GRACE_SECONDS)
+            if work.done():
                 self._work_done(work)
-        if self._parking is not None:
+        if self._parking is not None and not is_gone(self._parking):
             await asyncio.wait({self._parking})
         if self._hold is not None:
             await self._hold.release()

@@ -26,6 +26,7 @@ SuperstepsError
 │   ├── RunDrainedError                           the run was asked to stop, and stopped after a commit
 │   ├── StreamBusyError                           a second consumer of one StreamingRun
 │   ├── RunClosedError                            the handle was closed or cancelled
+│   ├── CalledFromHandlerError                    a handler would wait for its own end
 │   └── HandlerContextError                       a context used after its handler returned
 ├── PictureError (ValueError, RuntimeError)       a picture that cannot be drawn
 ├── service.errors.ServiceError (ValueError)      asked of a store or the command line, and cannot be done as asked
@@ -265,6 +266,10 @@ class StreamBusyError(WorkflowRuntimeError):
 
 class RunClosedError(WorkflowRuntimeError):
     """The handle was closed or the run was cancelled."""
+
+
+class CalledFromHandlerError(WorkflowRuntimeError):
+    """A handler tried to rewind, drain, end or consume the very run that waits for it."""
 
 
 class HandlerContextError(WorkflowRuntimeError):

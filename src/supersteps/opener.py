@@ -116,8 +116,13 @@ class RunOpener:
         chosen = new_run_id() if run_id is None else check_id(run_id, "run_id")
         storage = self._storage_for(checkpoint_storage)
 
+        earlier = _Attempts()
+
         async def open_run(run: RunDriver) -> Opened:
-            opened = self._prepare(run, storage, chosen)
+            opened = earlier.made(run)
+            if opened is not None and not opened.runner.is_beginning:
+                return opened
+            opened = earlier.last = opened or self._prepare(run, storage, chosen)
             try:
                 await opened.runner.begin(message, dict(metadata or {}), tags)
             except RunExistsError:
@@ -185,10 +190,20 @@ class RunOpener:
         """Return the handle of a new run that begins at a checkpoint of any run; see `Workflow.fork`."""
         chosen = new_run_id() if run_id is None else check_id(run_id, "run_id")
         storage = self._storage_for(checkpoint_storage)
+        earlier = _Attempts()
 
         async def open_run(run: RunDriver) -> Opened:
             if storage is None:
                 raise self._no_storage("fork from")
+            opened = earlier.made(run)
+            if opened is None:
+                opened = await create(run, storage)
+            elif opened.store is not None and opened.store.is_cut:
+                await opened.store.settle()
+            await opened.runner.load(*await head_of(storage, chosen))
+            return opened
+
+        async def create(run: RunDriver, storage: DurableStorage) -> Opened:
             graph = self._definition.graph
             source = await find_checkpoint(storage, reference)
             source = self._fit(storage, source).record
@@ -197,6 +212,7 @@ class RunOpener:
             assert opened.store is not None
             first = first_changes(parts)
             first.puts[GRAPH] = encode_graph(graph.description)
+            earlier.last = opened
             await opened.store.commit(
                 first,
                 iteration=source.header.iteration_count,
@@ -211,7 +227,6 @@ class RunOpener:
                 parent_checkpoint=source.header.checkpoint_id,
             )
             self._waiting.note_forked(key[1] for key in parts if key[0] == REQUESTS)
-            await opened.runner.load(*await head_of(storage, chosen))
             return opened
 
         return StreamingRun(chosen, open_run, on_waiting=self._waiting.note, begins_anew=True)
@@ -335,3 +350,22 @@ class RunOpener:
             f"workflow {self._definition.workflow_id!r} has no storage to {what}: pass checkpoint_storage=, or build "
             "it with_checkpointing(checkpoint_storage=...)"
         )
+
+
+class _Attempts:
+    """Earlier attempts to create a run.
+
+    Attributes:
+        last: The last one.
+    """
+
+    def __init__(self) -> None:
+        self.last: Opened | None = None
+
+    def made(self, run: RunDriver) -> Opened | None:
+        """Return the last attempt if it has made the run, or was cut short while it did."""
+        last = self.last
+        if last is None or last.store is None or not (last.store.is_cut or last.store.head):
+            return None
+        run.hold(last.store)
+        return last

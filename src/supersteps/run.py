@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from supersteps._loops import look_at
+from supersteps._loops import outlast
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.driver import Opened, RunDriver
@@ -126,9 +125,11 @@ class StreamingRun(RunDriver):
         """Iterate over the events that have not been delivered yet, and drive the run.
 
         Raises:
+            CalledFromHandlerError: A handler of this run asks.
             StreamBusyError: Somebody else is iterating.
         """
         self._check_open()
+        self._refuse_inside("iterating over its handle")
         iterator = self._stream.iterate(self)
         self._go_on()
         return iterator
@@ -147,8 +148,9 @@ class StreamingRun(RunDriver):
             Exception: What ended the run, if it failed.
         """
         self._check_open()
+        self._refuse_inside("run.wait_for_completion()")
         stream = self._stream
-        stream.collect(ResultCollector(include_status_events=self._include_status_events))
+        hold = stream.collect(ResultCollector(include_status_events=self._include_status_events))
         self._go_on()
         try:
             while await self._advance(self._drive):
@@ -159,10 +161,10 @@ class StreamingRun(RunDriver):
             collector = stream.collector  # a restore begins a new one
             assert collector is not None
         except asyncio.CancelledError:
-            await self._stop_work()
+            await outlast(self._stop())
             raise
         finally:
-            stream.release()
+            stream.release(hold)
             stream.delivered_some = True
         return collector.result(
             self.run_id, await self._all_outputs(collector, complete), stream.state
@@ -181,8 +183,8 @@ class StreamingRun(RunDriver):
     def _check_open(self) -> None:
         if self._phase.has_ended and not self._stream.events:
             raise RunClosedError(
-                f"run {self.run_id!r} was {self._phase.name.lower()} through this handle. Resume it by "
-                "workflow.run_from_checkpoint() with its latest checkpoint."
+                f"run {self.run_id!r} was {self._phase.name.lower()} through this handle. Resume "
+                "it by workflow.run_from_checkpoint() with its latest checkpoint."
             )
 
     # ------------------------------------------------------------------------------------- steering
@@ -203,16 +205,10 @@ class StreamingRun(RunDriver):
         Raises:
             RequestError: One of the answers cannot be taken; nothing was changed.
         """
-        async with self._turn:
-            # An answer is taken or it is not: whoever is cancelled meanwhile is told so only afterwards.
-            task = asyncio.ensure_future(self._accept(responses))
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError:
-                if not task.done():
-                    await asyncio.wait({task})
-                look_at(task)
-                raise
+        self._refuse_while_loading("run.send_responses()")
+        async with self._turn.here():
+            # An answer is taken or it is not: who is cancelled meanwhile hears of it afterwards.
+            await outlast(self._accept(responses))
 
     async def _accept(self, responses: Mapping[str, Any]) -> None:
         self._check_open()
@@ -247,11 +243,13 @@ class StreamingRun(RunDriver):
         Raises:
             CheckpointNotFoundError: The run has no such checkpoint.
             CheckpointingDisabledError: The run has no storage.
+            CalledFromHandlerError: A handler of this run asks.
             Exception: What an executor's `on_checkpoint_restored` raised.
         """
         self._check_open()
+        self._refuse_inside("run.restore_checkpoint()")
         try:
-            await self._restore(reference_id(checkpoint))
+            await outlast(self._restore(reference_id(checkpoint)))
         except UserCodeError as raised:
             error = raised.error
         else:
@@ -259,7 +257,7 @@ class StreamingRun(RunDriver):
         raise error
 
     async def _restore(self, checkpoint_id: str) -> None:
-        async with self._steering():
+        async with self._stopped():
             self._check_open()
             if self._opened is None and self._begins_anew:
                 raise CheckpointNotFoundError(
@@ -276,7 +274,8 @@ class StreamingRun(RunDriver):
                     "with_checkpointing(checkpoint_storage=...)"
                 )
             runner = self._opened.runner
-            await runner.restore(checkpoint_id)
+            with self._loading:
+                await runner.restore(checkpoint_id)
             self._stream.begin_anew()
             self._queued.clear()
             self._failure = self._refusal = None
@@ -289,8 +288,16 @@ class StreamingRun(RunDriver):
         """End the run: work in flight is cancelled, and the storage notes that it was.
 
         The stream ends with the status CANCELLED. Its checkpoints stay. A run that is done stays done.
+        Whoever is cancelled while waiting for this hears of it once the run is cancelled.
+
+        Raises:
+            CalledFromHandlerError: A handler of this run asks.
         """
-        async with self._steering():
+        self._refuse_inside("run.cancel()")
+        await outlast(self._cancel())
+
+    async def _cancel(self) -> None:
+        async with self._stopped():
             if self._phase.has_ended:
                 return
             is_done = (
@@ -315,7 +322,8 @@ class StreamingRun(RunDriver):
         Raises:
             RequestError: It does not wait.
         """
-        async with self._turn:
+        self._refuse_while_loading("run.cancel_request()")
+        async with self._turn.here():
             self._check_open()
             if self._opened is None and not self._begins_anew:
                 await self._do_unit()
@@ -329,12 +337,26 @@ class StreamingRun(RunDriver):
         """Let the superstep under way end and be committed, then stop; iterating again goes on.
 
         Handlers that sleep (`ctx.sleep_until`) are cut short; they sleep for the rest when the run goes on.
+
+        Raises:
+            CalledFromHandlerError: A handler of this run asks.
         """
+        self._refuse_inside("run.drain()")
         await self._drain()
 
     async def aclose(self) -> None:
-        """Let go of the run: work in flight is cancelled, the run itself can be resumed."""
-        async with self._steering():
+        """Let go of the run: work in flight is cancelled, the run itself can be resumed.
+
+        Whoever is cancelled while waiting for this hears of it once the handle is closed.
+
+        Raises:
+            CalledFromHandlerError: A handler of this run asks.
+        """
+        self._refuse_inside("run.aclose()")
+        await outlast(self._aclose())
+
+    async def _aclose(self) -> None:
+        async with self._stopped():
             if self._phase.has_ended:
                 return
             self._stream.events.clear()
@@ -345,24 +367,6 @@ class StreamingRun(RunDriver):
     def _close(self, how: Phase) -> None:
         self._phase = how
         self._stream.is_closed = True
-
-    @asynccontextmanager
-    async def _steering(self) -> AsyncIterator[None]:
-        """Have the handle alone: work in flight is cancelled, and none begins meanwhile."""
-        async with self._turn:
-            before = self._phase
-            if not before.has_ended:
-                self._phase = Phase.STOPPING
-            try:
-                await self._stop_work()
-                yield
-            finally:
-                if self._phase is Phase.STOPPING:
-                    self._phase = before
-                    if self._work is None:
-                        self._rest()
-                self._stream.make_room()
-                self._stream.wake()
 
     async def __aenter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
+from supersteps._loops import has_ended, is_gone
 from supersteps.errors import StreamBusyError
 from supersteps.events import Note, WorkflowEvent, WorkflowRunState, WorkflowStatusEvent
 from supersteps.result import ResultCollector
@@ -64,6 +65,8 @@ class EventStream:
         self._on_left = on_left
         self._waiter: asyncio.Future[None] | None = None
         self._consumer: weakref.ref[EventIterator] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the consumer
+        self._hold: object | None = None  # of the collector
         self._state = WorkflowRunState.STARTED
 
     # -------------------------------------------------------------------------------- the giving end
@@ -100,7 +103,15 @@ class EventStream:
     def wake(self) -> None:
         """Have the consumer look again: there is an event, or something else has changed."""
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            try:
+                self._waiter.set_result(None)
+            except RuntimeError:  # its event loop is closed: nobody comes back there
+                self._waiter = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the next event."""
+        return self._waiter is not None and not self._waiter.done()
 
     def begin_anew(self) -> None:
         """Drop what is not delivered: the run was rewound."""
@@ -162,11 +173,12 @@ class EventStream:
             StreamBusyError: Another task waits already.
         """
         self.check_alone()
-        self._waiter = asyncio.get_running_loop().create_future()
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
         try:
-            await self._waiter
+            await waiter
         finally:
-            self._waiter = None
+            if self._waiter is waiter:
+                self._waiter = None
 
     def check_alone(self) -> None:
         """Refuse a second task that waits.
@@ -174,24 +186,28 @@ class EventStream:
         Raises:
             StreamBusyError: Another task waits already.
         """
-        if self._waiter is not None:
+        if self._waiter is not None and not is_gone(self._waiter):
             raise StreamBusyError(
                 f"two tasks wait for the next event of run {self._run_id!r}; events can go to one "
                 "only"
             )
 
-    def collect(self, collector: ResultCollector) -> None:
-        """Give undelivered events, and all that come, to a collector."""
+    def collect(self, collector: ResultCollector) -> object:
+        """Give all events to a collector; return by what to release it."""
         self.check_free()
+        self._loop = asyncio.get_running_loop()
         self.collector = self.sink = collector
         while self.events:
             collector.add(self.events.popleft())
         self.make_room()
+        self._hold = hold = object()
+        return hold
 
-    def release(self) -> None:
-        """Give events to no collector any more."""
-        self.collector = None
-        self.sink = self
+    def release(self, hold: object) -> None:
+        """Give events to no collector any more; one of an ended event loop may come late."""
+        if self._hold is hold:
+            self.collector = self._hold = None
+            self.sink = self
 
     def iterate(self, source: Source) -> EventIterator:
         """Return an iterator that is the consumer from now on.
@@ -220,6 +236,9 @@ class EventStream:
         Raises:
             StreamBusyError: There is one.
         """
+        if self.is_taken and self._loop is not None and has_ended(self._loop):
+            self._consumer = self._waiter = self._loop = None  # nobody comes back from there
+            self.release(self._hold)
         if self.is_taken:
             raise StreamBusyError(
                 f"run {self._run_id!r} already has a consumer; events can go to one only. Wait until it has ended, or "
@@ -234,6 +253,7 @@ class EventStream:
         """
         if self._consumer is not iterator.reference or self._consumer is None:
             self.check_free()
+            self._loop = asyncio.get_running_loop()
             self._consumer = iterator.reference = weakref.ref(iterator, self._forget_consumer)
 
     def _forget_consumer(self, consumer: weakref.ref[EventIterator]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from supersteps import Executor, WorkflowBuilder, WorkflowContext, WorkflowEvent, handler
+from supersteps._loops import LoopEvent
 from supersteps.checkpoint.codec import Codec
 from supersteps.engine.backends.local import LocalBackend
 from supersteps.engine.call import CallSite
@@ -102,7 +103,7 @@ class Setup:
             recorded=Recorded(finished=dict(replayed or {})),
             journal=records,
             restore=self.restored,
-            asleep=asyncio.Event(),
+            asleep=LoopEvent(),
         )
         results = await execution.run()
         return [(e.executor_id, e.key, [o.open() for o in e.outputs]) for e in results]

@@ -360,6 +360,18 @@ async def test_a_handler_that_takes_too_long() -> None:
     assert (await again.run("x")).get_outputs() == ["x2"]
 
 
+async def test_a_handler_that_catches_its_cancellation_has_taken_too_long_all_the_same() -> None:
+    @executor
+    async def deaf(text: str, ctx: WorkflowContext[str, str]) -> None:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            await ctx.yield_output("half")
+
+    with pytest.raises(HandlerTimeoutError):
+        await alone(deaf, FailurePolicy(timeout=0.02)).run("x")
+
+
 async def test_a_timeout_of_its_own_is_no_limit_of_the_policy() -> None:
     @executor
     async def own(text: str, ctx: WorkflowContext[str]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from supersteps._loops import LoopEvent
 from supersteps.checkpoint.record import CheckpointInfo, utc_now
 from supersteps.engine.announcing import Announcer
 from supersteps.engine.applying import apply
@@ -15,6 +15,7 @@ from supersteps.engine.encoding import encode_changes
 from supersteps.engine.execution import Execution
 from supersteps.engine.hooks import Hooks
 from supersteps.engine.inbox import Inbox
+from supersteps.engine.inside import Stretch, is_inside
 from supersteps.engine.journal import Journal, Note, Recorded
 from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Plan, due_timers, expired_requests, plan
@@ -25,6 +26,10 @@ from supersteps.engine.store import RunStore
 from supersteps.engine.superstep import merge
 from supersteps.errors import WorkflowConvergenceError
 from supersteps.events import SuperStepStarted
+
+Landing = tuple[Plan, Merged, tuple[str, ...], int, int]
+"""A superstep whose handlers have run: who handled what, what it changes, which executors ran, its
+number, and how many supersteps since the last input there are then."""
 
 
 class Supersteps:
@@ -67,7 +72,22 @@ class Supersteps:
         self._hooks = hooks
         self._announcer = announcer
         self._execution: Execution | None = None
-        self._asleep = asyncio.Event()
+        self._asleep = LoopEvent()
+        self._recovering = Stretch()
+        self._is_stopped = False
+        self._cut: Landing | None = None
+
+    def stop(self) -> None:
+        """Begin no further call, and let none count that ends from now on."""
+        self._is_stopped = True
+        if self._execution is not None:
+            self._execution.is_stopped = True
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the present code is a handler of this superstep, or was started by one."""
+        execution = self._execution
+        return (execution is not None and is_inside(execution)) or self._recovering.is_here
 
     @property
     def is_asleep(self) -> bool:
@@ -94,6 +114,10 @@ class Supersteps:
             Exception: What a handler raised; its siblings have finished and are journalled.
         """
         here = self._position
+        self._is_stopped = False
+        if self._cut is not None:
+            await self._settle(self._cut)
+            return
         is_stale = self._hooks.are_shared and self._hooks.claim()
         store = self._store
         if (
@@ -133,7 +157,8 @@ class Supersteps:
         here = self._position
         if here.is_interrupted and self._store is not None:
             await here.read_journal(self._store)
-        await self._hooks.restore(here.recorded.finished)
+        with self._recovering:
+            await self._hooks.restore(here.recorded.finished)
 
     async def _plan(self) -> Plan:
         state = self._position.state
@@ -172,7 +197,40 @@ class Supersteps:
                 here.parts
             )
         store = self._store
-        info = None if store is None else await self._commit(store, merged, planned, count)
+        info = None
+        if store is not None:
+            try:
+                info = await self._commit(store, merged, planned, count)
+            except Exception:
+                raise
+            except BaseException:  # such as the end of the event loop
+                self._cut = planned, merged, ran, step, count
+                raise
+        self._land(planned, merged, ran, step, count, info)
+
+    async def _settle(self, landing: Landing) -> None:
+        """Learn what has become of a superstep whose commit was cut short, and go on after it."""
+        assert self._store is not None
+        self._cut = None
+        if self._store.is_cut:
+            self._land(*landing, await self._store.settle())
+            self._position.is_interrupted = False
+
+    def forget(self) -> None:
+        """Forget a superstep whose commit was cut short: the run goes on elsewhere."""
+        self._cut = None
+
+    def _land(
+        self,
+        planned: Plan,
+        merged: Merged,
+        ran: tuple[str, ...],
+        step: int,
+        count: int,
+        info: CheckpointInfo | None,
+    ) -> None:
+        """Stand at the next barrier, and tell of it."""
+        here = self._position
         here.recorded = Recorded()
         here.fitted = None
         for path in merged.ended:
@@ -182,7 +240,7 @@ class Supersteps:
         here.iteration = step
         if planned.answers:
             self._inbox.consume(planned.answers)
-        if store is None:
+        if self._store is None:
             here.outputs += [value for _source, value in merged.outputs]
         self._announcer.announce(merged, planned, ran, here.state, step, info)
 
@@ -206,6 +264,7 @@ class Supersteps:
             self._hooks.restore_one,
             self._asleep,
         )
+        self._execution.is_stopped = self._is_stopped
         try:
             return await self._execution.run()
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from supersteps._loops import LoopEvent
 from supersteps.engine.execution import sleep_until
 
 
@@ -11,7 +12,7 @@ class Alarm:
     """Wakes a run that waits."""
 
     def __init__(self) -> None:
-        self._woken = asyncio.Event()
+        self._woken = LoopEvent()
 
     def set(self) -> None:
         """Get ready: from now on `ring` ends the next wait, even before it has begun."""

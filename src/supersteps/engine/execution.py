@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from supersteps._failures import annotate, described, message_of, traceback_of
+from supersteps._loops import LoopEvent, look_at
 from supersteps.engine import watching
 from supersteps.engine.backends import Backend
 from supersteps.engine.call import CallSite, Sleeper, as_text
 from supersteps.engine.effects import Delayed, Effects
 from supersteps.engine.executors import Executors
+from supersteps.engine.inside import Inside, present
 from supersteps.engine.journal import Journal, Note, Recorded
 from supersteps.engine.plan import Plan, PlannedCall
 from supersteps.engine.setting import Notes
@@ -54,6 +57,8 @@ class Execution(msgspec.Struct, eq=False):
         journal: Takes records of finished calls; None without storage.
         restore: Lets an executor with hooks take its attributes back from what it sees.
         asleep: Is set while nothing goes on but handlers' sleep that can be cut short.
+        outer: The work, of this run or of another, from which it was begun.
+        is_stopped: Whether it is cancelled: no call begins, and none that ends counts.
     """
 
     planned: Plan
@@ -65,7 +70,9 @@ class Execution(msgspec.Struct, eq=False):
     recorded: Recorded
     journal: Journal | None
     restore: Callable[[str, View], Awaitable[None]]
-    asleep: asyncio.Event
+    asleep: LoopEvent
+    outer: Inside | None = None
+    is_stopped: bool = False
     _left: int = 0
     _units: dict[str, list[Effects]] = {}
     _ended: set[str] = set()
@@ -94,13 +101,18 @@ class Execution(msgspec.Struct, eq=False):
         """
         if self.journal is not None:
             self._left = self._count()
+        self.outer = present.get()
+        present.set(self)
         try:
             outcomes = await self._run_executors()
+        except GeneratorExit:  # the event loop was closed: nothing can be waited for
+            raise
         except BaseException:
             if self.journal is not None:
                 await self.journal.abandon()
             raise
         finally:
+            present.set(self.outer)
             if self._sleeping:
                 self.asleep.clear()
         results: list[Effects] = []
@@ -135,11 +147,17 @@ class Execution(msgspec.Struct, eq=False):
         ]
         try:
             return await asyncio.gather(*tasks)
+        except GeneratorExit:  # the event loop was closed, and these end with it
+            raise
         except BaseException:
             # Cancelled from outside, or a handler ended with SystemExit or the like: nobody may work on unseen.
+            while not all(task.done() for task in tasks):
+                for task in tasks:
+                    task.cancel()
+                with suppress(asyncio.CancelledError):  # once more: one of them goes on regardless
+                    await asyncio.wait(tasks)
             for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                look_at(task)
             raise
 
     async def _guarded(
@@ -172,9 +190,13 @@ class Execution(msgspec.Struct, eq=False):
         watching.watch(site)
         try:
             for planned in queue:
+                if self.is_stopped:
+                    raise asyncio.CancelledError
                 effects = finished.get((executor_id, planned.key)) if finished else None
                 if effects is None:
                     effects = await self._run_call(executor, planned, site, policy)
+                    if self.is_stopped:  # the handler has caught its cancellation
+                        raise asyncio.CancelledError
                     site.view.accept(effects.writes)
                     is_hook_due = has_hooks and (keeps_each or planned is queue[-1])
                     if is_hook_due:
@@ -209,6 +231,8 @@ class Execution(msgspec.Struct, eq=False):
         except Exception as error:
             if self._broken is not None:  # whatever the handler made of it
                 raise self._broken from None
+            if self.is_stopped:
+                raise asyncio.CancelledError from error
             effects = self._settle_failure(error, planned, site, policy)
             if executor.__supersteps__.has_hooks:
                 await self.restore(site.address, site.view)
@@ -251,7 +275,10 @@ class Execution(msgspec.Struct, eq=False):
         """
         try:
             async with asyncio.timeout(seconds) as limit:
-                return await self.backend.invoke(executor, planned, site)
+                effects = await self.backend.invoke(executor, planned, site)
+                if not limit.expired():  # else the handler has caught its cancellation
+                    return effects
+                raise TimeoutError
         except TimeoutError as error:
             if not limit.expired():
                 raise

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import AbstractContextManager, suppress
 
 import msgspec
 
 from supersteps._ids import new_id
+from supersteps._loops import LoopEvent, LoopLock
 from supersteps._process_fork import restart_in_child
 from supersteps.checkpoint.owner import Owner, mark_advancing, this_process
 from supersteps.checkpoint.record import CheckpointHeader
@@ -43,9 +43,9 @@ class RunHold:
         self._is_cancelled = False
         self._last_timestamp = ""
         self._lease_until = 0.0
-        self._ownership = asyncio.Lock()
-        self._writes = 0
-        self._quiet = asyncio.Event()
+        self._ownership = LoopLock()
+        self._writes: set[_Writing] = set()
+        self._quiet = LoopEvent()
         restart_in_child(self)
 
     def begin_anew(self) -> None:
@@ -55,7 +55,7 @@ class RunHold:
         self.handle = new_id()
         self._me = None
         self._lease_until = 0.0
-        self._writes = 0
+        self._writes.clear()
 
     # --------------------------------------------------------------------------------- what is known
 
@@ -114,7 +114,9 @@ class RunHold:
         """
         if self.is_held:
             return False
-        async with self._ownership:  # two tasks of one handle must not take the run from each other
+        async with (
+            self._ownership.here()
+        ):  # two tasks of one handle must not take the run from each other
             if self.is_held:
                 return False
             with self._writing():
@@ -128,7 +130,7 @@ class RunHold:
             RunBusyError: Another live owner advances the run.
             RunFencedError: The run has moved on since this handle looked.
         """
-        async with self._ownership:
+        async with self._ownership.here():
             if time.monotonic() >= self._lease_until:
                 with self._writing():
                     await self._take(moves_head=False)
@@ -146,6 +148,8 @@ class RunHold:
                 raise self._moved_on(run)
             if moves_head and run.head != self.base.checkpoint_id:
                 run = await self.storage.move_head(self.run_id, run.epoch, self.base.checkpoint_id)
+        except GeneratorExit:  # the event loop was closed: nothing can be waited for
+            raise
         except BaseException:
             await self._give_back()
             raise
@@ -227,7 +231,7 @@ class RunHold:
     @property
     def is_writing(self) -> bool:
         """Whether a write is under way whose outcome this handle has to learn: it must not be cancelled."""
-        return self._writes > 0
+        return bool(self._writes)
 
     async def written(self) -> None:
         """Wait until no write is under way."""
@@ -235,21 +239,26 @@ class RunHold:
             self._quiet.clear()
             await self._quiet.wait()
 
+    def forget_writes(self) -> None:
+        """Forget writes under way: the event loop that made them ended before they did."""
+        self._writes.clear()
+        self._quiet.set()
+
     def _writing(self) -> _Writing:
         return _Writing(self)
 
 
-class _Writing(msgspec.Struct):
+class _Writing(msgspec.Struct, eq=False):
     """A write under way."""
 
     hold: RunHold
 
     def __enter__(self) -> None:
-        self.hold._writes += 1
+        self.hold._writes.add(self)
 
     def __exit__(self, *_: object) -> None:
         hold = self.hold
-        hold._writes -= 1
+        hold._writes.discard(self)
         if not hold._writes:
             hold._quiet.set()
 

@@ -29,6 +29,7 @@ from supersteps.engine.executors import Executors
 from supersteps.engine.hooks import Hooks
 from supersteps.engine.inbox import Inbox
 from supersteps.engine.levels import Levels
+from supersteps.engine.merged import Merged
 from supersteps.engine.migration import Fitted
 from supersteps.engine.plan import Plan, due_timers, expired_requests
 from supersteps.engine.position import Position, run_state
@@ -111,6 +112,7 @@ class Runner:
         self._inbox = Inbox(levels, setting.sealer, store, run_id)
         self._announcer = Announcer(levels, run_id, emit, notes)
         self._alarm = Alarm()
+        self._beginning: Merged | None = None
         self.at_work: AbstractContextManager[object] = (
             nullcontext() if store is None else store.at_work()
         )
@@ -147,6 +149,12 @@ class Runner:
             RunExistsError: The run's id is taken.
         """
         setting, state = self._setting, self.state
+        if self._beginning is not None:  # an earlier attempt was cut short in its commit
+            assert self._store is not None
+            merged, self._beginning = self._beginning, None
+            await self._store.settle()
+            apply(merged, state, setting.levels, setting.sealer)
+            return
         start = setting.executors.roots[self.graph.start_id]
         if not takes_input(start, message):
             handles = ", ".join(map(display_name, start.input_types))
@@ -161,18 +169,29 @@ class Runner:
         if self._store is not None:
             changes = encode_changes(merged, state, setting.levels)
             changes.puts[GRAPH] = encode_graph(self.graph.description)
-            await self._store.commit(
-                changes,
-                iteration=0,
-                steps_since_input=0,
-                max_iterations=setting.max_iterations,
-                status=WorkflowRunState.IN_PROGRESS.value,
-                more=True,
-                metadata=metadata,
-                fingerprint=self.graph.fingerprint,
-                tags=tags,
-            )
+            try:
+                await self._store.commit(
+                    changes,
+                    iteration=0,
+                    steps_since_input=0,
+                    max_iterations=setting.max_iterations,
+                    status=WorkflowRunState.IN_PROGRESS.value,
+                    more=True,
+                    metadata=metadata,
+                    fingerprint=self.graph.fingerprint,
+                    tags=tags,
+                )
+            except Exception:
+                raise
+            except BaseException:  # such as the end of the event loop
+                self._beginning = merged
+                raise
         apply(merged, state, setting.levels, setting.sealer)
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether an attempt to begin was cut short in its commit; to `begin` again settles it."""
+        return self._beginning is not None
 
     async def load(
         self, record: CheckpointRecord, run: RunRecord, fitted: Fitted | None = None
@@ -206,6 +225,7 @@ class Runner:
     async def _load(self, fitted: Fitted) -> None:
         assert self._store is not None
         here = self._position
+        self._supersteps.forget()
         here.fitted = None if fitted.changes is None else fitted
         self._store.migrate(fitted.changes, fitted.fingerprint)
         here.take(fitted.record)
@@ -415,6 +435,15 @@ class Runner:
             Exception: What a handler raised; its siblings have finished and are journalled.
         """
         return self._supersteps.take()
+
+    def stop(self) -> None:
+        """Begin no further call, and let none count that ends: the work is cancelled."""
+        self._supersteps.stop()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the present code is a handler of this run, or was started by one."""
+        return self._supersteps.is_here
 
     @property
     def is_asleep(self) -> bool:

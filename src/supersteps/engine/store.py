@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -60,6 +61,8 @@ class RunStore(RunHold):
         self._migrated: tuple[Changes, str] | None = None
         self._untidy = 0
         self._attempts = 0
+        self._cut: tuple[Commit, bool] | None = None
+        self._cut_info: CheckpointInfo | None = None
 
     # --------------------------------------------------------------------------------------- reading
 
@@ -70,6 +73,7 @@ class RunStore(RunHold):
             record: The checkpoint.
             run: The run's record, read before.
         """
+        self._cut = self._cut_info = None
         self.head = record.header
         await self.lineage.load(record.header)
         self._adopt(run)
@@ -166,13 +170,58 @@ class RunStore(RunHold):
             parent_checkpoint=parent_checkpoint,
         )
         try:
+            await self._save(commit)
+        except Exception:
+            raise
+        except BaseException:  # such as the end of the event loop, or a KeyboardInterrupt
+            self._cut = commit, more
+            raise
+        return self._committed(commit, deadline if more else 0.0)
+
+    async def _save(self, commit: Commit) -> None:
+        try:
             with self._writing():
                 await self.storage.commit(commit)
         except (RunFencedError, RunExistsError, RunNotFoundError):
             raise
         except Exception as error:  # whatever a storage raises, the save has failed
-            raise self.save_error(f"superstep {iteration}", error) from error
-        return self._committed(commit, deadline if more else 0.0)
+            what = f"superstep {commit.header.iteration_count}"
+            raise self.save_error(what, error) from error
+
+    def begin_anew(self) -> None:
+        """Be another handle, without the run and its commits: in a forked child."""
+        super().begin_anew()
+        self._cut = self._cut_info = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a commit was cut short, so that its outcome was not told."""
+        return self._cut is not None or self._cut_info is not None
+
+    async def settle(self) -> CheckpointInfo:
+        """Learn what has become of a commit that was cut short; it is made now, if it was not.
+
+        A storage recognises a commit that it has made before.
+
+        Raises:
+            CheckpointSaveError: The storage failed; the run stays at its head.
+            RunFencedError: Somebody took the run over.
+        """
+        if self._cut is not None:
+            commit, more = self._cut
+            deadline = time.monotonic() + LEASE_SECONDS
+            await self._save(commit)
+            self._cut_info = self._committed(commit, deadline if more else 0.0)
+        info, self._cut_info = self._cut_info, None
+        assert info is not None
+        return info
+
+    async def release(self, *, status: str | None = None, error: str | None = None) -> None:
+        """Give the run up, if it is held, and note how the work ended."""
+        if self._cut is not None:
+            with suppress(Exception):  # whoever goes on with the run meets the same, and is told
+                self._cut_info = await self.settle()
+        await super().release(status=status, error=error)
 
     def _next_commit_id(self) -> str:
         """Return an identity for an attempt to commit: no two attempts of any handles share one."""
@@ -183,6 +232,7 @@ class RunStore(RunHold):
         header = commit.header
         self.head = header
         self._migrated = None
+        self._cut = None
         self._epoch = commit.epoch
         self._sequence = header.sequence
         self._stored_head = header.checkpoint_id
@@ -267,6 +317,8 @@ class RunStore(RunHold):
             raise CheckpointNotFoundError(
                 f"run {self.run_id!r} has no checkpoint {target!r}; run.checkpoints lists those of its current lineage"
             )
+        if self.is_cut:
+            await self.settle()
         await self.own()
         with self._writing():
             run = await self.storage.move_head(self.run_id, self._epoch, target)

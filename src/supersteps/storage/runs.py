@@ -84,7 +84,8 @@ def take_run(run: RunRecord, owner: Owner, now: float, lease_seconds: float) -> 
     Raises:
         RunBusyError: Somebody else's lease holds.
     """
-    if lease_holds(run.lease, now):
+    is_its_own = run.lease is not None and run.lease.owner == owner  # an attempt that was cut off
+    if lease_holds(run.lease, now) and not is_its_own:
         assert run.lease is not None
         until = datetime.fromtimestamp(run.lease.expires, UTC).isoformat(timespec="seconds")
         raise RunBusyError(
