@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure
+from benchmarks.scratch import file_system
 
 TITLES = ("figure", "median", "rounds", "target", "", "detail")
 
@@ -56,6 +57,7 @@ def machine() -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "sqlite": sqlite3.sqlite_version,
         "system": f"{platform.system()} {platform.machine()}",
+        "disk": file_system(),
         "processors": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
     }
@@ -65,8 +67,8 @@ def sentence(about: dict[str, Any]) -> str:
     """Return what the figures were measured on as a sentence."""
     return (
         f"Measured {about['date']} at {about['commit']}: {about['python']}, SQLite"
-        f" {about['sqlite']}, {about['system']}, {about['processors']} processors, load"
-        f" {about['load']} before."
+        f" {about['sqlite']}, {about['system']}, {about['disk']}, {about['processors']} processors,"
+        f" load {about['load']} before."
     )
 
 

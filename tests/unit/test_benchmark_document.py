@@ -26,6 +26,7 @@ MACHINE: dict[str, Any] = {
     "python": "CPython 3.11.7",
     "sqlite": "3.40.1",
     "system": "Linux",
+    "disk": "ext4",
     "processors": 2,
     "load": 0.1,
 }

@@ -1,12 +1,14 @@
 """The benchmarks' own arithmetic and tables; nothing here is timed."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.figures import exponent, figure, growth, interleaved, ratios
 from benchmarks.report import aligned, as_json, cells, figures_of, markdown, number, sentence
+from benchmarks.scratch import kind_of
 from benchmarks.workloads import WORKLOADS, chosen
 
 MACHINE: dict[str, Any] = {
@@ -15,6 +17,7 @@ MACHINE: dict[str, Any] = {
     "python": "CPython 3.11.7",
     "sqlite": "3.40.1",
     "system": "Linux x86_64",
+    "disk": "ext4",
     "processors": 2,
     "load": 0.1,
 }
@@ -101,7 +104,16 @@ def test_json_and_back() -> None:
     written = json.loads(json.dumps(as_json(MACHINE, figures, 12.3)))
     assert figures_of(written) == figures
     assert (written["seconds"], written["machine"]) == (12, MACHINE)
-    assert "at abc: CPython 3.11.7, SQLite 3.40.1, Linux x86_64" in sentence(written["machine"])
+    assert "at abc: CPython 3.11.7, SQLite 3.40.1, Linux x86_64, ext4" in sentence(
+        written["machine"]
+    )
+
+
+def test_the_file_system_is_the_innermost_and_latest_mounted() -> None:
+    mounts = [("/", "ext4"), ("/tmp", "xfs"), ("/tmp", "tmpfs"), ("/tmp/data", "btrfs")]
+    kinds = [kind_of(Path(each), mounts) for each in ("/home", "/tmp/x", "/tmp/data/x", "/tmp/dat")]
+    assert kinds == ["ext4", "tmpfs", "btrfs", "tmpfs"]
+    assert kind_of(Path("/home"), []) == "an unknown disk"
 
 
 def test_workloads_are_chosen_by_name() -> None:
