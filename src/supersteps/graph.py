@@ -156,7 +156,26 @@ class Graph:
 
     @cached_property
     def annotations(self) -> list[Any]:
-        """Every type annotation of the handlers, and what error edges deliver: what the codec may rebuild."""
+        """Every annotation of the handlers, and what error edges deliver: the codec rebuilds these.
+
+        Those of sub-workflows are among them, of each graph once, however often it is nested.
+        """
+        found: list[Any] = []
+        seen: set[int] = set()
+        pending: list[Graph | list[Any]] = [self]
+        while pending:
+            item = pending.pop()
+            if isinstance(item, list):
+                found += item
+            elif id(item) not in seen:
+                seen.add(id(item))
+                found += item._own_annotations
+                for inner in reversed(list(item.nested.values())):
+                    pending += (inner.workflow.given_types, inner.graph)
+        return found
+
+    @cached_property
+    def _own_annotations(self) -> list[Any]:
         found: list[Any] = []
         for node in self.nodes.values():
             for spec in node.executor.__supersteps__.specs:
@@ -165,10 +184,8 @@ class Graph:
                 found += (answer.request_type, answer.response_type, *answer.sends, *answer.yields)
         if any(isinstance(group, ErrorEdgeGroup) for group in self.groups):
             found += [ExecutorFailure, RequestResponse]  # the latter is what a failed answer was
-        for inner in self.nested.values():
-            found += [*inner.graph.annotations, *inner.workflow.types]
-            if inner.may_ask:
-                found += [SubWorkflowRequestMessage, SubWorkflowResponseMessage]
+        if any(inner.may_ask for inner in self.nested.values()):
+            found += [SubWorkflowRequestMessage, SubWorkflowResponseMessage]
         return found
 
     @cached_property

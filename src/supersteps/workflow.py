@@ -59,7 +59,11 @@ class Workflow:
         self.workflow_id = workflow_id
         self.max_iterations = max_iterations
         self._graph = graph
+        self._given_types = list(types)
         self._types = [*graph.annotations, *types]
+        # Now, while those of sub-workflows are known: asked later, each level would ask the next.
+        kinds = (k for node in graph.nodes.values() for k in node.executor.workflow_output_types)
+        self._output_types = list(dict.fromkeys(kinds))
         self._opener = RunOpener(
             self,
             checkpoint_storage=checkpoint_storage,
@@ -92,6 +96,11 @@ class Workflow:
         return list(self._types)
 
     @property
+    def given_types(self) -> list[Any]:
+        """Types that were given beside the annotations of the handlers."""
+        return list(self._given_types)
+
+    @property
     def checkpoint_storage(self) -> DurableStorage | None:
         """Where runs are saved unless a run is given another storage."""
         return self._opener.storage
@@ -109,10 +118,7 @@ class Workflow:
     @property
     def output_types(self) -> list[Any]:
         """Types of the outputs it may yield."""
-        kinds = [
-            k for node in self._graph.nodes.values() for k in node.executor.workflow_output_types
-        ]
-        return list(dict.fromkeys(kinds))
+        return list(self._output_types)
 
     def get_start_executor(self) -> Executor:
         """Return the executor that gets the input."""
