@@ -15,7 +15,7 @@ READY := .venv/.ready
 TYPED := $(wildcard src tests examples benchmarks scripts)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types guard lab docs tour bench bench-peers format lock clean
+.PHONY: help demo test test-all check lint types guard lab docs tour bench bench-peers format lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,10 @@ demo: $(READY)  ## Kill a real workflow in the middle, resume it, compare the re
 
 test: $(READY)  ## Run all tests
 	@$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS)
+
+# `make test-all PYTHONS="python3.12 /opt/python3.13/bin/python3"` names others, or some of them only.
+test-all:  ## Run all tests on each Python from 3.11 to 3.14 that can be found
+	@'$(PYTHON)' scripts/test_all.py $(PYTHONS) -- $(PARALLEL) $(ARGS)
 
 # In this order, so that what fails soonest is told first.
 STAGES := lint types guard test docs
@@ -71,7 +75,7 @@ lock: $(READY)  ## Pin the newest versions of all dependencies in constraints.tx
 		--no-emit-index-url --custom-compile-command 'make lock' --group dev --output-file constraints.txt pyproject.toml
 
 clean:  ## Remove .venv, caches and build products
-	rm -rf .venv benchmarks/peers/.envs build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venvs benchmarks/peers/.envs build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests examples benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # Made once, and again when a dependency or the project's metadata changes.

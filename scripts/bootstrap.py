@@ -1,5 +1,6 @@
 """Make .venv with the pinned dependencies and this project in editable mode; needs nothing but Python.
 
+Another folder may be named (`python3.13 scripts/bootstrap.py .venvs/3.13`).
 It parses on Python 3.6 too: an old interpreter gets a sentence, not a SyntaxError.
 """
 
@@ -12,7 +13,8 @@ from importlib.util import find_spec
 
 OLDEST = (3, 11)
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-VENV = os.path.join(ROOT, ".venv")
+NAME = sys.argv[1] if __name__ == "__main__" and len(sys.argv) > 1 else ".venv"
+VENV = os.path.join(ROOT, NAME)
 VENV_PYTHON = (
     os.path.join(VENV, "Scripts", "python.exe")
     if os.name == "nt"
@@ -57,7 +59,7 @@ def run(*command: str) -> None:
     if done.returncode:
         print("failed", flush=True)
         sys.stderr.write(done.stdout.decode(errors="replace"))
-        sys.exit("setting up .venv failed (see above) at: " + " ".join(command))
+        sys.exit("setting up " + NAME + " failed (see above) at: " + " ".join(command))
 
 
 def pip_install(*arguments: str) -> None:
@@ -82,7 +84,7 @@ def main() -> None:
     if problem:
         sys.exit(problem)
     started = time.monotonic()
-    progress("Setting up .venv: ")
+    progress("Setting up " + NAME + ": ")
     if not venv_works():
         progress("Python {}.{}.{}, ".format(*sys.version_info[:3]))
         shutil.rmtree(VENV, ignore_errors=True)
