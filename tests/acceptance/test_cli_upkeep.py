@@ -474,6 +474,51 @@ def test_somebody_who_waits_is_told_why(store: Store, monkeypatch: pytest.Monkey
     assert err.endswith("\r\x1b[K")
 
 
+# ----------------------------------------------------------------------------------------- backup
+
+
+def test_a_store_is_backed_up(store: Store, tmp_path: Path) -> None:
+    before = store.json("runs")
+    name = "copy.db" if store.kind == "sqlite" else "copy"
+
+    code, out, _ = store.run("backup", name)
+    assert code == 0
+    assert out.startswith(f"the store is copied to {name}: ")
+    assert store.run("verify", "--store", name)[:2] == (0, "3 runs, everything is whole\n")
+    assert store.json("runs", "--store", name) == before
+
+    code, _, err = store.run("backup", name)
+    assert code != 0
+    assert "Nothing was written." in err
+    written = store.json("backup", f"another-{name}")
+    assert written["path"] == f"another-{name}"
+    assert written["bytes"] > 1000
+    assert "there is no folder" in store.run("backup", "no/where.db")[2]
+    if store.kind == "sqlite":
+        assert store.run("backup", name, "--force")[0] == 0
+        assert "is a database in use" in store.run("backup", str(store.path), "--force")[2] or (
+            "is the database itself" in store.run("backup", str(store.path), "--force")[2]
+        )
+
+
+def test_runs_within_a_span_of_time(store: Store) -> None:
+    long, short, asking = (
+        next(run["created_at"] for run in store.json("runs") if run["run_id"] == name)
+        for name in ("long", "short", "asking")
+    )
+
+    def names(*options: str) -> list[str]:
+        return [run["run_id"] for run in store.json("runs", *options)]
+
+    assert names("--since", short) == ["asking", "short"]
+    assert names("--until", asking) == ["short", "long"]
+    assert names("--since", short, "--until", asking) == ["short"]
+    assert names("--since", "1d", "--status", "done") == ["short", "long"]
+    assert names("--until", "1d") == []
+    assert names("--since", long, "-n", "1") == ["asking"]
+    assert "is no time: write a date" in store.run("runs", "--since", "yesterday")[2]
+
+
 # ------------------------------------------------------------------------------------------------------ export, import
 
 
@@ -627,7 +672,7 @@ def test_the_app_of_the_settings(store: Store, monkeypatch: pytest.MonkeyPatch) 
 def test_a_terminal_that_lacks_the_characters(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def echo(text: str) -> None:
+    def echo(text: str, **_: object) -> None:
         text.encode("ascii")
 
     monkeypatch.setattr("click.echo", echo)

@@ -10,6 +10,7 @@ import click
 
 from supersteps.cli.words import count
 
+_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -29,11 +30,36 @@ def size(number: int) -> str:
     return count(number, "byte")
 
 
+def moment_of(ctx: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    """Return a moment as people type it; the callback of an option.
+
+    It is a date or a time (`2026-11-29`, `2026-11-29T08:30`, in UTC unless a zone is named), or how
+    long ago (`90s`, `15m`, `12h`, `30d`, `2w`).
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if _SPAN.fullmatch(text):
+        span = duration(ctx, parameter, text)
+        assert span is not None
+        return datetime.now(UTC) - span
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{value!r} is no time: write a date or a time, as in 2026-11-29 or 2026-11-29T08:30 "
+            "(UTC), or how long ago, as in 90s, 15m, 12h, 30d or 2w",
+            ctx,
+            parameter,
+        ) from None
+
+
 def duration(ctx: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
     """Return a span of time as people type it: `90s`, `15m`, `12h`, `30d`, `2w`; the callback of an option."""
     if value is None:
         return None
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smhdw])\s*", value)
+    match = _SPAN.fullmatch(value.strip())
     if match is None:
         raise click.BadParameter(
             f"{value!r} is no duration: write a number and a unit, as in 90s, 15m, 12h, 30d or 2w",

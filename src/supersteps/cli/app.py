@@ -8,9 +8,12 @@ import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from supersteps.cli.terminal import echo
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -38,6 +41,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "cancel": "End a run.",
         "prune": "Remove checkpoints that are no longer wanted.",
         "verify": "Check that everything stored is whole.",
+        "backup": "Write a copy of the whole store, while it is in use.",
         "export": "Write a run to a file.",
         "import": "Bring a run from a file into the store.",
         "completion": "Print what makes a shell complete commands and options.",
@@ -139,10 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments = None if arguments is None else list(arguments)
         code = cli.main(args=arguments, prog_name="supersteps", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
+        echo("interrupted", err=True)
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        said = StringIO()
+        error.show(said)
+        echo(said.getvalue(), nl=False, err=True)
         sys.exit(error.exit_code)
     except Exception as error:
         from supersteps.cli.failures import report

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from supersteps._schema import violation
+from supersteps.cli.terminal import echo, shown
 from supersteps.service.errors import InputError
 from supersteps.service.inputs import read_json
 
@@ -38,7 +39,7 @@ def _read(prompt: str) -> str:
 
 
 def _write(text: str) -> None:
-    click.echo(text, err=True)
+    echo(text, err=True)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Terminal:
             click.Abort: The person has left.
         """
         try:
-            return self.reader(prompt).strip()
+            return self.reader(shown(prompt)).strip()
         except (EOFError, KeyboardInterrupt):
             self.write("")
             raise click.Abort from None

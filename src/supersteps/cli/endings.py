@@ -21,6 +21,7 @@ from supersteps.cli.options import settings
 from supersteps.cli.output import emit
 from supersteps.cli.progress import show_progress, tell
 from supersteps.cli.story import Story, duration, one_line
+from supersteps.cli.terminal import echo, echo_result, harmless_json
 from supersteps.cli.words import count, cut, plain
 from supersteps.errors import WorkflowConvergenceError
 from supersteps.service.driving import DRAINED, drive_run
@@ -163,7 +164,10 @@ async def drive(
 def show_outputs(outputs: Sequence[Any]) -> None:
     """Write outputs to stdout, one on each line: texts as they are, all else as JSON."""
     for value in outputs:
-        click.echo(value if isinstance(value, str) else msgspec.json.encode(value).decode())
+        if isinstance(value, str):
+            echo_result(value)
+        else:
+            echo(harmless_json(msgspec.json.encode(value).decode()))
 
 
 # -------------------------------------------------------------------------------------------- how it ends

@@ -6,8 +6,7 @@ import os
 import re
 import traceback
 
-import click
-
+from supersteps.cli.terminal import echo
 from supersteps.errors import (
     CheckpointNotFoundError,
     ForkError,
@@ -41,9 +40,9 @@ _WRONG_USE = (
 def report(error: Exception) -> int:
     """Tell of an error on stderr and return the process's exit code."""
     if is_debugging():
-        click.echo(redact("".join(traceback.format_exception(error))).rstrip(), err=True)
+        echo(redact("".join(traceback.format_exception(error))).rstrip(), err=True)
     else:
-        click.echo(paragraph(error), err=True)
+        echo(paragraph(error), err=True)
     return USED_WRONGLY if isinstance(error, _WRONG_USE) else FAILED
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from supersteps.cli.terminal import echo, harmless, harmless_json, shown
 from supersteps.service.states import WORDS
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ def emit(value: Any, output: str, show: Callable[[], None]) -> None:
     if output == "table":
         show()
     elif output == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+        echo(harmless_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
     else:
         for item in value if isinstance(value, list | tuple) else [value]:
-            click.echo(msgspec.json.encode(item).decode())
+            echo(harmless_json(msgspec.json.encode(item).decode()))
 
 
 def status_text(status: str, *, is_abandoned: bool = False) -> str:
@@ -72,9 +73,9 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -
         rows: One cell for each column.
         empty: What to say, on stderr, where there are no rows.
     """
-    lines = [list(row) for row in rows]
+    lines = [[shown(cell) for cell in row] for row in rows]  # before it is measured
     if not lines:
-        click.echo(empty, err=True)
+        echo(empty, err=True)
         return
     widths = [max(map(visible_width, column)) for column in zip(titles, *lines, strict=True)]
     heading = [click.style(title, bold=True) if title else "" for title in titles]
@@ -90,7 +91,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -
             cell + " " * (width - visible_width(cell))
             for cell, width in zip(cells, widths, strict=True)
         ]
-        click.echo("  ".join(padded).rstrip())
+        echo("  ".join(padded).rstrip())
 
 
 def terminal_width() -> int | None:
@@ -134,7 +135,7 @@ def age(timestamp: str, now: datetime | None = None) -> str:
 def short(value: Any, width: int = 60) -> str:
     """Return a typed-JSON value on one line, cut where it gets long."""
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    text = " ".join(text.split())
+    text = " ".join(harmless(text).split())
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-import click
-
 from supersteps.cli.story import Line, Story, duration, one_line
+from supersteps.cli.terminal import echo, harmless
 from supersteps.errors import IgnoredResultWarning, PartialStorageWarning, UndeliveredMessageWarning
 from supersteps.events import (
     WorkflowEvent,
@@ -97,7 +96,7 @@ class PlainDisplay:
         pass
 
     def show(self, line: Line) -> None:
-        click.echo(line.text, file=self._stream or sys.stderr)
+        echo(line.text, file=self._stream or sys.stderr)
 
 
 class LiveDisplay:
@@ -147,10 +146,10 @@ class LiveDisplay:
 
     def _print(self, text: str) -> None:
         style = "yellow" if text.startswith(("warning:", "error:")) else "dim"
-        self._console.print(self._text(text, style=style), soft_wrap=True)
+        self._console.print(self._text(harmless(text), style=style), soft_wrap=True)
 
     def _render(self) -> Spinner:
-        status = self._story.status(self._console.width - 4)
+        status = harmless(self._story.status(self._console.width - 4))
         self._spinner.update(
             text=status.replace(" · ", " - ").replace("…", "~") if self._is_ascii else status
         )
@@ -227,7 +226,7 @@ def show_progress(story: Story, *, quiet: bool = False) -> Iterator[Progress]:
 def tell(text: str) -> None:
     """Say something on stderr; where nobody reads it any more, the run's end and exit code stay what they are."""
     try:
-        click.echo(text, err=True)
+        echo(text, err=True)
     except OSError:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # else Python complains at exit
 

@@ -14,6 +14,7 @@ import msgspec
 
 from supersteps.checkpoint.diff import Change
 from supersteps.cli.output import age, status_text, visible_width
+from supersteps.cli.terminal import harmless
 from supersteps.service.views import LogEntry, Question
 
 TITLES = {
@@ -49,7 +50,6 @@ _BRIEF = {
     "sub_scopes": "sub-scopes",
     "graph": "graph",
 }
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _NAME = re.compile(r"[^\W\d][\w-]*")
 _QUIET = ("IN_PROGRESS", "IN_PROGRESS_PENDING_REQUESTS")
 """States that say nothing: every checkpoint on the way has them."""
@@ -79,11 +79,6 @@ def moment(timestamp: str, now: datetime | None = None) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ values
-
-
-def harmless(text: str) -> str:
-    """Return a text without what would move a terminal's cursor or change its colours: that is shown as an escape."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text.replace("\r\n", "\n"))
 
 
 def plain(value: Any) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -15,8 +16,10 @@ from supersteps.checkpoint.diff import CheckpointDiff
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.errors import CheckpointNotFoundError, RequestError
 from supersteps.service import acting
+from supersteps.service.errors import ServiceError
 from supersteps.service.following import LOOK_EVERY_SECONDS, follow
 from supersteps.service.history import read_log
+from supersteps.service.listing import list_between
 from supersteps.service.looking import draw, list_questions, load, show_checkpoint, show_run
 from supersteps.service.reading import UNREADABLE
 from supersteps.service.references import References, choose_question
@@ -31,7 +34,7 @@ from supersteps.service.views import (
     RunSummary,
 )
 from supersteps.storage import answering, transfer
-from supersteps.storage.base import ManagedStorage
+from supersteps.storage.base import BackupStorage, ManagedStorage
 from supersteps.storage.records import Damage, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.viz.picture import Picture
@@ -84,6 +87,8 @@ class Service:
         workflow_id: str | None = None,
         status: str | None = None,
         tag: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int = 50,
     ) -> list[RunSummary]:
         """Return runs, the newest first.
@@ -92,9 +97,12 @@ class Service:
             workflow_id: Only runs of this workflow.
             status: Only runs with this `WorkflowRunState` value.
             tag: Only runs with this label.
+            since: Only runs that were begun at this time or later.
+            until: Only runs that were begun before this time.
             limit: At most so many.
         """
-        found = await self.storage.list_runs(workflow_id, status, tag, limit)
+        filters = (workflow_id, status, tag)
+        found = await list_between(self.storage, filters, since, until, limit)
         return [await summarize(self.storage, run) for run in found]
 
     async def with_answers(self, runs: Iterable[RunSummary]) -> list[RunSummary]:
@@ -310,6 +318,23 @@ class Service:
         except UNREADABLE:  # its very record is damaged, which is what is to be found out
             run_id = reference
         return await self.storage.verify(run_id)
+
+    async def backup(self, target: str | os.PathLike[str]) -> int:
+        """Write a copy of the whole store, as it is at one moment, and return its size in bytes.
+
+        Args:
+            target: A file for a database, a folder for files.
+
+        Raises:
+            ServiceError: This kind of store cannot be backed up.
+            StorageError: It cannot be written there.
+        """
+        if not isinstance(self.storage, BackupStorage):
+            raise ServiceError(
+                f"a store of this kind ({type(self.storage).__name__}) cannot be backed up as a "
+                "whole: use its own means, or export its runs one by one"
+            )
+        return await self.storage.backup(target)
 
     async def export(self, reference: str, path: str | os.PathLike[str]) -> int:
         """Write a run to a file that `import_run` takes, in any store; return how many checkpoints it holds.

@@ -182,6 +182,21 @@ def write_durably(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """Create a file, synced; its name is durable when its folder is synced.
+
+    Raises:
+        StorageError: It cannot be written, or is there already.
+    """
+    with explained("write", path):
+        fd = _open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _INTO_FILES)
+        try:
+            _write_all(fd, data)
+            _sync(fd)
+        finally:
+            os.close(fd)
+
+
 def rename_durably(path: Path, target: Path) -> None:
     """Give a file another name in its folder, durably; one that has this name already is replaced.
 

@@ -8,6 +8,7 @@ several event loops, threads and, where they write outside the process, processe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias, runtime_checkable
@@ -248,6 +249,25 @@ class AsyncClosing:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+@runtime_checkable
+class BackupStorage(Protocol):
+    """A storage that can be copied as a whole while it is in use."""
+
+    async def backup(self, target: str | os.PathLike[str]) -> int:
+        """Write a copy of everything, as it is at one moment.
+
+        Args:
+            target: Where: a file for a database, a folder for files.
+
+        Returns:
+            How many bytes the copy has.
+
+        Raises:
+            StorageError: It cannot be written there.
+        """
+        ...
 
 
 @runtime_checkable

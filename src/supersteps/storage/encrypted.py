@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -36,6 +37,7 @@ from supersteps.storage._sealing.vault import Vault, all_of, weight_of, work
 from supersteps.storage.answering import Answering
 from supersteps.storage.base import (
     AsyncClosing,
+    BackupStorage,
     DurableStorage,
     LineageReader,
     ManagedStorage,
@@ -422,6 +424,16 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def verify(self, run_id: str | None = None) -> list[Damage]:
         """Have the storage inside checked, then open everything; return what is damaged or cannot be opened."""
         return await verify(self, self._managed(), run_id)
+
+    async def backup(self, target: str | os.PathLike[str]) -> int:
+        """Write a copy of the storage inside, sealed as it is; see there.
+
+        Raises:
+            StorageError: It cannot be written, or the storage inside cannot be backed up.
+        """
+        if not isinstance(self.storage, BackupStorage):
+            raise StorageError(f"a {type(self.storage).__name__} cannot be backed up as a whole")
+        return await self.storage.backup(target)
 
     async def vacuum(self) -> None:
         """Give space that is no longer used back to the file system."""

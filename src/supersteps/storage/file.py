@@ -16,6 +16,7 @@ from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, Check
 from supersteps.errors import CorruptCheckpointWarning
 from supersteps.storage import runs
 from supersteps.storage._folder import removal, verification
+from supersteps.storage._folder.backup import Backup
 from supersteps.storage._folder.folder import CheckpointFolder
 from supersteps.storage._workers import Workers
 from supersteps.storage.answering import Answering
@@ -262,6 +263,23 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     async def verify(self, run_id: str | None = None) -> list[Damage]:
         """Read every file (of one run, or of all) and check its hash; return what is damaged."""
         return await self._workers.run(verification.verify, self._folder, run_id)
+
+    async def backup(self, target: str | os.PathLike[str]) -> int:
+        """Write a copy of the folder in which each run is as it is at one moment.
+
+        Runs may go on meanwhile. The copy comes into its place as a whole.
+
+        Args:
+            target: The folder; there must be nothing, or an empty folder.
+
+        Returns:
+            How many bytes its files have.
+
+        Raises:
+            StorageError: It cannot be written, or something is there.
+        """
+        place = settled_path(target, "a backup")
+        return await self._workers.run(Backup(self._folder, self.storage_path, place).make)
 
     async def vacuum(self) -> None:
         """Clear away what interrupted writes and deletions have left behind."""

@@ -22,9 +22,16 @@ from supersteps.checkpoint.record import (
     Part,
     PartKey,
 )
-from supersteps.errors import CorruptCheckpointWarning
+from supersteps.errors import CorruptCheckpointWarning, StorageError
 from supersteps.storage import runs
-from supersteps.storage._sqlite import checkpoint_rows, reading, run_rows, upkeep, verification
+from supersteps.storage._sqlite import (
+    backup,
+    checkpoint_rows,
+    reading,
+    run_rows,
+    upkeep,
+    verification,
+)
 from supersteps.storage._sqlite.commits import Commits
 from supersteps.storage._sqlite.database import Database
 from supersteps.storage._sqlite.entries import Listed
@@ -334,6 +341,28 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     async def verify(self, run_id: str | None = None) -> list[Damage]:
         """Read everything (of one run, or of all) and check every hash; return what is damaged."""
         return await self._readers.run(verification.verify, run_id)
+
+    async def backup(self, target: str | os.PathLike[str]) -> int:
+        """Write a copy of the database as it is at one moment, with SQLite's online backup.
+
+        Runs may go on meanwhile. The copy is one file without a log; it comes into its place as a
+        whole, and replaces a backup that is there.
+
+        Args:
+            target: The file.
+
+        Returns:
+            How many bytes it has.
+
+        Raises:
+            StorageError: It cannot be written, or is a database in use.
+        """
+        place = settled_path(target, "a backup")
+        if place == self.path:
+            raise StorageError(
+                f"{place} is the database itself: choose another name for its backup"
+            )
+        return await self._readers.run(backup.back_up, place)
 
     async def vacuum(self) -> None:
         """Give space that is no longer used back to the file system; nobody else can write meanwhile."""

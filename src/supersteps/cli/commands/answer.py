@@ -14,6 +14,7 @@ from supersteps.cli.completion import complete_request, complete_run
 from supersteps.cli.failures import USED_WRONGLY, report
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, is_terminal
+from supersteps.cli.terminal import echo
 from supersteps.cli.words import aligned, moment, plain, respect_no_color, spread
 from supersteps.errors import RequestError
 from supersteps.service.acting import SEARCHED
@@ -75,12 +76,12 @@ def command(
             question = await _find(service, request_id or await _chosen(service, run), run)
             if cancel:
                 await cancel_request(service.storage, question.run_id, question.request_id)
-                click.echo(f"request {question.request_id} was taken back", err=True)
+                echo(f"request {question.request_id} was taken back", err=True)
                 return question
             found = _read(question, value)
             answered = await service.answer(f"{question.run_id}:{question.request_id}", found)
             shown = json.dumps(found, ensure_ascii=False)
-            click.echo(f"request {question.request_id} is answered: {shown}", err=True)
+            echo(f"request {question.request_id} is answered: {shown}", err=True)
             return answered
 
     try:
@@ -89,7 +90,7 @@ def command(
         report(error)
         context.exit(USED_WRONGLY)
     emit(question, output, lambda: None)
-    click.echo(f"the run goes on with it: supersteps resume {question.run_id}", err=True)
+    echo(f"the run goes on with it: supersteps resume {question.run_id}", err=True)
 
 
 async def _chosen(service: Service, run: str | None) -> str:
@@ -127,7 +128,7 @@ def _read(question: Question, value: str | None) -> Any:
         return text  # whoever takes answers says that only the workflow's code can
     understood = understand(text, schema)
     if understood.how == "text" and _looks_like_json(text):
-        click.echo(f"taken as text: {json.dumps(understood.value, ensure_ascii=False)}", err=True)
+        echo(f"taken as text: {json.dumps(understood.value, ensure_ascii=False)}", err=True)
     return understood.value
 
 

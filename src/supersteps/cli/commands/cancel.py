@@ -10,6 +10,7 @@ from supersteps.cli.completion import complete_run
 from supersteps.cli.failures import FAILED
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, is_terminal
+from supersteps.cli.terminal import echo
 from supersteps.cli.words import count
 from supersteps.service.views import RunSummary
 from supersteps.storage.records import RunRecord
@@ -37,11 +38,11 @@ def command(run: str, yes: bool, store: str | None, output: str) -> None:
         run = found.run_id  # while somebody thinks, @latest may come to mean another one
         if found.status not in _ENDED:
             asks = f", {count(len(found.requests), 'question')} waiting" if found.requests else ""
-            click.echo(
+            echo(
                 f"Run {run} of workflow {found.workflow_id} stands at {found.head}{asks}.", err=True
             )
             if not click.confirm("Cancel it?", err=True):
-                click.echo("nothing was changed", err=True)
+                echo("nothing was changed", err=True)
                 click.get_current_context().exit(FAILED)
 
     async def work() -> tuple[RunRecord, RunSummary]:
@@ -56,11 +57,9 @@ def command(run: str, yes: bool, store: str | None, output: str) -> None:
 def _show(before: RunRecord, after: RunSummary) -> None:
     where = f"after superstep {after.step}"
     if before.status in _ENDED:
-        click.echo(
-            f"run {after.run_id} is {_ENDED[before.status]} already, {where}; nothing was changed"
-        )
+        echo(f"run {after.run_id} is {_ENDED[before.status]} already, {where}; nothing was changed")
     elif after.status == "IDLE":
-        click.echo(f"run {after.run_id} came to its end meanwhile, {where}; it stays done")
+        echo(f"run {after.run_id} came to its end meanwhile, {where}; it stays done")
     else:
         asked = (
             f"{count(len(before.requests), 'question')} of it"
@@ -68,7 +67,7 @@ def _show(before: RunRecord, after: RunSummary) -> None:
             else "its question"
         )
         dropped = f"; {asked} will not be answered" if before.requests else ""
-        click.echo(f"run {after.run_id} is cancelled, {where}{dropped}")
-        click.echo(
+        echo(f"run {after.run_id} is cancelled, {where}{dropped}")
+        echo(
             f"its checkpoints stay: `supersteps resume {quote(after.run_id)}` makes it go on after all"
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from supersteps.cli.terminal import echo
+
 # Bash takes words apart at `:`, `@` and `=`, as in sqlite:///runs.db and RUN@7, and replaces what is behind the last of
 # them. So the words are put together again here, and of what is offered only that end is given.
 _BASH = r"""%(complete_func)s() {
@@ -53,4 +55,4 @@ def command(shell: str) -> None:
     if shell == "bash":
         kind = type("Bash", (kind,), {"source_template": _BASH})
     root = click.get_current_context().find_root()
-    click.echo(kind(root.command, {}, "supersteps", "_SUPERSTEPS_COMPLETE").source())
+    echo(kind(root.command, {}, "supersteps", "_SUPERSTEPS_COMPLETE").source())

@@ -15,11 +15,11 @@ from supersteps.cli.completion import complete_checkpoint
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, is_terminal
 from supersteps.cli.picker import pick_checkpoint
+from supersteps.cli.terminal import echo, harmless
 from supersteps.cli.words import (
     TITLES,
     asked,
     cut,
-    harmless,
     place,
     plain,
     pretty,
@@ -80,7 +80,7 @@ def command(
     emit(
         found.to_json_patch(),
         form,
-        lambda: click.echo("\n".join(lines(found, messages, full=full))),
+        lambda: echo("\n".join(lines(found, messages, full=full))),
     )
     if exit_code and found:
         context.exit(1)

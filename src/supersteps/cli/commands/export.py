@@ -14,8 +14,9 @@ from supersteps.cli.amounts import size
 from supersteps.cli.completion import complete_run
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit
+from supersteps.cli.targets import check_target
+from supersteps.cli.terminal import echo
 from supersteps.cli.words import count
-from supersteps.service.errors import ServiceError
 
 
 @click.command("export")
@@ -49,7 +50,7 @@ def command(run: str, file: str | None, force: bool, store: str | None, output: 
         sys.stdout.buffer.flush()
         return
     path = Path(file or f"{_file_name(run_id)}.jsonl")
-    _check_target(path, force)
+    check_target(path, force=force)
     checkpoints = do(write(run_id, path))
     written = {
         "run_id": run_id,
@@ -60,19 +61,8 @@ def command(run: str, file: str | None, force: bool, store: str | None, output: 
     emit(written, output, lambda: _show(run_id, path, checkpoints))
 
 
-def _check_target(path: Path, force: bool) -> None:
-    if path.is_dir():
-        raise ServiceError(f"{path} is a folder: give the name of a file")
-    if path.exists() and not force:
-        raise ServiceError(
-            f"{path} exists already: give another name, or --force to replace it. Nothing was written."
-        )
-    if not path.parent.is_dir():
-        raise ServiceError(f"there is no folder {path.parent}: make it first. Nothing was written.")
-
-
 def _show(run_id: str, path: Path, checkpoints: int) -> None:
-    click.echo(
+    echo(
         f"run {run_id} is in {path}: {count(checkpoints, 'checkpoint')}, {size(path.stat().st_size)}"
     )
 

@@ -19,6 +19,7 @@ from supersteps.cli.options import (
     settings,
     store_option,
 )
+from supersteps.cli.terminal import echo, echo_result
 from supersteps.service.applications import load_workflow
 from supersteps.service.errors import ServiceError
 from supersteps.service.service import Service
@@ -99,12 +100,12 @@ def command(
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ServiceError(f"{path} cannot be written: {error.strerror or error}") from error
-    click.echo(f"{picture.title or 'the picture'} is in {path}", err=True)
+    echo(f"{picture.title or 'the picture'} is in {path}", err=True)
 
 
 def _print(text: str) -> None:
     try:
-        click.echo(text)
+        echo_result(text)
     except UnicodeEncodeError as error:
         raise ServiceError(
             f"stdout takes only {error.encoding}, which lacks {text[error.start]!r}: write the picture to a file with "

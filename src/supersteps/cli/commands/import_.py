@@ -12,6 +12,7 @@ import click
 
 from supersteps.cli.options import check_new_id, common_options, do, find_store, settings
 from supersteps.cli.output import emit
+from supersteps.cli.terminal import echo
 from supersteps.errors import RunExistsError
 from supersteps.service.errors import ServiceError
 from supersteps.service.service import Service
@@ -59,7 +60,7 @@ def command(file: str, run_id: str | None, store: str | None, output: str) -> No
 
 def _show(run: RunSummary) -> None:
     state = WORDS.get(run.status, run.status.lower())
-    click.echo(
+    echo(
         f"run {run.run_id} of workflow {run.workflow_id} is in the store: {state}, after superstep {run.step}"
     )
-    click.echo(f"to see it: `supersteps show {quote(run.run_id)}`")
+    echo(f"to see it: `supersteps show {quote(run.run_id)}`")

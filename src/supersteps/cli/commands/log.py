@@ -9,8 +9,9 @@ import click
 from supersteps.cli.completion import complete_run
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, fitted, run_text, terminal_width, visible_width
+from supersteps.cli.terminal import echo, harmless, shown
 from supersteps.cli.tree import ASCII, Row, Style, draw, style_for
-from supersteps.cli.words import count, entry_line, harmless, respect_no_color
+from supersteps.cli.words import count, entry_line, respect_no_color
 from supersteps.service.views import Log, LogEntry
 
 _WIDEST = 24
@@ -45,7 +46,7 @@ def _show(found: Log, is_graph: bool) -> None:
     run = found.run
     state = run_text(run)
     forks = f", {count(len(found.forks), 'fork')}" if found.forks else ""
-    click.echo(
+    echo(
         f"{click.style(run.run_id, bold=True)}  {run.workflow_id}, {state} after superstep {run.step}{forks}\n"
     )
     style = style_for(sys.stdout.encoding) if is_graph else ASCII
@@ -55,10 +56,10 @@ def _show(found: Log, is_graph: bool) -> None:
         else [Row("", entry) for entry in found.entries]
     )
     width = terminal_width() if is_graph else None  # a line that wraps would tear the lanes apart
-    for line in lines(rows, found, style):
-        click.echo(line if width is None else fitted(line, width))
+    for line in map(shown, lines(rows, found, style)):
+        echo(line if width is None else fitted(line, width))
     if not found.is_complete:
-        click.echo("older checkpoints are not shown: -n shows more", err=True)
+        echo("older checkpoints are not shown: -n shows more", err=True)
 
 
 def lines(rows: list[Row], log: Log, style: Style = ASCII) -> list[str]:

@@ -11,6 +11,7 @@ from supersteps.cli.completion import complete_run
 from supersteps.cli.failures import FAILED
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, is_terminal, table
+from supersteps.cli.terminal import echo
 from supersteps.cli.words import count
 from supersteps.service.views import Pruned
 from supersteps.storage.retention import RetentionPolicy
@@ -92,12 +93,12 @@ def command(
         if total:
             _show(planned, "GO", "STAY", err=True)
             if not click.confirm(f"Remove {count(total, 'checkpoint')} for good?", err=True):
-                click.echo("nothing was removed", err=True)
+                echo("nothing was removed", err=True)
                 click.get_current_context().exit(FAILED)
     found = do(work(False))
     emit(found, output, lambda: _show(found, "GONE", "LEFT"))
     if vacuum and output == "table":
-        click.echo("unused space was given back")
+        echo("unused space was given back")
 
 
 def _show(found: list[Pruned], go: str, stay: str, *, err: bool = False) -> None:
@@ -106,14 +107,12 @@ def _show(found: list[Pruned], go: str, stay: str, *, err: bool = False) -> None
     nothing = f"nothing to remove: {count(sum(p.kept for p in found), 'checkpoint')} of {count(len(found), 'run')} stay"
     if err:
         for run_id, gone, left in rows:
-            click.echo(
-                f"{run_id}: {count(int(gone), 'checkpoint')} of {int(gone) + int(left)}", err=True
-            )
+            echo(f"{run_id}: {count(int(gone), 'checkpoint')} of {int(gone) + int(left)}", err=True)
     else:
         table(["RUN", go, stay], rows, empty=nothing)
     others = len(found) - len(rows)
     if rows and others:
-        click.echo(
+        echo(
             "1 other run keeps all it has"
             if others == 1
             else f"{others} other runs keep all they have",

@@ -9,6 +9,7 @@ import click
 from supersteps.cli.completion import complete_run
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import age, emit, table
+from supersteps.cli.terminal import echo
 from supersteps.cli.words import asked, cut, plain, respect_no_color
 from supersteps.service.views import Question
 
@@ -47,7 +48,7 @@ def _show(found: list[Question]) -> None:
         empty="no questions wait for an answer",
     )
     if found:
-        click.echo("\nAnswer one: supersteps answer REQUEST [VALUE]", err=True)
+        echo("\nAnswer one: supersteps answer REQUEST [VALUE]", err=True)
 
 
 def _until(deadline: str | None) -> str:

@@ -13,6 +13,7 @@ from supersteps.cli.completion import complete_checkpoint
 from supersteps.cli.failures import FAILED
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, is_terminal
+from supersteps.cli.terminal import echo
 from supersteps.cli.words import answer_hint, count
 from supersteps.service.errors import ServiceError
 from supersteps.service.history import headers_of
@@ -54,9 +55,9 @@ def command(checkpoint: str, yes: bool, store: str | None, output: str) -> None:
 
     plan = do(look())
     if not yes and is_terminal():
-        click.echo(_announcement(plan), err=True)
+        echo(_announcement(plan), err=True)
         if not click.confirm("Restore it?", err=True):
-            click.echo("nothing was changed", err=True)
+            echo("nothing was changed", err=True)
             click.get_current_context().exit(FAILED)
 
     async def work() -> tuple[RunSummary, RunDetails]:
@@ -115,10 +116,10 @@ def _announcement(plan: _Plan) -> str:
 
 def _show(plan: _Plan, run: RunSummary, details: RunDetails) -> None:
     was = f" (it was {plan.run.head})" if plan.run.head != run.head else ""
-    click.echo(
+    echo(
         f"run {run.run_id} stands at {run.head} again, after superstep {run.step}, on branch {run.branch}{was}"
     )
-    click.echo(_next(details))
+    echo(_next(details))
 
 
 def _next(details: RunDetails) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 
 import click
 from click.shell_completion import CompletionItem
 
+from supersteps.cli.amounts import moment_of
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import age, emit, run_text, short, table
 from supersteps.events import WorkflowRunState
@@ -57,6 +60,15 @@ class _State(click.ParamType[str]):
 )
 @click.option("--tag", metavar="LABEL", help="Only runs with this label.")
 @click.option(
+    "--since",
+    metavar="TIME",
+    callback=moment_of,
+    help="Only runs that were begun at TIME or later.",
+)
+@click.option(
+    "--until", metavar="TIME", callback=moment_of, help="Only runs that were begun before TIME."
+)
+@click.option(
     "-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many."
 )
 @common_options
@@ -64,38 +76,59 @@ def command(
     workflow: str | None,
     status: str | None,
     tag: str | None,
+    since: datetime | None,
+    until: datetime | None,
     limit: int,
     store: str | None,
     output: str,
 ) -> None:
-    """List runs, the newest first."""
+    """List runs, the newest first.
+
+    TIME is a date or a time in UTC, as in 2026-11-29 or 2026-11-29T08:30, or how long ago, as in
+    90s, 15m, 12h, 30d or 2w.
+    """
+    wanted = _Wanted(workflow, tag, since, until, limit)
 
     async def work() -> list[RunSummary]:
         async with open_service(store) as service:
             if status not in _STATES:
-                found = await service.list_runs(
-                    workflow_id=workflow, status=status, tag=tag, limit=limit
-                )
+                found = await wanted.found(service, status, limit)
             else:
-                found = await _in_state(service, status, workflow, tag, limit)
+                found = await _in_state(service, status, wanted)
             return await service.with_answers(found)
 
     found = do(work())
     emit(found, output, lambda: _show(found))
 
 
-async def _in_state(
-    service: Service, state: str, workflow: str | None, tag: str | None, limit: int
-) -> list[RunSummary]:
+@dataclass(frozen=True)
+class _Wanted:
+    """Which runs are to be listed, apart from their state."""
+
+    workflow: str | None
+    tag: str | None
+    since: datetime | None
+    until: datetime | None
+    limit: int
+
+    async def found(self, service: Service, status: str | None, limit: int) -> list[RunSummary]:
+        return await service.list_runs(
+            workflow_id=self.workflow,
+            status=status,
+            tag=self.tag,
+            since=self.since,
+            until=self.until,
+            limit=limit,
+        )
+
+
+async def _in_state(service: Service, state: str, wanted: _Wanted) -> list[RunSummary]:
     statuses, is_meant = _STATES[state]
-    most = limit if len(statuses) == 1 else sys.maxsize  # of several, some are not meant
+    most = wanted.limit if len(statuses) == 1 else sys.maxsize  # of several, some are not meant
     found = [
-        run
-        for one in statuses
-        for run in await service.list_runs(workflow_id=workflow, status=one, tag=tag, limit=most)
-        if is_meant(run)
+        run for one in statuses for run in await wanted.found(service, one, most) if is_meant(run)
     ]
-    return sorted(found, key=lambda run: run.created_at, reverse=True)[:limit]
+    return sorted(found, key=lambda run: run.created_at, reverse=True)[: wanted.limit]
 
 
 def _show(found: list[RunSummary]) -> None:

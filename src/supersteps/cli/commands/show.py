@@ -11,6 +11,7 @@ import click
 from supersteps.cli.completion import complete_checkpoint
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, run_text, status_text
+from supersteps.cli.terminal import echo
 from supersteps.cli.words import (
     TITLES,
     aligned,
@@ -70,7 +71,7 @@ def command(reference: str, full: bool, path: str | None, store: str | None, out
         emit(value, "jsonl" if output == "jsonl" else "json", lambda: None)
         return
     show = show_run if isinstance(found, RunDetails) else show_checkpoint
-    emit(found, output, lambda: click.echo("\n".join(show(found, full))))  # type: ignore[arg-type]
+    emit(found, output, lambda: echo("\n".join(show(found, full))))  # type: ignore[arg-type]
 
 
 async def _look(service: Service, reference: str) -> RunDetails | CheckpointDetails:

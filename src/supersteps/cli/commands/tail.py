@@ -11,6 +11,7 @@ from supersteps.cli.completion import complete_run
 from supersteps.cli.failures import FAILED, WAITING
 from supersteps.cli.options import debug_option, do, open_service, output_option, store_option
 from supersteps.cli.progress import tell
+from supersteps.cli.terminal import echo
 from supersteps.cli.words import cut, respect_no_color, what_happened
 from supersteps.errors import SuperstepsError
 from supersteps.service.service import Service
@@ -42,9 +43,7 @@ def command(run: str, store: str | None, output: str) -> int:
             watching = asyncio.create_task(_tell_if_nobody_drives(service, record.run_id))
             try:
                 async for last in service.follow(record.run_id):
-                    click.echo(
-                        _line(last) if output == "table" else msgspec.json.encode(last).decode()
-                    )
+                    echo(_line(last) if output == "table" else msgspec.json.encode(last).decode())
             finally:
                 watching.cancel()
                 await asyncio.wait([watching])

@@ -15,6 +15,7 @@ from supersteps.cli.completion import complete_run
 from supersteps.cli.failures import FAILED
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit
+from supersteps.cli.terminal import draw, echo
 from supersteps.cli.words import count
 from supersteps.service.reading import all_runs
 from supersteps.service.service import Service
@@ -62,7 +63,7 @@ def _progress(text: str) -> Iterator[None]:
     def tell() -> None:
         began = time.monotonic()
         while not done.wait(_PATIENCE):
-            click.echo(f"\r{text}, {time.monotonic() - began:.0f} s ", nl=False, err=True)
+            draw(f"\r{text}, {time.monotonic() - began:.0f} s ")
 
     if not sys.stderr.isatty():
         yield
@@ -76,22 +77,22 @@ def _progress(text: str) -> Iterator[None]:
         done.set()
         teller.join()
         if time.monotonic() - began > _PATIENCE:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            draw("\r\x1b[K")
 
 
 def _show(found: list[Damage], heads: dict[str, str]) -> None:
     if not found:
-        click.echo(f"{count(len(heads), 'run')}, everything is whole")
+        echo(f"{count(len(heads), 'run')}, everything is whole")
         return
     damaged = {damage.checkpoint_id for damage in found}
     for damage in found:
-        click.echo(f"{click.style('damaged', fg='red')}: {damage.what}{_owner(damage)}")
-        click.echo(f"  {damage.problem}")
+        echo(f"{click.style('damaged', fg='red')}: {damage.what}{_owner(damage)}")
+        echo(f"  {damage.problem}")
         advice = _advice(damage, heads.get(damage.run_id or ""), damaged)
         if advice is not None:
-            click.echo(f"  {advice}")
+            echo(f"  {advice}")
     hurt = len({damage.run_id for damage in found if damage.run_id is not None})
-    click.echo(f"{count(len(found), 'damage')}, in {hurt} of {count(len(heads), 'run')}", err=True)
+    echo(f"{count(len(found), 'damage')}, in {hurt} of {count(len(heads), 'run')}", err=True)
 
 
 def _owner(damage: Damage) -> str:

@@ -99,6 +99,11 @@ class RunFolder:
         self._state: RunState | None = None
         self._journal_end: int | None = None
 
+    @property
+    def kept_paths(self) -> tuple[Path, ...]:
+        """The files that belong to the run, beside its checkpoints."""
+        return self.record_path, self._journal_path, self._inbox_path
+
     # ---------------------------------------------------------------------------------------------------- the record
 
     def exists(self) -> bool:
