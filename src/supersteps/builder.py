@@ -34,6 +34,7 @@ from supersteps.errors import (
     WorkflowValidationError,
 )
 from supersteps.executor import Executor
+from supersteps.functions import FunctionExecutor, check_concurrency
 from supersteps.graph import Graph, Node, Reducer
 from supersteps.policies import FailurePolicy
 from supersteps.reserved import check_instance
@@ -75,6 +76,7 @@ class WorkflowBuilder:
         self._start: str | None = None
         self._reducers: dict[str, Reducer] = {}
         self._policies: dict[str, FailurePolicy] = {}
+        self._concurrency: dict[str, int] = {}
         self._storage: CheckpointStorage | None = None
         self._types: list[Any] = []
         self._retention: RetentionPolicy | None = None
@@ -308,6 +310,30 @@ class WorkflowBuilder:
         self._policies[self._resolve(executor)] = policy
         return self
 
+    def with_concurrency(self, executor: ExecutorSource, max_concurrency: int) -> Self:
+        """Let an executor handle several messages of a superstep at a time.
+
+        By default it handles one after the other. Use this where it mostly waits: for a service, a
+        model, a disk. Each call is recorded by itself, and what the calls did is merged in the
+        order of the messages.
+
+        Calls that run side by side do not see each other's writes: each sees the state at the
+        beginning of the superstep, and its own. Two of them that set or delete one key, of the
+        executor's own state or of a shared one without a reducer, are a `StateConflictError`:
+        send results on as messages, append to a shared list, or give the key a reducer.
+
+        Args:
+            executor: Which one; no sub-workflow, and none with checkpoint hooks.
+            max_concurrency: How many at a time, also where `@executor(max_concurrency=...)` says
+                another number; 1 for one after the other.
+
+        Raises:
+            ValueError: It is no number from 1 on.
+        """
+        limit = check_concurrency(max_concurrency)
+        self._concurrency[self._resolve(executor)] = limit
+        return self
+
     def with_reducer(
         self, key: str, reducer: Callable[[Any, Any], Any], initial: Any = MISSING
     ) -> Self:
@@ -409,6 +435,16 @@ class WorkflowBuilder:
         )
         return self
 
+    def _limits(self) -> dict[str, int]:
+        """Return how many messages executors handle at a time, where that is more than one."""
+        own = {
+            node_id: node.executor.max_concurrency
+            for node_id, node in self._nodes.items()
+            if isinstance(node.executor, FunctionExecutor)
+        }
+        limits = {**own, **self._concurrency}
+        return {node_id: limit for node_id, limit in limits.items() if limit > 1}
+
     # ---------------------------------------------------------------------------------------- build
 
     def build(self) -> Workflow:
@@ -428,11 +464,12 @@ class WorkflowBuilder:
         used = [
             node_id for group in self._groups for node_id in (*group.source_ids, *group.target_ids)
         ]
-        for node_id in [self._start, *used, *self._policies]:
+        for node_id in [self._start, *used, *self._policies, *self._concurrency]:
             if node_id not in self._nodes:
                 raise UnknownExecutorError(
-                    f"executor {node_id!r} is named as the start, in an edge or by a failure policy, but nobody added "
-                    f"it; known are {', '.join(map(repr, self._nodes)) or 'none'}. Register it: "
+                    f"executor {node_id!r} is named as the start, in an edge, by a failure policy "
+                    "or by with_concurrency, but nobody added it; known are "
+                    f"{', '.join(map(repr, self._nodes)) or 'none'}. Register it: "
                     f"register_executor(factory, {node_id!r}).",
                     node_id,
                 )
@@ -442,6 +479,7 @@ class WorkflowBuilder:
             self._start,
             dict(self._reducers),
             dict(self._policies),
+            self._limits(),
         )
         validate(graph)
         if self._storage is not None:

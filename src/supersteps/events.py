@@ -263,10 +263,13 @@ class SuperStepStartInfo(msgspec.Struct, frozen=True):
     Attributes:
         executor_ids: Executors that have messages to handle.
         has_external_messages: Whether answers from outside are among the messages.
+        recorded: By executor, how many of its calls an earlier attempt at this superstep has
+            finished, before a crash or a failure: they are not made again.
     """
 
     executor_ids: tuple[str, ...]
     has_external_messages: bool = False
+    recorded: dict[str, int] = {}
 
 
 class SuperStepCompletionInfo(msgspec.Struct, frozen=True):
@@ -333,9 +336,10 @@ class SuperStepStarted(Note):
     step_number: int
     executor_ids: tuple[str, ...]
     has_answers: bool
+    recorded: dict[str, int] | None = None
 
     def event(self) -> WorkflowEvent:
-        info = SuperStepStartInfo(self.executor_ids, self.has_answers)
+        info = SuperStepStartInfo(self.executor_ids, self.has_answers, self.recorded or {})
         return SuperStepStartedEvent(self.step_number, info)
 
 

@@ -11,23 +11,45 @@ from supersteps.executor import Executor, equip, function_spec
 from supersteps.handlers import Handlers
 
 
+def check_concurrency(value: Any) -> int:
+    """Return a number of calls at a time.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"max_concurrency is a number of calls, from 1 on, not {value!r}")
+    return value
+
+
 class FunctionExecutor(Executor):
     """A node made of one function, async or plain, with or without a context.
 
     Attributes:
         id: The given id, else the function's name.
+        max_concurrency: How many messages of a superstep it handles at a time.
     """
 
-    def __init__(self, func: Callable[..., Any], id: str | None = None, *, _depth: int = 1) -> None:
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        id: str | None = None,
+        *,
+        max_concurrency: int = 1,
+        _depth: int = 1,
+    ) -> None:
         """`@executor` makes one of the function that it stands above.
 
         Args:
             func: `(message: T)` or `(message: T, ctx: WorkflowContext[...])`; a plain function runs in a thread.
             id: The executor's id; the function's name when None.
+            max_concurrency: How many messages of a superstep it handles at a time.
 
         Raises:
             HandlerDefinitionError: The signature cannot be understood.
+            ValueError: `max_concurrency` is no number from 1 on.
         """
+        self.max_concurrency = check_concurrency(max_concurrency)
         scopes = [dict(sys._getframe(_depth).f_locals)] if "<locals>" in func.__qualname__ else []
         self.func = func
         handlers = Handlers([function_spec(func, scopes)])
@@ -40,19 +62,23 @@ class FunctionExecutor(Executor):
 
 
 @overload
-def executor(func: Callable[..., Any], *, id: str | None = None) -> FunctionExecutor: ...
+def executor(
+    func: Callable[..., Any], *, id: str | None = None, max_concurrency: int = 1
+) -> FunctionExecutor: ...
 @overload
 def executor(
-    func: None = None, *, id: str | None = None
+    func: None = None, *, id: str | None = None, max_concurrency: int = 1
 ) -> Callable[[Callable[..., Any]], FunctionExecutor]: ...
 def executor(
-    func: Callable[..., Any] | None = None, *, id: str | None = None
+    func: Callable[..., Any] | None = None, *, id: str | None = None, max_concurrency: int = 1
 ) -> FunctionExecutor | Callable[[Callable[..., Any]], FunctionExecutor]:
     """Make a function a node of the graph: `@executor` or `@executor(id="name")`.
 
     Args:
         func: `(message: T)` or `(message: T, ctx: WorkflowContext[...])`, async or plain.
         id: The executor's id; the function's name when None.
+        max_concurrency: How many messages of a superstep it handles at a time; see
+            `WorkflowBuilder.with_concurrency`, which takes precedence.
 
     Returns:
         The executor, or the decorator that makes it.
@@ -60,9 +86,11 @@ def executor(
     Raises:
         HandlerDefinitionError: The signature cannot be understood.
         TypeError: `func` is not a function.
+        ValueError: `max_concurrency` is no number from 1 on.
     """
+    limit = check_concurrency(max_concurrency)
     if func is None:
-        return lambda function: FunctionExecutor(function, id, _depth=2)
+        return lambda function: FunctionExecutor(function, id, max_concurrency=limit, _depth=2)
     if not callable(func) or isinstance(func, type):
         raise TypeError(f"@executor takes a function; use @executor(id={func!r}) to give an id")
-    return FunctionExecutor(func, id, _depth=2)
+    return FunctionExecutor(func, id, max_concurrency=limit, _depth=2)

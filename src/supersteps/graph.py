@@ -85,6 +85,7 @@ class Graph:
         start_id: The executor that gets the input.
         reducers: Reducers by shared key.
         policies: Failure policies by executor id; those that have none are called once.
+        concurrency: By executor id, how many messages it handles at a time; others handle one.
     """
 
     nodes: Mapping[str, Node]
@@ -92,6 +93,7 @@ class Graph:
     start_id: str
     reducers: Mapping[str, Reducer]
     policies: Mapping[str, FailurePolicy] = field(default_factory=dict)
+    concurrency: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def outgoing(self) -> Mapping[str, tuple[EdgeGroup, ...]]:
@@ -192,7 +194,7 @@ class Graph:
     def description(self) -> GraphDescription:
         """The structure as plain data: executors, handled types, edges, names of conditions; no limits, no looks.
 
-        Failure policies are limits: they may change between two runs of a workflow.
+        Failure policies and concurrency are limits: they may change between two runs.
         """
         # Only runs with a storage and pictures need it; it brings msgspec.
         from supersteps.description import GraphDescription

@@ -30,8 +30,27 @@ def validate(graph: Graph) -> None:
     check_duplicate_edges(graph.groups)
     check_connectivity(graph)
     check_nested(graph)
+    check_concurrency(graph)
     for group in graph.groups:
         check_types(graph, group)
+
+
+def check_concurrency(graph: Graph) -> None:
+    """Refuse calls side by side where nobody could say what the executor's state is meanwhile."""
+    for node_id, limit in graph.concurrency.items():
+        executor = graph.nodes[node_id].executor
+        if executor.__supersteps__.has_hooks:
+            raise WorkflowValidationError(
+                f"executor {node_id!r} is to handle {limit} messages at a time, but has checkpoint "
+                "hooks: its attributes would be saved amid the other calls. Keep what it keeps in "
+                "the state (ctx.set_shared_state with a reducer), or let it handle one at a time."
+            )
+        if node_id in graph.nested:
+            raise WorkflowValidationError(
+                f"executor {node_id!r} stands for a sub-workflow, which handles nothing itself, so "
+                f"it cannot have max_concurrency={limit}: use with_concurrency() in the builder of "
+                "the sub-workflow."
+            )
 
 
 def check_duplicate_edges(groups: Sequence[EdgeGroup]) -> None:

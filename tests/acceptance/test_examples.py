@@ -103,7 +103,7 @@ def test_example_runs_as_a_file_too(name: str, tmp_path: Path) -> None:
 def test_every_example_is_tried_and_in_the_index() -> None:
     index = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
-    assert set(NAMES) == {*SHOWS, *LIBRARY, *TALKS, "checkpoint_picker"}
+    assert set(NAMES) == {*SHOWS, *LIBRARY, *TALKS, "checkpoint_picker", "many_items"}
     assert len({*LIBRARY, *TALKS}) == 12
     assert all(f"({name}.py)" in index for name in NAMES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -187,7 +188,9 @@ class Supersteps:
         here = self._position
         step = here.iteration + 1
         ran = tuple(planned.calls)
-        self._notes.sink.note(SuperStepStarted(step, ran, bool(planned.answers)))
+        finished = here.recorded.finished
+        recorded = dict(Counter(address for address, _key in finished)) if finished else None
+        self._notes.sink.note(SuperStepStarted(step, ran, bool(planned.answers), recorded))
         results = await self._execute(planned)
         merged = await self._merge(planned, results)
         if self._replay is not None:

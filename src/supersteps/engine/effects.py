@@ -79,6 +79,8 @@ class Effects(msgspec.Struct, gc=False):
         asks: Questions, in order.
         delayed: Messages for later, in order.
         failures: Failures for the executors at the end of the error edges.
+        is_apart: Whether the executor's other calls ran side by side with it, and saw none of its
+            writes.
     """
 
     executor_id: str
@@ -89,6 +91,7 @@ class Effects(msgspec.Struct, gc=False):
     asks: list[Ask] = []
     delayed: list[Delayed] = []
     failures: list[Sealed] = []
+    is_apart: bool = False
 
     def to_record(self) -> bytes:
         """Return the effects as a journal record."""

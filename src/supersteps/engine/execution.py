@@ -1,4 +1,4 @@
-"""`Execution` runs the calls of one superstep: executors side by side, an executor's messages one by one."""
+"""`Execution` runs the calls of one superstep: executors side by side, each with its calls."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from supersteps._failures import annotate, described, message_of, traceback_of
 from supersteps._loops import LoopEvent, look_at
 from supersteps.engine import watching
 from supersteps.engine.backends import Backend
+from supersteps.engine.bounded import map_bounded
 from supersteps.engine.call import CallSite, Sleeper, as_text
 from supersteps.engine.effects import Delayed, Effects
 from supersteps.engine.executors import Executors
@@ -77,7 +78,8 @@ class Execution(msgspec.Struct, eq=False):
     _units: dict[str, list[Effects]] = {}
     _ended: set[str] = set()
     _sleeping: dict[str, int] = {}
-    _unrepeatable: set[str] = set()
+    _unrepeatable: dict[str, int] = {}
+    _at_once: dict[str, int] | None = None
     _broken: CheckpointError | None = None
 
     def _count(self) -> int:
@@ -185,6 +187,10 @@ class Execution(msgspec.Struct, eq=False):
         keeps_each = has_hooks and (
             policy is not None or bool(graph.error_targets.get(site.executor_id))
         )
+        if graph.concurrency and len(queue) > 1:
+            limit = graph.concurrency.get(site.executor_id, 1)
+            if limit > 1:
+                return await self._run_side_by_side(executor, queue, site, policy, limit)
         if finished:  # what ran before ran first, whatever has come due since
             queue = sorted(queue, key=lambda planned: (executor_id, planned.key) not in finished)
         watching.watch(site)
@@ -215,6 +221,58 @@ class Execution(msgspec.Struct, eq=False):
                 watching.tell(site)
         return results
 
+    async def _run_side_by_side(
+        self,
+        executor: Executor,
+        queue: Sequence[PlannedCall],
+        site: CallSite,
+        policy: FailurePolicy | None,
+        limit: int,
+    ) -> list[Effects]:
+        """Run an executor's calls at most `limit` at a time, each with its own view of state."""
+        finished = self.recorded.finished
+        done = {planned.key: finished.get((site.address, planned.key)) for planned in queue}
+        left = [planned for planned in queue if done[planned.key] is None]
+        if self._at_once is None:
+            self._at_once = {}
+        watching.watch(site)
+        try:
+            made = await map_bounded(
+                lambda planned: self._call_apart(executor, planned, site, policy),
+                left,
+                limit,
+                f"supersteps:{site.address}",
+            )
+        finally:
+            watching.unwatch(site, None)
+            if watching.untold:
+                watching.tell(site)
+        done.update((planned.key, effects) for planned, effects in zip(left, made, strict=True))
+        results = [effects for effects in done.values() if effects is not None]
+        for effects in results:
+            effects.is_apart = True
+        return results
+
+    async def _call_apart(
+        self, executor: Executor, planned: PlannedCall, site: CallSite, policy: FailurePolicy | None
+    ) -> Effects:
+        """Run one of several calls that run side by side, and have it recorded."""
+        at_once, address = self._at_once, site.address
+        assert at_once is not None
+        own = msgspec.structs.replace(site, view=site.view.fresh())
+        at_once[address] = at_once.get(address, 0) + 1
+        try:
+            effects = await self._run_call(executor, planned, own, policy)
+        finally:
+            at_once[address] -= 1
+            site.has_told = site.has_told or own.has_told
+            if self._sleeping:
+                self._look_asleep()
+        self._left -= 1
+        if self.journal is not None and self._left:  # else the commit records it
+            self.journal.record(effects.to_record())
+        return effects
+
     async def _run_call(
         self, executor: Executor, planned: PlannedCall, site: CallSite, policy: FailurePolicy | None
     ) -> Effects:
@@ -238,8 +296,8 @@ class Execution(msgspec.Struct, eq=False):
                 await self.restore(site.address, site.view)
             return effects
         finally:
-            if policy is not None:
-                self._unrepeatable.discard(site.address)
+            if policy is not None and policy.at_most_once:
+                self._unrepeatable[site.address] -= 1
         self.notes.sink.note(ExecutorCompleted(site.address))
         return effects
 
@@ -262,7 +320,7 @@ class Execution(msgspec.Struct, eq=False):
         if self.journal is not None:
             await self.journal.note(Note("started", *place))
         self.recorded.started.add(place)  # without storage this handle remembers it
-        self._unrepeatable.add(site.address)
+        self._unrepeatable[site.address] = self._unrepeatable.get(site.address, 0) + 1
         return None
 
     async def _invoke_within(
@@ -351,8 +409,11 @@ class Execution(msgspec.Struct, eq=False):
     def _look_asleep(self) -> None:
         """Tell whether nothing goes on but sleep; one that must not run twice cannot be cut short."""
         busy = self.planned.calls.keys() - self._ended
+        at_once = self._at_once or {}
         can_be_cut = all(
-            self._sleeping.get(address) and address not in self._unrepeatable for address in busy
+            self._sleeping.get(address, 0) >= max(1, at_once.get(address, 1))
+            and not self._unrepeatable.get(address)
+            for address in busy
         )
         (self.asleep.set if busy and can_be_cut else self.asleep.clear)()
 

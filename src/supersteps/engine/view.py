@@ -61,6 +61,10 @@ class View(msgspec.Struct, eq=False):
     shared: Scope = SHARED_STATE
     overlay: Overlay = {}
 
+    def fresh(self) -> View:
+        """Return what a call sees that runs side by side with the executor's others."""
+        return View(self.state, self.reducers, self.sealer, self.shared)
+
     def note(self, write: Write, overlay: Overlay) -> None:
         """Add a write to an overlay."""
         changed = overlay.get(write.scope)

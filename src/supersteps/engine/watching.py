@@ -41,8 +41,8 @@ REMEMBERED = 10_000
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 _EXECUTION = str(Path(__file__).with_name("execution.py"))
-_WORK = "_run_executor"
-"""The method of `Execution` whose variable `site` tells which executor is at work in a stack."""
+_WORK = ("_run_executor", "_call_apart")
+"""The methods of `Execution` whose variable `site` tells which executor is at work in a stack."""
 
 
 class Site(Protocol):
@@ -277,7 +277,7 @@ def _running(frame: FrameType | None) -> tuple[Site | None, tuple[str, int, str]
     own = innermost = None
     while frame is not None:
         code = frame.f_code
-        if code.co_filename == _EXECUTION and code.co_name == _WORK:
+        if code.co_filename == _EXECUTION and code.co_name in _WORK:
             return frame.f_locals.get("site"), _place(own or innermost)
         if not code.co_filename.startswith(_PACKAGE):
             own = frame

@@ -15,6 +15,9 @@ from supersteps.errors import StateConflictError
 
 Place = tuple[Scope, str]
 
+Writer = tuple[str, str]
+"""An executor, by path, and the key of its call where its calls ran side by side, else nothing."""
+
 
 class WriteMerge:
     """The writes of a superstep.
@@ -30,9 +33,9 @@ class WriteMerge:
         self._levels = levels
         self._state = state
         self._sealer = sealer
-        self._writers: dict[Place, str] = {}
+        self._writers: dict[Place, Writer] = {}
         self._updates: dict[Place, list[Sealed]] = {}
-        self._updaters: dict[Place, set[str]] = {}
+        self._updaters: dict[Place, set[Writer]] = {}
 
     def run(self, results: Sequence[Effects]) -> None:
         """Join all writes; updates of a key are folded or appended in the order of the plan.
@@ -47,14 +50,17 @@ class WriteMerge:
             self._fold(place, values)
 
     def _take(self, effects: Effects) -> None:
-        writer = effects.executor_id
-        for write in effects.writes:
+        writes, is_apart = effects.writes, effects.is_apart
+        if not writes:
+            return
+        writer = (effects.executor_id, effects.key if is_apart else "")
+        for write in writes:
             place = (write.scope, write.key)
             if write.is_update and write.value is not None:
                 self._updates.setdefault(place, []).append(write.value)
                 self._updaters.setdefault(place, set()).add(writer)
                 continue
-            if write.scope[0] != EXECUTORS:
+            if write.scope[0] != EXECUTORS or is_apart:
                 first = self._writers.setdefault(place, writer)
                 if first != writer:
                     raise self._conflict(place, first, writer)
@@ -88,18 +94,36 @@ class WriteMerge:
         scope = place[0]
         return self._levels.at(scope[1]) if len(scope) > 1 else self._levels.root
 
-    def _conflict(self, place: Place, first: str, second: str) -> StateConflictError:
+    def _conflict(self, place: Place, first: Writer, second: Writer) -> StateConflictError:
         scope, key = place
-        level = self._levels.of(first)
+        level = self._levels.of(first[0])
         is_shared = scope == level.shared
-        what = f"shared state {key!r}" if is_shared else f"key {key!r} of scope {scope[-1]!r}"
+        if scope[0] == EXECUTORS:
+            what = f"key {key!r} of its state" if key else "its state"
+        else:
+            what = f"shared state {key!r}" if is_shared else f"key {key!r} of scope {scope[-1]!r}"
+        if first[0] == second[0]:
+            who = (
+                f"two calls of executor {first[0]!r} (for messages {first[1]} and {second[1]}), "
+                "which ran side by side and did not see each other's writes,"
+            )
+            last = "send results on as messages, or let it handle one message at a time"
+        else:
+            who = f"executors {first[0]!r} and {second[0]!r} both"
+            last = "or let one executor run after the other"
         if not is_shared:
             remedy = "Write different keys"
         elif key in level.graph.reducers:
-            remedy = "Its reducer joins updates, but not an update and a deletion: delete it in another superstep"
+            remedy = (
+                "Its reducer joins updates, but not an update and a deletion: delete it in another "
+                "superstep"
+            )
         else:
-            remedy = f"Give the key a reducer (WorkflowBuilder.with_reducer({key!r}, ...)), write different keys"
+            remedy = (
+                f"Give the key a reducer (WorkflowBuilder.with_reducer({key!r}, ...)), write "
+                "different keys"
+            )
         return StateConflictError(
-            f"executors {first!r} and {second!r} both wrote {what} in one superstep, and one of the writes would be "
-            f"lost. {remedy}, or let one executor run after the other. Nothing of this superstep was committed."
+            f"{who} wrote {what} in one superstep, and one of the writes would be lost. {remedy}, "
+            f"{last}. Nothing of this superstep was committed."
         )
