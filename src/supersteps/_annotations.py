@@ -9,6 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime
 from enum import Enum
 from functools import lru_cache
 from typing import (
@@ -104,8 +105,34 @@ def unwrap(annotation: Any) -> Any:
                 if isinstance(annotation, ForwardRef)
                 else Any
             )
+        elif (meant := _pydantic_meaning(annotation)) is not None:
+            annotation = meant
         else:
             return types.NoneType if annotation is None else annotation
+
+
+_PYDANTIC_MEANINGS: Mapping[str, Any] = {
+    **dict.fromkeys(("AwareDatetime", "NaiveDatetime", "PastDatetime", "FutureDatetime"), datetime),
+    **dict.fromkeys(("PastDate", "FutureDate"), date),
+    **dict.fromkeys(("Json", "ImportString"), Any),
+    "EmailStr": str,
+}
+
+
+def _pydantic_meaning(annotation: Any) -> Any:
+    """Return the class that the values of one of pydantic's markers have, None for what is none.
+
+    They are classes without instances; the values are plain datetimes, texts and addresses.
+    """
+    if not isinstance(annotation, type) or not annotation.__module__.startswith("pydantic."):
+        return None
+    name = annotation.__name__
+    if name.startswith("IPvAny"):
+        import ipaddress  # rarely needed
+
+        kind = name.removeprefix("IPvAny")
+        return getattr(ipaddress, f"IPv4{kind}") | getattr(ipaddress, f"IPv6{kind}")
+    return _PYDANTIC_MEANINGS.get(name)
 
 
 def choices(variable: TypeVar) -> tuple[Any, ...]:

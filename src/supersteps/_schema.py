@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Iterator
+from enum import Flag
 from functools import lru_cache
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import msgspec
 
 from ._typing import display_name, is_pydantic_model, matches, reachable_types, unwrap
+
+MAX_FLOAT = int(sys.float_info.max)
 
 _LONGEST = 300
 """Characters of a reason: it may quote the whole answer."""
@@ -66,6 +66,8 @@ def from_json(value: Any, annotation: Any) -> Any:
             made = way.adapter.validate_json(msgspec.json.encode(value), strict=True)
         elif way.schema is None or _is_anything(annotation):
             made = value
+        elif _is_flag(annotation):
+            made = annotation(value)
         else:
             made = msgspec.convert(value, annotation, strict=True, str_keys=True)
     except Exception as error:  # validators and constructors of users raise what they like
@@ -89,24 +91,76 @@ def _way_to(annotation: Any) -> _Way:
 
 def _find_way_to(annotation: Any, with_pydantic: bool) -> _Way:
     """Ask msgspec, then pydantic; the latter at once where msgspec would pass over its validators."""
+    from ._exact_schemas import exact_pydantic_schema, exact_schema_of, flag_schema
+
     if _is_anything(annotation):
         return _Way(b"{}")
-    if not any(map(_is_pydantic, reachable_types([annotation]))):
-        try:
-            return _Way(msgspec.json.encode(msgspec.json.schema(annotation)))
-        except Exception:  # a type that it does not support, a name that it cannot resolve
-            pass
+    reachable = reachable_types([annotation])
+    if _is_flag(annotation):
+        return _way(lambda: flag_schema(annotation), annotation) or _Way()
+    # msgspec would pass over pydantic's validators, and does not know that flags can be combined.
+    needs_pydantic = any(map(_is_pydantic, reachable)) or (
+        with_pydantic and any(map(_is_flag, reachable))
+    )
+    if not needs_pydantic and (found := _way(lambda: exact_schema_of(annotation), annotation)):
+        return found
     if with_pydantic:
+        pydantic: Any = sys.modules["pydantic"]
         try:
-            adapter = sys.modules["pydantic"].TypeAdapter(annotation)
-            return _Way(msgspec.json.encode(adapter.json_schema()), adapter)
-        except Exception:  # likewise, with errors of its own
-            pass
+            adapter = pydantic.TypeAdapter(annotation)
+        except Exception:  # a type that it does not support, a name that it cannot resolve
+            return _Way()
+        return _way(lambda: exact_pydantic_schema(adapter), annotation, adapter) or _Way()
     return _Way()
+
+
+def _way(make: Callable[[], dict[str, Any]], annotation: Any, adapter: Any = None) -> _Way | None:
+    """Return the way that a schema opens, None where there is no schema."""
+    from ._exact_schemas import NoSchema  # wanted only where somebody asks
+
+    try:
+        schema = msgspec.json.encode(make())
+    except NoSchema:
+        return None if adapter is None else _Way(None, adapter)
+    except Exception:  # msgspec and pydantic say in many ways that they do not support a type
+        return None
+    if len(_annotations) >= _MOST_ANNOTATIONS:
+        _annotations.clear()
+    _annotations[display_name(annotation), schema] = annotation
+    return _Way(schema, adapter)
+
+
+_MOST_ANNOTATIONS = 512
+_annotations: dict[tuple[str, bytes], Any] = {}
+"""What a type's name and schema stand for in this process."""
+
+
+def misfit(value: Any, type_name: str, schema: bytes) -> str | None:
+    """Return why JSON that fits a schema cannot be converted, as far as this process can tell.
+
+    Validators of a program say more than a schema can. Where the program runs, they are asked.
+
+    Args:
+        value: What `json.loads` may return.
+        type_name: The annotation as it is displayed.
+        schema: Its schema, as JSON.
+    """
+    annotation = _annotations.get((type_name, schema))
+    if annotation is None:
+        return None
+    try:
+        from_json(value, annotation)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 # What is found without pydantic is kept apart: the program may import it later.
 _cached_way_to = lru_cache(maxsize=512)(_find_way_to)
+
+
+def _is_flag(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Flag)
 
 
 def _is_pydantic(cls: type) -> bool:
@@ -160,16 +214,6 @@ def violation(value: Any, schema: Any) -> str | None:
     return None if error is None else _shortened(_placed(error.message, error.json_path))
 
 
-_FORMATS = {
-    "date": date,
-    "time": time,
-    "date-time": datetime,
-    "duration": timedelta,
-    "uuid": UUID,
-    "decimal": Decimal,
-}
-
-
 class _Checks(NamedTuple):
     kind: Any
     formats: Any
@@ -180,24 +224,75 @@ def _checks() -> _Checks:
     """Return the class of validators and what it knows of formats; loads jsonschema."""
     import jsonschema
 
+    from ._formats import CHECKS, ERRORS
+
     draft = jsonschema.Draft202012Validator
-    types = draft.TYPE_CHECKER.redefine(
-        "integer", lambda _, item: isinstance(item, int) and not isinstance(item, bool)
-    )
+    types = draft.TYPE_CHECKER.redefine("integer", lambda _, item: _is_integer(item))
     formats = jsonschema.FormatChecker(formats=())
-    for name, kind in _FORMATS.items():
-        formats.checks(name, raises=msgspec.ValidationError)(_converts_to(kind))
-    kind = jsonschema.validators.extend(draft, type_checker=types)  # type: ignore[no-untyped-call]
+    for name, check in CHECKS.items():
+        formats.checks(name, raises=ERRORS)(_checked_by(check))
+    keywords = {
+        "type": _of_type(draft.VALIDATORS["type"]),
+        "enum": _one_of,
+        "const": _exactly,
+        "contentEncoding": _encoded,
+    }
+    extend: Any = jsonschema.validators.extend
+    kind = extend(draft, keywords, type_checker=types)
     return _Checks(kind, formats)
 
 
-def _converts_to(kind: Any) -> Callable[[object], bool]:
-    def check(item: object) -> bool:
+def _is_integer(item: object) -> bool:
+    return isinstance(item, int) and not isinstance(item, bool)
+
+
+def _of_type(check: Any) -> Any:
+    """Return the check of a type that also knows how large a number a float can hold."""
+
+    def of_type(validator: Any, wanted: Any, item: Any, schema: Any) -> Iterator[Exception]:
+        yield from check(validator, wanted, item, schema)
+        if wanted == "number" and _is_integer(item) and abs(item) > MAX_FLOAT:
+            yield _problem("it is too large a number")
+
+    return of_type
+
+
+def _checked_by(check: Callable[[str], object]) -> Callable[[object], bool]:
+    def is_of_format(item: object) -> bool:
         if isinstance(item, str):  # a format says nothing of anything else
-            msgspec.convert(item, kind)
+            check(item)
         return True
 
-    return check
+    return is_of_format
+
+
+def _one_of(_: Any, options: Any, item: Any, schema: Any) -> Iterator[Exception]:
+    if not any(_is_same(item, option) for option in options):
+        yield _problem(f"{item!r} is not one of {options!r}")
+
+
+def _exactly(_: Any, option: Any, item: Any, schema: Any) -> Iterator[Exception]:
+    if not _is_same(item, option):
+        yield _problem(f"{option!r} was expected")
+
+
+def _is_same(one: Any, two: Any) -> bool:
+    """Compare as the conversion does: `1.0` is not `1`, and `true` is not either."""
+    return type(one) is type(two) and bool(one == two)
+
+
+def _encoded(_: Any, encoding: Any, item: Any, schema: Any) -> Iterator[Exception]:
+    if encoding == "base64" and isinstance(item, str):
+        try:
+            msgspec.convert(item, bytes)
+        except msgspec.ValidationError:
+            yield _problem(f"{item!r} is not base64")
+
+
+def _problem(reason: str) -> Exception:
+    from jsonschema.exceptions import ValidationError
+
+    return ValidationError(reason)
 
 
 def _not_json(value: Any, path: tuple[str | int, ...]) -> str | None:

@@ -135,7 +135,7 @@ def test_an_example_that_fits(annotation: Any, typed: str | None) -> None:
         (float, "a number", "NUMBER"),
         (Literal["a", "b"], "one of: a, b", "'a|b'"),
         (Literal["a"], 'only "a"', "a"),
-        (int | None, "a whole number or nothing (null)", "VALUE"),
+        (int | None, "a whole number or nothing (null)", "0"),
         (list[int], "a list, each of them a whole number", "'[0]'"),
         (dict[str, int], "an object whose values are a whole number", "'{}'"),
         (Any, "any JSON", "VALUE"),
@@ -149,7 +149,7 @@ def test_an_example_that_fits(annotation: Any, typed: str | None) -> None:
             Order,
             "an object with address (an object with street (text), zip (a whole number)), "
             "tags (a list, each of them text)",
-            """'{"address": {"street": "text", "zip": 0}, "tags": ["text"]}'""",
+            """'{"address": {"street": "some text", "zip": 0}, "tags": ["some text"]}'""",
         ),
     ],
 )

@@ -42,6 +42,7 @@ from supersteps import (
 from supersteps._typing import display_name, matches
 from supersteps.engine import inbox, runner
 from supersteps.engine.naming import annotation_named
+from supersteps.storage import answering
 from tests.unit.support import Asker, built, collect, outputs, questions
 
 InMemory = InMemoryCheckpointStorage
@@ -454,6 +455,23 @@ async def test_taking_the_last_question_back_ends_the_run(elsewhere: MakeStorage
 # ------------------------------------------------------------------------ plain JSON, from elsewhere
 
 
+@pytest.fixture
+def without_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that does not have the program: only the schema says what fits."""
+    monkeypatch.setattr(answering, "misfit", lambda *_: None)
+
+
+async def test_an_answer_that_the_program_here_refuses_is_refused_at_once(
+    elsewhere: MakeStorage,
+) -> None:
+    _, workflow = inquiring(elsewhere())
+    await workflow.run(pleas(a="Verdict"), run_id="r")
+    with pytest.raises(ResponseTypeError, match="grades end at 10"):
+        await elsewhere().answer("r", "a", {"approved": True, "grade": 99})
+    assert [request.request_id for request in await elsewhere().list_requests("r")] == ["a"]
+
+
+@pytest.mark.usefixtures("without_types")
 async def test_an_answer_that_cannot_be_converted_opens_the_question_again(
     elsewhere: MakeStorage,
 ) -> None:
@@ -485,6 +503,7 @@ async def test_an_answer_that_cannot_be_converted_opens_the_question_again(
     ]
 
 
+@pytest.mark.usefixtures("without_types")
 async def test_a_question_that_is_open_again_can_be_answered_by_handle(
     elsewhere: MakeStorage,
 ) -> None:
@@ -665,6 +684,7 @@ async def test_an_answer_in_the_inbox_wins_over_a_deadline_that_has_passed_since
         await elsewhere().answer("r", "a", "again")
 
 
+@pytest.mark.usefixtures("without_types")
 async def test_a_useless_answer_does_not_stop_the_default(
     elsewhere: MakeStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

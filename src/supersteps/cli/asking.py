@@ -119,15 +119,33 @@ _FORMATS = {
     "uri": "a URI",
 }
 _SAMPLES = {
-    "date": "2030-12-31",
-    "time": "18:30:00Z",
-    "date-time": "2030-12-31T18:30:00Z",
-    "duration": "PT90S",
-    "uuid": "12345678-1234-4234-8234-123456789abc",
-    "decimal": "12.50",
-    "email": "name@example.org",
-    "uri": "https://example.org",
+    "date": ("2030-12-31",),
+    "time": ("18:30:00", "18:30:00Z"),
+    "date-time": ("2030-12-31T18:30:00Z", "2030-12-31T18:30:00"),
+    "duration": ("PT90S",),
+    "uuid": ("12345678-1234-4234-8234-123456789abc",),
+    "decimal": ("12.50",),
+    "complex": ("1+2j",),
+    "email": ("name@example.org",),
+    "name-email": ("name@example.org",),
+    "uri": ("https://example.org", "file:///tmp/file", "ftp://example.org", "redis://host:6379/0"),
+    "multi-host-uri": ("postgres://user@host/db", "mongodb://host/db"),
+    "ipv4": ("192.0.2.1",),
+    "ipv6": ("2001:db8::1",),
+    "ipv4network": ("192.0.2.0/24",),
+    "ipv6network": ("2001:db8::/32",),
+    "ipv4interface": ("192.0.2.1/24",),
+    "ipv6interface": ("2001:db8::1/32",),
+    "ipvanyaddress": ("192.0.2.1",),
+    "ipvanynetwork": ("192.0.2.0/24",),
+    "ipvanyinterface": ("192.0.2.1/24",),
+    "regex": ("a+",),
+    "json-string": ("{}",),
+    "base64": ("dGV4dA==",),
+    "base64url": ("dGV4dA==",),
 }
+_TEXTS = ("some text", "text", "a", "A", "1", "12.50", "dGV4dA==", "")
+"""Tried in this order where a text has no format, or its format no samples."""
 _LIMITS = (
     ("minimum", "at least {}"),
     ("exclusiveMinimum", "more than {}"),
@@ -203,13 +221,10 @@ def example(schema: Any) -> str:
     match resolved.get("type"):
         case "boolean":
             return "'true|false'"
-        case "string":
-            return "'some text'"
         case "integer" | "number":
             return "NUMBER"
-        case "object" | "array":
-            return shlex.quote(json.dumps(_sample(resolved, schema, 0), ensure_ascii=False))
-    return "VALUE"
+    found = sample(schema) if resolved else None
+    return "VALUE" if found is None else shlex.quote(found)
 
 
 def sample(schema: Any) -> str | None:
@@ -217,13 +232,11 @@ def sample(schema: Any) -> str | None:
     value = _sample(resolve(schema, schema), schema, 0)
     if violation(value, schema) is not None:
         return None
-    return (
-        "some text"
-        if value == "text"
-        else value
-        if isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False)
-    )
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    try:
+        return text if understand(text, schema).value == value else json.dumps(value)
+    except InputError:
+        return None
 
 
 def _sample(schema: Any, root: Any, depth: int) -> Any:
@@ -239,24 +252,40 @@ def _sample(schema: Any, root: Any, depth: int) -> Any:
         case "boolean":
             return True
         case "integer" | "number":
-            return schema.get("minimum", 0)
+            return _sample_number(schema)
         case "array":
-            return (
-                [_sample(schema["items"], root, depth + 1)]
-                if schema.get("items") and depth < _DEEPEST
-                else []
-            )
+            return _sample_list(schema, root, depth) if depth < _DEEPEST else []
         case "object":
-            if depth > _DEEPEST:
-                return {}
-            fields = schema.get("properties", {})
-            return {
-                name: _sample(fields.get(name, {}), root, depth + 1)
-                for name in schema.get("required", ())
-            }
-    return (
-        _SAMPLES.get(schema.get("format", ""), "text") if schema.get("type") == "string" else None
-    )
+            return _sample_object(schema, root, depth) if depth <= _DEEPEST else {}
+        case "string":
+            texts = (*_SAMPLES.get(schema.get("format", ""), ()), *_TEXTS)
+            return next((text for text in texts if violation(text, schema) is None), "text")
+    return None
+
+
+def _sample_number(schema: Mapping[str, Any]) -> Any:
+    least = schema.get("minimum", schema.get("exclusiveMinimum", 0))
+    most = schema.get("maximum", schema.get("exclusiveMaximum", least))
+    step = schema.get("multipleOf", 1)
+    tried = (0, step, least, least + step, least - least % step + step, most, most - step)
+    return next((number for number in tried if violation(number, schema) is None), least)
+
+
+def _sample_list(schema: Mapping[str, Any], root: Any, depth: int) -> list[Any]:
+    first = [_sample(item, root, depth + 1) for item in schema.get("prefixItems", ())]
+    if len(first) >= schema.get("minItems", 1) or not schema.get("items"):
+        return first
+    item = _sample(schema["items"], root, depth + 1)
+    missing = max(schema.get("minItems", 1), 1) - len(first)
+    return [*first, *([item] * min(missing, schema.get("maxItems", missing)))]
+
+
+def _sample_object(schema: Mapping[str, Any], root: Any, depth: int) -> dict[str, Any]:
+    fields = schema.get("properties", {})
+    # One that can only have one value tells which alternative this is.
+    needed = [name for name, field in fields.items() if "const" in field]
+    names = dict.fromkeys([*schema.get("required", ()), *needed])
+    return {name: _sample(fields.get(name, {}), root, depth + 1) for name in names}
 
 
 def _typed(option: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from supersteps._ids import new_id
-from supersteps._schema import violation
+from supersteps._schema import misfit, violation
 from supersteps.checkpoint.checkpoint import PendingRequest
 from supersteps.checkpoint.content import decode_parts, elements
 from supersteps.checkpoint.inbox import CANCELLED, json_entry, read_entry
@@ -301,7 +301,9 @@ def _check_value(request: StoredRequest, run_id: str, value: Any) -> None:
             f"{named} wants an answer of type {request.response_type}, for which there is no JSON Schema: only the "
             "workflow itself can check it. Nothing was changed; answer where the workflow's code is, when resuming."
         )
-    reason = violation(value, schema)
+    reason = violation(value, schema) or misfit(
+        value, request.response_type, bytes(request.response_schema)
+    )
     if reason is not None:
         wanted = msgspec.json.encode(schema).decode()
         raise ResponseTypeError(
