@@ -96,7 +96,8 @@ class RunDriver:
         Args:
             run_id: The run's id, empty while it is not known.
             open_run: Begins or loads the run, emitting through `emit`.
-            on_waiting: Told when the run only waits for answers, with the ids of the questions.
+            on_waiting: Told when the run only waits for answers, with the ids of the questions, and
+                when it is done, with none.
         """
         self.run_id = run_id
         self._open_run = open_run
@@ -112,6 +113,7 @@ class RunDriver:
         self._loading = Stretch()  # while hooks take attributes back, and nobody else may come in
         self._phase = Phase.READY
         self._failure: BaseException | None = None  # it goes with FAILED
+        self._is_lost = False  # to somebody else
         self._refusal: WorkflowRuntimeError | RequestError | None = None  # raised once
         self._looked = False
 
@@ -273,8 +275,8 @@ class RunDriver:
             for text in runner.leftovers():
                 self.emit(WorkflowWarningEvent(text))
         self._stream.emit_state(runner.status)
-        if runner.status is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
-            self._on_waiting(list(runner.state.requests))
+        is_waiting = runner.status is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
+        self._on_waiting(list(runner.state.requests) if is_waiting else [])
         return bool(self._stream.events)
 
     @property
@@ -481,6 +483,7 @@ class RunDriver:
             self._refusal = error
         except (RunFencedError, RunBusyError) as error:
             self._failure = error
+            self._is_lost = True
             await self._note_failure(error, is_lost=True)
         except Exception as error:
             self._failure = error

@@ -30,11 +30,20 @@ from supersteps.engine.opening import (
 from supersteps.engine.replaying import Replay, find_replay
 from supersteps.engine.runner import Runner
 from supersteps.engine.store import RunStore
-from supersteps.errors import CheckpointingDisabledError, RequestError, RunExistsError
-from supersteps.events import WorkflowRunState
+from supersteps.errors import (
+    CheckpointingDisabledError,
+    RequestError,
+    RunBusyError,
+    RunExistsError,
+    RunFencedError,
+)
+from supersteps.events import WorkflowRunState, WorkflowStatusEvent
 from supersteps.graph import Graph
+from supersteps.looking_on import until_at_rest, until_let_go
+from supersteps.result import WorkflowRunResult
 from supersteps.run import CheckpointReference, StreamingRun
 from supersteps.storage.base import CheckpointStorage, DurableStorage
+from supersteps.storage.records import RunRecord
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.waiting import WaitingRuns
 
@@ -275,9 +284,112 @@ class RunOpener:
 
         return StreamingRun("", open_run, on_waiting=self._waiting.note)
 
+    # --------------------------------------------------------------------------- answering, waiting
+
+    async def give(self, responses: Mapping[str, Any]) -> WorkflowRunResult:
+        """Answer the run that waits for these requests, and return where that leads.
+
+        The run is driven on by whoever drives it already, else here; see `Workflow.send_responses`.
+        """
+        if not responses:
+            raise RequestError("send_responses needs at least one answer: {request_id: answer}")
+        run = self._waiting.at_hand(responses)
+        storage = None if run is None else run.storage
+        if run is not None and storage is None:
+            await run.answer(responses)
+            return await run.outcome()
+        if run is not None and storage is not None:
+            run_id = run.run_id
+        else:
+            storage, run_id = await self._waiting.find(responses, self._definition.workflow_id)
+        assert storage is not None
+        run = await self._current(storage, run_id)
+        await run.answer(responses)
+        while True:
+            try:
+                return await run.outcome()
+            except (RunBusyError, RunFencedError):
+                if not run.is_overtaken:
+                    raise
+            await until_let_go(storage, run_id)
+            run = await self._current(storage, run_id)
+
+    async def _current(self, storage: DurableStorage, run_id: str) -> StreamingRun:
+        """Return a handle that stands where the run does: one that somebody has, or a new one."""
+        run = self._waiting.handle(storage, run_id)
+        while run is not None and not run.is_active():
+            record = await storage.get_run(run_id)
+            newest = self._waiting.handle(storage, run_id)
+            if newest is run and (record is None or not run.stands_at(record.head)):
+                break
+            if newest is run:
+                return run
+            run = newest  # somebody else has just made one
+        else:
+            if run is not None:
+                return run
+
+        async def open_run(run: RunDriver) -> Opened:
+            record, existing = await head_of(storage, run_id)
+            fitting = self._fit(storage, record)
+            opened = self._prepare(run, storage, run_id)
+            await opened.runner.load(record, existing, fitting)
+            return opened
+
+        made = StreamingRun(run_id, open_run, on_waiting=self._waiting.note)
+        self._waiting.register(storage, made)
+        return made
+
+    async def wait(
+        self, run_id: str, checkpoint_storage: CheckpointStorage | None
+    ) -> WorkflowRunResult:
+        """Wait until a run is done or waits for answers, whoever drives it; see `Workflow.wait`."""
+        storage = self._storage_for(checkpoint_storage)
+        if storage is None:
+            raise self._no_storage("find runs in")
+        run = self._waiting.handle(storage, run_id)
+        if run is not None and run.is_active():
+            await run.left()
+        existing = await until_at_rest(storage, run_id)
+        record = await storage.load_record(existing.head)
+        if record is None:
+            record, existing = await head_of(storage, run_id)
+        return self._result(storage, self._fit(storage, record).record, existing)
+
+    def _result(
+        self, storage: DurableStorage, record: CheckpointRecord, existing: RunRecord
+    ) -> WorkflowRunResult:
+        """Return what a run that nobody drives here has to show."""
+        run = StreamingRun(existing.run_id, _never, on_waiting=lambda _run, _request_ids: None)
+        runner = self._equip(run, storage, existing.run_id).runner
+        runner.show(record)
+        state = WorkflowRunState(existing.status)
+        is_waiting = state is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
+        events = runner.waiting_requests() if is_waiting else []
+        return WorkflowRunResult(
+            events,
+            [WorkflowStatusEvent(state)],
+            run_id=existing.run_id,
+            outputs=runner.earlier_outputs(),
+        )
+
     # ------------------------------------------------------------------------------------ equipment
 
     def _prepare(
+        self,
+        run: RunDriver,
+        storage: DurableStorage | None,
+        run_id: str,
+        *,
+        codec: Codec | None = None,
+        replay: Replay | None = None,
+    ) -> Opened:
+        """Equip a run that is about to be begun or loaded."""
+        if storage is not None and isinstance(run, StreamingRun):
+            self._waiting.register(storage, run)
+        return self._equip(run, storage, run_id, codec=codec, replay=replay)
+
+    def _equip(
         self,
         run: RunDriver,
         storage: DurableStorage | None,
@@ -350,6 +462,10 @@ class RunOpener:
             f"workflow {self._definition.workflow_id!r} has no storage to {what}: pass checkpoint_storage=, or build "
             "it with_checkpointing(checkpoint_storage=...)"
         )
+
+
+async def _never(run: RunDriver) -> Opened:
+    raise AssertionError(f"run {run.run_id!r} is only looked at")
 
 
 class _Attempts:

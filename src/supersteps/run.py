@@ -170,6 +170,58 @@ class StreamingRun(RunDriver):
             self.run_id, await self._all_outputs(collector, complete), stream.state
         )
 
+    async def outcome(self) -> WorkflowRunResult:
+        """Drive the run on, or wait for whoever does; return where it stands then.
+
+        Returns:
+            The events not delivered before, and every output of the lineage; where others had the
+            events, the questions that wait.
+
+        Raises:
+            StreamBusyError: The task that asks consumes the run's events itself.
+            Exception: What ended the run, if it failed.
+        """
+        self._refuse_inside("waiting for its outcome")
+        has_waited = self._stream.is_taken
+        while self._stream.is_taken:
+            await self._stream.freed()
+        result = await self.wait_for_completion()
+        if has_waited and self._opened is not None and not result.get_request_info_events():
+            result.extend(self._opened.runner.waiting_requests())
+        return result
+
+    async def left(self) -> None:
+        """Wait until nobody consumes the run's events.
+
+        Raises:
+            StreamBusyError: The task that asks consumes them itself.
+        """
+        self._refuse_inside("waiting for its outcome")
+        await self._stream.freed()
+
+    async def answer(self, responses: Mapping[str, Any]) -> None:
+        """Answer several questions, for somebody who then waits for the run.
+
+        Raises:
+            StreamBusyError: The task that asks consumes the run's events itself.
+            RequestError: One of the answers cannot be taken; nothing was changed.
+        """
+        self._refuse_inside("waiting for its outcome")
+        self._stream.check_not_own()
+        await self.send_responses(responses)
+
+    def stands_at(self, head: str) -> bool:
+        """Return whether the handle is of use for going on from a checkpoint, the run's head."""
+        if self._phase.has_ended or self._failure is not None:
+            return False
+        store = self._store
+        return store is None or (store.head is not None and store.head.checkpoint_id == head)
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the handle has ended because somebody else has the run."""
+        return self._is_lost
+
     async def _all_outputs(self, collector: ResultCollector, complete: bool) -> list[Any] | None:
         """Return every output of the lineage; `complete` says that the collector saw all that this handle committed."""
         if self._opened is None:
@@ -279,6 +331,7 @@ class StreamingRun(RunDriver):
             self._stream.begin_anew()
             self._queued.clear()
             self._failure = self._refusal = None
+            self._is_lost = False
             self._phase = Phase.READY
             self._stream.emit_state(WorkflowRunState.IN_PROGRESS)
             for event in runner.waiting_requests():
@@ -366,6 +419,7 @@ class StreamingRun(RunDriver):
 
     def _close(self, how: Phase) -> None:
         self._phase = how
+        self._on_waiting([])
         self._stream.is_closed = True
 
     async def __aenter__(self) -> Self:

@@ -7,9 +7,9 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
-from supersteps._loops import has_ended, is_gone
+from supersteps._loops import LoopEvent, has_ended, is_gone
 from supersteps.errors import StreamBusyError
 from supersteps.events import Note, WorkflowEvent, WorkflowRunState, WorkflowStatusEvent
 from supersteps.result import ResultCollector
@@ -67,6 +67,8 @@ class EventStream:
         self._consumer: weakref.ref[EventIterator] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # of the consumer
         self._hold: object | None = None  # of the collector
+        self._freed = LoopEvent()
+        self._task: weakref.ref[asyncio.Task[Any]] | None = None  # of the consumer
         self._state = WorkflowRunState.STARTED
 
     # -------------------------------------------------------------------------------- the giving end
@@ -195,7 +197,7 @@ class EventStream:
     def collect(self, collector: ResultCollector) -> object:
         """Give all events to a collector; return by what to release it."""
         self.check_free()
-        self._loop = asyncio.get_running_loop()
+        self._note_task()
         self.collector = self.sink = collector
         while self.events:
             collector.add(self.events.popleft())
@@ -208,6 +210,7 @@ class EventStream:
         if self._hold is hold:
             self.collector = self._hold = None
             self.sink = self
+            self._freed.set()
 
     def iterate(self, source: Source) -> EventIterator:
         """Return an iterator that is the consumer from now on.
@@ -229,6 +232,36 @@ class EventStream:
     def is_taken(self) -> bool:
         """Whether events go to somebody."""
         return self.collector is not None or self.has_consumer
+
+    async def freed(self) -> None:
+        """Wait until nobody consumes the events.
+
+        Raises:
+            StreamBusyError: The task that asks consumes them itself.
+        """
+        while self.is_taken:
+            self.check_not_own()
+            self._freed.clear()
+            await self._freed.wait()
+
+    def check_not_own(self) -> None:
+        """Refuse to have a task wait for what it has to do itself.
+
+        Raises:
+            StreamBusyError: The present task consumes the events.
+        """
+        task = None if self._task is None else self._task()
+        if self.is_taken and task is not None and task is asyncio.current_task():
+            raise StreamBusyError(
+                f"this task consumes the events of run {self._run_id!r} itself, so it cannot wait "
+                "for the run meanwhile: answer by run.send_response(...) inside the loop, or leave "
+                "the loop first. Nothing was changed."
+            )
+
+    def _note_task(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        self._task = None if task is None else weakref.ref(task)
 
     def check_free(self) -> None:
         """Refuse a second consumer.
@@ -253,12 +286,13 @@ class EventStream:
         """
         if self._consumer is not iterator.reference or self._consumer is None:
             self.check_free()
-            self._loop = asyncio.get_running_loop()
+            self._note_task()
             self._consumer = iterator.reference = weakref.ref(iterator, self._forget_consumer)
 
     def _forget_consumer(self, consumer: weakref.ref[EventIterator]) -> None:
         if self._consumer is consumer:
             self._consumer = None
+            self._freed.set()
             self._on_left()
 
     def pause(self, consumer: weakref.ref[EventIterator]) -> None:
@@ -271,6 +305,7 @@ class EventStream:
         if iterator is not None:
             iterator.source = None
             self._consumer = None
+            self._freed.set()
 
     @property
     def _run_id(self) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Collection, Iterable
+from functools import partial
 
 from supersteps.errors import RequestError, UnknownRequestError
 from supersteps.run import StreamingRun
-from supersteps.storage.base import DurableStorage
+from supersteps.storage.base import DurableStorage, when_closed
 
 
 class WaitingRuns:
@@ -24,18 +25,51 @@ class WaitingRuns:
             storage: The workflow's own; runs that are noted add theirs.
         """
         self._storage = storage
-        self._other_storages: dict[int, DurableStorage] = {}
+        self._other_storages: dict[int, tuple[DurableStorage, set[str]]] = {}
         self._unstored: dict[str, StreamingRun] = {}
         self._stored: weakref.WeakValueDictionary[str, StreamingRun] = weakref.WeakValueDictionary()
+        self._asked: weakref.WeakKeyDictionary[StreamingRun, tuple[str, ...]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._handles: weakref.WeakValueDictionary[tuple[int, str], StreamingRun] = (
+            weakref.WeakValueDictionary()
+        )
         self._forked: set[str] = set()
 
     def note(self, run: StreamingRun, request_ids: Iterable[str]) -> None:
-        """Learn that a run waits for answers to these requests."""
+        """Learn for answers to which requests a run waits; none where it is done."""
         registry = self._unstored if run.storage is None else self._stored
-        if run.storage is not None and run.storage is not self._storage:
-            self._other_storages[id(run.storage)] = run.storage
-        for request_id in request_ids:
+        asked = tuple(request_ids)
+        for request_id in self._asked.pop(run, ()):
+            if registry.get(request_id) is run:
+                del registry[request_id]
+        if asked:
+            self._asked[run] = asked
+        for request_id in asked:
             registry[request_id] = run
+        if run.storage is not None and run.storage is not self._storage:
+            self._keep(run.storage, run.run_id, is_waiting=bool(asked))
+
+    def _keep(self, storage: DurableStorage, run_id: str, *, is_waiting: bool) -> None:
+        """Keep a storage while one of its runs waits, but not once it was closed."""
+        key = id(storage)
+        if is_waiting and key not in self._other_storages:
+            self._other_storages[key] = storage, set()
+            when_closed(storage, partial(_let_go, weakref.ref(self), key))
+        kept = self._other_storages.get(key)
+        if kept is None:
+            return
+        (kept[1].add if is_waiting else kept[1].discard)(run_id)
+        if not kept[1]:
+            del self._other_storages[key]
+
+    def register(self, storage: DurableStorage, run: StreamingRun) -> None:
+        """Learn of the newest handle of a stored run."""
+        self._handles[id(storage), run.run_id] = run
+
+    def handle(self, storage: DurableStorage, run_id: str) -> StreamingRun | None:
+        """Return the newest handle of a stored run, if somebody still has it."""
+        return self._handles.get((id(storage), run_id))
 
     def note_forked(self, request_ids: Iterable[str]) -> None:
         """Learn that these requests wait in a fork too; only the storage knows in how many runs."""
@@ -70,6 +104,10 @@ class WaitingRuns:
                 del registry[request_id]
         return None
 
+    def let_go(self, key: int) -> None:
+        """Let go of a storage that was closed: it stays so, though it could be opened again."""
+        self._other_storages.pop(key, None)
+
     async def find(
         self, request_ids: Collection[str], workflow_id: str
     ) -> tuple[DurableStorage, str]:
@@ -83,7 +121,7 @@ class WaitingRuns:
         """
         storages = [
             *([] if self._storage is None else [self._storage]),
-            *self._other_storages.values(),
+            *(storage for storage, _runs in self._other_storages.values()),
         ]
         waiting: dict[str, dict[tuple[int, str], DurableStorage]] = {}
         for request_id in request_ids:
@@ -126,3 +164,9 @@ class WaitingRuns:
                 "one: run_from_checkpoint(<its head>, responses=...). Nothing was changed."
             )
         return common[0]
+
+
+def _let_go(reference: weakref.ref[WaitingRuns], key: int) -> None:
+    waiting = reference()
+    if waiting is not None:
+        waiting.let_go(key)

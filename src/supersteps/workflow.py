@@ -372,13 +372,53 @@ class Workflow:
     async def send_responses(self, responses: Mapping[str, Any]) -> WorkflowRunResult:
         """Answer the run that waits for these requests, and drive it on.
 
-        The run is looked for among this workflow's own, then in its storage.
+        The run is looked for among this workflow's own, then in its storage. Where somebody drives
+        the run already, here or in another process, the answers are given to it, and its result is
+        waited for; so different questions of one run can be answered at the same time.
+
+        Returns:
+            Every output of the lineage, the final state, and the questions that wait now. The
+            other events are those that nobody else has had.
 
         Raises:
             UnknownRequestError: No run waits for one of the requests.
             RequestError: An answer cannot be taken; nothing was changed.
+            StreamBusyError: The task that asks iterates over the run's handle itself; use the
+                handle's `send_response` there. Nothing was changed.
+            CalledFromHandlerError: A handler of the run asks, for whose end it would wait.
         """
-        return await self._opener.answer(responses).wait_for_completion()
+        return await self._opener.give(responses)
+
+    async def wait(
+        self,
+        run_id: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - callers expect it; see `asyncio.wait_for`
+        checkpoint_storage: CheckpointStorage | None = None,
+    ) -> WorkflowRunResult:
+        """Wait until a run is done or waits for answers, and return its result.
+
+        The run is driven by others: by another handle, another task or another process. Nothing is
+        driven here; to go on with a run, use `run_from_checkpoint`, or `run` with
+        `if_exists="attach"`.
+
+        Args:
+            run_id: The run; it must exist.
+            timeout: For how many seconds to wait; without end when None.
+            checkpoint_storage: Where the run is; the builder's when None.
+
+        Returns:
+            Every output of the lineage, the final state, and an event for each question that waits.
+
+        Raises:
+            RunNotFoundError: There is no such run, or it was deleted meanwhile.
+            TimeoutError: It took longer.
+            WorkflowRuntimeError: The run has failed, with what it failed of.
+            CalledFromHandlerError: A handler of the run asks, for whose end it would wait.
+            StreamBusyError: The task that asks iterates over the run's handle itself.
+        """
+        async with asyncio.timeout(timeout):
+            return await self._opener.wait(run_id, checkpoint_storage)
 
     def send_responses_streaming(self, responses: Mapping[str, Any]) -> StreamingRun:
         """Return the handle of the run that waits for these requests; it is answered at the first step of iteration."""

@@ -38,7 +38,18 @@ LAYERS: list[tuple[str, ...]] = [
     ),
     ("graph", "validation", "subworkflow"),
     ("engine",),
-    ("result", "stream", "phases", "driver", "run", "waiting", "opener", "script", "workflow"),
+    (
+        "result",
+        "stream",
+        "phases",
+        "driver",
+        "run",
+        "waiting",
+        "looking_on",
+        "opener",
+        "script",
+        "workflow",
+    ),
     ("builder",),  # build() returns a Workflow
     # What only users import. `__init__` holds the public names, those of the tools included.
     ("__init__", "telemetry", "testing"),

@@ -213,6 +213,10 @@ class Runner:
         restored = await self._store.restore(checkpoint_id)
         await self._load(fitted or self._fit(restored))
 
+    def show(self, record: CheckpointRecord) -> None:
+        """Stand at a checkpoint only to be looked at: no executor learns of it."""
+        self._position.take(record)
+
     async def load_replay(self) -> None:
         """Begin to repeat a lineage, in memory."""
         assert self._replay is not None

@@ -98,6 +98,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         close = getattr(self.storage, "aclose", None)
         if close is not None:
             await close()
+        self.note_closed()
 
     # -------------------------------------------------------------------------------------------- whole checkpoints
 

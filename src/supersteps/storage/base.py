@@ -238,6 +238,12 @@ class AsyncClosing:
 
     async def aclose(self) -> None:
         """Finish what is under way and let files and threads go; the storage may be used again afterwards."""
+        self.note_closed()
+
+    def note_closed(self) -> None:
+        """Tell whoever asked by `when_closed`; each `aclose` does so."""
+        for forget in self.__dict__.pop("_when_closed", ()):
+            forget()
 
     async def __aenter__(self) -> Self:
         return self
@@ -249,6 +255,16 @@ class AsyncClosing:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def when_closed(storage: object, forget: Callable[[], None]) -> None:
+    """Have a function called once a storage is closed, or the one that it wraps.
+
+    Storages that are no `AsyncClosing` do not tell.
+    """
+    while isinstance(storage, AsyncClosing):
+        storage.__dict__.setdefault("_when_closed", []).append(forget)
+        storage = getattr(storage, "storage", None)
 
 
 @runtime_checkable

@@ -98,6 +98,7 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def aclose(self) -> None:
         """Close the storage inside; it may be used again afterwards."""
         await self.storage.aclose()
+        self.note_closed()
 
     # -------------------------------------------------------------------------------------------- whole checkpoints
 

@@ -61,6 +61,7 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     async def aclose(self) -> None:
         """Finish what is under way and let the threads go; the storage may be used again afterwards."""
         await self._workers.aclose()
+        self.note_closed()
 
     # -------------------------------------------------------------------------------------------- whole checkpoints
 

@@ -86,6 +86,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         """Finish what is under way, move the log into the database and close; it may be used again afterwards."""
         await self._readers.aclose()
         await self._writer.aclose()
+        self.note_closed()
 
     # -------------------------------------------------------------------------------------------- whole checkpoints
 
