@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,25 @@ def guard_table(names: list[str]) -> str:
     return report.markdown(("", *programs), lines)
 
 
-TABLES = {"bench": bench_table, "peers": peers_table, "guard": guard_table}
+def shares_table(names: list[str]) -> str:
+    """Return the largest shares of each kind of run, side by side."""
+    result = read(BENCH).get("shares")
+    if result is None:
+        return "Not measured yet."
+    columns: dict[str, list[str]] = {}
+    for share in report.figures_of(result):
+        place, module = share.name.split(": ")
+        columns.setdefault(place, []).append(f"{share.value:.0f} % {module}")
+    lines = zip_longest(*columns.values(), fillvalue="")
+    return f"{report.markdown(list(columns), lines)}\n\n{report.sentence(result['machine'])}"
+
+
+TABLES = {
+    "bench": bench_table,
+    "shares": shares_table,
+    "peers": peers_table,
+    "guard": guard_table,
+}
 
 
 def rendered(page: str) -> str:

@@ -49,6 +49,11 @@ class Figure:
         return value <= self.target if self.at_most else value >= self.target
 
 
+def number(value: float) -> str:
+    """Return a number with three digits that count."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def figure(
     name: str,
     rounds: Sequence[float],
@@ -125,7 +130,7 @@ def growth(
     """
     samples = interleaved(rounds, {str(size): partial(cost, size) for size in sizes})
     by_round = zip(*samples.values(), strict=True)
-    shown = ", ".join(f"{median(samples[str(size)]):,.3g} at {size:,}" for size in sizes)
+    shown = ", ".join(f"{number(median(samples[str(size)]))} at {size:,}" for size in sizes)
     return figure(
         name,
         [exponent(sizes, costs) for costs in by_round],

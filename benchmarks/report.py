@@ -12,21 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, number
 from benchmarks.scratch import file_system
 
 TITLES = ("figure", "median", "rounds", "target", "", "detail")
 
 
-def number(value: float) -> str:
-    """Return a number with three digits that count."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
 def cells(figure: Figure) -> tuple[str, ...]:
     """Return a figure's line of a table."""
     value = f"{number(figure.value)} {figure.unit}".rstrip()
-    spread = f"{number(figure.low)} to {number(figure.high)}"
+    is_same = figure.low == figure.high
+    spread = "" if is_same else f"{number(figure.low)} to {number(figure.high)}"
     bound = "≤" if figure.at_most else "≥"
     target = "" if figure.target is None else f"{bound} {number(figure.target)}"
     return (figure.name, value, spread, target, figure.verdict, figure.detail)

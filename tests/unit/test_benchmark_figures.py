@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.figures import exponent, figure, growth, interleaved, ratios
-from benchmarks.report import aligned, as_json, cells, figures_of, markdown, number, sentence
+from benchmarks.figures import exponent, figure, growth, interleaved, number, ratios
+from benchmarks.report import aligned, as_json, cells, figures_of, markdown, sentence
 from benchmarks.scratch import kind_of
 from benchmarks.workloads import WORKLOADS, chosen
 
@@ -61,7 +61,7 @@ def test_growth_is_that_of_each_round() -> None:
 
     grown = growth("grows", 2, [10, 100], cost, at_most=1.0)
     assert (grown.low, grown.high, grown.value) == pytest.approx((1.0, 2.0, 1.5))
-    assert grown.detail == "µs: 55 at 10, 5.05e+03 at 100"
+    assert grown.detail == "µs: 55 at 10, 5,050 at 100"
     assert sorted(calls) == [10, 10, 100, 100]
 
 
