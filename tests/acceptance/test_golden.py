@@ -29,7 +29,10 @@ from tests.data.golden import make
 GOLDEN = Path(make.__file__).parent
 FORMATS = sorted(path.name for path in GOLDEN.iterdir() if path.name[0].isdigit())
 each_format = pytest.mark.parametrize("version", FORMATS)
-each_store = pytest.mark.parametrize("store", ["files", "runs.db", "golden.jsonl"])
+STORES = ["files", "runs.db", "golden.jsonl"]
+each_store = pytest.mark.parametrize(
+    "store", [*STORES, "sealed", "sealed.db", "sealed-golden.jsonl"]
+)
 
 OUTPUTS = [
     "answer: yes",
@@ -45,22 +48,23 @@ OUTPUTS = [
 async def opened(version: str, store: str, folder: Path) -> ManagedStorage:
     """Open a copy, so that the golden files stay what they are."""
     source = GOLDEN / version
-    if store == "golden.jsonl":
+    storage: ManagedStorage
+    if store.endswith(".jsonl"):
         storage = InMemoryCheckpointStorage()
         for run_id in (make.RUN, make.CRASHED):
-            await import_run(storage, source / f"{run_id}.jsonl")
-        return storage
-    if store == "files":
+            await import_run(storage, source / store.replace(make.RUN, run_id))
+    elif store.endswith(".db"):
+        shutil.copy(source / store, folder / store)
+        storage = SqliteCheckpointStorage(folder / store)
+    else:
         shutil.copytree(source / store, folder / store)
-        return FileCheckpointStorage(folder / store)
-    shutil.copy(source / store, folder / store)
-    return SqliteCheckpointStorage(folder / store)
+        storage = FileCheckpointStorage(folder / store)
+    return make.sealed(storage) if store.startswith("sealed") else storage
 
 
-def expected(version: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        (GOLDEN / version / "expected.json").read_text(encoding="utf-8")
-    )
+def expected(version: str, store: str = "files") -> dict[str, Any]:
+    name = "expected-sealed.json" if store.startswith("sealed") else "expected.json"
+    found: dict[str, Any] = json.loads((GOLDEN / version / name).read_text(encoding="utf-8"))
     return found
 
 
@@ -75,7 +79,7 @@ async def test_it_is_whole_and_holds_what_it_held(version: str, store: str, tmp_
         assert await storage.verify() == []
         assert {run.run_id for run in await storage.list_runs()} == {make.RUN, make.CRASHED}
         assert [run.run_id for run in await storage.list_runs(tag="gold")] == [make.RUN]
-        for run_id, described in expected(version).items():
+        for run_id, described in expected(version, store).items():
             assert await make.described(storage, run_id) == described
 
 
@@ -125,7 +129,7 @@ async def test_it_goes_on_to_its_end(
 
 @each_format
 async def test_what_was_saved_by_hand_is_there(version: str, tmp_path: Path) -> None:
-    for store in ("files", "runs.db"):
+    for store in ("files", "runs.db", "sealed", "sealed.db"):
         async with await opened(version, store, tmp_path) as storage:
             checkpoint = await storage.load_checkpoint("by-hand")
             assert checkpoint is not None

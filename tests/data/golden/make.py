@@ -27,9 +27,11 @@ from zoneinfo import ZoneInfo
 
 from supersteps import (
     CheckpointSaveError,
+    EncryptedStorage,
     Executor,
     FailurePolicy,
     FileCheckpointStorage,
+    Keyring,
     ManagedStorage,
     SqliteCheckpointStorage,
     StorageError,
@@ -58,6 +60,9 @@ CRASHED = "golden-crashed"
 
 WAIT = 20.0
 """Seconds until the timers are due: longer than making the files takes, and over when they are read."""
+
+KEY = bytes(range(32))
+"""What the sealed files are sealed with."""
 
 calls: list[str] = []
 """What the executor `left` was called with in this process."""
@@ -190,37 +195,75 @@ class Crashing(FileCheckpointStorage):
 
 
 async def make(folder: Path) -> None:
-    """Write a file storage, the same runs in a database, and as exported files."""
+    """Write a file storage, the same runs in a database, and as exported files; then all of it sealed."""
     async with Crashing(folder / "files") as storage:
-        run = build(storage).run_stream(
-            "text", run_id=RUN, tags=["old", "gold"], metadata={"by": "make.py"}
-        )
-        async for event in run:
-            if isinstance(event, SuperStepCompletedEvent) and event.step_number == 2:
-                break
-        await run.aclose()
-        await storage.add_answers(RUN, [("golden-question", b'"yes"')])
-        with contextlib.suppress(CheckpointSaveError):
-            await build(storage).run("text", run_id=CRASHED)
-        await storage.save_checkpoint(
-            WorkflowCheckpoint("by-hand", "golden", shared_state={"k": (1, 2)})
-        )
+        await write(storage)
         async with SqliteCheckpointStorage(folder / "runs.db") as database:
             for run_id in (RUN, CRASHED):
                 await export_run(storage, run_id, folder / f"{run_id}.jsonl")
                 await import_run(database, folder / f"{run_id}.jsonl")
-            await database.save_checkpoint(
-                WorkflowCheckpoint("by-hand", "golden", shared_state={"k": (1, 2)})
-            )
+            await database.save_checkpoint(by_hand())
         expected = {run_id: await described(storage, run_id) for run_id in (RUN, CRASHED)}
     (folder / "expected.json").write_text(
         json.dumps(expected, ensure_ascii=False) + "\n", encoding="utf-8"
     )
+    await make_sealed(folder)
+    tidy(folder)
+
+
+async def make_sealed(folder: Path) -> None:
+    """Write the same again through an `EncryptedStorage`."""
+    async with Crashing(folder / "sealed") as inside:
+        storage = sealed(inside)
+        await write(storage)
+        async with SqliteCheckpointStorage(folder / "sealed.db") as database:
+            for run_id in (RUN, CRASHED):
+                await export_run(inside, run_id, folder / f"sealed-{run_id}.jsonl")
+                await import_run(database, folder / f"sealed-{run_id}.jsonl")
+            await sealed(database).save_checkpoint(by_hand())
+        expected = {run_id: await described(storage, run_id) for run_id in (RUN, CRASHED)}
+    (folder / "expected-sealed.json").write_text(
+        json.dumps(expected, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+
+
+def sealed(storage: ManagedStorage) -> EncryptedStorage:
+    """Return a storage that seals with the golden key."""
+    return EncryptedStorage(storage, Keyring({"golden": KEY}, "golden"))
+
+
+def by_hand() -> WorkflowCheckpoint:
+    """Return a checkpoint that belongs to no run."""
+    return WorkflowCheckpoint("by-hand", "golden", shared_state={"k": (1, 2)})
+
+
+async def write(storage: ManagedStorage) -> None:
+    """Run the workflow up to where somebody is to go on with it, twice."""
+    run = build(storage).run_stream(
+        "text", run_id=RUN, tags=["old", "gold"], metadata={"by": "make.py"}
+    )
+    async for event in run:
+        if isinstance(event, SuperStepCompletedEvent) and event.step_number == 2:
+            break
+    await run.aclose()
+    await storage.add_answers(RUN, [("golden-question", b'"yes"')])
+    with contextlib.suppress(CheckpointSaveError):
+        await build(storage).run("text", run_id=CRASHED)
+    await storage.save_checkpoint(by_hand())
+
+
+def tidy(folder: Path) -> None:
+    """Leave out what is of no use in a file that lies still."""
     for path in (*folder.rglob("lock"), *folder.rglob(".lock"), *folder.glob("*.db-*")):
         path.unlink()
-    with closing(sqlite3.connect(folder / "runs.db", isolation_level=None)) as db:
-        for statement in ("PRAGMA journal_mode = DELETE", "PRAGMA page_size = 1024", "VACUUM"):
-            db.execute(statement)
+    for database in folder.glob("*.db"):
+        with closing(sqlite3.connect(database, isolation_level=None)) as db:
+            for statement in (
+                "PRAGMA journal_mode = DELETE",
+                "PRAGMA page_size = 1024",
+                "VACUUM",
+            ):
+                db.execute(statement)
 
 
 async def described(storage: ManagedStorage, run_id: str) -> dict[str, Any]:
