@@ -100,6 +100,9 @@ class StreamingRun(RunDriver):
         store = self._store
         if store is None or store.lineage.head is None:
             return
+        run = await store.look_up()
+        if run is None or run.incarnation != store.incarnation:
+            return  # it was deleted; what is under its id now is another run
         cursor: str | None = store.lineage.head.checkpoint_id
         while cursor is not None:
             page = await store.storage.list_lineage(cursor, page_size)

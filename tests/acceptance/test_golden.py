@@ -166,7 +166,7 @@ async def test_a_database_of_before_the_checksums_is_brought_up_to_date(tmp_path
         assert await storage.verify() == []
         assert await make.described(storage, make.RUN) == expected("1.0")[make.RUN]
     with closing(sqlite3.connect(tmp_path / "runs.db")) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+        assert db.execute("PRAGMA user_version").fetchone() == (3,)
         db.execute("UPDATE heads SET requests = '[\"another\"]'")
         db.commit()
     async with SqliteCheckpointStorage(tmp_path / "runs.db") as storage:

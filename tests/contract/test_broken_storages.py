@@ -44,8 +44,10 @@ class Unfenced(InMemoryCheckpointStorage):
 class ClockOrdered(InMemoryCheckpointStorage):
     """Takes for the newest checkpoint the one with the latest timestamp."""
 
-    async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
-        run = await super().acquire(run_id, owner, lease_seconds)
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, **which: Any
+    ) -> RunRecord:
+        run = await super().acquire(run_id, owner, lease_seconds, **which)
         newest = max(await self.list_checkpoints(run_id=run_id), key=lambda c: c.timestamp)
         return await self.move_head(run_id, run.epoch, newest.checkpoint_id)
 
@@ -95,8 +97,8 @@ class KeptJournal(InMemoryCheckpointStorage):
 class KeptInbox(InMemoryCheckpointStorage):
     """Gives an answer again that a superstep has consumed."""
 
-    async def read_inbox(self, run_id: str) -> list[InboxEntry]:
-        entries = await super().read_inbox(run_id)
+    async def read_inbox(self, run_id: str, **which: Any) -> list[InboxEntry]:
+        entries = await super().read_inbox(run_id, **which)
         known = self.__dict__.setdefault("_given", {}).setdefault(run_id, {})
         known.update({entry.number: entry for entry in entries})
         return [*known.values()]
@@ -106,7 +108,7 @@ class AnsweredTwice(InMemoryCheckpointStorage):
     """Takes any answer to any question."""
 
     async def add_answers(
-        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+        self, run_id: str, answers: Sequence[tuple[str, bytes]], **which: Any
     ) -> list[InboxEntry]:
         run = self._runs.get(run_id)
         if run is not None:
@@ -114,7 +116,7 @@ class AnsweredTwice(InMemoryCheckpointStorage):
             run.record = replace(run.record, requests=tuple(names))
         entries: list[InboxEntry] = []
         for answer in answers:
-            entries += await super().add_answers(run_id, [answer])
+            entries += await super().add_answers(run_id, [answer], **which)
         return entries
 
 
@@ -146,11 +148,13 @@ class Overpruning(InMemoryCheckpointStorage):
 class LeaseBlind(InMemoryCheckpointStorage):
     """Lets anybody take a run at any time."""
 
-    async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, **which: Any
+    ) -> RunRecord:
         run = self._runs.get(run_id)
         if run is not None:
             run.record = replace(run.record, lease=None)
-        return await super().acquire(run_id, owner, lease_seconds)
+        return await super().acquire(run_id, owner, lease_seconds, **which)
 
 
 def verdict_on(

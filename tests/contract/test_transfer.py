@@ -106,6 +106,7 @@ async def picture(storage: ManagedStorage, run_id: str = "run") -> dict[str, Any
                 run_id="",
                 checkpoint_id=nameless(h.checkpoint_id) or "",
                 parent_id=nameless(h.parent_id),
+                incarnation="",
             )
             for h in headers
         ],
@@ -322,9 +323,9 @@ async def test_a_run_at_work_is_exported_as_it_was_at_one_moment(
 
 async def test_a_run_that_changes_too_fast_says_so(file: Path) -> None:
     class Restless(InMemoryCheckpointStorage):
-        async def read_inbox(self, run_id: str) -> Any:
+        async def read_inbox(self, run_id: str, **which: Any) -> Any:
             await self.release(run_id, 1, error=str(id(object())) + os.urandom(4).hex())
-            return await super().read_inbox(run_id)
+            return await super().read_inbox(run_id, **which)
 
     source = Restless()
     await Writer(source).commit()
@@ -477,7 +478,7 @@ async def test_an_import_that_fails_in_the_middle_leaves_nothing(
                 raise StorageError("the disk is full")
             await super().commit(commit)
 
-        async def append_journal(self, *args: Any) -> None:
+        async def append_journal(self, *args: Any, **which: Any) -> None:
             raise asyncio.CancelledError
 
     target = Failing()

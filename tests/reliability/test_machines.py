@@ -57,10 +57,12 @@ class DropsAnAppend(InMemoryCheckpointStorage):
 
 
 class KeepsTheInbox(InMemoryCheckpointStorage):
-    async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+    async def move_head(
+        self, run_id: str, epoch: int, checkpoint_id: str, **which: Any
+    ) -> RunRecord:
         before = await self.get_run(run_id)
         inbox = await self.read_inbox(run_id)
-        record = await super().move_head(run_id, epoch, checkpoint_id)
+        record = await super().move_head(run_id, epoch, checkpoint_id, **which)
         assert before is not None
         self._runs[run_id].inbox = inbox
         self._runs[run_id].record = replace(record, inbox_read=before.inbox_read)
@@ -87,17 +89,19 @@ class LetsAnybodyIn(InMemoryCheckpointStorage):
 
 class LosesAnAnswer(InMemoryCheckpointStorage):
     async def add_answers(
-        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+        self, run_id: str, answers: Sequence[tuple[str, bytes]], **which: Any
     ) -> list[InboxEntry]:
-        entries = await super().add_answers(run_id, answers)
+        entries = await super().add_answers(run_id, answers, **which)
         self._runs[run_id].inbox = []
         return entries
 
 
 class ForgetsTheRestore(InMemoryCheckpointStorage):
-    async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+    async def move_head(
+        self, run_id: str, epoch: int, checkpoint_id: str, **which: Any
+    ) -> RunRecord:
         before = self._runs[run_id].record
-        record = await super().move_head(run_id, epoch, checkpoint_id)
+        record = await super().move_head(run_id, epoch, checkpoint_id, **which)
         self._runs[run_id].record = before
         return record
 

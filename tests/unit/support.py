@@ -218,14 +218,14 @@ class CountingStorage(InMemoryCheckpointStorage):
         return await super().move_head(*args, **kwargs)
 
     async def append_journal(
-        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes], **which: Any
     ) -> None:
         self.writes.names.append("journal")
-        await super().append_journal(run_id, epoch, head, records)
+        await super().append_journal(run_id, epoch, head, records, **which)
 
-    async def discard_journal(self, run_id: str, epoch: int) -> None:
+    async def discard_journal(self, run_id: str, epoch: int, **which: Any) -> None:
         self.writes.names.append("discard")
-        await super().discard_journal(run_id, epoch)
+        await super().discard_journal(run_id, epoch, **which)
 
     async def add_answers(self, *args: Any, **kwargs: Any) -> list[InboxEntry]:
         self.writes.names.append("answers")
@@ -255,12 +255,12 @@ class FailingStorage(InMemoryCheckpointStorage):
         await super().commit(commit)
 
     async def append_journal(
-        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes], **which: Any
     ) -> None:
         number, self.journals = self.journals, self.journals + 1
         if number in self.bad_journal:
             raise self.error
-        await super().append_journal(run_id, epoch, head, records)
+        await super().append_journal(run_id, epoch, head, records, **which)
 
 
 class SlowStorage(InMemoryCheckpointStorage):
@@ -293,10 +293,10 @@ class SlowStorage(InMemoryCheckpointStorage):
         await super().release(*args, **kwargs)
 
     async def append_journal(
-        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes], **which: Any
     ) -> None:
         await self._dawdle("before journal")
-        await super().append_journal(run_id, epoch, head, records)
+        await super().append_journal(run_id, epoch, head, records, **which)
         await self._dawdle("after journal")
 
     async def add_answers(self, *args: Any, **kwargs: Any) -> list[InboxEntry]:
@@ -305,6 +305,6 @@ class SlowStorage(InMemoryCheckpointStorage):
         await self._dawdle("after answers")
         return entries
 
-    async def read_inbox(self, run_id: str) -> list[InboxEntry]:
+    async def read_inbox(self, run_id: str, **which: Any) -> list[InboxEntry]:
         await self._dawdle("inbox")
-        return await super().read_inbox(run_id)
+        return await super().read_inbox(run_id, **which)

@@ -186,18 +186,20 @@ class Meanwhile(InMemoryCheckpointStorage):
             await self.work(self)
 
     async def add_answers(
-        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+        self, run_id: str, answers: Sequence[tuple[str, bytes]], **which: Any
     ) -> list[InboxEntry]:
         await self._before("add_answers")
-        return await super().add_answers(run_id, answers)
+        return await super().add_answers(run_id, answers, **which)
 
     async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
         await self._before("load_record")
         return await super().load_record(checkpoint_id)
 
-    async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, **which: Any
+    ) -> RunRecord:
         await self._before("acquire")
-        return await super().acquire(run_id, owner, lease_seconds)
+        return await super().acquire(run_id, owner, lease_seconds, **which)
 
     async def list_runs(
         self,

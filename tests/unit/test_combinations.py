@@ -150,7 +150,7 @@ async def test_a_node_that_becomes_a_sub_workflow_while_it_has_a_message_is_refu
 
 async def test_a_note_that_cannot_be_saved_stops_the_run_and_goes_along_no_error_edge() -> None:
     class Full(InMemoryCheckpointStorage):
-        async def append_journal(self, *_arguments: Any) -> None:
+        async def append_journal(self, *_arguments: Any, **_which: Any) -> None:
             raise OSError("disk full")
 
     @executor

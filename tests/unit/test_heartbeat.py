@@ -30,11 +30,11 @@ class Watched(InMemoryCheckpointStorage):
         self.renewed = threading.Event()
         self.tries = 0
 
-    async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
+    async def renew(self, run_id: str, epoch: int, lease_seconds: float, **which: Any) -> None:
         self.tries += 1
         if self.tries == 1:
             raise StorageError("the disk is busy")
-        await super().renew(run_id, epoch, lease_seconds)
+        await super().renew(run_id, epoch, lease_seconds, **which)
         self.renewed.set()
 
 

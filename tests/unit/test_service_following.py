@@ -111,11 +111,11 @@ async def test_it_ends_where_only_answers_are_waited_for_and_goes_on_with_one() 
 
 async def test_an_answer_that_is_taken_between_two_reads_does_not_end_it() -> None:
     class Hasty(InMemoryCheckpointStorage):
-        async def read_inbox(self, run_id: str) -> Any:
+        async def read_inbox(self, run_id: str, **which: Any) -> Any:
             if writer.sequence == 0:
                 await writer.commit(end("q"), inbox_read=1)
                 await writer.commit(status="IDLE", lease_seconds=None)
-            return await super().read_inbox(run_id)
+            return await super().read_inbox(run_id, **which)
 
     storage = Hasty()
     writer = Writer(storage, "r")

@@ -108,6 +108,7 @@ async def test_a_checkpoint_is_a_file_that_people_can_read(
         '  "steps_since_input": 0,\n'
         '  "status": "IN_PROGRESS",\n'
         '  "metadata": {"a":1},\n'
+        '  "incarnation": "incarnation of run",\n'
         '  "lists": [["outputs"]],\n'
         '  "messages": [{"data":"hi","source_ids":["a"],"target_ids":["b"]}],\n'
         '  "shared_state": {\n'

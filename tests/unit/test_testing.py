@@ -45,7 +45,7 @@ def test_a_report_is_for_people() -> None:
 
 def test_a_verdict_tells_what_is_full_partial_missing_and_failed() -> None:
     class Forgetful(InMemoryCheckpointStorage):
-        async def read_journal(self, run_id: str, head: str) -> list[bytes]:
+        async def read_journal(self, run_id: str, head: str, **which: Any) -> list[bytes]:
             return []
 
     class Case(StorageContract):

@@ -470,9 +470,9 @@ class RecordCounting(InMemoryCheckpointStorage):
     records = 0
 
     async def append_journal(
-        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+        self, run_id: str, epoch: int, head: str, records: Sequence[bytes], **which: Any
     ) -> None:
-        await super().append_journal(run_id, epoch, head, records)
+        await super().append_journal(run_id, epoch, head, records, **which)
         self.records += len(records)
 
 

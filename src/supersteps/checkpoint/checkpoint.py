@@ -72,6 +72,7 @@ class WorkflowCheckpoint:
         sub_workflows: Runs of sub-workflows inside this one, by path.
         intercepted_requests: Questions of sub-workflows that executors around them answer, by request id.
         replies: Such answers on their way in, by request id.
+        incarnation: What tells its run from others that have, had or will have the same id.
     """
 
     checkpoint_id: str = field(default_factory=new_id)
@@ -98,6 +99,7 @@ class WorkflowCheckpoint:
     sub_workflows: dict[str, SubWorkflowState] = field(default_factory=dict)
     intercepted_requests: dict[str, PendingRequest] = field(default_factory=dict)
     replies: dict[str, Any] = field(default_factory=dict)
+    incarnation: str = ""
 
     @classmethod
     def from_record(
@@ -128,6 +130,7 @@ class WorkflowCheckpoint:
         self.sequence = header.sequence
         self.branch = header.branch
         self.status = header.status
+        self.incarnation = header.incarnation
         self.__dict__["_source"] = (header, load_parts, codec)
         self.__dict__["_compare"] = compare
         return self
@@ -165,6 +168,7 @@ class WorkflowCheckpoint:
             status=self.status,
             metadata=copy.deepcopy(self.metadata),
             version=self.version,
+            incarnation=self.incarnation,
         )
 
     def to_record(self, codec: Codec) -> CheckpointRecord:

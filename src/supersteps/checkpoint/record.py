@@ -239,6 +239,8 @@ class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         status: A `WorkflowRunState` value.
         metadata: The user's own remarks about the run, JSON values.
         version: `FORMAT_VERSION` of the writer.
+        incarnation: What tells its run from others of the same id; see `RunRecord`. Empty for a
+            checkpoint that was made by hand.
     """
 
     checkpoint_id: str
@@ -254,6 +256,7 @@ class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: str = "IN_PROGRESS"
     metadata: dict[str, Any] = {}
     version: str = FORMAT_VERSION
+    incarnation: str = ""
 
     @property
     def info(self) -> CheckpointInfo:
@@ -332,7 +335,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One atomic step of a run: a new checkpoint that becomes the head.
 
     Attributes:
-        header: The new checkpoint's header. `parent_id` must be the run's head (None creates the run),
+        header: The new checkpoint's header. `parent_id` must be the run's head (None creates the
+            run), `incarnation` the run's (the first commit gives the run its own), and
             `checkpoint_id` is `_ids.checkpoint_id(run_id, sequence)`.
         changes: What differs from the parent.
         epoch: The writer's fencing epoch; it must be the run's.

@@ -16,6 +16,7 @@ from supersteps.engine import heartbeat
 from supersteps.errors import RunFencedError, RunNotFoundError
 from supersteps.storage.base import DurableStorage
 from supersteps.storage.records import LEASE_SECONDS, RunRecord
+from supersteps.storage.runs import anew
 
 _CANCELLED = "CANCELLED"
 
@@ -39,7 +40,9 @@ class RunHold:
         self._epoch = 0
         self._sequence = -1
         self._branch = 0
+        self._incarnation = ""
         self._stored_head: str | None = None
+        self._stored_commit = ""
         self._is_cancelled = False
         self._last_timestamp = ""
         self._lease_until = 0.0
@@ -75,10 +78,17 @@ class RunHold:
         """Number of the branch that the next commit belongs to."""
         return self._branch
 
+    @property
+    def incarnation(self) -> str:
+        """What tells the run from others of the same id, empty before the first commit."""
+        return self._incarnation
+
     def _adopt(self, run: RunRecord) -> None:
+        self._incarnation = run.incarnation
         self._epoch = run.epoch
         self._sequence = run.sequence
         self._stored_head = run.head
+        self._stored_commit = run.commit_id
         self._is_cancelled = run.status == _CANCELLED
         self._last_timestamp = max(self._last_timestamp, run.updated_at)
 
@@ -143,11 +153,18 @@ class RunHold:
             raise self._moved_on(seen)
         deadline = time.monotonic() + LEASE_SECONDS
         try:
-            run = await self.storage.acquire(self.run_id, self._owner(), LEASE_SECONDS)
+            run = await self.storage.acquire(
+                self.run_id, self._owner(), LEASE_SECONDS, incarnation=self._incarnation
+            )
             if self._is_elsewhere(run):
                 raise self._moved_on(run)
             if moves_head and run.head != self.base.checkpoint_id:
-                run = await self.storage.move_head(self.run_id, run.epoch, self.base.checkpoint_id)
+                run = await self.storage.move_head(
+                    self.run_id,
+                    run.epoch,
+                    self.base.checkpoint_id,
+                    incarnation=self._incarnation,
+                )
         except GeneratorExit:  # the event loop was closed: nothing can be waited for
             raise
         except BaseException:
@@ -163,16 +180,25 @@ class RunHold:
         with suppress(Exception):  # the lease expires by itself
             run = await self.storage.get_run(self.run_id)
             if run is not None and run.lease is not None and run.lease.owner == self._owner():
-                await self.storage.release(self.run_id, run.epoch)
+                await self.storage.release(self.run_id, run.epoch, incarnation=run.incarnation)
 
     def _is_elsewhere(self, run: RunRecord) -> bool:
-        """Return whether somebody has gone on with the run, or ended it, since this handle read it."""
-        return run.head != self._stored_head or (
-            run.status == _CANCELLED and not self._is_cancelled
+        """Return whether somebody has gone on with the run, or ended it, since this handle read it.
+
+        Ids of checkpoints may recur, where a run was deleted and another one was started or
+        imported under its id; those of commits do not.
+        """
+        return (
+            run.head != self._stored_head
+            or run.commit_id != self._stored_commit
+            or run.incarnation != self._incarnation
+            or (run.status == _CANCELLED and not self._is_cancelled)
         )
 
     def _moved_on(self, run: RunRecord) -> RunFencedError:
-        if run.head == self._stored_head:
+        if run.incarnation != self._incarnation:
+            return anew(self.run_id)
+        if run.head == self._stored_head and run.commit_id == self._stored_commit:
             return RunFencedError(
                 f"run {self.run_id!r} was cancelled since this handle read it; nothing was written. Resume it from its "
                 f"checkpoint {run.head!r} if it should go on."
@@ -209,7 +235,9 @@ class RunHold:
         """
         now = time.monotonic()
         if 0 < self._lease_until < now + LEASE_SECONDS - heartbeat.BEAT_SECONDS:
-            await self.storage.renew(self.run_id, self._epoch, LEASE_SECONDS)
+            await self.storage.renew(
+                self.run_id, self._epoch, LEASE_SECONDS, incarnation=self._incarnation
+            )
             if self._lease_until:  # not given up meanwhile
                 self._lease_until = now + LEASE_SECONDS
 
@@ -220,7 +248,13 @@ class RunHold:
         self._lease_until = 0.0
         try:
             with self._writing():
-                await self.storage.release(self.run_id, self._epoch, status=status, error=error)
+                await self.storage.release(
+                    self.run_id,
+                    self._epoch,
+                    status=status,
+                    error=error,
+                    incarnation=self._incarnation,
+                )
         except (RunFencedError, RunNotFoundError):
             if status is not None:
                 raise

@@ -158,7 +158,11 @@ class Journal:
         store = self._store
         try:
             await store.storage.append_journal(
-                store.run_id, store.epoch, store.base.checkpoint_id, batch
+                store.run_id,
+                store.epoch,
+                store.base.checkpoint_id,
+                batch,
+                incarnation=store.incarnation,
             )
         except (RunFencedError, RunNotFoundError):
             raise

@@ -36,6 +36,16 @@ async def find_checkpoint(
     checkpoint_id = reference if isinstance(reference, str) else reference.checkpoint_id
     record = await storage.load_record(checkpoint_id)
     if record is not None:
+        if isinstance(reference, WorkflowCheckpoint) and (
+            record.header.run_id == reference.run_id
+            and record.header.incarnation != reference.incarnation
+        ):
+            raise CheckpointNotFoundError(
+                f"{type(storage).__name__} holds a checkpoint {checkpoint_id!r} of another run "
+                f"{reference.run_id!r}: the one to which this checkpoint belongs was deleted, and "
+                "another one was started under its id. Name the checkpoint by its id to resume the "
+                "new run."
+            )
         return record
     if isinstance(reference, WorkflowCheckpoint):
         return reference.to_record(storage.codec)
@@ -60,8 +70,10 @@ async def head_of(storage: DurableStorage, run_id: str) -> tuple[CheckpointRecor
     missing = None
     while (run := await storage.get_run(run_id)) is not None:
         record = await storage.load_record(run.head)
-        if record is not None:
+        if record is not None and record.header.incarnation == run.incarnation:
             return record, run
+        if record is not None:
+            continue  # the run was deleted and another one started since it was read
         if run.head == missing:
             raise CheckpointNotFoundError(
                 f"the head {run.head!r} of run {run_id!r} is missing in {type(storage).__name__}"

@@ -208,7 +208,7 @@ class Runner:
             CheckpointNotFoundError: The run has no such checkpoint.
         """
         assert self._store is not None
-        record = await self._store.storage.load_record(checkpoint_id)
+        record = await self._store.read(checkpoint_id)
         fitted = None if record is None else self._fit(record)  # refused before anything is moved
         restored = await self._store.restore(checkpoint_id)
         await self._load(fitted or self._fit(restored))
@@ -267,7 +267,7 @@ class Runner:
         """Return every output of the lineage, as stored; None without storage."""
         if self._store is None or self._store.head is None:
             return None
-        record = await self._store.storage.load_record(self._store.head.checkpoint_id)
+        record = await self._store.read(self._store.head.checkpoint_id)
         return (
             None
             if record is None
@@ -411,7 +411,7 @@ class Runner:
         if self._store is None:
             return
         run = await self._store.look_up()
-        if run is not None and run.head == self._store.base.checkpoint_id:
+        if run is not None and self._store.is_at(run):
             await self._inbox.refresh(self.state)
 
     async def wait(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from supersteps._failures import message_of
-from supersteps._ids import checkpoint_id
+from supersteps._ids import checkpoint_id, new_id
 from supersteps.checkpoint.record import (
     Changes,
     CheckpointHeader,
@@ -33,7 +33,7 @@ from supersteps.errors import (
 from supersteps.storage.base import DurableStorage, ManagedStorage
 from supersteps.storage.records import LEASE_SECONDS
 from supersteps.storage.retention import RetentionPolicy
-from supersteps.storage.runs import InboxEntry, RunRecord
+from supersteps.storage.runs import InboxEntry, RunRecord, anew
 
 TIDY_EVERY = 100
 """Commits between two applications of a retention policy: a handful of rows at once costs little more than one."""
@@ -84,16 +84,33 @@ class RunStore(RunHold):
         """Have the next commit also make these changes, and the graph of this fingerprint the run's; None for none."""
         self._migrated = None if changes is None else (changes, fingerprint)
 
+    async def read(self, checkpoint_id: str) -> CheckpointRecord | None:
+        """Return a checkpoint of this run, None when the run has none with this id."""
+        record = await self.storage.load_record(checkpoint_id)
+        if record is None or record.header.run_id != self.run_id:
+            return None
+        return record if record.header.incarnation == self._incarnation else None
+
+    def is_at(self, run: RunRecord) -> bool:
+        """Return whether a run stands where this handle does."""
+        return (
+            run.head == self.base.checkpoint_id
+            and run.commit_id == self._stored_commit
+            and run.incarnation == self._incarnation
+        )
+
     async def read_inbox(self) -> list[InboxEntry]:
         """Return accepted answers that wait to be consumed."""
-        return await self.storage.read_inbox(self.run_id) if self.is_at_head else []
+        if not self.is_at_head:
+            return []
+        return await self.storage.read_inbox(self.run_id, incarnation=self._incarnation)
 
     async def read_journal(self) -> list[bytes]:
         """Return records of calls that finished after the head."""
-        return (
-            await self.storage.read_journal(self.run_id, self.base.checkpoint_id)
-            if self.is_at_head
-            else []
+        if not self.is_at_head:
+            return []
+        return await self.storage.read_journal(
+            self.run_id, self.base.checkpoint_id, incarnation=self._incarnation
         )
 
     # --------------------------------------------------------------------------------------- writing
@@ -138,6 +155,8 @@ class RunStore(RunHold):
         """
         if metadata or tags:
             _check_text(metadata, tags)
+        if self.head is None:
+            self._incarnation = self._incarnation or new_id()
         header = CheckpointHeader(
             checkpoint_id=checkpoint_id(self.run_id, self._sequence + 1),
             run_id=self.run_id,
@@ -151,6 +170,7 @@ class RunStore(RunHold):
             timestamp=self._timestamp(),
             status=status,
             metadata=(self.head.metadata if self.head else {}) if metadata is None else metadata,
+            incarnation=self._incarnation,
         )
         if self._migrated is not None:
             earlier, fingerprint = self._migrated
@@ -236,6 +256,7 @@ class RunStore(RunHold):
         self._epoch = commit.epoch
         self._sequence = header.sequence
         self._stored_head = header.checkpoint_id
+        self._stored_commit = commit.commit_id
         self._is_cancelled = False
         self._last_timestamp = header.timestamp
         self._lease_until = lease_until
@@ -294,17 +315,20 @@ class RunStore(RunHold):
         """
         if self.is_at_head:
             with self._writing():
-                return await self.storage.add_answers(self.run_id, answers)
+                return await self._put(answers)
         await self.own()  # an answer to an older checkpoint makes that the head: a new branch
         try:
             with self._writing():
-                return await self.storage.add_answers(self.run_id, answers)
+                return await self._put(answers)
         finally:
             await self.release()
 
+    async def _put(self, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+        return await self.storage.add_answers(self.run_id, answers, incarnation=self._incarnation)
+
     async def discard_journal(self) -> None:
         """Drop the records of calls that finished after the head."""
-        await self.storage.discard_journal(self.run_id, self._epoch)
+        await self.storage.discard_journal(self.run_id, self._epoch, incarnation=self._incarnation)
 
     async def restore(self, target: str) -> CheckpointRecord:
         """Make a checkpoint of this run its head and return it.
@@ -312,8 +336,11 @@ class RunStore(RunHold):
         Raises:
             CheckpointNotFoundError: The run has no such checkpoint.
         """
-        record = await self.storage.load_record(target)
-        if record is None or record.header.run_id != self.run_id:
+        record = await self.read(target)
+        if record is None:
+            run = await self.look_up()
+            if run is not None and run.incarnation != self._incarnation:
+                raise anew(self.run_id)
             raise CheckpointNotFoundError(
                 f"run {self.run_id!r} has no checkpoint {target!r}; run.checkpoints lists those of its current lineage"
             )
@@ -321,7 +348,9 @@ class RunStore(RunHold):
             await self.settle()
         await self.own()
         with self._writing():
-            run = await self.storage.move_head(self.run_id, self._epoch, target)
+            run = await self.storage.move_head(
+                self.run_id, self._epoch, target, incarnation=self._incarnation
+            )
         self._settle(run)
         await self.release()  # until somebody iterates
         await self.load(record, run)

@@ -91,18 +91,21 @@ async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:
         storage, checkpoint_id
     )  # a damaged one is refused before anything is touched
     run_id = record.header.run_id
-    if not run_id or await storage.get_run(run_id) is None:
+    existing = await storage.get_run(run_id) if run_id else None
+    if existing is None or existing.incarnation != record.header.incarnation:
         raise ServiceError(
             f"checkpoint {checkpoint_id!r} was saved by hand and belongs to no run, so there is no head to move; "
             "nothing was changed. Start a run from it where the workflow's code is."
         )
-    taken = await storage.acquire(run_id, this_process(new_id()), LEASE_SECONDS)
+    which = existing.incarnation
+    owner = this_process(new_id())
+    taken = await storage.acquire(run_id, owner, LEASE_SECONDS, incarnation=which)
     try:
-        moved = await storage.move_head(run_id, taken.epoch, checkpoint_id)
+        moved = await storage.move_head(run_id, taken.epoch, checkpoint_id, incarnation=which)
     finally:
         # Whoever has taken the run over since then owns it rightly; there is nothing left to give up.
         with contextlib.suppress(RunFencedError, RunNotFoundError):
-            await storage.release(run_id, taken.epoch)
+            await storage.release(run_id, taken.epoch, incarnation=which)
     return await storage.get_run(run_id) or moved
 
 

@@ -7,6 +7,7 @@ from supersteps.checkpoint.record import CheckpointHeader, check_version
 from supersteps.errors import (
     CheckpointNotFoundError,
     CorruptCheckpointError,
+    RunFencedError,
     RunNotFoundError,
     StorageError,
 )
@@ -37,6 +38,15 @@ def no_such_run(run_id: str) -> RunNotFoundError:
     """Return the error of a run that is not there."""
     return RunNotFoundError(
         f"run {run_id!r} is not in this storage (any more); nothing was written"
+    )
+
+
+def anew(run_id: str) -> RunFencedError:
+    """Return the error of a run that was deleted, and whose id another run has now."""
+    return RunFencedError(
+        f"run {run_id!r} was deleted, and another run was started under its id since it was looked "
+        "at; nothing was written. What was known of the old run does not hold for the new one: "
+        "look it up again, or resume it from its head."
     )
 
 

@@ -175,7 +175,9 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             await self._save(WorkflowCheckpoint.from_record(header, lambda: parts, self.codec))
             run.settle(private(after), parts if after.lease else None)
 
-    async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+    ) -> RunRecord:
         """Take a run under the next epoch.
 
         Raises:
@@ -186,20 +188,30 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             record = await self._refresh(run, run_id)
             if record is None:
                 raise runs.no_such_run(run_id)
+            runs.check_incarnation(record, incarnation)
             run.record = runs.take_run(record, owner, self._clock(), lease_seconds)
             return private(run.record)
 
-    async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
+    async def renew(
+        self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
+    ) -> None:
         """Extend the lease from now.
 
         Raises:
             RunFencedError: Another handle of this process took the run.
         """
         async with self._runs.held(run_id) as run:
-            run.record = runs.renew_lease(run.fence(run_id, epoch), self._clock(), lease_seconds)
+            record = run.fence(run_id, epoch, incarnation)
+            run.record = runs.renew_lease(record, self._clock(), lease_seconds)
 
     async def release(
-        self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None
+        self,
+        run_id: str,
+        epoch: int,
+        *,
+        status: str | None = None,
+        error: str | None = None,
+        incarnation: str | None = None,
     ) -> None:
         """Give the lease up and note a new status and the failure that ended the work, in this process.
 
@@ -207,9 +219,11 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             RunFencedError: Another handle of this process took the run.
         """
         async with self._runs.held(run_id) as run:
-            run.record = runs.release_run(run.fence(run_id, epoch), status, error)
+            run.record = runs.release_run(run.fence(run_id, epoch, incarnation), status, error)
 
-    async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+    async def move_head(
+        self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
+    ) -> RunRecord:
         """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
 
         Raises:
@@ -217,7 +231,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             CheckpointNotFoundError: The run has no such checkpoint.
         """
         async with self._runs.held(run_id) as run:
-            record = run.fence(run_id, epoch)
+            record = run.fence(run_id, epoch, incarnation)
             target = await self.load_record(checkpoint_id)
             if target is None or target.header.run_id != run_id:
                 raise runs.no_such_checkpoint(checkpoint_id, run_id)
@@ -294,7 +308,13 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
     # --------------------------------------------------------------------------------------------- journal and inbox
 
     async def append_journal(
-        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+        self,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        *,
+        incarnation: str | None = None,
     ) -> None:
         """Keep records of finished calls that follow the checkpoint `head`, in this process.
 
@@ -302,26 +322,35 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             RunFencedError: Another handle of this process took the run, or its head has moved.
         """
         async with self._runs.held(run_id) as run:
-            runs.check_head(run.fence(run_id, epoch), head)
+            runs.check_head(run.fence(run_id, epoch, incarnation), head)
             run.journal = [*run.journal, *records]
 
-    async def read_journal(self, run_id: str, head: str) -> list[bytes]:
+    async def read_journal(
+        self, run_id: str, head: str, *, incarnation: str | None = None
+    ) -> list[bytes]:
         """Return the records that follow `head`, in order."""
         async with self._runs.held(run_id) as run:
-            return list(run.journal) if run.record is not None and run.record.head == head else []
+            record = run.found(incarnation)
+            return list(run.journal) if record is not None and record.head == head else []
 
-    async def discard_journal(self, run_id: str, epoch: int) -> None:
+    async def discard_journal(
+        self, run_id: str, epoch: int, *, incarnation: str | None = None
+    ) -> None:
         """Drop the records that follow the head.
 
         Raises:
             RunFencedError: Another handle of this process took the run.
         """
         async with self._runs.held(run_id) as run:
-            run.fence(run_id, epoch)
+            run.fence(run_id, epoch, incarnation)
             run.journal = []
 
     async def add_answers(
-        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+        self,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        *,
+        incarnation: str | None = None,
     ) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, all or none, in this process.
 
@@ -334,11 +363,13 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             record = run.record or await self._adopt(run, run_id)
             if record is None:
                 raise runs.no_such_run(run_id)
+            runs.check_incarnation(record, incarnation)
             entries = runs.accept_answers(record, run.inbox, answers)
             run.inbox = [*run.inbox, *entries]
             return entries
 
-    async def read_inbox(self, run_id: str) -> list[InboxEntry]:
+    async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
         """Return the answers that no commit has consumed and no restore has dropped, in order."""
         async with self._runs.held(run_id) as run:
-            return runs.unread_entries(run.record, run.inbox) if run.record is not None else []
+            record = run.found(incarnation)
+            return [] if record is None else runs.unread_entries(record, run.inbox)

@@ -182,8 +182,10 @@ async def _look(storage: DurableStorage, run_id: str) -> tuple[RunRecord, Checkp
     missing = None
     while (run := await storage.get_run(run_id)) is not None:
         head = await storage.load_record(run.head)
-        if head is not None:
+        if head is not None and head.header.incarnation == run.incarnation:
             return run, head
+        if head is not None:
+            continue  # the run was deleted and another one started since it was read
         if run.head == missing:
             raise runs.no_such_checkpoint(run.head, run_id)
         missing = run.head  # deleted since the run was read: then it has another one now
@@ -219,10 +221,10 @@ async def answer(
         NoSchemaError: Only the workflow itself knows what the answer must be.
         ResponseTypeError: The value is no plain JSON or does not fit the schema.
     """
-    request = await _find_waiting(storage, run_id, request_id)
+    run, request = await _find_waiting(storage, run_id, request_id)
     _check_deadline(request, run_id, clock())
     _check_value(request, run_id, value)
-    await _put(storage, run_id, request_id, json_entry(value))
+    await _put(storage, run, request_id, json_entry(value))
 
 
 async def cancel_request(storage: DurableStorage, run_id: str, request_id: str) -> None:
@@ -240,8 +242,8 @@ async def cancel_request(storage: DurableStorage, run_id: str, request_id: str) 
         LateResponseError: Its default has been taken.
         StaleRequestError: It was taken back, its run was cancelled, or it belongs to a branch that the run has left.
     """
-    await _find_waiting(storage, run_id, request_id)
-    await _put(storage, run_id, request_id, CANCELLED)
+    run, _request = await _find_waiting(storage, run_id, request_id)
+    await _put(storage, run, request_id, CANCELLED)
 
 
 async def cancel_run(storage: DurableStorage, run_id: str) -> None:
@@ -262,27 +264,30 @@ async def cancel_run(storage: DurableStorage, run_id: str) -> None:
         raise runs.no_such_run(run_id)
     if run.status in ("IDLE", "CANCELLED"):
         return
-    taken = await storage.acquire(run_id, this_process(new_id()), LEASE_SECONDS)
+    owner = this_process(new_id())
+    taken = await storage.acquire(run_id, owner, LEASE_SECONDS, incarnation=run.incarnation)
     # It may have come to its end since it was looked at.
-    await storage.release(
-        run_id, taken.epoch, status=None if taken.status == "IDLE" else "CANCELLED"
-    )
+    status = None if taken.status == "IDLE" else "CANCELLED"
+    await storage.release(run_id, taken.epoch, status=status, incarnation=run.incarnation)
 
 
-async def _find_waiting(storage: DurableStorage, run_id: str, request_id: str) -> StoredRequest:
+async def _find_waiting(
+    storage: DurableStorage, run_id: str, request_id: str
+) -> tuple[RunRecord, StoredRequest]:
     run, head = await _look(storage, run_id)
     part = head.parts.get((REQUESTS, request_id))
-    answered = any(entry.request_id == request_id for entry in await storage.read_inbox(run_id))
+    inbox = await storage.read_inbox(run_id, incarnation=run.incarnation)
+    answered = any(entry.request_id == request_id for entry in inbox)
     if part is None or answered or run.status == "CANCELLED":
         raise await refusal(storage, run_id, request_id)
-    return msgspec.json.decode(as_json(part), type=StoredRequest)
+    return run, msgspec.json.decode(as_json(part), type=StoredRequest)
 
 
-async def _put(storage: DurableStorage, run_id: str, request_id: str, entry: bytes) -> None:
+async def _put(storage: DurableStorage, run: RunRecord, request_id: str, entry: bytes) -> None:
     try:
-        await storage.add_answers(run_id, [(request_id, entry)])
+        await storage.add_answers(run.run_id, [(request_id, entry)], incarnation=run.incarnation)
     except UnknownRequestError as error:  # the head has moved since it was looked at
-        raise await refusal(storage, run_id, request_id) from error
+        raise await refusal(storage, run.run_id, request_id) from error
 
 
 def _check_deadline(request: StoredRequest, run_id: str, now: datetime) -> None:

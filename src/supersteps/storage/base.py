@@ -52,6 +52,11 @@ class DurableStorage(CheckpointStorage, Protocol):
 
     All methods raise `StorageError` (or a subclass of `CheckpointError` that says more) when the storage cannot do
     what is asked; none changes anything in that case.
+
+    A run id may come to mean another run: somebody deletes the run and starts one anew under its
+    id. Whoever has looked at a run before passes the `incarnation` of its record. When the run that
+    is there is another one, methods that write raise `RunFencedError`, and methods that read find
+    nothing. None stands for whichever run is there.
     """
 
     codec: Codec
@@ -109,7 +114,9 @@ class DurableStorage(CheckpointStorage, Protocol):
         """
         ...
 
-    async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+    ) -> RunRecord:
         """Take a run under the next epoch.
 
         Raises:
@@ -118,7 +125,9 @@ class DurableStorage(CheckpointStorage, Protocol):
         """
         ...
 
-    async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
+    async def renew(
+        self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
+    ) -> None:
         """Extend the lease from now.
 
         Raises:
@@ -127,7 +136,13 @@ class DurableStorage(CheckpointStorage, Protocol):
         ...
 
     async def release(
-        self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None
+        self,
+        run_id: str,
+        epoch: int,
+        *,
+        status: str | None = None,
+        error: str | None = None,
+        incarnation: str | None = None,
     ) -> None:
         """Give the lease up and note a new status and the failure that ended the work, if there is one.
 
@@ -136,7 +151,9 @@ class DurableStorage(CheckpointStorage, Protocol):
         """
         ...
 
-    async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+    async def move_head(
+        self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
+    ) -> RunRecord:
         """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
 
         Restoring to the head itself keeps the branch.
@@ -148,7 +165,13 @@ class DurableStorage(CheckpointStorage, Protocol):
         ...
 
     async def append_journal(
-        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+        self,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        *,
+        incarnation: str | None = None,
     ) -> None:
         """Add records of finished calls that follow the checkpoint `head`, durably and in order.
 
@@ -157,17 +180,22 @@ class DurableStorage(CheckpointStorage, Protocol):
             epoch: The writer's fencing epoch.
             head: The checkpoint at whose barrier the calls began.
             records: One JSON value each, without line breaks.
+            incarnation: Which run of this id is meant.
 
         Raises:
             RunFencedError: The run was taken over, or its head has moved.
         """
         ...
 
-    async def read_journal(self, run_id: str, head: str) -> list[bytes]:
+    async def read_journal(
+        self, run_id: str, head: str, *, incarnation: str | None = None
+    ) -> list[bytes]:
         """Return the records that follow `head`, in order; a torn last one is left out."""
         ...
 
-    async def discard_journal(self, run_id: str, epoch: int) -> None:
+    async def discard_journal(
+        self, run_id: str, epoch: int, *, incarnation: str | None = None
+    ) -> None:
         """Drop the records that follow the head.
 
         Raises:
@@ -176,18 +204,23 @@ class DurableStorage(CheckpointStorage, Protocol):
         ...
 
     async def add_answers(
-        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+        self,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        *,
+        incarnation: str | None = None,
     ) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
 
         Raises:
             RunNotFoundError: There is no such run.
+            RunFencedError: It is another incarnation of it.
             UnknownRequestError: The head does not wait for one of the requests.
             AlreadyAnsweredError: The inbox has an answer for one of them.
         """
         ...
 
-    async def read_inbox(self, run_id: str) -> list[InboxEntry]:
+    async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
         """Return the answers that no commit has consumed and no restore has dropped, in order."""
         ...
 

@@ -32,6 +32,7 @@ from supersteps.storage import runs
 from supersteps.storage._sealing import records as sealed_records
 from supersteps.storage._sealing.inspection import key_ids, verify
 from supersteps.storage._sealing.keys import Keyring
+from supersteps.storage._sealing.records import family_of
 from supersteps.storage._sealing.sealing import Head
 from supersteps.storage._sealing.vault import Vault, all_of, weight_of, work
 from supersteps.storage.answering import Answering
@@ -291,43 +292,68 @@ class EncryptedStorage(Answering, AsyncClosing):
         parent = commit.header.parent_id
         assert parent is not None
         record = await self._fetch(parent)
-        if record is not None and record.header.run_id == commit.header.run_id:
+        if record is not None and family_of(record.header) == family_of(commit.header):
             return await work(weight_of(record.parts), lambda: self._vault.open(record))
         run = await self.storage.get_run(commit.header.run_id)
         if run is not None and runs.is_same_commit(run, commit):
             return None
-        runs.advance_run(runs.check_epoch(run, commit.header.run_id, commit.epoch), commit, 0.0)
-        raise runs.no_such_checkpoint(parent, commit.header.run_id)
+        header = commit.header
+        run = runs.check_epoch(run, header.run_id, commit.epoch, header.incarnation)
+        runs.advance_run(run, commit, 0.0)
+        raise runs.no_such_checkpoint(parent, header.run_id)
 
-    async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+    ) -> RunRecord:
         """Take a run under the next epoch; see the storage inside."""
-        run = await self.storage.acquire(run_id, owner, lease_seconds)
+        run = await self.storage.acquire(run_id, owner, lease_seconds, incarnation=incarnation)
         try:
             return self._seen(run, run_id)
         except _UNREADABLE:
-            await self.storage.release(
-                run_id, run.epoch
-            )  # who has the right key need not wait for the lease
+            # Who has the right key need not wait for the lease.
+            await self.storage.release(run_id, run.epoch, incarnation=run.incarnation)
             raise
 
     def _seen(self, run: RunRecord, wanted: str) -> RunRecord:
         self._vault.check(run)
         return self._open_run(run, wanted)
 
-    async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
+    async def renew(
+        self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
+    ) -> None:
         """Extend the lease from now."""
-        await self.storage.renew(run_id, epoch, lease_seconds)
+        await self.storage.renew(run_id, epoch, lease_seconds, incarnation=incarnation)
 
     async def release(
-        self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None
+        self,
+        run_id: str,
+        epoch: int,
+        *,
+        status: str | None = None,
+        error: str | None = None,
+        incarnation: str | None = None,
     ) -> None:
         """Give the lease up and note a new status and the failure that ended the work, sealed, if there is one."""
-        text = error and sealed_records.seal_text(self.keyring, run_id, "error", error)
-        await self.storage.release(run_id, epoch, status=status, error=text)
+        if error:
+            incarnation = await self._incarnation(run_id, incarnation)
+            error = sealed_records.seal_error(self.keyring, run_id, incarnation, error)
+        await self.storage.release(
+            run_id, epoch, status=status, error=error, incarnation=incarnation
+        )
 
-    async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+    async def _incarnation(self, run_id: str, incarnation: str | None) -> str:
+        """Return which run of this id is meant: the one that is there, where nobody says."""
+        if incarnation is not None:
+            return incarnation
+        run = await self.storage.get_run(run_id)
+        return "" if run is None else run.incarnation
+
+    async def move_head(
+        self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
+    ) -> RunRecord:
         """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox."""
-        return self._seen(await self.storage.move_head(run_id, epoch, checkpoint_id), run_id)
+        run = await self.storage.move_head(run_id, epoch, checkpoint_id, incarnation=incarnation)
+        return self._seen(run, run_id)
 
     async def delete_run(self, run_id: str) -> bool:
         """Delete a run with all its checkpoints; return whether it was there."""
@@ -337,40 +363,61 @@ class EncryptedStorage(Answering, AsyncClosing):
     # --------------------------------------------------------------------------------------------- journal and inbox
 
     async def append_journal(
-        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+        self,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        *,
+        incarnation: str | None = None,
     ) -> None:
         """Add records of finished calls that follow the checkpoint `head`, sealed."""
-        sealed = sealed_records.seal_journal(self.keyring, run_id, head, records)
-        await self.storage.append_journal(run_id, epoch, head, sealed)
+        incarnation = await self._incarnation(run_id, incarnation)
+        sealed = sealed_records.seal_journal(self.keyring, run_id, incarnation, head, records)
+        await self.storage.append_journal(run_id, epoch, head, sealed, incarnation=incarnation)
 
-    async def read_journal(self, run_id: str, head: str) -> list[bytes]:
+    async def read_journal(
+        self, run_id: str, head: str, *, incarnation: str | None = None
+    ) -> list[bytes]:
         """Return the records that follow `head`, in order."""
-        sealed = await self.storage.read_journal(run_id, head)
-        return sealed_records.open_journal(self.keyring, run_id, head, sealed, self.strict)
+        incarnation = await self._incarnation(run_id, incarnation)
+        sealed = await self.storage.read_journal(run_id, head, incarnation=incarnation)
+        return sealed_records.open_journal(
+            self.keyring, run_id, incarnation, head, sealed, self.strict
+        )
 
-    async def discard_journal(self, run_id: str, epoch: int) -> None:
+    async def discard_journal(
+        self, run_id: str, epoch: int, *, incarnation: str | None = None
+    ) -> None:
         """Drop the records that follow the head."""
-        await self.storage.discard_journal(run_id, epoch)
+        await self.storage.discard_journal(run_id, epoch, incarnation=incarnation)
 
     async def add_answers(
-        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+        self,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        *,
+        incarnation: str | None = None,
     ) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, sealed, all or none."""
+        which = await self._incarnation(run_id, incarnation)
         seal = sealed_records.seal_answer
         sealed = [
-            (request_id, seal(self.keyring, run_id, request_id, value))
+            (request_id, seal(self.keyring, run_id, which, request_id, value))
             for request_id, value in answers
         ]
-        entries = await self.storage.add_answers(run_id, sealed)
+        entries = await self.storage.add_answers(run_id, sealed, incarnation=which)
         return [
             replace(entry, value=value) for entry, (_, value) in zip(entries, answers, strict=True)
         ]
 
-    async def read_inbox(self, run_id: str) -> list[InboxEntry]:
+    async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
         """Return the answers that no commit has consumed and no restore has dropped, in order."""
-        sealed = await self.storage.read_inbox(run_id)
+        which = await self._incarnation(run_id, incarnation)
+        opened = sealed_records.open_answer
         return [
-            sealed_records.open_answer(self.keyring, run_id, entry, self.strict) for entry in sealed
+            opened(self.keyring, run_id, which, entry, self.strict)
+            for entry in await self.storage.read_inbox(run_id, incarnation=which)
         ]
 
     # -------------------------------------------------------------------------------------------------- looking after

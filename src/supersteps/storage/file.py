@@ -164,7 +164,9 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         """
         await self._workers.run(self._folder.commit, commit, self._clock)
 
-    async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+    ) -> RunRecord:
         """Take a run under the next epoch.
 
         Raises:
@@ -175,9 +177,12 @@ class FileCheckpointStorage(Answering, AsyncClosing):
             self._folder.acquire,
             run_id,
             lambda run: runs.take_run(run, owner, self._clock(), lease_seconds),
+            incarnation,
         )
 
-    async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
+    async def renew(
+        self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
+    ) -> None:
         """Extend the lease from now.
 
         Raises:
@@ -189,10 +194,17 @@ class FileCheckpointStorage(Answering, AsyncClosing):
             run_id,
             epoch,
             lambda run: runs.renew_lease(run, self._clock(), lease_seconds),
+            incarnation,
         )
 
     async def release(
-        self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None
+        self,
+        run_id: str,
+        epoch: int,
+        *,
+        status: str | None = None,
+        error: str | None = None,
+        incarnation: str | None = None,
     ) -> None:
         """Give the lease up and note a new status and the failure that ended the work, if there is one.
 
@@ -201,10 +213,16 @@ class FileCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The run was taken over.
         """
         await self._workers.run(
-            self._folder.update, run_id, epoch, lambda run: runs.release_run(run, status, error)
+            self._folder.update,
+            run_id,
+            epoch,
+            lambda run: runs.release_run(run, status, error),
+            incarnation,
         )
 
-    async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+    async def move_head(
+        self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
+    ) -> RunRecord:
         """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
 
         Raises:
@@ -212,7 +230,9 @@ class FileCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The run was taken over.
             CheckpointNotFoundError: The run has no such checkpoint.
         """
-        return await self._workers.run(self._folder.move_head, run_id, epoch, checkpoint_id)
+        return await self._workers.run(
+            self._folder.move_head, run_id, epoch, checkpoint_id, incarnation
+        )
 
     async def delete_run(self, run_id: str) -> bool:
         """Delete a run with all its checkpoints; return whether it was there."""
@@ -289,7 +309,13 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     # --------------------------------------------------------------------------------------------- journal and inbox
 
     async def append_journal(
-        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+        self,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        *,
+        incarnation: str | None = None,
     ) -> None:
         """Add records of finished calls that follow the checkpoint `head`, durably and in order.
 
@@ -297,23 +323,33 @@ class FileCheckpointStorage(Answering, AsyncClosing):
             RunNotFoundError: There is no such run.
             RunFencedError: The run was taken over, or its head has moved.
         """
-        await self._workers.run(self._folder.append_journal, run_id, epoch, head, records)
+        await self._workers.run(
+            self._folder.append_journal, run_id, epoch, head, records, incarnation
+        )
 
-    async def read_journal(self, run_id: str, head: str) -> list[bytes]:
+    async def read_journal(
+        self, run_id: str, head: str, *, incarnation: str | None = None
+    ) -> list[bytes]:
         """Return the records that follow `head`, in order; a torn last batch is left out."""
-        return await self._workers.run(self._folder.run(run_id).read_journal, head)
+        return await self._workers.run(self._folder.run(run_id).read_journal, head, incarnation)
 
-    async def discard_journal(self, run_id: str, epoch: int) -> None:
+    async def discard_journal(
+        self, run_id: str, epoch: int, *, incarnation: str | None = None
+    ) -> None:
         """Drop the records that follow the head.
 
         Raises:
             RunNotFoundError: There is no such run.
             RunFencedError: The run was taken over.
         """
-        await self._workers.run(self._folder.discard_journal, run_id, epoch)
+        await self._workers.run(self._folder.discard_journal, run_id, epoch, incarnation)
 
     async def add_answers(
-        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+        self,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        *,
+        incarnation: str | None = None,
     ) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
 
@@ -322,11 +358,11 @@ class FileCheckpointStorage(Answering, AsyncClosing):
             UnknownRequestError: The head does not wait for one of the requests.
             AlreadyAnsweredError: The inbox has an answer for one of them.
         """
-        return await self._workers.run(self._folder.add_answers, run_id, answers)
+        return await self._workers.run(self._folder.add_answers, run_id, answers, incarnation)
 
-    async def read_inbox(self, run_id: str) -> list[InboxEntry]:
+    async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
         """Return the answers that no commit has consumed and no restore has dropped, in order."""
-        return await self._workers.run(self._folder.read_inbox, run_id)
+        return await self._workers.run(self._folder.read_inbox, run_id, incarnation)
 
     async def _list(self, workflow_id: str | None, run_id: str | None) -> list[CheckpointHeader]:
         headers, problems = await self._workers.run(self._folder.list_headers, workflow_id, run_id)

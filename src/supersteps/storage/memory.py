@@ -193,7 +193,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
                 run.journal.clear()
                 run.inbox = runs.unread_entries(record, run.inbox)
 
-    async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+    ) -> RunRecord:
         """Take a run under the next epoch.
 
         Raises:
@@ -201,11 +203,13 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             RunBusyError: Another owner's lease holds.
         """
         with self._lock:
-            run = self._find(run_id)
+            run = self._find(run_id, incarnation)
             run.record = runs.take_run(run.record, owner, self._clock(), lease_seconds)
             return _private_run(run.record)
 
-    async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
+    async def renew(
+        self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
+    ) -> None:
         """Extend the lease from now.
 
         Raises:
@@ -213,11 +217,17 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The run was taken over.
         """
         with self._lock:
-            run = self._fence(run_id, epoch)
+            run = self._fence(run_id, epoch, incarnation)
             run.record = runs.renew_lease(run.record, self._clock(), lease_seconds)
 
     async def release(
-        self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None
+        self,
+        run_id: str,
+        epoch: int,
+        *,
+        status: str | None = None,
+        error: str | None = None,
+        incarnation: str | None = None,
     ) -> None:
         """Give the lease up and note a new status and the failure that ended the work, if there is one.
 
@@ -226,10 +236,12 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The run was taken over.
         """
         with self._lock:
-            run = self._fence(run_id, epoch)
+            run = self._fence(run_id, epoch, incarnation)
             run.record = runs.release_run(run.record, status, error)
 
-    async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+    async def move_head(
+        self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
+    ) -> RunRecord:
         """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
 
         Raises:
@@ -238,7 +250,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             CheckpointNotFoundError: The run has no such checkpoint.
         """
         with self._lock:
-            run = self._fence(run_id, epoch)
+            run = self._fence(run_id, epoch, incarnation)
             if checkpoint_id not in run.checkpoint_ids:
                 raise runs.no_such_checkpoint(checkpoint_id, run_id)
             self._move_head(run, self._checkpoints[checkpoint_id])
@@ -302,7 +314,13 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     # --------------------------------------------------------------------------------------------- journal and inbox
 
     async def append_journal(
-        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+        self,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        *,
+        incarnation: str | None = None,
     ) -> None:
         """Add records of finished calls that follow the checkpoint `head`, in order.
 
@@ -311,17 +329,21 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The run was taken over, or its head has moved.
         """
         with self._lock:
-            run = self._fence(run_id, epoch)
+            run = self._fence(run_id, epoch, incarnation)
             runs.check_head(run.record, head)
             run.journal.extend(records)
 
-    async def read_journal(self, run_id: str, head: str) -> list[bytes]:
+    async def read_journal(
+        self, run_id: str, head: str, *, incarnation: str | None = None
+    ) -> list[bytes]:
         """Return the records that follow `head`, in order."""
         with self._lock:
-            run = self._runs.get(run_id)
+            run = self._look(run_id, incarnation)
             return list(run.journal) if run is not None and run.record.head == head else []
 
-    async def discard_journal(self, run_id: str, epoch: int) -> None:
+    async def discard_journal(
+        self, run_id: str, epoch: int, *, incarnation: str | None = None
+    ) -> None:
         """Drop the records that follow the head.
 
         Raises:
@@ -329,10 +351,14 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The run was taken over.
         """
         with self._lock:
-            self._fence(run_id, epoch).journal.clear()
+            self._fence(run_id, epoch, incarnation).journal.clear()
 
     async def add_answers(
-        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+        self,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        *,
+        incarnation: str | None = None,
     ) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, all or none.
 
@@ -342,28 +368,33 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             AlreadyAnsweredError: The inbox has an answer for one of them.
         """
         with self._lock:
-            run = self._find(run_id)
+            run = self._find(run_id, incarnation)
             entries = runs.accept_answers(run.record, run.inbox, answers)
             run.inbox = [*run.inbox, *entries]
         return entries
 
-    async def read_inbox(self, run_id: str) -> list[InboxEntry]:
+    async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
         """Return the answers that no commit has consumed and no restore has dropped, in order."""
         with self._lock:
-            run = self._runs.get(run_id)
+            run = self._look(run_id, incarnation)
             return runs.unread_entries(run.record, run.inbox) if run is not None else []
 
     # -------------------------------------------------------------------------------- under the lock, or without need
 
-    def _find(self, run_id: str) -> _Run:
+    def _look(self, run_id: str, incarnation: str | None) -> _Run | None:
+        run = self._runs.get(run_id)
+        return run if run and incarnation in (None, run.record.incarnation) else None
+
+    def _find(self, run_id: str, incarnation: str | None = None) -> _Run:
         run = self._runs.get(run_id)
         if run is None:
             raise runs.no_such_run(run_id)
+        runs.check_incarnation(run.record, incarnation)
         return run
 
-    def _fence(self, run_id: str, epoch: int) -> _Run:
+    def _fence(self, run_id: str, epoch: int, incarnation: str | None) -> _Run:
         run = self._find(run_id)
-        runs.check_epoch(run.record, run_id, epoch)
+        runs.check_epoch(run.record, run_id, epoch, incarnation)
         return run
 
     def _committed_by(self, checkpoint_id: str) -> _Run | None:

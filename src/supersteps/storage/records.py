@@ -81,6 +81,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         tags: The user's own labels.
         parent_run: The run it was forked from.
         parent_checkpoint: The checkpoint it was forked from.
+        incarnation: What tells the run from others that have, had or will have its id: random,
+            chosen by the first commit, compared by every write. Ids are for people and may recur;
+            this does not. Empty for runs that an earlier version of the library began.
     """
 
     run_id: str
@@ -102,3 +105,4 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tags: tuple[str, ...] = ()
     parent_run: str | None = None
     parent_checkpoint: str | None = None
+    incarnation: str = ""

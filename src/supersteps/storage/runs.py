@@ -2,7 +2,9 @@
 
 One writer per run: a commit carries the fencing epoch under which its writer took the run, and the storage compares
 it, and the head, in the same transaction that writes the checkpoint. A lease says until when others should keep off;
-it is a courtesy that avoids double work, the epoch is what makes it safe.
+it is a courtesy that avoids double work, the epoch is what makes it safe. Epochs and ids begin
+anew when a run is deleted and another one is started under its id, so every write also says which
+incarnation of the run it means.
 
 The rules of listings, lineage, inbox and refusals live in modules of their own and are named here too, so that a
 storage finds all of them in one place.
@@ -22,6 +24,7 @@ from supersteps.storage._inbox import accept_answers, check_answer, unread_entri
 from supersteps.storage._lineage import branch_points, choose_head, intact_before, new_parents
 from supersteps.storage._listings import is_selected, listing_order, page_of_runs
 from supersteps.storage._refusals import (
+    anew,
     check_saved,
     damaged,
     id_taken,
@@ -37,11 +40,13 @@ __all__ = [
     "RunRecord",
     "accept_answers",
     "advance_run",
+    "anew",
     "apply_commit",
     "branch_points",
     "check_answer",
     "check_epoch",
     "check_head",
+    "check_incarnation",
     "check_saved",
     "choose_head",
     "create_run",
@@ -95,15 +100,38 @@ def take_run(run: RunRecord, owner: Owner, now: float, lease_seconds: float) -> 
     return replace(run, epoch=run.epoch + 1, lease=Lease(owner, now + lease_seconds))
 
 
-def check_epoch(run: RunRecord | None, run_id: str, epoch: int) -> RunRecord:
+def check_incarnation(run: RunRecord, incarnation: str | None) -> None:
+    """Refuse what was meant for another run of the same id.
+
+    Args:
+        run: The run that is there.
+        incarnation: The one that is meant; None for whichever is there.
+
+    Raises:
+        RunFencedError: It is another one.
+    """
+    if incarnation is not None and run.incarnation != incarnation:
+        raise anew(run.run_id)
+
+
+def check_epoch(
+    run: RunRecord | None, run_id: str, epoch: int, incarnation: str | None = None
+) -> RunRecord:
     """Return the run if `epoch` still owns it.
+
+    Args:
+        run: The run that is there, None when there is none.
+        run_id: Its id.
+        epoch: The writer's epoch.
+        incarnation: The run that the writer means; None for whichever is there.
 
     Raises:
         RunNotFoundError: The run was deleted meanwhile.
-        RunFencedError: Somebody took the run over.
+        RunFencedError: Somebody took the run over, or another one was started under its id.
     """
     if run is None:
         raise no_such_run(run_id)
+    check_incarnation(run, incarnation)
     if run.epoch != epoch:
         holder = f" by {run.lease.owner.describe()}" if run.lease else ""
         raise RunFencedError(
@@ -163,7 +191,8 @@ def apply_commit(run: RunRecord | None, commit: Commit, now: float) -> RunRecord
                 'with a run_id of its own (if_exists="attach" starts or resumes)'
             )
         return create_run(commit, now)
-    return advance_run(check_epoch(run, header.run_id, commit.epoch), commit, now)
+    run = check_epoch(run, header.run_id, commit.epoch, header.incarnation)
+    return advance_run(run, commit, now)
 
 
 def create_run(commit: Commit, now: float) -> RunRecord:
@@ -187,6 +216,7 @@ def create_run(commit: Commit, now: float) -> RunRecord:
         tags=commit.tags,
         parent_run=commit.parent_run,
         parent_checkpoint=commit.parent_checkpoint,
+        incarnation=header.incarnation,
     )
 
 

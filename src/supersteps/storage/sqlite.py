@@ -37,6 +37,7 @@ from supersteps.storage._sqlite.database import Database
 from supersteps.storage._sqlite.entries import Listed
 from supersteps.storage._sqlite.parts import DamagedPartError, read_list
 from supersteps.storage._sqlite.readers import Readers
+from supersteps.storage._sqlite.run_rows import StoredRun
 from supersteps.storage._sqlite.writer import Writer
 from supersteps.storage.answering import Answering
 from supersteps.storage.base import AsyncClosing
@@ -199,7 +200,9 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             written=partial(self._commits.is_written, commit=commit),
         )
 
-    async def acquire(self, run_id: str, owner: Owner, lease_seconds: float) -> RunRecord:
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+    ) -> RunRecord:
         """Take a run under the next epoch.
 
         Raises:
@@ -207,10 +210,13 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             RunBusyError: Another owner's lease holds.
         """
         return await self._writer.run(
-            lambda db: self._commits.acquire(db, run_id, owner, lease_seconds), is_small=True
+            lambda db: self._commits.acquire(db, run_id, owner, lease_seconds, incarnation),
+            is_small=True,
         )
 
-    async def renew(self, run_id: str, epoch: int, lease_seconds: float) -> None:
+    async def renew(
+        self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
+    ) -> None:
         """Extend the lease from now.
 
         Raises:
@@ -218,11 +224,18 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The run was taken over.
         """
         await self._writer.run(
-            lambda db: self._commits.renew(db, run_id, epoch, lease_seconds), is_small=True
+            lambda db: self._commits.renew(db, run_id, epoch, lease_seconds, incarnation),
+            is_small=True,
         )
 
     async def release(
-        self, run_id: str, epoch: int, *, status: str | None = None, error: str | None = None
+        self,
+        run_id: str,
+        epoch: int,
+        *,
+        status: str | None = None,
+        error: str | None = None,
+        incarnation: str | None = None,
     ) -> None:
         """Give the lease up and note a new status and the failure that ended the work, if there is one.
 
@@ -231,10 +244,13 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The run was taken over.
         """
         await self._writer.run(
-            lambda db: self._commits.release(db, run_id, epoch, status, error), is_small=True
+            lambda db: self._commits.release(db, run_id, epoch, status, error, incarnation),
+            is_small=True,
         )
 
-    async def move_head(self, run_id: str, epoch: int, checkpoint_id: str) -> RunRecord:
+    async def move_head(
+        self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
+    ) -> RunRecord:
         """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
 
         Raises:
@@ -243,7 +259,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             CheckpointNotFoundError: The run has no such checkpoint.
         """
         return await self._writer.run(
-            lambda db: self._commits.move_head(db, run_id, epoch, checkpoint_id)
+            lambda db: self._commits.move_head(db, run_id, epoch, checkpoint_id, incarnation)
         )
 
     async def delete_run(self, run_id: str) -> bool:
@@ -253,7 +269,13 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     # --------------------------------------------------------------------------------------------- journal and inbox
 
     async def append_journal(
-        self, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+        self,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        *,
+        incarnation: str | None = None,
     ) -> None:
         """Add records of finished calls that follow the checkpoint `head`, durably and in order.
 
@@ -262,14 +284,19 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The run was taken over, or its head has moved.
         """
         await self._writer.run(
-            lambda db: self._commits.append_journal(db, run_id, epoch, head, records), is_small=True
+            lambda db: self._commits.append_journal(db, run_id, epoch, head, records, incarnation),
+            is_small=True,
         )
 
-    async def read_journal(self, run_id: str, head: str) -> list[bytes]:
+    async def read_journal(
+        self, run_id: str, head: str, *, incarnation: str | None = None
+    ) -> list[bytes]:
         """Return the records that follow `head`, in order."""
-        return await self._readers.run(_read_journal, run_id, head)
+        return await self._readers.run(_read_journal, run_id, head, incarnation)
 
-    async def discard_journal(self, run_id: str, epoch: int) -> None:
+    async def discard_journal(
+        self, run_id: str, epoch: int, *, incarnation: str | None = None
+    ) -> None:
         """Drop the records that follow the head.
 
         Raises:
@@ -277,11 +304,16 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The run was taken over.
         """
         await self._writer.run(
-            lambda db: self._commits.discard_journal(db, run_id, epoch), is_small=True
+            lambda db: self._commits.discard_journal(db, run_id, epoch, incarnation),
+            is_small=True,
         )
 
     async def add_answers(
-        self, run_id: str, answers: Sequence[tuple[str, bytes]]
+        self,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        *,
+        incarnation: str | None = None,
     ) -> list[InboxEntry]:
         """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
 
@@ -291,12 +323,13 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             AlreadyAnsweredError: The inbox has an answer for one of them.
         """
         return await self._writer.run(
-            lambda db: self._commits.add_answers(db, run_id, answers), is_small=True
+            lambda db: self._commits.add_answers(db, run_id, answers, incarnation),
+            is_small=True,
         )
 
-    async def read_inbox(self, run_id: str) -> list[InboxEntry]:
+    async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
         """Return the answers that no commit has consumed and no restore has dropped, in order."""
-        return await self._readers.run(_read_inbox, run_id)
+        return await self._readers.run(_read_inbox, run_id, incarnation)
 
     # -------------------------------------------------------------------------------------------------- looking after
 
@@ -406,13 +439,20 @@ def _read_list(db: sqlite3.Connection, entry: Listed, where: str) -> list[bytes]
         raise reading.damaged_part(where, error) from error
 
 
-def _read_journal(db: sqlite3.Connection, run_id: str, head: str) -> list[bytes]:
+def _look(db: sqlite3.Connection, run_id: str, incarnation: str | None) -> StoredRun | None:
     stored = run_rows.find_run(db, run_id)
+    return stored if stored and incarnation in (None, stored.record.incarnation) else None
+
+
+def _read_journal(
+    db: sqlite3.Connection, run_id: str, head: str, incarnation: str | None
+) -> list[bytes]:
+    stored = _look(db, run_id, incarnation)
     return run_rows.read_journal(db, stored) if stored and stored.record.head == head else []
 
 
-def _read_inbox(db: sqlite3.Connection, run_id: str) -> list[InboxEntry]:
-    stored = run_rows.find_run(db, run_id)
+def _read_inbox(db: sqlite3.Connection, run_id: str, incarnation: str | None) -> list[InboxEntry]:
+    stored = _look(db, run_id, incarnation)
     return runs.unread_entries(stored.record, run_rows.read_inbox(db, stored.key)) if stored else []
 
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from secrets import randbits
 from typing import BinaryIO
 
 from msgspec.structs import replace
@@ -214,6 +215,11 @@ class _Import:
         self._content = content
         self._run_id = run_id
         self._owner = this_process(f"import {new_id()}")
+        # Under its id the run is the one that it was, and what is sealed can be opened. Whoever
+        # held it before is fenced all the same: epochs go on from a number that nobody has had.
+        is_same = run_id == content.run.run_id
+        self._incarnation = content.run.incarnation if is_same else new_id()
+        self._epoch = content.run.epoch + 1 + randbits(32)
         self._head: str | None = None
         self._branch = 0
         self._is_created = False
@@ -271,10 +277,14 @@ class _Import:
         await self._storage.commit(
             Commit(
                 header=replace(
-                    header, run_id=self._run_id, checkpoint_id=identifier, parent_id=self._head
+                    header,
+                    run_id=self._run_id,
+                    checkpoint_id=identifier,
+                    parent_id=self._head,
+                    incarnation=self._incarnation,
                 ),
                 changes=changes,
-                epoch=1,
+                epoch=self._epoch,
                 inbox_read=0 if self._head is None else run.inbox_read,
                 lease_seconds=60.0,
                 owner=self._owner,
@@ -291,7 +301,7 @@ class _Import:
 
     async def _move(self, target: str) -> None:
         if target != self._head:
-            self._branch = (await self._storage.move_head(self._run_id, 1, target)).branch
+            self._branch = (await self._storage.move_head(self._run_id, self._epoch, target)).branch
             self._head = target
 
     async def _settle(self, places: list[str]) -> None:
@@ -309,12 +319,12 @@ class _Import:
         run, tail = self._content.run, self._content.tail
         head = self._here(run.head)
         if tail.journal:
-            await self._storage.append_journal(self._run_id, 1, head, tail.journal)
+            await self._storage.append_journal(self._run_id, self._epoch, head, tail.journal)
         if tail.inbox:
             await self._storage.add_answers(
                 self._run_id, [(entry.request_id, entry.value) for entry in tail.inbox]
             )
-        await self._storage.release(self._run_id, 1, status=run.status, error=run.error)
+        await self._storage.release(self._run_id, self._epoch, status=run.status, error=run.error)
 
     def _renamed(self, sequence: int) -> str:
         return checkpoint_id(self._run_id, sequence)

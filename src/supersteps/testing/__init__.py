@@ -30,6 +30,7 @@ pytest.register_assert_rewrite(
             "corruption",
             "crashes",
             "inbox",
+            "incarnations",
             "journal",
             "leases",
             "lineage",
@@ -48,6 +49,7 @@ from supersteps.testing.concurrency import Concurrency
 from supersteps.testing.corruption import Corruption
 from supersteps.testing.crashes import Crashes
 from supersteps.testing.inbox import Inbox
+from supersteps.testing.incarnations import Incarnations
 from supersteps.testing.journal import Journal
 from supersteps.testing.judging import Verdict, capabilities, judge, report
 from supersteps.testing.leases import Leases
@@ -63,6 +65,7 @@ class StorageContract(
     RoundTrips,
     Lineage,
     Ownership,
+    Incarnations,
     Branches,
     Leases,
     Journal,
@@ -87,6 +90,7 @@ __all__ = [
     "Corruption",
     "Crashes",
     "Inbox",
+    "Incarnations",
     "Journal",
     "Leases",
     "Lineage",

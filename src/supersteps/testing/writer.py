@@ -102,6 +102,7 @@ class Writer:
         self.head: str | None = None
         self.sequence = -1
         self.branch = 0
+        self.incarnation = f"incarnation of {run_id}"
         self.started = datetime(2025, 1, 1, tzinfo=UTC)
 
     def next(self, changes: Changes | None = None, **fields: Any) -> Commit:
@@ -119,6 +120,7 @@ class Writer:
             timestamp=(self.started + timedelta(seconds=sequence)).isoformat(
                 timespec="microseconds"
             ),
+            incarnation=self.incarnation,
         )
         commit = Commit(
             header=replace(header, **fields),
@@ -143,10 +145,15 @@ class Writer:
             Changes(puts={shared(name): value for name, value in values.items()})
         )
 
-    async def take(self, storage: DurableStorage | None = None) -> None:
-        """Take the run over."""
+    async def take(
+        self, storage: DurableStorage | None = None, *, which: str | None = None
+    ) -> None:
+        """Take the run over; `which` is its incarnation, where that is not the writer's own."""
         self.storage = storage or self.storage
-        run = await self.storage.acquire(self.run_id, self.owner, LEASE)
+        self.incarnation = which or self.incarnation
+        run = await self.storage.acquire(
+            self.run_id, self.owner, LEASE, incarnation=self.incarnation
+        )
         self.epoch, self.head, self.sequence, self.branch = (
             run.epoch,
             run.head,

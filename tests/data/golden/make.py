@@ -195,7 +195,7 @@ class Crashing(FileCheckpointStorage):
 
 
 async def make(folder: Path) -> None:
-    """Write a file storage, the same runs in a database, and as exported files; then all of it sealed."""
+    """Write runs as files, in a database and as exported files; then all of it sealed."""
     async with Crashing(folder / "files") as storage:
         await write(storage)
         async with SqliteCheckpointStorage(folder / "runs.db") as database:

@@ -118,9 +118,15 @@ class CheckpointFiles:
         return b'"standalone": true' in (_files.read(path, _BEGINNING) or b"")
 
     def read_headers(
-        self, run_id: str, newest: int | None
+        self, run_id: str, newest: int | None, incarnation: str | None
     ) -> tuple[list[CheckpointHeader], list[str]]:
-        """Return the headers of a run's intact checkpoints up to number `newest`, and what is wrong with the others."""
+        """Return the headers of a run's intact checkpoints, and what is wrong with the others.
+
+        Args:
+            run_id: The run.
+            newest: The highest number that is wanted; None for all that can be told by their names.
+            incarnation: Which run of this id is meant; None for all of them.
+        """
         headers: list[CheckpointHeader] = []
         problems: list[str] = []
         for path in self.numbered(run_id, newest).values():
@@ -129,8 +135,9 @@ class CheckpointFiles:
             except CheckpointError as error:
                 problems.append(str(error))
                 continue
-            if found is not None and not found[1]:
-                headers.append(found[0])
+            if found is None or found[1] or incarnation not in (None, found[0].incarnation):
+                continue
+            headers.append(found[0])
         return headers, problems
 
     def write(self, record: CheckpointRecord, *, standalone: bool) -> None:

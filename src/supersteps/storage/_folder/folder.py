@@ -16,6 +16,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -37,6 +38,24 @@ from supersteps.storage.records import InboxEntry, RunRecord
 
 _REMEMBERED = 256
 """How many runs are remembered; one that is forgotten is read again."""
+
+
+class _Extent(NamedTuple):
+    """Which checkpoints of a run count.
+
+    Attributes:
+        newest: The number of its newest commit; None for all numbers.
+        incarnation: The run that is there; None for any.
+    """
+
+    newest: int | None
+    incarnation: str | None
+
+    def holds(self, header: CheckpointHeader) -> bool:
+        """Return whether a checkpoint is one of them."""
+        if self.incarnation not in (None, header.incarnation):
+            return False  # of an earlier run of the same id
+        return self.newest is None or header.sequence <= self.newest
 
 
 class CheckpointFolder:
@@ -131,7 +150,7 @@ class CheckpointFolder:
         """Return the headers of the checkpoints, oldest first, and what is wrong with the files that are not in it."""
         headers: list[CheckpointHeader] = []
         problems: list[str] = []
-        newest: dict[str, float] = {}  # the number of each run's newest commit
+        known: dict[str, _Extent] = {}
         for path in self.files.paths():
             try:
                 found = self.files.read_header(path)
@@ -143,9 +162,9 @@ class CheckpointFolder:
                 continue
             if not runs.is_selected(header, workflow_id, run_id):
                 continue
-            if not standalone and header.run_id not in newest:
-                newest[header.run_id] = self._newest_sequence(header.run_id, problems)
-            if standalone or header.sequence <= newest[header.run_id]:
+            if not standalone and header.run_id not in known:
+                known[header.run_id] = self._extent(header.run_id, problems)
+            if standalone or known[header.run_id].holds(header):
                 headers.append(header)
         return sorted(headers, key=runs.listing_order), problems
 
@@ -191,13 +210,17 @@ class CheckpointFolder:
     def list_run(self, run_id: str) -> tuple[list[CheckpointHeader], list[str]]:
         """Return the headers of a run's checkpoints in the order of their commits, and what is wrong with the rest."""
         run = self.run(run_id).peek()
-        return ([], []) if run is None else self.files.read_headers(run_id, run.sequence)
+        if run is None:
+            return [], []
+        return self.files.read_headers(run_id, run.sequence, run.incarnation)
 
-    def read_inbox(self, run_id: str) -> list[InboxEntry]:
+    def read_inbox(self, run_id: str, incarnation: str | None = None) -> list[InboxEntry]:
         """Return the answers that wait to be consumed."""
         folder = self.run(run_id)
         run = folder.peek()
-        return [] if run is None else folder.unread(run)
+        if run is None or incarnation not in (None, run.incarnation):
+            return []
+        return folder.unread(run)
 
     # ------------------------------------------------------------------------------------------------- saving by hand
 
@@ -254,25 +277,39 @@ class CheckpointFolder:
             self.files.write(CheckpointRecord(header, parts), standalone=False)
             folder.commit(RunState(run, state.journals if state else 0), parts)
 
-    def acquire(self, run_id: str, take: Callable[[RunRecord], RunRecord]) -> RunRecord:
+    def acquire(
+        self,
+        run_id: str,
+        take: Callable[[RunRecord], RunRecord],
+        incarnation: str | None = None,
+    ) -> RunRecord:
         """Let somebody take a run, after clearing away what its last owner left unfinished."""
         with self.hold(run_id) as folder:
             state = folder.load()
             if state is None:
                 raise runs.no_such_run(run_id)
+            runs.check_incarnation(state.run, incarnation)
             run = take(state.run)
             self._sweep(run, run.sequence + 2)
             folder.store(RunState(run, state.journals))
             return run
 
-    def update(self, run_id: str, epoch: int, change: Callable[[RunRecord], RunRecord]) -> None:
+    def update(
+        self,
+        run_id: str,
+        epoch: int,
+        change: Callable[[RunRecord], RunRecord],
+        incarnation: str | None = None,
+    ) -> None:
         """Change a run's record."""
-        with self._fence(run_id, epoch) as (folder, state):
+        with self._fence(run_id, epoch, incarnation) as (folder, state):
             folder.store(RunState(change(state.run), state.journals))
 
-    def move_head(self, run_id: str, epoch: int, target_id: str) -> RunRecord:
+    def move_head(
+        self, run_id: str, epoch: int, target_id: str, incarnation: str | None = None
+    ) -> RunRecord:
         """Make an older checkpoint of the run its head."""
-        with self._fence(run_id, epoch) as (folder, state):
+        with self._fence(run_id, epoch, incarnation) as (folder, state):
             target = self.load(target_id)
             if target is None or target.header.run_id != run_id:
                 raise runs.no_such_checkpoint(target_id, run_id)
@@ -280,24 +317,37 @@ class CheckpointFolder:
 
     # --------------------------------------------------------------------------------------------- journal and inbox
 
-    def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
+    def append_journal(
+        self,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        incarnation: str | None = None,
+    ) -> None:
         """Add a batch of records that follow the head."""
-        with self._fence(run_id, epoch) as (folder, state):
+        with self._fence(run_id, epoch, incarnation) as (folder, state):
             runs.check_head(state.run, head)
             if records:
                 folder.append_journal(state, records)
 
-    def discard_journal(self, run_id: str, epoch: int) -> None:
+    def discard_journal(self, run_id: str, epoch: int, incarnation: str | None = None) -> None:
         """Void the journal."""
-        with self._fence(run_id, epoch) as (folder, state):
+        with self._fence(run_id, epoch, incarnation) as (folder, state):
             folder.void_journal(state)
 
-    def add_answers(self, run_id: str, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+    def add_answers(
+        self,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        incarnation: str | None = None,
+    ) -> list[InboxEntry]:
         """Put answers into the inbox, all or none."""
         with self.hold(run_id) as folder:
             state = folder.load()
             if state is None:
                 raise runs.no_such_run(run_id)
+            runs.check_incarnation(state.run, incarnation)
             waiting = folder.unread(state.run)
             entries = runs.accept_answers(state.run, waiting, answers)
             folder.write_inbox([*waiting, *entries])
@@ -315,10 +365,12 @@ class CheckpointFolder:
             yield folder
 
     @contextlib.contextmanager
-    def _fence(self, run_id: str, epoch: int) -> Iterator[tuple[RunFolder, RunState]]:
+    def _fence(
+        self, run_id: str, epoch: int, incarnation: str | None
+    ) -> Iterator[tuple[RunFolder, RunState]]:
         with self.hold(run_id) as folder:
             state = folder.load()
-            runs.check_epoch(state.run if state else None, run_id, epoch)
+            runs.check_epoch(state.run if state else None, run_id, epoch, incarnation)
             assert state is not None
             yield folder, state
 
@@ -354,27 +406,25 @@ class CheckpointFolder:
 
     # ------------------------------------------------------------------------------------------------ what is committed
 
-    def _newest_sequence(self, run_id: str, problems: list[str]) -> float:
-        """Return the number of a run's newest commit; without limit when only the checkpoints themselves can tell."""
+    def _extent(self, run_id: str, problems: list[str]) -> _Extent:
+        """Return which checkpoints of a run count: all, where its record cannot tell."""
         try:
             run = self.run(run_id).peek()
         except CorruptCheckpointError as error:
             problems.append(str(error))
-            return float("inf")
-        return -1 if run is None else run.sequence
+            return _Extent(None, None)
+        return _Extent(-1, None) if run is None else _Extent(run.sequence, run.incarnation)
 
     def is_committed(self, header: CheckpointHeader) -> bool:
         """Return whether a checkpoint that a run wrote counts."""
-        return header.sequence <= self._newest_sequence(header.run_id, [])
+        return self._extent(header.run_id, []).holds(header)
 
     def _intact_before(self, damaged: str) -> str | None:
         """Return the id of the nearest intact checkpoint before one that cannot be read: its name has to tell where."""
         run_id, _, number = damaged.rpartition("-")
         if not (run_id and number.isascii() and number.isdigit()):
             return None
-        newest = self._newest_sequence(run_id, [])
-        headers, _problems = self.files.read_headers(
-            run_id, None if newest == float("inf") else int(newest)
-        )
+        extent = self._extent(run_id, [])
+        headers, _problems = self.files.read_headers(run_id, extent.newest, extent.incarnation)
         nearest = runs.intact_before(int(number), headers)
         return None if nearest is None else nearest.checkpoint_id

@@ -50,7 +50,9 @@ def delete_checkpoint(folder: CheckpointFolder, unwanted: str) -> bool:
         state = run_folder.load()
         if state is None:
             return _files.remove_durably(path)
-        headers, _damaged = folder.files.read_headers(run_id, state.run.sequence)
+        headers, _damaged = folder.files.read_headers(
+            run_id, state.run.sequence, state.run.incarnation
+        )
         _detach(folder, run_folder, state, unwanted, headers)
         return True
 
@@ -64,7 +66,9 @@ def _forget(folder: CheckpointFolder, lost: str) -> bool:
         state = run_folder.load()
         if state is None or folder.files.numbered(run_id, None).get(_number(lost, -1)):
             return False
-        headers, _damaged = folder.files.read_headers(run_id, state.run.sequence)
+        headers, _damaged = folder.files.read_headers(
+            run_id, state.run.sequence, state.run.incarnation
+        )
         if state.run.head != lost and all(header.parent_id != lost for header in headers):
             return False
         _detach(folder, run_folder, state, lost, headers)
@@ -155,7 +159,9 @@ def prune(
         state = run_folder.load()
         if state is None:
             raise runs.no_such_run(run_id)
-        headers, problems = folder.files.read_headers(run_id, state.run.sequence)
+        headers, problems = folder.files.read_headers(
+            run_id, state.run.sequence, state.run.incarnation
+        )
         pruning = plan_pruning(
             state.run, [*headers, *_half_removed(folder.files, state.run, headers)], policy
         )

@@ -221,7 +221,7 @@ class RunFolder:
             return self._journal_path.stat().st_size
         return 0
 
-    def read_journal(self, head: str) -> list[bytes]:
+    def read_journal(self, head: str, incarnation: str | None = None) -> list[bytes]:
         """Return the records that follow `head`, if that is the run's head; needs no lock.
 
         Raises:
@@ -230,6 +230,8 @@ class RunFolder:
         data = _files.read(self.record_path)
         state = None if data is None else self._decode(data)
         if state is None or state.run.head != head:
+            return []
+        if incarnation not in (None, state.run.incarnation):
             return []
         return self._scan_journal(_files.read(self._journal_path) or b"", state)[0]
 

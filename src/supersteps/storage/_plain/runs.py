@@ -37,9 +37,14 @@ class PlainRun:
         self.journal = []
         self.inbox = [] if record is None else runs.unread_entries(record, self.inbox)
 
-    def fence(self, run_id: str, epoch: int) -> RunRecord:
+    def fence(self, run_id: str, epoch: int, incarnation: str | None) -> RunRecord:
         """Return the record if `epoch` owns the run."""
-        return runs.check_epoch(self.record, run_id, epoch)
+        return runs.check_epoch(self.record, run_id, epoch, incarnation)
+
+    def found(self, incarnation: str | None) -> RunRecord | None:
+        """Return the record if it is that of the run that is meant."""
+        record = self.record
+        return record if record and incarnation in (None, record.incarnation) else None
 
     @property
     def last_entry(self) -> int:
@@ -54,6 +59,12 @@ class PlainRuns:
         self._lock = forkable_lock()
         restart_in_child(self)
         self._runs: dict[str, PlainRun] = {}
+
+    def incarnation_of(self, run_id: str) -> str:
+        """Return the incarnation of a run as the process knows it, empty where it does not."""
+        with self._lock:
+            run = self._runs.get(run_id)
+        return run.record.incarnation if run is not None and run.record is not None else ""
 
     @asynccontextmanager
     async def held(self, run_id: str) -> AsyncIterator[PlainRun]:

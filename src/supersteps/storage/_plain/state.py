@@ -55,7 +55,14 @@ class PlainState:
     async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
         """Return a checkpoint, encoded, None when there is none with this id."""
         checkpoint = await self.storage.load_checkpoint(checkpoint_id)
-        return None if checkpoint is None else checkpoint.to_record(self.codec)
+        if checkpoint is None:
+            return None
+        record = checkpoint.to_record(self.codec)
+        if not record.header.incarnation and record.header.run_id:
+            # The storage may keep only what it knows of a checkpoint. The process knows the run.
+            known = self._runs.incarnation_of(record.header.run_id)
+            return replace(record, header=replace(record.header, incarnation=known))
+        return record
 
     # --------------------------------------------------------------------------------------------- with a run in hand
 
@@ -77,6 +84,9 @@ class PlainState:
             run.settle(None, None)
             return None
         head = max(checkpoints, key=lambda c: c.sequence)
+        before = run.record
+        if before is not None and before.incarnation != head.incarnation:
+            run.settle(None, None)  # what the process remembers is of an earlier run of this id
         parts = head.to_record(self.codec).parts
         record = RunRecord(
             run_id=run_id,
@@ -91,6 +101,7 @@ class PlainState:
             requests=_requests(parts),
             inbox_read=run.record.inbox_read if run.record else 0,
             metadata=copy.deepcopy(head.metadata),
+            incarnation=head.incarnation,
         )
         run.settle(record, dict(parts))
         run.inbox = [entry for entry in run.inbox if entry.request_id in record.requests]
@@ -107,10 +118,14 @@ class PlainState:
         """Return a run's record, read anew if another process has gone on with it or its head is gone."""
         record = run.record
         if record is not None:
-            sequences = {
-                c.checkpoint_id: c.sequence for c in await self.list_checkpoints(run_id=run_id)
-            }
-            if record.head in sequences and max(sequences.values()) <= record.sequence:
+            found = {c.checkpoint_id: c for c in await self.list_checkpoints(run_id=run_id)}
+            head = found.get(record.head)
+            if (
+                head is not None
+                # a storage that keeps only what it knows of a checkpoint tells of no incarnation
+                and head.incarnation in ("", record.incarnation)
+                and max(c.sequence for c in found.values()) <= record.sequence
+            ):
                 return record
         return await self._adopt(run, run_id)
 

@@ -54,17 +54,27 @@ class _Call(msgspec.Struct, frozen=True, array_like=True):
     record: bytes
 
 
+def family_of_run(run_id: str, incarnation: str) -> str:
+    """Return whose keys a run's records are sealed with: no two runs of one id have the same."""
+    return f"{run_id}\0{incarnation}" if incarnation else run_id
+
+
 def family_of(header: CheckpointHeader) -> str:
     """Return whose keys a checkpoint is sealed with: its run's, or its own when it has none."""
-    return header.run_id or f"\0{header.checkpoint_id}"
+    if not header.run_id:
+        return f"\0{header.checkpoint_id}"
+    return family_of_run(header.run_id, header.incarnation)
 
 
 def _header_place(header: CheckpointHeader) -> bytes:
-    """Return what binds the envelope of a header to its clear facts: all but the parent, which pruning changes."""
+    """Return what binds the envelope of a header to its clear facts.
+
+    Those are all but the parent, which pruning changes, and the incarnation, which is in the key.
+    """
     facts = [
         f"{getattr(header, name)}"
         for name in header.__struct_fields__
-        if name not in ("parent_id", "metadata")
+        if name not in ("parent_id", "metadata", "incarnation")
     ]
     return frame("header", *facts)
 
@@ -138,17 +148,22 @@ def open_header(keyring: Keyring, header: CheckpointHeader) -> tuple[CheckpointH
 
 def seal_commit_facts(keyring: Keyring, commit: Commit) -> dict[str, Any]:
     """Return the fields of a commit beside header and parts that are sealed."""
-    run_id = commit.header.run_id
+    run_id, family = commit.header.run_id, family_of(commit.header)
     fields: dict[str, Any] = {"tags": tuple(keyring.tag(tag) for tag in commit.tags)}
     if commit.fingerprint:
-        fields["fingerprint"] = seal_text(keyring, run_id, "fingerprint", commit.fingerprint)
+        place = frame("fingerprint", run_id)
+        fields["fingerprint"] = _seal_text(keyring, family, place, commit.fingerprint)
     return fields
 
 
-def seal_text(keyring: Keyring, run_id: str, what: str, text: str) -> str:
-    """Return a text of a run's record sealed."""
-    plain = text.encode("utf-8", "surrogatepass")
-    return _text(seal(keyring, run_id, plain, frame(what, run_id)))
+def seal_error(keyring: Keyring, run_id: str, incarnation: str, error: str) -> str:
+    """Return the text of a run's last failure sealed."""
+    family = family_of_run(run_id, incarnation)
+    return _seal_text(keyring, family, frame("error", run_id), error)
+
+
+def _seal_text(keyring: Keyring, family: str, place: bytes, text: str) -> str:
+    return _text(seal(keyring, family, text.encode("utf-8", "surrogatepass"), place))
 
 
 def open_run(keyring: Keyring, run: RunRecord, strict: bool) -> RunRecord:
@@ -168,12 +183,13 @@ def open_run(keyring: Keyring, run: RunRecord, strict: bool) -> RunRecord:
         metadata, tags = run.metadata, run.tags
         if strict or RUN in metadata or HEADER in metadata:
             envelope = parse(_json(metadata.get(RUN)))
-            plain = unseal(keyring, run.run_id, envelope, _run_place(run.run_id, run.workflow_id))
+            family = family_of_run(run.run_id, run.incarnation)
+            plain = unseal(keyring, family, envelope, _run_place(run.run_id, run.workflow_id))
             remarks = msgspec.json.decode(plain, type=_Remarks)
             metadata, tags = remarks.metadata, remarks.tags
-        error = run.error and _open_text(keyring, run.run_id, "error", run.error, strict)
+        error = run.error and _open_text(keyring, run, "error", run.error, strict)
         fingerprint = run.fingerprint and _open_text(
-            keyring, run.run_id, "fingerprint", run.fingerprint, strict
+            keyring, run, "fingerprint", run.fingerprint, strict
         )
     except (SealError, msgspec.DecodeError) as problem:
         raise CorruptCheckpointError(
@@ -188,13 +204,13 @@ def without_secrets(run: RunRecord) -> RunRecord:
     return replace(run, metadata={}, tags=(), error=run.error and "(sealed)", fingerprint="")
 
 
-def _open_text(keyring: Keyring, run_id: str, what: str, text: str, strict: bool) -> str:
+def _open_text(keyring: Keyring, run: RunRecord, what: str, text: str, strict: bool) -> str:
     data = _json(text)
     if not strict and not is_sealed(data):
         return text
-    return unseal(keyring, run_id, parse(data), frame(what, run_id)).decode(
-        "utf-8", "surrogatepass"
-    )
+    family = family_of_run(run.run_id, run.incarnation)
+    plain = unseal(keyring, family, parse(data), frame(what, run.run_id))
+    return plain.decode("utf-8", "surrogatepass")
 
 
 def what_to_do(problem: Exception) -> str:
@@ -210,19 +226,27 @@ def what_to_do(problem: Exception) -> str:
 # --------------------------------------------------------------------------------------------------- journal and inbox
 
 
-def seal_journal(keyring: Keyring, run_id: str, head: str, records: Sequence[bytes]) -> list[bytes]:
+def seal_journal(
+    keyring: Keyring, run_id: str, incarnation: str, head: str, records: Sequence[bytes]
+) -> list[bytes]:
     """Return records of finished calls sealed."""
     batch = os.urandom(9)
+    family = family_of_run(run_id, incarnation)
     place = frame("journal", run_id, head)
     calls = (
         msgspec.msgpack.encode(_Call(batch, number, record))
         for number, record in enumerate(records)
     )
-    return [seal(keyring, run_id, call, place, number) for number, call in enumerate(calls)]
+    return [seal(keyring, family, call, place, number) for number, call in enumerate(calls)]
 
 
 def open_journal(
-    keyring: Keyring, run_id: str, head: str, records: Sequence[bytes], strict: bool
+    keyring: Keyring,
+    run_id: str,
+    incarnation: str,
+    head: str,
+    records: Sequence[bytes],
+    strict: bool,
 ) -> list[bytes]:
     """Return records of finished calls in clear.
 
@@ -234,13 +258,14 @@ def open_journal(
     """
     opened: list[bytes] = []
     following: dict[bytes, int] = {}
+    family = family_of_run(run_id, incarnation)
     for place, data in enumerate(records):
         try:
             if not strict and not is_sealed(data):
                 opened.append(data)
                 continue
             call = msgspec.msgpack.decode(
-                unseal(keyring, run_id, parse(data), frame("journal", run_id, head)), type=_Call
+                unseal(keyring, family, parse(data), frame("journal", run_id, head)), type=_Call
             )
             if following.setdefault(call.batch, 0) != call.number:
                 raise SealError("is out of order, or those before it were taken away")
@@ -254,12 +279,17 @@ def open_journal(
     return opened
 
 
-def seal_answer(keyring: Keyring, run_id: str, request_id: str, value: bytes) -> bytes:
+def seal_answer(
+    keyring: Keyring, run_id: str, incarnation: str, request_id: str, value: bytes
+) -> bytes:
     """Return an answer sealed."""
-    return seal(keyring, run_id, value, frame("inbox", run_id, request_id))
+    family = family_of_run(run_id, incarnation)
+    return seal(keyring, family, value, frame("inbox", run_id, request_id))
 
 
-def open_answer(keyring: Keyring, run_id: str, entry: InboxEntry, strict: bool) -> InboxEntry:
+def open_answer(
+    keyring: Keyring, run_id: str, incarnation: str, entry: InboxEntry, strict: bool
+) -> InboxEntry:
     """Return an entry of the inbox in clear.
 
     Raises:
@@ -269,8 +299,9 @@ def open_answer(keyring: Keyring, run_id: str, entry: InboxEntry, strict: bool) 
     if not strict and not is_sealed(entry.value):
         return entry
     try:
+        family = family_of_run(run_id, incarnation)
         value = unseal(
-            keyring, run_id, parse(entry.value), frame("inbox", run_id, entry.request_id)
+            keyring, family, parse(entry.value), frame("inbox", run_id, entry.request_id)
         )
     except SealError as problem:
         raise CorruptCheckpointError(

@@ -150,7 +150,10 @@ class Vault:
         with self._lock:
             head, weight = self._heads.pop(commit.header.run_id, (None, 0))
             self._kept -= weight
-        return head if head is not None and head.checkpoint_id == commit.header.parent_id else None
+        header = commit.header
+        if head is None or head.checkpoint_id != header.parent_id:
+            return None
+        return head if head.keys.family == family_of(header) else None
 
     def keep(self, run_id: str, head: Head) -> None:
         """Remember the head of a run."""

@@ -39,6 +39,7 @@ class RunKey(NamedTuple):
         run_id: Its id.
         workflow_id: Its workflow.
         metadata: The user's remarks, as JSON.
+        incarnation: What tells it from earlier runs of the same id.
         checksum: What is stored as their checksum, None where they do not come from their row.
     """
 
@@ -46,12 +47,14 @@ class RunKey(NamedTuple):
     run_id: str
     workflow_id: str
     metadata: bytes
+    incarnation: str
     checksum: int | None = None
 
 
-def key_checksum(key: int, run_id: str, workflow_id: str, metadata: bytes) -> int:
+def key_checksum(key: int, run_id: str, workflow_id: str, metadata: bytes, incarnation: str) -> int:
     """Return the checksum of what checkpoints go by of their run."""
-    return crc32(metadata, crc32(f"{key} {run_id} {workflow_id}".encode()))
+    start = crc32(f"{key} {run_id} {workflow_id}".encode())
+    return crc32(incarnation.encode(), crc32(metadata, start))
 
 
 class Row(NamedTuple):
@@ -297,7 +300,7 @@ def check_row(row: Row, run: RunKey) -> None:
     """
     if not is_intact(row.checksum, _checksum, row[1:-1]):
         raise damaged_row(row, run)
-    if run.checksum is not None and not is_intact(run.checksum, key_checksum, *run[:4]):
+    if run.checksum is not None and not is_intact(run.checksum, key_checksum, *run[:5]):
         raise CorruptCheckpointError(
             f"checkpoint {id_of(row, run)!r} of run {run.run_id!r} is damaged: its run's row {run.key} in table `runs` "
             "has been altered"
@@ -314,6 +317,7 @@ def bare_header(row: Row, run: RunKey) -> CheckpointHeader:
         parent_id=parent,
         sequence=row.sequence,
         timestamp="",
+        incarnation=run.incarnation,
     )
 
 
@@ -346,6 +350,7 @@ def header_of(row: Row, run: RunKey) -> CheckpointHeader:
         status=facts.status,
         metadata=msgspec.json.decode(run.metadata if facts.metadata is None else facts.metadata),
         version=version,
+        incarnation=run.incarnation,
     )
 
 

@@ -28,16 +28,16 @@ SELECT checkpoint, run, sequence, parent, iteration, whole, workflow_id, facts, 
 FROM checkpoints WHERE run = ? AND sequence <= ? ORDER BY sequence DESC
 
 -- name: run_keys
-SELECT run, run_id, workflow_id, metadata, checksum FROM runs ORDER BY run
+SELECT run, run_id, workflow_id, metadata, incarnation, checksum FROM runs ORDER BY run
 
 -- name: run_key
-SELECT run, run_id, workflow_id, metadata, checksum FROM runs WHERE run_id = ?
+SELECT run, run_id, workflow_id, metadata, incarnation, checksum FROM runs WHERE run_id = ?
 
 -- name: run_keys_of_workflow
-SELECT run, run_id, workflow_id, metadata, checksum FROM runs WHERE workflow_id = ? ORDER BY run
+SELECT run, run_id, workflow_id, metadata, incarnation, checksum FROM runs WHERE workflow_id = ? ORDER BY run
 
 -- name: run_by_key
-SELECT run, run_id, workflow_id, metadata, checksum FROM runs WHERE run = ?
+SELECT run, run_id, workflow_id, metadata, incarnation, checksum FROM runs WHERE run = ?
 
 -- name: of_no_run
 SELECT run, count(*) FROM checkpoints WHERE run NOT IN (SELECT run FROM runs) GROUP BY run ORDER BY run

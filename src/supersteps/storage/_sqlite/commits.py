@@ -113,24 +113,42 @@ class Commits:
     # ---------------------------------------------------------------------------------------------------- ownership
 
     def acquire(
-        self, db: sqlite3.Connection, run_id: str, owner: Owner, lease_seconds: float
+        self,
+        db: sqlite3.Connection,
+        run_id: str,
+        owner: Owner,
+        lease_seconds: float,
+        incarnation: str | None,
     ) -> RunRecord:
         """Take a run under the next epoch."""
-        stored = _find(db, run_id)
+        stored = _find(db, run_id, incarnation)
         return self._change(
             db, stored, runs.take_run(stored.record, owner, self._clock(), lease_seconds)
         )
 
-    def renew(self, db: sqlite3.Connection, run_id: str, epoch: int, lease_seconds: float) -> None:
+    def renew(
+        self,
+        db: sqlite3.Connection,
+        run_id: str,
+        epoch: int,
+        lease_seconds: float,
+        incarnation: str | None,
+    ) -> None:
         """Extend the lease."""
-        stored = _fence(db, run_id, epoch)
+        stored = _fence(db, run_id, epoch, incarnation)
         self._change(db, stored, runs.renew_lease(stored.record, self._clock(), lease_seconds))
 
     def release(
-        self, db: sqlite3.Connection, run_id: str, epoch: int, status: str | None, error: str | None
+        self,
+        db: sqlite3.Connection,
+        run_id: str,
+        epoch: int,
+        status: str | None,
+        error: str | None,
+        incarnation: str | None,
     ) -> None:
         """Give the lease up."""
-        stored = _fence(db, run_id, epoch)
+        stored = _fence(db, run_id, epoch, incarnation)
         self._change(db, stored, runs.release_run(stored.record, status, error))
 
     def _change(self, db: sqlite3.Connection, stored: StoredRun, record: RunRecord) -> RunRecord:
@@ -145,10 +163,15 @@ class Commits:
         return record
 
     def move_head(
-        self, db: sqlite3.Connection, run_id: str, epoch: int, checkpoint_id: str
+        self,
+        db: sqlite3.Connection,
+        run_id: str,
+        epoch: int,
+        checkpoint_id: str,
+        incarnation: str | None,
     ) -> RunRecord:
         """Make a checkpoint of the run its head again."""
-        stored = _fence(db, run_id, epoch)
+        stored = _fence(db, run_id, epoch, incarnation)
         found = checkpoint_rows.find_row(db, checkpoint_id)
         if found is None or found[0].key != stored.key:
             raise runs.no_such_checkpoint(checkpoint_id, run_id)
@@ -173,25 +196,37 @@ class Commits:
     # -------------------------------------------------------------------------------------------- journal and inbox
 
     def append_journal(
-        self, db: sqlite3.Connection, run_id: str, epoch: int, head: str, records: Sequence[bytes]
+        self,
+        db: sqlite3.Connection,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        incarnation: str | None,
     ) -> None:
         """Add records of finished calls. The transaction keeps writers off, so that reading the epoch is a fence."""
-        stored = _fence(db, run_id, epoch)
+        stored = _fence(db, run_id, epoch, incarnation)
         runs.check_head(stored.record, head)
         run_rows.append_journal(db, stored, records)
         remembered = self.heads.get(run_id)
         if remembered is not None:
             remembered.is_journalled = True
 
-    def discard_journal(self, db: sqlite3.Connection, run_id: str, epoch: int) -> None:
+    def discard_journal(
+        self, db: sqlite3.Connection, run_id: str, epoch: int, incarnation: str | None
+    ) -> None:
         """Drop the records that follow the head."""
-        run_rows.clear_journal(db, _fence(db, run_id, epoch).key)
+        run_rows.clear_journal(db, _fence(db, run_id, epoch, incarnation).key)
 
     def add_answers(
-        self, db: sqlite3.Connection, run_id: str, answers: Sequence[tuple[str, bytes]]
+        self,
+        db: sqlite3.Connection,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        incarnation: str | None,
     ) -> list[InboxEntry]:
         """Put answers into the inbox, all or none."""
-        stored = _find(db, run_id)
+        stored = _find(db, run_id, incarnation)
         entries = runs.accept_answers(stored.record, run_rows.read_inbox(db, stored.key), answers)
         run_rows.add_to_inbox(db, stored.key, entries)
         return entries
@@ -199,19 +234,26 @@ class Commits:
 
 def _key(run: StoredRun) -> RunKey:
     record = run.record
-    return RunKey(run.key, record.run_id, record.workflow_id, msgspec.json.encode(record.metadata))
+    return RunKey(
+        run.key,
+        record.run_id,
+        record.workflow_id,
+        msgspec.json.encode(record.metadata),
+        record.incarnation,
+    )
 
 
-def _find(db: sqlite3.Connection, run_id: str) -> StoredRun:
+def _find(db: sqlite3.Connection, run_id: str, incarnation: str | None) -> StoredRun:
     stored = run_rows.find_run(db, run_id)
     if stored is None:
         raise runs.no_such_run(run_id)
+    runs.check_incarnation(stored.record, incarnation)
     return stored
 
 
-def _fence(db: sqlite3.Connection, run_id: str, epoch: int) -> StoredRun:
+def _fence(db: sqlite3.Connection, run_id: str, epoch: int, incarnation: str | None) -> StoredRun:
     stored = run_rows.find_run(db, run_id)
-    runs.check_epoch(stored.record if stored else None, run_id, epoch)
+    runs.check_epoch(stored.record if stored else None, run_id, epoch, incarnation)
     assert stored is not None
     return stored
 

@@ -37,6 +37,9 @@ APPLICATION_ID = 0x53757065  # "Supe"
 _CHECKSUMS_SINCE = 2
 """The number of the migration after which rows of runs, journals and inboxes carry checksums."""
 
+_INCARNATIONS_SINCE = 3
+"""The number of the migration after which runs have incarnations, in their checksums too."""
+
 _BUSY_PAUSE = 0.005
 """How long to wait, in seconds, before trying again what SQLite itself does not wait for."""
 
@@ -318,6 +321,8 @@ class Database:
                     db.execute(statement)
             if version < _CHECKSUMS_SINCE:
                 run_rows.seal_all(db)
+            elif version < _INCARNATIONS_SINCE:
+                run_rows.seal_records(db)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {len(_migrations())}")
             db.execute("COMMIT")

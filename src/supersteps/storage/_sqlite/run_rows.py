@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
+from msgspec.structs import asdict
 
 from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.owner import Owner
@@ -90,7 +91,8 @@ def _unchecked(row: tuple[Any, ...]) -> StoredRun:
         tags,
         parent_run,
         parent_checkpoint,
-    ) = row[:9]
+        incarnation,
+    ) = row[:10]
     (
         head,
         sequence,
@@ -101,8 +103,8 @@ def _unchecked(row: tuple[Any, ...]) -> StoredRun:
         lease_expires,
         updated_at,
         fingerprint,
-    ) = row[9:18]
-    (error, requests, inbox_read, commit_id) = row[18:]
+    ) = row[10:19]
+    (error, requests, inbox_read, commit_id) = row[19:]
     record = RunRecord(
         run_id=run_id,
         workflow_id=workflow_id,
@@ -123,6 +125,7 @@ def _unchecked(row: tuple[Any, ...]) -> StoredRun:
         tags=() if tags == _NO_NAMES else _decode_names(tags),
         parent_run=parent_run,
         parent_checkpoint=parent_checkpoint,
+        incarnation=incarnation,
     )
     return StoredRun(key, revision, record)
 
@@ -247,10 +250,17 @@ def insert_run(db: sqlite3.Connection, record: RunRecord) -> StoredRun:
             _encode_json(record.tags).decode(),
             record.parent_run,
             record.parent_checkpoint,
+            record.incarnation,
         ),
     ).lastrowid
     assert key is not None
-    checksum = key_checksum(key, record.run_id, record.workflow_id, _encode_json(record.metadata))
+    checksum = key_checksum(
+        key,
+        record.run_id,
+        record.workflow_id,
+        _encode_json(record.metadata),
+        record.incarnation,
+    )
     db.execute(SQL["seal_key"], (checksum, key))
     db.execute(SQL["insert_head"], (*_changing(record), key, 1))
     db.executemany(
@@ -380,6 +390,21 @@ def clear_inbox(db: sqlite3.Connection, key: int, last: int) -> None:
 # --------------------------------------------------------------------------------------------------------- checksums
 
 
+def seal_records(db: sqlite3.Connection) -> None:
+    """Give runs of before incarnations checksums that cover them; what was damaged stays so."""
+    for key, run_id in db.execute(SQL["keys"]).fetchall():
+        row = db.execute(SQL["find"], (run_id,)).fetchone()
+        if row is None:
+            continue
+        try:
+            record = _unchecked(row[:-1]).record
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            continue
+        known = {name: v for name, v in asdict(record).items() if name != "incarnation"}
+        if is_intact(row[-1], lambda fields: crc32(_encode_json(fields)), known):
+            db.execute(SQL["seal_head"], (_checksum(record), key))
+
+
 def seal_all(db: sqlite3.Connection) -> None:
     """Give their checksums to rows that were written before there were any."""
     for key, run_id in db.execute(SQL["keys"]).fetchall():
@@ -387,7 +412,7 @@ def seal_all(db: sqlite3.Connection) -> None:
         if row is None:
             continue
         record = _unchecked(row[:-1]).record
-        checksum = key_checksum(key, run_id, record.workflow_id, row[5])
+        checksum = key_checksum(key, run_id, record.workflow_id, row[5], record.incarnation)
         db.execute(SQL["seal_key"], (checksum, key))
         db.execute(SQL["seal_head"], (_checksum(record), key))
         for entry, head, data, _ in db.execute(SQL["read_journal"], entries_of(key)).fetchall():

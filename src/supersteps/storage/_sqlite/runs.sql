@@ -1,5 +1,6 @@
 -- name: find
 SELECT r.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tags, r.parent_run, r.parent_checkpoint,
+       r.incarnation,
        h.head, h.sequence, h.branch, h.epoch, h.revision, h.lease_owner, h.lease_expires, h.updated_at, h.fingerprint,
        h.error, h.requests, h.inbox_read, h.commit_id, h.checksum
 FROM runs AS r JOIN heads AS h USING (run)
@@ -7,6 +8,7 @@ WHERE r.run_id = ?
 
 -- name: find_waiting
 SELECT r.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tags, r.parent_run, r.parent_checkpoint,
+       r.incarnation,
        h.head, h.sequence, h.branch, h.epoch, h.revision, h.lease_owner, h.lease_expires, h.updated_at, h.fingerprint,
        h.error, h.requests, h.inbox_read, h.commit_id, h.checksum
 FROM waiting AS w JOIN runs AS r USING (run) JOIN heads AS h USING (run)
@@ -15,6 +17,7 @@ ORDER BY r.created_at, r.run_id
 
 -- name: list
 SELECT r.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tags, r.parent_run, r.parent_checkpoint,
+       r.incarnation,
        h.head, h.sequence, h.branch, h.epoch, h.revision, h.lease_owner, h.lease_expires, h.updated_at, h.fingerprint,
        h.error, h.requests, h.inbox_read, h.commit_id, h.checksum
 FROM {source} AS r JOIN heads AS h USING (run)
@@ -23,8 +26,8 @@ ORDER BY {order}.created_at DESC, {order}.run_id DESC
 LIMIT :limit
 
 -- name: insert
-INSERT INTO runs (run_id, workflow_id, status, created_at, metadata, tags, parent_run, parent_checkpoint)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO runs (run_id, workflow_id, status, created_at, metadata, tags, parent_run, parent_checkpoint, incarnation)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: seal_key
 UPDATE runs SET checksum = ? WHERE run = ?

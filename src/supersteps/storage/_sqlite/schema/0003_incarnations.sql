@@ -1,0 +1,3 @@
+-- What tells a run from an earlier one of the same id, also where only its id is known. Runs that are there have none.
+-- Their checksums, which are over the whole record, are made anew right after this script.
+ALTER TABLE runs ADD COLUMN incarnation TEXT NOT NULL DEFAULT '';
