@@ -118,9 +118,13 @@ class WorkflowContext(Generic[OutT, WOutT]):
 
     @property
     def idempotency_key(self) -> str:
-        """Names this call (run, branch, superstep, executor, message) and stays the same when a crash repeats it.
+        """A UUID that names this piece of work: run, branch, superstep, executor, message.
 
-        Pass it to services that take one, so that a repeated call has its effect once.
+        Pass it to a service that takes such a key, for example as Stripe's `idempotency_key`. Every
+        attempt at the same work has the same key, after a crash, after a restart and under a
+        failure policy; other work has another one, also in a fork, after a restore, and in a run
+        that was started anew under the same id. For several requests in one handler, append what
+        each is for.
         """
         return self._call.idempotency_key
 

@@ -130,6 +130,7 @@ class Setup:
             view=View(self.state, {}, SEALER),
             sealer=SEALER,
             emit=self.events.append,
+            incarnation=lambda: "another",
         )
 
 

@@ -874,7 +874,7 @@ async def test_a_run_can_be_cancelled_through_a_checkpoint_that_was_pruned_meanw
 async def test_taking_a_run_that_fails_half_way_gives_the_lease_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def fail(*args: Any) -> Never:
+    async def fail(*args: Any, **which: Any) -> Never:
         raise StorageError("the disk is on fire")
 
     storage = InMemoryCheckpointStorage()

@@ -157,10 +157,24 @@ def test_moving_the_head() -> None:
     target = CheckpointRecord(
         a_header(1, 0, status="WAITING"), {(REQUESTS, "q"): b"1", ("messages",): b"[]"}
     )
-    moved = runs.move_head(a_run(error="x", branch=4), target, 8)
+    run = a_run(error="x", branch=4)
+    moved = runs.move_head(run, target, 8, is_journalled=False)
 
     assert (moved.head, moved.branch, moved.status, moved.sequence) == ("r-000001", 5, "WAITING", 3)
     assert (moved.requests, moved.inbox_read, moved.error) == (("q",), 8, None)
+
+
+@pytest.mark.parametrize(
+    ("inbox_last", "is_journalled", "branch"), [(2, False, 4), (3, False, 5), (2, True, 5)]
+)
+def test_where_answers_or_records_are_dropped_a_branch_begins(
+    inbox_last: int, is_journalled: bool, branch: int
+) -> None:
+    run = a_run(branch=4, inbox_read=2)
+    target = CheckpointRecord(a_header(3), {})
+    assert target.header.checkpoint_id == run.head
+    moved = runs.move_head(run, target, inbox_last, is_journalled=is_journalled)
+    assert (moved.head, moved.branch) == (run.head, branch)
 
 
 @pytest.mark.parametrize(

@@ -533,7 +533,7 @@ async def test_a_timer_that_comes_due_between_a_crash_and_the_resume_does_not_di
 
     assert [text for text, _ in log] == ["one", "two", "two", "timed"]
     assert log[1] == log[2]
-    assert log[3][1].endswith("worker:timer:1.0")
+    assert len({key for _, key in log}) == 3
     assert result.get_outputs() == ["one", "two", "timed"]
     head = (await storage.list_checkpoints(run_id="r"))[-1]
     assert (head.iteration_count, head.shared_state, head.timers) == (

@@ -68,7 +68,8 @@ class WorkflowCheckpoint:
         pending_requests: Questions that wait for answers, by request id.
         outputs: Every output of the lineage so far.
         answered: Every question of the lineage that has ended, with its answer.
-        timers: Messages that are delivered at a given time, by id: like messages, with due and attempt.
+        timers: Messages that are delivered at a given time, by id: like messages, with due, attempt
+            and, for a call that is tried again, work (the place of its first attempt).
         sub_workflows: Runs of sub-workflows inside this one, by path.
         intercepted_requests: Questions of sub-workflows that executors around them answer, by request id.
         replies: Such answers on their way in, by request id.

@@ -43,6 +43,7 @@ from supersteps.checkpoint.stored import (
     decode_stored,
     raw,
 )
+from supersteps.checkpoint.work import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +236,10 @@ class _Reader:
 
     def _timer(self, part: Part) -> dict[str, Any]:
         timer = decode_stored(part, StoredTimer, f"{self._where}: a timer")
-        return {"due": timer.due, "attempt": timer.attempt, **self._message(timer.message)}
+        described = {"due": timer.due, "attempt": timer.attempt, **self._message(timer.message)}
+        if timer.work is not None:
+            described["work"] = msgspec.to_builtins(timer.work)
+        return described
 
     def _request(self, part: Part) -> PendingRequest:
         stored = decode_stored(part, StoredRequest, f"{self._where}: a request")
@@ -331,7 +335,14 @@ def _encoded(checkpoint: Content, codec: Codec) -> Iterator[tuple[PartKey, Part]
         message = _stored_message(timer, timer.get("source_id", ""), codec)
         yield (
             (TIMERS, timer_id),
-            encode(StoredTimer(timer["due"], message, timer.get("attempt", 1))),
+            encode(
+                StoredTimer(
+                    timer["due"],
+                    message,
+                    timer.get("attempt", 1),
+                    msgspec.convert(timer.get("work"), Work | None),
+                )
+            ),
         )
     for path, sub in checkpoint.sub_workflows.items():
         yield (

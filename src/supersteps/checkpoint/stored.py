@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from supersteps.checkpoint.record import ListPart, Part
+from supersteps.checkpoint.work import Work
 from supersteps.errors import CorruptCheckpointError
 
 T = TypeVar("T")
@@ -56,11 +57,13 @@ class StoredTimer(msgspec.Struct, frozen=True, omit_defaults=True):
         due: When: ISO 8601, UTC.
         message: The message.
         attempt: Which attempt to handle it this will be, from 1.
+        work: Of a call that is tried again: which piece of work it does.
     """
 
     due: str
     message: StoredMessage
     attempt: int = 1
+    work: Work | None = None
 
 
 class StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):

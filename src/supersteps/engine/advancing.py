@@ -177,8 +177,9 @@ class Supersteps:
         state = self._position.state
         if not (state.requests or state.timers or state.intercepted):
             return plan(self._levels, state, ())
-        due = due_timers(state, utc_now()) if state.timers else []
-        late = expired_requests(state.intercepted.values(), utc_now()) if state.intercepted else []
+        now, begun = utc_now(), self._position.recorded.begun
+        due = due_timers(state, now, begun) if state.timers else []
+        late = expired_requests(state.intercepted.values(), now, begun)
         defaults = {
             request.request_id: request.default for request in late if request.default is not None
         }

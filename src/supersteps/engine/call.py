@@ -11,6 +11,7 @@ import msgspec
 from supersteps._ids import check_id
 from supersteps._typing import display_name, matches
 from supersteps.checkpoint.record import EXECUTORS, utc_now
+from supersteps.checkpoint.work import Work
 from supersteps.context import MISSING, SHARED_SCOPE
 from supersteps.engine.answers import is_answerable, no_response_handler
 from supersteps.engine.effects import Ask, Delayed, Effects, Send
@@ -54,6 +55,7 @@ class CallSite(msgspec.Struct, eq=False):
         view: What the executor sees of the state.
         sealer: Seals what the handler hands over.
         emit: Passes live events on; to be called on the event loop.
+        incarnation: Gives what tells the run from others of the same id.
         is_replaying: Whether the calls are repeated for debugging only.
         sleeper: Lets handlers wait; None for checkpoint hooks.
         reader: Takes the live events; None where nobody has to wait for it.
@@ -70,6 +72,7 @@ class CallSite(msgspec.Struct, eq=False):
     view: View
     sealer: Sealer
     emit: Callable[[WorkflowEvent], None]
+    incarnation: Callable[[], str]
     is_replaying: bool = False
     sleeper: Sleeper | None = None
     reader: Reader | None = None
@@ -83,10 +86,9 @@ class CallSite(msgspec.Struct, eq=False):
         """The executors to which an edge for its messages leads."""
         return self.level.graph.reachable[self.executor_id]
 
-    @property
-    def key_prefix(self) -> str:
-        """Run, branch, superstep and executor, for idempotency keys."""
-        return f"{self.run_id}:{self.branch}:{self.step_number}:{self.address}"
+    def work(self, key: str) -> Work:
+        """Return which piece of work one of these calls does, if it is the first attempt at it."""
+        return Work(self.branch, self.step_number, self.address, key)
 
 
 class Call(msgspec.Struct, eq=False):
@@ -100,6 +102,7 @@ class Call(msgspec.Struct, eq=False):
         state_only: Refuse all but state: for a checkpoint hook.
         read_only: Refuse writes of state too: for the hook after a restore.
         emit_live: Takes live events; the site's `emit`, except for a handler that runs in a thread.
+        work: Which piece of work it does, where an earlier attempt has begun that.
     """
 
     site: CallSite
@@ -109,6 +112,7 @@ class Call(msgspec.Struct, eq=False):
     state_only: bool = False
     read_only: bool = False
     emit_live: Callable[[WorkflowEvent], None] | None = None
+    work: Work | None = None
     _closed: bool = False
     _sleeps: int = 0
     _overlay: Overlay = {}
@@ -139,7 +143,8 @@ class Call(msgspec.Struct, eq=False):
 
     @property
     def idempotency_key(self) -> str:
-        return f"{self.site.key_prefix}:{self.effects.key}"
+        work = self.work or self.site.work(self.effects.key)
+        return work.key(self.site.run_id, self.site.incarnation())
 
     # ---------------------------------------------------------------------------- messages, outputs
 

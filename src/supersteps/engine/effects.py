@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from supersteps.checkpoint.stored import ReplyPart, decode_stored, raw
+from supersteps.checkpoint.work import Work
 from supersteps.engine.levels import Scope
 from supersteps.engine.values import Reply, Sealed, Sealer
 from supersteps.engine.view import Write
@@ -34,6 +35,7 @@ class Delayed(msgspec.Struct, frozen=True, gc=False):
         attempt: Which attempt to handle it that will be; more than 1 for a call that is repeated, then the receiver is
             the sender itself.
         source_ids: Who sent it in the first place, where that is somebody else.
+        work: Of a call that is repeated: which piece of work it does.
     """
 
     payload: Sealed
@@ -41,6 +43,7 @@ class Delayed(msgspec.Struct, frozen=True, gc=False):
     due: str
     attempt: int = 1
     source_ids: tuple[str, ...] = ()
+    work: Work | None = None
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -126,6 +129,7 @@ class Effects(msgspec.Struct, gc=False):
                         d.due,
                         d.attempt,
                         d.source_ids,
+                        d.work,
                     )
                     for d in self.delayed
                 ],
@@ -170,6 +174,7 @@ class Effects(msgspec.Struct, gc=False):
                     d.due,
                     d.attempt,
                     d.source_ids,
+                    d.work,
                 )
                 for d in stored.delayed
             ],
@@ -195,6 +200,7 @@ class _Delayed(msgspec.Struct, omit_defaults=True):
     due: str
     attempt: int = 1
     source_ids: tuple[str, ...] = ()
+    work: Work | None = None
 
 
 class _Record(msgspec.Struct, omit_defaults=True):

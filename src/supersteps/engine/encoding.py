@@ -126,7 +126,9 @@ def _stored_message(message: Message) -> StoredMessage:
 
 def encode_timer(timer: Timer) -> bytes:
     """Return a timer as its part."""
-    return _encoder.encode(StoredTimer(timer.due, _stored_message(timer.message), timer.attempt))
+    return _encoder.encode(
+        StoredTimer(timer.due, _stored_message(timer.message), timer.attempt, timer.work)
+    )
 
 
 def encode_sub_run(sub: SubRun) -> bytes:
@@ -239,7 +241,8 @@ def _decode_message(stored: StoredMessage, sealer: Sealer) -> Message:
 
 def _decode_timer(timer_id: str, part: Part, sealer: Sealer) -> Timer:
     stored = decode_stored(part, StoredTimer, f"the timer {timer_id!r}")
-    return Timer(timer_id, stored.due, _decode_message(stored.message, sealer), stored.attempt)
+    message = _decode_message(stored.message, sealer)
+    return Timer(timer_id, stored.due, message, stored.attempt, stored.work)
 
 
 def _decode_request(part: Part, sealer: Sealer) -> Request:

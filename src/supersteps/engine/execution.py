@@ -362,10 +362,17 @@ class Execution(msgspec.Struct, eq=False):
         error = inner(raised)
         effects = Effects(site.address, planned.key)
         if policy is not None and policy.retries(error, planned.attempt):
-            wait = policy.delay(planned.attempt, f"{site.key_prefix}:{planned.key}")
+            wait = policy.delay(planned.attempt, site.work(planned.key).key(site.run_id, ""))
             due = as_text(datetime.now(UTC) + timedelta(seconds=wait))
             self._failed(raised, site, attempt=planned.attempt, retry_at=due)
-            again = Delayed(planned.payload, None, due, planned.attempt + 1, planned.source_ids)
+            again = Delayed(
+                planned.payload,
+                None,
+                due,
+                planned.attempt + 1,
+                planned.source_ids,
+                planned.work or site.work(planned.key),
+            )
             effects.delayed.append(again)
         elif site.level.graph.error_targets.get(site.executor_id):
             self._failed(raised, site, attempt=planned.attempt)

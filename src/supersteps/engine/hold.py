@@ -40,7 +40,7 @@ class RunHold:
         self._epoch = 0
         self._sequence = -1
         self._branch = 0
-        self._incarnation = ""
+        self._incarnation = new_id()  # of a new run; loading another one replaces it
         self._stored_head: str | None = None
         self._stored_commit = ""
         self._is_cancelled = False
@@ -80,7 +80,7 @@ class RunHold:
 
     @property
     def incarnation(self) -> str:
-        """What tells the run from others of the same id, empty before the first commit."""
+        """What tells the run from others of the same id."""
         return self._incarnation
 
     def _adopt(self, run: RunRecord) -> None:

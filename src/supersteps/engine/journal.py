@@ -56,6 +56,11 @@ class Recorded(msgspec.Struct):
     sleeps: dict[tuple[str, str, int], str] = {}
     graph: str = ""
 
+    @property
+    def begun(self) -> set[str]:
+        """The keys of all calls that are named: they belong to the superstep, whatever the time."""
+        return {key for _, key in (*self.finished, *self.started)} | {k for _, k, _ in self.sleeps}
+
     @classmethod
     def read(
         cls,

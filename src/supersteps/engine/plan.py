@@ -6,11 +6,12 @@ agree. Order: executors as they were added to the graph, within one its messages
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import msgspec
 
 from supersteps.checkpoint.stored import Outcome
+from supersteps.checkpoint.work import Work
 from supersteps.engine.levels import Levels
 from supersteps.engine.state import Request, State, path_of
 from supersteps.engine.values import Reply, Sealed
@@ -25,12 +26,14 @@ class PlannedCall(msgspec.Struct, frozen=True, gc=False):
         payload: The message.
         source_ids: Who sent it.
         attempt: Which attempt this is, from 1.
+        work: Which piece of work it does, where an earlier attempt has begun that.
     """
 
     key: str
     payload: Sealed
     source_ids: tuple[str, ...]
     attempt: int = 1
+    work: Work | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -98,7 +101,7 @@ def plan(
             if levels.fan_in(target) is not None:
                 continue  # no call: the merge lets it wait there
             call = PlannedCall(
-                f"timer:{timer_id}", message.payload, message.source_ids, timer.attempt
+                f"{TIMER}{timer_id}", message.payload, message.source_ids, timer.attempt, timer.work
             )
             calls.setdefault(target, []).append(call)
     for request_id, value in replies.items():
@@ -135,18 +138,45 @@ def _add_reply(calls: dict[str, list[PlannedCall]], request: Request, value: Sea
         answer=value,
         direct=request.direct,
     )
-    call = PlannedCall(f"answer:{request.request_id}", payload, (request.request_executor_id,))
+    call = PlannedCall(f"{ANSWER}{request.request_id}", payload, (request.request_executor_id,))
     calls.setdefault(request.source_executor_id, []).append(call)
 
 
-def due_timers(state: State, now: str) -> list[str]:
-    """Return the ids of the timers that are due, the earliest first."""
-    due = [timer for timer in state.timers.values() if timer.due <= now]
+TIMER, ANSWER = "timer:", "answer:"
+"""How the keys of calls begin that handle what a timer brings, and an answer."""
+
+
+def due_timers(state: State, now: str, begun: Container[str] = ()) -> list[str]:
+    """Return the ids of the timers that are due, the earliest first.
+
+    Args:
+        state: The state at the barrier.
+        now: The present.
+        begun: Keys of calls that an earlier attempt at the superstep has made or begun. Their
+            timers were due then, and are due now, even if the clock has been set back since.
+    """
+    due = [
+        timer
+        for timer in state.timers.values()
+        if timer.due <= now or f"{TIMER}{timer.timer_id}" in begun
+    ]
     return [timer.timer_id for timer in sorted(due, key=lambda timer: timer.due)]
 
 
-def expired_requests(requests: Iterable[Request], now: str) -> list[Request]:
-    """Return the questions whose deadline has passed."""
+def expired_requests(
+    requests: Iterable[Request], now: str, begun: Container[str] = ()
+) -> list[Request]:
+    """Return the questions whose deadline has passed.
+
+    Args:
+        requests: The questions.
+        now: The present.
+        begun: Keys of calls that an earlier attempt at the superstep has made or begun. Where one
+            of them took the default, the deadline had passed, even if the clock was set back since.
+    """
     return [
-        request for request in requests if request.deadline is not None and request.deadline <= now
+        request
+        for request in requests
+        if request.deadline is not None
+        and (request.deadline <= now or f"{ANSWER}{request.request_id}" in begun)
     ]

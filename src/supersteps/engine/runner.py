@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from supersteps._ids import new_id
 from supersteps._typing import display_name
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
@@ -62,6 +63,17 @@ INPUT_SOURCE = "Workflow"
 """Sender of the input, as the start executor sees it."""
 
 
+def _incarnation(store: RunStore | None, replay: Replay | None) -> Callable[[], str]:
+    """Return what gives the incarnation of a run; one without storage has one of its own."""
+    if replay is not None:
+        known = replay.start.header.incarnation
+    elif store is None:
+        known = new_id()
+    else:
+        return lambda: store.incarnation
+    return lambda: known
+
+
 class Runner:
     """One run: its settings, where it stands, and what takes it further.
 
@@ -90,6 +102,7 @@ class Runner:
         levels = Levels(graph)
         self._setting = setting = Setting(
             run_id=run_id,
+            incarnation=_incarnation(store, replay),
             workflow_id=workflow_id,
             max_iterations=max_iterations
             if replay is None
@@ -312,11 +325,11 @@ class Runner:
             return self._replay.has_work(self._position.iteration, state)
         if state.messages or self._inbox.answers or state.replies:
             return True
-        now = utc_now()
+        now, begun = utc_now(), self._position.recorded.begun
         return bool(
-            due_timers(state, now)
+            due_timers(state, now, begun)
             or expired_requests(state.requests.values(), now)
-            or expired_requests(state.intercepted.values(), now)
+            or expired_requests(state.intercepted.values(), now, begun)
         )
 
     @property

@@ -38,6 +38,7 @@ class Setting:
 
     Attributes:
         run_id: The run.
+        incarnation: Gives what tells it from others of the same id.
         workflow_id: The workflow that it runs.
         max_iterations: The limit of supersteps since the last input.
         levels: The graph and those of sub-workflows.
@@ -52,6 +53,7 @@ class Setting:
     """
 
     run_id: str
+    incarnation: Callable[[], str]
     workflow_id: str
     max_iterations: int
     levels: Levels

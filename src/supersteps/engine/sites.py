@@ -77,6 +77,7 @@ class Sites:
             view,
             setting.sealer,
             setting.emit,
+            setting.incarnation,
             setting.replay is not None,
             sleeper,
             setting.reader,

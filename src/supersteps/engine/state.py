@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from supersteps.checkpoint.record import EXECUTORS, SUB_SCOPES, SUB_STATE
+from supersteps.checkpoint.work import Work
 from supersteps.engine.levels import Scope
 from supersteps.engine.values import Sealed
 from supersteps.subworkflow import PATH_MARK
@@ -38,12 +39,14 @@ class Timer:
         due: When: ISO 8601, UTC.
         message: The message.
         attempt: Which attempt to handle it this will be, from 1.
+        work: Of a call that is tried again: which piece of work it does.
     """
 
     timer_id: str
     due: str
     message: Message
     attempt: int = 1
+    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from supersteps._failures import message_of
-from supersteps._ids import checkpoint_id, new_id
+from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import (
     Changes,
     CheckpointHeader,
@@ -155,8 +155,6 @@ class RunStore(RunHold):
         """
         if metadata or tags:
             _check_text(metadata, tags)
-        if self.head is None:
-            self._incarnation = self._incarnation or new_id()
         header = CheckpointHeader(
             checkpoint_id=checkpoint_id(self.run_id, self._sequence + 1),
             run_id=self.run_id,

@@ -121,7 +121,7 @@ class _Merge(msgspec.Struct, eq=False):
                 return
             message = routed
         timer_id = f"{self._step}.{len(merged.timers)}"
-        merged.timers.append(Timer(timer_id, delayed.due, message, delayed.attempt))
+        merged.timers.append(Timer(timer_id, delayed.due, message, delayed.attempt, delayed.work))
 
     # -------------------------------------------------------------------------------------- asking
 

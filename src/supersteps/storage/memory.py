@@ -405,9 +405,8 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
 
     def _move_head(self, run: _Run, kept: _Kept) -> None:
         target = kept.record()
-        run.record = runs.move_head(
-            run.record, target, run.inbox[-1].number if run.inbox else run.record.inbox_read
-        )
+        last = run.inbox[-1].number if run.inbox else run.record.inbox_read
+        run.record = runs.move_head(run.record, target, last, is_journalled=bool(run.journal))
         run.journal.clear()
         run.inbox = []
 

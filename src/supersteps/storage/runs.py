@@ -267,15 +267,23 @@ def is_same_commit(run: RunRecord, commit: Commit) -> bool:
     return run.commit_id == commit.commit_id and run.head == commit.header.checkpoint_id
 
 
-def move_head(run: RunRecord, target: CheckpointRecord, inbox_last: int) -> RunRecord:
+def move_head(
+    run: RunRecord, target: CheckpointRecord, inbox_last: int, *, is_journalled: bool
+) -> RunRecord:
     """Return the record of a run whose head is moved to an older checkpoint: a new branch begins.
+
+    So it does when the head stays what it is and accepted answers or recorded calls are dropped:
+    what is done from there on may differ from what was done, and must not share its keys
+    (`ctx.idempotency_key`).
 
     Args:
         run: The run, its epoch already checked.
         target: The checkpoint to continue from.
         inbox_last: Number of the newest inbox entry; all up to it are dropped, the new branch asks again.
+        is_journalled: Whether there are records of calls that follow the head, which are dropped.
     """
     same = target.header.checkpoint_id == run.head
+    same = same and inbox_last <= run.inbox_read and not is_journalled
     return replace(
         run,
         head=target.header.checkpoint_id,

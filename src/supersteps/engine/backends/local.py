@@ -59,6 +59,8 @@ class LocalBackend:
         if level.prefix:
             sources = tuple(map(level.local, sources))
         call = Call(site, Effects(site.address, planned.key), sources, planned.attempt)
+        if planned.attempt > 1:
+            call.work = planned.work
         ctx: WorkflowContext[Any, Any] = WorkflowContext(call)
         spec, arguments = _choose(executor, planned.payload, call)
         context = copy_context()

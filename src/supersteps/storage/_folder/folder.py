@@ -397,9 +397,9 @@ class CheckpointFolder:
     def set_head(self, folder: RunFolder, state: RunState, target: CheckpointRecord) -> RunRecord:
         """Make a checkpoint the head of a run that is held; void its journal and inbox."""
         inbox = folder.read_inbox()
-        run = runs.move_head(
-            state.run, target, max(state.run.inbox_read, inbox[-1].number if inbox else 0)
-        )
+        last = max(state.run.inbox_read, inbox[-1].number if inbox else 0)
+        is_journalled = folder.is_journalled(state)
+        run = runs.move_head(state.run, target, last, is_journalled=is_journalled)
         folder.void_journal(RunState(run, state.journals))
         folder.parts = target.parts
         return run

@@ -235,6 +235,13 @@ class RunFolder:
             return []
         return self._scan_journal(_files.read(self._journal_path) or b"", state)[0]
 
+    def is_journalled(self, state: RunState) -> bool:
+        """Return whether there are records that follow the head, perhaps damaged ones."""
+        try:
+            return bool(self._scan_journal(_files.read(self._journal_path) or b"", state)[0])
+        except CorruptCheckpointError:
+            return True
+
     def _scan_journal(self, data: bytes, state: RunState) -> tuple[list[bytes], int]:
         """Return the records that follow the head, and where the valid part of the file ends."""
         first, *lines = data.split(b"\n")[:-1] or [b""]  # what follows the last line break is torn

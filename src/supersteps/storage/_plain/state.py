@@ -141,7 +141,8 @@ class PlainState:
         return run.parts
 
     def _move_head(self, run: PlainRun, record: RunRecord, target: CheckpointRecord) -> RunRecord:
-        moved = runs.move_head(record, target, run.last_entry)
+        is_journalled = bool(run.journal)
+        moved = runs.move_head(record, target, run.last_entry, is_journalled=is_journalled)
         run.settle(moved, target.parts)
         return moved
 

@@ -186,7 +186,8 @@ class Commits:
         # The rule looks at the keys only; large values are not read for it.
         record = CheckpointRecord(checkpoint_rows.header_of(target, key), dict.fromkeys(keys, b""))
         last = inbox[-1].number if inbox else stored.record.inbox_read
-        run = runs.move_head(stored.record, record, last)
+        is_journalled = run_rows.is_journalled(db, stored)
+        run = runs.move_head(stored.record, record, last, is_journalled=is_journalled)
         self.heads.forget(run.run_id)
         _updated(run_rows.update_run(db, stored, run))
         run_rows.clear_journal(db, stored.key)

@@ -330,6 +330,12 @@ def read_journal(db: sqlite3.Connection, run: StoredRun) -> list[bytes]:
     return records
 
 
+def is_journalled(db: sqlite3.Connection, run: StoredRun) -> bool:
+    """Return whether there are records of finished calls that follow a run's head."""
+    place = (*entries_of(run.key), sequence_of(run.record))
+    return db.execute(SQL["is_journalled"], place).fetchone() is not None
+
+
 def _journal_checksum(entry: int, head: int, record: bytes) -> int:
     return crc32(record, crc32(f"{entry} {head}".encode()))
 

@@ -79,6 +79,9 @@ DELETE FROM waiting WHERE request_id = ? AND run = ?
 -- name: read_journal
 SELECT entry, head, record, checksum FROM journal WHERE entry BETWEEN ? AND ? ORDER BY entry
 
+-- name: is_journalled
+SELECT 1 FROM journal WHERE entry BETWEEN ? AND ? AND head = ? LIMIT 1
+
 -- name: last_journal_entry
 SELECT max(entry) FROM journal WHERE entry BETWEEN ? AND ?
 
