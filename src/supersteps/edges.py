@@ -126,6 +126,19 @@ class EdgeGroup:
             )
         return answer
 
+    def _holds(self, condition: Condition, message: Any) -> bool:
+        answer = self._decide("condition", condition, message)
+        if type(answer) is bool:
+            return answer
+        try:
+            return bool(answer)
+        except Exception as error:
+            raise RoutingError(
+                f"condition {function_name(condition)!r} of {self.id} gave a "
+                f"{type(answer).__name__}, which is neither true nor false: {described(error)}. "
+                "Nothing of this superstep was committed; mend the function and resume the run."
+            ) from error
+
 
 @dataclass(frozen=True)
 class SingleEdgeGroup(EdgeGroup):
@@ -142,7 +155,7 @@ class SingleEdgeGroup(EdgeGroup):
         return self.condition is None
 
     def _pick(self, message: Any, takers: Sequence[str], takes: Takes) -> Sequence[str]:
-        if self.condition is not None and not self._decide("condition", self.condition, message):
+        if self.condition is not None and not self._holds(self.condition, message):
             return ()
         return takers
 
@@ -205,7 +218,7 @@ class SwitchCaseEdgeGroup(EdgeGroup):
     def _pick(self, message: Any, takers: Sequence[str], takes: Takes) -> Sequence[str]:
         cases = zip(self.conditions, self.target_ids, strict=False)  # the last is the default's
         chosen = next(
-            (t for c, t in cases if takes(t) and self._decide("condition", c, message)),
+            (t for c, t in cases if takes(t) and self._holds(c, message)),
             self.target_ids[-1],
         )
         return (chosen,) if chosen in takers else ()

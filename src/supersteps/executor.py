@@ -16,16 +16,13 @@ from supersteps.context import WorkflowContext, context_types
 from supersteps.dispatch import refuse_response_twins, refuse_twins
 from supersteps.errors import HandlerDefinitionError
 from supersteps.handlers import Handlers
-from supersteps.reserved import HOOKS, TypeList, check_names
+from supersteps.reserved import HANDLER_MARK, HOOKS, RESPONSE_MARK, TypeList, check_names
 from supersteps.snapshots import snapshot_of
 
 if TYPE_CHECKING:
     from supersteps.context import ContextTypes
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
-
-_MARK = "__supersteps_handler__"
-_RESPONSE_MARK = "__supersteps_response_handler__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ def handler(function: HandlerT) -> HandlerT:
     Returns:
         The method itself.
     """
-    setattr(function, _MARK, _local_scopes(function, sys._getframe(1)))
+    setattr(function, HANDLER_MARK, _local_scopes(function, sys._getframe(1)))
     return function
 
 
@@ -116,7 +113,7 @@ def response_handler(function: HandlerT) -> HandlerT:
     Returns:
         The method itself.
     """
-    setattr(function, _RESPONSE_MARK, _local_scopes(function, sys._getframe(1)))
+    setattr(function, RESPONSE_MARK, _local_scopes(function, sys._getframe(1)))
     return function
 
 
@@ -272,7 +269,7 @@ def _spec_of(owner: str, member: Any) -> HandlerSpec | ResponseSpec | None:
     """Return what a member of an executor class handles, None when it is not marked as a handler."""
     if not callable(member):
         return None
-    for mark, read in ((_MARK, _method_spec), (_RESPONSE_MARK, _response_spec)):
+    for mark, read in ((HANDLER_MARK, _method_spec), (RESPONSE_MARK, _response_spec)):
         scopes = getattr(member, mark, None)
         if scopes is not None:
             return read(owner, inspect.unwrap(member), scopes, member)

@@ -173,7 +173,8 @@ class Graph:
                 seen.add(id(item))
                 found += item._own_annotations
                 for inner in reversed(list(item.nested.values())):
-                    pending += (inner.workflow.given_types, inner.graph)
+                    workflow = inner.__supersteps__.workflow
+                    pending += (workflow.given_types, workflow.graph)
         return found
 
     @cached_property
@@ -186,7 +187,7 @@ class Graph:
                 found += (answer.request_type, answer.response_type, *answer.sends, *answer.yields)
         if any(isinstance(group, ErrorEdgeGroup) for group in self.groups):
             found += [ExecutorFailure, RequestResponse]  # the latter is what a failed answer was
-        if any(inner.may_ask for inner in self.nested.values()):
+        if any(inner.__supersteps__.may_ask for inner in self.nested.values()):
             found += [SubWorkflowRequestMessage, SubWorkflowResponseMessage]
         return found
 
@@ -218,7 +219,8 @@ class Graph:
                 if node.executor.__supersteps__.response_specs
             },
             sub_workflows={
-                node_id: inner.graph.description for node_id, inner in self.nested.items()
+                node_id: inner.__supersteps__.graph.description
+                for node_id, inner in self.nested.items()
             },
         )
 

@@ -14,6 +14,9 @@ from supersteps._callables import unusual_form
 from supersteps._ids import check_id
 from supersteps.errors import HandlerDefinitionError
 
+HANDLER_MARK = "__supersteps_handler__"
+RESPONSE_MARK = "__supersteps_response_handler__"
+"""Attributes by which the decorators mark methods."""
 HOOKS = ("on_checkpointing", "on_checkpoint_restored")
 TYPE_LISTS = ("input_types", "output_types", "workflow_output_types")
 _METHODS = ("can_handle", *HOOKS)
@@ -77,6 +80,8 @@ def _is_type_list(member: Any) -> bool:
 def _problem_of_method(name: str, member: Any) -> str | None:
     if isinstance(member, property) or not callable(getattr(member, "__func__", member)):
         return "is a method that the engine calls: give an attribute of your own another name"
+    if hasattr(member, HANDLER_MARK) or hasattr(member, RESPONSE_MARK):
+        return "is a method that the engine calls, and no handler: give the handler another name"
     form = unusual_form(getattr(member, "__func__", member))
     if form is not None and (name not in HOOKS or "generator" in form):
         wanted = "`def`, or `async def` without yield" if name in HOOKS else "`def`"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -59,43 +59,30 @@ class SubWorkflowRequestMessage(Generic[QuestionT]):
         return SubWorkflowResponseMessage(self.request_id, data)
 
 
-class WorkflowExecutor(Executor):
-    """A workflow as a node of another one.
-
-    Every message to the node begins a run of its own inside the run of the outer workflow: with state of its own,
-    committed in the same checkpoints, superstep by superstep. What it yields is sent along the node's edges; what it
-    asks goes to the outside world, unless an executor behind an edge of the node handles such questions. It is gone
-    when it has nothing left to do. A storage, retention or limit of time of the inner workflow plays no part; its
-    `max_iterations` counts its own supersteps. For the outer workflow it counts as one, like any executor's call.
+class Inner(Handlers):
+    """What a node's inner workflow handles, sends and yields, as the engine sees it.
 
     Attributes:
         workflow: The inner workflow.
         allow_direct_output: Whether what it yields are outputs of the outer workflow.
+        may_ask: Whether anything inside can ask a question.
     """
 
-    def __init__(self, workflow: Workflow, id: str, *, allow_direct_output: bool = False) -> None:
-        """The node takes what the inner workflow's start executor takes.
+    __slots__ = ("allow_direct_output", "may_ask", "workflow")
 
-        Args:
-            workflow: The inner workflow; one object may stand in several places.
-            id: The node's id.
-            allow_direct_output: Make what the inner workflow yields outputs of the outer one, instead of messages.
-
-        Raises:
-            WorkflowValidationError: One of its executors keeps attributes of its own and is not made by a factory.
-        """
+    def __init__(self, workflow: Workflow, *, allow_direct_output: bool) -> None:
         self.workflow = workflow
         self.allow_direct_output = allow_direct_output
-        graph = workflow.graph
-        self._asks = any(_asks(node.executor) for node in graph.nodes.values())
-        equip(self, id, Handlers(self._specs_of(graph)))
-        for node_id, node in graph.nodes.items():
-            if node.factory is None and node.executor.__supersteps__.has_hooks:
-                raise WorkflowValidationError(
-                    f"executor {node_id!r} of sub-workflow {workflow.workflow_id!r} keeps attributes of its own (it "
-                    "has checkpoint hooks), so each run needs an instance of its own: "
-                    f"register_executor(factory, {node_id!r})"
-                )
+        nodes = workflow.graph.nodes
+        self.may_ask = any(_asks(node.executor) for node in nodes.values())
+        taken = list(self.start.input_types)
+        if self.may_ask:
+            answers = (RequestResponse, SubWorkflowResponseMessage)
+            taken += [kind for kind in answers if kind not in taken]
+        super().__init__(
+            HandlerSpec(f"input_{number}", _never_called, kind, (), (), is_async=True)
+            for number, kind in enumerate(taken)
+        )
 
     @property
     def graph(self) -> Graph:
@@ -105,12 +92,8 @@ class WorkflowExecutor(Executor):
     @property
     def start(self) -> Executor:
         """The executor that gets the node's messages."""
-        return self.graph.nodes[self.graph.start_id].executor
-
-    @property
-    def may_ask(self) -> bool:
-        """Whether anything inside can ask a question."""
-        return self._asks
+        graph = self.workflow.graph
+        return graph.nodes[graph.start_id].executor
 
     @property
     def output_types(self) -> list[Any]:
@@ -118,7 +101,9 @@ class WorkflowExecutor(Executor):
         outputs = self.workflow.output_types
         if not outputs and not self.allow_direct_output:
             return []
-        questions: list[Any] = [RequestInfoMessage, SubWorkflowRequestMessage] if self._asks else []
+        questions: list[Any] = (
+            [RequestInfoMessage, SubWorkflowRequestMessage] if self.may_ask else []
+        )
         return [*([] if self.allow_direct_output else outputs), *questions]
 
     @property
@@ -126,26 +111,59 @@ class WorkflowExecutor(Executor):
         """Types of the outputs it may yield."""
         return self.workflow.output_types if self.allow_direct_output else []
 
-    def _specs_of(self, graph: Graph) -> Iterator[HandlerSpec]:
-        taken = list(graph.nodes[graph.start_id].executor.input_types)
-        if self._asks:
-            taken += [
-                kind for kind in (RequestResponse, SubWorkflowResponseMessage) if kind not in taken
-            ]
-        for number, kind in enumerate(taken):
-            yield HandlerSpec(f"input_{number}", _never_called, kind, (), (), is_async=True)
+
+class WorkflowExecutor(Executor):
+    """A workflow as a node of another one.
+
+    Every message to the node begins a run of its own inside the run of the outer workflow: with
+    state of its own, committed in the same checkpoints, superstep by superstep. What it yields is
+    sent along the node's edges; what it asks goes to the outside world, unless an executor behind
+    an edge of the node handles such questions. It is gone when it has nothing left to do. A
+    storage, retention or limit of time of the inner workflow plays no part; its `max_iterations`
+    counts its own supersteps. For the outer workflow it counts as one, like any executor's call.
+
+    Attributes:
+        workflow: The inner workflow.
+        allow_direct_output: Whether what it yields are outputs of the outer workflow.
+    """
+
+    __supersteps__: Inner
+
+    def __init__(self, workflow: Workflow, id: str, *, allow_direct_output: bool = False) -> None:
+        """The node takes what the inner workflow's start executor takes.
+
+        Args:
+            workflow: The inner workflow; one object may stand in several places.
+            id: The node's id.
+            allow_direct_output: Make what the inner workflow yields outputs of the outer one,
+                instead of messages.
+
+        Raises:
+            WorkflowValidationError: One of its executors keeps attributes of its own and is not
+                made by a factory.
+        """
+        self.workflow = workflow
+        self.allow_direct_output = allow_direct_output
+        equip(self, id, Inner(workflow, allow_direct_output=allow_direct_output))
+        for node_id, node in workflow.graph.nodes.items():
+            if node.factory is None and node.executor.__supersteps__.has_hooks:
+                raise WorkflowValidationError(
+                    f"executor {node_id!r} of sub-workflow {workflow.workflow_id!r} keeps "
+                    "attributes of its own (it has checkpoint hooks), so each run needs one "
+                    f"of its own: register_executor(factory, {node_id!r})"
+                )
 
 
 def takes_input(executor: Executor, message: Any) -> bool:
     """Return whether an executor, or the innermost start of a sub-workflow, handles a message."""
     while isinstance(executor, WorkflowExecutor):
-        executor = executor.start
+        executor = executor.__supersteps__.start
     return executor.can_handle(message)
 
 
 def _asks(executor: Executor) -> bool:
     if isinstance(executor, WorkflowExecutor):
-        return executor.may_ask
+        return executor.__supersteps__.may_ask
     return isinstance(executor, RequestInfoExecutor) or bool(executor.__supersteps__.response_specs)
 
 

@@ -106,7 +106,7 @@ def check_nested(graph: Graph) -> None:
         WorkflowValidationError: One of these rules is broken.
     """
     for node_id, inner in graph.nested.items():
-        check_paths([*graph.nodes, *inner.graph.nodes])
+        check_paths([*graph.nodes, *inner.__supersteps__.graph.nodes])
         if node_id in graph.policies or graph.error_targets.get(node_id):
             raise WorkflowValidationError(
                 f"executor {node_id!r} stands for a sub-workflow and runs nothing itself, so a failure policy or an "

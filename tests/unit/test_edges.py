@@ -48,6 +48,37 @@ def test_a_condition_that_raises_names_itself_and_its_edge() -> None:
     assert isinstance(caught.value.__cause__, LookupError)
 
 
+class Unclear:
+    """Is neither true nor false, as an array of several numbers is."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+
+def unclear(number: int) -> Any:
+    return Unclear()
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        SingleEdgeGroup(("a",), ("b",), unclear),
+        SwitchCaseEdgeGroup(("a",), ("b", "c"), (unclear,)),
+    ],
+)
+def test_an_answer_that_is_neither_true_nor_false_names_its_condition(group: Any) -> None:
+    with pytest.raises(
+        RoutingError, match=r"'unclear' of \w+:a->b.* gave a Unclear, which is neith"
+    ):
+        group.choose(1, None, anyone)
+
+
+@pytest.mark.parametrize(("answer", "holds"), [(1, True), (0, False), ("x", True), (None, False)])
+def test_any_other_answer_is_true_or_false(answer: Any, holds: bool) -> None:
+    group = SingleEdgeGroup(("a",), ("b",), lambda n: answer)
+    assert group.choose(1, None, anyone) == (["b"] if holds else ())
+
+
 def test_a_fan_out_takes_all_targets_or_those_selected_in_the_graphs_order() -> None:
     group = FanOutEdgeGroup(("a",), ("x", "y", "z"))
     chosen = FanOutEdgeGroup(

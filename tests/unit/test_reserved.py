@@ -17,6 +17,7 @@ from supersteps import (
     UnsavedStateWarning,
     WorkflowBuilder,
     WorkflowContext,
+    WorkflowExecutor,
     handler,
 )
 from tests.unit.support import Tally, built
@@ -105,6 +106,27 @@ def test_a_class_that_uses_a_reserved_name_for_something_else_is_refused(
 ) -> None:
     with pytest.raises(HandlerDefinitionError, match=rf"executor class Mine: {name} .*{expected}"):
         type("Mine", (Echo,), {name: member})
+
+
+NODE_NAMES = ["graph", "start", "may_ask", "_asks", "_specs_of", "allow_direct_output", "workflow"]
+
+
+@pytest.mark.parametrize("name", NODE_NAMES)
+async def test_names_are_free_in_the_node_of_a_sub_workflow(name: str) -> None:
+    class Node(WorkflowExecutor):
+        def __init__(self) -> None:
+            inner = built(WorkflowBuilder(name="inner"), Echo("echo"))
+            super().__init__(inner, "node", allow_direct_output=True)
+            setattr(self, name, "mine")
+
+    assert await echoed(Node()) == ["x"]
+    assert getattr(Node(), name) == "mine"
+
+
+def test_a_hook_is_no_handler() -> None:
+    for hook in ("on_checkpointing", "on_checkpoint_restored"):
+        with pytest.raises(HandlerDefinitionError, match=f"{hook} is a method .* and no handler"):
+            type("Mine", (Echo,), {hook: vars(Echo)["echo"]})
 
 
 async def test_an_async_can_handle_is_refused() -> None:

@@ -36,7 +36,7 @@ class Convergence:
     def _check(self, planned: Plan) -> None:
         here, setting = self._position, self._setting
         for path in sorted(moving(planned, here.state) - {""}) if here.state.sub_runs else ():
-            limit = setting.levels.at(path).stand_in.workflow.max_iterations
+            limit = setting.levels.at(path).stand_in.__supersteps__.workflow.max_iterations
             if here.state.sub_runs[path].steps > limit:  # the very first does not count
                 raise WorkflowConvergenceError(
                     f"sub-workflow {path!r} of run {setting.run_id!r} did not converge after {limit} iterations "

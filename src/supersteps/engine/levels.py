@@ -86,7 +86,7 @@ class Levels:
             node = last.rpartition("#")[0]
             inner = parent.graph.nodes[node].executor
             assert isinstance(inner, WorkflowExecutor)
-            level = self._known[path] = Level(inner.graph, path, parent, node)
+            level = self._known[path] = Level(inner.__supersteps__.graph, path, parent, node)
         return level
 
     def forget(self, path: str) -> None:

@@ -178,7 +178,7 @@ class Router(msgspec.Struct, eq=False):
         """Let an output out: of a sub-workflow as a message of its node, unless it is to be an output of the run."""
         if level.parent is None:
             self.merged.outputs.append((level.prefix + source, output))
-        elif level.stand_in.allow_direct_output:
+        elif level.stand_in.__supersteps__.allow_direct_output:
             self.emit(level.parent, level.node, output)
         else:
             self.route(level.parent, level.node, output, None)
@@ -252,7 +252,7 @@ class Router(msgspec.Struct, eq=False):
             return True
         if not takes_input(executor, value):
             return False
-        inner = executor.start
+        inner = executor.__supersteps__.start
         inner_level = self.begin(level, node, executor)
         if isinstance(inner, WorkflowExecutor):
             return self._enter(inner_level, inner.id, inner, payload, targets)
@@ -265,7 +265,7 @@ class Router(msgspec.Struct, eq=False):
         count = self._counts.get(name, 0)
         self._counts[name] = count + 1
         path = f"{name}.{count}" if count else name
-        workflow_id = executor.workflow.workflow_id
+        workflow_id = executor.__supersteps__.workflow.workflow_id
         self.merged.sub_runs[path] = SubRun(workflow_id, level.prefix + node, self.step)
         return self.levels.at(path)
 

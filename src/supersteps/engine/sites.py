@@ -51,7 +51,9 @@ class Sites:
     def _find_post(self, address: str) -> _Post:
         level = self._setting.levels.of(address)
         if level.parent is not None:
-            return _Post(level.local(address), level, level.stand_in.workflow.workflow_id)
+            return _Post(
+                level.local(address), level, level.stand_in.__supersteps__.workflow.workflow_id
+            )
         post = self._posts[address] = _Post(address, level, self._setting.workflow_id)
         return post
 
