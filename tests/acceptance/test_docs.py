@@ -82,7 +82,11 @@ def run(command: list[str], folder: Path, accepted: tuple[int, ...]) -> str:
 
 
 def what_counts(text: str) -> list[str]:
-    return [re.sub(VARYING, "*", line.rstrip()) for line in text.rstrip().splitlines()]
+    """Return lines without what varies; how wide columns are varies with what is in them."""
+    return [
+        re.sub(r"(?<=\S) {2,}", "  ", re.sub(VARYING, "*", line.rstrip()))
+        for line in text.rstrip().splitlines()
+    ]
 
 
 def is_run_by_commands(name: str, page: list[Block]) -> bool:
