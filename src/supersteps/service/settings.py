@@ -178,8 +178,10 @@ def _placed(url: str, folder: Path) -> str:
     """Return an address whose relative path counts from a folder, so that a project's commands work anywhere in it."""
     database = re.fullmatch(r"(?i:sqlite):///([^/].*)", url)
     if database is not None:
-        return f"sqlite:///{folder / database[1]}"
-    return url if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url) else str(folder / url)
+        return f"sqlite:///{folder / Path(database[1]).expanduser()}"
+    if url == ":memory:" or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):
+        return url
+    return str(folder / Path(url).expanduser())
 
 
 def _placed_app(name: str, folder: Path) -> str:
