@@ -105,13 +105,16 @@ def commit(dice: random.Random, run_id: str, run: Run | None, owners: Sequence[O
     parent = None if record is None else record.head
     sequence = 0 if record is None else record.sequence + 1
     epoch = 1 if record is None else record.epoch
+    incarnation = f"{dice.getrandbits(64):x}" if record is None else record.incarnation
     twist = dice.random()
     if record is None and twist < 0.05:
         parent, sequence = checkpoint_id(run_id, 0), 1
     elif record is not None and run is not None and twist < 0.25:
-        kind = dice.choice(["epoch", "epoch", "parent", "sequence", "create"])
+        kind = dice.choice(["epoch", "incarnation", "parent", "sequence", "create"])
         if kind == "epoch":
             epoch += dice.choice([-1, 1])
+        elif kind == "incarnation":
+            incarnation = dice.choice(["", "of an earlier run"])
         elif kind == "parent":
             parent = dice.choice([*run.kept, "none"])
         elif kind == "sequence":
@@ -139,6 +142,7 @@ def commit(dice: random.Random, run_id: str, run: Run | None, owners: Sequence[O
         timestamp=moment.isoformat(timespec="microseconds"),
         status=dice.choice(STATUSES),
         metadata=_metadata(dice) if record is None else record.metadata,
+        incarnation=incarnation,
     )
     return Commit(
         header=header,

@@ -87,8 +87,10 @@ class Model:
             raise Refused(RunNotFoundError)
         return self.runs[run_id]
 
-    def fence(self, run_id: str, epoch: int) -> Run:
+    def fence(self, run_id: str, epoch: int, incarnation: str | None = None) -> Run:
         run = self.run(run_id)
+        if incarnation not in (None, run.record.incarnation):
+            raise Refused(RunFencedError)
         if run.record.epoch != epoch:
             raise Refused(RunFencedError)
         return run
@@ -125,11 +127,12 @@ class Model:
                     tags=commit.tags,
                     parent_run=commit.parent_run,
                     parent_checkpoint=commit.parent_checkpoint,
+                    incarnation=header.incarnation,
                 ),
                 {header.checkpoint_id: Kept(header, changed({}, commit.changes))},
             )
             return
-        run = self.fence(header.run_id, commit.epoch)
+        run = self.fence(header.run_id, commit.epoch, header.incarnation)
         record = run.record
         if header.parent_id != record.head or header.sequence <= record.sequence:
             raise Refused(RunFencedError)
@@ -156,17 +159,22 @@ class Model:
     def lease_of(self, commit: Commit) -> Lease | None:
         if commit.owner is None or commit.lease_seconds is None:
             return None
-        return Lease(commit.owner, self.now + commit.lease_seconds)
+        return Lease(commit.owner, self.now + commit.lease_seconds, commit.lease_seconds)
 
     # -------------------------------------------------------------------------------------------------- ownership
 
     def acquire(self, run_id: str, owner: Owner, seconds: float) -> RunRecord:
         run = self.run(run_id)
         lease = run.record.lease
+        if lease is not None and lease.expires > self.now + lease.seconds:
+            lease = replace(
+                lease, expires=self.now + lease.seconds
+            )  # kept by whoever is refused, too
+            run.record = replace(run.record, lease=lease)
         if lease is not None and self.alive.get(lease.owner.handle, lease.expires > self.now):
             raise Refused(RunBusyError)
         run.record = replace(
-            run.record, epoch=run.record.epoch + 1, lease=Lease(owner, self.now + seconds)
+            run.record, epoch=run.record.epoch + 1, lease=Lease(owner, self.now + seconds, seconds)
         )
         return run.record
 
@@ -174,7 +182,7 @@ class Model:
         run = self.fence(run_id, epoch)
         if run.record.lease is not None:
             run.record = replace(
-                run.record, lease=Lease(run.record.lease.owner, self.now + seconds)
+                run.record, lease=Lease(run.record.lease.owner, self.now + seconds, seconds)
             )
 
     def release(self, run_id: str, epoch: int, status: str | None, error: str | None) -> None:
@@ -197,7 +205,7 @@ class Model:
             record,
             head=target,
             status=kept.header.status,
-            branch=record.branch + (target != record.head),
+            branch=record.branch + (target != record.head or bool(run.inbox or run.journal)),
             error=None,
             requests=tuple(key[1] for key in kept.content if key[0] == "requests"),
             inbox_read=run.inbox[-1][0] if run.inbox else record.inbox_read,

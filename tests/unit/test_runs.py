@@ -65,7 +65,7 @@ def test_a_commit_that_follows_becomes_the_head() -> None:
 
     assert run is not None
     assert (run.head, run.sequence, run.updated_at, run.created_at) == ("r-000004", 4, "t4", "t0")
-    assert (run.lease, run.error, run.fingerprint) == (Lease(ELSEWHERE, NOW + 5), None, "new")
+    assert (run.lease, run.error, run.fingerprint) == (Lease(ELSEWHERE, NOW + 5, 5), None, "new")
     assert (run.inbox_read, run.commit_id) == (2, commit.commit_id)
 
 
@@ -142,9 +142,21 @@ def test_taking_a_run() -> None:
         runs.take_run(a_run(lease=Lease(ELSEWHERE, NOW + 1)), this_process("me"), NOW, 30)
 
 
+@pytest.mark.parametrize(
+    ("expires", "until"),
+    [(NOW - 5, NOW - 5), (NOW + 9, NOW + 9), (NOW + 10, NOW + 10), (NOW + 7200, NOW + 10)],
+)
+def test_a_lease_lasts_no_longer_than_its_own_length(expires: float, until: float) -> None:
+    run = a_run(lease=Lease(ELSEWHERE, expires, 10))
+    limited = runs.limit_lease(run, NOW)
+    assert limited == a_run(lease=Lease(ELSEWHERE, until, 10))
+    assert (limited is run) is (expires == until)  # nothing is to be written
+    assert runs.limit_lease(a_run(), NOW) == a_run()
+
+
 def test_renewing_and_releasing() -> None:
     held = a_run(lease=Lease(ELSEWHERE, NOW))
-    assert runs.renew_lease(held, NOW, 9).lease == Lease(ELSEWHERE, NOW + 9)
+    assert runs.renew_lease(held, NOW, 9).lease == Lease(ELSEWHERE, NOW + 9, 9)
     assert runs.renew_lease(a_run(), NOW, 9).lease is None
     assert runs.release_run(held, None, None) == a_run()
     assert runs.release_run(held, "FAILED", "why") == a_run(status="FAILED", error="why")

@@ -189,7 +189,9 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             if record is None:
                 raise runs.no_such_run(run_id)
             runs.check_incarnation(record, incarnation)
-            run.record = runs.take_run(record, owner, self._clock(), lease_seconds)
+            now = self._clock()
+            run.record = runs.limit_lease(record, now)
+            run.record = runs.take_run(run.record, owner, now, lease_seconds)
             return private(run.record)
 
     async def renew(

@@ -176,6 +176,7 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         return await self._workers.run(
             self._folder.acquire,
             run_id,
+            lambda run: runs.limit_lease(run, self._clock()),
             lambda run: runs.take_run(run, owner, self._clock(), lease_seconds),
             incarnation,
         )

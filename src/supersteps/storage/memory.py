@@ -204,7 +204,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         """
         with self._lock:
             run = self._find(run_id, incarnation)
-            run.record = runs.take_run(run.record, owner, self._clock(), lease_seconds)
+            now = self._clock()
+            run.record = runs.limit_lease(run.record, now)
+            run.record = runs.take_run(run.record, owner, now, lease_seconds)
             return _private_run(run.record)
 
     async def renew(

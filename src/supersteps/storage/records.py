@@ -18,10 +18,12 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         owner: The holder.
         expires: Unix time in seconds, by the storage's clock.
+        seconds: How long it lasts from a sign of life on.
     """
 
     owner: Owner
     expires: float
+    seconds: float = LEASE_SECONDS
 
 
 class InboxEntry(msgspec.Struct, frozen=True, gc=False):

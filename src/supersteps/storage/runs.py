@@ -56,6 +56,7 @@ __all__ = [
     "is_same_commit",
     "is_selected",
     "lease_holds",
+    "limit_lease",
     "listing_order",
     "move_head",
     "new_parents",
@@ -83,6 +84,23 @@ def lease_holds(lease: Lease | None, now: float) -> bool:
     return lease.expires > now or is_this_process(lease.owner)
 
 
+def limit_lease(run: RunRecord, now: float) -> RunRecord:
+    """Return the record of a run whose lease holds no longer than its own length from now.
+
+    Clocks are set back, and differ between machines: a lease may reach hours into the future of whoever looks at
+    it, long after its owner has died. Storing what is left of it at the first look bounds how long others wait. An
+    owner that lives renews it before it ends.
+
+    Args:
+        run: The run.
+        now: Unix time in seconds, by the storage's clock.
+    """
+    lease = run.lease
+    if lease is None or lease.expires <= now + lease.seconds:
+        return run
+    return replace(run, lease=replace(lease, expires=now + lease.seconds))
+
+
 def take_run(run: RunRecord, owner: Owner, now: float, lease_seconds: float) -> RunRecord:
     """Return the record of a run that `owner` takes over, under the next epoch.
 
@@ -97,7 +115,7 @@ def take_run(run: RunRecord, owner: Owner, now: float, lease_seconds: float) -> 
             f"run {run.run_id!r} is being advanced by {run.lease.owner.describe()} (its lease runs until {until} "
             "unless it is renewed). Wait for it to finish, or stop that process; then resume."
         )
-    return replace(run, epoch=run.epoch + 1, lease=Lease(owner, now + lease_seconds))
+    return replace(run, epoch=run.epoch + 1, lease=_lease(owner, now, lease_seconds))
 
 
 def check_incarnation(run: RunRecord, incarnation: str | None) -> None:
@@ -159,7 +177,7 @@ def renew_lease(run: RunRecord, now: float, lease_seconds: float) -> RunRecord:
     return (
         run
         if run.lease is None
-        else replace(run, lease=Lease(run.lease.owner, now + lease_seconds))
+        else replace(run, lease=_lease(run.lease.owner, now, lease_seconds))
     )
 
 
@@ -298,4 +316,9 @@ def move_head(
 def _lease_after(commit: Commit, now: float) -> Lease | None:
     if commit.lease_seconds is None or commit.owner is None:
         return None
-    return Lease(commit.owner, now + commit.lease_seconds)
+    seconds = commit.lease_seconds
+    return Lease(commit.owner, now + seconds, float(seconds))
+
+
+def _lease(owner: Owner, now: float, seconds: float) -> Lease:
+    return Lease(owner, now + seconds, float(seconds))  # a whole number would come back as another

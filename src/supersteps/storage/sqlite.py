@@ -22,7 +22,7 @@ from supersteps.checkpoint.record import (
     Part,
     PartKey,
 )
-from supersteps.errors import CorruptCheckpointWarning, StorageError
+from supersteps.errors import CorruptCheckpointWarning, RunBusyError, StorageError
 from supersteps.storage import runs
 from supersteps.storage._sqlite import (
     backup,
@@ -209,10 +209,13 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             RunNotFoundError: There is no such run.
             RunBusyError: Another owner's lease holds.
         """
-        return await self._writer.run(
+        taken = await self._writer.run(
             lambda db: self._commits.acquire(db, run_id, owner, lease_seconds, incarnation),
             is_small=True,
         )
+        if isinstance(taken, RunBusyError):
+            raise taken
+        return taken
 
     async def renew(
         self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None

@@ -53,6 +53,43 @@ class Leases(Subject):
         assert run.lease is not None
         assert (run.lease.owner, run.lease.expires) == (mine.owner, self.clock.now + LEASE)
 
+    async def test_a_lease_lasts_no_longer_than_its_length_from_when_somebody_looks(self) -> None:
+        self.needs("clock")
+        await Writer(self.storage).commit(owner=ELSEWHERE)
+        mine = Writer(self.storage)
+        self.clock.now -= 7200  # set back, or slow on this machine; the owner is dead
+
+        with pytest.raises(RunBusyError, match="elsewhere"):
+            await mine.take()
+        self.clock.now += LEASE - 1
+        with pytest.raises(RunBusyError):
+            await mine.take()
+        self.clock.now += 2
+        await mine.take()
+        assert (await record_of(self.storage)).epoch == 2
+
+    async def test_who_has_looked_need_not_live_until_the_lease_ends(self) -> None:
+        self.needs("clock", "head")
+        await Writer(self.storage).commit(owner=ELSEWHERE)
+        self.clock.now -= 7200
+        with pytest.raises(RunBusyError):
+            await Writer(self.reopen()).take()
+        self.clock.now += LEASE + 1
+        await Writer(self.reopen()).take()
+
+    async def test_an_owner_that_lives_keeps_a_lease_that_was_shortened(self) -> None:
+        self.needs("clock")
+        writer = Writer(self.storage)
+        await writer.commit(owner=ELSEWHERE)
+        before = self.clock.now
+        for moment in (0, 10, 20, 30, 40):
+            self.clock.now = before - 7200 + moment  # who looks
+            with pytest.raises(RunBusyError):
+                await Writer(self.storage).take()
+            self.clock.now = before + moment  # the owner, on another machine
+            await self.storage.renew("run", 1, LEASE)
+        await writer.commit(owner=ELSEWHERE)
+
     async def test_a_commit_extends_the_lease_or_gives_it_up(self) -> None:
         self.needs("clock")
         writer = Writer(self.storage)

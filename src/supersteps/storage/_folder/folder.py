@@ -280,16 +280,27 @@ class CheckpointFolder:
     def acquire(
         self,
         run_id: str,
+        limit: Callable[[RunRecord], RunRecord],
         take: Callable[[RunRecord], RunRecord],
         incarnation: str | None = None,
     ) -> RunRecord:
-        """Let somebody take a run, after clearing away what its last owner left unfinished."""
+        """Let somebody take a run, after clearing away what its last owner left unfinished.
+
+        Args:
+            run_id: The run.
+            limit: Gives the record with a lease that does not last too long; kept also when it cannot be taken.
+            take: Gives the record of the run under its new owner.
+            incarnation: Which run of this id is meant.
+        """
         with self.hold(run_id) as folder:
             state = folder.load()
             if state is None:
                 raise runs.no_such_run(run_id)
             runs.check_incarnation(state.run, incarnation)
-            run = take(state.run)
+            limited = limit(state.run)
+            if limited != state.run:
+                folder.store(RunState(limited, state.journals))
+            run = take(limited)
             self._sweep(run, run.sequence + 2)
             folder.store(RunState(run, state.journals))
             return run

@@ -9,7 +9,7 @@ import msgspec
 
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointRecord, Commit
-from supersteps.errors import CheckpointError
+from supersteps.errors import CheckpointError, RunBusyError
 from supersteps.storage import runs
 from supersteps.storage._sqlite import checkpoint_rows, run_rows, saved_rows
 from supersteps.storage._sqlite.checkpoint_rows import Row, RunKey
@@ -119,12 +119,17 @@ class Commits:
         owner: Owner,
         lease_seconds: float,
         incarnation: str | None,
-    ) -> RunRecord:
-        """Take a run under the next epoch."""
-        stored = _find(db, run_id, incarnation)
-        return self._change(
-            db, stored, runs.take_run(stored.record, owner, self._clock(), lease_seconds)
-        )
+    ) -> RunRecord | RunBusyError:
+        """Take a run under the next epoch, or return why not: an exception would undo what was written."""
+        stored, now = _find(db, run_id, incarnation), self._clock()
+        limited = runs.limit_lease(stored.record, now)
+        if limited is not stored.record:
+            self._change(db, stored, limited)
+            stored = _find(db, run_id, incarnation)
+        try:
+            return self._change(db, stored, runs.take_run(stored.record, owner, now, lease_seconds))
+        except RunBusyError as busy:
+            return busy
 
     def renew(
         self,

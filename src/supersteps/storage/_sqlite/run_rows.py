@@ -16,12 +16,20 @@ from supersteps.errors import CorruptCheckpointError
 from supersteps.storage._sqlite.checkpoint_rows import key_checksum
 from supersteps.storage._sqlite.entries import is_intact
 from supersteps.storage._statements import load_statements
+from supersteps.storage.records import LEASE_SECONDS
 from supersteps.storage.runs import InboxEntry, Lease, RunRecord
 
 SQL = load_statements("supersteps.storage._sqlite", "runs.sql")
 
-_encode_owner = msgspec.msgpack.Encoder().encode
-_decode_owner = msgspec.msgpack.Decoder(Owner).decode
+
+class _Holder(Owner, frozen=True):
+    """What is stored of a lease beside its end: the owner, and how long a lease of his lasts."""
+
+    seconds: float = LEASE_SECONDS
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_holder = msgspec.msgpack.Decoder(_Holder).decode
 _encode_json = msgspec.json.Encoder().encode
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _NO_NAMES = "[]"
@@ -113,7 +121,7 @@ def _unchecked(row: tuple[Any, ...]) -> StoredRun:
         sequence=sequence,
         branch=branch,
         epoch=epoch,
-        lease=None if lease_owner is None else Lease(_decode_owner(lease_owner), lease_expires),
+        lease=None if lease_owner is None else _lease(lease_owner, lease_expires),
         created_at=created_at,
         updated_at=updated_at,
         fingerprint=fingerprint,
@@ -128,6 +136,12 @@ def _unchecked(row: tuple[Any, ...]) -> StoredRun:
         incarnation=incarnation,
     )
     return StoredRun(key, revision, record)
+
+
+def _lease(stored: bytes, expires: float) -> Lease:
+    fields = asdict(_decode_holder(stored))
+    seconds = fields.pop("seconds")
+    return Lease(Owner(**fields), expires, seconds)
 
 
 def find_run(db: sqlite3.Connection, run_id: str) -> StoredRun | None:
@@ -194,7 +208,7 @@ def _changing(record: RunRecord) -> tuple[Any, ...]:
         record.sequence,
         record.branch,
         record.epoch,
-        None if lease is None else _encode_owner(lease.owner),
+        None if lease is None else _encode({**asdict(lease.owner), "seconds": lease.seconds}),
         None if lease is None else lease.expires,
         record.updated_at,
         record.fingerprint,
@@ -215,6 +229,7 @@ def _only_advances(old: RunRecord, new: RunRecord) -> bool:
         old.lease is not None
         and new.lease is not None
         and (new.lease.owner is old.lease.owner or new.lease.owner == old.lease.owner)
+        and new.lease.seconds == old.lease.seconds
         and new.requests is old.requests
         and new.fingerprint is old.fingerprint
         and new.epoch == old.epoch
@@ -397,7 +412,7 @@ def clear_inbox(db: sqlite3.Connection, key: int, last: int) -> None:
 
 
 def seal_records(db: sqlite3.Connection) -> None:
-    """Give runs of before incarnations checksums that cover them; what was damaged stays so."""
+    """Give runs of before incarnations checksums of what a record holds now; damage stays damage."""
     for key, run_id in db.execute(SQL["keys"]).fetchall():
         row = db.execute(SQL["find"], (run_id,)).fetchone()
         if row is None:
@@ -406,7 +421,10 @@ def seal_records(db: sqlite3.Connection) -> None:
             record = _unchecked(row[:-1]).record
         except (ValueError, TypeError, OverflowError, RecursionError):
             continue
-        known = {name: v for name, v in asdict(record).items() if name != "incarnation"}
+        known = asdict(record)
+        del known["incarnation"]
+        if record.lease is not None:
+            known["lease"] = {"owner": record.lease.owner, "expires": record.lease.expires}
         if is_intact(row[-1], lambda fields: crc32(_encode_json(fields)), known):
             db.execute(SQL["seal_head"], (_checksum(record), key))
 
