@@ -24,6 +24,7 @@ from supersteps.engine.opening import (
     adopt_checkpoint,
     check_graph,
     find_checkpoint,
+    find_run,
     fitted,
     head_of,
 )
@@ -162,16 +163,14 @@ class RunOpener:
         async def open_run(run: RunDriver) -> Opened:
             if storage is None:
                 raise self._no_storage("resume from")
-            record = await find_checkpoint(storage, reference)
-            fitting: Fitted | None = self._fit(storage, record)
-            existing = await storage.get_run(record.header.run_id) if record.header.run_id else None
+            record, existing = await find_run(storage, reference)
+            fitting = self._fit(storage, record)
             if existing is None:
-                assert fitting is not None
                 definition = self._definition
                 record, existing = await adopt_checkpoint(
                     storage, fitting.record, definition.workflow_id, definition.graph
                 )
-                fitting = None
+                fitting = Fitted(record, warnings=fitting.warnings)
             run.run_id = existing.run_id
             opened = self._prepare(run, storage, existing.run_id)
             await opened.runner.load(record, existing, fitting)

@@ -20,6 +20,7 @@ from supersteps import (
     ManagedStorage,
     RequestError,
     RunFencedError,
+    StorageError,
     StreamingRun,
     SuperStepCompletedEvent,
     Workflow,
@@ -32,6 +33,7 @@ from supersteps import (
     response_handler,
 )
 from supersteps.checkpoint.record import CheckpointRecord
+from supersteps.storage._folder import removal
 from tests.contract.support import SUBJECTS, open_subject
 
 RING = Keyring({"k": bytes(32)}, "k")
@@ -261,24 +263,32 @@ async def test_sealed_records_of_one_run_do_not_open_in_another_of_the_same_id()
             await attempt()
 
 
-async def test_what_an_interrupted_deletion_left_is_not_the_new_runs(tmp_path: Path) -> None:
+async def test_what_an_interrupted_deletion_left_is_not_the_new_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any) -> Never:
+        raise StorageError("the process dies")
+
     async with open_subject("file", tmp_path) as storage:
         folder = tmp_path / "checkpoints"
         alice = await waiting(storage, "alice")
         await alice.send_response("ok", "yes")
         await alice.wait_for_completion()
-        left = {path: path.read_bytes() for path in folder.glob("order-17-*.json")}
-        assert len(left) == 3
-        await storage.delete_run("order-17")
+        with monkeypatch.context() as patch:
+            patch.setattr(removal, "_finish_removal", dies)
+            with pytest.raises(StorageError, match="dies"):
+                await storage.delete_run("order-17")
+        assert len([*folder.glob("order-17-*.json")]) == 3
+        assert await storage.list_checkpoint_ids() == []
         bob = shop(storage).run_stream("bob", run_id="order-17")
         async for event in bob:
             if isinstance(event, SuperStepCompletedEvent):
                 break
         await bob.aclose()
-        (folder / "order-17-000001.json").write_bytes(left[folder / "order-17-000001.json"])
-
-        assert await storage.list_checkpoint_ids() == ["order-17-000000"]
-        assert await storage.load_checkpoint("order-17-000001") is None
+        names = await storage.list_checkpoint_ids()
+        assert names == ["order-17-000000", "order-17-000001"]
+        assert await storage.load_checkpoint("order-17-000002") is None
+        assert len([*folder.glob("order-17-*.json")]) == 2
 
 
 async def test_a_migrated_database_still_tells_what_was_damaged_before(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from tests.contract.support import (
     Faults,
     Writer,
     by_hand,
+    content_of,
     plain,
     request,
     shared,
@@ -732,18 +733,26 @@ async def test_what_was_not_committed_is_swept_also_where_numbers_are_left_out(
     assert await storage.list_checkpoint_ids() == ["run-000000", "run-000001", "run-000003"]
 
 
-async def test_a_checkpoint_whose_run_is_gone_is_not_seen(
+async def test_checkpoints_whose_run_is_gone_are_seen_and_stay_what_they_are(
     storage: FileCheckpointStorage, folder: Path
 ) -> None:
     await two_steps(storage)
     (folder / "runs" / "run" / "run.json").unlink()
 
-    assert await storage.list_checkpoint_ids() == []
-    assert await storage.load_checkpoint("run-000000") is None
-    await Writer(storage).put(n=b"7")
-    assert await storage.list_checkpoint_ids() == ["run-000000"]
+    assert await storage.list_checkpoint_ids() == ["run-000000", "run-000001"]
+    before = await content_of(storage, "run-000000")
+    writer = Writer(storage)
+    writer.incarnation = "another run"
+    with pytest.raises(StorageError, match="another checkpoint 'run-000000'"):
+        await writer.put(n=b"7")
+    writer.sequence = 1
+    await writer.put(n=b"7")
+
+    assert await content_of(storage, "run-000000") == before
+    names = ["run-000000", "run-000001", "run-000002"]
+    assert sorted(await storage.list_checkpoint_ids()) == names
     assert await storage.read_inbox("run") == []
-    assert await storage.read_journal("run", "run-000000") == []
+    assert await storage.read_journal("run", "run-000002") == []
 
 
 # ------------------------------------------------------------------------------------------------------ threads, caches

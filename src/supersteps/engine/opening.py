@@ -9,14 +9,13 @@ from supersteps.checkpoint.record import (
     FAN_IN,
     GRAPH,
     MESSAGES,
-    OUTPUTS,
-    Changes,
     CheckpointInfo,
     CheckpointRecord,
-    ListPart,
 )
 from supersteps.checkpoint.stored import decode_messages
-from supersteps.engine.encoding import decode_graph
+from supersteps.engine.addressing import INPUT_SOURCE, addressed, unaddressed
+from supersteps.engine.encoding import decode_graph, encode_graph
+from supersteps.engine.forking import first_changes, status_of
 from supersteps.engine.migration import Fitted, Migration, fit
 from supersteps.engine.store import RunStore
 from supersteps.errors import CheckpointNotFoundError, GraphChangedError, RunNotFoundError
@@ -38,7 +37,7 @@ async def find_checkpoint(
     if record is not None:
         if isinstance(reference, WorkflowCheckpoint) and (
             record.header.run_id == reference.run_id
-            and record.header.incarnation != reference.incarnation
+            and reference.incarnation not in ("", record.header.incarnation)
         ):
             raise CheckpointNotFoundError(
                 f"{type(storage).__name__} holds a checkpoint {checkpoint_id!r} of another run "
@@ -58,6 +57,27 @@ async def find_checkpoint(
     raise CheckpointNotFoundError(
         f"{type(storage).__name__} holds no checkpoint {checkpoint_id!r}; {newest}. list_checkpoints() shows all."
     )
+
+
+async def find_run(
+    storage: DurableStorage, reference: str | CheckpointInfo | WorkflowCheckpoint
+) -> tuple[CheckpointRecord, RunRecord | None]:
+    """Return a checkpoint and the run that has committed it here.
+
+    There is no such run for a checkpoint that was made by hand, or carried here from another storage.
+
+    Raises:
+        CheckpointNotFoundError: The storage holds no such checkpoint.
+    """
+    while True:
+        record = await find_checkpoint(storage, reference)
+        header = record.header
+        run = await storage.get_run(header.run_id) if header.run_id else None
+        if run is None or run.incarnation == header.incarnation:
+            return record, run
+        if (await find_checkpoint(storage, reference)).header == header:
+            return record, None
+        # The run was deleted and another one started in between: there is another checkpoint now.
 
 
 async def head_of(storage: DurableStorage, run_id: str) -> tuple[CheckpointRecord, RunRecord]:
@@ -101,6 +121,9 @@ def fitted(
         check_graph(graph, workflow_id, record)
     elif before.differences(graph.description):
         return fit(graph, record, before, codec, migration)
+    if before is None:
+        complete, nowhere = addressed(record, graph, codec)
+        return Fitted(complete, warnings=nowhere)
     return Fitted(record)
 
 
@@ -140,6 +163,11 @@ def _strangers(graph: Graph, record: CheckpointRecord) -> list[str]:
         f"a message is on its way to executor {i!r}, which is not there"
         for i in sorted(named - {*graph.nodes})
     ]
+    senders = {source for message in unaddressed(record.parts) for source in message.source_ids}
+    found += [
+        f"a message without a receiver comes from executor {i!r}, which is not there"
+        for i in sorted(senders - {*graph.nodes, INPUT_SOURCE})
+    ]
     for section, *names in record.parts:
         if section == FAN_IN and names[0] not in graph.fan_ins:
             found.append(f"messages wait in {names[0]}, which is not there")
@@ -149,26 +177,40 @@ def _strangers(graph: Graph, record: CheckpointRecord) -> list[str]:
 async def adopt_checkpoint(
     storage: DurableStorage, record: CheckpointRecord, workflow_id: str, graph: Graph
 ) -> tuple[CheckpointRecord, RunRecord]:
-    """Make a checkpoint that belongs to no run the first of a new one.
+    """Make a checkpoint that belongs to no run of this storage the first of a new one.
+
+    The run has the id that the checkpoint names, where that is free, else a new one. Its commits are numbered after
+    the checkpoints of that name which are here already: those stay what they are.
 
     Returns:
         The new run's head and its record.
     """
-    store = RunStore(storage, record.header.run_id or new_run_id(), workflow_id)
-    changes = Changes(
-        puts={key: part for key, part in record.parts.items() if not isinstance(part, ListPart)}
-    )
-    outputs = record.parts.get(OUTPUTS)
-    if isinstance(outputs, ListPart):
-        changes.appends[OUTPUTS] = list(outputs)
+    header = record.header
+    run_id, last = header.run_id, -1
+    if not run_id or await storage.get_run(run_id) is not None:
+        run_id = new_run_id()
+    else:
+        taken = [header.checkpoint_id, *await storage.list_checkpoint_ids(run_id=run_id)]
+        last = max(_number(identifier, run_id) for identifier in taken)
+    store = RunStore(storage, run_id, workflow_id)
+    store.number_after(last)
+    changes = first_changes(record.parts)
+    changes.puts.setdefault(GRAPH, encode_graph(graph.description))
     await store.commit(
         changes,
-        iteration=record.header.iteration_count,
-        steps_since_input=record.header.steps_since_input,
-        max_iterations=record.header.max_iterations,
-        status=record.header.status,
+        iteration=header.iteration_count,
+        steps_since_input=header.steps_since_input,
+        max_iterations=header.max_iterations,
+        status=status_of(record.parts).value,
         more=False,
-        metadata=record.header.metadata,
+        metadata=header.metadata,
         fingerprint=graph.fingerprint,
     )
     return await head_of(storage, store.run_id)
+
+
+def _number(identifier: str, run_id: str) -> int:
+    """Return the number in the id of a run's checkpoint, -1 where it is no such id."""
+    digits = identifier.removeprefix(f"{run_id}-")
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= 18
+    return int(digits) if is_number and digits != identifier else -1

@@ -18,6 +18,7 @@ from supersteps._typing import display_name
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.record import EXECUTORS, GRAPH, OUTPUTS, CheckpointRecord, utc_now
+from supersteps.engine.addressing import INPUT_SOURCE
 from supersteps.engine.advancing import Supersteps
 from supersteps.engine.alarm import Alarm
 from supersteps.engine.announcing import Announcer
@@ -58,9 +59,6 @@ from supersteps.graph import Graph
 from supersteps.secrets import redact
 from supersteps.storage.runs import RunRecord
 from supersteps.subworkflow import takes_input
-
-INPUT_SOURCE = "Workflow"
-"""Sender of the input, as the start executor sees it."""
 
 
 def _incarnation(store: RunStore | None, replay: Replay | None) -> Callable[[], str]:

@@ -64,6 +64,10 @@ class RunStore(RunHold):
         self._cut: tuple[Commit, bool] | None = None
         self._cut_info: CheckpointInfo | None = None
 
+    def number_after(self, last: int) -> None:
+        """Have the first commit of a new run take the number after `last`: ids up to it are taken."""
+        self._sequence = last
+
     # --------------------------------------------------------------------------------------- reading
 
     async def load(self, record: CheckpointRecord, run: RunRecord) -> None:

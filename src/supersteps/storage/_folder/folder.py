@@ -46,16 +46,27 @@ class _Extent(NamedTuple):
     Attributes:
         newest: The number of its newest commit; None for all numbers.
         incarnation: The run that is there; None for any.
+        strays_count: Whether those count that belong to no run which is there: copied here without
+            their run, and so like checkpoints that were saved by hand.
     """
 
     newest: int | None
     incarnation: str | None
+    strays_count: bool
+
+    def has_committed(self, header: CheckpointHeader) -> bool:
+        """Return whether the run that is there has committed a checkpoint."""
+        if self.incarnation not in (None, header.incarnation):
+            return False
+        return self.newest is None or header.sequence <= self.newest
+
+    def is_stray(self, header: CheckpointHeader) -> bool:
+        """Return whether a checkpoint belongs to a run that is not there."""
+        return self.strays_count and self.incarnation != header.incarnation
 
     def holds(self, header: CheckpointHeader) -> bool:
-        """Return whether a checkpoint is one of them."""
-        if self.incarnation not in (None, header.incarnation):
-            return False  # of an earlier run of the same id
-        return self.newest is None or header.sequence <= self.newest
+        """Return whether a checkpoint is to be seen."""
+        return self.has_committed(header) or self.is_stray(header)
 
 
 class CheckpointFolder:
@@ -127,7 +138,7 @@ class CheckpointFolder:
         if found is None:
             return None
         record, standalone = found
-        return record if standalone or self.is_committed(record.header) else None
+        return record if standalone or self.is_seen(record.header) else None
 
     def read_parts(self, listed: CheckpointHeader) -> Mapping[PartKey, Part]:
         """Return the parts of a checkpoint whose header was read before.
@@ -187,7 +198,7 @@ class CheckpointFolder:
                     lineage[-1] = again[0]
                     next_id = again[0].parent_id
                     continue
-            if found is None or not (found[1] or lineage or self.is_committed(found[0])):
+            if found is None or not (found[1] or lineage or self.is_seen(found[0])):
                 break
             lineage.append(found[0])
             next_id = found[0].parent_id
@@ -234,7 +245,7 @@ class CheckpointFolder:
             if header.run_id and (folder := self.run(header.run_id)).exists():
                 stack.enter_context(folder.lock.held())
             found = self.files.read_header(path)
-            if found is None or found[1]:
+            if found is None or found[1] or self.is_stray(found[0]):
                 self.files.write(record, standalone=True)
             elif self.load(header.checkpoint_id) != record:
                 raise runs.id_taken(header.checkpoint_id)
@@ -256,6 +267,7 @@ class CheckpointFolder:
             raise runs.no_such_run(header.run_id)
         with folder.lock.held():
             state = folder.load()
+            extent = self._extent(header.run_id, [])
             run = runs.apply_commit(state.run if state else None, commit, clock())
             if run is None:
                 # An earlier attempt renamed the record, but perhaps could not sync that: only now it is safe to say so.
@@ -263,6 +275,7 @@ class CheckpointFolder:
                 folder.store(state)
                 return
             if state is None:
+                self._finish_deletion(folder)
                 folder.clear()
             elif (
                 run.sequence > state.run.sequence + 1
@@ -272,7 +285,7 @@ class CheckpointFolder:
             commit.changes.apply(parts)
             path = self.files.path(header.checkpoint_id)
             found = self.files.read_header(path)
-            if found is not None and found[1]:
+            if found is not None and (found[1] or extent.is_stray(found[0])):
                 raise runs.id_taken(header.checkpoint_id)
             self.files.write(CheckpointRecord(header, parts), standalone=False)
             folder.commit(RunState(run, state.journals if state else 0), parts)
@@ -396,14 +409,25 @@ class CheckpointFolder:
             folder.parts = record.parts
         return folder.parts
 
+    def _finish_deletion(self, folder: RunFolder) -> None:
+        """Delete what an interrupted deletion has left of an earlier run of the same id."""
+        removed = folder.removed()
+        if removed is None:
+            return
+        numbered = self.files.numbered(removed.run_id, removed.sequence + 1)
+        _files.remove_durably(
+            *(path for path in numbered.values() if not self.files.is_standalone(path))
+        )
+
     def _sweep(self, run: RunRecord, end: int) -> None:
         """Clear away what an owner wrote but did not commit, from the next number up to `end`; usually that is one."""
         for number in range(run.sequence + 1, end):
             path = self.files.path(checkpoint_id(run.run_id, number))
             _files.remove_durably(_files.draft_of(path))
             found = self.files.read_header(path)
-            if found is not None and not found[1]:
-                _files.remove_durably(path)
+            if found is None or found[1] or found[0].incarnation != run.incarnation:
+                continue
+            _files.remove_durably(path)
 
     def set_head(self, folder: RunFolder, state: RunState, target: CheckpointRecord) -> RunRecord:
         """Make a checkpoint the head of a run that is held; void its journal and inbox."""
@@ -423,12 +447,28 @@ class CheckpointFolder:
             run = self.run(run_id).peek()
         except CorruptCheckpointError as error:
             problems.append(str(error))
-            return _Extent(None, None)
-        return _Extent(-1, None) if run is None else _Extent(run.sequence, run.incarnation)
+            return _Extent(None, None, False)
+        if run is not None:
+            return _Extent(run.sequence, run.incarnation, True)
+        return _Extent(-1, None, self._are_without_a_run(run_id))
 
-    def is_committed(self, header: CheckpointHeader) -> bool:
+    def _are_without_a_run(self, run_id: str) -> bool:
+        """Return whether a run's checkpoints are here and the run is not: copied without the folder `runs`.
+
+        A single first checkpoint is one whose commit was interrupted. Of a run that is being deleted
+        nothing counts any more.
+        """
+        if _files.exists(self.run(run_id).deleted_path):
+            return False
+        return any(number > 0 for number in self.files.numbered(run_id, None))
+
+    def is_seen(self, header: CheckpointHeader) -> bool:
         """Return whether a checkpoint that a run wrote counts."""
         return self._extent(header.run_id, []).holds(header)
+
+    def is_stray(self, header: CheckpointHeader) -> bool:
+        """Return whether a checkpoint that a run wrote is here without this run."""
+        return self._extent(header.run_id, []).is_stray(header)
 
     def _intact_before(self, damaged: str) -> str | None:
         """Return the id of the nearest intact checkpoint before one that cannot be read: its name has to tell where."""

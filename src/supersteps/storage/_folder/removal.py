@@ -38,10 +38,10 @@ def delete_checkpoint(folder: CheckpointFolder, unwanted: str) -> bool:
         if found is None:
             return _forget(folder, unwanted)
         header, standalone = found
-        if standalone:
+        if standalone or folder.is_stray(header):
             with folder.by_hand.held():
                 return _files.remove_durably(path)
-        if not folder.is_committed(header):
+        if not folder.is_seen(header):
             return False
         run_id = header.run_id
     if not folder.run(run_id).exists():
@@ -244,6 +244,15 @@ def _may_be_of_a_run(draft: Path) -> bool:
     return "~" in draft.name  # a long name that ends in a hash does not tell whose it is
 
 
+def _is_of_another_run(files: CheckpointFiles, path: Path, run: RunRecord) -> bool:
+    """Return whether an intact checkpoint belongs to another run of the same id."""
+    try:
+        found = files.read_header(path)
+    except CheckpointError:
+        return False
+    return found is not None and found[0].incarnation != run.incarnation
+
+
 def _tidy(files: CheckpointFiles, run_folder: RunFolder) -> None:
     state = run_folder.load()
     if state is not None:
@@ -252,7 +261,7 @@ def _tidy(files: CheckpointFiles, run_folder: RunFolder) -> None:
         beyond = [
             path
             for number, path in files.numbered(run.run_id, None).items()
-            if number > run.sequence
+            if number > run.sequence and not _is_of_another_run(files, path, run)
         ]
         _remove_committed(files, beyond)
     elif (removed := run_folder.removed()) is not None:

@@ -84,6 +84,7 @@ class RunFolder:
         path: The folder.
         lock: To be held while writing.
         record_path: Its run.json.
+        deleted_path: The record of a run whose deletion was interrupted.
         parts: The head's parts, if this object wrote or read them, else None.
     """
 
@@ -94,7 +95,7 @@ class RunFolder:
         self.record_path = path / "run.json"
         self._journal_path = path / "journal.jsonl"
         self._inbox_path = path / "inbox.jsonl"
-        self._deleted_path = path / ".deleted"
+        self.deleted_path = path / ".deleted"
         self._seen: bytes | None = None
         self._state: RunState | None = None
         self._journal_end: int | None = None
@@ -165,7 +166,7 @@ class RunFolder:
     def remove(self) -> None:
         """Let the run be no more; its checkpoints, which do not count from then on, are deleted before `clear`."""
         self.forget()
-        _files.rename_durably(self.record_path, self._deleted_path)
+        _files.rename_durably(self.record_path, self.deleted_path)
 
     def removed(self) -> RunRecord | None:
         """Return the record of a run whose removal was begun but not finished.
@@ -173,7 +174,7 @@ class RunFolder:
         Raises:
             CorruptCheckpointError: It is damaged.
         """
-        data = _files.read(self._deleted_path)
+        data = _files.read(self.deleted_path)
         return None if data is None else self._decode(data).run
 
     def clear(self) -> None:
@@ -181,7 +182,7 @@ class RunFolder:
 
         The lock stays, with its folder: whoever waits for it must not find another one in its place.
         """
-        _files.remove_durably(self._journal_path, self._inbox_path, self._deleted_path)
+        _files.remove_durably(self._journal_path, self._inbox_path, self.deleted_path)
 
     def tidy(self, state: RunState) -> None:
         """Delete what interrupted writes have left, and a journal and an inbox in which nothing counts any more."""

@@ -84,7 +84,8 @@ class _Found:
         if found is not None and not found[1]:
             header = found[0].header
             run = self._runs.get(header.run_id)
-            if run is None or header.sequence <= run.sequence:
+            is_stray = run is not None and run.incarnation != header.incarnation
+            if not is_stray and (run is None or header.sequence <= run.sequence):
                 self._headers.setdefault(header.run_id, {})[header.checkpoint_id] = header
 
     def damaged_runs(self) -> Iterator[Damage]:
