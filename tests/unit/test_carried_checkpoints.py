@@ -127,7 +127,7 @@ async def test_a_checkpoint_goes_back_into_the_storage_that_it_is_from() -> None
     assert await go_on_from(carried[2], 2, storage) == "r"
 
 
-# ------------------------------------------------------------------------------------------------ by hand
+# ----------------------------------------------------------------------------------------- by hand
 
 
 @executor(id="up")

@@ -1,4 +1,4 @@
-"""Messages that a checkpoint made by hand leaves to the edges: they name who sent them, and no receiver."""
+"""Messages that a checkpoint made by hand leaves to the edges: they name no receiver."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def unaddressed(parts: Mapping[PartKey, Part]) -> list[StoredMessage]:
 def addressed(
     record: CheckpointRecord, graph: Graph, codec: Codec
 ) -> tuple[CheckpointRecord, tuple[str, ...]]:
-    """Return a checkpoint whose messages all have receivers, and a sentence for each that goes nowhere.
+    """Return a checkpoint whose messages all have receivers, and a sentence for each that has none.
 
-    A message goes where the edges of its sender lead, as if it had just been sent; the input goes to the start
-    executor.
+    A message goes where the edges of its sender lead, as if it had just been sent; the input goes
+    to the start executor.
 
     Args:
         record: The checkpoint; the senders of its messages are in the graph.

@@ -64,7 +64,7 @@ async def find_run(
 ) -> tuple[CheckpointRecord, RunRecord | None]:
     """Return a checkpoint and the run that has committed it here.
 
-    There is no such run for a checkpoint that was made by hand, or carried here from another storage.
+    There is no such run for a checkpoint that was made by hand, or carried here from elsewhere.
 
     Raises:
         CheckpointNotFoundError: The storage holds no such checkpoint.
@@ -179,8 +179,8 @@ async def adopt_checkpoint(
 ) -> tuple[CheckpointRecord, RunRecord]:
     """Make a checkpoint that belongs to no run of this storage the first of a new one.
 
-    The run has the id that the checkpoint names, where that is free, else a new one. Its commits are numbered after
-    the checkpoints of that name which are here already: those stay what they are.
+    The run has the id that the checkpoint names, where that is free, else a new one. Its commits
+    are numbered after the checkpoints of that name which are here already; those stay as they are.
 
     Returns:
         The new run's head and its record.

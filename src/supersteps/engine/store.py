@@ -65,7 +65,7 @@ class RunStore(RunHold):
         self._cut_info: CheckpointInfo | None = None
 
     def number_after(self, last: int) -> None:
-        """Have the first commit of a new run take the number after `last`: ids up to it are taken."""
+        """Have the first commit of a new run take the number after `last`: others are taken."""
         self._sequence = last
 
     # --------------------------------------------------------------------------------------- reading

@@ -87,9 +87,9 @@ def lease_holds(lease: Lease | None, now: float) -> bool:
 def limit_lease(run: RunRecord, now: float) -> RunRecord:
     """Return the record of a run whose lease holds no longer than its own length from now.
 
-    Clocks are set back, and differ between machines: a lease may reach hours into the future of whoever looks at
-    it, long after its owner has died. Storing what is left of it at the first look bounds how long others wait. An
-    owner that lives renews it before it ends.
+    Clocks are set back, and differ between machines: a lease may reach hours into the future of
+    whoever looks at it, long after its owner has died. Storing at the first look what is left of it
+    bounds how long others wait. An owner that lives renews it before it ends.
 
     Args:
         run: The run.

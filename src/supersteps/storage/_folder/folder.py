@@ -301,7 +301,7 @@ class CheckpointFolder:
 
         Args:
             run_id: The run.
-            limit: Gives the record with a lease that does not last too long; kept also when it cannot be taken.
+            limit: Gives the record with a lease that does not last too long; always kept.
             take: Gives the record of the run under its new owner.
             incarnation: Which run of this id is meant.
         """
@@ -453,10 +453,10 @@ class CheckpointFolder:
         return _Extent(-1, None, self._are_without_a_run(run_id))
 
     def _are_without_a_run(self, run_id: str) -> bool:
-        """Return whether a run's checkpoints are here and the run is not: copied without the folder `runs`.
+        """Return whether checkpoints are here without their run: copied without the folder `runs`.
 
-        A single first checkpoint is one whose commit was interrupted. Of a run that is being deleted
-        nothing counts any more.
+        A single first checkpoint is one whose commit was interrupted. Of a run that is being
+        deleted nothing counts any more.
         """
         if _files.exists(self.run(run_id).deleted_path):
             return False

@@ -120,7 +120,7 @@ class Commits:
         lease_seconds: float,
         incarnation: str | None,
     ) -> RunRecord | RunBusyError:
-        """Take a run under the next epoch, or return why not: an exception would undo what was written."""
+        """Take a run under the next epoch, or return why not: raising would undo writes."""
         stored, now = _find(db, run_id, incarnation), self._clock()
         limited = runs.limit_lease(stored.record, now)
         if limited is not stored.record:

@@ -412,7 +412,7 @@ def clear_inbox(db: sqlite3.Connection, key: int, last: int) -> None:
 
 
 def seal_records(db: sqlite3.Connection) -> None:
-    """Give runs of before incarnations checksums of what a record holds now; damage stays damage."""
+    """Give older runs checksums of what a record holds now; what is damaged stays damaged."""
     for key, run_id in db.execute(SQL["keys"]).fetchall():
         row = db.execute(SQL["find"], (run_id,)).fetchone()
         if row is None:
