@@ -68,6 +68,16 @@ class EdgeGroup:
     target_ids: tuple[str, ...]
 
     @property
+    def source_executor_ids(self) -> list[str]:
+        """Ids of the executors that messages come from."""
+        return list(self.source_ids)
+
+    @property
+    def target_executor_ids(self) -> list[str]:
+        """Ids of the executors to which messages may go."""
+        return list(self.target_ids)
+
+    @property
     def kind(self) -> str:
         """The group's kind, as fingerprints and pictures name it."""
         return "edge"

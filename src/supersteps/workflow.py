@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from supersteps.edges import EdgeGroup
 from supersteps.engine.backends import Backend
 from supersteps.engine.backends.local import LocalBackend
 from supersteps.engine.forking import Edits
@@ -89,6 +90,21 @@ class Workflow:
     def graph(self) -> Graph:
         """The frozen structure."""
         return self._graph
+
+    @property
+    def executors(self) -> dict[str, Executor]:
+        """Every executor by id, in the order in which they were added."""
+        return {node_id: node.executor for node_id, node in self._graph.nodes.items()}
+
+    @property
+    def edge_groups(self) -> list[EdgeGroup]:
+        """Every edge group, in the order in which they were added."""
+        return list(self._graph.groups)
+
+    @property
+    def start_executor_id(self) -> str:
+        """Id of the executor that gets the input."""
+        return self._graph.start_id
 
     @property
     def types(self) -> list[Any]:

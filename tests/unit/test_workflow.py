@@ -87,6 +87,10 @@ def test_it_describes_itself() -> None:
     assert (workflow.input_types, workflow.output_types) == ([str], [str])
     assert [e.id for e in workflow.get_executors_list()] == ["up", "back"]
     assert workflow.get_start_executor().id == "up"
+    assert workflow.start_executor_id == "up"
+    assert workflow.executors == {e.id: e for e in workflow.get_executors_list()}
+    (group,) = workflow.edge_groups
+    assert (group.source_executor_ids, group.target_executor_ids) == (["up"], ["back"])
     assert workflow.checkpoint_storage is None
 
 
