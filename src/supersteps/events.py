@@ -213,7 +213,8 @@ class RequestClosedEvent(_FrameworkEvent):
     Attributes:
         request_id: The question.
         source_executor_id: The executor that asked.
-        outcome: "defaulted" where its deadline has passed, "cancelled" where it was taken back.
+        outcome: "defaulted" where its deadline has passed, "cancelled" where it was taken back,
+            "intercepted" where an executor around the sub-workflow that asked answered first.
         data: Unused.
     """
 

@@ -1,7 +1,9 @@
 """`WorkflowExecutor`: a workflow as a node of another one, as its users see it."""
 
 import asyncio
+import warnings
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Never
@@ -9,6 +11,7 @@ from typing import Any, Never
 import pytest
 
 from supersteps import (
+    AlreadyAnsweredError,
     Case,
     Default,
     DurableStorage,
@@ -17,6 +20,7 @@ from supersteps import (
     FailurePolicy,
     GraphChangedError,
     InMemoryCheckpointStorage,
+    RequestClosedEvent,
     RequestInfoEvent,
     RequestInfoExecutor,
     RequestResponse,
@@ -50,6 +54,7 @@ from tests.unit.support import (
     built,
     collect,
     outputs,
+    questions,
     shout_workflow,
 )
 
@@ -777,8 +782,9 @@ async def test_a_question_is_answered_or_passed_on_not_both() -> None:
             )
             await ctx.send_message(request, target_id="purser")
 
-    with pytest.raises(UnanswerableRequestError, match="no edge leads back"):
-        await ship(ported(), Hasty("captain")).run(["a"])
+    result = await ship(ported(), Hasty("captain")).run(["a"])
+    assert result.get_outputs() == ["a=hasty"]
+    assert result.get_request_info_events() == []
 
     class Slow(Captain):
         @handler
@@ -810,6 +816,128 @@ async def test_a_question_is_answered_or_passed_on_not_both() -> None:
     assert [e.source_executor_id for e in asked] == ["sub#1/asker"]
     await run.send_response("ask-a", "in time")
     assert outputs(await collect(run)) == ["a=in time"]
+
+
+class Ignorant(Parent):
+    """Takes questions and does nothing about them."""
+
+    @handler
+    async def question(self, request: Question, ctx: WorkflowContext[Any]) -> None:
+        pass
+
+
+class Passing(Parent):
+    """Sends questions on along whatever edges there are; here none takes them."""
+
+    @handler
+    async def question(self, request: Question, ctx: WorkflowContext[Question]) -> None:
+        await ctx.send_message(request)
+
+
+def both(parent: Executor, **settings: Any) -> Workflow:
+    """A sub-workflow whose questions have an edge to an executor, and one to the outside world."""
+    sub, port = WorkflowExecutor(ported(), "sub"), RequestInfoExecutor("port")
+    builder = WorkflowBuilder(name="both").add_edge(parent, sub).add_edge(sub, parent)
+    return built(builder.add_edge(sub, port).add_edge(port, sub), parent, **settings)
+
+
+@pytest.mark.parametrize("parent", [Ignorant, Passing])
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_question_reaches_whoever_an_edge_names_as_well_as_an_executor_around(
+    kind: str, parent: Callable[[str], Executor], tmp_path: Path
+) -> None:
+    async with storage_of(kind, tmp_path) as storage:
+        node = parent("p")
+        workflow = both(node, storage=storage)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UndeliveredMessageWarning)  # of what is passed on
+            first = await workflow.run(["a"], run_id="r")
+        (asked,) = first.get_request_info_events()
+        assert (asked.request_id, asked.source_executor_id) == ("ask-a", "sub#1/asker")
+        result = await workflow.send_responses({"ask-a": "outside"})
+        assert result.get_outputs() == ["a=outside"]
+        assert inner_parts((await checkpoints(storage))[-1]) == []
+
+
+async def test_passed_on_to_a_port_as_well_it_is_asked_once() -> None:
+    sub, port, captain = (
+        WorkflowExecutor(ported(), "sub"),
+        RequestInfoExecutor("purser"),
+        Captain("captain"),
+    )
+    builder = WorkflowBuilder().add_edge(captain, sub).add_edge(sub, captain)
+    builder.add_edge(sub, port).add_edge(captain, port).add_edge(port, sub)
+    run = built(builder, captain).run_stream(["a"])
+    assert questions(await collect(run)) == ["ask-a"]
+    await run.send_response("ask-a", "once")
+    assert outputs(await collect(run)) == ["a=once"]
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "none"])
+async def test_the_executor_around_may_be_the_first_to_answer(kind: str, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        storage = None
+        if kind != "none":
+            storage = await stack.enter_async_context(storage_of(kind, tmp_path))
+        run = both(OldStyle("p"), storage=storage).run_stream(["a"], run_id="r")
+        events = await collect(run)
+        assert questions(events) == ["ask-a"]
+        (closed,) = (event for event in events if isinstance(event, RequestClosedEvent))
+        assert (closed.request_id, closed.outcome) == ("ask-a", "intercepted")
+        assert outputs(events) == ["a=parent"]
+        with pytest.raises(AlreadyAnsweredError):
+            await run.send_response("ask-a", "too late")
+        if storage is None:
+            return
+        everything = await checkpoints(storage)
+        assert inner_parts(everything[-1]) == []
+        assert [answer.outcome for answer in everything[-1].answered] == ["intercepted"]
+        for checkpoint in everything:
+            again = await both(OldStyle("p"), storage=storage).run_from_checkpoint(checkpoint)
+            assert again.get_outputs() == ["a=parent"]
+        replay = both(OldStyle("p"), storage=storage).replay(everything[0])
+        assert (await replay.wait_for_completion()).get_outputs() == ["a=parent"]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+async def test_an_answer_from_outside_that_comes_first_counts(stored: bool) -> None:
+    storage = InMemoryCheckpointStorage() if stored else None
+    run = both(OldStyle("p"), storage=storage).run_stream(["a"], run_id="r")
+    found = []
+
+    async def answer() -> None:
+        async for event in run:
+            if isinstance(event, RequestInfoEvent):
+                await run.send_response(event.request_id, "outside")
+            found.append(event)
+
+    with pytest.warns(UndeliveredMessageWarning, match="goes nowhere"):
+        await answer()
+    assert outputs(found) == ["a=outside"]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+async def test_an_answer_from_outside_that_comes_second_is_named(stored: bool) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    class Slow(OldStyle):
+        @handler
+        async def question(self, request: Question, ctx: WorkflowContext[Any]) -> None:
+            asked.set()
+            await answered.wait()
+            answer = RequestResponse("parent", request, request.request_id)
+            await ctx.send_message(answer, target_id="sub")
+
+    storage = InMemoryCheckpointStorage() if stored else None
+    run = both(Slow("p"), storage=storage).run_stream(["a"], run_id="r")
+    collecting = asyncio.create_task(collect(run))
+    await asked.wait()
+    await run.send_response("ask-a", "outside")
+    answered.set()
+    events = await collecting
+    assert outputs(events) == ["a=parent"]
+    (told,) = (event for event in events if isinstance(event, WorkflowWarningEvent))
+    assert "the answer to request 'ask-a' was not used" in str(told.data)
 
 
 async def test_a_handler_for_anything_does_not_swallow_questions() -> None:

@@ -95,7 +95,8 @@ class AnsweredRequest:
         source_executor_id: The executor that asked.
         iteration: The superstep that took the answer.
         timestamp: When: ISO 8601, UTC.
-        outcome: "answered", "defaulted" (the deadline passed) or "cancelled" (it was taken back).
+        outcome: "answered", "defaulted" (the deadline passed), "cancelled" (it was taken back) or
+            "intercepted" (an executor around the sub-workflow that asked answered first).
         data: The answer.
     """
 

@@ -98,7 +98,7 @@ class StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     node: str | None = None
 
 
-Outcome = Literal["answered", "defaulted", "cancelled"]
+Outcome = Literal["answered", "defaulted", "cancelled", "intercepted"]
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -109,7 +109,8 @@ class StoredAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
         source_executor_id: The executor that asked.
         iteration: The superstep that took the answer.
         timestamp: When: ISO 8601, UTC.
-        outcome: Whether somebody answered, the deadline passed, or the question was taken back.
+        outcome: Whether somebody answered, the deadline passed, the question was taken back, or an
+            executor around the sub-workflow that asked it answered first.
         data: The answer, encoded.
     """
 

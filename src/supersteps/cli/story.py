@@ -240,11 +240,10 @@ class Story:
     def _closed(self, event: RequestClosedEvent) -> list[Line]:
         self.questions.discard(event.request_id)
         source = event.source_executor_id
-        why = (
-            "its deadline passed, so the default counts"
-            if event.outcome == "defaulted"
-            else "it was taken back"
-        )
+        why = {
+            "defaulted": "its deadline passed, so the default counts",
+            "intercepted": "an executor of the workflow answered it",
+        }.get(event.outcome, "it was taken back")
         return [Line(f"question {event.request_id} of {source} is closed: {why}")]
 
     def _step_completed(self, event: SuperStepCompletedEvent) -> list[Line]:

@@ -244,6 +244,9 @@ class Supersteps:
         here.iteration = step
         if planned.answers:
             self._inbox.consume(planned.answers)
+        if merged.closed:
+            inside = [c.request.request_id for c in merged.closed if c.outcome == "intercepted"]
+            self._inbox.pass_over(inside)
         if self._store is None:
             here.outputs += [value for _source, value in merged.outputs]
         self._announcer.announce(merged, planned, ran, here.state, step, info)

@@ -79,7 +79,10 @@ class Announcer:
         for request in merged.opened:
             emit(self.request_event(request))
         for answer in planned.answers:
-            if answer.outcome is None and answer.request_id in state.requests:
+            if answer.outcome is None and answer.request_id not in state.requests:
+                text = f"the answer to request {answer.request_id!r} was not used: {answer.refusal}"
+                emit(WorkflowWarningEvent(text))
+            elif answer.outcome is None:
                 emit(
                     WorkflowWarningEvent(
                         f"the answer to request {answer.request_id!r} could not be used: {answer.refusal}. The request "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -86,6 +86,17 @@ class Inbox:
             self._ended.update(
                 {answer.request_id: answer.outcome for answer in answers if answer.outcome}
             )
+
+    def pass_over(self, request_ids: Collection[str]) -> None:
+        """Have answers count for nothing: others inside the run were first."""
+        self.answers = [
+            Answer(answer.number, answer.request_id, None, None, "it has been answered before")
+            if answer.request_id in request_ids
+            else answer
+            for answer in self.answers
+        ]
+        if self._store is None:
+            self._ended |= dict.fromkeys(request_ids, "intercepted")
 
     def waiting(self, state: State) -> list[str]:
         """Return the ids of the questions that still wait for an answer."""
@@ -221,7 +232,7 @@ class Inbox:
                     f"request {request_id!r} of run {self._run_id!r} passed its deadline and took its default. "
                     "Nothing was changed."
                 )
-            case "answered":
+            case "answered" | "intercepted":
                 return AlreadyAnsweredError(
                     f"request {request_id!r} of run {self._run_id!r} has been answered. Nothing was changed."
                 )

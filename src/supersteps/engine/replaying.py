@@ -68,8 +68,10 @@ class Replay:
         )
         self._storage = storage
         self._headers = {header.iteration_count: header for header in lineage}
-        self._answers = [answer for answer in answers if answer.iteration > first]
-        self._times = {answer.iteration: answer.timestamp for answer in self._answers}
+        closed = [answer for answer in answers if answer.iteration > first]
+        self._times = {answer.iteration: answer.timestamp for answer in closed}
+        # What executors answered inside the run, they answer again.
+        self._answers = [answer for answer in closed if answer.outcome != "intercepted"]
         self._taken = 0
         self._records: dict[int, CheckpointRecord | None] = {first: start}
 

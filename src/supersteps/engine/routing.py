@@ -18,7 +18,7 @@ from supersteps.edges import FanInEdgeGroup
 from supersteps.engine.answers import check_reply
 from supersteps.engine.effects import Ask
 from supersteps.engine.levels import Level, Levels
-from supersteps.engine.merged import Merged
+from supersteps.engine.merged import Closed, Merged
 from supersteps.engine.state import Message, Request, State, SubRun
 from supersteps.engine.values import Sealed, Sealer
 from supersteps.executor import Executor
@@ -130,9 +130,8 @@ class Router(msgspec.Struct, eq=False):
         executor = level.graph.nodes[target].executor
         if not isinstance(executor, WorkflowExecutor):
             return executor.can_handle(message)
-        is_answer = isinstance(message, RequestResponse | SubWorkflowResponseMessage)
-        if is_answer and self._asked(level, target, message) is not None:
-            return True
+        if _is_answer(executor, message):
+            return self._asked(level, target, message) is not None
         return takes_input(executor, message)
 
     def _deliver(self, level: Level, target: str, payload: Sealed, targets: list[str]) -> bool:
@@ -246,10 +245,8 @@ class Router(msgspec.Struct, eq=False):
     ) -> bool:
         """Begin a run of a sub-workflow with a message, or take the message as an answer to its question."""
         value = payload.peek()
-        if isinstance(value, RequestResponse | SubWorkflowResponseMessage) and self._reply(
-            level, node, value
-        ):
-            return True
+        if _is_answer(executor, value):
+            return self._reply(level, node, value)
         if not takes_input(executor, value):
             return False
         inner = executor.__supersteps__.start
@@ -275,21 +272,41 @@ class Router(msgspec.Struct, eq=False):
         """Offer a sub-workflow's question to the executors around it, the nearest first.
 
         Returns:
-            The question; with `node` set when one of them has been sent it.
+            The question; with `node` set when one of them has been sent it, and nobody else is to
+            be asked. Where an edge leads from the node to a `RequestInfoExecutor` as well, it goes
+            further out all the same, and the first answer counts.
         """
         question = request.data.open()
         while level.parent is not None:
             for payload in self._offers(level, request, question):
                 targets = tuple(self._interceptors(level, payload))
-                if targets:
-                    sealed = self.sealer.seal(
-                        payload, "request {!r} of a sub-workflow", request.request_id
-                    )
-                    node = level.parent.prefix + level.node
-                    self.merged.messages.append(Message(sealed, (node,), targets))
+                if not targets:
+                    continue
+                sealed = self.sealer.seal(
+                    payload, "request {!r} of a sub-workflow", request.request_id
+                )
+                node = level.parent.prefix + level.node
+                self.merged.messages.append(Message(sealed, (node,), targets))
+                if request.direct or not self._is_ported(level, question):
                     return replace(request, node=node)
+                break
             level = level.parent
         return request
+
+    def _is_ported(self, level: Level, question: Any) -> bool:
+        """Return whether an edge leads a sub-workflow's question to a `RequestInfoExecutor`."""
+        assert level.parent is not None
+        outer = level.parent
+
+        def takes(target: str) -> bool:
+            executor = outer.graph.nodes[target].executor
+            return isinstance(executor, RequestInfoExecutor) and executor.can_handle(question)
+
+        return any(
+            group.choose(question, None, takes)
+            for group in outer.graph.outgoing[level.node]
+            if not isinstance(group, FanInEdgeGroup)
+        )
 
     def _offers(self, level: Level, request: Request, question: Any) -> Iterator[Any]:
         """Yield the messages as which a question can be offered, seen from around the sub-workflow."""
@@ -312,8 +329,8 @@ class Router(msgspec.Struct, eq=False):
             if not isinstance(group, FanInEdgeGroup):
                 yield from (outer.prefix + t for t in group.choose(payload, None, takes))
 
-    def pass_on(self, level: Level, asked_through: str, ask: Ask) -> Request | None:
-        """Return the question of a sub-workflow that an executor around it has passed on, as that sub-workflow's own.
+    def pass_on(self, level: Level, asked_through: str, ask: Ask) -> tuple[bool, Request | None]:
+        """Look whether an executor around a sub-workflow has passed its question on.
 
         Args:
             level: The level around the sub-workflow.
@@ -321,26 +338,45 @@ class Router(msgspec.Struct, eq=False):
             ask: What it asked.
 
         Returns:
-            The question, which nobody around answers any more; None for one that an executor asks in its own name.
+            Whether it is one that was passed on, rather than one that an executor asks in its own
+            name; and that question as the sub-workflow's own, which nobody around answers any more,
+            or None where it has an answer or was asked outside before.
         """
-        request = self.state.intercepted.get(ask.request_id)
-        if request is None or request.node is None or self._is_settled(request.request_id):
-            return None
-        node, question = level.local(request.node), ask.data.open()
-        leads_back = node in level.graph.reachable[level.local(asked_through)]
+        request = self._find(ask.request_id)
+        if request is None:
+            return False, None
+        question = ask.data.open()
+        node = getattr(question, "source_executor_id", None)
         if (
-            not leads_back
-            or type(question) is not type(request.data.open())
-            or question.source_executor_id != node
+            type(question) is not type(request.data.open())
+            or node is None
+            or node not in level.graph.reachable[level.local(asked_through)]
+            or not self._is_inside(level, node, request)
         ):
-            return None
+            return False, None
+        if request.node is None or self._is_settled(request.request_id):
+            return True, None
         self._passed_on.add(request.request_id)
-        return replace(
+        return True, replace(
             request, iteration=self.step, timestamp=ask.timestamp, data=ask.data, node=None
         )
 
+    def _find(self, request_id: str) -> Request | None:
+        """Return a question that waits for its answer, from inside the run or from outside."""
+        request = self.state.intercepted.get(request_id)
+        return self.state.requests.get(request_id) if request is None else request
+
+    def _is_inside(self, level: Level, node: str, request: Request) -> bool:
+        """Return whether a question comes from a sub-workflow's node at a level."""
+        inner = self.levels.of(request.source_executor_id)
+        while inner.parent is not None:
+            if inner.parent is level and inner.node == node:
+                return True
+            inner = inner.parent
+        return False
+
     def _is_settled(self, request_id: str) -> bool:
-        """Return whether an executor around a sub-workflow has answered its question, or passed it on."""
+        """Return whether a question has an answer from inside the run, or was passed on."""
         return (
             request_id in self.merged.replies
             or request_id in self.state.replies
@@ -354,10 +390,11 @@ class Router(msgspec.Struct, eq=False):
         value: RequestResponse[Any, Any] | SubWorkflowResponseMessage[Any],
     ) -> Request | None:
         """Return the question of a sub-workflow that a message answers; None where none waits."""
-        request = self.state.intercepted.get(value.request_id)
-        if request is None or request.node != level.prefix + node:
+        request = self._find(value.request_id)
+        if request is None or not self._is_inside(level, node, request):
             return None
-        return None if self._is_settled(request.request_id) else request
+        is_closed = any(closed.request is request for closed in self.merged.closed)
+        return None if is_closed or self._is_settled(request.request_id) else request
 
     def _reply(
         self,
@@ -370,10 +407,19 @@ class Router(msgspec.Struct, eq=False):
         if request is None:
             return False
         check_reply(self.levels, request, value.data)
-        self.merged.replies[request.request_id] = self.sealer.seal(
-            value.data, "the answer to {!r}", request.request_id
-        )
+        answer = self.sealer.seal(value.data, "the answer to {!r}", request.request_id)
+        self.merged.replies[request.request_id] = answer
+        if request.node is None:  # it was asked outside as well, where nobody has answered yet
+            self.merged.closed.append(Closed(request, "intercepted", answer))
+            self.merged.intercepted.append(replace(request, node=level.prefix + node))
         return True
+
+
+def _is_answer(executor: WorkflowExecutor, message: Any) -> bool:
+    """Return whether a message to a sub-workflow is an answer, and so no input, even if late."""
+    if not executor.__supersteps__.may_ask:
+        return False
+    return isinstance(message, RequestResponse | SubWorkflowResponseMessage)
 
 
 def _takes_questions(executor: Executor, payload: Any) -> bool:

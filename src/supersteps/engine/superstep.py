@@ -126,11 +126,13 @@ class _Merge(msgspec.Struct, eq=False):
     # -------------------------------------------------------------------------------------- asking
 
     def _ask(self, merged: Merged, level: Level, asked_through: str, ask: Ask) -> None:
-        request = self._router.pass_on(level, asked_through, ask)
-        if request is None:
-            request = open_request(self._levels, asked_through, ask, self._step)
-        else:
+        is_passed_on, request = self._router.pass_on(level, asked_through, ask)
+        if request is not None:
             merged.released = [*merged.released, request.request_id]
+        elif is_passed_on:
+            return
+        else:
+            request = open_request(self._levels, asked_through, ask, self._step)
         request = self._router.offer(level, request)
         self._refuse_twin(merged, request)
         (merged.opened if request.node is None else merged.intercepted).append(request)
