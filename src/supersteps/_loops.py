@@ -8,6 +8,8 @@ belong to no loop longer than somebody waits.
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -59,6 +61,38 @@ class LoopLock:
         if self._lock is None or self._lock[0] is not loop:
             self._lock = loop, asyncio.Lock()
         return self._lock[1]
+
+
+class Turns:
+    """Sees to it that work which waits for nothing gives others on its event loop their turn."""
+
+    def __init__(self, seconds: float) -> None:
+        """Begin.
+
+        Args:
+            seconds: For how long the loop may stand still.
+        """
+        self._seconds = seconds
+        self._until = 0.0
+
+    async def share(self) -> None:
+        """Let others have a turn, if their last one was too long ago."""
+        now = time.monotonic()
+        if now > self._until:
+            await asyncio.sleep(0)
+            self._until = time.monotonic() + self._seconds
+
+
+def start_task(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """Begin work in a task of its own, and do it at once up to where it waits, if Python can.
+
+    Python 3.12 and later can. Work that waits for nothing is then done when this returns, and has
+    needed no turn of the event loop; with 3.11 it begins at the loop's next turn.
+    """
+    if sys.version_info >= (3, 12):
+        loop = asyncio.get_running_loop()
+        return asyncio.Task(work, loop=loop, name=name, eager_start=True)
+    return asyncio.create_task(work, name=name)
 
 
 async def outlast(work: Coroutine[Any, Any, T]) -> T:

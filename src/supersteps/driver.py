@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supersteps._failures import annotate, described, notes_of
-from supersteps._loops import LoopLock, is_gone, look_at
+from supersteps._loops import LoopLock, Turns, is_gone, look_at, start_task
 from supersteps.engine.inside import Stretch
 from supersteps.engine.runner import Runner
 from supersteps.engine.store import RunStore
@@ -110,6 +110,7 @@ class RunDriver:
         self._parking: asyncio.Task[None] | None = None
         self._opening = LoopLock()
         self._turn = LoopLock()  # answers, restores and ends come one after the other
+        self._turns = Turns(TURN_SECONDS)
         self._loading = Stretch()  # while hooks take attributes back, and nobody else may come in
         self._phase = Phase.READY
         self._failure: BaseException | None = None  # it goes with FAILED
@@ -172,7 +173,10 @@ class RunDriver:
             return False
         elif not self._stream.events:
             self._begin(work())
-            await self._stream.wait()
+            if self._work is None:
+                await self._turns.share()
+            else:
+                await self._stream.wait()
         return True
 
     def _was_left_behind(self, work: asyncio.Task[None]) -> bool:
@@ -215,9 +219,13 @@ class RunDriver:
             self._refuse_inside(what)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        self._work = asyncio.create_task(work, name=f"supersteps:{self.run_id}")
-        self._work.add_done_callback(self._work_done)
         self._phase = Phase.WORKING
+        task = start_task(work, f"supersteps:{self.run_id}")
+        if task.done():
+            look_at(task)
+        else:
+            self._work = task
+            task.add_done_callback(self._work_done)
 
     def _go_on(self) -> None:
         """Be asked anew: what was drained may go on, and others may have answered meanwhile."""
