@@ -371,6 +371,11 @@ class WorkflowBuilder:
             retention: Which checkpoints to keep while a run goes on; every one when None. It is applied now and then,
                 so a run may hold some more for a while.
         """
+        if isinstance(checkpoint_storage, type):
+            raise TypeError(
+                f"with_checkpointing takes a checkpoint storage, and {checkpoint_storage.__name__} "
+                f"is a class of them; write {checkpoint_storage.__name__}(...)"
+            )
         missing = [
             name
             for name in _STORAGE_METHODS

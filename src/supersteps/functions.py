@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, overload
 
 from supersteps.executor import Executor, equip, function_spec
@@ -56,9 +57,27 @@ class FunctionExecutor(Executor):
         equip(self, id if id is not None else func.__name__, handlers)
         self.__doc__ = inspect.getdoc(func)
 
+    def __reduce__(self) -> Any:
+        """Let it be pickled by its name, as functions are."""
+        module, name = self.func.__module__, self.func.__qualname__
+        if _named(module, name) is not self:
+            raise TypeError(
+                f"executor {self.id!r} cannot be pickled: {module}.{name} is not what that name "
+                "means; define it at the top of a module, under its own name"
+            )
+        return _named, (module, name)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the wrapped function, as in a unit test of it."""
         return self.func(*args, **kwargs)
+
+
+def _named(module: str, name: str) -> Any:
+    """Find what a module calls by a name; None where there is nothing."""
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 @overload

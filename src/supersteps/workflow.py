@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -59,6 +59,15 @@ class Workflow:
         """
         self.workflow_id = workflow_id
         self.max_iterations = max_iterations
+        self._given = {
+            "workflow_id": workflow_id,
+            "max_iterations": max_iterations,
+            "checkpoint_storage": checkpoint_storage,
+            "types": list(types),
+            "retention": retention,
+            "backend": backend,
+            "migration": migration,
+        }
         self._graph = graph
         self._given_types = list(types)
         self._types = [*graph.annotations, *types]
@@ -73,6 +82,16 @@ class Workflow:
             backend=backend or LocalBackend(),
             migration=migration,
         )
+
+    def __copy__(self) -> Self:
+        return self  # a definition that never changes, and serves any number of runs
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        """Let it be pickled where its executors, functions and storage can be."""
+        return _workflow_with, (type(self), self._graph, self._given)
 
     # ----------------------------------------------------------------------------------- describing
 
@@ -439,3 +458,8 @@ class Workflow:
     def send_responses_streaming(self, responses: Mapping[str, Any]) -> StreamingRun:
         """Return the handle of the run that waits for these requests; it is answered at the first step of iteration."""
         return self._opener.answer(responses)
+
+
+def _workflow_with(cls: type[Workflow], graph: Graph, given: Mapping[str, Any]) -> Workflow:
+    """Make a workflow again that was pickled."""
+    return cls(graph, **given)

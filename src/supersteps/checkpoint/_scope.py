@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 from weakref import WeakSet
 
 from .._annotations import is_main_file
@@ -123,6 +123,11 @@ class Scope:
         """Return all types that were registered with functions; the outer scopes' first."""
         return [custom for scope in [*self._chain()][::-1] for custom in scope._customs.values()]
 
+    def importable_classes(self) -> list[type]:
+        """Return the known classes that another process finds under their names."""
+        known = [cls for scope in self._chain() for cls in scope._classes.values()]
+        return [cls for cls in known if _importable(type_name(cls)) is cls]
+
     def find(self, name: str) -> Custom | type | None:
         """Look up the name of a type, as data gives it.
 
@@ -151,15 +156,9 @@ class Scope:
         return None
 
     def _imported_subclass(self, name: str) -> type | None:
-        module_name, _, qualname = name.partition(":")
-        module = sys.modules.get(module_name)
-        namespace: Any = getattr(module, "__dict__", {})
-        found: Any = None
-        for part in qualname.split("."):
-            found = namespace.get(part)
-            if not isinstance(found, type):
-                return None
-            namespace = vars(found)
+        found = _importable(name)
+        if found is None:
+            return None
         roots = (base for base in found.__mro__ if base is found or not _is_foundation(base))
         return found if any(self._known(type_name(base)) is base for base in roots) else None
 
@@ -176,6 +175,19 @@ class Scope:
             if cls.__qualname__ == qualname
         }
         return next(iter(same.values())) if len(same) == 1 else None
+
+
+def _importable(name: str) -> type | None:
+    """Find the class that an imported module holds under a name; nothing is imported."""
+    module_name, _, qualname = name.partition(":")
+    namespace: Any = getattr(sys.modules.get(module_name), "__dict__", {})
+    found: Any = None
+    for part in qualname.split("."):
+        found = namespace.get(part)
+        if not isinstance(found, type):
+            return None
+        namespace = vars(found)
+    return cast(type, found)
 
 
 def _is_foundation(cls: type) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from functools import cache
+from typing import Any, Self, cast
 
 import msgspec
 
@@ -38,6 +39,17 @@ Compare = Callable[
 """Gives the parts of two checkpoints of one storage; what both have stands under one and the same object in both."""
 
 _LAZY = frozenset(content.NAMES)
+
+
+_NOT_GIVEN: Any = object()
+
+
+def _not_given() -> Any:
+    return _NOT_GIVEN
+
+
+def _nothing() -> None:
+    return None
 
 
 @dataclass(eq=False)
@@ -74,14 +86,17 @@ class WorkflowCheckpoint:
         intercepted_requests: Questions of sub-workflows that executors around them answer, by request id.
         replies: Such answers on their way in, by request id.
         incarnation: What tells its run from others that have, had or will have the same id.
+        stored: What `to_dict` gives, for `dataclasses.asdict` of a loaded checkpoint: there it
+            stands in the place of the content, as JSON-ready builtins with all types. A checkpoint
+            that is made with it, as by `WorkflowCheckpoint(**asdict(checkpoint))`, is the same.
     """
 
     checkpoint_id: str = field(default_factory=new_id)
     workflow_id: str = ""
     timestamp: str = field(default_factory=utc_now)
-    messages: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    shared_state: dict[str, Any] = field(default_factory=dict)
-    executor_states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    messages: dict[str, list[dict[str, Any]]] = field(default_factory=_not_given)
+    shared_state: dict[str, Any] = field(default_factory=_not_given)
+    executor_states: dict[str, dict[str, Any]] = field(default_factory=_not_given)
     iteration_count: int = 0
     max_iterations: int = 100
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -91,16 +106,31 @@ class WorkflowCheckpoint:
     sequence: int = 0
     branch: int = 0
     status: str = "IN_PROGRESS"
-    scopes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    fan_in: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
-    pending_requests: dict[str, PendingRequest] = field(default_factory=dict)
-    outputs: list[Any] = field(default_factory=list)
-    answered: list[AnsweredRequest] = field(default_factory=list)
-    timers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    sub_workflows: dict[str, SubWorkflowState] = field(default_factory=dict)
-    intercepted_requests: dict[str, PendingRequest] = field(default_factory=dict)
-    replies: dict[str, Any] = field(default_factory=dict)
+    scopes: dict[str, dict[str, Any]] = field(default_factory=_not_given)
+    fan_in: dict[str, dict[str, list[Any]]] = field(default_factory=_not_given)
+    pending_requests: dict[str, PendingRequest] = field(default_factory=_not_given)
+    outputs: list[Any] = field(default_factory=_not_given)
+    answered: list[AnsweredRequest] = field(default_factory=_not_given)
+    timers: dict[str, dict[str, Any]] = field(default_factory=_not_given)
+    sub_workflows: dict[str, SubWorkflowState] = field(default_factory=_not_given)
+    intercepted_requests: dict[str, PendingRequest] = field(default_factory=_not_given)
+    replies: dict[str, Any] = field(default_factory=_not_given)
     incarnation: str = ""
+    stored: dict[str, Any] | None = field(default_factory=_nothing, repr=False)
+
+    def __post_init__(self) -> None:
+        missing = [name for name in content.NAMES if self.__dict__[name] is _NOT_GIVEN]
+        if self.stored is not None:
+            self._take_stored(self.stored, missing)
+        else:
+            self.__dict__.update({name: content.empty(name) for name in missing})
+
+    def _take_stored(self, stored: Mapping[str, Any], missing: Iterable[str]) -> None:
+        """Take the content from what is stored; everything else stays as it was given."""
+        for name in (*missing, "stored"):
+            del self.__dict__[name]
+        self.__dict__["_source"] = _source_of(stored)
+        self.__dict__["__dataclass_fields__"] = _fields_of_loaded()
 
     @classmethod
     def from_record(
@@ -134,10 +164,13 @@ class WorkflowCheckpoint:
         self.incarnation = header.incarnation
         self.__dict__["_source"] = (header, load_parts, codec)
         self.__dict__["_compare"] = compare
+        self.__dict__["__dataclass_fields__"] = _fields_of_loaded()
         return self
 
     def __getattr__(self, name: str) -> Any:
         # Reached only while a loaded checkpoint's content has not been decoded: then the attribute is not there yet.
+        if name == "stored" and "_source" in self.__dict__:
+            return self.to_dict()
         if name not in _LAZY or "_source" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         _header, load_parts, codec = self.__dict__["_source"]
@@ -224,16 +257,7 @@ class WorkflowCheckpoint:
         Raises:
             ValueError: The data is not of that shape.
         """
-        header = dict(data)
-        listed = msgspec.convert(header.pop("parts", ()), list[tuple[PartKey, Any]])
-        for key, _ in listed:
-            if not key or len(key) != 1 + SECTION_DEPTHS.get(key[0], len(key) - 1):
-                raise ValueError(f"a checkpoint has no part {key!r}")
-        parts: dict[PartKey, Part] = {key: msgspec.json.encode(value) for key, value in listed}
-        for growing in (OUTPUTS, ANSWERED):
-            if growing in parts:
-                parts[growing] = ListPart(content.elements(parts[growing]))
-        return cls.from_record(msgspec.convert(header, CheckpointHeader), lambda: parts, Codec())
+        return cls.from_record(*_source_of(data))
 
     def _codec(self) -> Codec:
         source = self.__dict__.get("_source")
@@ -242,7 +266,8 @@ class WorkflowCheckpoint:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WorkflowCheckpoint):
             return NotImplemented
-        return all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self))
+        names = (f.name for f in fields(WorkflowCheckpoint) if f.name != "stored")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def __hash__(self) -> int:
         return hash(self.checkpoint_id)
@@ -263,6 +288,47 @@ class WorkflowCheckpoint:
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        codec = self._codec()
+        record = self.to_record(codec)
+        twin = self.from_record(record.header, lambda: record.parts, codec)
+        memo[id(self)] = twin
+        return cast(Self, twin)
+
+    def __reduce__(self) -> Any:
+        """Let it be pickled: as `to_dict` describes it, since a codec belongs to its process."""
+        return type(self).from_dict, (self.to_dict(),)
+
+
+def _source_of(
+    data: Mapping[str, Any],
+) -> tuple[CheckpointHeader, Callable[[], Mapping[PartKey, Part]], Codec]:
+    """Return what a checkpoint that `to_dict` described is read from.
+
+    Raises:
+        ValueError: The data is not of that shape.
+    """
+    header = dict(data)
+    listed = msgspec.convert(header.pop("parts", ()), list[tuple[PartKey, Any]])
+    for key, _ in listed:
+        if not key or len(key) != 1 + SECTION_DEPTHS.get(key[0], len(key) - 1):
+            raise ValueError(f"a checkpoint has no part {key!r}")
+    parts: dict[PartKey, Part] = {key: msgspec.json.encode(value) for key, value in listed}
+    for growing in (OUTPUTS, ANSWERED):
+        if growing in parts:
+            parts[growing] = ListPart(content.elements(parts[growing]))
+    return msgspec.convert(header, CheckpointHeader), lambda: parts, Codec()
+
+
+@cache
+def _fields_of_loaded() -> dict[str, Any]:
+    """Return the fields of a loaded checkpoint, as `dataclasses.asdict` and `replace` see them.
+
+    Its content is that which is stored: values of a program's own types would lose their types.
+    """
+    named = WorkflowCheckpoint.__dataclass_fields__
+    return {name: one for name, one in named.items() if name not in _LAZY}
 
 
 def _unless_changed(

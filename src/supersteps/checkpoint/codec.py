@@ -8,7 +8,7 @@ from datetime import datetime, time, timezone, tzinfo
 from functools import partial
 from math import isfinite
 from types import ModuleType
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from supersteps._callables import check_plain
 
@@ -123,6 +123,13 @@ class Codec:
         child = object.__new__(type(self))
         child._setup(Scope(self._scope), types)
         return child
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # what it knows grows with the program; a copy would stay behind
+
+    def __reduce__(self) -> Any:
+        """Let it be pickled, with the functions that were registered."""
+        return _codec_with, (self._scope.customs(), self._scope.importable_classes())
 
     def add_types(self, types: Iterable[Any]) -> None:
         """Make everything reachable from the annotations rebuildable; of two types with one name the latest wins.
@@ -437,6 +444,14 @@ class Codec:
         except Trouble:
             return copy_anything
         return _plan_copier(plan)
+
+
+def _codec_with(customs: Iterable[Custom], classes: Iterable[type]) -> Codec:
+    """Make a codec again that was pickled."""
+    codec = Codec(classes)
+    for custom in customs:
+        codec.register(custom.type_, custom.encode, custom.decode, name=custom.name)
+    return codec
 
 
 def plan_of(cls: type) -> Plan | None:

@@ -164,6 +164,11 @@ def elements(part: Part) -> list[bytes]:
 # ----------------------------------------------------------------------------------------- decoding
 
 
+def empty(name: str) -> Any:
+    """Return what a section is that holds nothing."""
+    return [] if name in _LISTS else {}
+
+
 def decode_parts(parts: Mapping[PartKey, Part], codec: Codec, where: str) -> dict[str, Any]:
     """Return a checkpoint's content, decoded as far as the types are known."""
     return _Reader(codec, where).read(parts)
@@ -177,7 +182,7 @@ class _Reader:
         self._where = where
 
     def read(self, parts: Mapping[PartKey, Part]) -> dict[str, Any]:
-        found: dict[str, Any] = {name: [] if name in _LISTS else {} for name in NAMES}
+        found: dict[str, Any] = {name: empty(name) for name in NAMES}
         for key, part in parts.items():
             match key:
                 case ("shared_state", name):

@@ -13,20 +13,12 @@ from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, Commit
 from supersteps.storage import runs
 from supersteps.storage._plain import upkeep as plain_upkeep
+from supersteps.storage._plain.calls import METHODS
 from supersteps.storage._plain.state import PlainState, private
 from supersteps.storage.answering import Answering
 from supersteps.storage.base import AsyncClosing, CheckpointStorage, DurableStorage
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
-
-METHODS = (
-    "save_checkpoint",
-    "load_checkpoint",
-    "list_checkpoint_ids",
-    "list_checkpoints",
-    "delete_checkpoint",
-)
-"""What makes a class a `CheckpointStorage`."""
 
 
 def as_durable(storage: CheckpointStorage) -> DurableStorage:
@@ -40,8 +32,13 @@ def as_durable(storage: CheckpointStorage) -> DurableStorage:
         instance, has a `save_checkpoint` of its own, so that this sees each checkpoint.
 
     Raises:
-        TypeError: It lacks one of the five methods.
+        TypeError: It lacks one of the five methods, or is a class.
     """
+    if isinstance(storage, type):
+        raise TypeError(
+            f"{storage.__name__} is a class, and a checkpoint storage is an object of one: "
+            f"write {storage.__name__}(...)"
+        )
     lacking = [name for name in METHODS if not callable(getattr(storage, name, None))]
     if lacking:
         raise TypeError(
@@ -104,11 +101,11 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
         """Save a checkpoint by hand and return its id."""
-        return await self.storage.save_checkpoint(checkpoint)
+        return await self._calls.save_checkpoint(checkpoint)
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
         """Return a checkpoint, None when there is none with this id."""
-        return await self.storage.load_checkpoint(checkpoint_id)
+        return await self._calls.load_checkpoint(checkpoint_id)
 
     async def list_checkpoint_ids(
         self, workflow_id: str | None = None, run_id: str | None = None
@@ -121,7 +118,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """Delete a checkpoint and move its run's head away from it; return whether it was there."""
-        checkpoint = await self.storage.load_checkpoint(checkpoint_id)
+        checkpoint = await self._calls.load_checkpoint(checkpoint_id)
         if checkpoint is None:
             return False
         async with self._runs.held(checkpoint.run_id) as run:
@@ -133,7 +130,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             parents = runs.new_parents(plain_upkeep.headers_of(siblings), {checkpoint_id})
             for moved in plain_upkeep.with_parents(siblings, parents):
                 await self._save(moved)
-            return await self.storage.delete_checkpoint(checkpoint_id)
+            return await self._calls.delete_checkpoint(checkpoint_id)
 
     # ---------------------------------------------------------------------------------------------- runs and commits
 
@@ -143,7 +140,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
         """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
-        checkpoints = {c.checkpoint_id: c for c in await self.storage.list_checkpoints()}
+        checkpoints = {c.checkpoint_id: c for c in await self._calls.list_checkpoints()}
         lineage: list[CheckpointInfo] = []
         next_id: str | None = checkpoint_id
         while next_id is not None and len(lineage) < limit and next_id in checkpoints:
@@ -164,7 +161,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         async with self._runs.held(header.run_id) as run:
             before = run.record
             if before is None and (
-                header.parent_id or await self.storage.load_checkpoint(header.checkpoint_id)
+                header.parent_id or await self._calls.load_checkpoint(header.checkpoint_id)
             ):
                 before = await self._adopt(run, header.run_id)
             after = runs.apply_commit(before, commit, self._clock())
@@ -247,7 +244,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             for checkpoint in reversed(
                 checkpoints
             ):  # the newest first: what a crash leaves is still a run
-                await self.storage.delete_checkpoint(checkpoint.checkpoint_id)
+                await self._calls.delete_checkpoint(checkpoint.checkpoint_id)
             return bool(checkpoints)
 
     # -------------------------------------------------------------------------------------------------- looking after
@@ -294,12 +291,14 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
                 for checkpoint_id in reversed(
                     pruning.gone
                 ):  # the newest first: nothing follows one that is gone
-                    await self.storage.delete_checkpoint(checkpoint_id)
+                    await self._calls.delete_checkpoint(checkpoint_id)
             return pruning.gone
 
     async def verify(self, run_id: str | None = None) -> list[Damage]:
         """Load every checkpoint (of one run, or of all) and return those that cannot be read."""
-        return await plain_upkeep.verify(self.storage, self.codec, run_id)
+        return await plain_upkeep.verify(
+            self._calls, type(self.storage).__name__, self.codec, run_id
+        )
 
     async def vacuum(self) -> None:
         """Let the storage do it, if it can."""

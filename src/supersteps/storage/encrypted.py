@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any, Self
 
 from msgspec.structs import replace
 
@@ -95,6 +96,17 @@ class EncryptedStorage(Answering, AsyncClosing):
     def missing(self) -> tuple[str, ...]:
         """What is not guaranteed with the storage inside, a sentence for each."""
         return tuple(getattr(self.storage, "missing", ()))
+
+    def __copy__(self) -> Self:
+        return self  # a storage is a place: a copy of what refers to it refers to the same one
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an EncryptedStorage holds keys and cannot be pickled; make one in each process"
+        )
 
     async def aclose(self) -> None:
         """Close the storage inside; it may be used again afterwards."""

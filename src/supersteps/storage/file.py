@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any, Self
 
 from supersteps._paths import settled_path
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
@@ -57,6 +58,16 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         self._clock = clock
         self._folder = CheckpointFolder(self.storage_path)
         self._workers = Workers("supersteps-files", _THREADS)
+
+    def __copy__(self) -> Self:
+        return self  # a storage is a place: a copy of what refers to it refers to the same one
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        """Let it be pickled: another process opens the same folder."""
+        return type(self), (self.storage_path, self.codec)
 
     async def aclose(self) -> None:
         """Finish what is under way and let the threads go; the storage may be used again afterwards."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -61,6 +62,22 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         self._lock = forkable_lock()  # every method takes it once, for its whole work
         self._checkpoints: dict[str, _Kept] = {}
         self._runs: dict[str, _Run] = {}
+
+    def __copy__(self) -> Self:
+        return self  # a storage is a place: a copy of what refers to it refers to the same one
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Let it be pickled: with all that it holds now, to which nothing is added later."""
+        with self._lock:
+            state = dict(self.__dict__)
+        del state["_lock"]
+        return state | {"_checkpoints": dict(self._checkpoints), "_runs": dict(self._runs)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=forkable_lock())
 
     # -------------------------------------------------------------------------------------------- whole checkpoints
 

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any, Self
 
 from supersteps._paths import settled_path
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
@@ -82,6 +83,16 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         self._upkeep = upkeep.Upkeep(self._commits)
         self._writer = Writer(database, self._commits.heads.clear)
         self._readers = Readers(database)
+
+    def __copy__(self) -> Self:
+        return self  # a storage is a place: a copy of what refers to it refers to the same one
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        """Let it be pickled: another process opens the same database."""
+        return type(self), (self.path, self.codec)
 
     async def aclose(self) -> None:
         """Finish what is under way, move the log into the database and close; it may be used again afterwards."""

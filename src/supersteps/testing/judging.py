@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from supersteps.storage.adapter import METHODS, PlainStorageAdapter, as_durable
+from supersteps.storage._plain.calls import METHODS
+from supersteps.storage.adapter import PlainStorageAdapter, as_durable
 from supersteps.storage.base import CheckpointStorage
 from supersteps.testing.subject import CAPABILITIES, PLAIN_LACKS, Subject
 

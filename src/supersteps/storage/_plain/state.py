@@ -14,6 +14,7 @@ from supersteps.checkpoint.record import REQUESTS, CheckpointRecord, Part, PartK
 from supersteps.errors import CheckpointError, CheckpointSaveError, StorageError
 from supersteps.storage import runs
 from supersteps.storage._plain import upkeep as plain_upkeep
+from supersteps.storage._plain.calls import PlainCalls
 from supersteps.storage._plain.runs import PlainRun, runs_of
 from supersteps.storage.base import CheckpointStorage
 from supersteps.storage.records import RunRecord
@@ -31,6 +32,7 @@ class PlainState:
         self, storage: CheckpointStorage, *, clock: Callable[[], float] = time.time
     ) -> None:
         self.storage = storage
+        self._calls = PlainCalls(storage)
         codec = getattr(storage, "codec", None)
         self.codec: Codec = codec if isinstance(codec, Codec) else Codec()
         self._clock = clock
@@ -42,7 +44,7 @@ class PlainState:
         self, workflow_id: str | None = None, run_id: str | None = None
     ) -> list[WorkflowCheckpoint]:
         """Return the checkpoints, all or of one workflow or run, oldest first."""
-        found = await self.storage.list_checkpoints(workflow_id)
+        found = await self._calls.list_checkpoints(workflow_id)
         selected = (c for c in found if run_id in (None, c.run_id))
         return sorted(selected, key=lambda c: (c.timestamp, c.sequence, c.checkpoint_id))
 
@@ -54,7 +56,7 @@ class PlainState:
 
     async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
         """Return a checkpoint, encoded, None when there is none with this id."""
-        checkpoint = await self.storage.load_checkpoint(checkpoint_id)
+        checkpoint = await self._calls.load_checkpoint(checkpoint_id)
         if checkpoint is None:
             return None
         record = checkpoint.to_record(self.codec)
@@ -68,7 +70,7 @@ class PlainState:
 
     async def _save(self, checkpoint: WorkflowCheckpoint) -> None:
         try:
-            await self.storage.save_checkpoint(checkpoint)
+            await self._calls.save_checkpoint(checkpoint)
         except CheckpointError:
             raise
         except Exception as error:
@@ -109,7 +111,7 @@ class PlainState:
 
     async def _all_runs(self) -> list[RunRecord]:
         names = dict.fromkeys(
-            checkpoint.run_id for checkpoint in await self.storage.list_checkpoints()
+            checkpoint.run_id for checkpoint in await self._calls.list_checkpoints()
         )
         records = [await self.get_run(run_id) for run_id in names if run_id]
         return [record for record in records if record is not None]

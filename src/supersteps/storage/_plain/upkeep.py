@@ -9,7 +9,7 @@ from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.storage import runs
-from supersteps.storage.base import CheckpointStorage
+from supersteps.storage._plain.calls import PlainCalls
 from supersteps.storage.records import Damage
 
 
@@ -33,7 +33,9 @@ def with_parents(
     return moved
 
 
-async def verify(storage: CheckpointStorage, codec: Codec, run_id: str | None) -> list[Damage]:
+async def verify(
+    storage: PlainCalls, name_of_storage: str, codec: Codec, run_id: str | None
+) -> list[Damage]:
     """Load and encode every checkpoint; return those with which that fails: there is no checksum to compare."""
     headers: dict[str, list[CheckpointHeader]] = {}
     damaged: dict[str, str] = {}
@@ -53,7 +55,7 @@ async def verify(storage: CheckpointStorage, codec: Codec, run_id: str | None) -
         if run_id in (None, name):
             found.append(
                 Damage(
-                    f"checkpoint {checkpoint_id!r} in {type(storage).__name__}",
+                    f"checkpoint {checkpoint_id!r} in {name_of_storage}",
                     problem,
                     name if is_of_run else None,
                     checkpoint_id,
