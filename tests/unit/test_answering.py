@@ -27,7 +27,7 @@ from supersteps.errors import (
     UnknownRequestError,
 )
 from supersteps.storage import answering
-from supersteps.storage.base import DurableStorage, ManagedStorage
+from supersteps.storage.base import DurableStorage, is_managed
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.records import InboxEntry, RunRecord
 from supersteps.testing.answering import ask, end, question
@@ -409,7 +409,7 @@ async def test_a_storage_that_cannot_list_its_runs_is_asked_by_run() -> None:
     storage = Unmanaged()
     await ask_in(storage, 1)
 
-    assert not isinstance(storage, ManagedStorage)
+    assert not is_managed(storage)
     with pytest.raises(StorageError, match="Unmanaged cannot list its runs"):
         await answering.list_requests(storage)
     assert [asked.request_id for asked in await answering.list_requests(storage, "run 0")] == ["q0"]

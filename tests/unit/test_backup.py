@@ -25,7 +25,7 @@ from supersteps.service.service import Service
 from supersteps.storage import _files
 from supersteps.storage._folder.run_folder import RunFolder
 from supersteps.storage.adapter import as_durable
-from supersteps.storage.base import BackupStorage, ManagedStorage
+from supersteps.storage.base import has_backup, is_managed
 from supersteps.storage.encrypted import EncryptedStorage, Keyring
 from supersteps.testing.writer import Writer, by_hand, content_of, shared
 from tests.unit.support import asking_workflow
@@ -272,8 +272,8 @@ async def test_a_damaged_run_is_copied_as_it_is(tmp_path: Path) -> None:
 
 async def test_what_cannot_be_backed_up_is_named(tmp_path: Path) -> None:
     for storage in (InMemoryCheckpointStorage(), as_durable(InMemoryCheckpointStorage())):
-        assert isinstance(storage, ManagedStorage)
-        assert not isinstance(storage, BackupStorage)
+        assert is_managed(storage)
+        assert not has_backup(storage)
         with pytest.raises(ServiceError, match=r"InMemoryCheckpointStorage.* cannot be backed up"):
             await Service(storage).backup(tmp_path / "copy")
     with pytest.raises(StorageError, match="a InMemoryCheckpointStorage cannot be backed up"):

@@ -41,6 +41,7 @@ class Interrupt:
     def __call__(self, frame: types.FrameType, event: str, arg: Any) -> Any:
         if frame.f_code.co_filename not in WHERE:
             return None
+        frame.f_trace = self  # before the next line: so it is needed from Python 3.13 on
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "opcode" and not self.has_come:
             self.after -= 1

@@ -11,7 +11,13 @@ from supersteps.checkpoint.record import OUTPUTS, Changes
 from supersteps.errors import CheckpointError, CheckpointSaveError, RunFencedError
 from supersteps.storage._plain import runs as plain_runs
 from supersteps.storage.adapter import PlainStorageAdapter, as_durable
-from supersteps.storage.base import CheckpointStorage, DurableStorage
+from supersteps.storage.base import (
+    CheckpointStorage,
+    DurableStorage,
+    has_backup,
+    is_durable,
+    is_managed,
+)
 from supersteps.storage.file import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from tests.contract.support import (
@@ -303,6 +309,28 @@ async def test_a_codec_of_the_storage_is_used_if_it_is_one() -> None:
     assert isinstance(as_durable(storage).codec, Codec)
     storage.codec = Codec()
     assert as_durable(storage).codec is storage.codec
+
+
+async def test_a_wrapper_that_passes_everything_on_is_as_durable_as_what_it_wraps() -> None:
+    """On every Python: from 3.12 on, `isinstance` looks for methods that a class has itself."""
+
+    class Counting:
+        def __init__(self, inner: InMemoryCheckpointStorage) -> None:
+            self._inner = inner
+            self.calls = 0
+
+        def __getattr__(self, name: str) -> Any:
+            self.calls += 1
+            return getattr(self._inner, name)
+
+    wrapper: Any = Counting(InMemoryCheckpointStorage())
+    assert is_durable(wrapper)
+    assert is_managed(wrapper)
+    assert not has_backup(wrapper)
+    assert as_durable(wrapper) is wrapper
+    await Writer(wrapper).put(n=b"1")
+    assert [run.run_id for run in await wrapper.list_runs()] == ["run"]
+    assert not is_durable(PlainStorage())
 
 
 async def test_leases_are_kept_in_process() -> None:

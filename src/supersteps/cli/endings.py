@@ -26,7 +26,7 @@ from supersteps.cli.words import count, cut, plain
 from supersteps.errors import WorkflowConvergenceError
 from supersteps.service.driving import DRAINED, drive_run
 from supersteps.service.views import Outcome, Question
-from supersteps.storage.base import DurableStorage
+from supersteps.storage.base import is_durable
 from supersteps.storage.file import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.sqlite import SqliteCheckpointStorage
@@ -146,7 +146,7 @@ async def drive(
         raise
     if outcome.checkpoint is None:
         outcome = msgspec.structs.replace(outcome, step=story.step)
-    if isinstance(commands.storage, DurableStorage):
+    if is_durable(commands.storage):
         asked = [question.request_id for question in outcome.questions]
         shared = [name for name in asked if len(await commands.storage.find_waiting_runs(name)) > 1]
         commands = replace(commands, shared=frozenset(shared))

@@ -26,7 +26,7 @@ from supersteps.engine.plan import Answer, due_timers
 from supersteps.engine.state import Request, State
 from supersteps.engine.values import Sealer
 from supersteps.errors import CheckpointNotFoundError
-from supersteps.storage.base import DurableStorage, ManagedStorage
+from supersteps.storage.base import DurableStorage, is_managed
 
 _PAGE = 1000
 _ALWAYS = "9999"
@@ -266,7 +266,7 @@ async def _ends(
 
 
 async def _headers(storage: DurableStorage, run_id: str) -> list[CheckpointHeader]:
-    if isinstance(storage, ManagedStorage):
+    if is_managed(storage):
         return await storage.list_headers(run_id)
     return [checkpoint.to_header() for checkpoint in await storage.list_checkpoints(run_id=run_id)]
 

@@ -30,7 +30,7 @@ from supersteps.errors import (
     RunFencedError,
     RunNotFoundError,
 )
-from supersteps.storage.base import DurableStorage, ManagedStorage
+from supersteps.storage.base import DurableStorage, is_managed
 from supersteps.storage.records import LEASE_SECONDS
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.runs import InboxEntry, RunRecord, anew
@@ -280,7 +280,7 @@ class RunStore(RunHold):
         Raises:
             StorageError: The storage could not; every checkpoint is still there.
         """
-        if self._retention is None or not isinstance(self.storage, ManagedStorage):
+        if self._retention is None or not is_managed(self.storage):
             return
         self._untidy = 0
         if await self.storage.prune(self.run_id, self._retention):

@@ -34,7 +34,7 @@ from supersteps.service.views import (
     RunSummary,
 )
 from supersteps.storage import answering, transfer
-from supersteps.storage.base import BackupStorage, ManagedStorage
+from supersteps.storage.base import ManagedStorage, has_backup
 from supersteps.storage.records import Damage, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.viz.picture import Picture
@@ -329,7 +329,7 @@ class Service:
             ServiceError: This kind of store cannot be backed up.
             StorageError: It cannot be written there.
         """
-        if not isinstance(self.storage, BackupStorage):
+        if not has_backup(self.storage):
             raise ServiceError(
                 f"a store of this kind ({type(self.storage).__name__}) cannot be backed up as a "
                 "whole: use its own means, or export its runs one by one"

@@ -14,7 +14,7 @@ from supersteps.errors import StorageError
 from supersteps.service.errors import NoStoreError, ServiceError
 from supersteps.service.reading import UNREADABLE
 from supersteps.storage.adapter import as_durable
-from supersteps.storage.base import CheckpointStorage, ManagedStorage
+from supersteps.storage.base import CheckpointStorage, ManagedStorage, is_managed
 from supersteps.storage.opening import open_storage, storage_path
 
 STORE_VARIABLE = "SUPERSTEPS_STORE"
@@ -128,7 +128,7 @@ def managed(storage: CheckpointStorage, name: str) -> ManagedStorage:
         NoStoreError: It has no such form.
     """
     durable = as_durable(storage)
-    if not isinstance(durable, ManagedStorage):
+    if not is_managed(durable):
         raise NoStoreError(
             f"{name} ({type(storage).__name__}) cannot list its runs, so nothing can be shown of them"
         )

@@ -16,7 +16,7 @@ from supersteps.storage._plain import upkeep as plain_upkeep
 from supersteps.storage._plain.calls import METHODS
 from supersteps.storage._plain.state import PlainState, private
 from supersteps.storage.answering import Answering
-from supersteps.storage.base import AsyncClosing, CheckpointStorage, DurableStorage
+from supersteps.storage.base import AsyncClosing, CheckpointStorage, DurableStorage, is_durable
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
@@ -45,7 +45,7 @@ def as_durable(storage: CheckpointStorage) -> DurableStorage:
             f"{type(storage).__name__} is no checkpoint storage: it has no {' and no '.join(lacking)}. "
             "See supersteps.storage.base.CheckpointStorage for the five methods that are needed."
         )
-    if isinstance(storage, DurableStorage) and not _overrides_save(storage):
+    if is_durable(storage) and not _overrides_save(storage):
         return storage
     return PlainStorageAdapter(storage)
 

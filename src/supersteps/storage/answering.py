@@ -44,7 +44,7 @@ from supersteps.errors import (
     UnknownRequestError,
 )
 from supersteps.storage import runs
-from supersteps.storage.base import DurableStorage, ManagedStorage
+from supersteps.storage.base import DurableStorage, ManagedStorage, is_managed
 from supersteps.storage.records import LEASE_SECONDS, InboxEntry, RunRecord
 
 _PAGE = 100
@@ -116,7 +116,7 @@ async def list_requests(
     """
     if run_id is not None:
         found = await _waiting_in(storage, run_id, workflow_id)
-    elif isinstance(storage, ManagedStorage):
+    elif is_managed(storage):
         found = []
         async for asking in _runs_that_ask(storage, workflow_id):
             try:
@@ -421,7 +421,7 @@ async def _find_elsewhere(
     storage: DurableStorage, run: RunRecord, request_id: str
 ) -> CheckpointHeader | None:
     """Return the newest checkpoint off the head's lineage that knows a request, among as many as one may look at."""
-    if not isinstance(storage, ManagedStorage):
+    if not is_managed(storage):
         return None
     headers = await storage.list_headers(run.run_id)
     lineage = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias, runtime_checkable
+from typing import Protocol, Self, TypeAlias, TypeGuard, runtime_checkable
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
@@ -380,3 +380,29 @@ class ManagedStorage(DurableStorage, Protocol):
     async def vacuum(self) -> None:
         """Give space that is no longer used back to the file system."""
         ...
+
+
+def _members_of(*ports: type) -> frozenset[str]:
+    members = {name for port in ports for name in {**vars(port), **port.__annotations__}}
+    return frozenset(name for name in members if not name.startswith("_"))
+
+
+_DURABLE = _members_of(CheckpointStorage, DurableStorage)
+_MANAGED = _members_of(CheckpointStorage, DurableStorage, ManagedStorage)
+
+# From Python 3.12 on `isinstance` does not see what a wrapper passes on by `__getattr__`.
+
+
+def is_durable(storage: object) -> TypeGuard[DurableStorage]:
+    """Return whether a storage has all methods of `DurableStorage`, its own or passed on."""
+    return all(hasattr(storage, name) for name in _DURABLE)
+
+
+def is_managed(storage: object) -> TypeGuard[ManagedStorage]:
+    """Return whether a storage has all methods of `ManagedStorage`, its own or passed on."""
+    return all(hasattr(storage, name) for name in _MANAGED)
+
+
+def has_backup(storage: object) -> TypeGuard[BackupStorage]:
+    """Return whether a storage can be backed up as a whole."""
+    return hasattr(storage, "backup")

@@ -39,10 +39,12 @@ from supersteps.storage._sealing.vault import Vault, all_of, weight_of, work
 from supersteps.storage.answering import Answering
 from supersteps.storage.base import (
     AsyncClosing,
-    BackupStorage,
     DurableStorage,
     LineageReader,
     ManagedStorage,
+    has_backup,
+    is_durable,
+    is_managed,
     lineage_reader,
 )
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
@@ -79,7 +81,7 @@ class EncryptedStorage(Answering, AsyncClosing):
     """
 
     def __init__(self, storage: DurableStorage, keyring: Keyring, *, strict: bool = True) -> None:
-        if not isinstance(storage, DurableStorage):
+        if not is_durable(storage):
             raise TypeError(
                 f"{type(storage).__name__} is no DurableStorage; wrap what as_durable() makes of it"
             )
@@ -435,7 +437,7 @@ class EncryptedStorage(Answering, AsyncClosing):
     # -------------------------------------------------------------------------------------------------- looking after
 
     def _managed(self) -> ManagedStorage:
-        if not isinstance(self.storage, ManagedStorage):
+        if not is_managed(self.storage):
             raise StorageError(
                 f"{type(self.storage).__name__} cannot look after its runs: it is no ManagedStorage"
             )
@@ -491,7 +493,7 @@ class EncryptedStorage(Answering, AsyncClosing):
         Raises:
             StorageError: It cannot be written, or the storage inside cannot be backed up.
         """
-        if not isinstance(self.storage, BackupStorage):
+        if not has_backup(self.storage):
             raise StorageError(f"a {type(self.storage).__name__} cannot be backed up as a whole")
         return await self.storage.backup(target)
 

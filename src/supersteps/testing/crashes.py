@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from supersteps.checkpoint.record import MESSAGES, OUTPUTS, Changes
-from supersteps.storage.base import DurableStorage, ManagedStorage
+from supersteps.storage.base import DurableStorage, ManagedStorage, is_managed
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import LEASE, REQUEST, Writer, by_hand, content_of, request, shared
@@ -50,7 +50,7 @@ UPKEEP: Mapping[str, Step] = {
 
 
 def _managed(storage: DurableStorage) -> ManagedStorage:
-    assert isinstance(storage, ManagedStorage)
+    assert is_managed(storage)
     return storage
 
 
@@ -173,7 +173,7 @@ class Crashes(Subject):
             assert (
                 record.header.parent_id is None or record.header.parent_id in found["checkpoints"]
             ), when
-        if isinstance(self.storage, ManagedStorage):
+        if is_managed(self.storage):
             assert await self.storage.verify() == [], when
         checkpoints: dict[str, Any] = found["checkpoints"]
         return checkpoints

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from supersteps.storage.adapter import PlainStorageAdapter, as_durable
-from supersteps.storage.base import CheckpointStorage, DurableStorage, ManagedStorage
+from supersteps.storage.base import CheckpointStorage, DurableStorage, ManagedStorage, is_managed
 from supersteps.testing.writer import Clock
 
 TEST_SECONDS = 60
@@ -150,7 +150,7 @@ class Subject:
         found = set(self.lacks)
         if isinstance(self.storage, PlainStorageAdapter):
             found |= PLAIN_LACKS
-        if not isinstance(self.storage, ManagedStorage):
+        if not is_managed(self.storage):
             found.add("management")
         if type(self).damage is Subject.damage:
             found.add("corruption")
@@ -171,7 +171,7 @@ class Subject:
         """Return the storage as one that can be looked after, or skip the test."""
         self.needs("management")
         storage = storage or self.storage
-        assert isinstance(storage, ManagedStorage)
+        assert is_managed(storage)
         return storage
 
     async def close(self) -> None:

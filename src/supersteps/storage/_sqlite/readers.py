@@ -66,6 +66,11 @@ class Readers:
         for db in idle:
             db.close()
 
+    def __del__(self) -> None:
+        # A storage that nobody closed is no trouble. Python would close these too, with a warning.
+        for db in self._idle:
+            db.close()
+
     def before_fork(self, until: float) -> None:
         """Close the connections, and let nobody open another one until the process has forked."""
         self._is_stopped = self._changed.acquire(timeout=max(0.0, until - time.monotonic()))

@@ -141,6 +141,11 @@ class Writer:
         if pool is not None:
             pool.shutdown(wait=False)  # its thread ends when nothing is queued
 
+    def __del__(self) -> None:
+        # A storage that nobody closed is no trouble. Python would close this too, with a warning.
+        if self._db is not None:
+            self._db.close()
+
     def before_fork(self, until: float) -> None:
         """Close the connection, and let nobody open another one until the process has forked."""
         locks: tuple[Lock, ...] = (self._lock, self._lent)
