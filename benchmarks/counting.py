@@ -22,6 +22,26 @@ class CountingFailed(Exception):
     """The counted program itself failed, or nothing was counted."""
 
 
+def run_python(arguments: list[str], tool: tuple[str, ...] = ()) -> str:
+    """Run the Python interpreter with these arguments; return what is printed to stderr.
+
+    Raises:
+        CountingFailed: The program failed.
+    """
+    done = subprocess.run(
+        [*tool, sys.executable, *arguments],
+        env=os.environ | {"PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise CountingFailed(
+            f"`{' '.join([*tool, 'python', *arguments])}` ended with exit code"
+            f" {done.returncode}:\n{done.stderr or done.stdout}"
+        )
+    return done.stderr
+
+
 @dataclass(frozen=True)
 class Tool:
     """A program that counts the instructions of another one.
@@ -42,18 +62,10 @@ class Tool:
         Raises:
             CountingFailed: The program failed, or nothing was counted.
         """
-        done = subprocess.run(
-            [*self.command, sys.executable, *arguments],
-            env=os.environ | {"PYTHONHASHSEED": "0"},
-            capture_output=True,
-            text=True,
-        )
-        count = self.found(done.stderr)
-        if done.returncode or not count:
-            raise CountingFailed(
-                f"`python {' '.join(arguments)}` under {self.name} ended with exit code"
-                f" {done.returncode}:\n{done.stderr or done.stdout}"
-            )
+        printed = run_python(arguments, self.command)
+        count = self.found(printed)
+        if not count:
+            raise CountingFailed(f"{self.name} counted nothing:\n{printed}")
         return count
 
     def why_not(self) -> str | None:

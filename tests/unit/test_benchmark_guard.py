@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks import instructions
 from benchmarks.counting import CountingFailed, Tool, found_by_cachegrind, found_by_perf
 from benchmarks.instructions import PROGRAMS, judge
 
@@ -77,3 +78,17 @@ def test_a_program_that_fails_under_a_tool_is_an_error() -> None:
     assert counting.count(["-c", "pass"]) == 5
     with pytest.raises(CountingFailed, match="exit code 3"):
         counting.count(["-c", "import sys; sys.exit(3)"])
+
+
+def test_the_cost_of_a_step_is_without_the_start_and_the_compilation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(instructions, "run_python", lambda arguments: ran.append(arguments))
+
+    class Counting:
+        def count(self, arguments: list[str]) -> int:
+            assert ran, "what is compiled at the first import would be counted"
+            return 1_000_000 + 160 * int(arguments[-1])
+
+    assert BARE.cost(Counting()) == 160  # type: ignore[arg-type]
