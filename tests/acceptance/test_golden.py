@@ -15,6 +15,7 @@ import pytest
 
 from supersteps import (
     CheckpointVersionError,
+    CorruptCheckpointError,
     FileCheckpointStorage,
     InMemoryCheckpointStorage,
     ManagedStorage,
@@ -166,8 +167,34 @@ async def test_a_database_of_before_the_checksums_is_brought_up_to_date(tmp_path
         assert await storage.verify() == []
         assert await make.described(storage, make.RUN) == expected("1.0")[make.RUN]
     with closing(sqlite3.connect(tmp_path / "runs.db")) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert db.execute("PRAGMA user_version").fetchone() == (4,)
         db.execute("UPDATE heads SET requests = '[\"another\"]'")
         db.commit()
     async with SqliteCheckpointStorage(tmp_path / "runs.db") as storage:
         assert len(await storage.verify()) == 2
+
+
+async def test_questions_that_stood_in_the_row_of_a_run_become_rows(tmp_path: Path) -> None:
+    storage = await opened("1.0", "runs.db", tmp_path)
+    async with storage:
+        run = await storage.get_run(make.RUN)
+        assert run is not None
+        assert run.requests == ("golden-question", "golden-inner")
+        assert await storage.verify() == []
+    with closing(sqlite3.connect(tmp_path / "runs.db")) as db:
+        assert db.execute("SELECT requests FROM heads ORDER BY run").fetchall() == [("2",), ("1",)]
+
+
+async def test_a_run_that_was_damaged_before_a_migration_is_damaged_after_it(
+    tmp_path: Path,
+) -> None:
+    storage = await opened("1.0", "runs.db", tmp_path)
+    with closing(sqlite3.connect(tmp_path / "runs.db")) as db:
+        db.execute("UPDATE heads SET epoch = epoch + 1 WHERE run = 1")
+        db.execute("UPDATE heads SET requests = '[[' WHERE run = 2")
+        db.commit()
+
+    async with storage:
+        for run_id in (make.RUN, make.CRASHED):
+            with pytest.raises(CorruptCheckpointError, match=f"run '{run_id}' is damaged"):
+                await storage.get_run(run_id)

@@ -13,14 +13,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from supersteps.checkpoint.record import OUTPUTS, SHARED, Changes, Commit, ListPart
+from supersteps.checkpoint.record import OUTPUTS, REQUESTS, SHARED, Changes, Commit, ListPart
 from supersteps.errors import (
     CheckpointNotFoundError,
     CheckpointVersionError,
@@ -1039,3 +1039,70 @@ def test_the_log_of_one_large_commit_is_emptied(
 
     assert path.with_name("runs.db-wal").stat().st_size < 400_000
     assert asyncio.run(storage.verify()) == []
+
+
+# ------------------------------------------------------------------------------------ questions
+
+
+async def written_by(
+    storage: SqliteCheckpointStorage, work: Callable[[], Awaitable[object]]
+) -> int:
+    """How many characters of statements, their values included, some work gives to SQLite."""
+    db = storage._writer._db
+    assert db is not None
+    statements: list[str] = []
+    db.set_trace_callback(statements.append)
+    try:
+        await work()
+    finally:
+        db.set_trace_callback(None)
+    return sum(map(len, statements))
+
+
+async def test_a_commit_writes_what_it_changes_however_many_questions_wait(
+    storage: SqliteCheckpointStorage,
+) -> None:
+    async def sizes(waiting: int) -> tuple[int, int, int]:
+        writer = Writer(storage, f"run-{waiting}")
+        await writer.commit(Changes({(REQUESTS, f"q{n:04d}"): b"{}" for n in range(waiting)}))
+        return (
+            await written_by(storage, lambda: writer.put(n=b"1")),
+            await written_by(storage, lambda: writer.commit(Changes({(REQUESTS, "new"): b"{}"}))),
+            await written_by(
+                storage, lambda: writer.commit(Changes({}, deletes=[(REQUESTS, "q0000")]))
+            ),
+        )
+
+    few, many = await sizes(2), await sizes(1000)
+
+    assert all(b < a + 100 for a, b in zip(few, many, strict=True)), (few, many)
+
+
+async def test_questions_come_back_in_the_order_in_which_they_were_asked(
+    storage: SqliteCheckpointStorage,
+) -> None:
+    writer = Writer(storage)
+
+    async def waiting() -> tuple[str, ...]:
+        run = await storage.get_run(writer.run_id)
+        assert run is not None
+        assert await storage.verify() == []
+        return run.requests
+
+    async def step(asked: str, ended: str = "") -> str:
+        changes = Changes({(REQUESTS, name): b"{}" for name in asked})
+        changes.deletes += [(REQUESTS, name) for name in ended]
+        return await writer.commit(changes)
+
+    first = await step("dca")
+    assert await waiting() == ("d", "c", "a")
+    await step("b", "c")
+    assert await waiting() == ("d", "a", "b")
+    await step("c", "d")
+    assert await waiting() == ("a", "b", "c")
+    await writer.move(first)
+    assert await waiting() == ("d", "c", "a")
+    await step("", "dca")
+    assert await waiting() == ()
+    await step("a")
+    assert await waiting() == ("a",)

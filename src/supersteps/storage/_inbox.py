@@ -28,23 +28,30 @@ def accept_answers(
         AlreadyAnsweredError: The inbox, or an earlier one of `answers`, has an answer for one of the requests.
         UnknownRequestError: The run's head does not wait for one of the requests.
     """
+    waiting = frozenset(run.requests)
     answered = {entry.request_id for entry in unread_entries(run, inbox)}
     last = max(run.inbox_read, inbox[-1].number if inbox else 0)
     entries = []
     for number, (request_id, value) in enumerate(answers, last + 1):
-        check_answer(run, request_id, answered)
+        check_answer(run, request_id, answered, waiting)
         answered.add(request_id)
         entries.append(InboxEntry(number, request_id, value, utc_now()))
     return entries
 
 
-def check_answer(run: RunRecord, request_id: str, answered: Container[str]) -> None:
+def check_answer(
+    run: RunRecord,
+    request_id: str,
+    answered: Container[str],
+    waiting: Container[str] | None = None,
+) -> None:
     """Refuse an answer that the run does not wait for.
 
     Args:
         run: The run.
         request_id: The request that the answer names.
         answered: Requests whose answers lie in the inbox, unconsumed.
+        waiting: The run's requests, as what is quick to ask; for whoever asks for many of them.
 
     Raises:
         AlreadyAnsweredError: An answer lies in the inbox already.
@@ -54,9 +61,9 @@ def check_answer(run: RunRecord, request_id: str, answered: Container[str]) -> N
         raise AlreadyAnsweredError(
             f"request {request_id!r} of run {run.run_id!r} is answered already; its answer waits for the next superstep"
         )
-    if request_id not in run.requests:
-        waiting = ", ".join(map(repr, run.requests)) or "none"
+    if request_id not in (run.requests if waiting is None else waiting):
+        listed = ", ".join(map(repr, run.requests)) or "none"
         raise UnknownRequestError(
             f"run {run.run_id!r} does not wait for request {request_id!r} at its head {run.head!r}; "
-            f"requests that wait: {waiting}. Nothing was changed."
+            f"requests that wait: {listed}. Nothing was changed."
         )

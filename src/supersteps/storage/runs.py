@@ -267,14 +267,16 @@ def advance_run(run: RunRecord, commit: Commit, now: float) -> RunRecord:
 
 
 def _requests_after(requests: tuple[str, ...], changes: Changes) -> tuple[str, ...]:
-    """Return the ids of the questions that wait after a commit."""
-    for key in changes.deletes:
-        if key[0] == REQUESTS and key[1] in requests:
-            requests = tuple(request_id for request_id in requests if request_id != key[1])
-    for key in changes.puts:
-        if key[0] == REQUESTS and key[1] not in requests:
-            requests = (*requests, key[1])
-    return requests
+    """Return the ids of the questions that wait after a commit; the same object if they stay."""
+    ended = [key[1] for key in changes.deletes if key[0] == REQUESTS]
+    asked = [key[1] for key in changes.puts if key[0] == REQUESTS]
+    if not (ended or asked):
+        return requests
+    waiting = dict.fromkeys(requests)
+    for request_id in ended:
+        waiting.pop(request_id, None)
+    waiting.update(dict.fromkeys(asked))
+    return tuple(waiting)
 
 
 def is_same_commit(run: RunRecord, commit: Commit) -> bool:

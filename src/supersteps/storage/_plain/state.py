@@ -106,7 +106,8 @@ class PlainState:
             incarnation=head.incarnation,
         )
         run.settle(record, dict(parts))
-        run.inbox = [entry for entry in run.inbox if entry.request_id in record.requests]
+        waiting = frozenset(record.requests)
+        run.inbox = [entry for entry in run.inbox if entry.request_id in waiting]
         return record
 
     async def _all_runs(self) -> list[RunRecord]:

@@ -20,7 +20,7 @@ from supersteps.errors import (
     CorruptCheckpointError,
     StorageError,
 )
-from supersteps.storage._sqlite import run_rows
+from supersteps.storage._sqlite import migrating
 from supersteps.storage._sqlite.forked import bar, check_not_barred
 from supersteps.storage._sqlite.looking import (
     StillConnection,
@@ -33,12 +33,6 @@ from supersteps.storage._statements import load_migrations
 
 APPLICATION_ID = 0x53757065  # "Supe"
 """Marks the file as this library's."""
-
-_CHECKSUMS_SINCE = 2
-"""The number of the migration after which rows of runs, journals and inboxes carry checksums."""
-
-_INCARNATIONS_SINCE = 3
-"""The number of the migration after which runs have incarnations, in their checksums too."""
 
 _BUSY_PAUSE = 0.005
 """How long to wait, in seconds, before trying again what SQLite itself does not wait for."""
@@ -319,10 +313,7 @@ class Database:
             for script in _migrations()[version:]:
                 for statement in _statements(script):
                     db.execute(statement)
-            if version < _CHECKSUMS_SINCE:
-                run_rows.seal_all(db)
-            elif version < _INCARNATIONS_SINCE:
-                run_rows.seal_records(db)
+            migrating.bring_up(db, version)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {len(_migrations())}")
             db.execute("COMMIT")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
-from msgspec.structs import asdict
+from msgspec.structs import replace
 
 from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.owner import Owner
@@ -31,8 +31,9 @@ class _Holder(Owner, frozen=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode_holder = msgspec.msgpack.Decoder(_Holder).decode
 _encode_json = msgspec.json.Encoder().encode
-_decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
+decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _NO_NAMES = "[]"
+"""Stands for no tags and for no questions, in rows of any version."""
 _LAST = 0xFFFFFFFF
 """The highest number of an entry that fits beside its run's key (`run << 32 | number`)."""
 
@@ -69,13 +70,17 @@ def damaged_run(run_id: str, what: str) -> CorruptCheckpointError:
     )
 
 
-def _checksum(record: RunRecord) -> int:
+def checksum_of(record: RunRecord) -> int:
+    """Return the checksum of a run's row; of its questions, which have their own, the number."""
+    if record.requests:
+        record = replace(record, requests=(str(len(record.requests)),))
     return crc32(_encode_json(record))
 
 
-def _run(row: tuple[Any, ...]) -> StoredRun:
+def _run(db: sqlite3.Connection, row: tuple[Any, ...]) -> StoredRun:
+    requests = () if row[20] == _NO_NAMES else _read_waiting(db, row[0], row[1], row[20])
     try:
-        stored = _unchecked(row[:-1])
+        stored = run_of(row[:-1], requests)
     except (
         ValueError,
         TypeError,
@@ -83,12 +88,13 @@ def _run(row: tuple[Any, ...]) -> StoredRun:
         RecursionError,
     ) as error:  # msgspec's own errors are ValueErrors
         raise damaged_run(row[1], f"its row {row[0]} in the tables `runs` and `heads`") from error
-    if not is_intact(row[-1], _checksum, stored.record):
+    if not is_intact(row[-1], checksum_of, stored.record):
         raise damaged_run(row[1], f"its row {row[0]} in the tables `runs` and `heads`")
     return stored
 
 
-def _unchecked(row: tuple[Any, ...]) -> StoredRun:
+def run_of(row: tuple[Any, ...], requests: tuple[str, ...]) -> StoredRun:
+    """Return a run by its row without the checksum, unchecked, and the questions that wait."""
     (
         key,
         run_id,
@@ -112,7 +118,7 @@ def _unchecked(row: tuple[Any, ...]) -> StoredRun:
         updated_at,
         fingerprint,
     ) = row[10:19]
-    (error, requests, inbox_read, commit_id) = row[19:]
+    (error, _count, inbox_read, commit_id) = row[19:]
     record = RunRecord(
         run_id=run_id,
         workflow_id=workflow_id,
@@ -126,11 +132,11 @@ def _unchecked(row: tuple[Any, ...]) -> StoredRun:
         updated_at=updated_at,
         fingerprint=fingerprint,
         error=error,
-        requests=() if requests == _NO_NAMES else _decode_names(requests),
+        requests=requests,
         inbox_read=inbox_read,
         commit_id=commit_id,
         metadata=msgspec.json.decode(metadata),
-        tags=() if tags == _NO_NAMES else _decode_names(tags),
+        tags=() if tags == _NO_NAMES else decode_names(tags),
         parent_run=parent_run,
         parent_checkpoint=parent_checkpoint,
         incarnation=incarnation,
@@ -147,12 +153,13 @@ def _lease(stored: bytes, expires: float) -> Lease:
 def find_run(db: sqlite3.Connection, run_id: str) -> StoredRun | None:
     """Return a run, None when there is none with this id."""
     row = db.execute(SQL["find"], (run_id,)).fetchone()
-    return None if row is None else _run(row)
+    return None if row is None else _run(db, row)
 
 
 def find_waiting_runs(db: sqlite3.Connection, request_id: str) -> list[RunRecord]:
     """Return the runs whose head waits for a request."""
-    found = [_run(row).record for row in db.execute(SQL["find_waiting"], (request_id,))]
+    rows = db.execute(SQL["find_waiting"], (request_id,)).fetchall()
+    found = [_run(db, row).record for row in rows]
     return [run for run in found if request_id in run.requests]
 
 
@@ -187,9 +194,9 @@ def list_runs(
         values |= {"created_at": before.created_at, "run_id": before.run_id}
     found: list[RunRecord] = []
     problems: list[str] = []
-    for row in db.execute(statement, values):
+    for row in db.execute(statement, values).fetchall():
         try:
-            run = _run(row).record
+            run = _run(db, row).record
         except CorruptCheckpointError as error:
             problems.append(str(error))
             continue
@@ -213,10 +220,10 @@ def _changing(record: RunRecord) -> tuple[Any, ...]:
         record.updated_at,
         record.fingerprint,
         record.error,
-        _encode_json(record.requests).decode() if record.requests else _NO_NAMES,
+        str(len(record.requests)) if record.requests else _NO_NAMES,
         record.inbox_read,
         record.commit_id,
-        _checksum(record),
+        checksum_of(record),
     )
 
 
@@ -248,7 +255,7 @@ def _advancing(record: RunRecord) -> tuple[Any, ...]:
         record.updated_at,
         record.inbox_read,
         record.commit_id,
-        _checksum(record),
+        checksum_of(record),
     )
 
 
@@ -281,7 +288,7 @@ def insert_run(db: sqlite3.Connection, record: RunRecord) -> StoredRun:
     db.executemany(
         SQL["insert_tag"], [(tag, record.created_at, record.run_id, key) for tag in record.tags]
     )
-    _note_waiting(db, key, record.requests, ())
+    _note_waiting(db, key, (), record.requests)
     return StoredRun(key, 1, record)
 
 
@@ -295,15 +302,15 @@ def update_run(db: sqlite3.Connection, old: StoredRun, record: RunRecord) -> Sto
         return None
     if record.status != old.record.status:
         db.execute(SQL["update_status"], (record.status, old.key))
-    if record.requests != old.record.requests:
-        _note_waiting(db, old.key, record.requests, old.record.requests)
+    if record.requests is not old.record.requests:
+        _note_waiting(db, old.key, old.record.requests, record.requests)
     return StoredRun(old.key, old.revision + 1, record)
 
 
 def delete_run(db: sqlite3.Connection, run: StoredRun) -> None:
     """Remove a run, its journal and its inbox; not its checkpoints."""
     record = run.record
-    _note_waiting(db, run.key, (), record.requests)
+    _note_waiting(db, run.key, record.requests, ())
     db.executemany(
         SQL["delete_tag"], [(tag, record.created_at, record.run_id) for tag in record.tags]
     )
@@ -313,12 +320,54 @@ def delete_run(db: sqlite3.Connection, run: StoredRun) -> None:
     db.execute(SQL["delete"], (run.key,))
 
 
+# ---------------------------------------------------------------------------------------- questions
+
+
+def _read_waiting(db: sqlite3.Connection, key: int, run_id: str, count: str) -> tuple[str, ...]:
+    """Return the questions that wait at a run's head, in the order in which they were asked.
+
+    Raises:
+        CorruptCheckpointError: One has been altered or is gone.
+    """
+    rows = db.execute(SQL["read_waiting"], (key,)).fetchall()
+    if str(len(rows)) != count or not all(
+        is_intact(checksum, _waiting_checksum, key, number, request_id)
+        for number, request_id, checksum in rows
+    ):
+        raise damaged_run(run_id, "one of its rows in table `waiting`")
+    return tuple(request_id for _number, request_id, _checksum in rows)
+
+
+def _waiting_checksum(key: int, number: int, request_id: str) -> int:
+    return crc32(f"{key} {number} {request_id}".encode())
+
+
 def _note_waiting(
-    db: sqlite3.Connection, key: int, now: Iterable[str], before: Iterable[str]
+    db: sqlite3.Connection, key: int, before: tuple[str, ...], now: tuple[str, ...]
 ) -> None:
-    now, before = set(now), set(before)
-    db.executemany(SQL["delete_waiting"], [(request_id, key) for request_id in before - now])
-    db.executemany(SQL["insert_waiting"], [(request_id, key) for request_id in now - before])
+    """Store which questions wait, given those that did; writes what has changed."""
+    left, known = set(now), set(before)
+    kept = tuple(request_id for request_id in before if request_id in left)
+    if now[: len(kept)] == kept:
+        ended = [request_id for request_id in before if request_id not in left]
+        asked = [request_id for request_id in now if request_id not in known]
+    else:  # a head was moved to where the same ones wait in another order
+        ended, asked = [*before], [*now]
+    db.executemany(SQL["delete_waiting"], [(request_id, key) for request_id in ended])
+    if asked:
+        insert_waiting(db, key, asked)
+
+
+def insert_waiting(db: sqlite3.Connection, key: int, asked: Sequence[str]) -> None:
+    """Store questions that wait at a run's head from now on."""
+    last = db.execute(SQL["last_waiting"], (key,)).fetchone()[0]
+    db.executemany(
+        SQL["insert_waiting"],
+        [
+            (request_id, key, number, _waiting_checksum(key, number, request_id))
+            for number, request_id in enumerate(asked, 0 if last is None else last + 1)
+        ],
+    )
 
 
 # -------------------------------------------------------------------------------------------------- journal and inbox
@@ -338,7 +387,7 @@ def read_journal(db: sqlite3.Connection, run: StoredRun) -> list[bytes]:
             raise damaged_run(
                 run.record.run_id, f"row {expected} of table `journal`, which is gone,"
             )
-        if not is_intact(checksum, _journal_checksum, entry, head, record):
+        if not is_intact(checksum, journal_checksum, entry, head, record):
             raise damaged_run(run.record.run_id, f"row {entry} of table `journal`")
         if head == wanted:
             records.append(record)
@@ -351,7 +400,8 @@ def is_journalled(db: sqlite3.Connection, run: StoredRun) -> bool:
     return db.execute(SQL["is_journalled"], place).fetchone() is not None
 
 
-def _journal_checksum(entry: int, head: int, record: bytes) -> int:
+def journal_checksum(entry: int, head: int, record: bytes) -> int:
+    """Return the checksum of a record of a finished call."""
     return crc32(record, crc32(f"{entry} {head}".encode()))
 
 
@@ -363,7 +413,7 @@ def append_journal(db: sqlite3.Connection, run: StoredRun, records: Iterable[byt
     db.executemany(
         SQL["insert_journal"],
         [
-            (entry, head, record, _journal_checksum(entry, head, record))
+            (entry, head, record, journal_checksum(entry, head, record))
             for entry, record in enumerate(records, first)
         ],
     )
@@ -384,7 +434,7 @@ def read_inbox(db: sqlite3.Connection, key: int) -> list[InboxEntry]:
     for entry, request_id, value, received_at, checksum in db.execute(
         SQL["read_inbox"], entries_of(key)
     ):
-        if not is_intact(checksum, _inbox_checksum, entry, request_id, value, received_at):
+        if not is_intact(checksum, inbox_checksum, entry, request_id, value, received_at):
             raise CorruptCheckpointError(
                 f"the answer to request {request_id!r} is damaged: row {entry} of table `inbox` has been altered. "
                 "Restore the database from a backup."
@@ -393,14 +443,15 @@ def read_inbox(db: sqlite3.Connection, key: int) -> list[InboxEntry]:
     return entries
 
 
-def _inbox_checksum(entry: int, request_id: str, value: bytes, received_at: str) -> int:
+def inbox_checksum(entry: int, request_id: str, value: bytes, received_at: str) -> int:
+    """Return the checksum of an answer."""
     return crc32(value, crc32(f"{entry} {request_id} {received_at}".encode()))
 
 
 def add_to_inbox(db: sqlite3.Connection, key: int, entries: Iterable[InboxEntry]) -> None:
     """Put entries into a run's inbox."""
     rows = [(key << 32 | e.number, e.request_id, e.value, e.received_at) for e in entries]
-    db.executemany(SQL["insert_inbox"], [(*row, _inbox_checksum(*row)) for row in rows])
+    db.executemany(SQL["insert_inbox"], [(*row, inbox_checksum(*row)) for row in rows])
 
 
 def clear_inbox(db: sqlite3.Connection, key: int, last: int) -> None:
@@ -408,45 +459,7 @@ def clear_inbox(db: sqlite3.Connection, key: int, last: int) -> None:
     db.execute(SQL["delete_inbox"], (key << 32, key << 32 | last))
 
 
-# --------------------------------------------------------------------------------------------------------- checksums
-
-
-def seal_records(db: sqlite3.Connection) -> None:
-    """Give older runs checksums of what a record holds now; what is damaged stays damaged."""
-    for key, run_id in db.execute(SQL["keys"]).fetchall():
-        row = db.execute(SQL["find"], (run_id,)).fetchone()
-        if row is None:
-            continue
-        try:
-            record = _unchecked(row[:-1]).record
-        except (ValueError, TypeError, OverflowError, RecursionError):
-            continue
-        known = asdict(record)
-        del known["incarnation"]
-        if record.lease is not None:
-            known["lease"] = {"owner": record.lease.owner, "expires": record.lease.expires}
-        if is_intact(row[-1], lambda fields: crc32(_encode_json(fields)), known):
-            db.execute(SQL["seal_head"], (_checksum(record), key))
-
-
-def seal_all(db: sqlite3.Connection) -> None:
-    """Give their checksums to rows that were written before there were any."""
-    for key, run_id in db.execute(SQL["keys"]).fetchall():
-        row = db.execute(SQL["find"], (run_id,)).fetchone()
-        if row is None:
-            continue
-        record = _unchecked(row[:-1]).record
-        checksum = key_checksum(key, run_id, record.workflow_id, row[5], record.incarnation)
-        db.execute(SQL["seal_key"], (checksum, key))
-        db.execute(SQL["seal_head"], (_checksum(record), key))
-        for entry, head, data, _ in db.execute(SQL["read_journal"], entries_of(key)).fetchall():
-            db.execute(SQL["seal_journal"], (_journal_checksum(entry, head, data), entry))
-        for entry, request_id, value, received_at, _ in db.execute(
-            SQL["read_inbox"], entries_of(key)
-        ).fetchall():
-            db.execute(
-                SQL["seal_inbox"], (_inbox_checksum(entry, request_id, value, received_at), entry)
-            )
+# ------------------------------------------------------------------------------- looking for damage
 
 
 def problems_of(db: sqlite3.Connection, run_id: str) -> list[str]:

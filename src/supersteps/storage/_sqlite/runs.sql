@@ -71,10 +71,22 @@ DELETE FROM heads WHERE run = ?
 DELETE FROM run_tags WHERE tag = ? AND created_at = ? AND run_id = ?
 
 -- name: insert_waiting
-INSERT OR IGNORE INTO waiting (request_id, run) VALUES (?, ?)
+INSERT OR REPLACE INTO waiting (request_id, run, number, checksum) VALUES (?, ?, ?, ?)
 
 -- name: delete_waiting
 DELETE FROM waiting WHERE request_id = ? AND run = ?
+
+-- name: read_waiting
+SELECT number, request_id, checksum FROM waiting WHERE run = ? ORDER BY number
+
+-- name: last_waiting
+SELECT max(number) FROM waiting WHERE run = ?
+
+-- name: delete_all_waiting
+DELETE FROM waiting WHERE run = ?
+
+-- name: count_waiting
+UPDATE heads SET requests = ?, checksum = ? WHERE run = ?
 
 -- name: read_journal
 SELECT entry, head, record, checksum FROM journal WHERE entry BETWEEN ? AND ? ORDER BY entry
