@@ -40,6 +40,8 @@ from supersteps.phases import Phase
 from supersteps.storage.base import DurableStorage
 from supersteps.stream import EventStream
 
+_PENDING = WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS
+
 TURN_SECONDS = 0.02
 """How long supersteps may follow each other until others on the event loop have their turn."""
 
@@ -463,17 +465,20 @@ class RunDriver:
                 await self._open()
             else:
                 runner = self._opened.runner
+                asks = runner.has_questions
                 if runner.flows and not self._queued:
-                    self._stream.emit_state(WorkflowRunState.IN_PROGRESS)
+                    self._stream.emit_state(_PENDING if asks else WorkflowRunState.IN_PROGRESS)
                 elif not await self._get_ready(runner):
                     return
                 self._looked = False
                 with runner.at_work:
                     await runner.superstep()
                     if self._stream.collector is not None:
-                        await self._take_more(runner)
-                if runner.state.requests and runner.status is not WorkflowRunState.IDLE:
-                    self._stream.emit_state(WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS)
+                        await self._take_more(runner, asks)
+                if runner.has_questions and (
+                    runner.flows or runner.status is not WorkflowRunState.IDLE
+                ):
+                    self._stream.emit_state(_PENDING)
         except asyncio.CancelledError as error:
             if self._hold is not None:
                 await self._hold.release()
@@ -522,15 +527,20 @@ class RunDriver:
             await runner.wait()  # for a timer; whoever answers, drains or leaves ends the wait
         return False
 
-    async def _take_more(self, runner: Runner) -> None:
-        """Take further supersteps for somebody who only wants the result, while there are messages and no questions.
+    async def _take_more(self, runner: Runner, asks: bool) -> None:
+        """Take further supersteps for somebody who only wants the result, while messages flow.
 
         Nothing but the messages has to be looked at between them, so they follow each other at once.
+
+        Args:
+            runner: Takes them.
+            asks: Whether questions waited so far; where that changes, the consumer is told first.
         """
         clock = asyncio.get_running_loop().time
         until = clock() + TURN_SECONDS
         while (
             runner.flows
+            and runner.has_questions is asks
             and self._phase is Phase.WORKING
             and self._stream.collector is not None
             and not self._queued

@@ -254,7 +254,7 @@ def _watched(name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., 
 
 
 async def _commit_anyway(
-    storage: ManagedStorage, method: Callable[[Commit], Awaitable[None]], commit: Commit
+    storage: ManagedStorage, method: Callable[[Commit], Awaitable[object]], commit: Commit
 ) -> None:
     """Commit as a storage without a fence does: after whatever is the head now."""
     run = await storage.get_run(commit.header.run_id)

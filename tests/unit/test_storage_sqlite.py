@@ -1078,6 +1078,48 @@ async def test_a_commit_writes_what_it_changes_however_many_questions_wait(
     assert all(b < a + 100 for a, b in zip(few, many, strict=True)), (few, many)
 
 
+async def executed_by(
+    storage: SqliteCheckpointStorage, work: Callable[[], Awaitable[object]]
+) -> int:
+    """How many instructions of its virtual machine SQLite executes to write something."""
+    db, count = storage._writer._db, 0
+    assert db is not None
+
+    def tick() -> None:
+        nonlocal count
+        count += 1
+
+    db.set_progress_handler(tick, 1)
+    try:
+        await work()
+    finally:
+        db.set_progress_handler(None, 0)
+    return count
+
+
+async def test_a_superstep_executes_as_much_in_sqlite_however_many_questions_wait(
+    storage: SqliteCheckpointStorage,
+) -> None:
+    async def efforts(waiting: int) -> tuple[int, int, int]:
+        writer = Writer(storage, f"run-{waiting}")
+        await writer.commit(Changes({(REQUESTS, f"q{n:04d}"): b"{}" for n in range(waiting)}))
+        head = writer.head
+        assert head is not None
+        call = [b"{}"]
+        return (
+            await executed_by(
+                storage, lambda: storage.append_journal(writer.run_id, writer.epoch, head, call)
+            ),
+            await executed_by(storage, lambda: storage.renew(writer.run_id, writer.epoch, 30.0)),
+            await executed_by(storage, lambda: writer.put(n=b"1")),
+        )
+
+    few, many = await efforts(1), await efforts(1000)
+
+    assert all(a > 10 for a in few)
+    assert all(b < a * 1.5 for a, b in zip(few, many, strict=True)), (few, many)
+
+
 async def test_questions_come_back_in_the_order_in_which_they_were_asked(
     storage: SqliteCheckpointStorage,
 ) -> None:

@@ -120,13 +120,10 @@ def test_executors_come_as_they_were_added_and_messages_as_they_were_sent() -> N
 def test_answers_come_last_in_the_order_of_their_acceptance(sealer: Sealer) -> None:
     graph = fan("port")
     sealer = Sealer(Codec([Question]), encoding=sealer.encoding)
-    requests = {
-        key: Request(key, "s", "port", 1, "", str, "str", sealer.seal(Question(request_id=key), ""))
-        for key in ("q1", "q2")
-    }
-    state = State(
-        messages=[Message(sealer.seal("x", ""), ("Workflow",), ("s",))], requests=requests
-    )
+    state = State(messages=[Message(sealer.seal("x", ""), ("Workflow",), ("s",))])
+    for key in ("q1", "q2"):
+        question = sealer.seal(Question(request_id=key), "")
+        state.requests[key] = Request(key, "s", "port", 1, "", str, "str", question)
     answers = [Answer(1, "q2", sealer.seal("two", "")), Answer(2, "q1", sealer.seal("one", ""))]
 
     planned = plan(graph, state, answers)

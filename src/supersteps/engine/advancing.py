@@ -19,7 +19,7 @@ from supersteps.engine.inbox import Inbox
 from supersteps.engine.inside import Stretch, is_inside
 from supersteps.engine.journal import Journal, Note, Recorded
 from supersteps.engine.merged import Merged
-from supersteps.engine.plan import Plan, due_timers, expired_requests, plan
+from supersteps.engine.plan import Plan, due_timers, late_questions, plan
 from supersteps.engine.position import Position, run_state
 from supersteps.engine.setting import Setting
 from supersteps.engine.sites import Sites
@@ -135,7 +135,7 @@ class Supersteps:
         here.is_interrupted = True
         planned = (
             await self._plan()
-            if here.state.requests or self._replay is not None
+            if self._replay is not None or (here.state.requests and self._inbox.is_due(here.state))
             else self._plan_at_once()
         )
         if self._replay is None and not (
@@ -169,7 +169,8 @@ class Supersteps:
             is_alone = not (state.messages or state.replies or answers)
             due = await self._replay.timers(step, state, alone=is_alone)
             return plan(self._levels, state, answers, due)
-        await self._inbox.refresh(state)
+        if self._inbox.may_have_news:
+            await self._inbox.refresh(state)
         await self._inbox.expire(state)
         return self._plan_at_once()
 
@@ -179,7 +180,7 @@ class Supersteps:
             return plan(self._levels, state, ())
         now, begun = utc_now(), self._position.recorded.begun
         due = due_timers(state, now, begun) if state.timers else []
-        late = expired_requests(state.intercepted.values(), now, begun)
+        late = late_questions(state, now, begun) if state.intercepted else []
         defaults = {
             request.request_id: request.default for request in late if request.default is not None
         }
@@ -300,12 +301,9 @@ class Supersteps:
         more = bool(merged.messages or merged.replies) or len(self._inbox.answers) > len(
             planned.answers
         )
-        inside = [
-            *merged.intercepted,
-            *(r for k, r in state.intercepted.items() if k not in planned.replies),
-        ]
         goes_on = more or bool(merged.timers) or len(state.timers) > len(planned.timers)
-        goes_on = goes_on or any(request.deadline is not None for request in inside)
+        goes_on = goes_on or any(request.deadline is not None for request in merged.intercepted)
+        goes_on = goes_on or state.intercepted.is_timed_without(planned.replies)
         waiting = len(state.requests) + len(merged.opened) > len(merged.closed)
         step = self._position.iteration + 1
         return store.commit(

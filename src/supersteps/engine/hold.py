@@ -46,6 +46,7 @@ class RunHold:
         self._is_cancelled = False
         self._last_timestamp = ""
         self._lease_until = 0.0
+        self._newest_answer: int | None = None
         self._ownership = LoopLock()
         self._writes: set[_Writing] = set()
         self._quiet = LoopEvent()
@@ -58,6 +59,7 @@ class RunHold:
         self.handle = new_id()
         self._me = None
         self._lease_until = 0.0
+        self._newest_answer = None
         self._writes.clear()
 
     # --------------------------------------------------------------------------------- what is known
@@ -100,6 +102,15 @@ class RunHold:
     def is_at_head(self) -> bool:
         """Whether the checkpoint that this handle continues from is the run's head, as far as it knows."""
         return self.head is not None and self.head.checkpoint_id == self._stored_head
+
+    @property
+    def newest_answer(self) -> int | None:
+        """Number of the newest entry in the run's inbox as of this handle's last commit.
+
+        0 where there was none; None where it is not known, because the storage does not tell or the
+        run has not been held without a break since.
+        """
+        return self._newest_answer
 
     async def look_up(self) -> RunRecord | None:
         """Return the run's record, None when there is no such run."""
@@ -146,6 +157,7 @@ class RunHold:
                     await self._take(moves_head=False)
 
     async def _take(self, *, moves_head: bool = True) -> None:
+        self._newest_answer = None
         seen = await self.storage.get_run(self.run_id)
         if seen is not None and self._is_elsewhere(
             seen
@@ -246,6 +258,7 @@ class RunHold:
         if not self._lease_until:
             return
         self._lease_until = 0.0
+        self._newest_answer = None
         try:
             with self._writing():
                 await self.storage.release(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from supersteps.checkpoint.record import utc_now
 from supersteps.checkpoint.stored import Outcome
 from supersteps.engine.answers import check_response, response_type
 from supersteps.engine.levels import Levels
-from supersteps.engine.plan import Answer, expired_requests
+from supersteps.engine.plan import Answer
 from supersteps.engine.state import State
 from supersteps.engine.store import RunStore
 from supersteps.engine.values import Sealed, Sealer
@@ -37,6 +37,9 @@ class Inbox:
 
     def __init__(self, levels: Levels, sealer: Sealer, store: RunStore | None, run_id: str) -> None:
         self.answers: list[Answer] = []
+        self._by_request: dict[str, Answer] = {}
+        self._useless = 0  # how many of them leave their questions open
+        self._newest = 0  # the highest number of an entry that was read or put in
         self._levels = levels
         self._sealer = sealer
         self._store = store
@@ -47,16 +50,42 @@ class Inbox:
 
     async def load(self, state: State, store: RunStore) -> None:
         """Learn which answers the storage holds."""
-        self.answers = [self._take(state, entry) for entry in await store.read_inbox()]
+        self.answers = []
+        self._newest = 0
+        self._hold([self._take(state, entry) for entry in await store.read_inbox()])
+
+    @property
+    def may_have_news(self) -> bool:
+        """Whether others may have put answers in by the last commit."""
+        if self._store is None:
+            return False
+        newest = self._store.newest_answer
+        return newest is None or newest > self._newest
+
+    def is_due(self, state: State) -> bool:
+        """Return whether answers or deadlines have to be looked at before a superstep."""
+        return self.may_have_news or state.requests.earliest() is not None
 
     async def refresh(self, state: State) -> None:
         """Learn of answers that others have put in since, and of those that a restore has dropped."""
         if self._store is None or not state.requests:
             return
         known = {answer.number: answer for answer in self.answers}
-        self.answers = [
-            known.get(e.number) or self._take(state, e) for e in await self._store.read_inbox()
-        ]
+        self._hold(
+            [known.get(e.number) or self._take(state, e) for e in await self._store.read_inbox()]
+        )
+
+    def _hold(self, answers: list[Answer]) -> None:
+        """Have these answers and no others."""
+        self.answers, self._by_request, self._useless = [], {}, 0
+        self._add_all(answers)
+
+    def _add_all(self, answers: Iterable[Answer]) -> None:
+        for answer in answers:
+            self.answers.append(answer)
+            self._by_request[answer.request_id] = answer
+            self._useless += answer.outcome is None
+            self._newest = max(self._newest, answer.number)
 
     def _take(self, state: State, entry: InboxEntry) -> Answer:
         """Return an entry as what the superstep is to do with it."""
@@ -81,7 +110,7 @@ class Inbox:
     def consume(self, answers: Sequence[Answer]) -> None:
         """Forget answers: they are consumed."""
         gone = {answer.number for answer in answers}
-        self.answers = [answer for answer in self.answers if answer.number not in gone]
+        self._hold([answer for answer in self.answers if answer.number not in gone])
         if self._store is None:
             self._ended.update(
                 {answer.request_id: answer.outcome for answer in answers if answer.outcome}
@@ -89,19 +118,30 @@ class Inbox:
 
     def pass_over(self, request_ids: Collection[str]) -> None:
         """Have answers count for nothing: others inside the run were first."""
-        self.answers = [
-            Answer(answer.number, answer.request_id, None, None, "it has been answered before")
-            if answer.request_id in request_ids
-            else answer
-            for answer in self.answers
-        ]
+        if any(request_id in self._by_request for request_id in request_ids):
+            said = "it has been answered before"
+            self._hold(
+                [
+                    Answer(answer.number, answer.request_id, None, None, said)
+                    if answer.request_id in request_ids
+                    else answer
+                    for answer in self.answers
+                ]
+            )
         if self._store is None:
             self._ended |= dict.fromkeys(request_ids, "intercepted")
 
     def waiting(self, state: State) -> list[str]:
         """Return the ids of the questions that still wait for an answer."""
-        answered = {answer.request_id for answer in self.answers if answer.outcome is not None}
-        return [request_id for request_id in state.requests if request_id not in answered]
+        return [request_id for request_id in state.requests if not self._is_answered(request_id)]
+
+    def is_waiting(self, state: State) -> bool:
+        """Return whether any question still waits for an answer."""
+        return len(state.requests) > len(self.answers) - self._useless
+
+    def _is_answered(self, request_id: str) -> bool:
+        answer = self._by_request.get(request_id)
+        return answer is not None and answer.outcome is not None
 
     # --------------------------------------------------------------------------------------- taking
 
@@ -114,7 +154,7 @@ class Inbox:
         for request_id, value in responses.items():
             await self._check_waiting(state, request_id)
             request = state.requests[request_id]
-            if expired_requests((request,), utc_now()):
+            if request.deadline is not None and request.deadline <= utc_now():
                 raise LateResponseError(
                     f"request {request_id!r} of run {self._run_id!r} was to be answered by {request.deadline}; its "
                     "default counts now. Nothing was changed."
@@ -139,8 +179,9 @@ class Inbox:
 
     async def expire(self, state: State) -> None:
         """Let the defaults answer questions whose deadline has passed; whoever has answered before, has."""
-        waiting = [state.requests[request_id] for request_id in self.waiting(state)]
-        for request in expired_requests(waiting, utc_now()):
+        for request in state.requests.due(utc_now()):
+            if self._is_answered(request.request_id):
+                continue
             try:
                 await self._add(state, {request.request_id: (request.default, "defaulted")})
             except AlreadyAnsweredError:
@@ -161,24 +202,25 @@ class Inbox:
         self, state: State, entries: Mapping[str, tuple[Sealed | None, Outcome]]
     ) -> None:
         if self._store is None:
-            number = self.answers[-1].number if self.answers else 0
-            self.answers += [
-                Answer(number + i, key, value, outcome)
-                for i, (key, (value, outcome)) in enumerate(entries.items(), 1)
-            ]
+            self._add_all(
+                Answer(number, key, value, outcome)
+                for number, (key, (value, outcome)) in enumerate(entries.items(), self._newest + 1)
+            )
             return
-        await self._store.accept(
+        put_in = await self._store.accept(
             [(key, _encoded(value, outcome)) for key, (value, outcome) in entries.items()]
         )
-        # Another handle may have put answers in before these; consuming these must not pass over them.
-        known = {answer.number for answer in self.answers}
-        self.answers += [
+        if not put_in or put_in[0].number != self._newest + 1:
+            # Others have put answers in before; consuming these must not pass over them.
+            known = {answer.number for answer in self.answers}
+            found = await self._store.read_inbox()
+            put_in = [entry for entry in found if entry.number not in known]
+        self._add_all(
             Answer(entry.number, entry.request_id, *entries[entry.request_id])
             if entry.request_id in entries
             else self._take(state, entry)
-            for entry in await self._store.read_inbox()
-            if entry.number not in known
-        ]
+            for entry in put_in
+        )
 
     async def _check_waiting(self, state: State, request_id: str) -> None:
         """Refuse what concerns a question that does not wait.
@@ -186,24 +228,10 @@ class Inbox:
         Raises:
             RequestError: It is unknown, has been answered, or is stale.
         """
-        if any(answer.request_id == request_id for answer in self.answers):
+        if request_id in self._by_request:
             await self.refresh(state)  # a restore by somebody else may have dropped it
-        for answer in self.answers:
-            if answer.request_id == request_id and answer.outcome is not None:
-                if answer.outcome == "defaulted":
-                    raise LateResponseError(
-                        f"request {request_id!r} of run {self._run_id!r} has passed its deadline, and its default "
-                        "counts. Nothing was changed."
-                    )
-                if answer.outcome == "cancelled":
-                    raise StaleRequestError(
-                        f"request {request_id!r} of run {self._run_id!r} was taken back; the next superstep takes note "
-                        "of that. Nothing was changed."
-                    )
-                raise AlreadyAnsweredError(
-                    f"request {request_id!r} of run {self._run_id!r} is answered already; that waits for the next "
-                    "superstep. Nothing was changed."
-                )
+        if self._is_answered(request_id):
+            raise self._taken(self._by_request[request_id])
         if request_id in state.requests:
             return
         waiting = ", ".join(map(repr, self.waiting(state))) or "none"
@@ -213,6 +241,23 @@ class Inbox:
                 f"run {self._run_id!r} does not wait for request {request_id!r}; requests that wait: {waiting}. "
                 "Nothing was changed."
             ),
+        )
+
+    def _taken(self, answer: Answer) -> RequestError:
+        """Return the error for a question whose answer waits for the next superstep."""
+        question = f"request {answer.request_id!r} of run {self._run_id!r}"
+        if answer.outcome == "defaulted":
+            return LateResponseError(
+                f"{question} has passed its deadline, and its default counts. Nothing was changed."
+            )
+        if answer.outcome == "cancelled":
+            return StaleRequestError(
+                f"{question} was taken back; the next superstep takes note of that. Nothing was "
+                "changed."
+            )
+        return AlreadyAnsweredError(
+            f"{question} is answered already; that waits for the next superstep. Nothing was "
+            "changed."
         )
 
     async def _refusal(self, request_id: str, unknown: RequestError) -> RequestError:

@@ -6,7 +6,7 @@ agree. Order: executors as they were added to the graph, within one its messages
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -146,7 +146,7 @@ TIMER, ANSWER = "timer:", "answer:"
 """How the keys of calls begin that handle what a timer brings, and an answer."""
 
 
-def due_timers(state: State, now: str, begun: Container[str] = ()) -> list[str]:
+def due_timers(state: State, now: str, begun: Collection[str] = ()) -> list[str]:
     """Return the ids of the timers that are due, the earliest first.
 
     Args:
@@ -155,28 +155,21 @@ def due_timers(state: State, now: str, begun: Container[str] = ()) -> list[str]:
         begun: Keys of calls that an earlier attempt at the superstep has made or begun. Their
             timers were due then, and are due now, even if the clock has been set back since.
     """
-    due = [
-        timer
-        for timer in state.timers.values()
-        if timer.due <= now or f"{TIMER}{timer.timer_id}" in begun
-    ]
-    return [timer.timer_id for timer in sorted(due, key=lambda timer: timer.due)]
+    return [timer.timer_id for timer in state.timers.due(now, _named(TIMER, begun))]
 
 
-def expired_requests(
-    requests: Iterable[Request], now: str, begun: Container[str] = ()
-) -> list[Request]:
-    """Return the questions whose deadline has passed.
+def late_questions(state: State, now: str, begun: Collection[str] = ()) -> list[Request]:
+    """Return the questions of sub-workflows whose deadline has passed, the earliest first.
 
     Args:
-        requests: The questions.
+        state: The state at the barrier.
         now: The present.
         begun: Keys of calls that an earlier attempt at the superstep has made or begun. Where one
             of them took the default, the deadline had passed, even if the clock was set back since.
     """
-    return [
-        request
-        for request in requests
-        if request.deadline is not None
-        and (request.deadline <= now or f"{ANSWER}{request.request_id}" in begun)
-    ]
+    return state.intercepted.due(now, _named(ANSWER, begun))
+
+
+def _named(kind: str, begun: Collection[str]) -> Collection[str]:
+    """Return the ids of what calls of a kind handle, by the keys of calls."""
+    return {key.removeprefix(kind) for key in begun if key.startswith(kind)} if begun else ()

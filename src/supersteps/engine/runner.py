@@ -33,7 +33,7 @@ from supersteps.engine.inbox import Inbox
 from supersteps.engine.levels import Levels
 from supersteps.engine.merged import Merged
 from supersteps.engine.migration import Fitted
-from supersteps.engine.plan import Plan, due_timers, expired_requests
+from supersteps.engine.plan import Plan, due_timers, late_questions
 from supersteps.engine.position import Position, run_state
 from supersteps.engine.replaying import Replay
 from supersteps.engine.setting import Notes, Setting
@@ -326,16 +326,22 @@ class Runner:
         now, begun = utc_now(), self._position.recorded.begun
         return bool(
             due_timers(state, now, begun)
-            or expired_requests(state.requests.values(), now)
-            or expired_requests(state.intercepted.values(), now, begun)
+            or state.requests.due(now)
+            or late_questions(state, now, begun)
         )
 
     @property
     def flows(self) -> bool:
-        """Whether there are messages to deliver and nothing else to consider: no questions, timers, replay."""
+        """Whether there are messages to deliver and nothing else to consider.
+
+        No answers, deadlines, timers, replay; questions may wait.
+        """
         state = self._position.state
         return bool(state.messages) and not (
-            state.requests or state.intercepted or state.timers or self._replay
+            state.intercepted
+            or state.timers
+            or self._replay
+            or (state.requests and (self._inbox.answers or state.requests.earliest()))
         )
 
     @property
@@ -345,18 +351,10 @@ class Runner:
         Questions to the outside world alone do not keep a run going.
         """
         state = self._position.state
-        moments = [timer.due for timer in state.timers.values()]
-        moments += [
-            request.deadline
-            for request in state.intercepted.values()
-            if request.deadline is not None
-        ]
+        moments = [m for m in (state.timers.earliest(), state.intercepted.earliest()) if m]
         if not moments or self._replay is not None:
             return None
-        moments += [
-            request.deadline for request in state.requests.values() if request.deadline is not None
-        ]
-        return min(moments)
+        return min([*moments, state.requests.earliest() or moments[0]])
 
     @property
     def status(self) -> WorkflowRunState:
@@ -367,14 +365,14 @@ class Runner:
         )
         if not state.requests:
             return WorkflowRunState.IN_PROGRESS if goes_on else WorkflowRunState.IDLE
-        return run_state(goes_on, bool(self._inbox.waiting(state)))
+        return run_state(goes_on, self._inbox.is_waiting(state))
 
     def waiting_requests(self) -> list[RequestInfoEvent]:
         """Return an event for each question that waits for an answer and whose deadline has not passed."""
         waiting = [
             self.state.requests[request_id] for request_id in self._inbox.waiting(self.state)
         ]
-        late = {request.request_id for request in expired_requests(waiting, utc_now())}
+        late = {request.request_id for request in self.state.requests.due(utc_now())}
         return [
             self._announcer.request_event(request)
             for request in waiting

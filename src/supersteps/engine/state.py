@@ -12,6 +12,7 @@ import msgspec
 from supersteps.checkpoint.record import EXECUTORS, SUB_SCOPES, SUB_STATE
 from supersteps.checkpoint.work import Work
 from supersteps.engine.levels import Scope
+from supersteps.engine.schedule import Schedule
 from supersteps.engine.values import Sealed
 from supersteps.subworkflow import PATH_MARK
 
@@ -82,6 +83,14 @@ class Request:
     node: str | None = None
 
 
+def _questions() -> Schedule[Request]:
+    return Schedule(lambda request: request.deadline)
+
+
+def _timers() -> Schedule[Timer]:
+    return Schedule(lambda timer: timer.due)
+
+
 @dataclass(slots=True)
 class SubRun:
     """A run of a sub-workflow inside the run.
@@ -119,10 +128,10 @@ class State:
     scopes: dict[Scope, dict[str, Sealed]] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     fan_in: dict[str, dict[str, list[Sealed]]] = field(default_factory=dict)
-    requests: dict[str, Request] = field(default_factory=dict)
-    intercepted: dict[str, Request] = field(default_factory=dict)
+    requests: Schedule[Request] = field(default_factory=_questions)
+    intercepted: Schedule[Request] = field(default_factory=_questions)
     replies: dict[str, Sealed] = field(default_factory=dict)
-    timers: dict[str, Timer] = field(default_factory=dict)
+    timers: Schedule[Timer] = field(default_factory=_timers)
     sub_runs: dict[str, SubRun] = field(default_factory=dict)
     holds: Counter[str] = field(default_factory=Counter)
     _scopes_of: dict[str, dict[Scope, None]] = field(default_factory=dict)

@@ -82,6 +82,7 @@ class RunStore(RunHold):
         await self.lineage.load(record.header)
         self._adopt(run)
         self._lease_until = 0.0
+        self._newest_answer = None
         self._branch = run.branch if run.head == record.header.checkpoint_id else run.branch + 1
 
     def migrate(self, changes: Changes | None, fingerprint: str) -> None:
@@ -203,7 +204,7 @@ class RunStore(RunHold):
     async def _save(self, commit: Commit) -> None:
         try:
             with self._writing():
-                await self.storage.commit(commit)
+                self._newest_answer = await self.storage.commit(commit)
         except (RunFencedError, RunExistsError, RunNotFoundError):
             raise
         except Exception as error:  # whatever a storage raises, the save has failed

@@ -66,6 +66,7 @@ class _Merge(msgspec.Struct, eq=False):
     _step: int
     _router: Router
     _merged: Merged
+    _asking: _Asking | None = None
 
     def run(self, planned: Plan, results: Sequence[Effects]) -> None:
         router, merged = self._router, self._merged
@@ -80,6 +81,8 @@ class _Merge(msgspec.Struct, eq=False):
             router.fill_fan_ins(self._state.timers[timer_id].message)
         for effects in results:
             self._route(self._levels.of(effects.executor_id), effects)
+        if self._asking is not None:
+            merged.released = [*merged.released, *self._asking.passed_on]
         if merged.fan_in:
             router.release_fan_ins()
         if self._state.sub_runs or merged.sub_runs:
@@ -126,37 +129,19 @@ class _Merge(msgspec.Struct, eq=False):
     # -------------------------------------------------------------------------------------- asking
 
     def _ask(self, merged: Merged, level: Level, asked_through: str, ask: Ask) -> None:
+        asking = self._asking
+        if asking is None:
+            asking = self._asking = _Asking(merged)
         is_passed_on, request = self._router.pass_on(level, asked_through, ask)
         if request is not None:
-            merged.released = [*merged.released, request.request_id]
+            asking.pass_on(request)
         elif is_passed_on:
             return
         else:
             request = open_request(self._levels, asked_through, ask, self._step)
         request = self._router.offer(level, request)
-        self._refuse_twin(merged, request)
+        asking.refuse_twin(self._state, request)
         (merged.opened if request.node is None else merged.intercepted).append(request)
-
-    def _refuse_twin(self, merged: Merged, request: Request) -> None:
-        """Refuse a question whose id another one has that waits: an answer could not tell them apart."""
-        if request.node is None:
-            gone = {closed.request.request_id for closed in merged.closed}
-            waiting = {
-                *(self._state.requests.keys() - gone),
-                *(r.request_id for r in merged.opened),
-            }
-        else:
-            gone = {*merged.released}
-            waiting = {
-                *(self._state.intercepted.keys() - gone),
-                *(r.request_id for r in merged.intercepted),
-            }
-        if request.request_id in waiting:
-            raise WorkflowRuntimeError(
-                f"executor {request.source_executor_id!r} asks request {request.request_id!r}, but a request with this "
-                "id waits for its answer already. Give each question an id of its own (a fresh RequestInfoMessage has "
-                "one). Nothing of this superstep was committed."
-            )
 
     # -------------------------------------------------------------------------------- sub-workflows
 
@@ -236,3 +221,50 @@ class _Merge(msgspec.Struct, eq=False):
                         f"sub-workflow {path!r} ended while messages wait in {name!r}"
                     )
                 merged.fan_in[name] = {}
+
+
+class _Asking:
+    """The ids of a superstep's questions; made for the first of them.
+
+    Attributes:
+        passed_on: Ids of those that an executor around a sub-workflow has passed on.
+    """
+
+    def __init__(self, merged: Merged) -> None:
+        self.passed_on: list[str] = []
+        self._merged = merged
+        # Whether an executor around a sub-workflow has the question, and its id.
+        self._asked: set[tuple[bool, str]] = set()
+        self._ended = {(True, request_id) for request_id in merged.released}
+        self._seen = (0, 0, 0)
+
+    def pass_on(self, request: Request) -> None:
+        """Take note of a question that goes further out."""
+        self.passed_on.append(request.request_id)
+        self._ended.add((True, request.request_id))
+
+    def refuse_twin(self, state: State, request: Request) -> None:
+        """Refuse a question whose id is that of one that waits.
+
+        An answer could not tell them apart.
+        """
+        self._catch_up()
+        is_inside = request.node is not None
+        name = (is_inside, request.request_id)
+        waiting = state.intercepted if is_inside else state.requests
+        waits = request.request_id in waiting and name not in self._ended
+        if waits or name in self._asked:
+            raise WorkflowRuntimeError(
+                f"executor {request.source_executor_id!r} asks request {request.request_id!r}, "
+                "but a request with this id waits for its answer already. Give each question an id "
+                "of its own (a fresh RequestInfoMessage has one). Nothing of this superstep was "
+                "committed."
+            )
+
+    def _catch_up(self) -> None:
+        """Take note of what was asked and ended since the last question."""
+        merged, (opened, inside, closed) = self._merged, self._seen
+        self._asked.update((False, request.request_id) for request in merged.opened[opened:])
+        self._asked.update((True, request.request_id) for request in merged.intercepted[inside:])
+        self._ended.update((False, c.request.request_id) for c in merged.closed[closed:])
+        self._seen = len(merged.opened), len(merged.intercepted), len(merged.closed)

@@ -1,4 +1,4 @@
-"""The parts of many checkpoints in memory: each holds what changed, and now and then one holds everything."""
+"""The parts of many checkpoints in memory: each holds what changed, seldom one holds everything."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from supersteps.checkpoint.record import Changes, ListPart, Part, PartKey
 
 _DEEPEST = 64
-"""Layers that are looked through at most; a 64th of all keys is what a commit costs beyond what it changes."""
+"""Layers that are looked through at most; then those above the whole one are joined."""
 
 
 class Layer:
@@ -39,7 +39,33 @@ class Layer:
         layer._piled = self._piled + len(changed) + len(deleted)
         layer._whole = self._whole
         is_high = layer._depth >= _DEEPEST or layer._piled > max(_DEEPEST, self._whole)
-        return Layer(layer.to_dict()) if is_high else layer
+        return layer._joined() if is_high else layer
+
+    def _joined(self) -> Layer:
+        """Return the same parts in two layers, or in one where as much has changed as there is."""
+        layers = self._layers()
+        base = layers.pop()
+        changed: dict[PartKey, Part] = {}
+        deleted: set[PartKey] = set()
+        for layer in reversed(layers):
+            for key in layer._deleted:
+                changed.pop(key, None)
+            deleted |= layer._deleted
+            changed.update(layer._changed)
+        if len(changed) + len(deleted) > max(_DEEPEST, base._whole):
+            return Layer(self.to_dict())
+        joined = Layer.__new__(Layer)
+        joined._changed, joined._deleted, joined._parent = changed, frozenset(deleted), base
+        joined._depth, joined._whole = 1, base._whole
+        joined._piled = len(changed) + len(deleted)
+        return joined
+
+    def _layers(self) -> list[Layer]:
+        """Return this layer and those below it, down to the one that holds everything."""
+        layers = [self]
+        while (parent := layers[-1]._parent) is not None:
+            layers.append(parent)
+        return layers
 
     def get(self, key: PartKey) -> Part | None:
         """Return a part, None when there is none."""
@@ -54,11 +80,8 @@ class Layer:
 
     def to_dict(self) -> dict[PartKey, Part]:
         """Return every part, in the order in which their keys were first written."""
-        layers = [self]
-        while (parent := layers[-1]._parent) is not None:
-            layers.append(parent)
         parts: dict[PartKey, Part] = {}
-        for layer in reversed(layers):
+        for layer in reversed(self._layers()):
             for key in layer._deleted:
                 parts.pop(key, None)
             parts.update(layer._changed)

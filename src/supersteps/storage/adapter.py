@@ -148,8 +148,10 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             next_id = checkpoints[next_id].parent
         return lineage[::-1]
 
-    async def commit(self, commit: Commit) -> None:
+    async def commit(self, commit: Commit) -> int | None:
         """Save the checkpoint that a commit makes, then count it as the run's head.
+
+        Returns the number of the run's newest answer.
 
         Raises:
             RunExistsError: The commit creates a run that exists.
@@ -166,11 +168,12 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
                 before = await self._adopt(run, header.run_id)
             after = runs.apply_commit(before, commit, self._clock())
             if after is None:
-                return
+                return None
             parts = dict(await self._head_parts(run, before)) if before is not None else {}
             commit.changes.apply(parts)
             await self._save(WorkflowCheckpoint.from_record(header, lambda: parts, self.codec))
             run.settle(private(after), parts if after.lease else None)
+            return run.inbox[-1].number if run.inbox else 0
 
     async def acquire(
         self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None

@@ -102,11 +102,16 @@ class DurableStorage(CheckpointStorage, Protocol):
         """
         ...
 
-    async def commit(self, commit: Commit) -> None:
+    async def commit(self, commit: Commit) -> int | None:
         """Write a checkpoint and make it the run's head, in one transaction, durably.
 
         A commit without parent creates the run and takes its lease. A commit that is already the head (its reply was
         lost) is a success. Entries of the journal belong to the old head and are void afterwards.
+
+        Returns:
+            The number of the newest entry that is left in the run's inbox, 0 where none is or no
+            question waits. None if in doubt: then the inbox is read before the next superstep of a
+            run whose questions wait.
 
         Raises:
             RunExistsError: The commit creates a run that exists.

@@ -259,7 +259,7 @@ class EncryptedStorage(Answering, AsyncClosing):
         """What reads a lineage on the calling thread, where the storage inside has it."""
         return lineage_reader(self.storage)
 
-    async def commit(self, commit: Commit) -> None:
+    async def commit(self, commit: Commit) -> int | None:
         """Seal what a commit changes and have it written; see the storage inside.
 
         What is sealed is what changes. Only the first commit to a run that this object has not written last reads and
@@ -277,14 +277,15 @@ class EncryptedStorage(Answering, AsyncClosing):
         elif head is None or not all(map(head.is_growing, commit.changes.appends)):
             found = await self._load_parent(commit)
             if found is None:
-                return
+                return None
             before, head = found
         if head is None:  # what it follows was never sealed: now all of it is
             assert before is not None
             commit, head = _sealing_all(commit, before), self._vault.new_head(header)
         sealed = await self._seal(commit, head, {} if before is None else before.parts)
-        await self.storage.commit(sealed)
+        newest = await self.storage.commit(sealed)
         self._vault.keep(header.run_id, head)
+        return newest
 
     async def _seal(self, commit: Commit, head: Head, before: Mapping[PartKey, Part]) -> Commit:
         def old_value(key: PartKey) -> bytes:

@@ -164,8 +164,10 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         _warn(problems)
         return [header.info for header in lineage]
 
-    async def commit(self, commit: Commit) -> None:
+    async def commit(self, commit: Commit) -> int | None:
         """Write a checkpoint and make it the run's head, durably.
+
+        Returns the number of the run's newest answer.
 
         Raises:
             RunExistsError: The commit creates a run that exists.
@@ -173,7 +175,7 @@ class FileCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The epoch or the head is not what the commit says; nothing was written.
             StorageError: The files cannot be written. The head is the old one, unless only the very last sync failed.
         """
-        await self._workers.run(self._folder.commit, commit, self._clock)
+        return await self._workers.run(self._folder.commit, commit, self._clock)
 
     async def acquire(
         self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None

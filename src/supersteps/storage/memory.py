@@ -178,8 +178,8 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
                 next_id = record.header.parent_id
         return lineage[::-1]
 
-    async def commit(self, commit: Commit) -> None:
-        """Write a checkpoint and make it the run's head.
+    async def commit(self, commit: Commit) -> int | None:
+        """Write a checkpoint and make it the run's head; return the number of its newest answer.
 
         Raises:
             RunExistsError: The commit creates a run that exists.
@@ -191,7 +191,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             run = self._runs.get(header.run_id)
             record = runs.apply_commit(run.record if run else None, commit, self._clock())
             if record is None:
-                return
+                return None
             if header.checkpoint_id in self._checkpoints:
                 raise runs.id_taken(header.checkpoint_id)
             before = (
@@ -208,7 +208,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
                 run.record = record
                 run.checkpoint_ids[header.checkpoint_id] = None
                 run.journal.clear()
-                run.inbox = runs.unread_entries(record, run.inbox)
+                if run.inbox:
+                    run.inbox = runs.unread_entries(record, run.inbox)
+            return run.inbox[-1].number if run is not None and run.inbox else 0
 
     async def acquire(
         self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None

@@ -195,8 +195,10 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         _warn(problems)
         return lineage
 
-    async def commit(self, commit: Commit) -> None:
+    async def commit(self, commit: Commit) -> int | None:
         """Write a checkpoint and make it the run's head, durably.
+
+        Returns the number of the run's newest answer.
 
         Raises:
             RunExistsError: The commit creates a run that exists.
@@ -204,7 +206,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
             RunFencedError: The epoch or the head is not what the commit says; nothing was written.
             StorageError: The database cannot be written; nothing was.
         """
-        await self._writer.run(
+        return await self._writer.run(
             partial(self._commits.commit, commit=commit),
             alone=commit.header.run_id,
             is_small=_size(commit) < _LARGE_BYTES,

@@ -252,8 +252,8 @@ class CheckpointFolder:
 
     # --------------------------------------------------------------------------------------------------------- runs
 
-    def commit(self, commit: Commit, clock: Callable[[], float]) -> None:
-        """Write a checkpoint and make it the head."""
+    def commit(self, commit: Commit, clock: Callable[[], float]) -> int | None:
+        """Write a checkpoint and make it the head; return the number of the run's newest answer."""
         for key, part in commit.changes.puts.items():
             check_json(part, f"part {key!r}")
         for key, items in commit.changes.appends.items():
@@ -273,7 +273,7 @@ class CheckpointFolder:
                 # An earlier attempt renamed the record, but perhaps could not sync that: only now it is safe to say so.
                 assert state is not None
                 folder.store(state)
-                return
+                return None
             if state is None:
                 self._finish_deletion(folder)
                 folder.clear()
@@ -289,6 +289,8 @@ class CheckpointFolder:
                 raise runs.id_taken(header.checkpoint_id)
             self.files.write(CheckpointRecord(header, parts), standalone=False)
             folder.commit(RunState(run, state.journals if state else 0), parts)
+            waiting = folder.unread(run) if run.requests else []
+            return waiting[-1].number if waiting else 0
 
     def acquire(
         self,

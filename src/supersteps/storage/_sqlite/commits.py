@@ -34,16 +34,16 @@ class Commits:
 
     # ------------------------------------------------------------------------------------------------------- commit
 
-    def commit(self, db: sqlite3.Connection, commit: Commit) -> None:
-        """Write a checkpoint and make it the head."""
+    def commit(self, db: sqlite3.Connection, commit: Commit) -> int | None:
+        """Write a checkpoint and make it the head; return the number of the run's newest answer."""
         run_id = commit.header.run_id
         head = self.heads.get(run_id)
         if head is not None and self._advance(db, head, commit):
-            return
+            return run_rows.newest_answer(db, head.run)
         stored = run_rows.find_run(db, run_id)
         record = runs.apply_commit(stored.record if stored else None, commit, self._clock())
         if record is None:
-            return
+            return None
         if stored is None:
             run = run_rows.insert_run(db, record)
             head = Head(run, _key(run))
@@ -52,6 +52,7 @@ class Commits:
         else:
             head = self._load(db, stored)
             self._write(db, head, _updated(run_rows.update_run(db, stored, record)), commit)
+        return run_rows.newest_answer(db, head.run)
 
     def _advance(self, db: sqlite3.Connection, head: Head, commit: Commit) -> bool:
         """Commit on the strength of what is remembered; return False, having done nothing, if that may be outdated."""
@@ -121,11 +122,11 @@ class Commits:
         incarnation: str | None,
     ) -> RunRecord | RunBusyError:
         """Take a run under the next epoch, or return why not: raising would undo writes."""
-        stored, now = _find(db, run_id, incarnation), self._clock()
+        stored, now = self._find(db, run_id, incarnation), self._clock()
         limited = runs.limit_lease(stored.record, now)
         if limited is not stored.record:
             self._change(db, stored, limited)
-            stored = _find(db, run_id, incarnation)
+            stored = self._find(db, run_id, incarnation)
         try:
             return self._change(db, stored, runs.take_run(stored.record, owner, now, lease_seconds))
         except RunBusyError as busy:
@@ -140,7 +141,7 @@ class Commits:
         incarnation: str | None,
     ) -> None:
         """Extend the lease."""
-        stored = _fence(db, run_id, epoch, incarnation)
+        stored = self._fence(db, run_id, epoch, incarnation)
         self._change(db, stored, runs.renew_lease(stored.record, self._clock(), lease_seconds))
 
     def release(
@@ -153,7 +154,7 @@ class Commits:
         incarnation: str | None,
     ) -> None:
         """Give the lease up."""
-        stored = _fence(db, run_id, epoch, incarnation)
+        stored = self._fence(db, run_id, epoch, incarnation)
         self._change(db, stored, runs.release_run(stored.record, status, error))
 
     def _change(self, db: sqlite3.Connection, stored: StoredRun, record: RunRecord) -> RunRecord:
@@ -176,7 +177,7 @@ class Commits:
         incarnation: str | None,
     ) -> RunRecord:
         """Make a checkpoint of the run its head again."""
-        stored = _fence(db, run_id, epoch, incarnation)
+        stored = self._fence(db, run_id, epoch, incarnation)
         found = checkpoint_rows.find_row(db, checkpoint_id)
         if found is None or found[0].key != stored.key:
             raise runs.no_such_checkpoint(checkpoint_id, run_id)
@@ -199,6 +200,28 @@ class Commits:
         run_rows.clear_inbox(db, stored.key, last)
         return run
 
+    def _find(self, db: sqlite3.Connection, run_id: str, incarnation: str | None) -> StoredRun:
+        """Return a run: as remembered, if nobody has written to it since, else as it is read."""
+        stored = self._look_up(db, run_id)
+        if stored is None:
+            raise runs.no_such_run(run_id)
+        runs.check_incarnation(stored.record, incarnation)
+        return stored
+
+    def _fence(
+        self, db: sqlite3.Connection, run_id: str, epoch: int, incarnation: str | None
+    ) -> StoredRun:
+        stored = self._look_up(db, run_id)
+        runs.check_epoch(stored.record if stored else None, run_id, epoch, incarnation)
+        assert stored is not None
+        return stored
+
+    def _look_up(self, db: sqlite3.Connection, run_id: str) -> StoredRun | None:
+        head = self.heads.get(run_id)
+        if head is not None and run_rows.is_at_revision(db, head.run):
+            return head.run
+        return run_rows.find_run(db, run_id)
+
     # -------------------------------------------------------------------------------------------- journal and inbox
 
     def append_journal(
@@ -211,7 +234,7 @@ class Commits:
         incarnation: str | None,
     ) -> None:
         """Add records of finished calls. The transaction keeps writers off, so that reading the epoch is a fence."""
-        stored = _fence(db, run_id, epoch, incarnation)
+        stored = self._fence(db, run_id, epoch, incarnation)
         runs.check_head(stored.record, head)
         run_rows.append_journal(db, stored, records)
         remembered = self.heads.get(run_id)
@@ -222,7 +245,7 @@ class Commits:
         self, db: sqlite3.Connection, run_id: str, epoch: int, incarnation: str | None
     ) -> None:
         """Drop the records that follow the head."""
-        run_rows.clear_journal(db, _fence(db, run_id, epoch, incarnation).key)
+        run_rows.clear_journal(db, self._fence(db, run_id, epoch, incarnation).key)
 
     def add_answers(
         self,
@@ -232,7 +255,7 @@ class Commits:
         incarnation: str | None,
     ) -> list[InboxEntry]:
         """Put answers into the inbox, all or none."""
-        stored = _find(db, run_id, incarnation)
+        stored = self._find(db, run_id, incarnation)
         entries = runs.accept_answers(stored.record, run_rows.read_inbox(db, stored.key), answers)
         run_rows.add_to_inbox(db, stored.key, entries)
         return entries
@@ -247,21 +270,6 @@ def _key(run: StoredRun) -> RunKey:
         msgspec.json.encode(record.metadata),
         record.incarnation,
     )
-
-
-def _find(db: sqlite3.Connection, run_id: str, incarnation: str | None) -> StoredRun:
-    stored = run_rows.find_run(db, run_id)
-    if stored is None:
-        raise runs.no_such_run(run_id)
-    runs.check_incarnation(stored.record, incarnation)
-    return stored
-
-
-def _fence(db: sqlite3.Connection, run_id: str, epoch: int, incarnation: str | None) -> StoredRun:
-    stored = run_rows.find_run(db, run_id)
-    runs.check_epoch(stored.record if stored else None, run_id, epoch, incarnation)
-    assert stored is not None
-    return stored
 
 
 def _updated(run: StoredRun | None) -> StoredRun:

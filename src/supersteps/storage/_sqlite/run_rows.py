@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.owner import Owner
@@ -154,6 +154,12 @@ def find_run(db: sqlite3.Connection, run_id: str) -> StoredRun | None:
     """Return a run, None when there is none with this id."""
     row = db.execute(SQL["find"], (run_id,)).fetchone()
     return None if row is None else _run(db, row)
+
+
+def is_at_revision(db: sqlite3.Connection, run: StoredRun) -> bool:
+    """Return whether nobody has written to a run since it was read or written as this."""
+    row = db.execute(SQL["revision"], (run.key,)).fetchone()
+    return row is not None and row[0] == run.revision
 
 
 def find_waiting_runs(db: sqlite3.Connection, request_id: str) -> list[RunRecord]:
@@ -330,12 +336,10 @@ def _read_waiting(db: sqlite3.Connection, key: int, run_id: str, count: str) -> 
         CorruptCheckpointError: One has been altered or is gone.
     """
     rows = db.execute(SQL["read_waiting"], (key,)).fetchall()
-    if str(len(rows)) != count or not all(
-        is_intact(checksum, _waiting_checksum, key, number, request_id)
-        for number, request_id, checksum in rows
-    ):
+    checksums = [_waiting_checksum(key, number, name) for number, name, _ in rows]
+    if str(len(rows)) != count or checksums != [checksum for *_, checksum in rows]:
         raise damaged_run(run_id, "one of its rows in table `waiting`")
-    return tuple(request_id for _number, request_id, _checksum in rows)
+    return tuple([name for _, name, _ in rows])
 
 
 def _waiting_checksum(key: int, number: int, request_id: str) -> int:
@@ -446,6 +450,14 @@ def read_inbox(db: sqlite3.Connection, key: int) -> list[InboxEntry]:
 def inbox_checksum(entry: int, request_id: str, value: bytes, received_at: str) -> int:
     """Return the checksum of an answer."""
     return crc32(value, crc32(f"{entry} {request_id} {received_at}".encode()))
+
+
+def newest_answer(db: sqlite3.Connection, run: StoredRun) -> int:
+    """Return the number of a run's newest answer, 0 where none is or no question waits."""
+    if not run.record.requests:
+        return 0
+    newest = db.execute(SQL["newest_answer"], entries_of(run.key)).fetchone()[0]
+    return 0 if newest is None else int(newest) & _LAST
 
 
 def add_to_inbox(db: sqlite3.Connection, key: int, entries: Iterable[InboxEntry]) -> None:

@@ -6,6 +6,9 @@ SELECT r.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tag
 FROM runs AS r JOIN heads AS h USING (run)
 WHERE r.run_id = ?
 
+-- name: revision
+SELECT revision FROM heads WHERE run = ?
+
 -- name: find_waiting
 SELECT r.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tags, r.parent_run, r.parent_checkpoint,
        r.incarnation,
@@ -108,6 +111,9 @@ DELETE FROM journal WHERE entry BETWEEN ? AND ?
 
 -- name: read_inbox
 SELECT entry, request_id, value, received_at, checksum FROM inbox WHERE entry BETWEEN ? AND ? ORDER BY entry
+
+-- name: newest_answer
+SELECT max(entry) FROM inbox WHERE entry BETWEEN ? AND ?
 
 -- name: insert_inbox
 INSERT INTO inbox (entry, request_id, value, received_at, checksum) VALUES (?, ?, ?, ?, ?)
