@@ -257,6 +257,28 @@ def reachable_types(annotations: Iterable[Any]) -> list[type]:
     return list(found)
 
 
+def twin_of(kind: type, annotations: Iterable[Any]) -> str:
+    """Say that annotations name another class of the same name, if they do: a cell was run again.
+
+    Args:
+        kind: The class of a value that does not fit.
+        annotations: What would have fitted.
+
+    Returns:
+        A sentence to be added to a message, or nothing.
+    """
+    name = type_name(kind)
+    if all(cls is kind or type_name(cls) != name for cls in reachable_types(annotations)):
+        return ""
+    return f". {display_name(kind)} was defined again since; {DEFINED_AGAIN}"
+
+
+DEFINED_AGAIN = (
+    "as happens when a notebook's cell is run again: run those that define the executors, make the "
+    "values and build the workflow again too"
+)
+
+
 def _parts(annotation: Any) -> Iterator[Any]:
     """Yield what an annotation is made of, one level down."""
     plain = unwrap(annotation)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from ._annotations import (
+    DEFINED_AGAIN,
     display_name,
     is_attrs_class,
     is_pydantic_model,
     is_struct_like,
     reachable_types,
+    twin_of,
     type_name,
     unwrap,
 )
 from ._matching import is_subtype, matches, overlaps
 
 __all__ = [
+    "DEFINED_AGAIN",
     "display_name",
     "is_attrs_class",
     "is_pydantic_model",
@@ -22,6 +25,7 @@ __all__ = [
     "matches",
     "overlaps",
     "reachable_types",
+    "twin_of",
     "type_name",
     "unwrap",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._typing import display_name, type_name
+from .._typing import DEFINED_AGAIN, display_name, type_name
 
 MAKE_KNOWN = (
     "make it known: use it in a handler's annotations, decorate it with @checkpointable, give it "
@@ -37,14 +37,8 @@ def cannot_be_rebuilt(kind: type) -> str:
 def belongs_to_another(kind: type) -> str:
     """Say that the name of a class now means another class."""
     name = type_name(kind)
-    intro = f"the type {display_name(kind)} could not be rebuilt: its name {name!r} now belongs to"
-    if kind.__module__ == "__main__" and "<locals>" not in name:
-        return (
-            f"{intro} a class that was defined later, as happens when a notebook's cell is run "
-            "again; make the value anew with the class as it is now, and build the workflow again "
-            "(run its cells too)"
-        )
     return (
-        f"{intro} another class; give one of the two another name, or, if the same class was "
-        "defined twice, make the value and build the workflow with the newer one"
+        f"the type {display_name(kind)} could not be rebuilt: its name {name!r} now belongs to "
+        "another class. Where both are meant to be one, it was defined twice, "
+        f"{DEFINED_AGAIN}; else give one of the two another name"
     )

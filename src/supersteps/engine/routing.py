@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from supersteps._typing import display_name
+from supersteps._typing import display_name, twin_of
 from supersteps.edges import FanInEdgeGroup
 from supersteps.engine.answers import check_reply
 from supersteps.engine.effects import Ask
@@ -153,6 +153,8 @@ class Router(msgspec.Struct, eq=False):
             if groups
             else "it has no outgoing edges"
         )
+        if groups:
+            why += twin_of(type(payload.peek()), level.graph.annotations)
         if isinstance(level.graph.nodes[source].executor, WorkflowExecutor) and not groups:
             why += "; allow_direct_output=True makes what a sub-workflow yields outputs of the run"
         address = level.prefix + source

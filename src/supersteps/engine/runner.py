@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from supersteps._ids import new_id
-from supersteps._typing import display_name
+from supersteps._typing import display_name, twin_of
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec import Codec
 from supersteps.checkpoint.record import EXECUTORS, GRAPH, OUTPUTS, CheckpointRecord, utc_now
@@ -169,6 +169,7 @@ class Runner:
         start = setting.executors.roots[self.graph.start_id]
         if not takes_input(start, message):
             handles = ", ".join(map(display_name, start.input_types))
+            handles += twin_of(type(message), start.input_types)
             raise UnhandledMessageError(
                 f"workflow {setting.workflow_id!r} cannot start with a {display_name(type(message))}: its start "
                 f"executor {start.id!r} handles {handles}. Nothing was started."
