@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -113,6 +113,19 @@ async def outlast(work: Coroutine[Any, Any, T]) -> T:
         look_at(task)
         raise cancelled
     return task.result()
+
+
+async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait for their end; a cancellation meanwhile cancels them once more."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        with suppress(asyncio.CancelledError):  # one of them may have gone on regardless
+            await asyncio.wait(left)
+        for task in [task for task in left if task.done()]:
+            look_at(task)
+            left.discard(task)
 
 
 def look_at(task: asyncio.Future[Any]) -> None:

@@ -36,7 +36,7 @@ from supersteps.events import (
     WorkflowStartedEvent,
     WorkflowWarningEvent,
 )
-from supersteps.phases import Phase
+from supersteps.phases import DRAINED, DRAINING, FAILED, READY, SETTLED, STOPPING, WORKING
 from supersteps.storage.base import DurableStorage
 from supersteps.stream import EventStream
 
@@ -114,7 +114,7 @@ class RunDriver:
         self._turn = LoopLock()  # answers, restores and ends come one after the other
         self._turns = Turns(TURN_SECONDS)
         self._loading = Stretch()  # while hooks take attributes back, and nobody else may come in
-        self._phase = Phase.READY
+        self._phase = READY
         self._failure: BaseException | None = None  # it goes with FAILED
         self._is_lost = False  # to somebody else
         self._refusal: WorkflowRuntimeError | RequestError | None = None  # raised once
@@ -166,7 +166,7 @@ class RunDriver:
         Raises:
             Exception: What ended the run.
         """
-        if self._work is not None or self._phase is Phase.STOPPING:
+        if self._work is not None or self._phase is STOPPING:
             if self._work is None or not self._was_left_behind(self._work):
                 await self._stream.wait()
         elif self._failure is not None or self._refusal is not None:
@@ -221,7 +221,7 @@ class RunDriver:
             self._refuse_inside(what)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        self._phase = Phase.WORKING
+        self._phase = WORKING
         task = start_task(work, f"supersteps:{self.run_id}")
         if task.done():
             look_at(task)
@@ -231,25 +231,25 @@ class RunDriver:
 
     def _go_on(self) -> None:
         """Be asked anew: what was drained may go on, and others may have answered meanwhile."""
-        if self._phase is Phase.DRAINED:
-            self._phase = Phase.READY
-        elif self._phase is Phase.DRAINING:
-            self._phase = Phase.WORKING
+        if self._phase is DRAINED:
+            self._phase = READY
+        elif self._phase is DRAINING:
+            self._phase = WORKING
         self._looked = False
 
     def _rest(self) -> None:
         """Be at what remains when nothing is under way any more."""
         if self._failure is not None:
-            self._phase = Phase.FAILED
-        elif self._phase is Phase.DRAINING:
-            self._phase = Phase.DRAINED
-        elif self._phase in (Phase.WORKING, Phase.STOPPING, Phase.FAILED):
-            self._phase = Phase.READY
+            self._phase = FAILED
+        elif self._phase is DRAINING:
+            self._phase = DRAINED
+        elif self._phase in (WORKING, STOPPING, FAILED):
+            self._phase = READY
 
     def _expect_more(self) -> None:
         """There is something to do again: an answer has come."""
-        if self._phase is Phase.SETTLED:
-            self._phase = Phase.READY
+        if self._phase is SETTLED:
+            self._phase = READY
 
     def _raise_trouble(self) -> None:
         """Raise what ended the run, or, once, why an answer was refused."""
@@ -278,9 +278,9 @@ class RunDriver:
             return not self._is_drained
         if self._may_look() and not self._is_drained:
             return True
-        if self._phase is Phase.SETTLED:
+        if self._phase is SETTLED:
             return False
-        self._phase = Phase.SETTLED
+        self._phase = SETTLED
         if runner.status is WorkflowRunState.IDLE:
             for text in runner.leftovers():
                 self.emit(WorkflowWarningEvent(text))
@@ -291,7 +291,7 @@ class RunDriver:
 
     @property
     def _is_drained(self) -> bool:
-        return self._phase in (Phase.DRAINING, Phase.DRAINED)
+        return self._phase is DRAINING or self._phase is DRAINED
 
     def _may_look(self) -> bool:
         """Return whether others may have answered since the last superstep, or since the run was asked to go on."""
@@ -316,7 +316,9 @@ class RunDriver:
 
     def _end_work(self) -> None:
         self._work = None
-        if self._phase is not Phase.STOPPING:
+        if self._phase is WORKING and self._failure is None:
+            self._phase = READY
+        elif self._phase is not STOPPING:
             self._rest()
         self._stream.wake()
 
@@ -332,7 +334,7 @@ class RunDriver:
 
         When an event loop ends, it cancels whoever waits, too: then nobody is to be told.
         """
-        if self._phase is Phase.WORKING and self._stream.is_awaited:
+        if self._phase is WORKING and self._stream.is_awaited:
             self._refusal = WorkflowRuntimeError(
                 f"run {self.run_id!r}: its work was cancelled by something else than its handle, "
                 "such as a handler that cancels its own task. What was committed stays; iterate "
@@ -362,10 +364,10 @@ class RunDriver:
 
     async def _drain(self) -> None:
         """Let the superstep under way end and be committed, or cut it short where handlers only sleep."""
-        if self._phase is Phase.WORKING:
-            self._phase = Phase.DRAINING
-        elif self._phase in (Phase.READY, Phase.SETTLED):
-            self._phase = Phase.DRAINED
+        if self._phase is WORKING:
+            self._phase = DRAINING
+        elif self._phase in (READY, SETTLED):
+            self._phase = DRAINED
         self._stream.hurry()
         work = self._work
         try:
@@ -373,7 +375,7 @@ class RunDriver:
                 await self._finish(work)
         finally:
             async with self._turn.here():
-                if self._hold is not None and self._phase is Phase.DRAINED:
+                if self._hold is not None and self._phase is DRAINED:
                     await self._hold.release()
                 self._stream.wake()
 
@@ -405,7 +407,7 @@ class RunDriver:
         self._work_done(work)
 
     def _is_driven(self) -> bool:
-        is_wanted = self._phase in (Phase.WORKING, Phase.DRAINING)
+        is_wanted = self._phase is WORKING or self._phase is DRAINING
         return is_wanted and (
             self._stream.collector is not None and self._failure is None and self._refusal is None
         )
@@ -482,7 +484,7 @@ class RunDriver:
         except asyncio.CancelledError as error:
             if self._hold is not None:
                 await self._hold.release()
-            if self._phase in (Phase.STOPPING, Phase.DRAINING) or is_cancelled():
+            if self._phase in (STOPPING, DRAINING) or is_cancelled():
                 raise
             self._failure = WorkflowRuntimeError(
                 f"run {self.run_id!r}: something that it waited for was cancelled"
@@ -541,7 +543,7 @@ class RunDriver:
         while (
             runner.flows
             and runner.has_questions is asks
-            and self._phase is Phase.WORKING
+            and self._phase is WORKING
             and self._stream.collector is not None
             and not self._queued
             and clock() < until
@@ -587,12 +589,12 @@ class RunDriver:
         async with self._turn.here():
             before = self._phase
             if not before.has_ended:
-                self._phase = Phase.STOPPING
+                self._phase = STOPPING
             try:
                 await self._stop_work()
                 yield
             finally:
-                if self._phase is Phase.STOPPING:
+                if self._phase is STOPPING:
                     self._phase = before
                     if self._work is None:
                         self._rest()

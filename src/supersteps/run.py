@@ -22,7 +22,7 @@ from supersteps.events import (
     WorkflowEvent,
     WorkflowRunState,
 )
-from supersteps.phases import Phase
+from supersteps.phases import CANCELLED, CLOSED, READY, Phase
 from supersteps.result import ResultCollector, WorkflowRunResult
 
 CheckpointReference = str | CheckpointInfo | WorkflowCheckpoint
@@ -158,7 +158,7 @@ class StreamingRun(RunDriver):
         try:
             while await self._advance(self._drive):
                 pass
-            if self._phase is Phase.CLOSED:
+            if self._phase is CLOSED:
                 self._check_open()
             complete = not stream.delivered_some
             collector = stream.collector  # a restore begins a new one
@@ -335,7 +335,7 @@ class StreamingRun(RunDriver):
             self._queued.clear()
             self._failure = self._refusal = None
             self._is_lost = False
-            self._phase = Phase.READY
+            self._phase = READY
             self._stream.emit_state(WorkflowRunState.IN_PROGRESS)
             for event in runner.waiting_requests():
                 self.emit(event)
@@ -370,7 +370,7 @@ class StreamingRun(RunDriver):
                     await self._store.release(status=WorkflowRunState.CANCELLED.value)
                 self._stream.events.clear()
                 self._stream.emit_state(WorkflowRunState.CANCELLED)
-            self._close(Phase.CANCELLED)
+            self._close(CANCELLED)
 
     async def cancel_request(self, request_id: str) -> None:
         """Take a question back: nobody is to answer it, and its asker hears nothing; the next superstep closes it.
@@ -416,7 +416,7 @@ class StreamingRun(RunDriver):
             if self._phase.has_ended:
                 return
             self._stream.events.clear()
-            self._close(Phase.CLOSED)
+            self._close(CLOSED)
             if self._store is not None:
                 await self._store.release()
 

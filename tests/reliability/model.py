@@ -171,7 +171,12 @@ class Model:
                 lease, expires=self.now + lease.seconds
             )  # kept by whoever is refused, too
             run.record = replace(run.record, lease=lease)
-        if lease is not None and self.alive.get(lease.owner.handle, lease.expires > self.now):
+        is_foreign = lease is not None and lease.owner != owner  # its own, from a cut-off attempt
+        if (
+            lease is not None
+            and is_foreign
+            and self.alive.get(lease.owner.handle, lease.expires > self.now)
+        ):
             raise Refused(RunBusyError)
         run.record = replace(
             run.record, epoch=run.record.epoch + 1, lease=Lease(owner, self.now + seconds, seconds)

@@ -298,6 +298,35 @@ async def test_no_further_message_is_handled_once_the_work_is_cancelled() -> Non
     assert calls == [0]
 
 
+async def test_so_it_is_where_calls_run_side_by_side() -> None:
+    calls: list[int] = []
+    storage = InMemoryCheckpointStorage()
+
+    @executor(id="start")
+    async def start(text: str, ctx: WorkflowContext[int]) -> None:
+        for number in range(10):
+            await ctx.send_message(number)
+
+    @executor(id="deaf", max_concurrency=3)
+    async def deaf(number: int, ctx: WorkflowContext[Never, int]) -> None:
+        calls.append(number)
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(30)
+
+    workflow = built(WorkflowBuilder().add_edge(start, deaf), start, storage=storage)
+    run = workflow.run_stream("x", run_id="r")
+    task = asyncio.create_task(run.wait_for_completion())
+    await until(lambda: len(calls) == 3)
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert calls == [0, 1, 2]
+    await assert_given_up(storage, "r")
+    stored = await storage.get_run("r")
+    assert stored is not None
+    assert await storage.read_journal("r", stored.head) == []
+
+
 async def test_a_handler_that_cancels_its_own_task_is_not_called_for_ever() -> None:
     calls: list[str] = []
 

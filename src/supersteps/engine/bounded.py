@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from supersteps._loops import end_all
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -42,11 +44,11 @@ async def map_bounded(
     tasks = [asyncio.create_task(run(), name=name) for _ in range(min(limit, len(items)))]
     try:
         await asyncio.gather(*tasks)
+    except GeneratorExit:  # the event loop was closed, and these end with it
+        raise
     except BaseException:
         # Cancelled from outside, or the program is to end: nobody may work on unseen.
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(tasks)
         raise
     if failures:
         raise failures[min(failures)]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from supersteps._failures import annotate, described, message_of, traceback_of
-from supersteps._loops import LoopEvent, look_at
+from supersteps._loops import LoopEvent, end_all
 from supersteps.engine import watching
 from supersteps.engine.backends import Backend
 from supersteps.engine.bounded import map_bounded
@@ -153,13 +152,7 @@ class Execution(msgspec.Struct, eq=False):
             raise
         except BaseException:
             # Cancelled from outside, or a handler ended with SystemExit or the like: nobody may work on unseen.
-            while not all(task.done() for task in tasks):
-                for task in tasks:
-                    task.cancel()
-                with suppress(asyncio.CancelledError):  # once more: one of them goes on regardless
-                    await asyncio.wait(tasks)
-            for task in tasks:
-                look_at(task)
+            await end_all(tasks)
             raise
 
     async def _guarded(
@@ -196,13 +189,9 @@ class Execution(msgspec.Struct, eq=False):
         watching.watch(site)
         try:
             for planned in queue:
-                if self.is_stopped:
-                    raise asyncio.CancelledError
                 effects = finished.get((executor_id, planned.key)) if finished else None
                 if effects is None:
                     effects = await self._run_call(executor, planned, site, policy)
-                    if self.is_stopped:  # the handler has caught its cancellation
-                        raise asyncio.CancelledError
                     site.view.accept(effects.writes)
                     is_hook_due = has_hooks and (keeps_each or planned is queue[-1])
                     if is_hook_due:
@@ -276,6 +265,8 @@ class Execution(msgspec.Struct, eq=False):
     async def _run_call(
         self, executor: Executor, planned: PlannedCall, site: CallSite, policy: FailurePolicy | None
     ) -> Effects:
+        if self.is_stopped:
+            raise asyncio.CancelledError
         self.notes.sink.note(ExecutorInvoked(site.address))
         if policy is not None and policy.at_most_once:
             interrupted = await self._begin_once(planned, site)
@@ -298,6 +289,8 @@ class Execution(msgspec.Struct, eq=False):
         finally:
             if policy is not None and policy.at_most_once:
                 self._unrepeatable[site.address] -= 1
+        if self.is_stopped:  # the handler has caught its cancellation
+            raise asyncio.CancelledError
         self.notes.sink.note(ExecutorCompleted(site.address))
         return effects
 
