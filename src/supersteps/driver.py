@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +105,7 @@ class RunDriver:
         self._open_run = open_run
         self._on_waiting = on_waiting
         self._queued: dict[str, Any] = {}
+        self._awaited: dict[str, Any] = {}  # answers to questions that are about to be asked
         self._opened: Opened | None = None
         self._hold: RunStore | None = None  # the store, also while the run is being opened
         self._stream = EventStream(self, self._left)
@@ -277,6 +278,9 @@ class RunDriver:
         if runner.flows or self._queued or runner.has_work or runner.next_due:
             return not self._is_drained
         if self._may_look() and not self._is_drained:
+            return True
+        if self._awaited and not self._is_drained:  # never asked: a unit that says so
+            self._queued, self._awaited = self._awaited, {}
             return True
         if self._phase is SETTLED:
             return False
@@ -550,7 +554,13 @@ class RunDriver:
         ):
             await runner.superstep()
 
+    def answer_when_asked(self, responses: Mapping[str, Any]) -> None:
+        """Have answers taken as soon as their questions are asked, which are on their way."""
+        self._awaited.update(responses)
+
     async def _take_queued(self, runner: Runner) -> None:
+        for request_id in self._awaited.keys() & runner.state.requests.keys():
+            self._queued[request_id] = self._awaited.pop(request_id)
         queued, self._queued = self._queued, {}
         if queued:
             await runner.accept(queued)

@@ -9,6 +9,7 @@ SuperstepsError
 │   ├── GraphConnectivityError                    executors that no path from the start reaches
 │   ├── TypeCompatibilityError                    the source never sends what the target accepts
 │   ├── FanInTypeError                            a fan-in target that takes no list
+│   ├── UnanswerableQuestionError                 a question that nobody could ever answer
 │   ├── EdgeGroupError                            a malformed edge group (no targets, two defaults, ...)
 │   └── HandlerDefinitionError                    a handler's signature cannot be understood
 ├── WorkflowRuntimeError (RuntimeError)           a run that cannot go on
@@ -175,6 +176,10 @@ class FanInTypeError(TypeCompatibilityError):
     """The target of a fan-in takes no list."""
 
     validation_type = ValidationTypeEnum.FAN_IN_TYPE
+
+
+class UnanswerableQuestionError(WorkflowValidationError):
+    """Questions would be asked whose answer could never reach whoever asks."""
 
 
 class EdgeGroupError(WorkflowValidationError):

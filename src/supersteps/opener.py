@@ -175,7 +175,11 @@ class RunOpener:
             opened = self._prepare(run, storage, existing.run_id)
             await opened.runner.load(record, existing, fitting)
             if responses:
-                await opened.runner.accept(responses)
+                later = opened.runner.coming_questions() - opened.runner.state.requests.keys()
+                run.answer_when_asked({k: v for k, v in responses.items() if k in later})
+                now = {k: v for k, v in responses.items() if k not in later}
+                if now:
+                    await opened.runner.accept(now)
             elif (
                 opened.store is not None
                 and record.header.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS

@@ -333,6 +333,7 @@ class StreamingRun(RunDriver):
                 await runner.restore(checkpoint_id)
             self._stream.begin_anew()
             self._queued.clear()
+            self._awaited.clear()
             self._failure = self._refusal = None
             self._is_lost = False
             self._phase = READY

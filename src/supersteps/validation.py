@@ -18,6 +18,7 @@ from supersteps.errors import (
 from supersteps.executor import Executor
 from supersteps.graph import Graph
 from supersteps.policies import ExecutorFailure
+from supersteps.questions import check_questions
 from supersteps.subworkflow import check_paths
 
 
@@ -31,6 +32,7 @@ def validate(graph: Graph) -> None:
     check_connectivity(graph)
     check_nested(graph)
     check_concurrency(graph)
+    check_questions(graph)
     for group in graph.groups:
         check_types(graph, group)
 

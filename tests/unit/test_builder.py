@@ -215,7 +215,8 @@ def test_a_failure_policy_is_one_and_for_somebody() -> None:
     ):
         builder.with_failure_policy(up, 3)
     with pytest.raises(
-        UnknownExecutorError, match=r"'down' is named .* by a failure policy, but nobody added it"
+        UnknownExecutorError,
+        match=r"'down' is named .* by a failure policy .*, but nobody added it",
     ):
         builder.with_failure_policy("down", FailurePolicy()).build()
 

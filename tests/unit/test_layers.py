@@ -36,7 +36,7 @@ LAYERS: list[tuple[str, ...]] = [
         ),
         *("requests", "summaries", "description"),
     ),
-    ("graph", "validation", "subworkflow"),
+    ("graph", "validation", "questions", "subworkflow"),
     ("engine",),
     (
         "result",

@@ -32,6 +32,7 @@ from supersteps import (
     Workflow,
     WorkflowBuilder,
     WorkflowContext,
+    WorkflowEvent,
     WorkflowOutputEvent,
     WorkflowRunState,
     WorkflowRuntimeError,
@@ -43,7 +44,17 @@ from supersteps._typing import display_name, matches
 from supersteps.engine import inbox, runner
 from supersteps.engine.naming import annotation_named
 from supersteps.storage import answering
-from tests.unit.support import Asker, built, collect, outputs, questions
+from tests.unit.support import (
+    Asker,
+    Question,
+    asking_workflow,
+    built,
+    collect,
+    collect_into,
+    kinds,
+    outputs,
+    questions,
+)
 
 InMemory = InMemoryCheckpointStorage
 MakeStorage = Callable[[], Any]
@@ -1237,3 +1248,74 @@ async def test_looking_for_answers_says_nothing_when_there_are_none(elsewhere: M
     assert await collect(run) == []
     assert (await run.wait_for_completion()).get_outputs() == []
     assert await stored(elsewhere()) == before
+
+
+# ------------------------------------------------------------ from any checkpoint that lists them
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_question_that_a_summary_lists_can_be_answered_from_that_checkpoint(
+    streaming: bool,
+) -> None:
+    storage = InMemoryCheckpointStorage()
+    await asking_workflow(storage=storage).run("x", run_id="r")
+    listing = {
+        checkpoint.checkpoint_id: [
+            request.request_id
+            for request in RequestInfoExecutor.checkpoint_summary(checkpoint).pending_requests
+        ]
+        for checkpoint in await storage.list_checkpoints()
+    }
+    assert sorted(listing.values()) == [[], ["ask-x"], ["ask-x"]]  # on its way, and asked
+    for checkpoint_id, listed in listing.items():
+        if listed:
+            run = asking_workflow(storage=storage).run_stream_from_checkpoint(
+                checkpoint_id, responses={"ask-x": "yes"}
+            )
+            events = await collect(run) if streaming else []
+            result = await run.wait_for_completion()
+            assert result.get_outputs() == ["x=yes"]
+            assert not streaming or outputs(events) == ["x=yes"]
+
+
+async def test_an_answer_to_a_question_on_its_way_is_checked_like_any_other() -> None:
+    storage = InMemoryCheckpointStorage()
+    await asking_workflow(storage=storage).run("x", run_id="r")
+    run = asking_workflow(storage=storage).run_stream_from_checkpoint(
+        "r-000001", responses={"ask-x": 7}
+    )
+    with pytest.raises(ResponseTypeError):
+        await collect(run)
+    await run.send_response("ask-x", "yes")
+    assert outputs(await collect(run)) == ["x=yes"]
+    with pytest.raises(UnknownRequestError):
+        await asking_workflow(storage=storage).run_from_checkpoint(
+            "r-000001", responses={"ask-y": "yes"}
+        )
+
+
+async def test_a_question_on_its_way_to_an_executor_is_never_asked_and_the_answer_is_refused() -> (
+    None
+):
+    class Sends(Executor):
+        @handler
+        async def send(self, text: str, ctx: WorkflowContext[Question]) -> None:
+            await ctx.send_message(Question(request_id="q", prompt=text))
+
+    class Knows(Executor):
+        @handler
+        async def know(self, question: Question, ctx: WorkflowContext[Never, str]) -> None:
+            await ctx.yield_output("known")
+
+    storage = InMemoryCheckpointStorage()
+    sends = Sends("sends")
+    workflow = built(
+        WorkflowBuilder(name="w").add_edge(sends, Knows("knows")), sends, storage=storage
+    )
+    await workflow.run("x", run_id="r")
+    run = workflow.run_stream_from_checkpoint("r-000001", responses={"q": "yes"})
+    seen: list[WorkflowEvent] = []
+    with pytest.raises(UnknownRequestError):
+        await collect_into(seen, run)
+    assert outputs(seen) == ["known"]
+    assert kinds(await collect(run)) == ["WorkflowStatus"]  # it is told once

@@ -1171,11 +1171,11 @@ async def test_two_questions_of_one_id_are_an_error(make_storage: MakeStorage) -
         await workflow.run("x")
 
 
-async def test_questions_need_a_way_back_and_a_handler_for_the_answer() -> None:
+async def test_a_question_that_no_annotation_tells_of_is_refused_when_it_is_asked() -> None:
     port = RequestInfoExecutor("port")
 
     @executor
-    async def deaf(text: str, ctx: WorkflowContext[Question]) -> None:
+    async def deaf(text: str, ctx: WorkflowContext[Any]) -> None:
         await ctx.send_message(Question(request_id="q"))
 
     with pytest.raises(WorkflowRuntimeError, match="no edge leads back"):

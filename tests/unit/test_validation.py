@@ -14,7 +14,12 @@ from supersteps import (
     FanInTypeError,
     FunctionExecutor,
     GraphConnectivityError,
+    RequestInfoExecutor,
+    RequestInfoMessage,
+    RequestResponse,
+    SubWorkflowRequestMessage,
     TypeCompatibilityError,
+    UnanswerableQuestionError,
     ValidationTypeEnum,
     Workflow,
     WorkflowBuilder,
@@ -24,7 +29,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from tests.unit.support import Asker, Counter, Reverse, Upper
+from tests.unit.support import Asker, Counter, Question, Reverse, Upper
 
 
 def node(id: str, takes: Any, sends: Any = Never) -> Executor:
@@ -266,3 +271,99 @@ def test_ids_that_could_be_paths() -> None:
     inner = build(WorkflowBuilder(name="inner"), Reverse("ba/ck"))
     with pytest.raises(WorkflowValidationError, match="'ba/ck'"):
         build(WorkflowBuilder(), WorkflowExecutor(inner, "sub"))
+
+
+# ------------------------------------------------------------------------ unanswerable questions
+
+
+class Other(RequestInfoMessage):
+    """Another question."""
+
+
+def asks(*answers: Any, sends: Any = Question) -> Executor:
+    """An executor that asks, and takes these answers."""
+    takes = str
+    for answer in answers:
+        takes = takes | answer
+    return node("asks", takes, sends)
+
+
+def test_a_question_through_a_port_needs_a_way_back() -> None:
+    port, asker = RequestInfoExecutor("port"), asks(RequestResponse[Question, str])
+    builder = WorkflowBuilder().add_edge(asker, port)
+    with pytest.raises(
+        UnanswerableQuestionError, match=r"no edge leads back.*add_edge\(port, asks\)"
+    ):
+        build(builder, asker)
+    build(builder.add_edge(port, asker), asker)
+
+
+@pytest.mark.parametrize(
+    ("answers", "sends"),
+    [([], Question), ([RequestResponse[Other, str]], Question), ([], Question | Other)],
+)
+def test_a_question_through_a_port_needs_a_handler_for_the_answer(
+    answers: list[Any], sends: Any
+) -> None:
+    port, asker = RequestInfoExecutor("port"), asks(*answers, sends=sends | str)
+    end = node("end", str)
+    builder = WorkflowBuilder().add_edge(asker, port).add_edge(asker, end).add_edge(port, asker)
+    with pytest.raises(UnanswerableQuestionError, match="no handler for the answer"):
+        build(builder, asker)
+
+
+@pytest.mark.parametrize(
+    ("answers", "sends"),
+    [
+        ([RequestResponse[Question, str]], Question),
+        ([RequestResponse[RequestInfoMessage, str]], Question),
+        ([RequestResponse[Question, str]], RequestInfoMessage),
+        ([RequestResponse], Question),
+        ([RequestResponse[Any, Any]], Question),
+        ([RequestResponse[Question, str] | RequestResponse[Other, str]], Question | Other),
+        ([RequestResponse[Question, str]], Question | Other),  # a condition may tell them apart
+        ([RequestResponse[Question, str]], Any),
+    ],
+)
+def test_what_may_be_answered_is_not_refused(answers: list[Any], sends: Any) -> None:
+    port, asker = RequestInfoExecutor("port"), asks(*answers, sends=sends)
+    build(WorkflowBuilder().add_edge(asker, port).add_edge(port, asker), asker)
+
+
+def inner_asking() -> Workflow:
+    port, asker = RequestInfoExecutor("port"), asks(RequestResponse[Question, str])
+    return build(WorkflowBuilder().add_edge(asker, port).add_edge(port, asker), asker)
+
+
+@pytest.mark.parametrize(
+    ("takes", "is_refused"),
+    [
+        (Question, True),
+        (RequestInfoMessage, True),
+        (SubWorkflowRequestMessage[Question], True),
+        (SubWorkflowRequestMessage, True),
+        (Question | str, True),
+        (Any, False),  # it gets no questions
+        (Other | SubWorkflowRequestMessage[Any], True),
+    ],
+)
+def test_whoever_gets_a_sub_workflows_questions_needs_a_way_to_it(
+    takes: Any, is_refused: bool
+) -> None:
+    sub, around = WorkflowExecutor(inner_asking(), "sub"), node("around", takes, str)
+    port, middle = RequestInfoExecutor("port"), node("middle", str, str)
+    for allow in (False, True):
+        builder = WorkflowBuilder().add_edge(sub, around, condition=bool)
+        if is_refused:
+            with pytest.raises(UnanswerableQuestionError, match=r"add_edge\(around, sub\)"):
+                build(builder, sub)
+        elif allow:
+            build(builder, sub)
+    build(WorkflowBuilder().add_edge(sub, around).add_edge(around, sub), sub)
+    build(WorkflowBuilder().add_edge(sub, around).add_chain([around, middle, sub]), sub)
+    build(WorkflowBuilder().add_edge(sub, around).add_edge(sub, port), sub)
+
+
+def test_an_executor_with_handlers_for_other_questions_is_not_meant() -> None:
+    sub, around = WorkflowExecutor(inner_asking(), "sub"), node("around", Other | str)
+    build(WorkflowBuilder().add_edge(sub, around), sub)

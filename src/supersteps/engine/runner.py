@@ -56,6 +56,7 @@ from supersteps.events import (
 )
 from supersteps.executor import Executor
 from supersteps.graph import Graph
+from supersteps.requests import RequestInfoMessage
 from supersteps.secrets import redact
 from supersteps.storage.runs import RunRecord
 from supersteps.subworkflow import takes_input
@@ -285,6 +286,11 @@ class Runner:
             if record is None
             else decode_outputs(record.parts.get(OUTPUTS), self._setting.sealer)
         )
+
+    def coming_questions(self) -> set[str]:
+        """Return the ids of questions that are on their way, as messages, to whoever asks them."""
+        payloads = [message.payload.open() for message in self.state.messages]
+        return {value.request_id for value in payloads if isinstance(value, RequestInfoMessage)}
 
     def snapshot(self) -> WorkflowCheckpoint:
         """Return the state that a replay has reached, as a checkpoint that is nowhere stored.
