@@ -103,6 +103,10 @@ class Execution(msgspec.Struct, eq=False):
         if self.journal is not None:
             self._left = self._count()
         self.outer = present.get()
+        if isinstance(self.outer, Execution) and self.outer.notes is self.notes:
+            # The run's last superstep is over, though it was not taken back: setting a context
+            # variable twice in each superstep would cost too much.
+            self.outer = self.outer.outer
         present.set(self)
         try:
             outcomes = await self._run_executors()
@@ -113,7 +117,6 @@ class Execution(msgspec.Struct, eq=False):
                 await self.journal.abandon()
             raise
         finally:
-            present.set(self.outer)
             if self._sleeping:
                 self.asleep.clear()
         results: list[Effects] = []
