@@ -55,6 +55,7 @@ class Interrupt:
     def awaited(self) -> Iterator[None]:
         """Wait for the moment while the block runs."""
         before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 asks for one when tracing begins
         sys.settrace(self)
         try:
             yield

@@ -484,7 +484,7 @@ NUMPY: dict[str, tuple[Any, Any]] = {
             *(numpy.int64(-1), numpy.uint64(2**64 - 1), numpy.int8(-5), numpy.longlong(7)),
             *(numpy.bool_(True), numpy.complex128(1j), numpy.complex64(complex("nan"))),
             *(numpy.str_("ü\ud800"), numpy.bytes_(b"\xff")),
-            *(numpy.datetime64("2024-01-01T00:00:00.123456789"), numpy.datetime64("NaT")),
+            *(numpy.datetime64("2024-01-01T00:00:00.123456789"), numpy.datetime64("NaT", "s")),
             numpy.timedelta64(5, "ms"),
         )
     },
