@@ -79,12 +79,14 @@ class Gate(Executor):
         self.leave = asyncio.Event()
         self.started = 0
         self.cancelled = 0
+        self.is_waiting = False
 
     @handler
     async def wait(self, text: str, ctx: WorkflowContext[str, str]) -> None:
         self.started += 1
         await ctx.add_event(Note(text))
         try:
+            self.is_waiting = True
             await self.leave.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -382,8 +384,17 @@ async def test_a_timeout_around_the_run_cancels_the_handlers_and_loses_nothing(
     gate, workflow = gate_workflow(storage=make_storage())
     run = workflow.run_stream("go")
 
+    async def expire(limit: asyncio.Timeout) -> None:
+        await until(lambda: gate.is_waiting)
+        limit.reschedule(asyncio.get_running_loop().time())
+
     async def hurry() -> None:
-        async with asyncio.timeout(5), asyncio.timeout(0.01):
+        async with (
+            asyncio.timeout(30),
+            asyncio.timeout(None) as limit,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(expire(limit))
             await run.wait_for_completion()
 
     with pytest.raises(TimeoutError):
