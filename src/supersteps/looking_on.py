@@ -9,7 +9,12 @@ from supersteps.errors import WorkflowRuntimeError
 from supersteps.events import WorkflowRunState
 from supersteps.storage.base import DurableStorage
 from supersteps.storage.records import RunRecord
-from supersteps.storage.runs import lease_holds, no_such_run
+from supersteps.storage.runs import (
+    check_incarnation,
+    lease_holds,
+    limit_lease,
+    no_such_run,
+)
 
 # The run may be driven by any process on any machine, and no storage can call across: a file or a
 # row does not say that it has changed. So this looks, at one record.
@@ -24,10 +29,14 @@ async def until_at_rest(storage: DurableStorage, run_id: str) -> RunRecord:
 
     Raises:
         RunNotFoundError: There is no such run, or it was deleted meanwhile.
+        RunFencedError: It was deleted meanwhile, and another one was started under its id.
         WorkflowRuntimeError: It has failed, and nobody is at work on it.
     """
+    which: str | None = None
     while True:
         run = await _record(storage, run_id)
+        check_incarnation(run, which)
+        which = run.incarnation
         if run.status == WorkflowRunState.FAILED.value and not _is_held(run):
             raise WorkflowRuntimeError(
                 f"run {run_id!r} has failed: {run.error or 'nobody noted why'}. Resume it from "
@@ -58,7 +67,10 @@ async def _record(storage: DurableStorage, run_id: str) -> RunRecord:
 
 
 def _is_held(run: RunRecord) -> bool:
-    return lease_holds(run.lease, time.time())
+    now = time.time()
+    # A lease that reaches further than one lasts is from before the clock was set back, or of a machine with another
+    # one: whoever tries to take the run has it shortened, and who only looks would wait for hours.
+    return limit_lease(run, now) is run and lease_holds(run.lease, now)
 
 
 async def _only_waits(storage: DurableStorage, run: RunRecord) -> bool:

@@ -323,7 +323,7 @@ class RunOpener:
         while run is not None and not run.is_active():
             record = await storage.get_run(run_id)
             newest = self._waiting.handle(storage, run_id)
-            if newest is run and (record is None or not run.stands_at(record.head)):
+            if newest is run and (record is None or not run.stands_at(record)):
                 break
             if newest is run:
                 return run

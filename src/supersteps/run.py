@@ -24,6 +24,7 @@ from supersteps.events import (
 )
 from supersteps.phases import CANCELLED, CLOSED, READY, Phase
 from supersteps.result import ResultCollector, WorkflowRunResult
+from supersteps.storage.records import RunRecord
 
 CheckpointReference = str | CheckpointInfo | WorkflowCheckpoint
 """A checkpoint by its id, its handle or itself."""
@@ -213,12 +214,12 @@ class StreamingRun(RunDriver):
         self._stream.check_not_own()
         await self.send_responses(responses)
 
-    def stands_at(self, head: str) -> bool:
-        """Return whether the handle is of use for going on from a checkpoint, the run's head."""
+    def stands_at(self, record: RunRecord) -> bool:
+        """Return whether the handle is of use for going on with a run from where it is."""
         if self._phase.has_ended or self._failure is not None:
             return False
         store = self._store
-        return store is None or (store.head is not None and store.head.checkpoint_id == head)
+        return store is None or (store.head is not None and store.is_at(record))
 
     @property
     def is_overtaken(self) -> bool:

@@ -2,11 +2,13 @@
 
 import asyncio
 import gc
+import time
 import weakref
 from pathlib import Path
 from typing import Any, Never
 
 import pytest
+from msgspec.structs import replace
 
 from supersteps import (
     AlreadyAnsweredError,
@@ -27,6 +29,9 @@ from supersteps import (
     handler,
     response_handler,
 )
+from supersteps.looking_on import _is_held
+from supersteps.storage.records import Lease, RunRecord
+from supersteps.testing.writer import ELSEWHERE
 
 from .support import (
     asking_workflow,
@@ -355,3 +360,12 @@ async def test_a_run_without_storage_is_let_go_of_once_it_is_done() -> None:
     gc.collect()
 
     assert left() is None
+
+
+def test_a_lease_from_before_the_clock_was_set_back_is_not_waited_for() -> None:
+    record = RunRecord(
+        run_id="r", workflow_id="w", status="IDLE", head="r-000000", sequence=0,
+        created_at="t", updated_at="t", lease=Lease(ELSEWHERE, time.time() + 7200),
+    )  # fmt: skip
+    assert not _is_held(record)
+    assert _is_held(replace(record, lease=Lease(ELSEWHERE, time.time() + 20)))

@@ -305,3 +305,47 @@ async def test_a_migrated_database_still_tells_what_was_damaged_before(tmp_path:
         with pytest.raises(CorruptCheckpointError, match="'golden' is damaged"):
             await storage.get_run("golden")
         assert (await storage.get_run("golden-crashed")) is not None
+
+
+@each_storage
+async def test_an_answer_by_its_question_finds_the_run_that_is_there(
+    kind: str, tmp_path: Path
+) -> None:
+    async with opened(kind, tmp_path) as storage:
+        workflow = shop(storage)
+        alice = workflow.run_stream("alice", run_id="order-17")
+        async for _ in alice:
+            pass
+        await storage.delete_run("order-17")
+        await waiting(storage, "bob")  # another process, as it were
+
+        result = await workflow.send_responses({"ok": "yes"})
+        assert result.get_outputs() == ["bob: yes"]
+
+
+async def test_whoever_waits_for_a_run_is_told_when_another_one_takes_its_place() -> None:
+    storage = InMemoryCheckpointStorage()
+    workflow = WorkflowBuilder(name="shop").set_start_executor(Stuck("stuck"))
+    built = workflow.with_checkpointing(storage).build()
+    driving = asyncio.create_task(built.run("alice", run_id="order-17"))
+    await STUCK.wait()
+    looking = asyncio.create_task(shop(storage).wait("order-17"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await storage.delete_run("order-17")
+    await waiting(storage, "bob")
+
+    with pytest.raises(RunFencedError, match="started under its id"):
+        await looking
+    driving.cancel()
+    await asyncio.gather(driving, return_exceptions=True)
+
+
+STUCK = asyncio.Event()
+
+
+class Stuck(Executor):
+    @handler
+    async def go(self, who: str, ctx: WorkflowContext[Never, str]) -> None:
+        STUCK.set()
+        await asyncio.Event().wait()
