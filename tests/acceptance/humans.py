@@ -51,7 +51,7 @@ NUMBER = 59
 def note(folder: Path, ctx: WorkflowContext[Any, Any], request_id: str, answer: object) -> None:
     """Write down that an answer has come, where no checkpoint knows of it."""
     with (folder / "consumed").open("a", encoding="utf-8") as file:
-        file.write(json.dumps([ctx.idempotency_key, request_id, answer]) + "\n")
+        file.write(json.dumps([ctx.idempotency_key, ctx.step_number, request_id, answer]) + "\n")
 
 
 class NotingGuesser(Guesser):

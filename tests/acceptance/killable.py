@@ -2,7 +2,7 @@
 
     python -m tests.acceptance.killable FOLDER STORE
 
-Every call of a handler appends its idempotency key to FOLDER/calls before it does anything else. The answer to every
+Every call of a handler appends where it stands to FOLDER/calls before it does anything else. The answer to every
 question is the same. At the end the outputs go to stdout as JSON.
 """
 
@@ -56,8 +56,10 @@ class Noted(Executor):
         self.calls = calls
 
     def note(self, ctx: WorkflowContext[Any, Any]) -> None:
+        call: Any = ctx._call
+        place = call.site.work(call.effects.key)  # the same in two runs, unlike the key
         with self.calls.open("a") as file:
-            file.write(ctx.idempotency_key + "\n")
+            file.write(place.key(ctx.run_id, "") + "\n")
 
 
 class Splitter(Noted):

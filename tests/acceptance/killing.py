@@ -1,7 +1,7 @@
 """What the tests that kill processes share: start a Python process, wait for its calls, kill it at random moments.
 
 A program that is to be killed appends a line to the file `calls` of its folder with every call of a handler, before
-the call does anything else. A `Program` is one whose lines are idempotency keys, and that says its outputs as JSON.
+the call does anything else. A `Program` is one whose lines name places of calls, and that says its outputs as JSON.
 """
 
 import asyncio
@@ -104,7 +104,7 @@ class Program:
         return asyncio.run(lineage(folder, store, self.run_id, self.types))
 
     async def recorded(self, folder: Path, store: str) -> list[str]:
-        """Return the idempotency keys of the calls that the journal of the unfinished superstep holds."""
+        """Return where the calls stand that the journal of the unfinished superstep holds."""
         async with stored(folder, store, self.types) as storage:
             run = await storage.get_run(self.run_id)
             if run is None:
