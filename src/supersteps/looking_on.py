@@ -68,8 +68,9 @@ async def _record(storage: DurableStorage, run_id: str) -> RunRecord:
 
 def _is_held(run: RunRecord) -> bool:
     now = time.time()
-    # A lease that reaches further than one lasts is from before the clock was set back, or of a machine with another
-    # one: whoever tries to take the run has it shortened, and who only looks would wait for hours.
+    # A lease that reaches further than one lasts is from before the clock was set back, or of a
+    # machine with another clock: whoever tries to take the run has it shortened, and who only looks
+    # would wait for hours.
     return limit_lease(run, now) is run and lease_holds(run.lease, now)
 
 

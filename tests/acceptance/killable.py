@@ -2,8 +2,8 @@
 
     python -m tests.acceptance.killable FOLDER STORE
 
-Every call of a handler appends where it stands to FOLDER/calls before it does anything else. The answer to every
-question is the same. At the end the outputs go to stdout as JSON.
+Every call of a handler appends where it stands to FOLDER/calls before it does anything else. The
+answer to every question is the same. At the end the outputs go to stdout as JSON.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """What the tests that kill processes share: start a Python process, wait for its calls, kill it at random moments.
 
 A program that is to be killed appends a line to the file `calls` of its folder with every call of a handler, before
-the call does anything else. A `Program` is one whose lines name places of calls, and that says its outputs as JSON.
+the call does anything else. A `Program` is one whose lines name places of calls, and that says its
+outputs as JSON.
 """
 
 import asyncio
