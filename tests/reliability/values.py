@@ -188,7 +188,7 @@ def _with_more(name: str, more: Any) -> Item:
     """Return an item that has an attribute beside its fields, and lacks one of them."""
     item = Item(name)
     item.more = more  # type: ignore[attr-defined]
-    del item.amount
+    del item.tags
     return item
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import array
 import functools
+import http
 import ipaddress
 import re
+import urllib.parse
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -153,6 +155,8 @@ STANDARD: dict[str, tuple[Any, Any]] = {
         datetime,
         datetime(2024, 1, 1, tzinfo=zones.tzoffset("CET", 3600)),
     ),
+    "Enum of the library": (Any, [http.HTTPStatus.OK, re.RegexFlag.I | re.RegexFlag.M]),
+    "named tuple of the library": (Any, urllib.parse.urlparse("http://a/b?c=1")),
     "Flag combined": (Access, Access.READ | Access.WRITE),
     "Flag of none": (Access, Access(0)),
     "IntFlag combined": (Bits, Bits.ONE | Bits.TWO),

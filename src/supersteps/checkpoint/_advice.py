@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import io
+import types
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+
 from .._typing import DEFINED_AGAIN, display_name, type_name
 
 MAKE_KNOWN = (
@@ -10,8 +15,28 @@ MAKE_KNOWN = (
 )
 
 
+_REMEDIES: tuple[tuple[tuple[type, ...], str], ...] = (
+    (
+        (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial),
+        "functions are no data; keep them in the executor and send a name to find them by",
+    ),
+    ((types.ModuleType,), "keep it in the executor"),
+    ((io.IOBase,), "send what is in it, or the path of the file"),
+    ((types.GeneratorType, types.AsyncGeneratorType, Iterator), "make a list of it"),
+    ((types.CoroutineType,), "await it, and send what it returns"),
+    ((types.MappingProxyType,), "make it a dict: dict(value)"),
+    ((KeysView, ValuesView, ItemsView), "make it a list: list(value)"),
+    ((memoryview,), "make it bytes: bytes(value)"),
+    ((BaseException,), "send its text, or a dataclass with what is worth knowing of it"),
+)
+"""What to do about values that nobody would want to register, by their class."""
+
+
 def cannot_be_saved(kind: type) -> str:
     """Say that there is no way to save a class, and how to add one."""
+    for kinds, remedy in _REMEDIES:
+        if issubclass(kind, kinds):
+            return f"values of type {display_name(kind)} cannot be saved; {remedy}"
     return (
         f"values of type {display_name(kind)} cannot be saved; keep it out of messages and state, "
         f"turn it into a dataclass, or register it:\n{registering(kind)}"

@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 from .._typing import display_name, type_name
+from ._advice import registering
 from ._builtins import EncodeWalk
 from ._classes import CopyWalk
 from ._plain import TAG, VALUE
@@ -33,10 +34,11 @@ class DictMethodsPlan:
             trouble.leave(value, ".to_dict()")
             raise
         given = self._call("to_dict", copy.deepcopy, state)  # what loading will hand over
-        if not self._call("__eq__", self._is_alike, value, state, self._make(given)):
+        if not self._is_alike(value, state, self._make(given)):
             raise Trouble(
-                f"{self._method('from_dict')} does not give back what {self._method('to_dict')} "
-                "was called on; make the two fit, or use codec.register(type, encode, decode)"
+                f"{self._method('from_dict')} does not give back what "
+                f"{self._method('to_dict')} was called on; make the two fit, or register it:\n"
+                f"{registering(self._cls)}"
             )
         return {TAG: self._tag, VALUE: coded}
 
@@ -55,7 +57,12 @@ class DictMethodsPlan:
         return made
 
     def _is_alike(self, value: Any, state: dict[str, Any], made: Any) -> bool:
-        return bool(made.to_dict() == state if self._cls.__eq__ is object.__eq__ else made == value)
+        try:
+            if self._cls.__eq__ is object.__eq__:
+                return bool(made.to_dict() == state)
+            return bool(made == value)
+        except Exception:  # a table, for example, compares cell by cell; it has to be registered
+            return False
 
     def _call(self, name: str, method: Any, *arguments: Any) -> Any:
         try:

@@ -11,6 +11,7 @@ import builtins
 import re
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
+from enum import Enum
 from importlib import import_module
 from types import EllipsisType, SimpleNamespace
 from typing import Any, Final, NamedTuple
@@ -220,8 +221,20 @@ def standard_class(name: str) -> type | None:
     if found := _COMMON.get(name):
         return found
     module, _, qualname = name.partition(":")
-    found = getattr(sys.modules.get(module), qualname, None) if name in _LEAVES else None
-    return found if isinstance(found, type) else None
+    if name not in _LEAVES and module.partition(".")[0] not in sys.stdlib_module_names:
+        return None
+    found = getattr(sys.modules.get(module), "__dict__", {}).get(qualname)
+    return found if name in _LEAVES or _is_inert(found) else None
+
+
+def _is_inert(cls: Any) -> bool:
+    """Tell whether a class is an Enum or a named tuple: making one of its values does nothing else.
+
+    `http.HTTPStatus` and what `urllib.parse.urlparse` returns are known without an annotation.
+    """
+    if not isinstance(cls, type):
+        return False
+    return issubclass(cls, Enum) or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
 
 
 def _is_class(value: object) -> bool:

@@ -292,7 +292,7 @@ class Codec:
         found = self._scope.find(name)
         if isinstance(found, Custom):
             return found.type_
-        return found or _standard().standard_class(name) or _libraries().library_class(name)
+        return found or _known_class(name)
 
     def _revive_class(self, node: dict[str, Any], *, raw: bool = False) -> Any:
         name = node.get("v")
@@ -310,7 +310,7 @@ class Codec:
         if plan is None:
             raise Trouble(cannot_be_saved(kind))
         name = type_name(kind)
-        found = self._scope.find(name) or _libraries().library_class(name)
+        found = self._scope.find(name) or _known_class(name)
         if found is None:
             raise Trouble(cannot_be_rebuilt(kind))
         if found is not kind:
@@ -370,7 +370,7 @@ class Codec:
             return partial(self._revive_class, raw=raw)
         if type(tag) is not str or ":" not in tag:
             return self._standard_reviver(tag)
-        found = self._scope.find(tag) or _libraries().library_class(tag, may_import=not raw)
+        found = self._scope.find(tag) or _known_class(tag, may_import=not raw)
         reviver: Reviver
         if upgrade := self._scope.upgrade_for(tag):
             plan = None if found is None or isinstance(found, Custom) else plan_of(found)
@@ -457,6 +457,12 @@ def _codec_with(customs: Iterable[Custom], classes: Iterable[type]) -> Codec:
 def plan_of(cls: type) -> Plan | None:
     """Find out how values of a class are saved; None for a class of no kind that is known."""
     return _libraries().library_plan(cls) or plan_for(cls)
+
+
+def _known_class(name: str, *, may_import: bool = False) -> type | None:
+    """Find a class that every codec knows: of the standard library, or of one that it supports."""
+    found: type | None = _standard().standard_class(name)
+    return found or _libraries().library_class(name, may_import=may_import)
 
 
 def _standard() -> ModuleType:
