@@ -199,8 +199,17 @@ class Trial(Comparing):
         await self._do(
             f"{what} {described(commit)} by {op.client}",
             lambda: self.model.commit(commit),
-            lambda: client.commit(commit),
+            lambda: self._commit(client, commit),
         )
+
+    async def _commit(self, client: ManagedStorage, commit: Commit) -> None:
+        """Commit, and see whether the number of the newest answer is what the model has."""
+        newest = await client.commit(commit)
+        run = self.model.runs[commit.header.run_id]
+        known = run.inbox[-1][0] if run.inbox else 0
+        # A storage may be in doubt, and need not look where nobody waits for an answer.
+        if newest not in (None, known) and (newest or run.record.requests):
+            raise Mismatch(f"the newest answer after {described(commit)} is {known}, not {newest}")
 
     async def do_acquire(self, op: Op, dice: random.Random) -> None:
         run_id, client = RUNS[op.run], self._clients[op.client]
