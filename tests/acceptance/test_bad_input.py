@@ -271,7 +271,7 @@ async def test_an_unserialisable_message(tmp_path: Path) -> None:
     assert "message 0 from executor 'counting'" in text
     assert "['order'][0]" in text
     assert "Strange" in text
-    assert "use codec.register(type, encode, decode)" in text
+    assert "codec.register(Strange, encode=..., decode=...)" in text
     assert "(executor 'counting', superstep 3 of run 'r')" in caught.value.__notes__
     assert "count" in [entry.name for entry in caught.traceback]  # it points at the user's own line
     assert (await workflow.run_from_checkpoint("r-000002")).get_outputs() == [3, 2, 1, 0]

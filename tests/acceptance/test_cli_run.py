@@ -600,7 +600,7 @@ def test_a_wrong_input_is_answered_with_one_that_fits(folder: Path) -> None:
     assert printed_command(errors, "supersteps run") == [
         "run",
         "review:workflow",
-        '{"name": "text"}',
+        '{"name": "some text"}',
     ]
     assert do(folder, *printed_command(errors, "supersteps run"))[0] == 3
     assert 'JSON Schema: {"$ref"' in do(folder, "run", "review:workflow", "x", "-o", "json")[2]
