@@ -44,9 +44,10 @@ class RawCommits:
 
     Args:
         folder: Where the database is made.
+        warm_up: How many commits it has before it is used.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, warm_up: int = WARM_UP) -> None:
         self._db = db = sqlite3.connect(folder / "raw.db", isolation_level=None)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
@@ -58,7 +59,7 @@ class RawCommits:
         self._notes = [os.urandom(HEAD_BYTES) for _ in range(16)]
         self._rows = [os.urandom(ROW_BYTES) for _ in range(16)]
         self._head = 0
-        self.commit(WARM_UP)
+        self.commit(warm_up)
 
     def commit(self, times: int) -> None:
         """Make so many commits."""
@@ -79,9 +80,9 @@ class RawCommits:
         self._db.close()
 
 
-def raw_commits(folder: Path, steps: int) -> float:
-    """Return commits by hand per second."""
-    commits = RawCommits(folder)
+def raw_commits(folder: Path, steps: int, warm_up: int = WARM_UP) -> float:
+    """Return commits by hand per second, after some that are not counted."""
+    commits = RawCommits(folder, warm_up)
     begun = time.perf_counter()
     commits.commit(steps)
     rate = steps / (time.perf_counter() - begun)
