@@ -26,7 +26,7 @@ class Handle:
         run: The handle.
         history: Of its run.
         base: The checkpoint that it continues from; empty before it is opened.
-        seen: The run's head when the handle looked, and whether the run was cancelled; an empty head before that.
+        seen: The run's position when the handle looked; an empty head before that.
         made: Outputs that it has committed.
         told: Outputs that it has announced.
     """
@@ -34,14 +34,15 @@ class Handle:
     run: StreamingRun
     history: History
     base: str = ""
-    seen: tuple[str, bool] = ("", False)
+    seen: tuple[str, bool, str] = ("", False, "")
     made: list[int] = field(default_factory=list)
     told: list[int] = field(default_factory=list)
 
     @property
     def is_stale(self) -> bool:
-        head, was_cancelled = self.seen
-        return head != self.history.head or (self.history.is_cancelled and not was_cancelled)
+        head, was_cancelled, newest = self.seen
+        now, is_cancelled, commit = self.history.position
+        return (head, newest) != (now, commit) or (is_cancelled and not was_cancelled)
 
 
 @dataclass

@@ -50,9 +50,12 @@ class History:
         return self.states[self.head]
 
     @property
-    def position(self) -> tuple[str, bool]:
-        """What a handle must know to go on: the head, and whether the run was cancelled."""
-        return self.head, self.is_cancelled
+    def position(self) -> tuple[str, bool, str]:
+        """What a handle must know: the head, whether the run was cancelled, its newest commit.
+
+        Another handle may have gone on and come back to the head, on a new branch.
+        """
+        return self.head, self.is_cancelled, next(reversed(self.states), "")
 
     @property
     def present(self) -> list[str]:

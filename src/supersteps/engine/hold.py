@@ -215,9 +215,15 @@ class RunHold:
                 f"run {self.run_id!r} was cancelled since this handle read it; nothing was written. Resume it from its "
                 f"checkpoint {run.head!r} if it should go on."
             )
+        if run.head == self._stored_head:
+            return RunFencedError(
+                f"run {self.run_id!r} was taken further by somebody else, and set back to "
+                f"{run.head!r}, since this handle read it; nothing was written. Resume the run from "
+                "its head."
+            )
         return RunFencedError(
-            f"run {self.run_id!r} has moved on from {self._stored_head!r} to {run.head!r} since this handle read it; "
-            "nothing was written. Resume the run from its head."
+            f"run {self.run_id!r} has moved on from {self._stored_head!r} to {run.head!r} since "
+            "this handle read it; nothing was written. Resume the run from its head."
         )
 
     async def become_head(self) -> None:

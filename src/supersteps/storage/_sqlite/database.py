@@ -256,8 +256,9 @@ class Database:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # SQLite gives its other files the mode of this one. One that exists is never opened here: closing it again
         # would drop the locks that other connections of this process hold on it (POSIX).
-        with suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        if not self.path.exists():
+            with suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def _check_kind(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN")  # one view of the file: somebody else may be making it just now
