@@ -76,6 +76,10 @@ class Log:
         )
 
 
+_LOOKS = 5
+"""The system's list of locks comes in pieces, and misses some where others change meanwhile."""
+
+
 @contextmanager
 def _patience(db: sqlite3.Connection) -> Iterator[None]:
     before = db.execute("PRAGMA busy_timeout").fetchone()[0]
@@ -91,13 +95,20 @@ def _readers(path: Path) -> str:
 
     The locks on the file tell it too, but to open and close it would drop those of this process.
     """
-    try:
-        inode = os.stat(f"{path}-shm").st_ino
-        with open("/proc/locks", encoding="ascii") as file:
-            lines = [line.split() for line in file]
-    except (OSError, ValueError):
-        return "another connection"
-    found = {
+    found: set[int] = set()
+    for _ in range(_LOOKS):
+        try:
+            found = found or _look_for_readers(os.stat(f"{path}-shm").st_ino)
+        except (OSError, ValueError):
+            break
+    named = [_named(pid) for pid in sorted(found) if pid > 0]
+    return " and ".join(named) or "another connection"
+
+
+def _look_for_readers(inode: int) -> set[int]:
+    with open("/proc/locks", encoding="ascii") as file:
+        lines = [line.split() for line in file]
+    return {
         int(line[4])
         for line in lines
         if len(line) == 8
@@ -106,8 +117,6 @@ def _readers(path: Path) -> str:
         and int(line[6]) < _READ_MARKS.stop
         and (not line[7].isdecimal() or int(line[7]) >= _READ_MARKS.start)
     }
-    named = [_named(pid) for pid in sorted(found) if pid > 0]
-    return " and ".join(named) or "another connection"
 
 
 def _named(pid: int) -> str:
