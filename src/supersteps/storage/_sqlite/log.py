@@ -77,7 +77,7 @@ class Log:
 
 
 _LOOKS = 5
-"""The system's list of locks comes in pieces, and misses some where others change meanwhile."""
+"""The system's list of locks comes in pieces, and may miss some where others change meanwhile."""
 
 
 @contextmanager
