@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.passing import passing
 from supersteps import CheckpointStorage, InMemoryCheckpointStorage
-from supersteps.storage._sqlite import writer
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.sqlite import writer
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 
 WORKLOADS = ("bare", "memory", "sqlite")
 

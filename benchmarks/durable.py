@@ -10,7 +10,7 @@ from benchmarks.figures import Figure, figure, interleaved, ratios
 from benchmarks.floors import WARM_UP, raw_commits
 from benchmarks.passing import passing
 from benchmarks.scratch import scratch
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 
 STEPS = 1000
 MANY_STEPS = 100

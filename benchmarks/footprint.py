@@ -25,7 +25,7 @@ from supersteps import (
     WorkflowContext,
     handler,
 )
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 
 SHORT, LONG = 12_000, 24_000
 """Both are beyond the 10,000 events and checkpoints that a run keeps at hand."""

@@ -25,7 +25,7 @@ from supersteps import (
     WorkflowContext,
     handler,
 )
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 
 LENGTHS = (500, 2000, 8000)
 FAN_OUTS = (30, 100, 300, 1000)

@@ -14,9 +14,9 @@ from benchmarks.figures import Figure, exponent, figure, interleaved, ratios
 from benchmarks.passing import passing
 from benchmarks.scratch import scratch
 from supersteps import SuperStepCompletedEvent
-from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import Changes, CheckpointHeader, Commit, utc_now
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.ids import checkpoint_id
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 
 LENGTHS = (100, 1000, 10_000)
 RUNS = 10_000

@@ -20,7 +20,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 
 WAITING = 4000
 STEPS = 400

@@ -21,8 +21,8 @@ from benchmarks.figures import Figure, figure
 from benchmarks.passing import passing
 from benchmarks.scratch import scratch
 from supersteps import CheckpointStorage, InMemoryCheckpointStorage
-from supersteps.storage._sqlite import writer
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.sqlite import writer
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 
 LIBRARY = Path(supersteps.__file__).parent
 PERIOD = 0.001

@@ -14,8 +14,8 @@ from benchmarks.figures import Figure, figure, interleaved, ratios
 from benchmarks.passing import passing
 from benchmarks.scratch import scratch
 from supersteps import Executor, Workflow, WorkflowBuilder, WorkflowContext, handler
-from supersteps.checkpoint.codec import Codec
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.checkpoint.codec.codec import Codec
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 
 STEPS = 1000
 LONG = 10_000

@@ -7,9 +7,8 @@ checkpoint, from which it can be inspected, resumed, restored in place, rehydrat
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Never
 
-from supersteps.builder import WorkflowBuilder
-from supersteps.context import Ready, WorkflowContext
-from supersteps.edges import (
+from supersteps.define.context import Ready, WorkflowContext
+from supersteps.define.edges import (
     Case,
     Default,
     ErrorEdgeGroup,
@@ -17,6 +16,15 @@ from supersteps.edges import (
     FanOutEdgeGroup,
     SingleEdgeGroup,
     SwitchCaseEdgeGroup,
+)
+from supersteps.define.executor import Executor, handler, response_handler
+from supersteps.define.functions import FunctionExecutor, executor
+from supersteps.define.policies import ExecutorFailure, FailurePolicy
+from supersteps.define.requests import RequestInfoExecutor, RequestInfoMessage, RequestResponse
+from supersteps.define.subworkflow import (
+    SubWorkflowRequestMessage,
+    SubWorkflowResponseMessage,
+    WorkflowExecutor,
 )
 from supersteps.errors import (
     AlreadyAnsweredError,
@@ -83,15 +91,7 @@ from supersteps.errors import (
     WorkflowRuntimeError,
     WorkflowValidationError,
 )
-from supersteps.executor import Executor, handler, response_handler
-from supersteps.functions import FunctionExecutor, executor
-from supersteps.policies import ExecutorFailure, FailurePolicy
-from supersteps.requests import RequestInfoExecutor, RequestInfoMessage, RequestResponse
-from supersteps.subworkflow import (
-    SubWorkflowRequestMessage,
-    SubWorkflowResponseMessage,
-    WorkflowExecutor,
-)
+from supersteps.run.builder import WorkflowBuilder
 
 if TYPE_CHECKING:
     from supersteps.checkpoint.checkpoint import (
@@ -100,10 +100,12 @@ if TYPE_CHECKING:
         SubWorkflowState,
         WorkflowCheckpoint,
     )
-    from supersteps.checkpoint.codec import Codec, RawValue, checkpointable
+    from supersteps.checkpoint.codec.codec import Codec, RawValue, checkpointable
     from supersteps.checkpoint.diff import Change, CheckpointDiff
     from supersteps.checkpoint.record import CheckpointInfo
-    from supersteps.engine.forking import DELETE
+    from supersteps.define.summary import PendingRequestDetails, WorkflowCheckpointSummary
+    from supersteps.encryption.storage import EncryptedStorage, Keyring
+    from supersteps.engine.time_travel.fork import DELETE
     from supersteps.events import (
         ExecutorCompletedEvent,
         ExecutorEvent,
@@ -127,20 +129,18 @@ if TYPE_CHECKING:
         WorkflowStatusEvent,
         WorkflowWarningEvent,
     )
-    from supersteps.result import WorkflowRunResult
-    from supersteps.run import StreamingRun
+    from supersteps.run.handle import StreamingRun
+    from supersteps.run.result import WorkflowRunResult
+    from supersteps.run.workflow import Workflow
     from supersteps.secrets import Secret
-    from supersteps.storage.base import CheckpointStorage, DurableStorage, ManagedStorage
-    from supersteps.storage.encrypted import EncryptedStorage, Keyring
-    from supersteps.storage.file import FileCheckpointStorage
+    from supersteps.storage.addresses import open_storage
+    from supersteps.storage.files.storage import FileCheckpointStorage
     from supersteps.storage.memory import InMemoryCheckpointStorage
-    from supersteps.storage.opening import open_storage
+    from supersteps.storage.ports import CheckpointStorage, DurableStorage, ManagedStorage
     from supersteps.storage.retention import RetentionPolicy
-    from supersteps.storage.sqlite import SqliteCheckpointStorage
+    from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
     from supersteps.storage.transfer import export_run, import_run
-    from supersteps.summaries import PendingRequestDetails, WorkflowCheckpointSummary
     from supersteps.viz import WorkflowViz
-    from supersteps.workflow import Workflow
 
 __version__ = "0.1.0"
 
@@ -153,10 +153,10 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "SubWorkflowState",
         "WorkflowCheckpoint",
     ),
-    "checkpoint.codec": ("Codec", "RawValue", "checkpointable"),
+    "checkpoint.codec.codec": ("Codec", "RawValue", "checkpointable"),
     "checkpoint.diff": ("Change", "CheckpointDiff"),
     "checkpoint.record": ("CheckpointInfo",),
-    "engine.forking": ("DELETE",),
+    "engine.time_travel.fork": ("DELETE",),
     "events": (
         "ExecutorCompletedEvent",
         "ExecutorEvent",
@@ -180,20 +180,20 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "WorkflowStatusEvent",
         "WorkflowWarningEvent",
     ),
-    "result": ("WorkflowRunResult",),
-    "run": ("StreamingRun",),
+    "run.result": ("WorkflowRunResult",),
+    "run.handle": ("StreamingRun",),
     "secrets": ("Secret",),
-    "storage.base": ("CheckpointStorage", "DurableStorage", "ManagedStorage"),
-    "storage.encrypted": ("EncryptedStorage", "Keyring"),
-    "storage.file": ("FileCheckpointStorage",),
+    "storage.ports": ("CheckpointStorage", "DurableStorage", "ManagedStorage"),
+    "encryption.storage": ("EncryptedStorage", "Keyring"),
+    "storage.files.storage": ("FileCheckpointStorage",),
     "storage.memory": ("InMemoryCheckpointStorage",),
-    "storage.opening": ("open_storage",),
+    "storage.addresses": ("open_storage",),
     "storage.retention": ("RetentionPolicy",),
-    "storage.sqlite": ("SqliteCheckpointStorage",),
+    "storage.sqlite.storage": ("SqliteCheckpointStorage",),
     "storage.transfer": ("export_run", "import_run"),
-    "summaries": ("PendingRequestDetails", "WorkflowCheckpointSummary"),
+    "define.summary": ("PendingRequestDetails", "WorkflowCheckpointSummary"),
     "viz": ("WorkflowViz",),
-    "workflow": ("Workflow",),
+    "run.workflow": ("Workflow",),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 

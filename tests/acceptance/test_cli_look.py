@@ -29,7 +29,7 @@ from supersteps import (
     response_handler,
 )
 from supersteps.cli.app import cli
-from supersteps.cli.asking import in_words
+from supersteps.cli.questionnaire import in_words
 
 SECONDS = 20
 

@@ -18,7 +18,7 @@ from supersteps.cli import main
 from supersteps.cli.commands import graph
 from supersteps.service.errors import ServiceError
 from supersteps.service.service import Service
-from supersteps.storage.base import ManagedStorage
+from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import Damage
 from tests.contract.support import ELSEWHERE
 

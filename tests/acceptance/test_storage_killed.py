@@ -12,9 +12,9 @@ import pytest
 
 from supersteps.checkpoint.record import OUTPUTS, Changes
 from supersteps.errors import StorageError
-from supersteps.storage.base import ManagedStorage
-from supersteps.storage.file import FileCheckpointStorage
-from supersteps.storage.opening import open_storage
+from supersteps.storage.addresses import open_storage
+from supersteps.storage.files.storage import FileCheckpointStorage
+from supersteps.storage.ports import ManagedStorage
 from tests.acceptance.killing import DEADLINE, each_store, needs_sigkill, start
 from tests.contract.support import Writer, plain, shared
 
@@ -23,7 +23,7 @@ COMMITTER = """
 import asyncio, sys
 from supersteps.checkpoint.record import OUTPUTS, Changes
 from supersteps.errors import RunBusyError, RunFencedError
-from supersteps.storage.opening import open_storage
+from supersteps.storage.addresses import open_storage
 from tests.contract.support import Writer
 
 async def main(folder, name, steps):

@@ -12,11 +12,11 @@ import pytest
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.storage import _files
-from supersteps.storage.adapter import PlainStorageAdapter
-from supersteps.storage.base import ManagedStorage
-from supersteps.storage.file import FileCheckpointStorage
+from supersteps.storage.files.storage import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.plain.adapter import PlainStorageAdapter
+from supersteps.storage.ports import ManagedStorage
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 from supersteps.testing.writer import (
     ASK,
     ELSEWHERE,

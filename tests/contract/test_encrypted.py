@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("cryptography")
 
-from supersteps.storage.encrypted import EncryptedStorage, Keyring
+from supersteps.encryption.storage import EncryptedStorage, Keyring
 from supersteps.testing import Clock
 from tests.contract import test_file, test_memory, test_sqlite
 

@@ -2,7 +2,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from supersteps.storage.file import FileCheckpointStorage
+from supersteps.storage.files.storage import FileCheckpointStorage
 from supersteps.testing import Clock, StorageContract
 from tests.contract.support import Crash, crash_files
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 from supersteps.testing import Clock, StorageContract
 
 

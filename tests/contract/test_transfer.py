@@ -25,9 +25,9 @@ from supersteps.errors import (
     StorageError,
 )
 from supersteps.storage._run_file import new_digest
-from supersteps.storage.base import ManagedStorage
-from supersteps.storage.file import FileCheckpointStorage
+from supersteps.storage.files.storage import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
+from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.retention import RetentionPolicy
 from tests.contract.support import (
     EVERYTHING,

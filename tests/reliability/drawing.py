@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import (
     ANSWERED,
@@ -20,6 +19,7 @@ from supersteps.checkpoint.record import (
     Commit,
     PartKey,
 )
+from supersteps.ids import checkpoint_id
 from supersteps.testing.writer import REQUEST
 from tests.reliability.model import Content, Run
 

@@ -34,6 +34,6 @@ def names(trials: int, seed: int) -> Row:
 
 def sealed(trials: int, seed: int) -> Row:
     """Encrypted records."""
-    if find_spec("supersteps.storage.encrypted") is None:
+    if find_spec("supersteps.encryption.storage") is None:
         return Row("hostile-sealed", skipped="no encryption yet")
     return watched("tests.reliability.hostile_sealed:prepare", trials, seed, "hostile-sealed")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from supersteps import RetentionPolicy, SqliteCheckpointStorage, SuperstepsError
-from supersteps.storage._sqlite.database import Database
+from supersteps.storage.sqlite.database import Database
 from tests.reliability import workload
 from tests.reliability.guarding import Trial, described, unwatched
 from tests.reliability.hostile_files import SECRET, Facts, begin, differing, hurry, look, resume

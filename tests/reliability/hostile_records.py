@@ -29,17 +29,17 @@ from supersteps import (
     WorkflowCheckpoint,
     export_run,
 )
-from supersteps._schema import from_json
 from supersteps.checkpoint import content
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.inbox import json_entry, read_entry
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, ListPart, Part, PartKey
 from supersteps.checkpoint.stored import as_json
-from supersteps.engine.encoding import decode_graph, decode_outputs, decode_state
 from supersteps.engine.journal import Note, Recorded
+from supersteps.engine.parts import decode_graph, decode_outputs, decode_state
 from supersteps.engine.values import Sealer
 from supersteps.errors import CheckpointDecodeError, CheckpointEncodeError
 from supersteps.storage._run_file import read_run_file
+from supersteps.typing.schema import from_json
 from tests.reliability import workload
 from tests.reliability.guarding import Trial, described
 from tests.reliability.judging import silent
@@ -118,7 +118,7 @@ HOME = frozenset(
         "pathlib",
         "msgspec",
         "msgspec._core",
-        "supersteps.checkpoint.raw",
+        "supersteps.checkpoint.codec.raw",
         "tests.reliability.hostile_records",
     ]
 )

@@ -10,8 +10,8 @@ import warnings
 from pathlib import Path
 
 from supersteps import FileCheckpointStorage
-from supersteps.storage._folder.document import _SEAL, _SEAL_LENGTH, _digest, seal_line, unseal_line
-from supersteps.storage.encrypted import EncryptedStorage, Keyring
+from supersteps.encryption.storage import EncryptedStorage, Keyring
+from supersteps.storage.files.document import _SEAL, _SEAL_LENGTH, _digest, seal_line, unseal_line
 from tests.reliability import workload
 from tests.reliability.guarding import Trial, unwatched
 from tests.reliability.hostile_files import Facts, begin, hurry, look

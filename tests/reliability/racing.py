@@ -53,9 +53,9 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import Commit
-from supersteps.storage._folder import locks
+from supersteps.ids import checkpoint_id
+from supersteps.storage.files import locks
 
 Store = SqliteCheckpointStorage | FileCheckpointStorage
 

@@ -21,7 +21,7 @@ from supersteps import (
     RunNotFoundError,
     SqliteCheckpointStorage,
 )
-from supersteps.storage.answering import cancel_run
+from supersteps.storage.answers import cancel_run
 from tests.reliability.run_driving import Client, Driving, Handle
 from tests.reliability.run_graph import LabClock, build, content_expected, content_of, time_of
 from tests.reliability.run_history import History, Mismatch

@@ -17,7 +17,7 @@ from supersteps import (
     StaleRequestError,
     UnknownRequestError,
 )
-from supersteps.storage.answering import answer, cancel_request
+from supersteps.storage.answers import answer, cancel_request
 from tests.reliability.run_graph import LabClock
 from tests.reliability.run_history import History, Mismatch
 from tests.reliability.run_model import Entry

@@ -25,7 +25,7 @@ from supersteps import (
     StorageError,
     WorkflowCheckpoint,
 )
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.engine.journal import Recorded
 from supersteps.engine.values import Sealer

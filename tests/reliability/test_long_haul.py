@@ -6,7 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 from supersteps import SqliteCheckpointStorage
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.engine.levels import SHARED_STATE
 from supersteps.engine.state import State
 from supersteps.engine.values import Sealer

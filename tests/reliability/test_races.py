@@ -29,7 +29,7 @@ from supersteps import (
 )
 from supersteps import RequestInfoEvent as Asked
 from supersteps.checkpoint.record import CheckpointRecord
-from supersteps.storage.answering import refusal
+from supersteps.storage.answers import refusal
 from supersteps.storage.records import InboxEntry
 from tests.reliability import races, racing, referee
 from tests.reliability.table import Row, Verdict

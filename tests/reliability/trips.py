@@ -24,7 +24,7 @@ from supersteps import (
     WorkflowContext,
     handler,
 )
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.testing.writer import by_hand
 from tests.reliability.table import Verdict
 from tests.reliability.values import TYPES, poisoned, same, savable

@@ -24,7 +24,7 @@ from supersteps import (
 )
 from supersteps.checkpoint.record import Commit
 from supersteps.errors import StorageError
-from supersteps.storage.runs import InboxEntry
+from supersteps.storage.rules import InboxEntry
 
 
 class Upper(Executor):

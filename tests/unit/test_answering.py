@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.inbox import CANCELLED, DEFAULTED, json_entry
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointRecord
@@ -26,11 +26,11 @@ from supersteps.errors import (
     StorageError,
     UnknownRequestError,
 )
-from supersteps.storage import answering
-from supersteps.storage.base import DurableStorage, is_managed
+from supersteps.storage import answers
 from supersteps.storage.memory import InMemoryCheckpointStorage
+from supersteps.storage.ports import DurableStorage, is_managed
 from supersteps.storage.records import InboxEntry, RunRecord
-from supersteps.testing.answering import ask, end, question
+from supersteps.testing.answers import ask, end, question
 from tests.contract.support import SUBJECTS, Writer, open_subject, record_of
 
 
@@ -68,9 +68,9 @@ async def test_a_branch_that_was_left_is_searched_newest_first() -> None:
         StaleRequestError,
         match=r"'run-000002' of branch 0, while its head is 'run-000003' of branch 1",
     ):
-        await answering.answer(storage, "run", "q", 1)
-    assert isinstance(await answering.refusal(storage, "run", "early"), StaleRequestError)
-    unknown = await answering.refusal(storage, "run", "never")
+        await answers.answer(storage, "run", "q", 1)
+    assert isinstance(await answers.refusal(storage, "run", "early"), StaleRequestError)
+    unknown = await answers.refusal(storage, "run", "never")
     assert type(unknown) is UnknownRequestError
     assert "requests that wait: 'here'" in str(unknown)
 
@@ -91,9 +91,9 @@ async def test_only_so_many_checkpoints_are_searched(monkeypatch: pytest.MonkeyP
         return await load_record(checkpoint_id)
 
     monkeypatch.setattr(storage, "load_record", load)
-    monkeypatch.setattr(answering, "_SEARCHED", 2)
+    monkeypatch.setattr(answers, "_SEARCHED", 2)
 
-    assert isinstance(await answering.refusal(storage, "run", "never"), UnknownRequestError)
+    assert isinstance(await answers.refusal(storage, "run", "never"), UnknownRequestError)
     assert loaded == [first, "run-000004", "run-000003"]
 
 
@@ -112,7 +112,7 @@ async def test_a_damaged_checkpoint_does_not_end_the_search() -> None:
     await writer.move(first)
 
     with pytest.raises(StaleRequestError, match="'run-000001'"):
-        await answering.answer(storage, "run", "q", 1)
+        await answers.answer(storage, "run", "q", 1)
 
 
 async def test_a_question_that_was_asked_again_has_ended_as_it_did_last() -> None:
@@ -123,7 +123,7 @@ async def test_a_question_that_was_asked_again_has_ended_as_it_did_last() -> Non
     await writer.commit(ask(question("q", {})))
     await writer.commit(end("q", "answered"))
 
-    assert isinstance(await answering.refusal(storage, "run", "q"), AlreadyAnsweredError)
+    assert isinstance(await answers.refusal(storage, "run", "q"), AlreadyAnsweredError)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ async def test_what_lies_in_the_inbox_is_named(
     await storage.add_answers("run", [("q", entry)])
 
     attempts: tuple[Callable[[], Awaitable[None]], ...] = (
-        lambda: answering.answer(storage, "run", "q", 1),
-        lambda: answering.cancel_request(storage, "run", "q"),
+        lambda: answers.answer(storage, "run", "q", 1),
+        lambda: answers.cancel_request(storage, "run", "q"),
     )
     for attempt in attempts:
         with pytest.raises(error, match=words) as caught:
@@ -159,13 +159,13 @@ async def test_a_cancelled_run_still_tells_what_was_answered() -> None:
     writer = Writer(storage)
     await writer.commit(ask(question("old", {}), question("q", {})))
     await writer.commit(end("old"), lease_seconds=None)
-    await answering.cancel_run(storage, "run")
+    await answers.cancel_run(storage, "run")
 
-    assert isinstance(await answering.refusal(storage, "run", "old"), AlreadyAnsweredError)
-    stale = await answering.refusal(storage, "run", "q")
+    assert isinstance(await answers.refusal(storage, "run", "old"), AlreadyAnsweredError)
+    stale = await answers.refusal(storage, "run", "q")
     assert isinstance(stale, StaleRequestError)
     assert "resume the run from its checkpoint 'run-000001'" in str(stale)
-    assert await answering.list_requests(storage) == []
+    assert await answers.list_requests(storage) == []
 
 
 # -------------------------------------------------------------------------------------------------- races
@@ -233,7 +233,7 @@ async def test_the_head_moves_on_before_the_answer_is_put(
     storage.armed = True
 
     with pytest.raises(error, match="in superstep 2") as caught:
-        await answering.answer(storage, "run", "q", 1)
+        await answers.answer(storage, "run", "q", 1)
     assert isinstance(caught.value.__cause__, UnknownRequestError)
     assert await storage.read_inbox("run") == []
 
@@ -247,7 +247,7 @@ async def test_somebody_else_answers_first() -> None:
     storage.armed = True
 
     with pytest.raises(AlreadyAnsweredError, match="'q'"):
-        await answering.answer(storage, "run", "q", 2)
+        await answers.answer(storage, "run", "q", 2)
     assert [entry.value for entry in await storage.read_inbox("run")] == [b"1"]
 
 
@@ -261,7 +261,7 @@ async def test_the_head_is_deleted_while_one_looks() -> None:
     await writer.commit()
     storage.armed = True
 
-    await answering.answer(storage, "run", "q", 1)
+    await answers.answer(storage, "run", "q", 1)
     assert (await record_of(storage)).head == "run-000000"
     assert len(await storage.read_inbox("run")) == 1
 
@@ -275,7 +275,7 @@ async def test_the_run_is_deleted_while_one_looks() -> None:
     storage.armed = True
 
     with pytest.raises(RunNotFoundError, match="'run'"):
-        await answering.answer(storage, "run", "q", 1)
+        await answers.answer(storage, "run", "q", 1)
 
 
 async def test_a_head_that_is_not_there_is_an_error() -> None:
@@ -287,7 +287,7 @@ async def test_a_head_that_is_not_there_is_an_error() -> None:
     await Writer(storage).commit(ask(question("q", {})))
 
     with pytest.raises(CheckpointNotFoundError, match="'run-000000'"):
-        await answering.answer(storage, "run", "q", 1)
+        await answers.answer(storage, "run", "q", 1)
 
 
 async def test_an_answer_that_is_consumed_while_one_lists_is_not_listed() -> None:
@@ -297,12 +297,10 @@ async def test_an_answer_that_is_consumed_while_one_lists_is_not_listed() -> Non
     storage = Meanwhile("get_run", consume)
     writer = Writer(storage)
     await writer.commit(ask(question("q", {}), question("other", {})))
-    await answering.answer(storage, "run", "q", 1)
+    await answers.answer(storage, "run", "q", 1)
     storage.armed = True
 
-    assert [asked.request_id for asked in await answering.list_requests(storage, "run")] == [
-        "other"
-    ]
+    assert [asked.request_id for asked in await answers.list_requests(storage, "run")] == ["other"]
 
 
 async def test_a_run_that_ends_while_it_is_cancelled_stays_done() -> None:
@@ -314,7 +312,7 @@ async def test_a_run_that_ends_while_it_is_cancelled_stays_done() -> None:
     await writer.commit()
     storage.armed = True
 
-    await answering.cancel_run(storage, "run")
+    await answers.cancel_run(storage, "run")
 
     run = await record_of(storage)
     assert (run.status, run.lease) == ("IDLE", None)
@@ -325,7 +323,7 @@ async def test_a_busy_run_is_not_cancelled() -> None:
     await Writer(storage).commit(owner=Owner("elsewhere", "boot", "", 1, "1"))
 
     with pytest.raises(RunBusyError, match="elsewhere"):
-        await answering.cancel_run(storage, "run")
+        await answers.cancel_run(storage, "run")
     assert (await record_of(storage)).status == "IN_PROGRESS"
 
 
@@ -334,7 +332,7 @@ async def test_a_failed_run_is_cancelled_and_keeps_its_error() -> None:
     await Writer(storage).commit()
     await storage.release("run", 1, status="FAILED", error="boom")
 
-    await answering.cancel_run(storage, "run")
+    await answers.cancel_run(storage, "run")
 
     run = await record_of(storage)
     assert (run.status, run.error) == ("CANCELLED", "boom")
@@ -352,11 +350,11 @@ async def ask_in(storage: DurableStorage, count: int) -> None:
 
 
 async def test_many_runs_are_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "_PAGE", 2)
+    monkeypatch.setattr(answers, "_PAGE", 2)
     storage = InMemoryCheckpointStorage()
     await ask_in(storage, 5)
 
-    found = await answering.list_requests(storage)
+    found = await answers.list_requests(storage)
 
     assert [(asked.run_id, asked.request_id) for asked in found] == [
         (f"run {n}", f"q{n}") for n in range(5)
@@ -371,12 +369,12 @@ async def test_runs_are_deleted_while_one_lists(
         for run_id in gone:
             await storage.delete_run(run_id)
 
-    monkeypatch.setattr(answering, "_PAGE", 2)
+    monkeypatch.setattr(answers, "_PAGE", 2)
     storage = Meanwhile("list_runs", delete)
     await ask_in(storage, 5)
     storage.armed = True
 
-    found = [asked.run_id for asked in await answering.list_requests(storage)]
+    found = [asked.run_id for asked in await answers.list_requests(storage)]
 
     # Those of the first page had been looked at before they went.
     assert found == [f"run {n}" for n in range(5) if n > 2 or f"run {n}" not in gone]
@@ -393,10 +391,10 @@ async def test_a_run_with_a_damaged_head_does_not_hide_the_others() -> None:
     await ask_in(storage, 2)
 
     with pytest.warns(CorruptCheckpointWarning, match="run 0"):
-        found = await answering.list_requests(storage)
+        found = await answers.list_requests(storage)
     assert [asked.run_id for asked in found] == ["run 1"]
     with pytest.raises(CorruptCheckpointError):
-        await answering.list_requests(storage, "run 0")
+        await answers.list_requests(storage, "run 0")
 
 
 async def test_a_storage_that_cannot_list_its_runs_is_asked_by_run() -> None:
@@ -411,9 +409,9 @@ async def test_a_storage_that_cannot_list_its_runs_is_asked_by_run() -> None:
 
     assert not is_managed(storage)
     with pytest.raises(StorageError, match="Unmanaged cannot list its runs"):
-        await answering.list_requests(storage)
-    assert [asked.request_id for asked in await answering.list_requests(storage, "run 0")] == ["q0"]
-    assert isinstance(await answering.refusal(storage, "run 0", "never"), UnknownRequestError)
+        await answers.list_requests(storage)
+    assert [asked.request_id for asked in await answers.list_requests(storage, "run 0")] == ["q0"]
+    assert isinstance(await answers.refusal(storage, "run 0", "never"), UnknownRequestError)
 
 
 @dataclass
@@ -426,6 +424,6 @@ async def test_a_question_is_decoded_as_far_as_the_types_are_known() -> None:
     for codec, known in ((Codec(), False), (Codec(types=[Draft]), True)):
         storage = InMemoryCheckpointStorage(codec)
         await Writer(storage).commit(ask(question("q", {}, data=msgspec.Raw(data))))
-        (asked,) = await answering.list_requests(storage)
+        (asked,) = await answers.list_requests(storage)
         assert asked.data.text == "Sure?"
         assert isinstance(asked.data, Draft) is known

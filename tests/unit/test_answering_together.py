@@ -29,7 +29,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.looking_on import _is_held
+from supersteps.run.wait import _is_held
 from supersteps.storage.records import Lease, RunRecord
 from supersteps.testing.writer import ELSEWHERE
 
@@ -177,7 +177,7 @@ async def test_an_answer_through_a_handle_that_another_process_has_overtaken_is_
 async def test_an_answer_to_a_run_that_another_process_drives_is_kept_and_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("supersteps.looking_on.LOOK_EVERY_SECONDS", 0.001)
+    monkeypatch.setattr("supersteps.run.wait.LOOK_EVERY_SECONDS", 0.001)
     storage, gate = InMemoryCheckpointStorage(), asyncio.Event()
     here, mine = asks(storage)
     first, second = await asked(here, "a", "b")

@@ -14,11 +14,11 @@ from supersteps import (
     WorkflowBuilder,
     WorkflowContext,
     WorkflowEvent,
-    driver,
     handler,
 )
 from supersteps.engine.backends.local import EVENTS_AHEAD
-from supersteps.stream import UNDELIVERED
+from supersteps.run import driver
+from supersteps.run.stream import UNDELIVERED
 from tests.unit.support import until
 
 MANY = 10 * UNDELIVERED

@@ -19,14 +19,14 @@ from supersteps import (
     WorkflowContext,
     executor,
 )
+from supersteps.encryption.storage import EncryptedStorage, Keyring
 from supersteps.errors import StorageError
 from supersteps.service.errors import ServiceError
 from supersteps.service.service import Service
 from supersteps.storage import _files
-from supersteps.storage._folder.run_folder import RunFolder
-from supersteps.storage.adapter import as_durable
-from supersteps.storage.base import has_backup, is_managed
-from supersteps.storage.encrypted import EncryptedStorage, Keyring
+from supersteps.storage.files.run_folder import RunFolder
+from supersteps.storage.plain.adapter import as_durable
+from supersteps.storage.ports import has_backup, is_managed
 from supersteps.testing.writer import Writer, by_hand, content_of, shared
 from tests.unit.support import asking_workflow
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from supersteps.checkpoint.checkpoint import PendingRequest, WorkflowCheckpoint
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import (
     GRAPH,
     OUTPUTS,

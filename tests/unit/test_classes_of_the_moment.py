@@ -22,7 +22,7 @@ from supersteps import (
     WorkflowContext,
     executor,
 )
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 
 freezegun: Any = pytest.importorskip("freezegun")
 

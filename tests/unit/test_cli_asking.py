@@ -10,9 +10,17 @@ import click
 import msgspec
 import pytest
 
-from supersteps._schema import schema_of
-from supersteps.cli.asking import Asker, Terminal, Understood, example, in_words, sample, understand
+from supersteps.cli.questionnaire import (
+    Asker,
+    Terminal,
+    Understood,
+    example,
+    in_words,
+    sample,
+    understand,
+)
 from supersteps.service.errors import InputError
+from supersteps.typing.schema import schema_of
 
 
 @dataclass

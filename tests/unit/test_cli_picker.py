@@ -7,8 +7,8 @@ import pytest
 
 from supersteps import RetentionPolicy, WorkflowBuilder, WorkflowContext, executor
 from supersteps.cli import picker
-from supersteps.cli.asking import Terminal
 from supersteps.cli.picker import pick_checkpoint, pick_question, pick_run
+from supersteps.cli.questionnaire import Terminal
 from supersteps.service.errors import ReferenceNotFoundError
 from supersteps.service.service import Service
 from supersteps.storage.memory import InMemoryCheckpointStorage

@@ -24,7 +24,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.engine.journal import Recorded
 from supersteps.engine.plan import due_timers
 from supersteps.engine.state import Message, State, Timer

@@ -27,7 +27,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supersteps.checkpoint.codec import Codec, RawValue, checkpointable, is_immutable
+from supersteps.checkpoint.codec.codec import Codec, RawValue, checkpointable, is_immutable
 from supersteps.errors import CheckpointDecodeError, CheckpointEncodeError
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from supersteps import (
     WorkflowEvent,
     executor,
 )
-from supersteps.context import MISSING, context_types
+from supersteps.define.context import MISSING, context_types
 from tests.unit.support import Asker, Upper
 
 
@@ -366,7 +366,7 @@ def test_a_naive_time_is_refused_everywhere() -> None:
 
 
 def test_handlers_can_be_defined_without_asyncio() -> None:
-    script = "import sys, supersteps.context; print('asyncio' in sys.modules)"
+    script = "import sys, supersteps.define.context; print('asyncio' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True
     )

@@ -31,7 +31,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.storage.adapter import as_durable
+from supersteps.storage.plain.adapter import as_durable
 
 pickling: Any = importlib.import_module("pickle")  # what users do; the library itself never does
 

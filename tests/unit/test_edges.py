@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from supersteps import Case, Default, EdgeGroupError, RoutingError
-from supersteps.edges import (
+from supersteps.define.edges import (
     FanInEdgeGroup,
     FanOutEdgeGroup,
     SingleEdgeGroup,

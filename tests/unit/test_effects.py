@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.engine.effects import Ask, Delayed, Effects, Send
 from supersteps.engine.values import Reply, Sealer
 from supersteps.engine.view import Write

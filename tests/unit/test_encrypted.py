@@ -42,10 +42,10 @@ from supersteps import (
     response_handler,
 )
 from supersteps.checkpoint.record import OUTPUTS, Changes, CheckpointRecord, ListPart, Part, PartKey
-from supersteps.storage._sealing.envelope import parse, unseal
-from supersteps.storage._sealing.keys import derive, frame
-from supersteps.storage._sealing.names import hide
-from supersteps.storage._sealing.sealing import part_place
+from supersteps.encryption.envelope import parse, unseal
+from supersteps.encryption.keys import derive, frame
+from supersteps.encryption.names import hide
+from supersteps.encryption.seal import part_place
 from supersteps.testing.writer import Writer, by_hand, content_of, plain, shared
 from tests.unit.support import Asker, Question
 

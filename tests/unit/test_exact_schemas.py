@@ -15,9 +15,9 @@ import msgspec
 import pydantic
 import pytest
 
-from supersteps._schema import from_json, schema_of, violation
-from supersteps.checkpoint.codec import Codec
-from supersteps.cli.asking import example, sample, understand
+from supersteps.checkpoint.codec.codec import Codec
+from supersteps.cli.questionnaire import example, sample, understand
+from supersteps.typing.schema import from_json, schema_of, violation
 from tests.unit.values_of_libraries import (
     FIELD_MODELS,
     Access,

@@ -10,7 +10,7 @@ import pytest
 from supersteps.checkpoint.record import Changes
 from supersteps.errors import CorruptCheckpointError, CorruptCheckpointWarning
 from supersteps.storage import _files
-from supersteps.storage.file import FileCheckpointStorage
+from supersteps.storage.files.storage import FileCheckpointStorage
 from supersteps.storage.records import Damage
 from supersteps.storage.retention import RetentionPolicy
 from tests.contract.support import REQUEST, Writer, by_hand, content_of, request, shared

@@ -29,7 +29,7 @@ from supersteps import (
     handler,
 )
 from supersteps.checkpoint.record import ListPart
-from supersteps.storage.adapter import as_durable
+from supersteps.storage.plain.adapter import as_durable
 from tests.unit.support import (
     CountingStorage,
     built,

@@ -17,9 +17,9 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.context import MISSING
-from supersteps.description import GraphDescription
-from supersteps.graph import Graph, Reducer
+from supersteps.define.context import MISSING
+from supersteps.define.description import GraphDescription
+from supersteps.define.graph import Graph, Reducer
 from tests.unit.support import Counter, Reverse, Upper
 
 

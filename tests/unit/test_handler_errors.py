@@ -38,7 +38,7 @@ from supersteps import (
     handler,
 )
 from supersteps._failures import MESSAGE_LIMIT, TRACEBACK_LIMIT, message_of, traceback_of
-from supersteps.engine.usercode import UserCodeError
+from supersteps.engine.user_code import UserCodeError
 from supersteps.secrets import Secret
 from tests.unit.support import (
     FailingStorage,

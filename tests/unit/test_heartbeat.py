@@ -17,9 +17,9 @@ from supersteps import (
     WorkflowContext,
     executor,
 )
-from supersteps._ids import new_id
 from supersteps.engine import heartbeat
 from supersteps.errors import RunFencedError, StorageError
+from supersteps.ids import new_id
 
 
 class Watched(InMemoryCheckpointStorage):

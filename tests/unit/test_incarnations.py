@@ -33,7 +33,7 @@ from supersteps import (
     response_handler,
 )
 from supersteps.checkpoint.record import CheckpointRecord
-from supersteps.storage._folder import removal
+from supersteps.storage.files import removal
 from tests.contract.support import SUBJECTS, open_subject
 
 RING = Keyring({"k": bytes(32)}, "k")

@@ -16,41 +16,15 @@ SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
 # Bottom to top. A name is a module inside the package; a folder stands for everything in it.
 LAYERS: list[tuple[str, ...]] = [
     ("errors",),
-    ("_*", "secrets"),  # private helpers: ids, typing; secrets by name
+    ("_*", "ids", "secrets", "typing"),
     ("viz",),  # draws plain structures, so that checkpoints can be drawn too
     ("checkpoint",),
     ("storage",),
+    ("encryption",),
     ("events",),
-    (
-        *(
-            "executor",
-            "dispatch",
-            "handlers",
-            "reserved",
-            "snapshots",
-            "functions",
-            "context",
-            "callport",
-            "edges",
-            "policies",
-        ),
-        *("requests", "summaries", "description"),
-    ),
-    ("graph", "validation", "questions", "subworkflow"),
+    ("define",),
     ("engine",),
-    (
-        "result",
-        "stream",
-        "phases",
-        "driver",
-        "run",
-        "waiting",
-        "looking_on",
-        "opener",
-        "script",
-        "workflow",
-    ),
-    ("builder",),  # build() returns a Workflow
+    ("run",),
     # What only users import. `__init__` holds the public names, those of the tools included.
     ("__init__", "telemetry", "testing"),
     ("service",),  # what a command line or a web page wants done, without any terminal
@@ -59,11 +33,11 @@ LAYERS: list[tuple[str, ...]] = [
 
 # Adapters know the port and nothing of each other: inside storage/ only these modules of it may be imported.
 STORAGE_PORT = (
-    "storage.base",
+    "storage.ports",
     "storage.records",
-    "storage.runs",
+    "storage.rules",
     "storage.retention",
-    "storage.answering",
+    "storage.answers",
     "storage._*",
 )
 
@@ -166,6 +140,7 @@ def violations(root: Path) -> list[str]:
                     is_inside_storage(module)
                     and target.split(".")[0] == "storage"
                     and not any(fnmatchcase(target, port) for port in STORAGE_PORT)
+                    and target.split(".")[1:2] != module.split(".")[1:2]  # one storage's own folder
                 ):
                     found.append(f"{where}: inside storage/ import only {', '.join(STORAGE_PORT)}")
     return found
@@ -190,29 +165,45 @@ def write_package(root: Path, files: dict[str, str]) -> Path:
     [
         (
             "errors.py",
-            "from supersteps.graph import Graph",
-            "errors.py:1: errors imports graph, which is above it",
+            "from supersteps.define.graph import Graph",
+            "errors.py:1: errors imports define.graph, which is above it",
         ),
-        ("errors.py", "import supersteps.graph as g", "errors imports graph, which is above it"),
-        ("errors.py", "from supersteps import graph", "errors imports graph, which is above it"),
-        ("errors.py", "from . import graph", "errors imports graph, which is above it"),
+        (
+            "errors.py",
+            "import supersteps.define.graph as g",
+            "errors imports define.graph, which is above it",
+        ),
+        (
+            "errors.py",
+            "from supersteps.define import graph",
+            "errors imports define.graph, which is above it",
+        ),
+        (
+            "errors.py",
+            "from .define import graph",
+            "errors imports define.graph, which is above it",
+        ),
         ("errors.py", "from supersteps import Graph", "errors imports __init__, which is above it"),
         (
             "errors.py",
-            "def f():\n    from .graph import Graph",
-            "errors.py:2: errors imports graph",
+            "def f():\n    from .define.graph import Graph",
+            "errors.py:2: errors imports define.graph",
         ),
         (
             "errors.py",
-            "if TYPE_CHECKING:\n    pass\nelse:\n    from .graph import Graph",
-            "errors imports graph",
+            "if TYPE_CHECKING:\n    pass\nelse:\n    from .define.graph import Graph",
+            "errors imports define.graph",
         ),
         (
             "engine/runner.py",
-            "from ..workflow import Workflow",
-            "engine.runner imports workflow, which is above it",
+            "from ..run.workflow import Workflow",
+            "engine.runner imports run.workflow, which is above it",
         ),
-        ("engine/__init__.py", "from ..run import Run", "engine imports run, which is above it"),
+        (
+            "engine/__init__.py",
+            "from ..run.handle import Run",
+            "engine imports run.handle, which is above it",
+        ),
         (
             "storage/sqlite.py",
             "from ..engine import x",
@@ -237,7 +228,7 @@ def write_package(root: Path, files: dict[str, str]) -> Path:
     ],
 )
 def test_a_breach_is_named(tmp_path: Path, module: str, text: str, complaint: str) -> None:
-    root = write_package(tmp_path, {"graph.py": "", "storage/memory.py": "", module: text})
+    root = write_package(tmp_path, {"define/graph.py": "", "storage/memory.py": "", module: text})
 
     (found,) = violations(root)
 
@@ -248,29 +239,35 @@ def test_a_breach_is_named(tmp_path: Path, module: str, text: str, complaint: st
     ("module", "text"),
     [
         (
-            "graph.py",
-            "from .errors import GraphError\nfrom supersteps.edges import Edge\nimport json",
+            "define/graph.py",
+            "from ..errors import GraphError\nfrom supersteps.define.edges import Edge\nimport json",
         ),
-        ("graph.py", "from supersteps import errors"),
-        ("graph.py", "from .validation import check"),
+        ("define/graph.py", "from supersteps import errors"),
+        ("define/graph.py", "from .validation import check"),
         (
             "errors.py",
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .graph import Graph",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .define.graph import Graph",
         ),
-        ("errors.py", "import typing\nif typing.TYPE_CHECKING:\n    from .graph import Graph"),
-        ("_ids.py", "from .errors import SuperstepsError"),
+        (
+            "errors.py",
+            "import typing\nif typing.TYPE_CHECKING:\n    from .define.graph import Graph",
+        ),
+        ("ids.py", "from .errors import SuperstepsError"),
         ("engine/__init__.py", "from .runner import Runner"),
-        ("engine/backends/local.py", "from ..state import State\nfrom ...graph import Graph"),
+        (
+            "engine/backends/local.py",
+            "from ..state import State\nfrom ...define.graph import Graph",
+        ),
         ("storage/__init__.py", "from .memory import Memory\nfrom .base import Storage"),
         (
             "storage/sqlite.py",
-            "from .base import Storage\nfrom . import base, _paths\nfrom ..checkpoint import codec",
+            "from .ports import Storage\nfrom . import ports, _paths\nfrom ..checkpoint import codec",
         ),
-        ("__init__.py", "from .builder import WorkflowBuilder\nfrom supersteps import viz"),
+        ("__init__.py", "from .run.builder import WorkflowBuilder\nfrom supersteps import viz"),
         ("cli/main.py", "from supersteps import WorkflowBuilder"),
     ],
 )
 def test_what_is_allowed(tmp_path: Path, module: str, text: str) -> None:
-    others = {"errors.py": "", "viz.py": "", "storage/base.py": "", "storage/_paths.py": ""}
+    others = {"errors.py": "", "viz.py": "", "storage/ports.py": "", "storage/_paths.py": ""}
 
     assert violations(write_package(tmp_path, {**others, module: text})) == []

@@ -1,7 +1,7 @@
 import pytest
 
 from supersteps.checkpoint.record import CheckpointHeader
-from supersteps.storage import runs
+from supersteps.storage import rules
 
 
 def a_tree(*parents: int | None, branches: tuple[int, ...] = ()) -> list[CheckpointHeader]:
@@ -39,12 +39,12 @@ def test_what_followed_something_that_goes_follows_what_stays(
         f"r-{child}": None if parent is None else f"r-{parent}" for child, parent in moved.items()
     }
 
-    assert runs.new_parents(tree, {f"r-{number}" for number in gone}) == expected
-    assert runs.new_parents(reversed(tree), {f"r-{number}" for number in gone}) == expected
+    assert rules.new_parents(tree, {f"r-{number}" for number in gone}) == expected
+    assert rules.new_parents(reversed(tree), {f"r-{number}" for number in gone}) == expected
 
 
 def test_where_branches_part() -> None:
-    assert runs.branch_points(a_tree(None, 0, 1, 1, 0)) == {"r-0", "r-1"}
+    assert rules.branch_points(a_tree(None, 0, 1, 1, 0)) == {"r-0", "r-1"}
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_the_nearest_intact_checkpoint_is_looked_for_on_the_same_branch(
     damaged: int, nearest: str | None
 ) -> None:
     tree = a_tree(None, 0, 1, 0, 3, 4, branches=(0, 0, 0, 1, 1, 1))
-    found = runs.intact_before(damaged, [header for header in tree if header.sequence != damaged])
+    found = rules.intact_before(damaged, [header for header in tree if header.sequence != damaged])
     assert (found and found.checkpoint_id) == nearest
 
 
 def test_the_first_of_a_branch_falls_back_to_the_newest_before_it() -> None:
     tree = a_tree(None, 0, 1, 0, 3, branches=(0, 0, 0, 1, 1))
-    found = runs.intact_before(3, [header for header in tree if header.sequence != 3])
+    found = rules.intact_before(3, [header for header in tree if header.sequence != 3])
     assert found is not None
     assert found.checkpoint_id == "r-2"
 
 
 def test_the_offer_names_the_checkpoint_or_says_that_there_is_none() -> None:
     assert (
-        str(runs.damaged("It is cut.", "r-1"))
+        str(rules.damaged("It is cut.", "r-1"))
         == "It is cut. The nearest intact checkpoint before it is 'r-1'."
     )
-    assert str(runs.damaged("It is cut.", None)) == "It is cut. None before it is intact."
+    assert str(rules.damaged("It is cut.", None)) == "It is cut. None before it is intact."

@@ -24,7 +24,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.storage.base import DurableStorage
+from supersteps.storage.ports import DurableStorage
 from supersteps.storage.records import InboxEntry
 from tests.unit.support import collect, outputs
 

@@ -23,7 +23,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.checkpoint.codec import Codec, RawValue
+from supersteps.checkpoint.codec.codec import Codec, RawValue
 
 from .support import Reverse, Upper, built
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.errors import StorageError
-from supersteps.storage import opening
-from supersteps.storage.file import FileCheckpointStorage
+from supersteps.storage import addresses
+from supersteps.storage.addresses import open_storage
+from supersteps.storage.files.storage import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
-from supersteps.storage.opening import open_storage
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,11 @@ class TheirStorage(InMemoryCheckpointStorage):
 
 
 def test_others_register_schemes(monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = EntryPoints([EntryPoint("theirs", f"{__name__}:TheirStorage", opening.GROUP)])
+    theirs = EntryPoints([EntryPoint("theirs", f"{__name__}:TheirStorage", addresses.GROUP)])
     monkeypatch.setattr(
-        opening, "entry_points", lambda group: theirs if group == opening.GROUP else EntryPoints()
+        addresses,
+        "entry_points",
+        lambda group: theirs if group == addresses.GROUP else EntryPoints(),
     )
     monkeypatch.setattr(EntryPoint, "load", lambda self: TheirStorage)
 
@@ -108,7 +110,7 @@ def test_others_register_schemes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(storage, TheirStorage)
     assert storage.url == "theirs://host/db?x=1"
     monkeypatch.undo()
-    monkeypatch.setattr(opening, "entry_points", lambda group: theirs)
+    monkeypatch.setattr(addresses, "entry_points", lambda group: theirs)
     with pytest.raises(StorageError, match=r"Known: file, memory, sqlite, theirs"):
         open_storage("other://x")
 

@@ -19,7 +19,7 @@ from supersteps import (
 )
 from supersteps.engine import lineage as lineages
 from supersteps.storage import _files
-from supersteps.storage.base import DurableStorage
+from supersteps.storage.ports import DurableStorage
 from tests.unit.support import asking_workflow, collect, counter_workflow
 
 STEPS = 70

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from supersteps import ExecutorFailure, FailurePolicy
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from supersteps._process_fork import forkable_lock, forkable_rlock
 from supersteps.checkpoint import owner
 from supersteps.engine import heartbeat
 from supersteps.engine.hold import RunHold
-from supersteps.storage._plain.runs import PlainRuns
+from supersteps.storage.plain.runs import PlainRuns
 from supersteps.testing.writer import Writer, content_of, shared
 
 pytestmark = [

@@ -25,7 +25,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.requests import RequestInfoExecutor, RequestInfoMessage, RequestResponse
+from supersteps.define.requests import RequestInfoExecutor, RequestInfoMessage, RequestResponse
 from tests.contract.support import PlainStorage
 from tests.unit.support import (
     CountingStorage,

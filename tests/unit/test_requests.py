@@ -40,10 +40,10 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps._typing import display_name, matches
 from supersteps.engine import inbox, runner
-from supersteps.engine.naming import annotation_named
-from supersteps.storage import answering
+from supersteps.engine.type_names import annotation_named
+from supersteps.storage import answers
+from supersteps.typing import display_name, matches
 from tests.unit.support import (
     Asker,
     Question,
@@ -469,7 +469,7 @@ async def test_taking_the_last_question_back_ends_the_run(elsewhere: MakeStorage
 @pytest.fixture
 def without_types(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that does not have the program: only the schema says what fits."""
-    monkeypatch.setattr(answering, "misfit", lambda *_: None)
+    monkeypatch.setattr(answers, "misfit", lambda *_: None)
 
 
 async def test_an_answer_that_the_program_here_refuses_is_refused_at_once(

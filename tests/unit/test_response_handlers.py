@@ -15,7 +15,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.executor import ResponseSpec
+from supersteps.define.executor import ResponseSpec
 
 
 @dataclass

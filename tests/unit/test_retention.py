@@ -4,13 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from supersteps import (
-    ManagedStorage,
-    RetentionPolicy,
-    WorkflowBuilder,
-    open_storage,
-)
-from supersteps.engine.store import TIDY_EVERY
+from supersteps import ManagedStorage, RetentionPolicy, WorkflowBuilder, open_storage
+from supersteps.engine.run_store import TIDY_EVERY
 from tests.unit.support import Counter
 
 

@@ -20,8 +20,8 @@ from supersteps.errors import (
     RunNotFoundError,
     UnknownRequestError,
 )
-from supersteps.storage import runs
-from supersteps.storage.runs import InboxEntry, Lease, RunRecord
+from supersteps.storage import rules
+from supersteps.storage.rules import InboxEntry, Lease, RunRecord
 
 ELSEWHERE = Owner(host="elsewhere", boot_id="b", pid_namespace="", pid=7, started="1")
 NOW = 1000.0
@@ -61,7 +61,7 @@ def a_commit(sequence: int = 4, parent: int | None = 3, **fields: Any) -> Commit
 
 def test_a_commit_that_follows_becomes_the_head() -> None:
     commit = a_commit(owner=ELSEWHERE, lease_seconds=5.0, fingerprint="new", inbox_read=2)
-    run = runs.apply_commit(a_run(error="old failure", inbox_read=1), commit, NOW)
+    run = rules.apply_commit(a_run(error="old failure", inbox_read=1), commit, NOW)
 
     assert run is not None
     assert (run.head, run.sequence, run.updated_at, run.created_at) == ("r-000004", 4, "t4", "t0")
@@ -71,12 +71,12 @@ def test_a_commit_that_follows_becomes_the_head() -> None:
 
 def test_a_commit_is_recognised_by_its_own_id() -> None:
     commit = a_commit(3, 2, commit_id="third")
-    assert runs.apply_commit(a_run(), commit, NOW) is None
-    assert runs.apply_commit(a_run(epoch=9), commit, NOW) is None
+    assert rules.apply_commit(a_run(), commit, NOW) is None
+    assert rules.apply_commit(a_run(epoch=9), commit, NOW) is None
     with pytest.raises(RunFencedError):
-        runs.apply_commit(a_run(), a_commit(3, 2), NOW)
+        rules.apply_commit(a_run(), a_commit(3, 2), NOW)
     with pytest.raises(RunFencedError):  # it was committed, but the head has been moved away since
-        runs.apply_commit(a_run(head="r-000001"), commit, NOW)
+        rules.apply_commit(a_run(head="r-000001"), commit, NOW)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +94,11 @@ def test_a_commit_that_does_not_fit_is_refused(
     run: RunRecord | None, commit: Commit, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        runs.apply_commit(run, commit, NOW)
+        rules.apply_commit(run, commit, NOW)
 
 
 def test_numbers_may_be_left_out_and_a_branch_may_come_along() -> None:
-    run = runs.apply_commit(a_run(branch=1), a_commit(header=a_header(7, 3, branch=2)), NOW)
+    run = rules.apply_commit(a_run(branch=1), a_commit(header=a_header(7, 3, branch=2)), NOW)
     assert run is not None
     assert (run.sequence, run.branch) == (7, 2)
 
@@ -107,7 +107,7 @@ def test_requests_follow_the_changes() -> None:
     run = a_run(requests=("a", "b"))
 
     def after(**changes: Any) -> tuple[str, ...]:
-        return runs.advance_run(run, a_commit(changes=Changes(**changes)), NOW).requests
+        return rules.advance_run(run, a_commit(changes=Changes(**changes)), NOW).requests
 
     assert after() == ("a", "b")
     assert after(deletes=[(REQUESTS, "a")]) == ("b",)
@@ -131,15 +131,15 @@ def test_requests_follow_the_changes() -> None:
     ],
 )
 def test_when_a_lease_holds(lease: Lease | None, holds: bool) -> None:
-    assert runs.lease_holds(lease, NOW) is holds
+    assert rules.lease_holds(lease, NOW) is holds
 
 
 def test_taking_a_run() -> None:
-    taken = runs.take_run(a_run(lease=Lease(ELSEWHERE, NOW - 1)), this_process("me"), NOW, 30)
+    taken = rules.take_run(a_run(lease=Lease(ELSEWHERE, NOW - 1)), this_process("me"), NOW, 30)
     assert (taken.epoch, taken.lease) == (2, Lease(this_process("me"), NOW + 30))
 
     with pytest.raises(RunBusyError, match=r"process 7 on elsewhere .* until 1970-01-01T00:16:41"):
-        runs.take_run(a_run(lease=Lease(ELSEWHERE, NOW + 1)), this_process("me"), NOW, 30)
+        rules.take_run(a_run(lease=Lease(ELSEWHERE, NOW + 1)), this_process("me"), NOW, 30)
 
 
 @pytest.mark.parametrize(
@@ -148,18 +148,18 @@ def test_taking_a_run() -> None:
 )
 def test_a_lease_lasts_no_longer_than_its_own_length(expires: float, until: float) -> None:
     run = a_run(lease=Lease(ELSEWHERE, expires, 10))
-    limited = runs.limit_lease(run, NOW)
+    limited = rules.limit_lease(run, NOW)
     assert limited == a_run(lease=Lease(ELSEWHERE, until, 10))
     assert (limited is run) is (expires == until)  # nothing is to be written
-    assert runs.limit_lease(a_run(), NOW) == a_run()
+    assert rules.limit_lease(a_run(), NOW) == a_run()
 
 
 def test_renewing_and_releasing() -> None:
     held = a_run(lease=Lease(ELSEWHERE, NOW))
-    assert runs.renew_lease(held, NOW, 9).lease == Lease(ELSEWHERE, NOW + 9, 9)
-    assert runs.renew_lease(a_run(), NOW, 9).lease is None
-    assert runs.release_run(held, None, None) == a_run()
-    assert runs.release_run(held, "FAILED", "why") == a_run(status="FAILED", error="why")
+    assert rules.renew_lease(held, NOW, 9).lease == Lease(ELSEWHERE, NOW + 9, 9)
+    assert rules.renew_lease(a_run(), NOW, 9).lease is None
+    assert rules.release_run(held, None, None) == a_run()
+    assert rules.release_run(held, "FAILED", "why") == a_run(status="FAILED", error="why")
 
 
 # ------------------------------------------------------------------------------------------------------- heads, deletes
@@ -170,7 +170,7 @@ def test_moving_the_head() -> None:
         a_header(1, 0, status="WAITING"), {(REQUESTS, "q"): b"1", ("messages",): b"[]"}
     )
     run = a_run(error="x", branch=4)
-    moved = runs.move_head(run, target, 8, is_journalled=False)
+    moved = rules.move_head(run, target, 8, is_journalled=False)
 
     assert (moved.head, moved.branch, moved.status, moved.sequence) == ("r-000001", 5, "WAITING", 3)
     assert (moved.requests, moved.inbox_read, moved.error) == (("q",), 8, None)
@@ -185,7 +185,7 @@ def test_where_answers_or_records_are_dropped_a_branch_begins(
     run = a_run(branch=4, inbox_read=2)
     target = CheckpointRecord(a_header(3), {})
     assert target.header.checkpoint_id == run.head
-    moved = runs.move_head(run, target, inbox_last, is_journalled=is_journalled)
+    moved = rules.move_head(run, target, inbox_last, is_journalled=is_journalled)
     assert (moved.head, moved.branch) == (run.head, branch)
 
 
@@ -203,13 +203,13 @@ def test_where_answers_or_records_are_dropped_a_branch_begins(
 def test_the_head_after_a_delete(
     lost: CheckpointHeader, remaining: list[CheckpointHeader], head: str
 ) -> None:
-    chosen = runs.choose_head(lost, remaining)
+    chosen = rules.choose_head(lost, remaining)
     assert chosen is not None
     assert chosen.checkpoint_id == head
 
 
 def test_no_head_without_checkpoints() -> None:
-    assert runs.choose_head(a_header(0), [a_header(0)]) is None
+    assert rules.choose_head(a_header(0), [a_header(0)]) is None
 
 
 # -------------------------------------------------------------------------------------------------------------- answers
@@ -217,43 +217,43 @@ def test_no_head_without_checkpoints() -> None:
 
 def test_answers_are_numbered_after_those_before() -> None:
     run = a_run(requests=("a", "b"), inbox_read=4)
-    entries = runs.accept_answers(run, [], [("a", b"1")])
+    entries = rules.accept_answers(run, [], [("a", b"1")])
     assert [(e.number, e.request_id, e.value) for e in entries] == [(5, "a", b"1")]
-    (second,) = runs.accept_answers(run, entries, [("b", b"2")])
+    (second,) = rules.accept_answers(run, entries, [("b", b"2")])
     assert second.number == 6
-    assert runs.unread_entries(replace(run, inbox_read=5), [*entries, second]) == [second]
+    assert rules.unread_entries(replace(run, inbox_read=5), [*entries, second]) == [second]
 
 
 def test_answers_that_cannot_be_taken() -> None:
     run = a_run(requests=("a",), inbox_read=1)
     with pytest.raises(UnknownRequestError, match="requests that wait: 'a'"):
-        runs.accept_answers(run, [], [("x", b"1")])
+        rules.accept_answers(run, [], [("x", b"1")])
     with pytest.raises(AlreadyAnsweredError):
-        runs.accept_answers(run, [], [("a", b"1"), ("a", b"1")])
+        rules.accept_answers(run, [], [("a", b"1"), ("a", b"1")])
     consumed = InboxEntry(1, "a", b"1", "t")
-    assert runs.accept_answers(run, [consumed], [("a", b"2")])[0].number == 2
+    assert rules.accept_answers(run, [consumed], [("a", b"2")])[0].number == 2
 
 
 # ------------------------------------------------------------------------------------------------------ saving, listing
 
 
 def test_what_may_be_saved_by_hand() -> None:
-    assert runs.check_saved(a_header(1)) == "r-000001"
+    assert rules.check_saved(a_header(1)) == "r-000001"
     assert (
-        runs.check_saved(a_header(1, checkpoint_id="../x")) == "../x"
+        rules.check_saved(a_header(1, checkpoint_id="../x")) == "../x"
     )  # where it goes is for the storage to see to
     for bad in ("", "x" * 221, "a\nb"):
         with pytest.raises(ValueError, match="checkpoint_id"):
-            runs.check_saved(a_header(1, checkpoint_id=bad))
+            rules.check_saved(a_header(1, checkpoint_id=bad))
     with pytest.raises(CheckpointVersionError):
-        runs.check_saved(a_header(1, version="2.0"))
+        rules.check_saved(a_header(1, version="2.0"))
 
 
 def test_listings_select_and_sort() -> None:
     header = a_header(1)
-    assert runs.is_selected(header, None, None)
-    assert runs.is_selected(header, "w", "r")
-    assert not runs.is_selected(header, "w", "other")
-    assert not runs.is_selected(header, "", None)
+    assert rules.is_selected(header, None, None)
+    assert rules.is_selected(header, "w", "r")
+    assert not rules.is_selected(header, "w", "other")
+    assert not rules.is_selected(header, "", None)
     same_time = [a_header(n, timestamp="t") for n in (2, 10)]
-    assert sorted([same_time[1], same_time[0]], key=runs.listing_order) == same_time
+    assert sorted([same_time[1], same_time[0]], key=rules.listing_order) == same_time

@@ -17,7 +17,7 @@ import pydantic
 import pytest
 from jsonschema import Draft202012Validator
 
-from supersteps._schema import from_json, schema_of, violation
+from supersteps.typing.schema import from_json, schema_of, violation
 
 T = TypeVar("T")
 
@@ -390,7 +390,7 @@ import json, sys
 from dataclasses import dataclass
 from enum import Enum
 
-from supersteps._schema import from_json, schema_of
+from supersteps.typing.schema import from_json, schema_of
 
 class Mixed(Enum):
     ONE = 1

@@ -17,7 +17,7 @@ from supersteps.service.errors import AmbiguousReferenceError, ReferenceNotFound
 from supersteps.service.service import Service
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.retention import RetentionPolicy
-from supersteps.testing.answering import ask, question
+from supersteps.testing.answers import ask, question
 from tests.contract.support import ELSEWHERE, SUBJECTS, Writer, by_hand, open_subject, record_of
 from tests.unit.support import asking_workflow, counter_workflow, shout_workflow
 

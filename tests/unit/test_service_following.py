@@ -11,10 +11,10 @@ from supersteps import SuperStepCompletedEvent, WorkflowBuilder, WorkflowContext
 from supersteps.service.errors import ReferenceNotFoundError
 from supersteps.service.service import Service
 from supersteps.service.views import LogEntry
-from supersteps.storage import answering
+from supersteps.storage import answers
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.records import RunRecord
-from supersteps.testing.answering import ask, end, question
+from supersteps.testing.answers import ask, end, question
 from tests.contract.support import SUBJECTS, Writer, open_subject
 from tests.unit.support import Upper, asking_workflow, built, counter_workflow, take
 
@@ -101,7 +101,7 @@ async def test_it_ends_where_only_answers_are_waited_for_and_goes_on_with_one() 
     service = Service(storage)
     assert await Follower(service.follow("r", every=SOON)).end() == ids(2)
 
-    await answering.answer(storage, "r", "ask-x", "yes")
+    await answers.answer(storage, "r", "ask-x", "yes")
     follower = Follower(service.follow("r", every=SOON))
     assert await follower.is_waiting()
     await workflow.run_from_checkpoint("r-000002")

@@ -29,9 +29,9 @@ from supersteps.service.errors import ServiceError
 from supersteps.service.history import forks_of
 from supersteps.service.service import Service
 from supersteps.service.views import Log, LogEntry
-from supersteps.storage import answering
-from supersteps.storage.base import ManagedStorage
+from supersteps.storage import answers
 from supersteps.storage.memory import InMemoryCheckpointStorage
+from supersteps.storage.ports import ManagedStorage
 from tests.contract.support import SUBJECTS, Writer, open_subject
 from tests.unit.support import (
     Reverse,
@@ -218,9 +218,9 @@ async def test_questions_and_answers(subject: str, tmp_path: Path) -> None:
             WorkflowBuilder(name="ask").add_edge(asker, Reverse("unused")), asker, storage=storage
         )
         await workflow.run("x", run_id="r")
-        await answering.answer(storage, "r", "q1", "yes")
+        await answers.answer(storage, "r", "q1", "yes")
         await workflow.run_from_checkpoint("r-000001")
-        await answering.cancel_request(storage, "r", "q2")
+        await answers.cancel_request(storage, "r", "q2")
         await workflow.run_from_checkpoint("r-000002")
 
         found = steps(await Service(storage).log("r"))

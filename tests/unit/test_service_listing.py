@@ -8,7 +8,7 @@ import pytest
 
 from supersteps.cli.amounts import moment_of
 from supersteps.cli.commands.runs import command
-from supersteps.service import listing
+from supersteps.service import listings
 from supersteps.service.service import Service
 from supersteps.storage.records import RunRecord
 from tests.contract.support import SUBJECTS, open_subject
@@ -25,7 +25,7 @@ def begun(run: RunRecord) -> datetime:
 async def test_runs_within_a_span(
     subject: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "PAGE", 2)
+    monkeypatch.setattr(listings, "PAGE", 2)
     async with open_subject(subject, tmp_path) as storage:
         for number in range(6):
             await shout_workflow(storage=storage).run("x", run_id=str(number), tags=["t"])

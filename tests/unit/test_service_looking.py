@@ -22,14 +22,14 @@ from supersteps import (
 from supersteps.checkpoint.owner import mark_advancing, this_process
 from supersteps.checkpoint.record import Changes
 from supersteps.errors import CorruptCheckpointError, CorruptCheckpointWarning
+from supersteps.service.details import who_failed
 from supersteps.service.errors import ReferenceNotFoundError, ServiceError
-from supersteps.service.looking import who_failed
-from supersteps.service.reading import Unwarned
+from supersteps.service.reads import Unwarned
 from supersteps.service.service import Service
 from supersteps.service.summaries import describe_lease
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.records import Lease
-from supersteps.testing.answering import ask, question
+from supersteps.testing.answers import ask, question
 from supersteps.viz.picture import MarkKind
 from tests.contract.support import ELSEWHERE, SUBJECTS, Writer, by_hand, open_subject
 from tests.unit.support import (

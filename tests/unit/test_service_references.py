@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import Changes
 from supersteps.errors import CheckpointError, StorageError
+from supersteps.ids import checkpoint_id
 from supersteps.service.errors import AmbiguousReferenceError, ReferenceNotFoundError, ServiceError
-from supersteps.service.reading import age
+from supersteps.service.reads import age
 from supersteps.service.service import Service
-from supersteps.storage.base import ManagedStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
+from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import RunRecord
-from supersteps.testing.answering import ask, question
+from supersteps.testing.answers import ask, question
 from tests.contract.support import SUBJECTS, Writer, by_hand, open_subject
 
 
@@ -138,7 +138,7 @@ async def test_an_empty_store_says_so() -> None:
 
 
 async def test_more_runs_than_a_page_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("supersteps.service.reading._PAGE", 2)
+    monkeypatch.setattr("supersteps.service.reads._PAGE", 2)
     service = await runs(InMemoryCheckpointStorage(), *(f"r{n}" for n in range(7)))
 
     assert await found(service, "@-6") == "r0"

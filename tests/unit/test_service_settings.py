@@ -14,9 +14,9 @@ from supersteps.service.settings import (
     open_store,
     read_settings,
 )
-from supersteps.storage.file import FileCheckpointStorage
+from supersteps.storage.files.storage import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 from tests.contract.support import PlainStorage
 
 

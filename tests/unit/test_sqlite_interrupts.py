@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from supersteps.checkpoint.record import Changes, Commit
-from supersteps.storage._sqlite import jobs, writer
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.sqlite import jobs, writer
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 from supersteps.testing.writer import Writer, shared
 
 WHERE = {module.__file__ for module in (writer, jobs)}
@@ -66,7 +66,7 @@ class Interrupt:
 @pytest.fixture
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteCheckpointStorage]:
     # Whatever this disk is like: commits to slow ones are left to a thread that is not interrupted.
-    monkeypatch.setattr("supersteps.storage._sqlite.writer._SLOW_SECONDS", 10.0)
+    monkeypatch.setattr("supersteps.storage.sqlite.writer._SLOW_SECONDS", 10.0)
     storage = SqliteCheckpointStorage(tmp_path / "runs.db", busy_seconds=5)
     yield storage
     asyncio.run(storage.aclose())

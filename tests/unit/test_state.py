@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from supersteps import ReducerError
-from supersteps.checkpoint.codec import Codec
-from supersteps.context import MISSING
+from supersteps.checkpoint.codec.codec import Codec
+from supersteps.define.context import MISSING
+from supersteps.define.graph import Graph, Reducer
 from supersteps.engine.levels import SHARED_STATE, Level
 from supersteps.engine.state import State
 from supersteps.engine.values import Sealed, Sealer
 from supersteps.engine.view import Overlay, View, Write, updated
-from supersteps.graph import Graph, Reducer
 
 Sealers = pytest.mark.parametrize(
     "sealer", [Sealer(Codec(), encoding=e) for e in (False, True)], ids=["copy", "encode"]

@@ -242,7 +242,7 @@ class Deaf(Executor):
 async def test_a_handler_that_catches_its_cancellation_does_not_keep_the_run_going(
     then: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supersteps.driver.GRACE_SECONDS", 0.01)
+    monkeypatch.setattr("supersteps.run.driver.GRACE_SECONDS", 0.01)
     storage, deaf = InMemoryCheckpointStorage(), Deaf(then)
     workflow = built(WorkflowBuilder().add_edge(deaf, deaf), deaf, storage=storage)
     run = workflow.run_stream(20, run_id="r")

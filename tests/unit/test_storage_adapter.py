@@ -6,20 +6,20 @@ from typing import Any
 import pytest
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import OUTPUTS, Changes
 from supersteps.errors import CheckpointError, CheckpointSaveError, RunFencedError
-from supersteps.storage._plain import runs as plain_runs
-from supersteps.storage.adapter import PlainStorageAdapter, as_durable
-from supersteps.storage.base import (
+from supersteps.storage.files.storage import FileCheckpointStorage
+from supersteps.storage.memory import InMemoryCheckpointStorage
+from supersteps.storage.plain import runs as plain_runs
+from supersteps.storage.plain.adapter import PlainStorageAdapter, as_durable
+from supersteps.storage.ports import (
     CheckpointStorage,
     DurableStorage,
     has_backup,
     is_durable,
     is_managed,
 )
-from supersteps.storage.file import FileCheckpointStorage
-from supersteps.storage.memory import InMemoryCheckpointStorage
 from tests.contract.support import (
     ELSEWHERE,
     REQUEST,

@@ -16,7 +16,6 @@ import filelock
 import msgspec
 import pytest
 
-from supersteps._ids import file_stem
 from supersteps.checkpoint.owner import this_process
 from supersteps.checkpoint.record import MESSAGES, OUTPUTS, Changes, PartKey
 from supersteps.errors import (
@@ -28,9 +27,10 @@ from supersteps.errors import (
     CorruptCheckpointWarning,
     StorageError,
 )
+from supersteps.ids import file_stem
 from supersteps.storage import _files
-from supersteps.storage._folder import document, locks
-from supersteps.storage.file import FileCheckpointStorage
+from supersteps.storage.files import document, locks
+from supersteps.storage.files.storage import FileCheckpointStorage
 from tests.contract.support import (
     LEASE,
     REQUEST,

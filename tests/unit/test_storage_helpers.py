@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from supersteps.storage._plain.task_lock import TaskLock
 from supersteps.storage._workers import Workers
+from supersteps.storage.plain.task_lock import TaskLock
 
 
 async def test_a_job_returns_and_raises() -> None:

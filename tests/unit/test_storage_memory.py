@@ -1,6 +1,6 @@
 import time
 
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import OUTPUTS, Changes, ListPart
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from tests.contract.support import Writer, parts_of, shared

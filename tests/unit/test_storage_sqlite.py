@@ -28,14 +28,14 @@ from supersteps.errors import (
     RunFencedError,
     StorageError,
 )
-from supersteps.storage._sqlite import log
-from supersteps.storage._sqlite import writer as sqlite_writer
-from supersteps.storage._sqlite.commits import Commits
-from supersteps.storage._sqlite.database import APPLICATION_ID, Database
-from supersteps.storage._sqlite.parts import read_value
-from supersteps.storage._sqlite.writer import Writer as SqliteWriter
 from supersteps.storage.retention import RetentionPolicy
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.sqlite import log
+from supersteps.storage.sqlite import writer as sqlite_writer
+from supersteps.storage.sqlite.commits import Commits
+from supersteps.storage.sqlite.database import APPLICATION_ID, Database
+from supersteps.storage.sqlite.parts import read_value
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
+from supersteps.storage.sqlite.writer import Writer as SqliteWriter
 from supersteps.testing.writer import Writer, by_hand, content_of, shared
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -167,7 +167,7 @@ async def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
 LOOK = """
 import asyncio, sys
 from supersteps.errors import StorageError
-from supersteps.storage.sqlite import SqliteCheckpointStorage
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 from supersteps.testing.writer import Writer
 
 async def look():
@@ -247,7 +247,7 @@ async def test_a_log_that_cannot_be_read_without_writing_is_not_passed_over(path
 
 @pytest.fixture
 def _only_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("supersteps.storage._sqlite.database.may_only_look", lambda path: True)
+    monkeypatch.setattr("supersteps.storage.sqlite.database.may_only_look", lambda path: True)
 
 
 @pytest.mark.usefixtures("_only_to_look_at")
@@ -325,7 +325,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_who_writes_alone_to_a_fast_disk_writes_at_once(
     storage: SqliteCheckpointStorage, threads: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supersteps.storage._sqlite.writer._SLOW_SECONDS", 10.0)
+    monkeypatch.setattr("supersteps.storage.sqlite.writer._SLOW_SECONDS", 10.0)
     writer = Writer(storage)
     await warm_up(writer)
     threads.clear()
@@ -350,7 +350,7 @@ async def test_a_slow_disk_never_stops_the_loop(
     writer = Writer(storage)
     await warm_up(writer)
     monkeypatch.setattr(
-        "supersteps.storage._sqlite.writer._SLOW_SECONDS", -1.0
+        "supersteps.storage.sqlite.writer._SLOW_SECONDS", -1.0
     )  # every commit counts as slow
     for _ in range(3):
         await writer.put(n=b"1")
@@ -919,7 +919,7 @@ async def test_a_comparison_reads_only_what_differs(
         read.append(len(value))
         return value
 
-    monkeypatch.setattr("supersteps.storage._sqlite.reading.read_value", watched)
+    monkeypatch.setattr("supersteps.storage.sqlite.reads.read_value", watched)
     first.diff(second)
     assert sum(read) < len(large(2)) + len(large(3)) + 100
 

@@ -18,9 +18,10 @@ from supersteps import (
     WorkflowBuilder,
     WorkflowContext,
 )
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
+from supersteps.define.graph import Graph
+from supersteps.engine import merge as superstep
 from supersteps.engine import plan as planning
-from supersteps.engine import superstep
 from supersteps.engine.effects import Ask, Effects, Send
 from supersteps.engine.levels import SHARED_STATE, Levels
 from supersteps.engine.merged import Merged
@@ -28,7 +29,6 @@ from supersteps.engine.plan import Answer, Plan
 from supersteps.engine.state import Message, Request, State
 from supersteps.engine.values import Sealed, Sealer
 from supersteps.engine.view import Write
-from supersteps.graph import Graph
 from tests.unit.support import Question
 
 Sealers = pytest.mark.parametrize(

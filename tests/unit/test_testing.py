@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from supersteps.storage.file import FileCheckpointStorage
+from supersteps.storage.files.storage import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.testing import (
     CAPABILITIES,

@@ -30,7 +30,7 @@ import msgspec
 import pydantic
 import pytest
 
-from supersteps._typing import (
+from supersteps.typing import (
     display_name,
     is_subtype,
     matches,

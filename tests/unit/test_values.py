@@ -25,7 +25,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from tests.unit.values_of_libraries import (
     CHECKED,
     VALUES,

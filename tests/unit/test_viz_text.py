@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supersteps.viz._canvas import DOWN, LEFT, RIGHT, UP, Canvas
-from supersteps.viz._routing import Channel, channel
+from supersteps.viz._routes import Channel, channel
 from supersteps.viz.picture import Edge, EdgeKind, Mark, MarkKind, Node, NodeKind, Picture
 from supersteps.viz.text import to_ascii
 

@@ -26,8 +26,10 @@ from supersteps import (
     handler,
 )
 from supersteps.checkpoint.owner import this_process
-from supersteps.engine import heartbeat, hold, store, watching
-from supersteps.engine.watching import LOOKS, Watcher
+from supersteps.engine import heartbeat, hold
+from supersteps.engine import run_store as store
+from supersteps.engine import watcher as watching
+from supersteps.engine.watcher import LOOKS, Watcher
 
 
 def still() -> Watcher:

@@ -32,7 +32,7 @@ from supersteps import (
     executor,
     handler,
 )
-from supersteps.result import EVENT_LIMIT
+from supersteps.run.result import EVENT_LIMIT
 from tests.unit.support import (
     Asker,
     Counter,

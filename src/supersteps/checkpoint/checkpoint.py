@@ -10,9 +10,8 @@ from typing import Any, Self, cast
 
 import msgspec
 
-from supersteps._ids import new_id
 from supersteps.checkpoint import content
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.content import AnsweredRequest, PendingRequest, SubWorkflowState
 from supersteps.checkpoint.diff import CheckpointDiff, diff_parts, document
 from supersteps.checkpoint.record import (
@@ -29,6 +28,7 @@ from supersteps.checkpoint.record import (
     utc_now,
 )
 from supersteps.checkpoint.stored import decode_json
+from supersteps.ids import new_id
 
 __all__ = ["AnsweredRequest", "PendingRequest", "SubWorkflowState", "WorkflowCheckpoint"]
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import (
     ANSWERED,
     EXECUTORS,

@@ -35,10 +35,10 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from supersteps._ids import new_id
 from supersteps._process_fork import forkable_lock
 from supersteps.checkpoint.owner import Owner
 from supersteps.errors import CheckpointVersionError
+from supersteps.ids import new_id
 
 FORMAT_VERSION = "1.0"
 """Version of the stored format; the major number changes when older libraries could misread it."""

@@ -15,22 +15,22 @@ import click
 import msgspec
 
 import supersteps
-from supersteps.cli.asking import in_words
 from supersteps.cli.failures import FAILED, WAITING, is_debugging, one_end
 from supersteps.cli.options import settings
 from supersteps.cli.output import emit
 from supersteps.cli.progress import show_progress, tell
+from supersteps.cli.questionnaire import in_words
 from supersteps.cli.story import Story, duration, one_line
 from supersteps.cli.terminal import echo, echo_result, harmless_json
 from supersteps.cli.words import count, cut, plain
 from supersteps.errors import WorkflowConvergenceError
-from supersteps.service.driving import DRAINED, drive_run
+from supersteps.run.workflow import Workflow
+from supersteps.service.drive import DRAINED, drive_run
 from supersteps.service.views import Outcome, Question
-from supersteps.storage.base import is_durable
-from supersteps.storage.file import FileCheckpointStorage
+from supersteps.storage.files.storage import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
-from supersteps.storage.sqlite import SqliteCheckpointStorage
-from supersteps.workflow import Workflow
+from supersteps.storage.ports import is_durable
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 
 _LIBRARY = Path(supersteps.__file__).parent
 

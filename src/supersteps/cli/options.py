@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from supersteps.cli.failures import DEBUG_VARIABLE
+from supersteps.run.workflow import Workflow
 from supersteps.service.applications import find_workflow, load_workflow
 from supersteps.service.errors import ApplicationError, NoStoreError
 from supersteps.service.service import Service
@@ -24,8 +25,7 @@ from supersteps.service.settings import (
     open_store,
     read_settings,
 )
-from supersteps.storage.base import ManagedStorage
-from supersteps.workflow import Workflow
+from supersteps.storage.ports import ManagedStorage
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import click
 
-from supersteps.cli.asking import Terminal
 from supersteps.cli.output import age, run_text
+from supersteps.cli.questionnaire import Terminal
 from supersteps.cli.words import asked, brief_changes, count, cut, entry_line, plain
 from supersteps.errors import SuperstepsError
 from supersteps.service.errors import ReferenceNotFoundError

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TextIO
 from supersteps.cli.story import Line, Story, duration, one_line
 from supersteps.cli.terminal import echo, harmless
 from supersteps.errors import IgnoredResultWarning, PartialStorageWarning, UndeliveredMessageWarning
-from supersteps.events import (
-    WorkflowEvent,
-)
+from supersteps.events import WorkflowEvent
 
 if TYPE_CHECKING:
     from rich.spinner import Spinner

@@ -258,7 +258,7 @@ def answer_hint(question: Question) -> str:
     """Return how to answer a question, ready to be typed."""
     if question.response_schema is None:
         return "only the workflow's own code can take the answer"
-    from supersteps.cli.asking import example
+    from supersteps.cli.questionnaire import example
 
     shown = example(question.response_schema)
     return f"supersteps answer {shlex.quote(question.request_id)} {shown}"

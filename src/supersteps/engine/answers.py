@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from supersteps._matching import matches
-from supersteps._schema import schema_of
-from supersteps._typing import display_name, is_subtype
+from supersteps.define.executor import Executor
+from supersteps.define.requests import RequestResponse
 from supersteps.engine.effects import Ask
 from supersteps.engine.levels import Levels
 from supersteps.engine.state import Request
 from supersteps.errors import ResponseTypeError, UnanswerableRequestError
-from supersteps.executor import Executor
-from supersteps.requests import RequestResponse
+from supersteps.typing import display_name, is_subtype
+from supersteps.typing.matching import matches
+from supersteps.typing.schema import schema_of
 
 
 def open_request(levels: Levels, asked_through: str, ask: Ask, step: int) -> Request:
@@ -87,7 +87,7 @@ def direct_type(asker: Executor, question: Any, name: str | None) -> Any:
             if display_name(annotation) == name:
                 return annotation
     if name is not None:  # it was narrower, or of several handlers
-        from supersteps.engine.naming import annotation_named  # wanted only by those who resume
+        from supersteps.engine.type_names import annotation_named  # wanted only by those who resume
 
         narrower = annotation_named(name, options)
         if narrower is not None and is_answerable(narrower, options):

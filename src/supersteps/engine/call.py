@@ -8,11 +8,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from supersteps._ids import check_id
-from supersteps._typing import display_name, matches
 from supersteps.checkpoint.record import EXECUTORS, utc_now
 from supersteps.checkpoint.work import Work
-from supersteps.context import MISSING, SHARED_SCOPE
+from supersteps.define.context import MISSING, SHARED_SCOPE
+from supersteps.define.subworkflow import WorkflowExecutor
 from supersteps.engine.answers import is_answerable, no_response_handler
 from supersteps.engine.effects import Ask, Delayed, Effects, Send
 from supersteps.engine.levels import Level, Scope
@@ -20,7 +19,8 @@ from supersteps.engine.values import Sealed, Sealer, is_text
 from supersteps.engine.view import SCOPE_MARK, Overlay, View, Write
 from supersteps.errors import CheckpointEncodeError, HandlerContextError, UnknownTargetError
 from supersteps.events import RESERVED_EVENTS, WorkflowEvent, refused_event
-from supersteps.subworkflow import WorkflowExecutor
+from supersteps.ids import check_id
+from supersteps.typing import display_name, matches
 
 
 class Sleeper(Protocol):

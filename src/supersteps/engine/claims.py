@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from typing import Generic, Protocol, TypeVar, cast
 
 from supersteps._process_fork import in_child
+from supersteps.define.executor import Executor
 from supersteps.engine.effects import Effects
 from supersteps.errors import ConcurrentRunError
-from supersteps.executor import Executor
 
 T = TypeVar("T")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from supersteps.engine.equipment import Setting
 from supersteps.engine.plan import Plan, moving
 from supersteps.engine.position import Position
-from supersteps.engine.setting import Setting
 from supersteps.errors import WorkflowConvergenceError
 
 

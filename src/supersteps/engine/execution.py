@@ -11,17 +11,19 @@ import msgspec
 
 from supersteps._failures import annotate, described, message_of, traceback_of
 from supersteps._loops import LoopEvent, end_all
-from supersteps.engine import watching
+from supersteps.define.executor import Executor
+from supersteps.define.policies import ExecutorFailure, FailurePolicy
+from supersteps.engine import watcher
 from supersteps.engine.backends import Backend
 from supersteps.engine.bounded import map_bounded
 from supersteps.engine.call import CallSite, Sleeper, as_text
 from supersteps.engine.effects import Delayed, Effects
+from supersteps.engine.equipment import Notes
 from supersteps.engine.executors import Executors
 from supersteps.engine.inside import Inside, present
 from supersteps.engine.journal import Journal, Note, Recorded
 from supersteps.engine.plan import Plan, PlannedCall
-from supersteps.engine.setting import Notes
-from supersteps.engine.usercode import UserCodeError, inner
+from supersteps.engine.user_code import UserCodeError, inner
 from supersteps.engine.view import View
 from supersteps.errors import (
     CheckpointError,
@@ -36,8 +38,6 @@ from supersteps.events import (
     WorkflowErrorDetails,
     WorkflowEvent,
 )
-from supersteps.executor import Executor
-from supersteps.policies import ExecutorFailure, FailurePolicy
 
 _LONGEST_WAIT = 3600.0
 """Seconds after which a sleeper looks at the clock again: it may have been set, or the machine may have slept."""
@@ -189,7 +189,7 @@ class Execution(msgspec.Struct, eq=False):
                 return await self._run_side_by_side(executor, queue, site, policy, limit)
         if finished:  # what ran before ran first, whatever has come due since
             queue = sorted(queue, key=lambda planned: (executor_id, planned.key) not in finished)
-        watching.watch(site)
+        watcher.watch(site)
         try:
             for planned in queue:
                 effects = finished.get((executor_id, planned.key)) if finished else None
@@ -208,9 +208,9 @@ class Execution(msgspec.Struct, eq=False):
                     site.view.accept(effects.writes)
                 results.append(effects)
         finally:
-            watching.unwatch(site, None)
-            if watching.untold:
-                watching.tell(site)
+            watcher.unwatch(site, None)
+            if watcher.untold:
+                watcher.tell(site)
         return results
 
     async def _run_side_by_side(
@@ -227,7 +227,7 @@ class Execution(msgspec.Struct, eq=False):
         left = [planned for planned in queue if done[planned.key] is None]
         if self._at_once is None:
             self._at_once = {}
-        watching.watch(site)
+        watcher.watch(site)
         try:
             made = await map_bounded(
                 lambda planned: self._call_apart(executor, planned, site, policy),
@@ -236,9 +236,9 @@ class Execution(msgspec.Struct, eq=False):
                 f"supersteps:{site.address}",
             )
         finally:
-            watching.unwatch(site, None)
-            if watching.untold:
-                watching.tell(site)
+            watcher.unwatch(site, None)
+            if watcher.untold:
+                watcher.tell(site)
         done.update((planned.key, effects) for planned, effects in zip(left, made, strict=True))
         results = [effects for effects in done.values() if effects is not None]
         for effects in results:

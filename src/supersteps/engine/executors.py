@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from supersteps.define.executor import Executor
+from supersteps.define.graph import Node
 from supersteps.engine.levels import Levels
 from supersteps.engine.state import path_of
-from supersteps.engine.usercode import UserCodeError, as_error, is_foreign
-from supersteps.executor import Executor
-from supersteps.graph import Node
+from supersteps.engine.user_code import UserCodeError, as_error, is_foreign
 
 
 def made(node: Node) -> Executor:

@@ -7,16 +7,16 @@ from contextlib import AbstractContextManager, suppress
 
 import msgspec
 
-from supersteps._ids import new_id
 from supersteps._loops import LoopEvent, LoopLock
 from supersteps._process_fork import restart_in_child
 from supersteps.checkpoint.owner import Owner, mark_advancing, this_process
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.engine import heartbeat
 from supersteps.errors import RunFencedError, RunNotFoundError
-from supersteps.storage.base import DurableStorage
+from supersteps.ids import new_id
+from supersteps.storage.ports import DurableStorage
 from supersteps.storage.records import LEASE_SECONDS, RunRecord
-from supersteps.storage.runs import anew
+from supersteps.storage.rules import anew
 
 _CANCELLED = "CANCELLED"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from supersteps.context import WorkflowContext
+from supersteps.define.context import WorkflowContext
 from supersteps.engine.backends import Backend, check_hook_result
 from supersteps.engine.call import Call, CallSite
 from supersteps.engine.claims import Holder, claim, fresh_effects, remember_fresh
 from supersteps.engine.effects import Effects
 from supersteps.engine.executors import Executors
-from supersteps.engine.usercode import call_user
+from supersteps.engine.user_code import call_user
 from supersteps.engine.view import View, Write
 
 

@@ -7,15 +7,14 @@ from typing import Any
 
 import msgspec
 
-from supersteps._schema import from_json
 from supersteps.checkpoint.inbox import CANCELLED, DEFAULTED, read_entry
 from supersteps.checkpoint.record import utc_now
 from supersteps.checkpoint.stored import Outcome
 from supersteps.engine.answers import check_response, response_type
 from supersteps.engine.levels import Levels
 from supersteps.engine.plan import Answer
+from supersteps.engine.run_store import RunStore
 from supersteps.engine.state import State
-from supersteps.engine.store import RunStore
 from supersteps.engine.values import Sealed, Sealer
 from supersteps.errors import (
     AlreadyAnsweredError,
@@ -24,8 +23,9 @@ from supersteps.errors import (
     StaleRequestError,
     UnknownRequestError,
 )
-from supersteps.storage.answering import refusal
-from supersteps.storage.runs import InboxEntry
+from supersteps.storage.answers import refusal
+from supersteps.storage.rules import InboxEntry
+from supersteps.typing.schema import from_json
 
 
 class Inbox:

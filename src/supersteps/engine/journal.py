@@ -16,7 +16,7 @@ import msgspec
 
 from supersteps.checkpoint.stored import decode_stored
 from supersteps.engine.effects import Effects
-from supersteps.engine.store import RunStore
+from supersteps.engine.run_store import RunStore
 from supersteps.engine.values import Sealer
 from supersteps.errors import RunFencedError, RunNotFoundError
 

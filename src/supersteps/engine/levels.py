@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from supersteps.checkpoint.record import EXECUTORS, SCOPES, SHARED, SUB_SCOPES, SUB_STATE
-from supersteps.context import SHARED_SCOPE
-from supersteps.edges import FanInEdgeGroup
-from supersteps.executor import Executor
-from supersteps.graph import Graph, Node
-from supersteps.subworkflow import PATH_MARK, WorkflowExecutor
+from supersteps.define.context import SHARED_SCOPE
+from supersteps.define.edges import FanInEdgeGroup
+from supersteps.define.executor import Executor
+from supersteps.define.graph import Graph, Node
+from supersteps.define.subworkflow import PATH_MARK, WorkflowExecutor
 
 Scope: TypeAlias = tuple[str, ...]
 """A scope as the beginning of its keys' part keys."""

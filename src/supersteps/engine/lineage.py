@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo
-from supersteps.storage.base import DurableStorage, lineage_reader
+from supersteps.storage.ports import DurableStorage, lineage_reader
 
 LINEAGE_LIMIT = 10_000
 """How many checkpoints of the lineage a handle remembers."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from supersteps.checkpoint.record import OUTPUTS, CheckpointRecord, Part, PartKey
-from supersteps.engine.encoding import decode_state
+from supersteps.engine.equipment import Setting
 from supersteps.engine.journal import Recorded
-from supersteps.engine.migration import Fitted
-from supersteps.engine.setting import Setting
+from supersteps.engine.parts import decode_state
+from supersteps.engine.run_store import RunStore
 from supersteps.engine.state import State
-from supersteps.engine.store import RunStore
+from supersteps.engine.time_travel.migration import Fitted
 from supersteps.engine.values import Sealed
 from supersteps.events import WorkflowRunState
 

@@ -13,34 +13,36 @@ from typing import Any
 
 import msgspec
 
-from supersteps._ids import new_id
-from supersteps._typing import display_name, twin_of
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import EXECUTORS, GRAPH, OUTPUTS, CheckpointRecord, utc_now
-from supersteps.engine.addressing import INPUT_SOURCE
-from supersteps.engine.advancing import Supersteps
+from supersteps.define.executor import Executor
+from supersteps.define.graph import Graph
+from supersteps.define.requests import RequestInfoMessage
+from supersteps.define.subworkflow import takes_input
 from supersteps.engine.alarm import Alarm
-from supersteps.engine.announcing import Announcer
-from supersteps.engine.applying import apply
+from supersteps.engine.announcer import Announcer
+from supersteps.engine.apply import apply
 from supersteps.engine.backends import Backend
 from supersteps.engine.call import Reader
 from supersteps.engine.claims import Holder
-from supersteps.engine.encoding import decode_outputs, encode_changes, encode_graph
+from supersteps.engine.equipment import Notes, Setting
 from supersteps.engine.executors import Executors
 from supersteps.engine.hooks import Hooks
 from supersteps.engine.inbox import Inbox
 from supersteps.engine.levels import Levels
+from supersteps.engine.merge import enter, merge
 from supersteps.engine.merged import Merged
-from supersteps.engine.migration import Fitted
+from supersteps.engine.parts import decode_outputs, encode_changes, encode_graph
 from supersteps.engine.plan import Plan, due_timers, late_questions
 from supersteps.engine.position import Position, run_state
-from supersteps.engine.replaying import Replay
-from supersteps.engine.setting import Notes, Setting
+from supersteps.engine.receivers import INPUT_SOURCE
+from supersteps.engine.run_store import RunStore
 from supersteps.engine.sites import Sites
 from supersteps.engine.state import State
-from supersteps.engine.store import RunStore
-from supersteps.engine.superstep import enter, merge
+from supersteps.engine.superstep import Supersteps
+from supersteps.engine.time_travel.migration import Fitted
+from supersteps.engine.time_travel.replay import Replay
 from supersteps.engine.values import Sealer
 from supersteps.errors import (
     CheckpointingDisabledError,
@@ -54,12 +56,10 @@ from supersteps.events import (
     WorkflowRunState,
     WorkflowWarningEvent,
 )
-from supersteps.executor import Executor
-from supersteps.graph import Graph
-from supersteps.requests import RequestInfoMessage
+from supersteps.ids import new_id
 from supersteps.secrets import redact
-from supersteps.storage.runs import RunRecord
-from supersteps.subworkflow import takes_input
+from supersteps.storage.rules import RunRecord
+from supersteps.typing import display_name, twin_of
 
 
 def _incarnation(store: RunStore | None, replay: Replay | None) -> Callable[[], str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from supersteps.engine.call import CallSite, Sleeper
+from supersteps.engine.equipment import Setting
 from supersteps.engine.levels import Level
 from supersteps.engine.position import Position
-from supersteps.engine.setting import Setting
 from supersteps.engine.view import View
 
 

@@ -11,10 +11,10 @@ import msgspec
 
 from supersteps.checkpoint.record import EXECUTORS, SUB_SCOPES, SUB_STATE
 from supersteps.checkpoint.work import Work
+from supersteps.define.subworkflow import PATH_MARK
 from supersteps.engine.levels import Scope
 from supersteps.engine.schedule import Schedule
 from supersteps.engine.values import Sealed
-from supersteps.subworkflow import PATH_MARK
 
 
 class Message(msgspec.Struct, frozen=True, eq=False, gc=False):

@@ -1,270 +1,319 @@
-"""`merge`: what becomes of a superstep once its calls have run. Pure: no I/O, no clocks.
-
-The order depends on the graph and the messages, never on which handler finished first.
-"""
+"""`Supersteps`: advances a run by one superstep: plan, execute, merge, commit, announce."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
-import msgspec
+from supersteps._loops import LoopEvent
+from supersteps.checkpoint.record import CheckpointInfo, utc_now
+from supersteps.engine.announcer import Announcer
+from supersteps.engine.apply import apply
+from supersteps.engine.convergence import Convergence
+from supersteps.engine.effects import Effects
+from supersteps.engine.equipment import Setting
+from supersteps.engine.execution import Execution
+from supersteps.engine.hooks import Hooks
+from supersteps.engine.inbox import Inbox
+from supersteps.engine.inside import Stretch, is_inside
+from supersteps.engine.journal import Journal, Note, Recorded
+from supersteps.engine.merge import merge
+from supersteps.engine.merged import Merged
+from supersteps.engine.parts import encode_changes
+from supersteps.engine.plan import Plan, due_timers, late_questions, plan
+from supersteps.engine.position import Position, run_state
+from supersteps.engine.run_store import RunStore
+from supersteps.engine.sites import Sites
+from supersteps.errors import WorkflowConvergenceError
+from supersteps.events import SuperStepStarted
 
-from supersteps.engine.answers import open_request
-from supersteps.engine.effects import Ask, Delayed, Effects
-from supersteps.engine.levels import Level, Levels
-from supersteps.engine.merged import Closed, Merged
-from supersteps.engine.plan import Plan, moving
-from supersteps.engine.routing import Router
-from supersteps.engine.state import Message, Request, State, SubRun, Timer, owner_of, path_of
-from supersteps.engine.values import Sealed, Sealer
-from supersteps.engine.writes import WriteMerge
-from supersteps.errors import WorkflowRuntimeError
-from supersteps.subworkflow import PATH_MARK
-
-
-def merge(
-    levels: Levels,
-    state: State,
-    planned: Plan,
-    results: Sequence[Effects],
-    sealer: Sealer,
-    step: int,
-) -> Merged:
-    """Return what a superstep changes.
-
-    Args:
-        levels: The graph and those of its sub-workflows.
-        state: The state at the barrier before the superstep; not changed.
-        planned: The superstep's plan.
-        results: What every call did, in the order of the plan.
-        sealer: Seals values that reducers and fan-ins make.
-        step: The superstep's number.
-
-    Raises:
-        StateConflictError: Two executors wrote one shared key that has no reducer.
-        ReducerError: A reducer raised.
-        RoutingError: A condition or selection function raised.
-        UnanswerableRequestError: A question whose answer the asker has no handler for.
-    """
-    merged = Merged(released=planned.replies, fired=planned.timers)
-    router = Router(levels, state, sealer, step, merged)
-    _Merge(levels, state, sealer, step, router, merged).run(planned, results)
-    return merged
+Landing = tuple[Plan, Merged, tuple[str, ...], int, int]
+"""A superstep whose handlers have run: who handled what, what it changes, which executors ran, its
+number, and how many supersteps since the last input there are then."""
 
 
-def enter(levels: Levels, payload: Sealed, source_ids: tuple[str, ...], merged: Merged) -> Message:
-    """Return the message that carries the run's input; into a sub-workflow's node it begins a run there."""
-    router = Router(levels, State(), Sealer(payload.codec, encoding=False), 0, merged)
-    targets = router.enter(levels.root, levels.root.graph.start_id, payload)
-    return Message(payload, source_ids, targets)
+class Supersteps:
+    """Takes a run from one barrier to the next."""
 
+    def __init__(
+        self,
+        setting: Setting,
+        position: Position,
+        *,
+        sites: Sites,
+        inbox: Inbox,
+        hooks: Hooks,
+        announcer: Announcer,
+    ) -> None:
+        """Prepare.
 
-class _Merge(msgspec.Struct, eq=False):
-    _levels: Levels
-    _state: State
-    _sealer: Sealer
-    _step: int
-    _router: Router
-    _merged: Merged
-    _asking: _Asking | None = None
-
-    def run(self, planned: Plan, results: Sequence[Effects]) -> None:
-        router, merged = self._router, self._merged
-        writers = [effects for effects in results if effects.writes]
-        if writers:
-            joined = WriteMerge(self._levels, self._state, self._sealer)
-            joined.run(writers)
-            merged.writes, merged.appends = joined.writes, joined.appends
-        if planned.answers:
-            merged.closed = self._close(planned)
-        for timer_id in planned.timers:
-            router.fill_fan_ins(self._state.timers[timer_id].message)
-        for effects in results:
-            self._route(self._levels.of(effects.executor_id), effects)
-        if self._asking is not None:
-            merged.released = [*merged.released, *self._asking.passed_on]
-        if merged.fan_in:
-            router.release_fan_ins()
-        if self._state.sub_runs or merged.sub_runs:
-            self._move_sub_runs(merged, planned)
-
-    def _close(self, planned: Plan) -> list[Closed]:
-        requests = self._state.requests
-        return [
-            Closed(requests[answer.request_id], answer.outcome, answer.value)
-            for answer in planned.answers
-            if answer.outcome is not None
-        ]
-
-    # -------------------------------------------------------------------------------------- routing
-
-    def _route(self, level: Level, effects: Effects) -> None:
-        router = self._router
-        source = level.local(effects.executor_id) if level.prefix else effects.executor_id
-        for output in effects.outputs:
-            router.emit(level, source, output)
-        for send in effects.sends:
-            router.route(level, source, send.payload, send.target_id)
-        for failure in effects.failures:
-            router.route_failure(level, source, failure)
-        for ask in effects.asks:
-            self._ask(self._merged, level, effects.executor_id, ask)
-        for delayed in effects.delayed:
-            self._delay(self._merged, level, effects.executor_id, delayed)
-
-    def _delay(self, merged: Merged, level: Level, address: str, delayed: Delayed) -> None:
-        """Set a timer; its message is routed now, so that what it leads to does not depend on when it is due."""
-        if delayed.attempt > 1:
-            message = Message(delayed.payload, delayed.source_ids, (address,))
-        else:
-            routed = self._router.aside(
-                level, level.local(address), delayed.payload, delayed.target_id
-            )
-            if routed is None:
-                return
-            message = routed
-        timer_id = f"{self._step}.{len(merged.timers)}"
-        merged.timers.append(Timer(timer_id, delayed.due, message, delayed.attempt, delayed.work))
-
-    # -------------------------------------------------------------------------------------- asking
-
-    def _ask(self, merged: Merged, level: Level, asked_through: str, ask: Ask) -> None:
-        asking = self._asking
-        if asking is None:
-            asking = self._asking = _Asking(merged)
-        is_passed_on, request = self._router.pass_on(level, asked_through, ask)
-        if request is not None:
-            asking.pass_on(request)
-        elif is_passed_on:
-            return
-        else:
-            request = open_request(self._levels, asked_through, ask, self._step)
-        request = self._router.offer(level, request)
-        asking.refuse_twin(self._state, request)
-        (merged.opened if request.node is None else merged.intercepted).append(request)
-
-    # -------------------------------------------------------------------------------- sub-workflows
-
-    def _move_sub_runs(self, merged: Merged, planned: Plan) -> None:
-        """Count the supersteps of the runs of sub-workflows that moved, and find those that have ended."""
-        moved = moving(planned, self._state) - {""}
-        answered = {path_of(closed.request.source_executor_id) for closed in merged.closed}
-        answered.update(
-            path_of(self._state.intercepted[key].source_executor_id) for key in planned.replies
-        )
-        fired = (self._state.timers[key].message.target_ids for key in planned.timers)
-        answered.update(path_of(target) for targets in fired for target in targets)
-        for path in moved:
-            before = self._state.sub_runs[path]
-            steps = 1 if path in answered else before.steps + 1
-            merged.sub_runs[path] = SubRun(before.workflow_id, before.node, before.started, steps)
-        merged.ended = self._find_ended(merged)
-        for path in merged.ended:
-            merged.sub_runs.pop(path, None)
-        if merged.ended:
-            self._leave(merged)
-
-    def _find_ended(self, merged: Merged) -> list[str]:
-        """Return the paths, innermost first, of runs of sub-workflows in which nothing can happen any more."""
-        busy = {path_of(target) for message in merged.messages for target in message.target_ids}
-        holds = self._held(merged)
-        ended: list[str] = []
-        layers: dict[int, set[str]] = {}
-        for path in {*merged.sub_runs, *holds} - {""}:
-            layers.setdefault(path.count(PATH_MARK), set()).add(path)
-        for depth in range(max(layers, default=-1), -1, -1):
-            for path in sorted(layers.get(depth, ())):
-                if path in busy or holds.get(path, self._state.holds[path]) > 0:
-                    continue
-                ended.append(path)
-                outer = path_of(path)
-                if outer:
-                    holds[outer] = holds.get(outer, self._state.holds[outer]) - 1
-                    layers.setdefault(depth - 1, set()).add(outer)
-        return ended
-
-    def _held(self, merged: Merged) -> dict[str, int]:
-        """Return what keeps runs of sub-workflows alive after the superstep, for those where it has changed."""
-        state = self._state
-        changed = [
-            (path_of(r.source_executor_id), 1) for r in (*merged.opened, *merged.intercepted)
-        ]
-        changed += [(path_of(closed.request.source_executor_id), -1) for closed in merged.closed]
-        changed += [
-            (path_of(state.intercepted[key].source_executor_id), -1) for key in merged.released
-        ]
-        changed += [(path_of(t), 1) for timer in merged.timers for t in timer.message.target_ids]
-        changed += [
-            (path_of(t), -1) for key in merged.fired for t in state.timers[key].message.target_ids
-        ]
-        changed += [(path_of(path), 1) for path in merged.sub_runs if path not in state.sub_runs]
-        holds: dict[str, int] = {}
-        for path, change in changed:
-            holds[path] = holds.get(path, state.holds[path]) + change
-        return holds
-
-    def _leave(self, merged: Merged) -> None:
-        """Remove what runs of sub-workflows that have ended have kept, and say what they leave undone."""
-        ended = {*merged.ended}
-        for place in [place for place in merged.writes if owner_of(place[0]) in ended]:
-            del merged.writes[place]
-        for place in [place for place in merged.appends if owner_of(place[0]) in ended]:
-            del merged.appends[place]
-        for path in merged.ended:
-            for scope in self._state.scopes_of(path):
-                merged.writes.update({(scope, key): None for key in self._state.scopes[scope]})
-        for name in [*self._state.fan_in, *merged.fan_in]:
-            path = path_of(name)
-            if path in ended:
-                if merged.fan_in.get(name, self._state.fan_in.get(name)):
-                    merged.undelivered.append(
-                        f"sub-workflow {path!r} ended while messages wait in {name!r}"
-                    )
-                merged.fan_in[name] = {}
-
-
-class _Asking:
-    """The ids of a superstep's questions; made for the first of them.
-
-    Attributes:
-        passed_on: Ids of those that an executor around a sub-workflow has passed on.
-    """
-
-    def __init__(self, merged: Merged) -> None:
-        self.passed_on: list[str] = []
-        self._merged = merged
-        # Whether an executor around a sub-workflow has the question, and its id.
-        self._asked: set[tuple[bool, str]] = set()
-        self._ended = {(True, request_id) for request_id in merged.released}
-        self._seen = (0, 0, 0)
-
-    def pass_on(self, request: Request) -> None:
-        """Take note of a question that goes further out."""
-        self.passed_on.append(request.request_id)
-        self._ended.add((True, request.request_id))
-
-    def refuse_twin(self, state: State, request: Request) -> None:
-        """Refuse a question whose id is that of one that waits.
-
-        An answer could not tell them apart.
+        Args:
+            setting: What the run works with.
+            position: Where it stands; moved by each superstep.
+            sites: Gives its calls what they need to know.
+            inbox: Its accepted answers.
+            hooks: Its executors that keep attributes of their own.
+            announcer: Told of each superstep once it is committed.
         """
-        self._catch_up()
-        is_inside = request.node is not None
-        name = (is_inside, request.request_id)
-        waiting = state.intercepted if is_inside else state.requests
-        waits = request.request_id in waiting and name not in self._ended
-        if waits or name in self._asked:
-            raise WorkflowRuntimeError(
-                f"executor {request.source_executor_id!r} asks request {request.request_id!r}, "
-                "but a request with this id waits for its answer already. Give each question an id "
-                "of its own (a fresh RequestInfoMessage has one). Nothing of this superstep was "
-                "committed."
-            )
+        self._position = position
+        self._max_iterations = setting.max_iterations
+        self._levels = setting.levels
+        self._executors = setting.executors
+        self._sealer = setting.sealer
+        self._store = setting.store
+        self._journal = None if setting.store is None else Journal(setting.store)
+        self._replay = setting.replay
+        self._backend = setting.backend
+        self._emit = setting.emit
+        self._notes = setting.notes
+        self._convergence = Convergence(setting, position)
+        self._sites = sites
+        self._inbox = inbox
+        self._hooks = hooks
+        self._announcer = announcer
+        self._execution: Execution | None = None
+        self._asleep = LoopEvent()
+        self._recovering = Stretch()
+        self._is_stopped = False
+        self._cut: Landing | None = None
 
-    def _catch_up(self) -> None:
-        """Take note of what was asked and ended since the last question."""
-        merged, (opened, inside, closed) = self._merged, self._seen
-        self._asked.update((False, request.request_id) for request in merged.opened[opened:])
-        self._asked.update((True, request.request_id) for request in merged.intercepted[inside:])
-        self._ended.update((False, c.request.request_id) for c in merged.closed[closed:])
-        self._seen = len(merged.opened), len(merged.intercepted), len(merged.closed)
+    def stop(self) -> None:
+        """Begin no further call, and let none count that ends from now on."""
+        self._is_stopped = True
+        if self._execution is not None:
+            self._execution.is_stopped = True
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the present code is a handler of this superstep, or was started by one."""
+        execution = self._execution
+        return (execution is not None and is_inside(execution)) or self._recovering.is_here
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether a superstep can be cut short without loss: only handlers' sleep goes on, the rest is recorded."""
+        return self._asleep.is_set() and self._execution is not None and self._execution.is_recorded
+
+    async def asleep(self) -> None:
+        """Wait until `is_asleep`.
+
+        Raises:
+            CheckpointError: A finished call could not be recorded.
+        """
+        while not self.is_asleep:
+            await self._asleep.wait()
+            if self._execution is not None:
+                await self._execution.flush()
+
+    async def take(self) -> None:
+        """Deliver what is in flight, run the handlers, merge, commit, announce.
+
+        Raises:
+            WorkflowConvergenceError: The limit of supersteps is reached.
+            CheckpointSaveError: The commit failed; the run stays at its last checkpoint.
+            Exception: What a handler raised; its siblings have finished and are journalled.
+        """
+        here = self._position
+        self._is_stopped = False
+        if self._cut is not None:
+            await self._settle(self._cut)
+            return
+        is_stale = self._hooks.are_shared and self._hooks.claim()
+        store = self._store
+        if (
+            store is not None
+            and not store.is_held
+            and await store.own()
+            and not here.is_interrupted
+        ):
+            known = set(here.recorded.finished)
+            await here.read_journal(store)  # others may have begun this superstep since it was read
+            is_stale = is_stale or set(here.recorded.finished) != known
+        if is_stale or here.is_interrupted:
+            await self._recover()
+        here.is_interrupted = True
+        planned = (
+            await self._plan()
+            if self._replay is not None or (here.state.requests and self._inbox.is_due(here.state))
+            else self._plan_at_once()
+        )
+        if self._replay is None and not (
+            planned.answers or planned.timers or here.state.messages or planned.replies
+        ):
+            here.is_interrupted = False
+            return  # what there was to do were answers that somebody has dropped by a restore
+        try:
+            count = self._convergence.count(planned)
+        except WorkflowConvergenceError:
+            here.is_interrupted = False
+            raise
+        await self._advance(planned, count)
+        if store is not None and store.is_untidy:
+            await store.tidy()
+        here.is_interrupted = False
+
+    async def _recover(self) -> None:
+        """Get ready to go on after a superstep was cut short, or after another run has had this one's instances."""
+        here = self._position
+        if here.is_interrupted and self._store is not None:
+            await here.read_journal(self._store)
+        with self._recovering:
+            await self._hooks.restore(here.recorded.finished)
+
+    async def _plan(self) -> Plan:
+        state = self._position.state
+        if self._replay is not None:
+            step = self._position.iteration + 1
+            answers = await self._replay.answers(step, state, self._sealer)
+            is_alone = not (state.messages or state.replies or answers)
+            due = await self._replay.timers(step, state, alone=is_alone)
+            return plan(self._levels, state, answers, due)
+        if self._inbox.may_have_news:
+            await self._inbox.refresh(state)
+        await self._inbox.expire(state)
+        return self._plan_at_once()
+
+    def _plan_at_once(self) -> Plan:
+        state = self._position.state
+        if not (state.requests or state.timers or state.intercepted):
+            return plan(self._levels, state, ())
+        now, begun = utc_now(), self._position.recorded.begun
+        due = due_timers(state, now, begun) if state.timers else []
+        late = late_questions(state, now, begun) if state.intercepted else []
+        defaults = {
+            request.request_id: request.default for request in late if request.default is not None
+        }
+        return plan(self._levels, state, tuple(self._inbox.answers), due, defaults)
+
+    async def _advance(self, planned: Plan, count: int) -> None:
+        here = self._position
+        step = here.iteration + 1
+        ran = tuple(planned.calls)
+        finished = here.recorded.finished
+        recorded = dict(Counter(address for address, _key in finished)) if finished else None
+        self._notes.sink.note(SuperStepStarted(step, ran, bool(planned.answers), recorded))
+        # What the calls did is let go of: a thousand runs may wait for their commits.
+        merged = await self._merge(planned, await self._execute(planned))
+        if self._replay is not None:
+            await self._replay.take_times(merged, step)
+            closed_at = self._replay.closed_at(step)
+            encode_changes(merged, here.state, self._levels, step=step, now=closed_at).apply(
+                here.parts
+            )
+        store = self._store
+        info = None
+        if store is not None:
+            try:
+                info = await self._commit(store, merged, planned, count)
+            except Exception:
+                raise
+            except BaseException:  # such as the end of the event loop
+                self._cut = planned, merged, ran, step, count
+                raise
+        self._land(planned, merged, ran, step, count, info)
+
+    async def _settle(self, landing: Landing) -> None:
+        """Learn what has become of a superstep whose commit was cut short, and go on after it."""
+        assert self._store is not None
+        self._cut = None
+        if self._store.is_cut:
+            self._land(*landing, await self._store.settle())
+            self._position.is_interrupted = False
+
+    def forget(self) -> None:
+        """Forget a superstep whose commit was cut short: the run goes on elsewhere."""
+        self._cut = None
+
+    def _land(
+        self,
+        planned: Plan,
+        merged: Merged,
+        ran: tuple[str, ...],
+        step: int,
+        count: int,
+        info: CheckpointInfo | None,
+    ) -> None:
+        """Stand at the next barrier, and tell of it."""
+        here = self._position
+        here.recorded = Recorded()
+        here.fitted = None
+        for path in merged.ended:
+            self._executors.forget(path)
+        apply(merged, here.state, self._levels, self._sealer)
+        here.steps_since_input = count
+        here.iteration = step
+        if planned.answers:
+            self._inbox.consume(planned.answers)
+        if merged.closed:
+            inside = [c.request.request_id for c in merged.closed if c.outcome == "intercepted"]
+            self._inbox.pass_over(inside)
+        if self._store is None:
+            here.outputs += [value for _source, value in merged.outputs]
+        self._announcer.announce(merged, planned, ran, here.state, step, info)
+
+    async def _execute(self, planned: Plan) -> list[Effects]:
+        here = self._position
+        names = here.fitted.fingerprint if here.fitted is not None else ""
+        if self._journal is not None and here.recorded.graph != names:
+            await self._journal.note(Note("graph", key=names))
+            here.recorded.graph = names
+        if self._journal is not None:
+            self._journal.begin()
+        self._execution = Execution(
+            planned,
+            self._executors,
+            self._backend,
+            self._sites.coming,
+            self._emit,
+            self._notes,
+            here.recorded,
+            self._journal,
+            self._hooks.restore_one,
+            self._asleep,
+        )
+        self._execution.is_stopped = self._is_stopped
+        try:
+            return await self._execution.run()
+        finally:
+            self._execution = None
+
+    async def _merge(self, planned: Plan, results: Sequence[Effects]) -> Merged:
+        here = self._position
+        try:
+            return merge(
+                self._levels, here.state, planned, results, self._sealer, here.iteration + 1
+            )
+        except Exception:
+            # The records would lead into the same failure for ever; without them a mended program can go on.
+            if self._journal is not None and here.recorded.started:
+                await self._journal.note(
+                    Note("void")
+                )  # what must not run twice has begun all the same
+            elif self._store is not None:
+                await self._store.discard_journal()
+            raise
+
+    def _commit(
+        self, store: RunStore, merged: Merged, planned: Plan, count: int
+    ) -> Coroutine[Any, Any, CheckpointInfo]:
+        state = self._position.state
+        more = bool(merged.messages or merged.replies) or len(self._inbox.answers) > len(
+            planned.answers
+        )
+        goes_on = more or bool(merged.timers) or len(state.timers) > len(planned.timers)
+        goes_on = goes_on or any(request.deadline is not None for request in merged.intercepted)
+        goes_on = goes_on or state.intercepted.is_timed_without(planned.replies)
+        waiting = len(state.requests) + len(merged.opened) > len(merged.closed)
+        step = self._position.iteration + 1
+        return store.commit(
+            encode_changes(
+                merged, state, self._levels, step=step, now=utc_now() if merged.closed else ""
+            ),
+            iteration=step,
+            steps_since_input=count,
+            max_iterations=self._max_iterations,
+            status=run_state(goes_on, waiting).value,
+            more=more,
+            inbox_read=planned.answers[-1].number if planned.answers else 0,
+        )

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from supersteps.checkpoint.codec import IMMUTABLE, Codec, is_immutable
+from supersteps.checkpoint.codec.codec import IMMUTABLE, Codec, is_immutable
 from supersteps.checkpoint.record import ListPart, Part
-from supersteps.requests import RequestResponse
+from supersteps.define.requests import RequestResponse
 
 
 def is_text(name: str) -> bool:

@@ -10,12 +10,12 @@ import msgspec
 from supersteps._callables import discard, is_unfinished
 from supersteps._contexts import call_apart
 from supersteps._failures import described
-from supersteps.context import MISSING
+from supersteps.define.context import MISSING
+from supersteps.define.graph import Reducer
 from supersteps.engine.levels import SHARED_STATE, Scope
 from supersteps.engine.state import State
 from supersteps.engine.values import Sealed, SealedList, Sealer
 from supersteps.errors import ReducerError
-from supersteps.graph import Reducer
 
 SCOPE_MARK = ""
 """A key that says that a scope was set, though it holds no other key; users cannot name it."""

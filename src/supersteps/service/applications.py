@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from supersteps.builder import WorkflowBuilder
+from supersteps.run.builder import WorkflowBuilder
+from supersteps.run.workflow import Workflow
 from supersteps.service.errors import ApplicationError
-from supersteps.workflow import Workflow
 
 
 def load_workflow(name: str, folder: Path) -> Workflow:

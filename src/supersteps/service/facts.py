@@ -29,10 +29,10 @@ from supersteps.checkpoint.stored import (
     as_json,
     decode_messages,
 )
-from supersteps.edges import is_fan_in
-from supersteps.service.reading import UNREADABLE
+from supersteps.define.edges import is_fan_in
+from supersteps.service.reads import UNREADABLE
 from supersteps.service.views import LogEntry, Retry
-from supersteps.storage.base import ManagedStorage
+from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import RunRecord
 
 DAMAGED = "DAMAGED"

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.service.errors import ServiceError
 from supersteps.service.facts import DAMAGED, FactsReader
-from supersteps.service.reading import Unwarned, all_runs
+from supersteps.service.reads import Unwarned, all_runs
 from supersteps.service.summaries import summarize
 from supersteps.service.views import Log
-from supersteps.storage.base import ManagedStorage
+from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import Damage, RunRecord
 
 

@@ -7,10 +7,10 @@ import json
 import math
 from typing import Any
 
-from supersteps._annotations import display_name
-from supersteps._schema import from_json, schema_of
+from supersteps.run.workflow import Workflow
 from supersteps.service.errors import InputError
-from supersteps.workflow import Workflow
+from supersteps.typing.annotations import display_name
+from supersteps.typing.schema import from_json, schema_of
 
 NO_INPUT = "null"
 """What stands for an input that is not given."""

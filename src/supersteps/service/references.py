@@ -19,13 +19,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import TypeVar
 
-from supersteps._ids import checkpoint_id
 from supersteps.errors import CheckpointError
+from supersteps.ids import checkpoint_id
 from supersteps.service.errors import AmbiguousReferenceError, ReferenceNotFoundError
-from supersteps.service.reading import UNREADABLE, Unwarned, age, all_runs
+from supersteps.service.reads import UNREADABLE, Unwarned, age, all_runs
 from supersteps.service.states import state_of
 from supersteps.service.views import Question
-from supersteps.storage.base import ManagedStorage
+from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import RunRecord
 
 T = TypeVar("T")

@@ -15,13 +15,13 @@ from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.diff import CheckpointDiff
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.errors import CheckpointNotFoundError, RequestError
-from supersteps.service import acting
+from supersteps.service import actions
+from supersteps.service.details import draw, list_questions, load, show_checkpoint, show_run
 from supersteps.service.errors import ServiceError
-from supersteps.service.following import LOOK_EVERY_SECONDS, follow
+from supersteps.service.follow import LOOK_EVERY_SECONDS, follow
 from supersteps.service.history import read_log
-from supersteps.service.listing import list_between
-from supersteps.service.looking import draw, list_questions, load, show_checkpoint, show_run
-from supersteps.service.reading import UNREADABLE
+from supersteps.service.listings import list_between
+from supersteps.service.reads import UNREADABLE
 from supersteps.service.references import References, choose_question
 from supersteps.service.summaries import summarize
 from supersteps.service.views import (
@@ -33,8 +33,8 @@ from supersteps.service.views import (
     RunDetails,
     RunSummary,
 )
-from supersteps.storage import answering, transfer
-from supersteps.storage.base import ManagedStorage, has_backup
+from supersteps.storage import answers, transfer
+from supersteps.storage.ports import ManagedStorage, has_backup
 from supersteps.storage.records import Damage, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.viz.picture import Picture
@@ -243,7 +243,7 @@ class Service:
             ServiceError: The reference means none, or several.
             RequestError: The answer cannot be taken; nothing was changed.
         """
-        return await acting.answer(self.storage, reference, value)
+        return await actions.answer(self.storage, reference, value)
 
     async def why_not(self, request_id: str, reference: str | None = None) -> RequestError | None:
         """Return why a question waits for no answer: it was answered, taken back, ...; None if nobody knows it.
@@ -256,7 +256,7 @@ class Service:
             ServiceError: The reference means none, or several.
         """
         run = None if reference is None else await self.find_run(reference)
-        return await acting.why_not(self.storage, request_id, run)
+        return await actions.why_not(self.storage, request_id, run)
 
     async def restore(self, reference: str) -> RunSummary:
         """Make a checkpoint its run's head again, on a new branch; nothing runs before somebody resumes it.
@@ -269,7 +269,7 @@ class Service:
             CorruptCheckpointError: The checkpoint is damaged; nothing was changed.
             RunBusyError: Somebody advances the run.
         """
-        run = await acting.restore(self.storage, await self._checkpoint(reference))
+        run = await actions.restore(self.storage, await self._checkpoint(reference))
         return await summarize(self.storage, run)
 
     async def cancel(self, reference: str) -> RunSummary:
@@ -283,7 +283,7 @@ class Service:
             RunBusyError: Somebody advances it.
         """
         run = await self.find_run(reference)
-        await answering.cancel_run(self.storage, run.run_id)
+        await answers.cancel_run(self.storage, run.run_id)
         return await summarize(self.storage, await self.storage.get_run(run.run_id) or run)
 
     async def prune(
@@ -303,7 +303,7 @@ class Service:
             ServiceError: The reference means none, or several.
         """
         run = None if reference is None else await self.find_run(reference)
-        return await acting.prune(self.storage, run, policy, dry_run)
+        return await actions.prune(self.storage, run, policy, dry_run)
 
     async def verify(self, reference: str | None = None) -> list[Damage]:
         """Read everything, of one run or of all, and return what is damaged.

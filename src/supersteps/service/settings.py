@@ -12,10 +12,10 @@ from typing import Any
 
 from supersteps.errors import StorageError
 from supersteps.service.errors import NoStoreError, ServiceError
-from supersteps.service.reading import UNREADABLE
-from supersteps.storage.adapter import as_durable
-from supersteps.storage.base import CheckpointStorage, ManagedStorage, is_managed
-from supersteps.storage.opening import open_storage, storage_path
+from supersteps.service.reads import UNREADABLE
+from supersteps.storage.addresses import open_storage, storage_path
+from supersteps.storage.plain.adapter import as_durable
+from supersteps.storage.ports import CheckpointStorage, ManagedStorage, is_managed
 
 STORE_VARIABLE = "SUPERSTEPS_STORE"
 APP_VARIABLE = "SUPERSTEPS_APP"
@@ -116,7 +116,7 @@ def _with_keys(storage: CheckpointStorage) -> CheckpointStorage:
     """Return the storage, behind encryption where the environment holds keys."""
     if not os.environ.get(KEYS_VARIABLE):
         return storage
-    from supersteps.storage.encrypted import EncryptedStorage, Keyring  # needs the extra
+    from supersteps.encryption.storage import EncryptedStorage, Keyring  # needs the extra
 
     return EncryptedStorage(as_durable(storage), Keyring.from_environment(KEYS_VARIABLE))
 

@@ -6,10 +6,10 @@ import time
 
 from supersteps.checkpoint.owner import is_alive, is_this_process
 from supersteps.errors import CheckpointError
-from supersteps.service.reading import Unwarned
+from supersteps.service.reads import Unwarned
 from supersteps.service.views import RunSummary
-from supersteps.storage import runs
-from supersteps.storage.base import ManagedStorage
+from supersteps.storage import rules
+from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import Lease, RunRecord
 
 
@@ -45,7 +45,7 @@ async def step_of_head(storage: ManagedStorage, run: RunRecord) -> int:
         return lineage[-1].step_number
     number = run.head.rpartition("-")[2]
     headers = await Unwarned(storage.list_headers(run.run_id))
-    before = runs.intact_before(int(number) if number.isdecimal() else run.sequence, headers)
+    before = rules.intact_before(int(number) if number.isdecimal() else run.sequence, headers)
     return before.iteration_count + 1 if before is not None else 0
 
 

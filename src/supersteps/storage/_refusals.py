@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from supersteps._ids import MAX_ID_LENGTH, check_id
 from supersteps.checkpoint.record import CheckpointHeader, check_version
 from supersteps.errors import (
     CheckpointNotFoundError,
@@ -11,6 +10,7 @@ from supersteps.errors import (
     RunNotFoundError,
     StorageError,
 )
+from supersteps.ids import MAX_ID_LENGTH, check_id
 
 
 def check_saved(header: CheckpointHeader) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import (
     Changes,
     CheckpointHeader,
@@ -26,6 +25,7 @@ from supersteps.checkpoint.record import (
     check_version,
 )
 from supersteps.errors import CheckpointVersionError, CorruptCheckpointError, StorageError
+from supersteps.ids import checkpoint_id
 from supersteps.storage.records import InboxEntry, RunRecord
 
 FORMAT = "supersteps-run/1"

@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from supersteps._process_fork import forkable_lock
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
-from supersteps.checkpoint.codec import Codec
+from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
-from supersteps.storage import runs
+from supersteps.storage import rules
 from supersteps.storage._layers import Layer
-from supersteps.storage.answering import Answering
-from supersteps.storage.base import AsyncClosing
+from supersteps.storage.answers import Answering
+from supersteps.storage.ports import AsyncClosing
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
@@ -92,12 +92,12 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             StorageError: A run has committed a different checkpoint under this id.
         """
         record = checkpoint.to_record(self.codec)
-        checkpoint_id = runs.check_saved(record.header)
+        checkpoint_id = rules.check_saved(record.header)
         with self._lock:
             if self._committed_by(checkpoint_id) is None:
                 self._checkpoints[checkpoint_id] = _Kept(record.header, Layer(record.parts))
             elif self._checkpoints[checkpoint_id].record() != record:
-                raise runs.id_taken(checkpoint_id)
+                raise rules.id_taken(checkpoint_id)
         return checkpoint_id
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
@@ -130,13 +130,13 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
                 return self._checkpoints.pop(checkpoint_id, None) is not None
             if run.record.head == checkpoint_id:
                 lost = self._checkpoints[checkpoint_id].header
-                head = runs.choose_head(lost, self._headers(run))
+                head = rules.choose_head(lost, self._headers(run))
                 if head is None:
                     del self._runs[run.record.run_id]
                 else:
                     self._move_head(run, self._checkpoints[head.checkpoint_id])
             self._remove(
-                run, [checkpoint_id], runs.new_parents(self._headers(run), {checkpoint_id})
+                run, [checkpoint_id], rules.new_parents(self._headers(run), {checkpoint_id})
             )
             return True
 
@@ -189,11 +189,11 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         header = commit.header
         with self._lock:
             run = self._runs.get(header.run_id)
-            record = runs.apply_commit(run.record if run else None, commit, self._clock())
+            record = rules.apply_commit(run.record if run else None, commit, self._clock())
             if record is None:
                 return None
             if header.checkpoint_id in self._checkpoints:
-                raise runs.id_taken(header.checkpoint_id)
+                raise rules.id_taken(header.checkpoint_id)
             before = (
                 Layer({}) if header.parent_id is None else self._checkpoints[header.parent_id].parts
             )
@@ -209,7 +209,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
                 run.checkpoint_ids[header.checkpoint_id] = None
                 run.journal.clear()
                 if run.inbox:
-                    run.inbox = runs.unread_entries(record, run.inbox)
+                    run.inbox = rules.unread_entries(record, run.inbox)
             return run.inbox[-1].number if run is not None and run.inbox else 0
 
     async def acquire(
@@ -224,8 +224,8 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         with self._lock:
             run = self._find(run_id, incarnation)
             now = self._clock()
-            run.record = runs.limit_lease(run.record, now)
-            run.record = runs.take_run(run.record, owner, now, lease_seconds)
+            run.record = rules.limit_lease(run.record, now)
+            run.record = rules.take_run(run.record, owner, now, lease_seconds)
             return _private_run(run.record)
 
     async def renew(
@@ -239,7 +239,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         """
         with self._lock:
             run = self._fence(run_id, epoch, incarnation)
-            run.record = runs.renew_lease(run.record, self._clock(), lease_seconds)
+            run.record = rules.renew_lease(run.record, self._clock(), lease_seconds)
 
     async def release(
         self,
@@ -258,7 +258,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         """
         with self._lock:
             run = self._fence(run_id, epoch, incarnation)
-            run.record = runs.release_run(run.record, status, error)
+            run.record = rules.release_run(run.record, status, error)
 
     async def move_head(
         self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
@@ -273,7 +273,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         with self._lock:
             run = self._fence(run_id, epoch, incarnation)
             if checkpoint_id not in run.checkpoint_ids:
-                raise runs.no_such_checkpoint(checkpoint_id, run_id)
+                raise rules.no_such_checkpoint(checkpoint_id, run_id)
             self._move_head(run, self._checkpoints[checkpoint_id])
             return _private_run(run.record)
 
@@ -299,7 +299,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         with self._lock:
             last = None if before is None else self._find(before).record
             found = [run.record for run in self._runs.values()]
-        page = runs.page_of_runs(
+        page = rules.page_of_runs(
             found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last
         )
         return [_private_run(record) for record in page]
@@ -351,7 +351,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         """
         with self._lock:
             run = self._fence(run_id, epoch, incarnation)
-            runs.check_head(run.record, head)
+            rules.check_head(run.record, head)
             run.journal.extend(records)
 
     async def read_journal(
@@ -390,7 +390,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         """
         with self._lock:
             run = self._find(run_id, incarnation)
-            entries = runs.accept_answers(run.record, run.inbox, answers)
+            entries = rules.accept_answers(run.record, run.inbox, answers)
             run.inbox = [*run.inbox, *entries]
         return entries
 
@@ -398,7 +398,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         """Return the answers that no commit has consumed and no restore has dropped, in order."""
         with self._lock:
             run = self._look(run_id, incarnation)
-            return runs.unread_entries(run.record, run.inbox) if run is not None else []
+            return rules.unread_entries(run.record, run.inbox) if run is not None else []
 
     # -------------------------------------------------------------------------------- under the lock, or without need
 
@@ -409,13 +409,13 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     def _find(self, run_id: str, incarnation: str | None = None) -> _Run:
         run = self._runs.get(run_id)
         if run is None:
-            raise runs.no_such_run(run_id)
-        runs.check_incarnation(run.record, incarnation)
+            raise rules.no_such_run(run_id)
+        rules.check_incarnation(run.record, incarnation)
         return run
 
     def _fence(self, run_id: str, epoch: int, incarnation: str | None) -> _Run:
         run = self._find(run_id)
-        runs.check_epoch(run.record, run_id, epoch, incarnation)
+        rules.check_epoch(run.record, run_id, epoch, incarnation)
         return run
 
     def _committed_by(self, checkpoint_id: str) -> _Run | None:
@@ -427,7 +427,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     def _move_head(self, run: _Run, kept: _Kept) -> None:
         target = kept.record()
         last = run.inbox[-1].number if run.inbox else run.record.inbox_read
-        run.record = runs.move_head(run.record, target, last, is_journalled=bool(run.journal))
+        run.record = rules.move_head(run.record, target, last, is_journalled=bool(run.journal))
         run.journal.clear()
         run.inbox = []
 
@@ -448,9 +448,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             records = [
                 r
                 for r in self._checkpoints.values()
-                if runs.is_selected(r.header, workflow_id, run_id)
+                if rules.is_selected(r.header, workflow_id, run_id)
             ]
-        return sorted(records, key=lambda record: runs.listing_order(record.header))
+        return sorted(records, key=lambda record: rules.listing_order(record.header))
 
     def _open(self, kept: _Kept) -> WorkflowCheckpoint:
         return WorkflowCheckpoint.from_record(kept.header, kept.parts.to_dict, self.codec)

@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from supersteps._ids import check_id, checkpoint_id, new_id
 from supersteps.checkpoint.owner import mark_advancing, this_process
 from supersteps.checkpoint.record import (
     Changes,
@@ -29,6 +28,7 @@ from supersteps.errors import (
     RunNotFoundError,
     StorageError,
 )
+from supersteps.ids import check_id, checkpoint_id, new_id
 from supersteps.storage import _files
 from supersteps.storage._run_file import (
     FORMAT,
@@ -41,7 +41,7 @@ from supersteps.storage._run_file import (
     read_run_file,
     step_between,
 )
-from supersteps.storage.base import ManagedStorage
+from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import RunRecord
 
 _ATTEMPTS = 10

@@ -42,7 +42,7 @@ pytest.register_assert_rewrite(
     )
 )
 
-from supersteps.testing.answering import Answers
+from supersteps.testing.answers import Answers
 from supersteps.testing.branches import Branches
 from supersteps.testing.clocks import Clocks
 from supersteps.testing.concurrency import Concurrency
@@ -51,7 +51,7 @@ from supersteps.testing.crashes import Crashes
 from supersteps.testing.inbox import Inbox
 from supersteps.testing.incarnations import Incarnations
 from supersteps.testing.journal import Journal
-from supersteps.testing.judging import Verdict, capabilities, judge, report
+from supersteps.testing.judge import Verdict, capabilities, judge, report
 from supersteps.testing.leases import Leases
 from supersteps.testing.lineage import Lineage
 from supersteps.testing.ownership import Ownership

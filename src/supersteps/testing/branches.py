@@ -5,19 +5,9 @@ from __future__ import annotations
 import pytest
 
 from supersteps.checkpoint.record import OUTPUTS, Changes
-from supersteps.errors import (
-    CheckpointNotFoundError,
-)
+from supersteps.errors import CheckpointNotFoundError
 from supersteps.testing.subject import Subject
-from supersteps.testing.writer import (
-    REQUEST,
-    Writer,
-    by_hand,
-    plain,
-    record_of,
-    request,
-    shared,
-)
+from supersteps.testing.writer import REQUEST, Writer, by_hand, plain, record_of, request, shared
 
 
 class Branches(Subject):

@@ -5,20 +5,10 @@ from __future__ import annotations
 import pytest
 
 from supersteps.checkpoint.record import Changes
-from supersteps.errors import (
-    RunBusyError,
-    RunFencedError,
-)
+from supersteps.errors import RunBusyError, RunFencedError
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.testing.subject import Subject
-from supersteps.testing.writer import (
-    ELSEWHERE,
-    LEASE,
-    Writer,
-    content_of,
-    record_of,
-    shared,
-)
+from supersteps.testing.writer import ELSEWHERE, LEASE, Writer, content_of, record_of, shared
 
 
 class Clocks(Subject):

@@ -7,21 +7,11 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import OUTPUTS, Changes
-from supersteps.errors import (
-    AlreadyAnsweredError,
-    RunExistsError,
-    RunFencedError,
-    SuperstepsError,
-)
+from supersteps.errors import AlreadyAnsweredError, RunExistsError, RunFencedError, SuperstepsError
+from supersteps.ids import checkpoint_id
 from supersteps.testing.subject import Subject
-from supersteps.testing.writer import (
-    REQUEST,
-    Writer,
-    plain,
-    request,
-)
+from supersteps.testing.writer import REQUEST, Writer, plain, request
 
 MANY = 8
 

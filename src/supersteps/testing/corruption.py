@@ -6,17 +6,9 @@ import warnings
 
 import pytest
 
-from supersteps.errors import (
-    CorruptCheckpointError,
-    CorruptCheckpointWarning,
-)
+from supersteps.errors import CorruptCheckpointError, CorruptCheckpointWarning
 from supersteps.testing.subject import Subject
-from supersteps.testing.writer import (
-    Writer,
-    content_of,
-    record_of,
-    shared,
-)
+from supersteps.testing.writer import Writer, content_of, record_of, shared
 
 
 class Corruption(Subject):

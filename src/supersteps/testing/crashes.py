@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from supersteps.checkpoint.record import MESSAGES, OUTPUTS, Changes
-from supersteps.storage.base import DurableStorage, ManagedStorage, is_managed
+from supersteps.storage.ports import DurableStorage, ManagedStorage, is_managed
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import LEASE, REQUEST, Writer, by_hand, content_of, request, shared

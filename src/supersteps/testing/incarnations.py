@@ -8,17 +8,9 @@ import pytest
 
 from supersteps.checkpoint.record import Changes
 from supersteps.errors import RunFencedError
-from supersteps.storage.base import DurableStorage
+from supersteps.storage.ports import DurableStorage
 from supersteps.testing.subject import Subject
-from supersteps.testing.writer import (
-    LEASE,
-    REQUEST,
-    Writer,
-    content_of,
-    record_of,
-    request,
-    shared,
-)
+from supersteps.testing.writer import LEASE, REQUEST, Writer, content_of, record_of, request, shared
 
 Attempt = Callable[[DurableStorage, Writer], Awaitable[object]]
 

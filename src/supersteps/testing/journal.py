@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from supersteps.errors import (
-    RunFencedError,
-)
+from supersteps.errors import RunFencedError
 from supersteps.testing.subject import Subject
-from supersteps.testing.writer import (
-    Writer,
-)
+from supersteps.testing.writer import Writer
 
 
 class Journal(Subject):

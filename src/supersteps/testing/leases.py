@@ -9,16 +9,9 @@ import msgspec
 import pytest
 
 from supersteps.checkpoint.owner import Owner, mark_advancing
-from supersteps.errors import (
-    RunBusyError,
-)
+from supersteps.errors import RunBusyError
 from supersteps.testing.subject import Subject
-from supersteps.testing.writer import (
-    ELSEWHERE,
-    LEASE,
-    Writer,
-    record_of,
-)
+from supersteps.testing.writer import ELSEWHERE, LEASE, Writer, record_of
 
 # Tells who it is and lives until it is told otherwise.
 _CHILD = """

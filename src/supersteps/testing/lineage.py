@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import Changes, CheckpointInfo
-from supersteps.storage.base import lineage_reader
+from supersteps.ids import checkpoint_id
+from supersteps.storage.ports import lineage_reader
 from supersteps.testing.subject import Subject
-from supersteps.testing.writer import (
-    REQUEST,
-    Writer,
-    by_hand,
-    content_of,
-    plain,
-    request,
-    shared,
-)
+from supersteps.testing.writer import REQUEST, Writer, by_hand, content_of, plain, request, shared
 
 
 class Lineage(Subject):

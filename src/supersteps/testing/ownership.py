@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supersteps.checkpoint.record import OUTPUTS, Changes
-from supersteps.errors import (
-    RunExistsError,
-    RunFencedError,
-    RunNotFoundError,
-)
+from supersteps.errors import RunExistsError, RunFencedError, RunNotFoundError
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import (
     LEASE,

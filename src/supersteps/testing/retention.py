@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from supersteps.checkpoint.record import OUTPUTS, Changes
-from supersteps.errors import (
-    RunNotFoundError,
-)
+from supersteps.errors import RunNotFoundError
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import (

@@ -8,13 +8,9 @@ from typing import Any
 
 import pytest
 
-from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.record import MESSAGES, OUTPUTS, Changes, CheckpointInfo, PartKey
-from supersteps.errors import (
-    CheckpointEncodeError,
-    CheckpointVersionError,
-    StorageError,
-)
+from supersteps.errors import CheckpointEncodeError, CheckpointVersionError, StorageError
+from supersteps.ids import checkpoint_id
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import (
     EVERYTHING,

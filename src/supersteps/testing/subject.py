@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from supersteps.storage.adapter import PlainStorageAdapter, as_durable
-from supersteps.storage.base import CheckpointStorage, DurableStorage, ManagedStorage, is_managed
+from supersteps.storage.plain.adapter import PlainStorageAdapter, as_durable
+from supersteps.storage.ports import CheckpointStorage, DurableStorage, ManagedStorage, is_managed
 from supersteps.testing.writer import Clock
 
 TEST_SECONDS = 60

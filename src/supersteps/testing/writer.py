@@ -7,7 +7,6 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from supersteps._ids import checkpoint_id
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.owner import Owner, this_process
 from supersteps.checkpoint.record import (
@@ -22,7 +21,8 @@ from supersteps.checkpoint.record import (
     Part,
     PartKey,
 )
-from supersteps.storage.base import DurableStorage
+from supersteps.ids import checkpoint_id
+from supersteps.storage.ports import DurableStorage
 from supersteps.storage.records import RunRecord
 
 LEASE = 30.0

@@ -197,7 +197,7 @@ class WorkflowViz:
     def _grouped(self, limit: int | None) -> Picture:
         if limit is None:
             return self._picture
-        from supersteps.viz.grouping import grouped
+        from supersteps.viz.groups import grouped
 
         return grouped(self._picture, limit)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from supersteps.viz._coordinates import centres
-from supersteps.viz._ordering import ordered
+from supersteps.viz._order import ordered
 
 
 @dataclass(frozen=True, slots=True)

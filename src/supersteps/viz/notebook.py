@@ -216,7 +216,7 @@ def _run_picture(state: Any, description: Any) -> str:
 
 
 def _drawn(structure: Mapping[str, Any], marks: Mapping[str, Sequence[Mark]]) -> str:
-    from supersteps.viz.grouping import grouped
+    from supersteps.viz.groups import grouped
     from supersteps.viz.svg import to_svg
 
     return _inline(to_svg(grouped(picture_of(structure, "", marks), LIMIT)))

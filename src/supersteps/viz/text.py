@@ -11,7 +11,7 @@ from supersteps.viz._canvas import ASCII, UNICODE, Canvas, Signs
 from supersteps.viz._labels import columns, mark_text, printable, shortened
 from supersteps.viz._layered import Extent, Item, Layers, Way, arrange, backward_ways
 from supersteps.viz._outline import outline, way_text
-from supersteps.viz._routing import Channel, channel
+from supersteps.viz._routes import Channel, channel
 from supersteps.viz.picture import Edge, Node, NodeKind, Picture
 
 LABEL_ROOM = 40

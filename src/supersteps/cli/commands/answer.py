@@ -9,20 +9,20 @@ from typing import Any
 
 import click
 
-from supersteps.cli.asking import Asker, Terminal, in_words, understand
 from supersteps.cli.completion import complete_request, complete_run
 from supersteps.cli.failures import USED_WRONGLY, report
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, is_terminal
+from supersteps.cli.questionnaire import Asker, Terminal, in_words, understand
 from supersteps.cli.terminal import echo
 from supersteps.cli.words import aligned, moment, plain, respect_no_color, spread
 from supersteps.errors import RequestError
-from supersteps.service.acting import SEARCHED
+from supersteps.service.actions import SEARCHED
 from supersteps.service.errors import InputError, ReferenceNotFoundError
 from supersteps.service.references import choose_question
 from supersteps.service.service import Service
 from supersteps.service.views import Question
-from supersteps.storage.answering import cancel_request
+from supersteps.storage.answers import cancel_request
 
 
 class _Answer(click.Command):

@@ -16,16 +16,7 @@ from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, is_terminal
 from supersteps.cli.picker import pick_checkpoint
 from supersteps.cli.terminal import echo, harmless
-from supersteps.cli.words import (
-    TITLES,
-    asked,
-    cut,
-    place,
-    plain,
-    pretty,
-    respect_no_color,
-    route,
-)
+from supersteps.cli.words import TITLES, asked, cut, place, plain, pretty, respect_no_color, route
 from supersteps.service.errors import InputError
 from supersteps.service.service import Service
 

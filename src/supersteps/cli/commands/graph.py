@@ -20,12 +20,12 @@ from supersteps.cli.options import (
     store_option,
 )
 from supersteps.cli.terminal import echo, echo_result
+from supersteps.run.workflow import Workflow
 from supersteps.service.applications import load_workflow
 from supersteps.service.errors import ServiceError
 from supersteps.service.service import Service
 from supersteps.viz import LIMIT, WorkflowViz
 from supersteps.viz.picture import Picture
-from supersteps.workflow import Workflow
 
 _FORMATS = ("ascii", "mermaid", "dot", "svg")
 _SUFFIXES = {
@@ -162,7 +162,7 @@ def _of_stored(reference: str, store: str | None) -> Picture:
 
 def _drawn(picture: Picture, chosen: str, width: int) -> str:
     # Each is imported when it is wanted; the two that are looked at are kept readable.
-    from supersteps.viz.grouping import grouped
+    from supersteps.viz.groups import grouped
 
     if chosen == "mermaid":
         from supersteps.viz.mermaid import to_mermaid

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from supersteps.cli.asking import understand
-from supersteps.cli.choosing import chosen
+from supersteps.cli.choice import chosen
 from supersteps.cli.completion import complete_checkpoint
 from supersteps.cli.endings import Commands, drive, limit_option, quiet_option
 from supersteps.cli.options import (
@@ -17,6 +16,7 @@ from supersteps.cli.options import (
     workflow_of,
 )
 from supersteps.cli.progress import one_line_warnings, tell
+from supersteps.cli.questionnaire import understand
 from supersteps.service.references import choose_question
 from supersteps.service.service import Service
 

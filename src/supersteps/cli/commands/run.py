@@ -11,18 +11,18 @@ from typing import Any
 
 import click
 
-from supersteps.cli.asking import sample
 from supersteps.cli.endings import Commands, drive, limit_option, quiet_option
 from supersteps.cli.failures import is_debugging
 from supersteps.cli.options import check_new_id, common_options, do, named_workflow, settings
 from supersteps.cli.progress import one_line_warnings, tell
+from supersteps.cli.questionnaire import sample
+from supersteps.run.workflow import Workflow
 from supersteps.service.errors import InputError, ServiceError
 from supersteps.service.inputs import read_input, read_value
 from supersteps.service.settings import Settings, check_store, managed, open_store
-from supersteps.storage.base import ManagedStorage
+from supersteps.storage.addresses import storage_path
 from supersteps.storage.memory import InMemoryCheckpointStorage
-from supersteps.storage.opening import storage_path
-from supersteps.workflow import Workflow
+from supersteps.storage.ports import ManagedStorage
 
 _APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[^:{}\[\]\"]*\.py(:[A-Za-z_][\w.]*)?")
 

@@ -17,7 +17,7 @@ from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit
 from supersteps.cli.terminal import draw, echo
 from supersteps.cli.words import count
-from supersteps.service.reading import all_runs
+from supersteps.service.reads import all_runs
 from supersteps.service.service import Service
 from supersteps.storage.records import Damage
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from supersteps._callables import discard
-from supersteps._typing import display_name
+from supersteps.define.executor import Executor
 from supersteps.engine.call import CallSite
 from supersteps.engine.effects import Effects
 from supersteps.engine.plan import PlannedCall
-from supersteps.executor import Executor
+from supersteps.typing import display_name
 
 
 def check_hook_result(executor: Executor, hook: str, result: Any) -> None:

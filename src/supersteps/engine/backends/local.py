@@ -16,13 +16,13 @@ from typing import Any
 from supersteps._callables import discard, is_unfinished
 from supersteps._contexts import DECIMALS, renew_decimals
 from supersteps._process_fork import in_child
-from supersteps._typing import display_name
-from supersteps.context import WorkflowContext
+from supersteps.define.context import WorkflowContext
+from supersteps.define.executor import Executor
 from supersteps.engine.backends import check_hook_result
 from supersteps.engine.call import Call, CallSite, Reader
 from supersteps.engine.effects import Effects
 from supersteps.engine.plan import PlannedCall
-from supersteps.engine.usercode import (
+from supersteps.engine.user_code import (
     UserCodeError,
     as_error,
     call_user,
@@ -33,7 +33,7 @@ from supersteps.engine.usercode import (
 from supersteps.engine.values import Reply, Sealed
 from supersteps.errors import IgnoredResultWarning, UnhandledMessageError
 from supersteps.events import WorkflowEvent, WorkflowWarningEvent
-from supersteps.executor import Executor
+from supersteps.typing import display_name
 
 MAX_THREADS = 64
 """Plain handlers that can run at once in a process; they mostly wait, so there are more than processors."""

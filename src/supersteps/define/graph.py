@@ -1,0 +1,230 @@
+"""The frozen graph of a workflow: executors, edges, start; its description and fingerprint."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from supersteps.define.context import MISSING
+from supersteps.define.edges import EdgeGroup, ErrorEdgeGroup, FanInEdgeGroup, SingleEdgeGroup
+from supersteps.define.executor import Executor
+from supersteps.define.policies import ExecutorFailure, FailurePolicy
+from supersteps.define.requests import RequestResponse
+from supersteps.define.subworkflow import (
+    SubWorkflowRequestMessage,
+    SubWorkflowResponseMessage,
+    WorkflowExecutor,
+)
+from supersteps.typing import display_name
+
+if TYPE_CHECKING:
+    from supersteps.define.description import GraphDescription
+
+
+@dataclass(frozen=True)
+class Reducer:
+    """How updates of a shared key are folded into its value.
+
+    Attributes:
+        function: `(value so far, update) -> value`.
+        initial: The value before the first update; without one, the first update is the value.
+    """
+
+    function: Callable[[Any, Any], Any]
+    initial: Any = MISSING
+
+    def fold(self, value: Any, update: Any) -> Any:
+        """Return the value after an update; `value` is `MISSING` before the first."""
+        if value is MISSING:
+            if self.initial is MISSING:
+                return update
+            value = copy.deepcopy(self.initial)
+        return self.function(value, update)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A place in the graph.
+
+    Attributes:
+        executor: The executor; with a factory, one specimen of what it makes.
+        factory: Makes a fresh executor for each run; None when the instance serves all runs.
+        position: Place in the order in which executors were added; merges follow it.
+    """
+
+    executor: Executor
+    factory: Callable[[], Executor] | None
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """An edge that is the only one of its source.
+
+    Attributes:
+        executor: To whom it leads.
+        source_ids: Its source.
+        target_ids: Its target.
+    """
+
+    executor: Executor
+    source_ids: tuple[str]
+    target_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The structure of a workflow, immutable once built.
+
+    Attributes:
+        nodes: Every executor by id, in the order in which they were added.
+        groups: Every edge group, in the order in which they were added.
+        start_id: The executor that gets the input.
+        reducers: Reducers by shared key.
+        policies: Failure policies by executor id; those that have none are called once.
+        concurrency: By executor id, how many messages it handles at a time; others handle one.
+    """
+
+    nodes: Mapping[str, Node]
+    groups: Sequence[EdgeGroup]
+    start_id: str
+    reducers: Mapping[str, Reducer]
+    policies: Mapping[str, FailurePolicy] = field(default_factory=dict)
+    concurrency: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def outgoing(self) -> Mapping[str, tuple[EdgeGroup, ...]]:
+        """Edge groups by the executor whose messages they carry; error edges carry none."""
+        table: dict[str, list[EdgeGroup]] = {node_id: [] for node_id in self.nodes}
+        for group in self.groups:
+            if not isinstance(group, ErrorEdgeGroup):
+                for source in group.source_ids:
+                    table[source].append(group)
+        return {source: tuple(groups) for source, groups in table.items()}
+
+    @cached_property
+    def ways(self) -> Mapping[str, Way]:
+        """The way of messages from an executor with one edge, which has no condition: nothing is to be chosen."""
+        ways = {}
+        for source, groups in self.outgoing.items():
+            if (
+                len(groups) == 1
+                and isinstance(groups[0], SingleEdgeGroup)
+                and groups[0].condition is None
+            ):
+                target = self.nodes[groups[0].target_ids[0]].executor
+                if not isinstance(target, WorkflowExecutor):
+                    ways[source] = Way(target, (source,), groups[0].target_ids)
+        return ways
+
+    @cached_property
+    def error_targets(self) -> Mapping[str, tuple[str, ...]]:
+        """For each executor, the ids to which its failures go; none where they fail the superstep."""
+        errors = [group for group in self.groups if isinstance(group, ErrorEdgeGroup)]
+        return {
+            node_id: tuple(
+                target
+                for group in errors
+                if node_id in group.source_ids
+                for target in group.target_ids
+            )
+            for node_id in self.nodes
+        }
+
+    @cached_property
+    def reachable(self) -> Mapping[str, frozenset[str]]:
+        """For each executor, the ids to which an edge for messages leads."""
+        return {
+            source: frozenset(target for group in groups for target in group.target_ids)
+            for source, groups in self.outgoing.items()
+        }
+
+    @cached_property
+    def fan_ins(self) -> Mapping[str, FanInEdgeGroup]:
+        """Fan-in groups by id."""
+        return {group.id: group for group in self.groups if isinstance(group, FanInEdgeGroup)}
+
+    @cached_property
+    def nested(self) -> Mapping[str, WorkflowExecutor]:
+        """Executors that stand for sub-workflows, by id."""
+        return {
+            node_id: node.executor
+            for node_id, node in self.nodes.items()
+            if isinstance(node.executor, WorkflowExecutor)
+        }
+
+    @cached_property
+    def annotations(self) -> list[Any]:
+        """Every annotation of the handlers, and what error edges deliver: the codec rebuilds these.
+
+        Those of sub-workflows are among them, of each graph once, however often it is nested.
+        """
+        found: list[Any] = []
+        seen: set[int] = set()
+        pending: list[Graph | list[Any]] = [self]
+        while pending:
+            item = pending.pop()
+            if isinstance(item, list):
+                found += item
+            elif id(item) not in seen:
+                seen.add(id(item))
+                found += item._own_annotations
+                for inner in reversed(list(item.nested.values())):
+                    workflow = inner.__supersteps__.workflow
+                    pending += (workflow.given_types, workflow.graph)
+        return found
+
+    @cached_property
+    def _own_annotations(self) -> list[Any]:
+        found: list[Any] = []
+        for node in self.nodes.values():
+            for spec in node.executor.__supersteps__.specs:
+                found += (spec.message_type, *spec.sends, *spec.yields)
+            for answer in node.executor.__supersteps__.response_specs:
+                found += (answer.request_type, answer.response_type, *answer.sends, *answer.yields)
+        if any(isinstance(group, ErrorEdgeGroup) for group in self.groups):
+            found += [ExecutorFailure, RequestResponse]  # the latter is what a failed answer was
+        if any(inner.__supersteps__.may_ask for inner in self.nested.values()):
+            found += [SubWorkflowRequestMessage, SubWorkflowResponseMessage]
+        return found
+
+    @cached_property
+    def description(self) -> GraphDescription:
+        """The structure as plain data: executors, handled types, edges, names of conditions; no limits, no looks.
+
+        Failure policies and concurrency are limits: they may change between two runs.
+        """
+        # Only runs with a storage and pictures need it; it brings msgspec.
+        from supersteps.define.description import GraphDescription
+
+        return GraphDescription(
+            start=self.start_id,
+            executors={
+                node_id: sorted(display_name(kind) for kind in node.executor.input_types)
+                for node_id, node in self.nodes.items()
+            },
+            edges=sorted(
+                f"{group.id} [{', '.join(name or '' for name in group.names)}]"
+                for group in self.groups
+            ),
+            responses={
+                node_id: sorted(
+                    f"{display_name(spec.request_type)} -> {display_name(spec.response_type)}"
+                    for spec in node.executor.__supersteps__.response_specs
+                )
+                for node_id, node in self.nodes.items()
+                if node.executor.__supersteps__.response_specs
+            },
+            sub_workflows={
+                node_id: inner.__supersteps__.graph.description
+                for node_id, inner in self.nested.items()
+            },
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the description, as 64 hexadecimal digits."""
+        return self.description.fingerprint

@@ -1,0 +1,528 @@
+"""`EncryptedStorage`: any durable storage, which then holds nothing but ids, numbers and sealed records."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Self
+
+from msgspec.structs import replace
+
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.owner import Owner
+from supersteps.checkpoint.record import (
+    Changes,
+    CheckpointHeader,
+    CheckpointInfo,
+    CheckpointRecord,
+    Commit,
+    ListPart,
+    Part,
+    PartKey,
+)
+from supersteps.encryption import records as sealed_records
+from supersteps.encryption.inspection import key_ids, verify
+from supersteps.encryption.keys import Keyring
+from supersteps.encryption.records import family_of
+from supersteps.encryption.seal import Head
+from supersteps.encryption.vault import Vault, all_of, weight_of, work
+from supersteps.errors import (
+    CheckpointVersionError,
+    CorruptCheckpointError,
+    CorruptCheckpointWarning,
+    DecryptionError,
+    StorageError,
+)
+from supersteps.storage import rules
+from supersteps.storage.answers import Answering
+from supersteps.storage.ports import (
+    AsyncClosing,
+    DurableStorage,
+    LineageReader,
+    ManagedStorage,
+    has_backup,
+    is_durable,
+    is_managed,
+    lineage_reader,
+)
+from supersteps.storage.records import Damage, InboxEntry, RunRecord
+from supersteps.storage.retention import RetentionPolicy
+
+__all__ = ["EncryptedStorage", "Keyring"]
+
+_UNREADABLE = (CorruptCheckpointError, DecryptionError)
+
+
+class EncryptedStorage(Answering, AsyncClosing):
+    """Seals every record on its way into a storage, and opens it on its way out.
+
+    Each value, message, question, answer, output, error text and remark is encrypted and authenticated, together with
+    the run, the commit and the place it belongs to; so are the user's own names of state keys and scopes, and tags.
+    What stays in clear: ids (of runs, checkpoints, workflows, executors, requests), numbers, times, status, who holds
+    the lease. See docs/SECURITY.md for what this protects from, and what it does not.
+
+    `export_run` through this storage writes a file *in clear*. Export from the storage inside
+    (`export_run(encrypted.storage, ...)`) for a file that is sealed; it can be imported, under the same run id, into
+    any storage that is wrapped with the same keys.
+
+    Args:
+        storage: Where the sealed records go: memory, file, SQLite, or another one with the methods of `DurableStorage`.
+        keyring: The keys.
+        strict: Refuse what was never sealed. False reads a store that was written without encryption and seals what is
+            new; then nobody can tell what somebody else has put there in clear.
+
+    Attributes:
+        storage: The storage inside.
+        keyring: The keys.
+        strict: Whether what was never sealed is refused.
+        codec: The codec of the storage inside.
+    """
+
+    def __init__(self, storage: DurableStorage, keyring: Keyring, *, strict: bool = True) -> None:
+        if not is_durable(storage):
+            raise TypeError(
+                f"{type(storage).__name__} is no DurableStorage; wrap what as_durable() makes of it"
+            )
+        self.storage = storage
+        self.keyring = keyring
+        self.strict = strict
+        self.codec = storage.codec
+        self._vault = Vault(keyring, strict)
+
+    def __repr__(self) -> str:
+        return f"EncryptedStorage({self.storage!r}, {self.keyring!r}, strict={self.strict})"
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What is not guaranteed with the storage inside, a sentence for each."""
+        return tuple(getattr(self.storage, "missing", ()))
+
+    def __copy__(self) -> Self:
+        return self  # a storage is a place: a copy of what refers to it refers to the same one
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "an EncryptedStorage holds keys and cannot be pickled; make one in each process"
+        )
+
+    async def aclose(self) -> None:
+        """Close the storage inside; it may be used again afterwards."""
+        await self.storage.aclose()
+        self.note_closed()
+
+    # -------------------------------------------------------------------------------------------- whole checkpoints
+
+    async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
+        """Save a checkpoint by hand and return its id; see the storage inside."""
+        record = checkpoint.to_record(self.codec)
+        wanted = rules.check_saved(record.header)
+        try:
+            existing = await self.load_record(wanted)
+        except (*_UNREADABLE, CheckpointVersionError):
+            existing = None  # the storage inside says whether it may be replaced
+        if existing == record:
+            return wanted
+        sealed = await work(weight_of(record.parts), lambda: self._vault.seal_record(record))
+        inner = WorkflowCheckpoint.from_record(
+            sealed.header, lambda: sealed.parts, self.storage.codec
+        )
+        return await self.storage.save_checkpoint(inner)
+
+    async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
+        """Return a checkpoint, None when there is none with this id."""
+        record = await self.load_record(checkpoint_id)
+        if record is None:
+            return None
+        return WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec)
+
+    async def list_checkpoint_ids(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[str]:
+        """Return the ids of the checkpoints, all or of one workflow or run, oldest first; none is opened."""
+        return await self.storage.list_checkpoint_ids(workflow_id, run_id)
+
+    async def list_checkpoints(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[WorkflowCheckpoint]:
+        """Return the checkpoints, all or of one workflow or run, oldest first; each is opened when looked at.
+
+        One whose header cannot be opened is passed over with a `CorruptCheckpointWarning`.
+        """
+        found = []
+        for inner in await self.storage.list_checkpoints(workflow_id, run_id):
+            for header in self._opened([inner.to_header()]):
+                found.append(
+                    WorkflowCheckpoint.from_record(header, partial(self._parts, inner), self.codec)
+                )
+        return found
+
+    def _parts(self, inner: WorkflowCheckpoint) -> Mapping[PartKey, Part]:
+        return self._vault.open(inner.to_record(self.storage.codec))[0].parts
+
+    def _opened(self, headers: Iterable[CheckpointHeader]) -> list[CheckpointHeader]:
+        opened = []
+        for header in headers:
+            try:
+                opened.append(self._vault.open_header(header))
+            except _UNREADABLE as error:
+                warnings.warn(str(error), CorruptCheckpointWarning, stacklevel=4)
+        return opened
+
+    async def delete_checkpoint(self, checkpoint_id: str) -> bool:
+        """Delete a checkpoint; return whether it was there."""
+        return await self.storage.delete_checkpoint(checkpoint_id)
+
+    # ---------------------------------------------------------------------------------------------- runs and commits
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        """Return a run's record, None when there is no such run.
+
+        Raises:
+            CorruptCheckpointError: It has been altered, or, in strict mode, was never sealed.
+            DecryptionError: A key is missing, or another one.
+        """
+        run = await self.storage.get_run(run_id)
+        return None if run is None else self._open_run(run, run_id)
+
+    def _open_run(self, run: RunRecord, wanted: str | None = None) -> RunRecord:
+        if wanted is not None and run.run_id != wanted:  # authentic, but not what was asked for
+            raise CorruptCheckpointError(
+                f"the record of run {wanted!r} cannot be trusted: it is that of {run.run_id!r}"
+            )
+        return sealed_records.open_run(self.keyring, run, self.strict)
+
+    def _open_runs(self, found: Iterable[RunRecord]) -> list[RunRecord]:
+        """Open records for a listing: one that cannot be opened is there with what is in clear, and a warning."""
+        opened = []
+        for run in found:
+            try:
+                opened.append(self._open_run(run))
+            except _UNREADABLE as error:
+                warnings.warn(str(error), CorruptCheckpointWarning, stacklevel=3)
+                opened.append(sealed_records.without_secrets(run))
+        return opened
+
+    async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
+        """Return the runs whose head waits for this request."""
+        return self._open_runs(await self.storage.find_waiting_runs(request_id))
+
+    async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
+        """Return a checkpoint in clear, None when there is none with this id.
+
+        Raises:
+            CorruptCheckpointError: It is damaged, or has been altered, or, in strict mode, was never sealed; the
+                message names the nearest intact checkpoint before it.
+            DecryptionError: A key is missing, or another one.
+            CheckpointVersionError: A newer library wrote it.
+        """
+        record = await self._fetch(checkpoint_id)
+        if record is None:
+            return None
+        try:
+            return (await work(weight_of(record.parts), lambda: self._vault.open(record)))[0]
+        except CorruptCheckpointError as error:
+            raise rules.damaged(str(error), await self._intact_before(record.header)) from error
+
+    async def _fetch(self, checkpoint_id: str) -> CheckpointRecord | None:
+        """Return a sealed checkpoint. It has to be the one that was asked for: every other one is authentic, too."""
+        record = await self.storage.load_record(checkpoint_id)
+        if record is not None and record.header.checkpoint_id != checkpoint_id:
+            raise CorruptCheckpointError(
+                f"checkpoint {checkpoint_id!r} cannot be trusted: in its place is {record.header.checkpoint_id!r}"
+            )
+        return record
+
+    async def _intact_before(self, header: CheckpointHeader) -> str | None:
+        lineage = (
+            await self.storage.list_lineage(header.checkpoint_id, 100) if header.run_id else []
+        )
+        for info in lineage[-2::-1]:
+            try:
+                record = await self._fetch(info.checkpoint_id)
+                if record is not None and self._vault.open(record):
+                    return info.checkpoint_id
+            except (*_UNREADABLE, CheckpointVersionError):
+                continue
+        return None
+
+    async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
+        return await self.storage.list_lineage(checkpoint_id, limit)
+
+    @property
+    def read_lineage(self) -> LineageReader | None:
+        """What reads a lineage on the calling thread, where the storage inside has it."""
+        return lineage_reader(self.storage)
+
+    async def commit(self, commit: Commit) -> int | None:
+        """Seal what a commit changes and have it written; see the storage inside.
+
+        What is sealed is what changes. Only the first commit to a run that this object has not written last reads and
+        checks the checkpoint before it.
+
+        Raises:
+            CorruptCheckpointError: The checkpoint that it follows cannot be trusted; nothing was written.
+            DecryptionError: A key is missing, or another one; nothing was written.
+        """
+        header = commit.header
+        before: CheckpointRecord | None = None
+        head = self._vault.take(commit)
+        if header.parent_id is None:
+            head = self._vault.new_head(header)
+        elif head is None or not all(map(head.is_growing, commit.changes.appends)):
+            found = await self._load_parent(commit)
+            if found is None:
+                return None
+            before, head = found
+        if head is None:  # what it follows was never sealed: now all of it is
+            assert before is not None
+            commit, head = _sealing_all(commit, before), self._vault.new_head(header)
+        sealed = await self._seal(commit, head, {} if before is None else before.parts)
+        newest = await self.storage.commit(sealed)
+        self._vault.keep(header.run_id, head)
+        return newest
+
+    async def _seal(self, commit: Commit, head: Head, before: Mapping[PartKey, Part]) -> Commit:
+        def old_value(key: PartKey) -> bytes:
+            part = before[key]
+            return part.to_json() if isinstance(part, ListPart) else part
+
+        size = sum(map(len, commit.changes.puts.values()))
+        size += sum(len(item) for items in commit.changes.appends.values() for item in items)
+        clear = commit.changes.deletes if isinstance(commit, _SealingAll) else []
+        sealed = await work(size, lambda: self._vault.seal_commit(commit, head, old_value))
+        if clear:
+            sealed = replace(
+                sealed, changes=replace(sealed.changes, deletes=[*clear, *sealed.changes.deletes])
+            )
+        return sealed
+
+    async def _load_parent(self, commit: Commit) -> tuple[CheckpointRecord, Head | None] | None:
+        """Return what a commit follows; None when the commit was written already and its reply was lost."""
+        parent = commit.header.parent_id
+        assert parent is not None
+        record = await self._fetch(parent)
+        if record is not None and family_of(record.header) == family_of(commit.header):
+            return await work(weight_of(record.parts), lambda: self._vault.open(record))
+        run = await self.storage.get_run(commit.header.run_id)
+        if run is not None and rules.is_same_commit(run, commit):
+            return None
+        header = commit.header
+        run = rules.check_epoch(run, header.run_id, commit.epoch, header.incarnation)
+        rules.advance_run(run, commit, 0.0)
+        raise rules.no_such_checkpoint(parent, header.run_id)
+
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+    ) -> RunRecord:
+        """Take a run under the next epoch; see the storage inside."""
+        run = await self.storage.acquire(run_id, owner, lease_seconds, incarnation=incarnation)
+        try:
+            return self._seen(run, run_id)
+        except _UNREADABLE:
+            # Who has the right key need not wait for the lease.
+            await self.storage.release(run_id, run.epoch, incarnation=run.incarnation)
+            raise
+
+    def _seen(self, run: RunRecord, wanted: str) -> RunRecord:
+        self._vault.check(run)
+        return self._open_run(run, wanted)
+
+    async def renew(
+        self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
+    ) -> None:
+        """Extend the lease from now."""
+        await self.storage.renew(run_id, epoch, lease_seconds, incarnation=incarnation)
+
+    async def release(
+        self,
+        run_id: str,
+        epoch: int,
+        *,
+        status: str | None = None,
+        error: str | None = None,
+        incarnation: str | None = None,
+    ) -> None:
+        """Give the lease up and note a new status and the failure that ended the work, sealed, if there is one."""
+        if error:
+            incarnation = await self._incarnation(run_id, incarnation)
+            error = sealed_records.seal_error(self.keyring, run_id, incarnation, error)
+        await self.storage.release(
+            run_id, epoch, status=status, error=error, incarnation=incarnation
+        )
+
+    async def _incarnation(self, run_id: str, incarnation: str | None) -> str:
+        """Return which run of this id is meant: the one that is there, where nobody says."""
+        if incarnation is not None:
+            return incarnation
+        run = await self.storage.get_run(run_id)
+        return "" if run is None else run.incarnation
+
+    async def move_head(
+        self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
+    ) -> RunRecord:
+        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox."""
+        run = await self.storage.move_head(run_id, epoch, checkpoint_id, incarnation=incarnation)
+        return self._seen(run, run_id)
+
+    async def delete_run(self, run_id: str) -> bool:
+        """Delete a run with all its checkpoints; return whether it was there."""
+        self._vault.forget(run_id)
+        return await self.storage.delete_run(run_id)
+
+    # --------------------------------------------------------------------------------------------- journal and inbox
+
+    async def append_journal(
+        self,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        *,
+        incarnation: str | None = None,
+    ) -> None:
+        """Add records of finished calls that follow the checkpoint `head`, sealed."""
+        incarnation = await self._incarnation(run_id, incarnation)
+        sealed = sealed_records.seal_journal(self.keyring, run_id, incarnation, head, records)
+        await self.storage.append_journal(run_id, epoch, head, sealed, incarnation=incarnation)
+
+    async def read_journal(
+        self, run_id: str, head: str, *, incarnation: str | None = None
+    ) -> list[bytes]:
+        """Return the records that follow `head`, in order."""
+        incarnation = await self._incarnation(run_id, incarnation)
+        sealed = await self.storage.read_journal(run_id, head, incarnation=incarnation)
+        return sealed_records.open_journal(
+            self.keyring, run_id, incarnation, head, sealed, self.strict
+        )
+
+    async def discard_journal(
+        self, run_id: str, epoch: int, *, incarnation: str | None = None
+    ) -> None:
+        """Drop the records that follow the head."""
+        await self.storage.discard_journal(run_id, epoch, incarnation=incarnation)
+
+    async def add_answers(
+        self,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        *,
+        incarnation: str | None = None,
+    ) -> list[InboxEntry]:
+        """Put answers (request id, encoded value) into the run's inbox, sealed, all or none."""
+        which = await self._incarnation(run_id, incarnation)
+        seal = sealed_records.seal_answer
+        sealed = [
+            (request_id, seal(self.keyring, run_id, which, request_id, value))
+            for request_id, value in answers
+        ]
+        entries = await self.storage.add_answers(run_id, sealed, incarnation=which)
+        return [
+            replace(entry, value=value) for entry, (_, value) in zip(entries, answers, strict=True)
+        ]
+
+    async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
+        """Return the answers that no commit has consumed and no restore has dropped, in order."""
+        which = await self._incarnation(run_id, incarnation)
+        opened = sealed_records.open_answer
+        return [
+            opened(self.keyring, run_id, which, entry, self.strict)
+            for entry in await self.storage.read_inbox(run_id, incarnation=which)
+        ]
+
+    # -------------------------------------------------------------------------------------------------- looking after
+
+    def _managed(self) -> ManagedStorage:
+        if not is_managed(self.storage):
+            raise StorageError(
+                f"{type(self.storage).__name__} cannot look after its runs: it is no ManagedStorage"
+            )
+        return self.storage
+
+    async def list_runs(
+        self,
+        workflow_id: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[RunRecord]:
+        """Return runs, the newest first; see `ManagedStorage.list_runs`.
+
+        One whose record cannot be opened is there with what is in clear, and a `CorruptCheckpointWarning`.
+        """
+        inner = self._managed()
+        if tag is None:
+            return self._open_runs(await inner.list_runs(workflow_id, status, None, limit, before))
+        labels = [self.keyring.tag(tag, key_id) for key_id in self.keyring.key_ids] + (
+            [] if self.strict else [tag]
+        )
+        pages = [
+            await inner.list_runs(workflow_id, status, label, limit, before) for label in labels
+        ]
+        found = {run.run_id: run for page in pages for run in page}
+        newest = sorted(found.values(), key=lambda run: (run.created_at, run.run_id), reverse=True)[
+            :limit
+        ]
+        return self._open_runs(newest)
+
+    async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
+        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits.
+
+        One that cannot be opened is passed over with a `CorruptCheckpointWarning`.
+        """
+        return self._opened(await self._managed().list_headers(run_id))
+
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
+        """Remove the checkpoints that a policy lets go; return their ids, oldest first."""
+        return await self._managed().prune(run_id, policy, dry_run=dry_run)
+
+    async def verify(self, run_id: str | None = None) -> list[Damage]:
+        """Have the storage inside checked, then open everything; return what is damaged or cannot be opened."""
+        return await verify(self, self._managed(), run_id)
+
+    async def backup(self, target: str | os.PathLike[str]) -> int:
+        """Write a copy of the storage inside, sealed as it is; see there.
+
+        Raises:
+            StorageError: It cannot be written, or the storage inside cannot be backed up.
+        """
+        if not has_backup(self.storage):
+            raise StorageError(f"a {type(self.storage).__name__} cannot be backed up as a whole")
+        return await self.storage.backup(target)
+
+    async def vacuum(self) -> None:
+        """Give space that is no longer used back to the file system."""
+        await self._managed().vacuum()
+
+    async def key_ids(self, run_id: str) -> list[str]:
+        """Return the ids of the keys that a run's records need: a key that no run needs can be taken away.
+
+        What is sealed stays as it is, for committed checkpoints do not change. A run moves to the primary key when it
+        is copied: `export_run` from here, `delete_run`, `import_run` into here.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+        """
+        return await key_ids(self._managed(), self.keyring, run_id)
+
+
+class _SealingAll(Commit, frozen=True, kw_only=True):
+    """A commit to a run in clear: its deletes are the parts that it replaces by sealed ones."""
+
+
+def _sealing_all(commit: Commit, before: CheckpointRecord) -> Commit:
+    parts = dict(before.parts)
+    commit.changes.apply(parts)
+    changes = all_of(parts)
+    fields = {name: getattr(commit, name) for name in commit.__struct_fields__}
+    return _SealingAll(
+        **{**fields, "changes": Changes(changes.puts, changes.appends, list(before.parts))}
+    )

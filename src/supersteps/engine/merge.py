@@ -1,0 +1,270 @@
+"""`merge`: what becomes of a superstep once its calls have run. Pure: no I/O, no clocks.
+
+The order depends on the graph and the messages, never on which handler finished first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from supersteps.define.subworkflow import PATH_MARK
+from supersteps.engine.answers import open_request
+from supersteps.engine.effects import Ask, Delayed, Effects
+from supersteps.engine.levels import Level, Levels
+from supersteps.engine.merged import Closed, Merged
+from supersteps.engine.plan import Plan, moving
+from supersteps.engine.router import Router
+from supersteps.engine.state import Message, Request, State, SubRun, Timer, owner_of, path_of
+from supersteps.engine.values import Sealed, Sealer
+from supersteps.engine.writes import WriteMerge
+from supersteps.errors import WorkflowRuntimeError
+
+
+def merge(
+    levels: Levels,
+    state: State,
+    planned: Plan,
+    results: Sequence[Effects],
+    sealer: Sealer,
+    step: int,
+) -> Merged:
+    """Return what a superstep changes.
+
+    Args:
+        levels: The graph and those of its sub-workflows.
+        state: The state at the barrier before the superstep; not changed.
+        planned: The superstep's plan.
+        results: What every call did, in the order of the plan.
+        sealer: Seals values that reducers and fan-ins make.
+        step: The superstep's number.
+
+    Raises:
+        StateConflictError: Two executors wrote one shared key that has no reducer.
+        ReducerError: A reducer raised.
+        RoutingError: A condition or selection function raised.
+        UnanswerableRequestError: A question whose answer the asker has no handler for.
+    """
+    merged = Merged(released=planned.replies, fired=planned.timers)
+    router = Router(levels, state, sealer, step, merged)
+    _Merge(levels, state, sealer, step, router, merged).run(planned, results)
+    return merged
+
+
+def enter(levels: Levels, payload: Sealed, source_ids: tuple[str, ...], merged: Merged) -> Message:
+    """Return the message that carries the run's input; into a sub-workflow's node it begins a run there."""
+    router = Router(levels, State(), Sealer(payload.codec, encoding=False), 0, merged)
+    targets = router.enter(levels.root, levels.root.graph.start_id, payload)
+    return Message(payload, source_ids, targets)
+
+
+class _Merge(msgspec.Struct, eq=False):
+    _levels: Levels
+    _state: State
+    _sealer: Sealer
+    _step: int
+    _router: Router
+    _merged: Merged
+    _asking: _Asking | None = None
+
+    def run(self, planned: Plan, results: Sequence[Effects]) -> None:
+        router, merged = self._router, self._merged
+        writers = [effects for effects in results if effects.writes]
+        if writers:
+            joined = WriteMerge(self._levels, self._state, self._sealer)
+            joined.run(writers)
+            merged.writes, merged.appends = joined.writes, joined.appends
+        if planned.answers:
+            merged.closed = self._close(planned)
+        for timer_id in planned.timers:
+            router.fill_fan_ins(self._state.timers[timer_id].message)
+        for effects in results:
+            self._route(self._levels.of(effects.executor_id), effects)
+        if self._asking is not None:
+            merged.released = [*merged.released, *self._asking.passed_on]
+        if merged.fan_in:
+            router.release_fan_ins()
+        if self._state.sub_runs or merged.sub_runs:
+            self._move_sub_runs(merged, planned)
+
+    def _close(self, planned: Plan) -> list[Closed]:
+        requests = self._state.requests
+        return [
+            Closed(requests[answer.request_id], answer.outcome, answer.value)
+            for answer in planned.answers
+            if answer.outcome is not None
+        ]
+
+    # -------------------------------------------------------------------------------------- routing
+
+    def _route(self, level: Level, effects: Effects) -> None:
+        router = self._router
+        source = level.local(effects.executor_id) if level.prefix else effects.executor_id
+        for output in effects.outputs:
+            router.emit(level, source, output)
+        for send in effects.sends:
+            router.route(level, source, send.payload, send.target_id)
+        for failure in effects.failures:
+            router.route_failure(level, source, failure)
+        for ask in effects.asks:
+            self._ask(self._merged, level, effects.executor_id, ask)
+        for delayed in effects.delayed:
+            self._delay(self._merged, level, effects.executor_id, delayed)
+
+    def _delay(self, merged: Merged, level: Level, address: str, delayed: Delayed) -> None:
+        """Set a timer; its message is routed now, so that what it leads to does not depend on when it is due."""
+        if delayed.attempt > 1:
+            message = Message(delayed.payload, delayed.source_ids, (address,))
+        else:
+            routed = self._router.aside(
+                level, level.local(address), delayed.payload, delayed.target_id
+            )
+            if routed is None:
+                return
+            message = routed
+        timer_id = f"{self._step}.{len(merged.timers)}"
+        merged.timers.append(Timer(timer_id, delayed.due, message, delayed.attempt, delayed.work))
+
+    # -------------------------------------------------------------------------------------- asking
+
+    def _ask(self, merged: Merged, level: Level, asked_through: str, ask: Ask) -> None:
+        asking = self._asking
+        if asking is None:
+            asking = self._asking = _Asking(merged)
+        is_passed_on, request = self._router.pass_on(level, asked_through, ask)
+        if request is not None:
+            asking.pass_on(request)
+        elif is_passed_on:
+            return
+        else:
+            request = open_request(self._levels, asked_through, ask, self._step)
+        request = self._router.offer(level, request)
+        asking.refuse_twin(self._state, request)
+        (merged.opened if request.node is None else merged.intercepted).append(request)
+
+    # -------------------------------------------------------------------------------- sub-workflows
+
+    def _move_sub_runs(self, merged: Merged, planned: Plan) -> None:
+        """Count the supersteps of the runs of sub-workflows that moved, and find those that have ended."""
+        moved = moving(planned, self._state) - {""}
+        answered = {path_of(closed.request.source_executor_id) for closed in merged.closed}
+        answered.update(
+            path_of(self._state.intercepted[key].source_executor_id) for key in planned.replies
+        )
+        fired = (self._state.timers[key].message.target_ids for key in planned.timers)
+        answered.update(path_of(target) for targets in fired for target in targets)
+        for path in moved:
+            before = self._state.sub_runs[path]
+            steps = 1 if path in answered else before.steps + 1
+            merged.sub_runs[path] = SubRun(before.workflow_id, before.node, before.started, steps)
+        merged.ended = self._find_ended(merged)
+        for path in merged.ended:
+            merged.sub_runs.pop(path, None)
+        if merged.ended:
+            self._leave(merged)
+
+    def _find_ended(self, merged: Merged) -> list[str]:
+        """Return the paths, innermost first, of runs of sub-workflows in which nothing can happen any more."""
+        busy = {path_of(target) for message in merged.messages for target in message.target_ids}
+        holds = self._held(merged)
+        ended: list[str] = []
+        layers: dict[int, set[str]] = {}
+        for path in {*merged.sub_runs, *holds} - {""}:
+            layers.setdefault(path.count(PATH_MARK), set()).add(path)
+        for depth in range(max(layers, default=-1), -1, -1):
+            for path in sorted(layers.get(depth, ())):
+                if path in busy or holds.get(path, self._state.holds[path]) > 0:
+                    continue
+                ended.append(path)
+                outer = path_of(path)
+                if outer:
+                    holds[outer] = holds.get(outer, self._state.holds[outer]) - 1
+                    layers.setdefault(depth - 1, set()).add(outer)
+        return ended
+
+    def _held(self, merged: Merged) -> dict[str, int]:
+        """Return what keeps runs of sub-workflows alive after the superstep, for those where it has changed."""
+        state = self._state
+        changed = [
+            (path_of(r.source_executor_id), 1) for r in (*merged.opened, *merged.intercepted)
+        ]
+        changed += [(path_of(closed.request.source_executor_id), -1) for closed in merged.closed]
+        changed += [
+            (path_of(state.intercepted[key].source_executor_id), -1) for key in merged.released
+        ]
+        changed += [(path_of(t), 1) for timer in merged.timers for t in timer.message.target_ids]
+        changed += [
+            (path_of(t), -1) for key in merged.fired for t in state.timers[key].message.target_ids
+        ]
+        changed += [(path_of(path), 1) for path in merged.sub_runs if path not in state.sub_runs]
+        holds: dict[str, int] = {}
+        for path, change in changed:
+            holds[path] = holds.get(path, state.holds[path]) + change
+        return holds
+
+    def _leave(self, merged: Merged) -> None:
+        """Remove what runs of sub-workflows that have ended have kept, and say what they leave undone."""
+        ended = {*merged.ended}
+        for place in [place for place in merged.writes if owner_of(place[0]) in ended]:
+            del merged.writes[place]
+        for place in [place for place in merged.appends if owner_of(place[0]) in ended]:
+            del merged.appends[place]
+        for path in merged.ended:
+            for scope in self._state.scopes_of(path):
+                merged.writes.update({(scope, key): None for key in self._state.scopes[scope]})
+        for name in [*self._state.fan_in, *merged.fan_in]:
+            path = path_of(name)
+            if path in ended:
+                if merged.fan_in.get(name, self._state.fan_in.get(name)):
+                    merged.undelivered.append(
+                        f"sub-workflow {path!r} ended while messages wait in {name!r}"
+                    )
+                merged.fan_in[name] = {}
+
+
+class _Asking:
+    """The ids of a superstep's questions; made for the first of them.
+
+    Attributes:
+        passed_on: Ids of those that an executor around a sub-workflow has passed on.
+    """
+
+    def __init__(self, merged: Merged) -> None:
+        self.passed_on: list[str] = []
+        self._merged = merged
+        # Whether an executor around a sub-workflow has the question, and its id.
+        self._asked: set[tuple[bool, str]] = set()
+        self._ended = {(True, request_id) for request_id in merged.released}
+        self._seen = (0, 0, 0)
+
+    def pass_on(self, request: Request) -> None:
+        """Take note of a question that goes further out."""
+        self.passed_on.append(request.request_id)
+        self._ended.add((True, request.request_id))
+
+    def refuse_twin(self, state: State, request: Request) -> None:
+        """Refuse a question whose id is that of one that waits.
+
+        An answer could not tell them apart.
+        """
+        self._catch_up()
+        is_inside = request.node is not None
+        name = (is_inside, request.request_id)
+        waiting = state.intercepted if is_inside else state.requests
+        waits = request.request_id in waiting and name not in self._ended
+        if waits or name in self._asked:
+            raise WorkflowRuntimeError(
+                f"executor {request.source_executor_id!r} asks request {request.request_id!r}, "
+                "but a request with this id waits for its answer already. Give each question an id "
+                "of its own (a fresh RequestInfoMessage has one). Nothing of this superstep was "
+                "committed."
+            )
+
+    def _catch_up(self) -> None:
+        """Take note of what was asked and ended since the last question."""
+        merged, (opened, inside, closed) = self._merged, self._seen
+        self._asked.update((False, request.request_id) for request in merged.opened[opened:])
+        self._asked.update((True, request.request_id) for request in merged.intercepted[inside:])
+        self._ended.update((False, c.request.request_id) for c in merged.closed[closed:])
+        self._seen = len(merged.opened), len(merged.intercepted), len(merged.closed)

@@ -1,0 +1,263 @@
+"""Between the engine's state and a checkpoint's parts: changes are encoded, loaded records taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from supersteps.checkpoint.record import (
+    ANSWERED,
+    FAN_IN,
+    INTERCEPTED,
+    MESSAGES,
+    OUTPUTS,
+    REPLIES,
+    REQUESTS,
+    SUB_WORKFLOWS,
+    TIMERS,
+    Changes,
+    ListPart,
+    Part,
+    PartKey,
+)
+from supersteps.checkpoint.stored import (
+    StoredAnswer,
+    StoredMessage,
+    StoredRequest,
+    StoredSubWorkflow,
+    StoredTimer,
+    decode_messages,
+    decode_stored,
+    raw,
+)
+from supersteps.define.description import GraphDescription
+from supersteps.engine.answers import response_schema
+from supersteps.engine.effects import load_payload, reply_part
+from supersteps.engine.levels import Levels
+from supersteps.engine.merged import Closed, Merged
+from supersteps.engine.state import Message, Request, State, SubRun, Timer
+from supersteps.engine.values import Reply, Sealed, SealedList, Sealer
+
+_encoder = msgspec.json.Encoder()
+
+
+# ----------------------------------------------------------------------------------------- encoding
+
+
+def encode_changes(
+    merged: Merged, state: State, levels: Levels, *, step: int = 0, now: str = ""
+) -> Changes:
+    """Return what a superstep changed as parts.
+
+    Args:
+        merged: The outcome of the merge.
+        state: The state before it.
+        levels: The graph and those of its sub-workflows.
+        step: The superstep's number.
+        now: The present, for the answers that it consumed.
+    """
+    changes = Changes()
+    puts = changes.puts
+    if merged.messages or state.messages:
+        puts[MESSAGES] = encode_messages(merged.messages)
+    for (scope, key), value in merged.writes.items():
+        if value is None:
+            changes.deletes.append((*scope, key))
+        elif isinstance(value, SealedList):
+            changes.deletes.append((*scope, key))
+            changes.appends[*scope, key] = value.encoded_elements()
+        else:
+            puts[*scope, key] = value.encode()
+    for (scope, key), items in merged.appends.items():
+        changes.appends[*scope, key] = [item.encode() for item in items]
+    for group_id, buffers in merged.fan_in.items():
+        if buffers:
+            puts[FAN_IN, group_id] = encode_buffers(buffers)
+        else:
+            changes.deletes.append((FAN_IN, group_id))
+    if merged.closed or merged.released or merged.opened or merged.intercepted or merged.replies:
+        _encode_questions(changes, merged, levels, step, now)
+    if merged.fired or merged.timers:
+        changes.deletes += [(TIMERS, timer_id) for timer_id in merged.fired]
+        puts.update(((TIMERS, timer.timer_id), encode_timer(timer)) for timer in merged.timers)
+    if merged.ended or merged.sub_runs:
+        changes.deletes += [
+            (SUB_WORKFLOWS, path) for path in merged.ended if path in state.sub_runs
+        ]
+        puts.update(
+            ((SUB_WORKFLOWS, path), encode_sub_run(sub)) for path, sub in merged.sub_runs.items()
+        )
+    if merged.outputs:
+        changes.appends[OUTPUTS] = [value.encode() for _source, value in merged.outputs]
+    return changes
+
+
+def _encode_questions(
+    changes: Changes, merged: Merged, levels: Levels, step: int, now: str
+) -> None:
+    puts = changes.puts
+    changes.deletes += [(REQUESTS, closed.request.request_id) for closed in merged.closed]
+    for released in merged.released:
+        changes.deletes += [(INTERCEPTED, released), (REPLIES, released)]
+    for request in merged.opened:
+        puts[REQUESTS, request.request_id] = encode_request(request, levels)
+    for request in merged.intercepted:
+        puts[INTERCEPTED, request.request_id] = encode_request(request, levels)
+    for request_id, value in merged.replies.items():
+        puts[REPLIES, request_id] = value.encode()
+    if merged.closed:
+        changes.appends[ANSWERED] = [_encode_closed(closed, step, now) for closed in merged.closed]
+
+
+def encode_messages(messages: Iterable[Message]) -> bytes:
+    """Return messages in flight as their part."""
+    return _encoder.encode([_stored_message(message) for message in messages])
+
+
+def _stored_message(message: Message) -> StoredMessage:
+    payload = message.payload
+    reply = reply_part(payload) if isinstance(payload, Reply) else None
+    return StoredMessage(
+        msgspec.Raw(payload.encode()), message.source_ids, message.target_ids, reply
+    )
+
+
+def encode_timer(timer: Timer) -> bytes:
+    """Return a timer as its part."""
+    return _encoder.encode(
+        StoredTimer(timer.due, _stored_message(timer.message), timer.attempt, timer.work)
+    )
+
+
+def encode_sub_run(sub: SubRun) -> bytes:
+    """Return the run of a sub-workflow as its part."""
+    return _encoder.encode(StoredSubWorkflow(sub.workflow_id, sub.node, sub.started, sub.steps))
+
+
+def encode_buffers(buffers: Mapping[str, list[Sealed]]) -> bytes:
+    """Return what waits in a fan-in as its part."""
+    return _encoder.encode(
+        {source: [msgspec.Raw(v.encode()) for v in waiting] for source, waiting in buffers.items()}
+    )
+
+
+def encode_request(request: Request, levels: Levels) -> bytes:
+    """Return a waiting question as its part."""
+    schema = response_schema(levels, request)
+    return _encoder.encode(
+        StoredRequest(
+            request_id=request.request_id,
+            source_executor_id=request.source_executor_id,
+            request_executor_id=request.request_executor_id,
+            iteration=request.iteration,
+            timestamp=request.timestamp,
+            response_type=request.response_name,
+            data=msgspec.Raw(request.data.encode()),
+            response_schema=raw(_encoder.encode(schema)),
+            deadline=request.deadline,
+            default=raw(b"null" if request.default is None else request.default.encode()),
+            direct=request.direct,
+            node=request.node,
+        )
+    )
+
+
+def _encode_closed(closed: Closed, step: int, now: str) -> bytes:
+    request = closed.request
+    value = raw(b"null" if closed.value is None else closed.value.encode())
+    return _encoder.encode(
+        StoredAnswer(
+            request.request_id, request.source_executor_id, step, now, closed.outcome, value
+        )
+    )
+
+
+def encode_graph(description: GraphDescription) -> bytes:
+    """Return a graph's description as its part."""
+    return _encoder.encode(description)
+
+
+# ----------------------------------------------------------------------------------------- decoding
+
+
+def decode_graph(part: Part | None) -> GraphDescription | None:
+    """Return the graph's description that a checkpoint holds, None when it holds none."""
+    return None if part is None else decode_stored(part, GraphDescription, "the graph")
+
+
+def decode_state(parts: Mapping[PartKey, Part], sealer: Sealer) -> State:
+    """Return the state that a checkpoint holds; values are decoded when somebody reads them."""
+    state = State()
+    for key, part in parts.items():
+        match key:
+            case ("shared_state" | "executor_states" | "scopes" | "sub_state" | "sub_scopes", *_):
+                state.set(key[:-1], key[-1], sealer.load(part))
+            case ("fan_in", group_id):
+                stored = decode_stored(
+                    part, dict[str, list[msgspec.Raw]], f"the fan-in {group_id!r}"
+                )
+                state.fan_in[group_id] = {
+                    s: [sealer.load(bytes(v)) for v in waiting] for s, waiting in stored.items()
+                }
+            case ("requests", request_id):
+                state.requests[request_id] = _decode_request(part, sealer)
+            case ("intercepted", request_id):
+                state.intercepted[request_id] = _decode_request(part, sealer)
+            case ("replies", request_id):
+                state.replies[request_id] = sealer.load(part)
+            case ("timers", timer_id):
+                state.timers[timer_id] = _decode_timer(timer_id, part, sealer)
+            case ("sub_workflows", path):
+                sub = decode_stored(part, StoredSubWorkflow, f"the sub-workflow's run {path!r}")
+                state.sub_runs[path] = SubRun(sub.workflow_id, sub.node, sub.started, sub.steps)
+            case _:
+                pass  # outputs, answered questions and the graph are read where they are wanted
+    state.messages = [
+        _decode_message(stored, sealer) for stored in decode_messages(parts.get(MESSAGES))
+    ]
+    state.count_holds()
+    return state
+
+
+def decode_outputs(part: Part | None, sealer: Sealer) -> list[Any]:
+    """Return every output that a checkpoint's lineage has yielded, from its outputs part."""
+    if part is None:
+        return []
+    items = (
+        part
+        if isinstance(part, ListPart)
+        else decode_stored(part, list[msgspec.Raw], "the list of outputs")
+    )
+    return [sealer.load(bytes(item)).open() for item in items]
+
+
+def _decode_message(stored: StoredMessage, sealer: Sealer) -> Message:
+    return Message(
+        load_payload(stored.data, stored.reply, sealer), stored.source_ids, stored.target_ids
+    )
+
+
+def _decode_timer(timer_id: str, part: Part, sealer: Sealer) -> Timer:
+    stored = decode_stored(part, StoredTimer, f"the timer {timer_id!r}")
+    message = _decode_message(stored.message, sealer)
+    return Timer(timer_id, stored.due, message, stored.attempt, stored.work)
+
+
+def _decode_request(part: Part, sealer: Sealer) -> Request:
+    stored = decode_stored(part, StoredRequest, "a request")
+    return Request(
+        request_id=stored.request_id,
+        source_executor_id=stored.source_executor_id,
+        request_executor_id=stored.request_executor_id,
+        iteration=stored.iteration,
+        timestamp=stored.timestamp,
+        response_type=None,
+        response_name=stored.response_type,
+        data=sealer.load(bytes(stored.data)),
+        deadline=stored.deadline,
+        default=sealer.load(bytes(stored.default)) if stored.deadline is not None else None,
+        direct=stored.direct,
+        node=stored.node,
+    )

@@ -1,0 +1,373 @@
+"""`RunStore`: a held run in a storage: its head and lineage, read, committed and restored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from supersteps._failures import message_of
+from supersteps.checkpoint.record import (
+    Changes,
+    CheckpointHeader,
+    CheckpointInfo,
+    CheckpointRecord,
+    Commit,
+    utc_now,
+)
+from supersteps.engine.hold import RunHold
+from supersteps.engine.lineage import Lineage
+from supersteps.errors import (
+    CheckpointEncodeError,
+    CheckpointNotFoundError,
+    CheckpointSaveError,
+    RunExistsError,
+    RunFencedError,
+    RunNotFoundError,
+)
+from supersteps.ids import checkpoint_id
+from supersteps.storage.ports import DurableStorage, is_managed
+from supersteps.storage.records import LEASE_SECONDS
+from supersteps.storage.retention import RetentionPolicy
+from supersteps.storage.rules import InboxEntry, RunRecord, anew
+
+TIDY_EVERY = 100
+"""Commits between two applications of a retention policy: a handful of rows at once costs little more than one."""
+
+
+class RunStore(RunHold):
+    """Reads and writes one run for one handle.
+
+    Attributes:
+        workflow_id: What its checkpoints say of the workflow.
+        lineage: The head and its ancestors, oldest first.
+    """
+
+    def __init__(
+        self,
+        storage: DurableStorage,
+        run_id: str,
+        workflow_id: str,
+        retention: RetentionPolicy | None = None,
+    ) -> None:
+        super().__init__(storage, run_id)
+        self.workflow_id = workflow_id
+        self.lineage = Lineage(storage)
+        self._retention = retention
+        self._migrated: tuple[Changes, str] | None = None
+        self._untidy = 0
+        self._attempts = 0
+        self._cut: tuple[Commit, bool] | None = None
+        self._cut_info: CheckpointInfo | None = None
+
+    def number_after(self, last: int) -> None:
+        """Have the first commit of a new run take the number after `last`: others are taken."""
+        self._sequence = last
+
+    # --------------------------------------------------------------------------------------- reading
+
+    async def load(self, record: CheckpointRecord, run: RunRecord) -> None:
+        """Continue from a checkpoint; nothing is written until there is something to do.
+
+        Args:
+            record: The checkpoint.
+            run: The run's record, read before.
+        """
+        self._cut = self._cut_info = None
+        self.head = record.header
+        await self.lineage.load(record.header)
+        self._adopt(run)
+        self._lease_until = 0.0
+        self._newest_answer = None
+        self._branch = run.branch if run.head == record.header.checkpoint_id else run.branch + 1
+
+    def migrate(self, changes: Changes | None, fingerprint: str) -> None:
+        """Have the next commit also make these changes, and the graph of this fingerprint the run's; None for none."""
+        self._migrated = None if changes is None else (changes, fingerprint)
+
+    async def read(self, checkpoint_id: str) -> CheckpointRecord | None:
+        """Return a checkpoint of this run, None when the run has none with this id."""
+        record = await self.storage.load_record(checkpoint_id)
+        if record is None or record.header.run_id != self.run_id:
+            return None
+        return record if record.header.incarnation == self._incarnation else None
+
+    def is_at(self, run: RunRecord) -> bool:
+        """Return whether a run stands where this handle does."""
+        return (
+            run.head == self.base.checkpoint_id
+            and run.commit_id == self._stored_commit
+            and run.incarnation == self._incarnation
+        )
+
+    async def read_inbox(self) -> list[InboxEntry]:
+        """Return accepted answers that wait to be consumed."""
+        if not self.is_at_head:
+            return []
+        return await self.storage.read_inbox(self.run_id, incarnation=self._incarnation)
+
+    async def read_journal(self) -> list[bytes]:
+        """Return records of calls that finished after the head."""
+        if not self.is_at_head:
+            return []
+        return await self.storage.read_journal(
+            self.run_id, self.base.checkpoint_id, incarnation=self._incarnation
+        )
+
+    # --------------------------------------------------------------------------------------- writing
+
+    async def commit(
+        self,
+        changes: Changes,
+        *,
+        iteration: int,
+        steps_since_input: int,
+        max_iterations: int,
+        status: str,
+        more: bool,
+        inbox_read: int = 0,
+        metadata: dict[str, Any] | None = None,
+        fingerprint: str | None = None,
+        tags: Sequence[str] = (),
+        parent_run: str | None = None,
+        parent_checkpoint: str | None = None,
+    ) -> CheckpointInfo:
+        """Commit a checkpoint after the head; it is the head when this returns.
+
+        Args:
+            changes: What differs from the head.
+            iteration: Supersteps done.
+            steps_since_input: Supersteps since the last input from outside.
+            max_iterations: The limit in force.
+            status: A `WorkflowRunState` value.
+            more: Whether the handle goes on at once; if not, the lease is given up.
+            inbox_read: Number of the last inbox entry that is consumed.
+            metadata: The user's remarks; None keeps the head's.
+            fingerprint: Hash of the graph, if it is new to the run.
+            tags: The user's labels, for the first commit.
+            parent_run: The run that this one is forked from, for the first commit.
+            parent_checkpoint: The checkpoint that it is forked from.
+
+        Raises:
+            CheckpointSaveError: The storage failed; the run stays at its head.
+            RunFencedError: Somebody took the run over.
+            RunExistsError: The first commit of a run whose id is taken.
+            CheckpointEncodeError: A remark or a label is no Unicode text.
+        """
+        if metadata or tags:
+            _check_text(metadata, tags)
+        header = CheckpointHeader(
+            checkpoint_id=checkpoint_id(self.run_id, self._sequence + 1),
+            run_id=self.run_id,
+            workflow_id=self.workflow_id,
+            parent_id=None if self.head is None else self.head.checkpoint_id,
+            sequence=self._sequence + 1,
+            branch=self._branch,
+            iteration_count=iteration,
+            max_iterations=max_iterations,
+            steps_since_input=steps_since_input,
+            timestamp=self._timestamp(),
+            status=status,
+            metadata=(self.head.metadata if self.head else {}) if metadata is None else metadata,
+            incarnation=self._incarnation,
+        )
+        if self._migrated is not None:
+            earlier, fingerprint = self._migrated
+            changes = earlier.then(changes)
+        deadline = time.monotonic() + LEASE_SECONDS
+        commit = Commit(
+            header=header,
+            changes=changes,
+            epoch=self._epoch or 1,
+            inbox_read=inbox_read,
+            lease_seconds=LEASE_SECONDS if more else None,
+            owner=self._owner(),
+            commit_id=self._next_commit_id(),
+            fingerprint=fingerprint,
+            tags=tuple(tags),
+            parent_run=parent_run,
+            parent_checkpoint=parent_checkpoint,
+        )
+        try:
+            await self._save(commit)
+        except Exception:
+            raise
+        except BaseException:  # such as the end of the event loop, or a KeyboardInterrupt
+            self._cut = commit, more
+            raise
+        return self._committed(commit, deadline if more else 0.0)
+
+    async def _save(self, commit: Commit) -> None:
+        try:
+            with self._writing():
+                self._newest_answer = await self.storage.commit(commit)
+        except (RunFencedError, RunExistsError, RunNotFoundError):
+            raise
+        except Exception as error:  # whatever a storage raises, the save has failed
+            what = f"superstep {commit.header.iteration_count}"
+            raise self.save_error(what, error) from error
+
+    def begin_anew(self) -> None:
+        """Be another handle, without the run and its commits: in a forked child."""
+        super().begin_anew()
+        self._cut = self._cut_info = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a commit was cut short, so that its outcome was not told."""
+        return self._cut is not None or self._cut_info is not None
+
+    async def settle(self) -> CheckpointInfo:
+        """Learn what has become of a commit that was cut short; it is made now, if it was not.
+
+        A storage recognises a commit that it has made before.
+
+        Raises:
+            CheckpointSaveError: The storage failed; the run stays at its head.
+            RunFencedError: Somebody took the run over.
+        """
+        if self._cut is not None:
+            commit, more = self._cut
+            deadline = time.monotonic() + LEASE_SECONDS
+            await self._save(commit)
+            self._cut_info = self._committed(commit, deadline if more else 0.0)
+        info, self._cut_info = self._cut_info, None
+        assert info is not None
+        return info
+
+    async def release(self, *, status: str | None = None, error: str | None = None) -> None:
+        """Give the run up, if it is held, and note how the work ended."""
+        if self._cut is not None:
+            with suppress(Exception):  # whoever goes on with the run meets the same, and is told
+                self._cut_info = await self.settle()
+        await super().release(status=status, error=error)
+
+    def _next_commit_id(self) -> str:
+        """Return an identity for an attempt to commit: no two attempts of any handles share one."""
+        self._attempts += 1
+        return f"{self.handle}-{self._attempts}"
+
+    def _committed(self, commit: Commit, lease_until: float) -> CheckpointInfo:
+        header = commit.header
+        self.head = header
+        self._migrated = None
+        self._cut = None
+        self._epoch = commit.epoch
+        self._sequence = header.sequence
+        self._stored_head = header.checkpoint_id
+        self._stored_commit = commit.commit_id
+        self._is_cancelled = False
+        self._last_timestamp = header.timestamp
+        self._lease_until = lease_until
+        info = CheckpointInfo(
+            self.run_id, header.checkpoint_id, header.iteration_count, header.parent_id
+        )
+        self.lineage.append(info)
+        self._untidy += 1
+        return info
+
+    @property
+    def is_untidy(self) -> bool:
+        """Whether there is a retention policy, and it is time again to apply it."""
+        return self._retention is not None and self._untidy >= TIDY_EVERY
+
+    async def tidy(self) -> None:
+        """Apply the retention policy.
+
+        Raises:
+            StorageError: The storage could not; every checkpoint is still there.
+        """
+        if self._retention is None or not is_managed(self.storage):
+            return
+        self._untidy = 0
+        if await self.storage.prune(self.run_id, self._retention):
+            await self.lineage.load(self.base)
+
+    def save_error(self, what: str, error: Exception) -> CheckpointSaveError:
+        """Return the error of a save that failed."""
+        head = self.head.checkpoint_id if self.head else None
+        after = (
+            f"its last good checkpoint is {head!r}; resume from it"
+            if head
+            else "nothing was saved; start it again"
+        )
+        why = message_of(error).rstrip(".") or type(error).__name__
+        return CheckpointSaveError(
+            f"run {self.run_id!r}: {what} could not be saved to {type(self.storage).__name__}: {why}. The run has "
+            f"stopped; {after} once the cause is mended."
+        )
+
+    def _timestamp(self) -> str:
+        """Return the present, or a microsecond after the last timestamp if the clock has gone back."""
+        now = utc_now()
+        if now <= self._last_timestamp:
+            now = (
+                datetime.fromisoformat(self._last_timestamp) + timedelta(microseconds=1)
+            ).isoformat(timespec="microseconds")
+        return now
+
+    async def accept(self, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+        """Put answers into the inbox, all or none.
+
+        Raises:
+            RequestError: One of them cannot be taken; none was.
+        """
+        if self.is_at_head:
+            with self._writing():
+                return await self._put(answers)
+        await self.own()  # an answer to an older checkpoint makes that the head: a new branch
+        try:
+            with self._writing():
+                return await self._put(answers)
+        finally:
+            await self.release()
+
+    async def _put(self, answers: Sequence[tuple[str, bytes]]) -> list[InboxEntry]:
+        return await self.storage.add_answers(self.run_id, answers, incarnation=self._incarnation)
+
+    async def discard_journal(self) -> None:
+        """Drop the records of calls that finished after the head."""
+        await self.storage.discard_journal(self.run_id, self._epoch, incarnation=self._incarnation)
+
+    async def restore(self, target: str) -> CheckpointRecord:
+        """Make a checkpoint of this run its head and return it.
+
+        Raises:
+            CheckpointNotFoundError: The run has no such checkpoint.
+        """
+        record = await self.read(target)
+        if record is None:
+            run = await self.look_up()
+            if run is not None and run.incarnation != self._incarnation:
+                raise anew(self.run_id)
+            raise CheckpointNotFoundError(
+                f"run {self.run_id!r} has no checkpoint {target!r}; run.checkpoints lists those of its current lineage"
+            )
+        if self.is_cut:
+            await self.settle()
+        await self.own()
+        with self._writing():
+            run = await self.storage.move_head(
+                self.run_id, self._epoch, target, incarnation=self._incarnation
+            )
+        self._settle(run)
+        await self.release()  # until somebody iterates
+        await self.load(record, run)
+        return record
+
+
+def _check_text(metadata: dict[str, Any] | None, tags: Sequence[str]) -> None:
+    """Refuse what no file and no database can hold; what else is wrong with remarks the storage says."""
+    try:
+        msgspec.json.encode((metadata, tags))
+    except UnicodeEncodeError as error:
+        raise CheckpointEncodeError(
+            f"metadata and tags are Unicode text, but {error.object!r:.200} among them holds half of a surrogate pair, "
+            "perhaps from decoding bytes with errors='surrogateescape'. Decode them another way. Nothing was started."
+        ) from error
+    except Exception:
+        return

@@ -1,0 +1,156 @@
+"""`Check`: what of a checkpoint's parts a graph cannot go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.record import (
+    EXECUTORS,
+    FAN_IN,
+    INTERCEPTED,
+    MESSAGES,
+    REQUESTS,
+    SUB_WORKFLOWS,
+    TIMERS,
+    Part,
+    PartKey,
+)
+from supersteps.checkpoint.stored import (
+    StoredMessage,
+    StoredRequest,
+    StoredTimer,
+    as_json,
+    decode_messages,
+)
+from supersteps.define.executor import Executor
+from supersteps.define.graph import Graph
+from supersteps.define.requests import RequestResponse
+from supersteps.define.subworkflow import PATH_MARK, WorkflowExecutor
+from supersteps.engine.answers import response_type
+from supersteps.engine.levels import Levels
+from supersteps.engine.parts import decode_state
+from supersteps.engine.state import path_of
+from supersteps.engine.values import Sealer
+from supersteps.errors import CheckpointDecodeError, UnanswerableRequestError
+from supersteps.typing import display_name
+from supersteps.typing.schema import schema_of
+
+
+class Check:
+    """Lists what of a checkpoint's parts does not fit a graph; where all fits, makes the schemas of answers anew."""
+
+    def __init__(self, graph: Graph, codec: Codec, parts: dict[PartKey, Part]) -> None:
+        self._graph = graph
+        self._codec = codec
+        self._parts = parts
+        self._levels = Levels(graph)
+
+    def misfits(self) -> list[str]:
+        """Return a sentence for each part that does not fit."""
+        found = list(dict.fromkeys(self._sections()))
+        return found or list(dict.fromkeys(self._questions()))
+
+    def _graph_at(self, path: str) -> Graph | None:
+        graph: Graph | None = self._graph
+        for segment in path.split(PATH_MARK) if path else ():
+            inner = None if graph is None else graph.nested.get(segment.rpartition("#")[0])
+            graph = None if inner is None else inner.__supersteps__.graph
+        return graph
+
+    def _executor(self, address: str) -> Executor | None:
+        path = path_of(address) if self._graph.nested else ""
+        graph = self._graph_at(path)
+        node = (
+            None
+            if graph is None
+            else graph.nodes.get(address[len(path) + 1 :] if path else address)
+        )
+        return None if node is None else node.executor
+
+    def _has_fan_in(self, name: str) -> bool:
+        path = path_of(name) if self._graph.nested else ""
+        graph = self._graph_at(path)
+        return graph is not None and (name[len(path) + 1 :] if path else name) in graph.fan_ins
+
+    def _sections(self) -> Iterator[str]:
+        for key, part in self._parts.items():
+            if key == MESSAGES:
+                for message in decode_messages(part):
+                    yield from self._message(message, "a message")
+            elif key[0] == TIMERS:
+                yield from self._message(
+                    msgspec.json.decode(as_json(part), type=StoredTimer).message, "a timer"
+                )
+            elif key[0] == FAN_IN:
+                if not self._has_fan_in(key[1]):
+                    yield f"messages wait in {key[1]!r}, which is not there: keep that fan-in, or rename= its executors"
+            elif key[0] == EXECUTORS and self._executor(key[1]) is None:
+                yield (
+                    f"executor {key[1]!r} keeps state and is not there: rename= it, or let executor_state= return None"
+                )
+            elif key[0] == SUB_WORKFLOWS and self._graph_at(key[1]) is None:
+                yield f"sub-workflow {key[1]!r} is at work and its node is not there: keep it, or rename= it"
+            elif key[0] in (REQUESTS, INTERCEPTED):
+                asked = msgspec.json.decode(as_json(part), type=StoredRequest)
+                for address in dict.fromkeys(
+                    (asked.source_executor_id, asked.request_executor_id, asked.node)
+                ):
+                    if address is not None and self._executor(address) is None:
+                        yield (
+                            f"request {asked.request_id!r} waits and its executor {address!r} is not there: rename= "
+                            "it, or keep it until the request is answered"
+                        )
+
+    def _message(self, message: StoredMessage, what: str) -> Iterator[str]:
+        try:
+            value = self._codec.decode(bytes(message.data), what)
+            answer = (
+                None
+                if message.reply is None
+                else self._codec.decode(bytes(message.reply.answer), what)
+            )
+        except CheckpointDecodeError as error:
+            yield f"{error} (on its way to {', '.join(map(repr, message.target_ids))}): use upgrade= or message="
+            return
+        for target in message.target_ids:
+            executor = self._executor(target)
+            if executor is None and self._has_fan_in(target):
+                continue
+            if executor is None:
+                yield f"{what} is on its way to executor {target!r}, which is not there: rename= it, or use message="
+                continue
+            if isinstance(executor, WorkflowExecutor):
+                takes = False  # what is in flight has a receiver inside; the run of a sub-workflow begins by routing
+            elif message.reply is None:
+                takes = executor.can_handle(value)
+            elif message.reply.direct:
+                takes = executor.__supersteps__.find_response(value, answer) is not None
+            else:
+                takes = executor.can_handle(
+                    RequestResponse(answer, value, message.reply.request_id)
+                )
+            if not takes:
+                yield (
+                    f"{what} of type {display_name(type(value))} is on its way to executor {target!r}, which does not "
+                    "handle it: change it by message= or upgrade=, or let message= return DELETE"
+                )
+
+    def _questions(self) -> Iterator[str]:
+        """Once everything is there: whether askers take the answers; the schemas of those are made anew."""
+        state = decode_state(self._parts, Sealer(self._codec, encoding=True))
+        for section, requests in ((REQUESTS, state.requests), (INTERCEPTED, state.intercepted)):
+            for request_id, request in requests.items():
+                try:
+                    schema = msgspec.json.encode(schema_of(response_type(self._levels, request)))
+                except (UnanswerableRequestError, CheckpointDecodeError) as error:
+                    yield f"request {request_id!r} waits and cannot be answered any more: {error}"
+                    continue
+                stored = msgspec.json.decode(
+                    as_json(self._parts[section, request_id]), type=StoredRequest
+                )
+                if bytes(stored.response_schema) != schema:
+                    new = msgspec.structs.replace(stored, response_schema=msgspec.Raw(schema))
+                    self._parts[section, request_id] = msgspec.json.encode(new)

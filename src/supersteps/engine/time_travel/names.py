@@ -1,0 +1,171 @@
+"""`Names`: what executors were called before, and are called now, wherever a checkpoint or a journal names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from supersteps.checkpoint.record import (
+    EXECUTORS,
+    FAN_IN,
+    INTERCEPTED,
+    MESSAGES,
+    REQUESTS,
+    SUB_SCOPES,
+    SUB_STATE,
+    SUB_WORKFLOWS,
+    TIMERS,
+    Part,
+    PartKey,
+)
+from supersteps.checkpoint.stored import (
+    StoredMessage,
+    StoredRequest,
+    StoredSubWorkflow,
+    StoredTimer,
+    as_json,
+    decode_messages,
+)
+from supersteps.define.description import GraphDescription
+from supersteps.define.edges import FanInEdgeGroup, is_fan_in
+from supersteps.define.subworkflow import PATH_MARK
+from supersteps.engine.effects import Effects
+from supersteps.engine.state import path_of
+
+
+class Names:
+    """New names for old ones, in every form in which executors are named."""
+
+    def __init__(self, rename: Mapping[str, str], before: GraphDescription) -> None:
+        self._rename = rename
+        self._nested = bool(before.sub_workflows)
+
+    def address(self, address: str) -> str:
+        """Return the path of an executor."""
+        if not self._nested:
+            return self._rename.get(address, address)
+        path, mark, name = address.rpartition(PATH_MARK)
+        if not mark:
+            return self._rename.get(name, name)
+        return self.path(path) + mark + self._inner(self._static(path), name)
+
+    def path(self, path: str) -> str:
+        """Return the path of a sub-workflow's run."""
+        found, static = [], ""
+        for segment in path.split(PATH_MARK):
+            node, mark, number = segment.rpartition("#")
+            found.append(self._inner(static, node) + mark + number)
+            static = f"{static}{PATH_MARK}{node}" if static else node
+        return PATH_MARK.join(found)
+
+    def _static(self, path: str) -> str:
+        return PATH_MARK.join(segment.rpartition("#")[0] for segment in path.split(PATH_MARK))
+
+    def _inner(self, static: str, name: str) -> str:
+        full = f"{static}{PATH_MARK}{name}" if static else name
+        return self._rename.get(full, full).rpartition(PATH_MARK)[2]
+
+    def fan_in(self, name: str) -> tuple[str, Callable[[str], str]]:
+        """Return the name of a fan-in, and what gives its sources their names."""
+        path, mark, group = name.rpartition(PATH_MARK) if self._nested else ("", "", name)
+
+        def local(executor_id: str) -> str:
+            return self.address(path + mark + executor_id)[
+                len(self.path(path) + mark) if mark else 0 :
+            ]
+
+        sources, _, target = group.partition(":")[2].partition("->")
+        ids = tuple(local(_unescaped(source)) for source in sources.split("+"))
+        renamed = FanInEdgeGroup(ids, (local(_unescaped(target)),)).id
+        return (self.path(path) + mark if mark else "") + renamed, local
+
+    def message(self, message: StoredMessage) -> StoredMessage:
+        """Return a message."""
+        return msgspec.structs.replace(
+            message,
+            source_ids=tuple(map(self.address, message.source_ids)),
+            target_ids=tuple(map(self._receiver, message.target_ids)),
+        )
+
+    def _receiver(self, name: str) -> str:
+        """Return the name of an executor, or of a fan-in to which a message goes later."""
+        return self.fan_in(name)[0] if is_fan_in(name) else self.address(name)
+
+    def effects(self, effects: Effects, executor_id: str, key: str) -> Effects:
+        """Return what a call did, under its new name and key."""
+        change = msgspec.structs.replace
+        path = path_of(effects.executor_id) if self._nested else ""
+        new_path = path_of(executor_id) if self._nested else ""
+
+        def local(target: str | None) -> str | None:
+            if target is None:
+                return None
+            return (
+                self.address(path + PATH_MARK + target)[len(new_path) + 1 :]
+                if path
+                else self.address(target)
+            )
+
+        return change(
+            effects,
+            executor_id=executor_id,
+            key=key,
+            sends=[change(send, target_id=local(send.target_id)) for send in effects.sends],
+            writes=[change(write, scope=self.scope(write.scope)) for write in effects.writes],
+            asks=[
+                change(ask, source_executor_id=self.address(ask.source_executor_id))
+                for ask in effects.asks
+            ],
+            delayed=[
+                change(
+                    d,
+                    target_id=local(d.target_id),
+                    source_ids=tuple(map(self.address, d.source_ids)),
+                )
+                for d in effects.delayed
+            ],
+        )
+
+    def scope(self, scope: tuple[str, ...]) -> tuple[str, ...]:
+        """Return a scope, or the key of a part."""
+        if scope[0] == EXECUTORS:
+            return (scope[0], self.address(scope[1]), *scope[2:])
+        if scope[0] in (SUB_STATE, SUB_SCOPES, SUB_WORKFLOWS):
+            return (scope[0], self.path(scope[1]), *scope[2:])
+        return (scope[0], self.fan_in(scope[1])[0]) if scope[0] == FAN_IN else scope
+
+    def part(self, key: PartKey, part: Part) -> Part:
+        """Return a part with the names inside it changed."""
+        encode, decode, change = msgspec.json.encode, msgspec.json.decode, msgspec.structs.replace
+        if key == MESSAGES:
+            return encode([self.message(message) for message in decode_messages(part)])
+        if key[0] == TIMERS:
+            timer = decode(as_json(part), type=StoredTimer)
+            return encode(change(timer, message=self.message(timer.message)))
+        if key[0] in (REQUESTS, INTERCEPTED):
+            asked = decode(as_json(part), type=StoredRequest)
+            return encode(
+                change(
+                    asked,
+                    source_executor_id=self.address(asked.source_executor_id),
+                    request_executor_id=self.address(asked.request_executor_id),
+                    node=None if asked.node is None else self.address(asked.node),
+                )
+            )
+        if key[0] == SUB_WORKFLOWS:
+            sub = decode(as_json(part), type=StoredSubWorkflow)
+            return encode(change(sub, node=self.address(sub.node)))
+        if key[0] == FAN_IN:
+            local = self.fan_in(key[1])[1]
+            return encode(
+                {
+                    local(s): w
+                    for s, w in decode(as_json(part), type=dict[str, list[msgspec.Raw]]).items()
+                }
+            )
+        return part
+
+
+def _unescaped(name: str) -> str:
+    return name.replace("-%3E", "->").replace("%2B", "+").replace("%25", "%")

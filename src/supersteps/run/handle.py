@@ -1,0 +1,447 @@
+"""`StreamingRun`: the handle of one run; iterate it for events, answer it, rewind it, end it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from supersteps._loops import outlast
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.record import CheckpointInfo
+from supersteps.engine.user_code import UserCodeError
+from supersteps.errors import (
+    CheckpointingDisabledError,
+    CheckpointNotFoundError,
+    RunClosedError,
+    UnknownRequestError,
+)
+from supersteps.events import WorkflowEvent, WorkflowRunState
+from supersteps.run.driver import Opened, RunDriver
+from supersteps.run.phases import CANCELLED, CLOSED, READY, Phase
+from supersteps.run.result import ResultCollector, WorkflowRunResult
+from supersteps.storage.records import RunRecord
+
+CheckpointReference = str | CheckpointInfo | WorkflowCheckpoint
+"""A checkpoint by its id, its handle or itself."""
+
+
+def reference_id(checkpoint: CheckpointReference) -> str:
+    """Return the id of a checkpoint that is given in any way."""
+    return checkpoint if isinstance(checkpoint, str) else checkpoint.checkpoint_id
+
+
+class StreamingRun(RunDriver):
+    """One run of a workflow: an asynchronous stream of its events, and its handle.
+
+    Nothing runs before the first step of iteration. The engine goes on only while somebody asks for events: after a
+    `break` the superstep under way is finished and committed, then nothing moves until the next iteration.
+
+    Attributes:
+        run_id: The run's id; for a resumed run known once it is opened.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        open_run: Callable[[RunDriver], Awaitable[Opened]],
+        *,
+        on_waiting: Callable[[StreamingRun, list[str]], None],
+        begins_anew: bool = False,
+        include_status_events: bool = False,
+    ) -> None:
+        """Workflows make the handles of their runs: `run_stream`, `run_stream_from_checkpoint`, `fork` and others.
+
+        Args:
+            run_id: The run's id, empty while it is not known.
+            open_run: Begins or loads the run, emitting through `emit`.
+            on_waiting: Told when the run only waits for answers, with the ids of the questions.
+            begins_anew: Whether opening it starts a new run; then nothing but iterating may open it.
+            include_status_events: Whether results list status changes among the events.
+        """
+        super().__init__(
+            run_id, open_run, on_waiting=lambda request_ids: on_waiting(self, request_ids)
+        )
+        self._begins_anew = begins_anew
+        self._include_status_events = include_status_events
+
+    # -------------------------------------------------------------------------------------- looking
+
+    @property
+    def checkpoints(self) -> list[CheckpointInfo]:
+        """The current lineage, iteration 0 first; the newest 10,000 of it. See `history` for all.
+
+        Of a run that was resumed, the first look reads it from the storage at once, and the event
+        loop waits meanwhile; `history` reads it page by page beside the event loop.
+        """
+        store = self._store
+        return [] if store is None else store.lineage.infos()
+
+    @property
+    def state(self) -> WorkflowRunState:
+        """Where the run stands, as the stream told last."""
+        return self._stream.state
+
+    @property
+    def latest_checkpoint(self) -> CheckpointInfo | None:
+        """The run's head, None while there is none."""
+        store = self._store
+        return None if store is None else store.lineage.head
+
+    async def history(self, page_size: int = 1000) -> AsyncIterator[CheckpointInfo]:
+        """Go through the whole lineage, newest first.
+
+        Args:
+            page_size: How many checkpoints to read from the storage at once.
+        """
+        store = self._store
+        if store is None or store.lineage.head is None:
+            return
+        run = await store.look_up()
+        if run is None or run.incarnation != store.incarnation:
+            return  # it was deleted; what is under its id now is another run
+        cursor: str | None = store.lineage.head.checkpoint_id
+        while cursor is not None:
+            page = await store.storage.list_lineage(cursor, page_size)
+            for info in reversed(page):
+                yield info
+            cursor = page[0].parent if page else None
+
+    def snapshot(self) -> WorkflowCheckpoint:
+        """Return the state that a replay has reached, to look at or to `diff`; it is nowhere stored.
+
+        Raises:
+            CheckpointingDisabledError: This is no replay, or it has not begun.
+        """
+        if self._opened is None:
+            raise CheckpointingDisabledError(
+                "nothing was replayed yet: iterate the handle or wait_for_completion() first"
+            )
+        return self._opened.runner.snapshot()
+
+    # ------------------------------------------------------------------------------------ consuming
+
+    def __aiter__(self) -> AsyncIterator[WorkflowEvent]:
+        """Iterate over the events that have not been delivered yet, and drive the run.
+
+        Raises:
+            CalledFromHandlerError: A handler of this run asks.
+            StreamBusyError: Somebody else is iterating.
+        """
+        self._check_open()
+        self._refuse_inside("iterating over its handle")
+        iterator = self._stream.iterate(self)
+        self._go_on()
+        return iterator
+
+    def watch_stream(self) -> AsyncIterator[WorkflowEvent]:
+        """Return the same stream by name."""
+        return self.__aiter__()
+
+    async def wait_for_completion(self) -> WorkflowRunResult:
+        """Drive the run until it is done or only waits for answers.
+
+        Returns:
+            The events not delivered before, and every output of the lineage.
+
+        Raises:
+            Exception: What ended the run, if it failed.
+        """
+        self._check_open()
+        self._refuse_inside("run.wait_for_completion()")
+        stream = self._stream
+        hold = stream.collect(ResultCollector(include_status_events=self._include_status_events))
+        self._go_on()
+        try:
+            while await self._advance(self._drive):
+                pass
+            if self._phase is CLOSED:
+                self._check_open()
+            complete = not stream.delivered_some
+            collector = stream.collector  # a restore begins a new one
+            assert collector is not None
+        except asyncio.CancelledError:
+            await outlast(self._stop())
+            raise
+        finally:
+            stream.release(hold)
+            stream.delivered_some = True
+        return collector.result(
+            self.run_id, await self._all_outputs(collector, complete), stream.state
+        )
+
+    async def outcome(self) -> WorkflowRunResult:
+        """Drive the run on, or wait for whoever does; return where it stands then.
+
+        Returns:
+            The events not delivered before, and every output of the lineage; where others had the
+            events, the questions that wait.
+
+        Raises:
+            StreamBusyError: The task that asks consumes the run's events itself.
+            Exception: What ended the run, if it failed.
+        """
+        self._refuse_inside("waiting for its outcome")
+        has_waited = self._stream.is_taken
+        while self._stream.is_taken:
+            await self._stream.freed()
+        result = await self.wait_for_completion()
+        if has_waited and self._opened is not None and not result.get_request_info_events():
+            result.extend(self._opened.runner.waiting_requests())
+        return result
+
+    async def left(self) -> None:
+        """Wait until nobody consumes the run's events.
+
+        Raises:
+            StreamBusyError: The task that asks consumes them itself.
+        """
+        self._refuse_inside("waiting for its outcome")
+        await self._stream.freed()
+
+    async def answer(self, responses: Mapping[str, Any]) -> None:
+        """Answer several questions, for somebody who then waits for the run.
+
+        Raises:
+            StreamBusyError: The task that asks consumes the run's events itself.
+            RequestError: One of the answers cannot be taken; nothing was changed.
+        """
+        self._refuse_inside("waiting for its outcome")
+        self._stream.check_not_own()
+        await self.send_responses(responses)
+
+    def stands_at(self, record: RunRecord) -> bool:
+        """Return whether the handle is of use for going on with a run from where it is."""
+        if self._phase.has_ended or self._failure is not None:
+            return False
+        store = self._store
+        return store is None or (store.head is not None and store.is_at(record))
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the handle has ended because somebody else has the run."""
+        return self._is_lost
+
+    async def _all_outputs(self, collector: ResultCollector, complete: bool) -> list[Any] | None:
+        """Return every output of the lineage; `complete` says that the collector saw all that this handle committed."""
+        if self._opened is None:
+            return None
+        runner = self._opened.runner
+        if not complete:
+            stored = await runner.stored_outputs()
+            return stored if stored is not None else runner.outputs()
+        return runner.earlier_outputs() + collector.new_outputs()
+
+    def _check_open(self) -> None:
+        if self._phase.has_ended and not self._stream.events:
+            raise RunClosedError(
+                f"run {self.run_id!r} was {self._phase.name.lower()} through this handle. Resume "
+                "it by workflow.run_from_checkpoint() with its latest checkpoint."
+            )
+
+    # ------------------------------------------------------------------------------------- steering
+
+    async def send_response(self, request_id: str, response: Any) -> None:
+        """Answer a question; the answer is durable when this returns, and the next superstep consumes it.
+
+        Inside the loop the stream goes on; after its end, iterate again.
+
+        Raises:
+            RequestError: The answer cannot be taken; nothing was changed.
+        """
+        await self.send_responses({request_id: response})
+
+    async def send_responses(self, responses: Mapping[str, Any]) -> None:
+        """Answer several questions, all or none.
+
+        Raises:
+            RequestError: One of the answers cannot be taken; nothing was changed.
+        """
+        self._refuse_while_loading("run.send_responses()")
+        async with self._turn.here():
+            # An answer is taken or it is not: who is cancelled meanwhile hears of it afterwards.
+            await outlast(self._accept(responses))
+
+    async def _accept(self, responses: Mapping[str, Any]) -> None:
+        self._check_open()
+        if self._opened is None and self._begins_anew:
+            raise UnknownRequestError(
+                f"run {self.run_id!r} has not begun, so it asks nothing: iterate it or wait_for_completion() first"
+            )
+        if self._opened is None:
+            await self._do_unit()
+            self._raise_trouble()
+        if self._opened is None:
+            raise UnknownRequestError(f"run {self.run_id!r} could not be opened: it asks nothing")
+        await self._opened.runner.accept(responses)
+        self._expect_more()
+
+    def queue_responses(self, responses: Mapping[str, Any]) -> None:
+        """Have answers taken at the next step of iteration, which raises a `RequestError` if they cannot be.
+
+        Raises:
+            StreamBusyError: Somebody else is iterating.
+        """
+        self._stream.check_free()
+        self._queued.update(responses)
+        self._expect_more()
+
+    async def restore_checkpoint(self, checkpoint: CheckpointReference) -> None:
+        """Rewind this very run: work in flight is cancelled, undelivered events are dropped, then iterate again.
+
+        Args:
+            checkpoint: A checkpoint of this run, on any branch; the abandoned branch stays readable.
+
+        Raises:
+            CheckpointNotFoundError: The run has no such checkpoint.
+            CheckpointingDisabledError: The run has no storage.
+            CalledFromHandlerError: A handler of this run asks.
+            Exception: What an executor's `on_checkpoint_restored` raised.
+        """
+        self._check_open()
+        self._refuse_inside("run.restore_checkpoint()")
+        try:
+            await outlast(self._restore(reference_id(checkpoint)))
+        except UserCodeError as raised:
+            error = raised.error
+        else:
+            return
+        raise error
+
+    async def _restore(self, checkpoint_id: str) -> None:
+        async with self._stopped():
+            self._check_open()
+            if self._opened is None and self._begins_anew:
+                raise CheckpointNotFoundError(
+                    f"run {self.run_id!r} has not begun, so it has no checkpoints: iterate it or wait_for_completion() "
+                    "first"
+                )
+            if self._opened is None:
+                await self._do_unit()
+                self._raise_trouble()
+            assert self._opened is not None
+            if self._opened.store is None:
+                raise CheckpointingDisabledError(
+                    f"run {self.run_id!r} has no checkpoints to restore: build its workflow "
+                    "with_checkpointing(checkpoint_storage=...)"
+                )
+            runner = self._opened.runner
+            with self._loading:
+                await runner.restore(checkpoint_id)
+            self._stream.begin_anew()
+            self._queued.clear()
+            self._awaited.clear()
+            self._failure = self._refusal = None
+            self._is_lost = False
+            self._phase = READY
+            self._stream.emit_state(WorkflowRunState.IN_PROGRESS)
+            for event in runner.waiting_requests():
+                self.emit(event)
+
+    async def cancel(self) -> None:
+        """End the run: work in flight is cancelled, and the storage notes that it was.
+
+        The stream ends with the status CANCELLED. Its checkpoints stay. A run that is done stays done.
+        Whoever is cancelled while waiting for this hears of it once the run is cancelled.
+
+        Raises:
+            CalledFromHandlerError: A handler of this run asks.
+        """
+        self._refuse_inside("run.cancel()")
+        await outlast(self._cancel())
+
+    async def _cancel(self) -> None:
+        async with self._stopped():
+            if self._phase.has_ended:
+                return
+            is_done = (
+                self._opened is not None and self._opened.runner.status is WorkflowRunState.IDLE
+            )
+            if not is_done:
+                if self._store is not None and self._failure is None:
+                    try:
+                        await self._store.own()
+                    except (
+                        CheckpointNotFoundError
+                    ):  # the one to go on from was pruned; the run can end all the same
+                        await self._store.own_where_it_stands()
+                    await self._store.release(status=WorkflowRunState.CANCELLED.value)
+                self._stream.events.clear()
+                self._stream.emit_state(WorkflowRunState.CANCELLED)
+            self._close(CANCELLED)
+
+    async def cancel_request(self, request_id: str) -> None:
+        """Take a question back: nobody is to answer it, and its asker hears nothing; the next superstep closes it.
+
+        Raises:
+            RequestError: It does not wait.
+        """
+        self._refuse_while_loading("run.cancel_request()")
+        async with self._turn.here():
+            self._check_open()
+            if self._opened is None and not self._begins_anew:
+                await self._do_unit()
+                self._raise_trouble()
+            if self._opened is None:
+                raise UnknownRequestError(f"run {self.run_id!r} has not begun, so it asks nothing")
+            await self._opened.runner.cancel_request(request_id)
+            self._expect_more()
+
+    async def drain(self) -> None:
+        """Let the superstep under way end and be committed, then stop; iterating again goes on.
+
+        Handlers that sleep (`ctx.sleep_until`) are cut short; they sleep for the rest when the run goes on.
+
+        Raises:
+            CalledFromHandlerError: A handler of this run asks.
+        """
+        self._refuse_inside("run.drain()")
+        await self._drain()
+
+    async def aclose(self) -> None:
+        """Let go of the run: work in flight is cancelled, the run itself can be resumed.
+
+        Whoever is cancelled while waiting for this hears of it once the handle is closed.
+
+        Raises:
+            CalledFromHandlerError: A handler of this run asks.
+        """
+        self._refuse_inside("run.aclose()")
+        await outlast(self._aclose())
+
+    async def _aclose(self) -> None:
+        async with self._stopped():
+            if self._phase.has_ended:
+                return
+            self._stream.events.clear()
+            self._close(CLOSED)
+            if self._store is not None:
+                await self._store.release()
+
+    def _close(self, how: Phase) -> None:
+        self._phase = how
+        self._on_waiting([])
+        self._stream.is_closed = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return what a notebook shows."""
+        from supersteps.viz.notebook import run_bundle  # wanted only by notebooks
+
+        runner = None if self._opened is None else self._opened.runner
+        state, graph = (None, None) if runner is None else (runner.state, runner.graph.description)
+        return run_bundle(self, self._stream.state.value, state, graph, include, exclude)
+
+    def __repr__(self) -> str:
+        return f"StreamingRun(run_id={self.run_id!r}, state={self._stream.state.value})"

@@ -1,0 +1,354 @@
+"""`EventStream`: how a run's events get from the engine to one consumer, or into the result of an awaited run."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from supersteps._loops import LoopEvent, has_ended, is_gone
+from supersteps.errors import StreamBusyError
+from supersteps.events import Note, WorkflowEvent, WorkflowRunState, WorkflowStatusEvent
+from supersteps.run.result import ResultCollector
+
+UNDELIVERED = 1_000
+"""How many events may wait for a consumer until handlers that await `ctx.add_event` wait for it."""
+
+
+class Source(Protocol):
+    """A run that gives its events to whoever asks."""
+
+    run_id: str
+
+    async def next_event(self) -> WorkflowEvent:
+        """Return the next event, doing the work that leads to it."""
+
+
+class Sink(Protocol):
+    """Takes events that happen in every superstep."""
+
+    @property
+    def note(self) -> Callable[[Note], None]:
+        """Take one."""
+
+
+class EventStream:
+    """Keeps events until somebody takes them, and knows who that is.
+
+    Attributes:
+        events: Events that have not been delivered.
+        collector: Takes events instead, while somebody waits for the result only.
+        sink: Takes notes of the events that happen in every superstep.
+        delivered_some: Whether somebody has had events that no result will hold.
+        is_closed: Whether events are dropped: the run's handle is closed.
+        is_hurried: Whether no handler is to wait for the consumer: it may itself wait for the superstep's end.
+    """
+
+    def __init__(self, source: Source, on_left: Callable[[], None]) -> None:
+        """Begin.
+
+        Args:
+            source: The run.
+            on_left: Called when the consumer leaves before the end.
+        """
+        self.events: deque[WorkflowEvent] = deque()
+        self.sink: Sink = self
+        self.collector: ResultCollector | None = None
+        self.delivered_some = False
+        self.is_closed = False
+        self.is_hurried = False
+        self._space: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._source = weakref.ref(source)
+        self._on_left = on_left
+        self._waiter: asyncio.Future[None] | None = None
+        self._consumer: weakref.ref[EventIterator] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the consumer
+        self._hold: object | None = None  # of the collector
+        self._freed = LoopEvent()
+        self._task: weakref.ref[asyncio.Task[Any]] | None = None  # of the consumer
+        self._state = WorkflowRunState.STARTED
+
+    # -------------------------------------------------------------------------------- the giving end
+
+    @property
+    def state(self) -> WorkflowRunState:
+        """The state that was last told of."""
+        return self._state
+
+    def emit(self, event: WorkflowEvent) -> None:
+        """Take an event."""
+        if self.is_closed:
+            return  # a thread's last words
+        if self.collector is not None:
+            self.collector.add(event)
+            return
+        self.events.append(event)
+        self.wake()
+
+    def note(self, note: Note) -> None:
+        """Take an event that happens in every superstep; a collector takes them itself."""
+        if self.is_closed:
+            return
+        self.events.append(note.event())
+        if self._waiter is not None:
+            self.wake()
+
+    def emit_state(self, state: WorkflowRunState) -> None:
+        """Tell of a state, if it is not the one that was told of last."""
+        if state is not self._state:
+            self._state = state
+            self.emit(WorkflowStatusEvent(state))
+
+    def wake(self) -> None:
+        """Have the consumer look again: there is an event, or something else has changed."""
+        if self._waiter is not None and not self._waiter.done():
+            try:
+                self._waiter.set_result(None)
+            except RuntimeError:  # its event loop is closed: nobody comes back there
+                self._waiter = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the next event."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def begin_anew(self) -> None:
+        """Drop what is not delivered: the run was rewound."""
+        self.events.clear()
+        if self.collector is not None:
+            self.collector = self.sink = self.collector.fresh()
+        self.delivered_some = True
+        self._state = WorkflowRunState.STARTED
+        self.make_room()
+
+    # ----------------------------------------------------------------------------------- back-pressure
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a handler should wait for the consumer; not for one that has left, or only wants the result."""
+        return (
+            len(self.events) >= UNDELIVERED
+            and self.collector is None
+            and self.has_consumer
+            and not self.is_hurried
+            and not self.is_closed
+        )
+
+    async def room(self) -> None:
+        """Wait until the consumer has taken half of the events, or there is nobody to wait for any more."""
+        while self.is_full:
+            if self._space is None:
+                self._space = asyncio.get_running_loop(), asyncio.Event()
+            await self._space[1].wait()
+
+    def make_room(self) -> None:
+        """Let handlers that wait look again."""
+        if self._space is not None:
+            (loop, space), self._space = self._space, None
+            with suppress(RuntimeError):  # the loop is closed, and who waited there is gone
+                loop.call_soon_threadsafe(
+                    space.set
+                )  # the consumer's end may be noticed in any thread
+
+    def hurry(self) -> None:
+        """Let no handler wait any more, until there is a new consumer."""
+        self.is_hurried = True
+        self.make_room()
+
+    # ------------------------------------------------------------------------------- the taking end
+
+    def take(self) -> WorkflowEvent:
+        """Return the next event; there is one."""
+        self.delivered_some = True
+        event = self.events.popleft()
+        if self._space is not None and len(self.events) <= UNDELIVERED // 2:
+            self.make_room()
+        return event
+
+    async def wait(self) -> None:
+        """Wait until `wake`.
+
+        Raises:
+            StreamBusyError: Another task waits already.
+        """
+        self.check_alone()
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await waiter
+        finally:
+            if self._waiter is waiter:
+                self._waiter = None
+
+    def check_alone(self) -> None:
+        """Refuse a second task that waits.
+
+        Raises:
+            StreamBusyError: Another task waits already.
+        """
+        if self._waiter is not None and not is_gone(self._waiter):
+            raise StreamBusyError(
+                f"two tasks wait for the next event of run {self._run_id!r}; events can go to one "
+                "only"
+            )
+
+    def collect(self, collector: ResultCollector) -> object:
+        """Give all events to a collector; return by what to release it."""
+        self.check_free()
+        self._note_task()
+        self.collector = self.sink = collector
+        while self.events:
+            collector.add(self.events.popleft())
+        self.make_room()
+        self._hold = hold = object()
+        return hold
+
+    def release(self, hold: object) -> None:
+        """Give events to no collector any more; one of an ended event loop may come late."""
+        if self._hold is hold:
+            self.collector = self._hold = None
+            self.sink = self
+            self._freed.set()
+
+    def iterate(self, source: Source) -> EventIterator:
+        """Return an iterator that is the consumer from now on.
+
+        Raises:
+            StreamBusyError: There is another.
+        """
+        iterator = EventIterator(source, self)
+        self.claim(iterator)
+        self.is_hurried = False
+        return iterator
+
+    @property
+    def has_consumer(self) -> bool:
+        """Whether an iterator is the consumer."""
+        return self._consumer is not None and self._consumer() is not None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether events go to somebody."""
+        return self.collector is not None or self.has_consumer
+
+    async def freed(self) -> None:
+        """Wait until nobody consumes the events.
+
+        Raises:
+            StreamBusyError: The task that asks consumes them itself.
+        """
+        while self.is_taken:
+            self.check_not_own()
+            self._freed.clear()
+            await self._freed.wait()
+
+    def check_not_own(self) -> None:
+        """Refuse to have a task wait for what it has to do itself.
+
+        Raises:
+            StreamBusyError: The present task consumes the events.
+        """
+        task = None if self._task is None else self._task()
+        if self.is_taken and task is not None and task is asyncio.current_task():
+            raise StreamBusyError(
+                f"this task consumes the events of run {self._run_id!r} itself, so it cannot wait "
+                "for the run meanwhile: answer by run.send_response(...) inside the loop, or leave "
+                "the loop first. Nothing was changed."
+            )
+
+    def _note_task(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        self._task = None if task is None else weakref.ref(task)
+
+    def check_free(self) -> None:
+        """Refuse a second consumer.
+
+        Raises:
+            StreamBusyError: There is one.
+        """
+        if self.is_taken and self._loop is not None and has_ended(self._loop):
+            self._consumer = self._waiter = self._loop = None  # nobody comes back from there
+            self.release(self._hold)
+        if self.is_taken:
+            raise StreamBusyError(
+                f"run {self._run_id!r} already has a consumer; events can go to one only. Wait until it has ended, or "
+                "break out of its loop first."
+            )
+
+    def claim(self, iterator: EventIterator) -> None:
+        """Let an iterator be the consumer.
+
+        Raises:
+            StreamBusyError: Somebody else is.
+        """
+        if self._consumer is not iterator.reference or self._consumer is None:
+            self.check_free()
+            self._note_task()
+            self._consumer = iterator.reference = weakref.ref(iterator, self._forget_consumer)
+
+    def _forget_consumer(self, consumer: weakref.ref[EventIterator]) -> None:
+        if self._consumer is consumer:
+            self._consumer = None
+            self._freed.set()
+            self._on_left()
+
+    def pause(self, consumer: weakref.ref[EventIterator]) -> None:
+        """Let others be the consumer: this one's task was cancelled and may never come back."""
+        self._forget_consumer(consumer)
+
+    def end(self, consumer: weakref.ref[EventIterator]) -> None:
+        """Let others be the consumer: this one has come to the end."""
+        iterator = consumer()
+        if iterator is not None:
+            iterator.source = None
+            self._consumer = None
+            self._freed.set()
+
+    @property
+    def _run_id(self) -> str:
+        source = self._source()
+        return "" if source is None else source.run_id
+
+
+class EventIterator:
+    """One consumer's iteration; there can be a new consumer only once this object is gone or exhausted.
+
+    Attributes:
+        source: The run, None at the end.
+        reference: By which the stream knows it as its consumer.
+    """
+
+    def __init__(self, source: Source, stream: EventStream) -> None:
+        self.source: Source | None = source
+        self.reference: weakref.ref[EventIterator] | None = None
+        self._stream = stream
+
+    def __aiter__(self) -> AsyncIterator[WorkflowEvent]:
+        return self
+
+    def __anext__(self) -> Awaitable[WorkflowEvent]:
+        if self.source is not None:
+            self._stream.claim(self)
+        # Not a coroutine of its own: the traceback of an error would keep its frame, and so the consumer, alive.
+        return _next_event(self.source, self._stream, self.reference or weakref.ref(self))
+
+
+async def _next_event(
+    source: Source | None, stream: EventStream, consumer: weakref.ref[EventIterator]
+) -> WorkflowEvent:
+    if source is None:
+        raise StopAsyncIteration
+    if stream.events:
+        return stream.take()
+    stream.check_alone()  # outside: a handler may raise StreamBusyError, too
+    try:
+        return await source.next_event()
+    except asyncio.CancelledError:
+        stream.pause(consumer)
+        raise
+    except BaseException:
+        stream.end(consumer)
+        raise

@@ -1,0 +1,78 @@
+"""Looking on while others drive a run: until it is at rest, or nobody has it any more."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from supersteps.errors import WorkflowRuntimeError
+from supersteps.events import WorkflowRunState
+from supersteps.storage.ports import DurableStorage
+from supersteps.storage.records import RunRecord
+from supersteps.storage.rules import check_incarnation, lease_holds, limit_lease, no_such_run
+
+# The run may be driven by any process on any machine, and no storage can call across: a file or a
+# row does not say that it has changed. So this looks, at one record.
+LOOK_EVERY_SECONDS = 0.2
+
+_ENDED = (WorkflowRunState.IDLE.value, WorkflowRunState.CANCELLED.value)
+_WAITING = WorkflowRunState.IDLE_WITH_PENDING_REQUESTS.value
+
+
+async def until_at_rest(storage: DurableStorage, run_id: str) -> RunRecord:
+    """Wait until a run is done or only waits for answers, and return its record.
+
+    Raises:
+        RunNotFoundError: There is no such run, or it was deleted meanwhile.
+        RunFencedError: It was deleted meanwhile, and another one was started under its id.
+        WorkflowRuntimeError: It has failed, and nobody is at work on it.
+    """
+    which: str | None = None
+    while True:
+        run = await _record(storage, run_id)
+        check_incarnation(run, which)
+        which = run.incarnation
+        if run.status == WorkflowRunState.FAILED.value and not _is_held(run):
+            raise WorkflowRuntimeError(
+                f"run {run_id!r} has failed: {run.error or 'nobody noted why'}. Resume it from "
+                f"{run.head!r} once the cause is mended."
+            )
+        if run.status in _ENDED or (run.status == _WAITING and await _only_waits(storage, run)):
+            return run
+        await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+
+async def until_let_go(storage: DurableStorage, run_id: str) -> None:
+    """Wait until nobody has a run any more, so that one may go on with it.
+
+    Raises:
+        RunNotFoundError: There is no such run, or it was deleted meanwhile.
+    """
+    while True:
+        if not _is_held(await _record(storage, run_id)):
+            return
+        await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+
+async def _record(storage: DurableStorage, run_id: str) -> RunRecord:
+    run = await storage.get_run(run_id)
+    if run is None:
+        raise no_such_run(run_id)
+    return run
+
+
+def _is_held(run: RunRecord) -> bool:
+    now = time.time()
+    # A lease that reaches further than one lasts is from before the clock was set back, or of a
+    # machine with another clock: whoever tries to take the run has it shortened, and who only looks
+    # would wait for hours.
+    return limit_lease(run, now) is run and lease_holds(run.lease, now)
+
+
+async def _only_waits(storage: DurableStorage, run: RunRecord) -> bool:
+    """Return whether there is no answer that a superstep is still to take."""
+    if await storage.read_inbox(run.run_id):
+        return False
+    # The inbox may be empty because a superstep has taken the answer since the run was looked at.
+    again = await storage.get_run(run.run_id)
+    return again is not None and (again.head, again.status) == (run.head, run.status)

@@ -1,0 +1,465 @@
+"""`Workflow`: an immutable definition that can be run, resumed and answered any number of times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+import msgspec
+
+from supersteps.define.edges import EdgeGroup
+from supersteps.define.executor import Executor
+from supersteps.define.graph import Graph
+from supersteps.engine.backends import Backend
+from supersteps.engine.backends.local import LocalBackend
+from supersteps.engine.time_travel.fork import Edits
+from supersteps.engine.time_travel.migration import Migration
+from supersteps.errors import WorkflowRuntimeError
+from supersteps.run.handle import CheckpointReference, StreamingRun
+from supersteps.run.opener import RunOpener
+from supersteps.run.result import WorkflowRunResult
+from supersteps.storage.ports import CheckpointStorage, DurableStorage
+from supersteps.storage.retention import RetentionPolicy
+
+
+class Workflow:
+    """A frozen graph of executors with a name; build it with `WorkflowBuilder`.
+
+    One object serves any number of runs, also at the same time.
+
+    Attributes:
+        workflow_id: The workflow's name, the same in every process: given to the builder, else the start executor's id.
+        max_iterations: How many supersteps a run may take after an input from outside, its very first not counted.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        workflow_id: str,
+        max_iterations: int,
+        checkpoint_storage: CheckpointStorage | None = None,
+        types: Sequence[Any] = (),
+        retention: RetentionPolicy | None = None,
+        backend: Backend | None = None,
+        migration: Migration | None = None,
+    ) -> None:
+        """`WorkflowBuilder.build()` makes workflows, once their graph has passed every check.
+
+        Args:
+            graph: The validated graph.
+            workflow_id: The name.
+            max_iterations: The limit of supersteps.
+            checkpoint_storage: Where runs are saved.
+            types: Types of values beyond those that the handlers' annotations reach.
+            retention: Which checkpoints to keep while a run goes on.
+            backend: Where handlers run; this process when None.
+            migration: How to go on with runs that an earlier graph began; they are refused when None.
+        """
+        self.workflow_id = workflow_id
+        self.max_iterations = max_iterations
+        self._given = {
+            "workflow_id": workflow_id,
+            "max_iterations": max_iterations,
+            "checkpoint_storage": checkpoint_storage,
+            "types": list(types),
+            "retention": retention,
+            "backend": backend,
+            "migration": migration,
+        }
+        self._graph = graph
+        self._given_types = list(types)
+        self._types = [*graph.annotations, *types]
+        # Now, while those of sub-workflows are known: asked later, each level would ask the next.
+        kinds = (k for node in graph.nodes.values() for k in node.executor.workflow_output_types)
+        self._output_types = list(dict.fromkeys(kinds))
+        self._opener = RunOpener(
+            self,
+            checkpoint_storage=checkpoint_storage,
+            types=self._types,
+            retention=retention,
+            backend=backend or LocalBackend(),
+            migration=migration,
+        )
+
+    def __copy__(self) -> Self:
+        return self  # a definition that never changes, and serves any number of runs
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        """Let it be pickled where its executors, functions and storage can be."""
+        return _workflow_with, (type(self), self._graph, self._given)
+
+    # ----------------------------------------------------------------------------------- describing
+
+    @property
+    def id(self) -> str:
+        """The workflow's name."""
+        return self.workflow_id
+
+    @property
+    def name(self) -> str:
+        """The workflow's name."""
+        return self.workflow_id
+
+    @property
+    def graph(self) -> Graph:
+        """The frozen structure."""
+        return self._graph
+
+    @property
+    def executors(self) -> dict[str, Executor]:
+        """Every executor by id, in the order in which they were added."""
+        return {node_id: node.executor for node_id, node in self._graph.nodes.items()}
+
+    @property
+    def edge_groups(self) -> list[EdgeGroup]:
+        """Every edge group, in the order in which they were added."""
+        return list(self._graph.groups)
+
+    @property
+    def start_executor_id(self) -> str:
+        """Id of the executor that gets the input."""
+        return self._graph.start_id
+
+    @property
+    def types(self) -> list[Any]:
+        """What the codec may rebuild: types that the handlers' annotations reach, and those given beside them."""
+        return list(self._types)
+
+    @property
+    def given_types(self) -> list[Any]:
+        """Types that were given beside the annotations of the handlers."""
+        return list(self._given_types)
+
+    @property
+    def checkpoint_storage(self) -> DurableStorage | None:
+        """Where runs are saved unless a run is given another storage."""
+        return self._opener.storage
+
+    @property
+    def graph_signature_hash(self) -> str:
+        """Hash of the structure: executors, handled types, edges, names of conditions; no limits, no looks."""
+        return self._graph.fingerprint
+
+    @property
+    def input_types(self) -> list[Any]:
+        """Types of the inputs it takes."""
+        return self.get_start_executor().input_types
+
+    @property
+    def output_types(self) -> list[Any]:
+        """Types of the outputs it may yield."""
+        return list(self._output_types)
+
+    def get_start_executor(self) -> Executor:
+        """Return the executor that gets the input."""
+        return self._graph.nodes[self._graph.start_id].executor
+
+    def get_executors_list(self) -> list[Executor]:
+        """Return every executor, in the order in which they were added."""
+        return [node.executor for node in self._graph.nodes.values()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the definition as JSON-ready builtins, for display."""
+        groups = [
+            {
+                "kind": g.kind,
+                "id": g.id,
+                "sources": list(g.source_ids),
+                "targets": list(g.target_ids),
+                "names": g.names,
+            }
+            for g in self._graph.groups
+        ]
+        return {
+            "id": self.workflow_id,
+            "start_executor_id": self._graph.start_id,
+            "max_iterations": self.max_iterations,
+            "edge_groups": groups,
+            "executors": {
+                node_id: {"id": node_id, "type": type(node.executor).__name__}
+                for node_id, node in self._graph.nodes.items()
+            },
+        }
+
+    def to_json(self) -> str:
+        """Return the definition as JSON, for display."""
+        return msgspec.json.encode(self.to_dict()).decode()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return what a notebook shows."""
+        from supersteps.viz.notebook import workflow_bundle  # wanted only by notebooks
+
+        return workflow_bundle(self, include, exclude)
+
+    def __repr__(self) -> str:
+        return f"Workflow(workflow_id={self.workflow_id!r}, executors={list(self._graph.nodes)})"
+
+    # -------------------------------------------------------------------------------------- running
+
+    async def run(
+        self,
+        message: Any,
+        *,
+        run_id: str | None = None,
+        if_exists: Literal["error", "attach"] = "error",
+        checkpoint_storage: CheckpointStorage | None = None,
+        include_status_events: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> WorkflowRunResult:
+        """Start a new run and drive it until it is done or only waits for answers.
+
+        Args:
+            message: The input, of a type that the start executor handles.
+            run_id: The run's id; a fresh time-ordered one when None.
+            if_exists: What to do when a run has this id: "error", or "attach" to go on with that run (and ignore the
+                input), which makes starting idempotent.
+            checkpoint_storage: Where to save the run; wins over the builder's.
+            include_status_events: Whether the result lists status changes among its events.
+            metadata: Remarks to keep with the run: JSON values.
+            tags: Labels to keep with the run.
+
+        Returns:
+            The events, outputs and final state.
+
+        Raises:
+            RunExistsError: A run has this id.
+            UnhandledMessageError: The start executor does not take the input.
+            WorkflowConvergenceError: `max_iterations` is reached.
+            CheckpointSaveError: A checkpoint could not be saved.
+            Exception: What a handler raised.
+        """
+        run = self._opener.start(
+            message,
+            run_id,
+            if_exists,
+            checkpoint_storage,
+            metadata,
+            tags,
+            include_status_events=include_status_events,
+        )
+        return await run.wait_for_completion()
+
+    def run_sync(
+        self,
+        message: Any,
+        *,
+        run_id: str | None = None,
+        if_exists: Literal["error", "attach"] = "error",
+        checkpoint_storage: CheckpointStorage | None = None,
+        include_status_events: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> WorkflowRunResult:
+        """Do what `run` does, in an event loop of its own: for scripts.
+
+        SIGINT and SIGTERM let the superstep under way end and be committed; a second signal interrupts at once.
+
+        Args: see `run`.
+
+        Raises:
+            RunDrainedError: A signal stopped the run before its end; the message says how to resume it.
+            RuntimeError: An event loop is running already in this thread: await `run` there.
+            Exception: See `run`.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise WorkflowRuntimeError(
+                f"run_sync of workflow {self.workflow_id!r} was called inside a running event loop, which it would "
+                "block: write `await workflow.run(...)` there. Nothing was started."
+            )
+        from supersteps.run.script import drive  # wanted only by scripts
+
+        run = self._opener.start(
+            message,
+            run_id,
+            if_exists,
+            checkpoint_storage,
+            metadata,
+            tags,
+            include_status_events=include_status_events,
+        )
+        return asyncio.run(drive(run, self.workflow_id))
+
+    def run_stream(
+        self,
+        message: Any,
+        *,
+        run_id: str | None = None,
+        if_exists: Literal["error", "attach"] = "error",
+        checkpoint_storage: CheckpointStorage | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> StreamingRun:
+        """Return a new run's handle; it starts at the first step of iteration.
+
+        Args: see `run`.
+        """
+        return self._opener.start(message, run_id, if_exists, checkpoint_storage, metadata, tags)
+
+    async def run_from_checkpoint(
+        self,
+        checkpoint_id: CheckpointReference,
+        checkpoint_storage: CheckpointStorage | None = None,
+        responses: Mapping[str, Any] | None = None,
+    ) -> WorkflowRunResult:
+        """Resume a run from a checkpoint and drive it until it is done or only waits for answers.
+
+        Args:
+            checkpoint_id: The checkpoint: its id, its `CheckpointInfo`, or itself.
+            checkpoint_storage: Where it is, and where new checkpoints go; the builder's when None.
+            responses: Answers by request id, taken before anything runs.
+
+        Returns:
+            The events since, and every output of the lineage.
+
+        Raises:
+            CheckpointNotFoundError: There is no such checkpoint.
+            GraphChangedError: The workflow is no longer the one that wrote it.
+            RunBusyError: Another live owner advances the run.
+            RequestError: An answer cannot be taken; nothing was changed.
+        """
+        return await self._opener.resume(
+            checkpoint_id, checkpoint_storage, responses
+        ).wait_for_completion()
+
+    def run_stream_from_checkpoint(
+        self,
+        checkpoint_id: CheckpointReference,
+        checkpoint_storage: CheckpointStorage | None = None,
+        responses: Mapping[str, Any] | None = None,
+    ) -> StreamingRun:
+        """Return the handle of a run that continues from a checkpoint at the first step of iteration.
+
+        Args: see `run_from_checkpoint`.
+        """
+        return self._opener.resume(checkpoint_id, checkpoint_storage, responses)
+
+    def fork(
+        self,
+        checkpoint: CheckpointReference,
+        changes: Edits | None = None,
+        *,
+        run_id: str | None = None,
+        checkpoint_storage: CheckpointStorage | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> StreamingRun:
+        """Return the handle of a new run that begins at a checkpoint of any run, as it was or with changes to it.
+
+        Nothing of the old run changes. The new one is created at the first step of iteration; questions that wait at
+        the checkpoint wait in it too, under the same ids.
+
+        Args:
+            checkpoint: Where to begin: a checkpoint's id, its `CheckpointInfo`, or itself.
+            changes: New values by path; `DELETE` removes what is there. A path is a string with dots, a tuple where a
+                name has a dot in it, or a JSON Pointer: "input" (at iteration 0), "messages.INDEX",
+                "shared_state.KEY", "executor_states.ID.KEY", "scopes.NAME.KEY", of a sub-workflow "sub_state.PATH.KEY"
+                and "sub_scopes.PATH.NAME.KEY", each with further keys, indexes or attributes inside the value.
+            run_id: The new run's id; a fresh time-ordered one when None.
+            checkpoint_storage: Where the checkpoint is, and where the new run goes; the builder's when None.
+            metadata: Remarks to keep with the new run; those of the old one stay with that.
+            tags: Labels to keep with the new run.
+
+        Raises (at the first step of iteration; nothing was created):
+            CheckpointNotFoundError: There is no such checkpoint.
+            GraphChangedError: The workflow is no longer the one that wrote it.
+            ForkError: A change leads nowhere, or does not fit its place.
+            UnhandledMessageError: The start executor does not take the new input.
+            CheckpointEncodeError: A new value cannot be saved.
+            RunExistsError: A run has this id.
+        """
+        return self._opener.fork(checkpoint, changes, run_id, checkpoint_storage, metadata, tags)
+
+    def replay(
+        self,
+        checkpoint_or_run_id: CheckpointReference,
+        *,
+        to_step: int | None = None,
+        checkpoint_storage: CheckpointStorage | None = None,
+    ) -> StreamingRun:
+        """Return the handle of a repetition in memory, for debugging: handlers run again, and nothing is written.
+
+        Handlers see `ctx.is_replaying`. They get the answers that the run had, in the supersteps that had them;
+        timers count as due and sleeps as slept. `StreamingRun.snapshot()` gives the state that is reached.
+
+        Args:
+            checkpoint_or_run_id: Where to begin; for a run's id the oldest checkpoint on its head's lineage.
+            to_step: The superstep after which to stop; the lineage's last one when None. One more repeats the
+                superstep that failed.
+            checkpoint_storage: Where the run is; the builder's when None.
+
+        Raises (at the first step of iteration):
+            CheckpointNotFoundError: There is neither such a checkpoint nor such a run.
+            GraphChangedError: The workflow is no longer the one that wrote it.
+            ValueError: `to_step` comes before the checkpoint.
+        """
+        return self._opener.replay(checkpoint_or_run_id, to_step, checkpoint_storage)
+
+    async def send_responses(self, responses: Mapping[str, Any]) -> WorkflowRunResult:
+        """Answer the run that waits for these requests, and drive it on.
+
+        The run is looked for among this workflow's own, then in its storage. Where somebody drives
+        the run already, here or in another process, the answers are given to it, and its result is
+        waited for; so different questions of one run can be answered at the same time.
+
+        Returns:
+            Every output of the lineage, the final state, and the questions that wait now. The
+            other events are those that nobody else has had.
+
+        Raises:
+            UnknownRequestError: No run waits for one of the requests.
+            RequestError: An answer cannot be taken; nothing was changed.
+            StreamBusyError: The task that asks iterates over the run's handle itself; use the
+                handle's `send_response` there. Nothing was changed.
+            CalledFromHandlerError: A handler of the run asks, for whose end it would wait.
+        """
+        return await self._opener.give(responses)
+
+    async def wait(
+        self,
+        run_id: str,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - callers expect it; see `asyncio.wait_for`
+        checkpoint_storage: CheckpointStorage | None = None,
+    ) -> WorkflowRunResult:
+        """Wait until a run is done or waits for answers, and return its result.
+
+        The run is driven by others: by another handle, another task or another process. Nothing is
+        driven here; to go on with a run, use `run_from_checkpoint`, or `run` with
+        `if_exists="attach"`.
+
+        Args:
+            run_id: The run; it must exist.
+            timeout: For how many seconds to wait; without end when None.
+            checkpoint_storage: Where the run is; the builder's when None.
+
+        Returns:
+            Every output of the lineage, the final state, and an event for each question that waits.
+
+        Raises:
+            RunNotFoundError: There is no such run, or it was deleted meanwhile.
+            TimeoutError: It took longer.
+            WorkflowRuntimeError: The run has failed, with what it failed of.
+            CalledFromHandlerError: A handler of the run asks, for whose end it would wait.
+            StreamBusyError: The task that asks iterates over the run's handle itself.
+        """
+        async with asyncio.timeout(timeout):
+            return await self._opener.wait(run_id, checkpoint_storage)
+
+    def send_responses_streaming(self, responses: Mapping[str, Any]) -> StreamingRun:
+        """Return the handle of the run that waits for these requests; it is answered at the first step of iteration."""
+        return self._opener.answer(responses)
+
+
+def _workflow_with(cls: type[Workflow], graph: Graph, given: Mapping[str, Any]) -> Workflow:
+    """Make a workflow again that was pickled."""
+    return cls(graph, **given)

@@ -1,0 +1,130 @@
+"""Changing what is stored: answers, restores, ends, pruning."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import msgspec
+
+from supersteps.checkpoint.content import elements
+from supersteps.checkpoint.owner import this_process
+from supersteps.checkpoint.record import ANSWERED, CheckpointRecord
+from supersteps.checkpoint.stored import StoredAnswer
+from supersteps.errors import RequestError, RunFencedError, RunNotFoundError, UnknownRequestError
+from supersteps.ids import new_id
+from supersteps.service.details import list_questions, load
+from supersteps.service.errors import ReferenceNotFoundError, ServiceError
+from supersteps.service.reads import UNREADABLE, Unwarned, all_runs
+from supersteps.service.references import choose_question
+from supersteps.service.views import Pruned, Question
+from supersteps.storage import answers
+from supersteps.storage.ports import ManagedStorage
+from supersteps.storage.records import LEASE_SECONDS, RunRecord
+from supersteps.storage.retention import RetentionPolicy
+
+SEARCHED = 200
+"""Runs, the newest, at whose heads a question is looked for that waits nowhere."""
+
+
+async def answer(storage: ManagedStorage, reference: str, value: Any) -> Question:
+    """Answer a question in plain JSON; see `Service.answer`."""
+    try:
+        question = choose_question(reference, await list_questions(storage))
+    except ReferenceNotFoundError:
+        reason = await why_not(storage, reference)
+        if reason is not None:
+            raise reason from None
+        raise
+    await answers.answer(storage, question.run_id, question.request_id, value)
+    return question
+
+
+async def why_not(
+    storage: ManagedStorage, request_id: str, run: RunRecord | None = None
+) -> RequestError | None:
+    """Return why a question waits for no answer, which says more than that it is not there; None if nobody knows it.
+
+    Args:
+        storage: The store.
+        request_id: The question, in full.
+        run: The run that asked; None looks at the runs that ask, then at the heads of the newest.
+    """
+    if not request_id:
+        return None
+    asking = [run] if run is not None else await storage.find_waiting_runs(request_id)
+    for run_id in [one.run_id for one in asking] or await _where_it_ended(storage, request_id):
+        reason = await answers.refusal(storage, run_id, request_id)
+        if not isinstance(reason, UnknownRequestError):
+            return reason
+    return None
+
+
+async def _where_it_ended(storage: ManagedStorage, request_id: str) -> list[str]:
+    """Return the newest run at whose head a question has ended, among as many as one may look at."""
+    for run in await storage.list_runs(limit=SEARCHED):
+        try:
+            record = await storage.load_record(run.head)
+        except UNREADABLE:
+            continue  # what it knows cannot be told
+        if record is not None and await asyncio.to_thread(_has_ended, record, request_id):
+            return [run.run_id]
+    return []
+
+
+def _has_ended(record: CheckpointRecord, request_id: str) -> bool:
+    part = record.parts.get(ANSWERED)
+    ended = () if part is None else elements(part)
+    return any(
+        msgspec.json.decode(item, type=StoredAnswer).request_id == request_id for item in ended
+    )
+
+
+async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:
+    """Make a checkpoint its run's head; see `Service.restore`.
+
+    Returns:
+        The run's record afterwards.
+    """
+    record = await load(
+        storage, checkpoint_id
+    )  # a damaged one is refused before anything is touched
+    run_id = record.header.run_id
+    existing = await storage.get_run(run_id) if run_id else None
+    if existing is None or existing.incarnation != record.header.incarnation:
+        raise ServiceError(
+            f"checkpoint {checkpoint_id!r} was saved by hand and belongs to no run, so there is no head to move; "
+            "nothing was changed. Start a run from it where the workflow's code is."
+        )
+    which = existing.incarnation
+    owner = this_process(new_id())
+    taken = await storage.acquire(run_id, owner, LEASE_SECONDS, incarnation=which)
+    try:
+        moved = await storage.move_head(run_id, taken.epoch, checkpoint_id, incarnation=which)
+    finally:
+        # Whoever has taken the run over since then owns it rightly; there is nothing left to give up.
+        with contextlib.suppress(RunFencedError, RunNotFoundError):
+            await storage.release(run_id, taken.epoch, incarnation=which)
+    return await storage.get_run(run_id) or moved
+
+
+async def prune(
+    storage: ManagedStorage, run: RunRecord | None, policy: RetentionPolicy, dry_run: bool
+) -> list[Pruned]:
+    """Remove checkpoints of a run, or of all; see `Service.prune`."""
+    if run is not None:
+        return [await _prune_one(storage, run.run_id, policy, dry_run)]
+    pruned: list[Pruned] = []
+    for run_id in [each.run_id async for each in all_runs(storage)]:
+        with contextlib.suppress(RunNotFoundError):  # it was deleted meanwhile
+            pruned.append(await _prune_one(storage, run_id, policy, dry_run))
+    return pruned
+
+
+async def _prune_one(
+    storage: ManagedStorage, run_id: str, policy: RetentionPolicy, dry_run: bool
+) -> Pruned:
+    gone = await Unwarned(storage.prune(run_id, policy, dry_run=dry_run))
+    left = await Unwarned(storage.list_headers(run_id))
+    return Pruned(run_id=run_id, checkpoints=gone, kept=len(left) - (len(gone) if dry_run else 0))

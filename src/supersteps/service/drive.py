@@ -1,0 +1,101 @@
+"""Driving a run for somebody who watches: to its end, to its questions, or until a signal asks it to stop."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from supersteps.checkpoint.codec.codec import Codec
+from supersteps.events import RequestInfoEvent, WorkflowEvent
+from supersteps.run.handle import StreamingRun
+from supersteps.run.script import ENDS, until_asked_to_stop
+from supersteps.run.workflow import Workflow
+from supersteps.service.views import Outcome, Question
+from supersteps.typing.annotations import display_name
+from supersteps.typing.schema import schema_of
+
+Watch = Callable[[WorkflowEvent], None]
+"""Is told of each event as it happens; must be quick."""
+
+DRAINED = "DRAINED"
+"""The status of an outcome where a signal stopped the run between two supersteps."""
+
+
+async def drive_run(
+    run: StreamingRun,
+    workflow: Workflow,
+    watch: Watch,
+    on_signal: Callable[[signal.Signals], None] | None = None,
+) -> Outcome:
+    """Drive a run until it is done or only waits for answers, or until SIGINT or SIGTERM asks the process to end.
+
+    Args:
+        run: The run.
+        workflow: Its workflow.
+        watch: Is told of each event.
+        on_signal: Is told of the signal when it comes, while the superstep under way goes on; must be quick.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        Exception: What ended the run.
+    """
+    asked: dict[str, RequestInfoEvent] = {}
+
+    async def consume() -> None:
+        async for event in run:
+            if isinstance(event, RequestInfoEvent):
+                asked[event.request_id] = event
+            watch(event)
+
+    _, asked_by = await until_asked_to_stop(run, consume(), on_signal)
+    codec = Codec(workflow.types)
+    latest = run.latest_checkpoint
+    is_drained = asked_by is not None and run.state not in ENDS
+    outputs = (
+        [] if is_drained else (await run.wait_for_completion()).get_outputs()
+    )  # nothing is left to drive
+    return Outcome(
+        run_id=run.run_id,
+        status=DRAINED if is_drained else run.state.value,
+        step=0 if latest is None else latest.step_number,
+        checkpoint=None if latest is None else latest.checkpoint_id,
+        outputs=[json_ready(output, codec) for output in outputs],
+        questions=[
+            _question(event, run, workflow, codec)
+            for event in asked.values()
+            if run.waits_for(event.request_id)
+        ],
+        signal=int(asked_by) if is_drained and asked_by is not None else None,
+    )
+
+
+def json_ready(value: Any, codec: Codec) -> Any:
+    """Return a value as typed JSON, or as text where it could not be saved."""
+    try:
+        return msgspec.json.decode(codec.encode(value, "value"))
+    except ValueError:
+        return str(value)
+
+
+def _question(
+    event: RequestInfoEvent, run: StreamingRun, workflow: Workflow, codec: Codec
+) -> Question:
+    latest = run.latest_checkpoint
+    return Question(
+        request_id=event.request_id,
+        run_id=run.run_id,
+        workflow_id=workflow.workflow_id,
+        executor_id=event.source_executor_id,
+        step=0 if latest is None else latest.step_number,
+        asked_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        data=json_ready(event.data, codec),
+        response_type=display_name(event.response_type),
+        response_schema=schema_of(event.response_type),
+        deadline=event.deadline,
+    )

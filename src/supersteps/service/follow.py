@@ -1,0 +1,123 @@
+"""Following a run from outside, whoever drives it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from supersteps.checkpoint.record import CheckpointHeader
+from supersteps.errors import CheckpointError
+from supersteps.service.errors import ReferenceNotFoundError
+from supersteps.service.facts import FactsReader
+from supersteps.service.reads import Unwarned
+from supersteps.service.summaries import step_of_head
+from supersteps.service.views import LogEntry
+from supersteps.storage.ports import ManagedStorage
+from supersteps.storage.records import RunRecord
+
+LOOK_EVERY_SECONDS = 0.2
+
+_WAITING = "IDLE_WITH_PENDING_REQUESTS"
+_ENDED = frozenset({"IDLE", "FAILED", "CANCELLED"})
+
+
+async def follow(
+    storage: ManagedStorage, run: RunRecord, *, every: float = LOOK_EVERY_SECONDS
+) -> AsyncGenerator[LogEntry, None]:
+    """Yield the head of a run, then what becomes of it; see `Service.follow`.
+
+    Args:
+        storage: The store.
+        run: The run.
+        every: Seconds between two looks.
+
+    Raises:
+        ReferenceNotFoundError: The run was deleted meanwhile.
+    """
+    # The run may be driven by any process on any machine, and no storage can call across: a file or a row does not
+    # say that it has changed. So this looks, at one record; the lineage is read only when the head has moved.
+    seen = ""
+    newest = -1
+    told = ""
+    now: RunRecord | None = run
+    while now is not None:
+        if now.head != seen:
+            entries = await _new_entries(storage, now, newest)
+            for sequence, entry in entries:
+                yield entry
+                newest = max(newest, sequence)
+            if entries:
+                seen, told = now.head, entries[-1][1].status
+        elif now.status in ("FAILED", "CANCELLED") and told not in (now.status, "DAMAGED"):
+            # No checkpoint says that it ended like this: its head, once more, does.
+            for _, entry in await _new_entries(storage, now, newest):
+                yield entry
+                told = now.status
+        if now.head == seen and await _has_ended(storage, now):
+            return
+        await asyncio.sleep(every)
+        now = await storage.get_run(run.run_id)
+    raise ReferenceNotFoundError(f"run {run.run_id!r} was deleted while it was followed")
+
+
+async def _has_ended(storage: ManagedStorage, run: RunRecord) -> bool:
+    if run.status in _ENDED:
+        return True
+    # With an answer that no superstep has taken yet the run will go on as soon as somebody resumes it.
+    if run.status != _WAITING or await storage.read_inbox(run.run_id):
+        return False
+    # The inbox may be empty because a superstep has taken the answer since the run was looked at.
+    again = await storage.get_run(run.run_id)
+    return again is not None and (again.head, again.status) == (run.head, run.status)
+
+
+async def _new_entries(
+    storage: ManagedStorage, run: RunRecord, newest: int
+) -> list[tuple[int, LogEntry]]:
+    """Return what has become part of the lineage since the checkpoint number `newest`, oldest first; always the head.
+
+    After a restore that is what follows the restored checkpoint; if nothing does yet, that one itself.
+    """
+    reader = FactsReader(storage)
+    found: list[tuple[int, LogEntry]] = []
+    for checkpoint_id, step in (await _newer(storage, run, newest)).items():
+        number = sequence_of(checkpoint_id)
+        known = CheckpointHeader(  # all that is told of it, should it be damaged
+            checkpoint_id=checkpoint_id,
+            run_id=run.run_id,
+            workflow_id=run.workflow_id,
+            timestamp=run.updated_at,
+            sequence=number,
+            branch=run.branch,
+            iteration_count=step,
+        )
+        entry = await reader.entry(known, run)
+        if entry is not None:
+            found.append((number, entry))
+    # Without the head it is not over: it was removed between two looks, and the run has another one now.
+    return found if found and found[-1][1].is_head else []
+
+
+async def _newer(storage: ManagedStorage, run: RunRecord, newest: int) -> dict[str, int]:
+    """Return the checkpoints of the lineage with numbers above `newest`, and the head, each with its superstep."""
+    limit = 16 if newest >= 0 else 1
+    while True:
+        try:
+            lineage = await Unwarned(storage.list_lineage(run.head, limit))
+        except CheckpointError:  # the head is damaged: its entry says so
+            lineage = []
+        if not lineage:
+            return {run.head: await step_of_head(storage, run)}
+        if newest < 0 or len(lineage) < limit or sequence_of(lineage[0].checkpoint_id) <= newest:
+            return {
+                info.checkpoint_id: info.step_number
+                for info in lineage
+                if info.checkpoint_id == run.head or sequence_of(info.checkpoint_id) > newest
+            }
+        limit *= 4
+
+
+def sequence_of(checkpoint_id: str) -> int:
+    """Return a committed checkpoint's place in the order of its run's commits."""
+    number = checkpoint_id.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1

@@ -1,0 +1,112 @@
+"""Reading a store in the face of damage: runs page by page, and listings whose warnings nobody is to see."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from supersteps.errors import (
+    CheckpointVersionError,
+    CorruptCheckpointError,
+    CorruptCheckpointWarning,
+    RunNotFoundError,
+)
+from supersteps.storage.ports import ManagedStorage
+from supersteps.storage.records import RunRecord
+
+T = TypeVar("T")
+
+UNREADABLE = (CorruptCheckpointError, CheckpointVersionError)
+"""What a storage raises for a checkpoint that is there and cannot be read."""
+
+_PAGE = 1000
+
+
+async def all_runs(
+    storage: ManagedStorage, workflow_id: str | None = None
+) -> AsyncIterator[RunRecord]:
+    """Yield the runs of a store, the newest first, each once, also when runs are deleted meanwhile."""
+    passed: set[str] = set()
+    marks: list[str] = []
+    while True:
+        try:
+            page = await storage.list_runs(
+                workflow_id, limit=_PAGE, before=marks[-1] if marks else None
+            )
+        except (
+            RunNotFoundError
+        ):  # the last of the page before is gone: go on after the one before it
+            marks.pop()
+            continue
+        for run in page:
+            if run.run_id not in passed:
+                yield run
+            passed.add(run.run_id)
+            marks.append(run.run_id)
+        if len(page) < _PAGE:
+            return
+
+
+def age(timestamp: str, now: datetime | None = None) -> str:
+    """Return how long ago a time was, as people say it: "3 minutes ago"."""
+    seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(timestamp)).total_seconds()
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        count = int(seconds // length)
+        if count >= 1:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+class Unwarned(Generic[T]):
+    """Awaits something and keeps its warnings of damage to itself.
+
+    Filters of warnings belong to the whole process, so they are changed only while the thing itself advances, never
+    while it waits: other tasks on the loop then see theirs as they were.
+
+    Args:
+        awaitable: What is awaited.
+
+    Attributes:
+        problems: The warnings, once it has been awaited.
+    """
+
+    def __init__(self, awaitable: Awaitable[T]) -> None:
+        self._awaitable = awaitable
+        self.problems: list[str] = []
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        inner: Any = self._awaitable.__await__()
+        step: Callable[[], Any] = partial(next, inner)
+        while True:
+            try:
+                waited = self._advance(step)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            try:
+                sent = yield waited
+            except (
+                BaseException
+            ) as error:  # also a cancellation: it is for the thing inside to decide
+                step = partial(inner.throw, error)
+            else:
+                step = partial(inner.send, sent)
+
+    def _advance(self, step: Callable[[], Any]) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", CorruptCheckpointWarning)
+            show = warnings.showwarning
+
+            def note(
+                message: Warning | str, category: type[Warning], *where: Any, **more: Any
+            ) -> None:
+                if issubclass(category, CorruptCheckpointWarning):
+                    self.problems.append(str(message))
+                else:
+                    show(message, category, *where, **more)
+
+            warnings.showwarning = note  # put back by catch_warnings, like the filters
+            return step()

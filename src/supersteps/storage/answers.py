@@ -1,0 +1,443 @@
+"""What people may do with questions without the workflow's code: list them, answer them, take them back, end a run.
+
+An answer given here is plain JSON. It is checked against the schema that is stored with the question, and lies in the
+run's inbox until whoever resumes the run turns it into the type that the asker wants.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from supersteps.checkpoint.checkpoint import PendingRequest
+from supersteps.checkpoint.content import decode_parts, elements
+from supersteps.checkpoint.inbox import CANCELLED, json_entry, read_entry
+from supersteps.checkpoint.owner import this_process
+from supersteps.checkpoint.record import (
+    ANSWERED,
+    REQUESTS,
+    CheckpointHeader,
+    CheckpointRecord,
+    Part,
+    PartKey,
+)
+from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, as_json
+from supersteps.errors import (
+    AlreadyAnsweredError,
+    CheckpointVersionError,
+    CorruptCheckpointError,
+    CorruptCheckpointWarning,
+    LateResponseError,
+    NoSchemaError,
+    RequestError,
+    ResponseTypeError,
+    RunNotFoundError,
+    StaleRequestError,
+    StorageError,
+    UnknownRequestError,
+)
+from supersteps.ids import new_id
+from supersteps.storage import rules
+from supersteps.storage.ports import DurableStorage, ManagedStorage, is_managed
+from supersteps.storage.records import LEASE_SECONDS, InboxEntry, RunRecord
+from supersteps.typing.schema import misfit, violation
+
+_PAGE = 100
+_SEARCHED = 200
+"""Checkpoints that are looked through for a request that the run does not know (any more)."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Answering:
+    """For storages: what people may do with questions without the workflow's code."""
+
+    async def list_requests(
+        self: DurableStorage, run_id: str | None = None, workflow_id: str | None = None
+    ) -> list[PendingRequest]:
+        """Return the questions that wait for an answer, oldest first; see `answering.list_requests`."""
+        return await list_requests(self, run_id, workflow_id)
+
+    async def answer(self: DurableStorage, run_id: str, request_id: str, value: Any) -> None:
+        """Answer a question in plain JSON; see `answering.answer`.
+
+        Raises:
+            RequestError: The answer cannot be taken; nothing was changed.
+        """
+        await answer(self, run_id, request_id, value)
+
+    async def cancel_request(self: DurableStorage, run_id: str, request_id: str) -> None:
+        """Take a question back; see `answering.cancel_request`.
+
+        Raises:
+            RequestError: It does not wait; nothing was changed.
+        """
+        await cancel_request(self, run_id, request_id)
+
+    async def cancel_run(self: DurableStorage, run_id: str) -> None:
+        """End a run; see `answering.cancel_run`.
+
+        Raises:
+            RunBusyError: Somebody advances it.
+        """
+        await cancel_run(self, run_id)
+
+
+# ----------------------------------------------------------------------------------------------- listing
+
+
+async def list_requests(
+    storage: DurableStorage, run_id: str | None = None, workflow_id: str | None = None
+) -> list[PendingRequest]:
+    """Return the questions that wait for an answer at the heads of runs.
+
+    Those that have been answered are left out, also while no superstep has taken the answer yet, and so are those of
+    cancelled runs. Runs whose head is damaged are passed over with a `CorruptCheckpointWarning`.
+
+    Args:
+        storage: Where the runs live.
+        run_id: Only those of this run.
+        workflow_id: Only those of this workflow's runs.
+
+    Returns:
+        The questions, oldest first, each with its `run_id`.
+
+    Raises:
+        RunNotFoundError: There is no run `run_id`.
+        CorruptCheckpointError: The head of the run `run_id` is damaged.
+        StorageError: All runs are asked for, and the storage cannot list them.
+    """
+    if run_id is not None:
+        found = await _waiting_in(storage, run_id, workflow_id)
+    elif is_managed(storage):
+        found = []
+        async for asking in _runs_that_ask(storage, workflow_id):
+            try:
+                found += await _waiting_in(storage, asking, workflow_id)
+            except RunNotFoundError:
+                pass  # it was deleted meanwhile
+            except CorruptCheckpointError as error:
+                warnings.warn(str(error), CorruptCheckpointWarning, stacklevel=2)
+    else:
+        raise StorageError(
+            f"{type(storage).__name__} cannot list its runs; name the run whose requests are wanted"
+        )
+    return sorted(found, key=lambda request: (request.timestamp, request.run_id))
+
+
+async def _runs_that_ask(storage: ManagedStorage, workflow_id: str | None) -> AsyncIterator[str]:
+    """Yield the ids of runs that wait for answers, each once, also when runs are deleted meanwhile."""
+    passed: dict[str, None] = {}
+    marks: list[str] = []
+    while True:
+        try:
+            page = await storage.list_runs(
+                workflow_id=workflow_id, limit=_PAGE, before=marks[-1] if marks else None
+            )
+        except (
+            RunNotFoundError
+        ):  # the last of the page before is gone: go on after the one before it
+            marks.pop()
+            continue
+        if not page:
+            return
+        for run in page:
+            if run.requests and run.run_id not in passed:
+                yield run.run_id
+            passed[run.run_id] = None
+            marks.append(run.run_id)
+
+
+async def _waiting_in(
+    storage: DurableStorage, run_id: str, workflow_id: str | None
+) -> list[PendingRequest]:
+    # The inbox first: a commit that comes in between has consumed what was in it, and its head no longer asks.
+    answered = {entry.request_id for entry in await storage.read_inbox(run_id)}
+    run, head = await _look(storage, run_id)
+    if run.status == "CANCELLED" or workflow_id not in (None, run.workflow_id):
+        return []
+    asked = {
+        key: part
+        for key, part in head.parts.items()
+        if key[0] == REQUESTS and key[1] not in answered
+    }
+    decoded = decode_parts(asked, storage.codec, f"checkpoint {run.head!r}")
+    return [replace(request, run_id=run_id) for request in decoded["pending_requests"].values()]
+
+
+async def _look(storage: DurableStorage, run_id: str) -> tuple[RunRecord, CheckpointRecord]:
+    """Return a run and the checkpoint that is its head.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        CheckpointNotFoundError: The head is not there.
+    """
+    missing = None
+    while (run := await storage.get_run(run_id)) is not None:
+        head = await storage.load_record(run.head)
+        if head is not None and head.header.incarnation == run.incarnation:
+            return run, head
+        if head is not None:
+            continue  # the run was deleted and another one started since it was read
+        if run.head == missing:
+            raise rules.no_such_checkpoint(run.head, run_id)
+        missing = run.head  # deleted since the run was read: then it has another one now
+    raise rules.no_such_run(run_id)
+
+
+# --------------------------------------------------------------------------------------------- answering
+
+
+async def answer(
+    storage: DurableStorage,
+    run_id: str,
+    request_id: str,
+    value: Any,
+    *,
+    clock: Callable[[], datetime] = _now,
+) -> None:
+    """Answer a question that waits at the head of a run, durably; the run takes the answer when it is resumed.
+
+    Args:
+        storage: Where the run lives.
+        run_id: The run.
+        request_id: The question.
+        value: The answer in plain JSON: what `json.loads` may return.
+        clock: The time by which deadlines pass, aware.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        UnknownRequestError: The run has never asked this.
+        AlreadyAnsweredError: It has been answered on this branch.
+        StaleRequestError: It was taken back, its run was cancelled, or it belongs to a branch that the run has left.
+        LateResponseError: Its deadline has passed.
+        NoSchemaError: Only the workflow itself knows what the answer must be.
+        ResponseTypeError: The value is no plain JSON or does not fit the schema.
+    """
+    run, request = await _find_waiting(storage, run_id, request_id)
+    _check_deadline(request, run_id, clock())
+    _check_value(request, run_id, value)
+    await _put(storage, run, request_id, json_entry(value))
+
+
+async def cancel_request(storage: DurableStorage, run_id: str, request_id: str) -> None:
+    """Take a question back that waits at the head of a run, durably: nobody will answer it.
+
+    Args:
+        storage: Where the run lives.
+        run_id: The run.
+        request_id: The question.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        UnknownRequestError: The run has never asked this.
+        AlreadyAnsweredError: It has been answered on this branch.
+        LateResponseError: Its default has been taken.
+        StaleRequestError: It was taken back, its run was cancelled, or it belongs to a branch that the run has left.
+    """
+    run, _request = await _find_waiting(storage, run_id, request_id)
+    await _put(storage, run, request_id, CANCELLED)
+
+
+async def cancel_run(storage: DurableStorage, run_id: str) -> None:
+    """End a run: it becomes CANCELLED, and its questions wait no more. One that is done stays done.
+
+    Its checkpoints stay; resuming it makes it go on.
+
+    Args:
+        storage: Where the run lives.
+        run_id: The run.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        RunBusyError: Somebody advances it.
+    """
+    run = await storage.get_run(run_id)
+    if run is None:
+        raise rules.no_such_run(run_id)
+    if run.status in ("IDLE", "CANCELLED"):
+        return
+    owner = this_process(new_id())
+    taken = await storage.acquire(run_id, owner, LEASE_SECONDS, incarnation=run.incarnation)
+    # It may have come to its end since it was looked at.
+    status = None if taken.status == "IDLE" else "CANCELLED"
+    await storage.release(run_id, taken.epoch, status=status, incarnation=run.incarnation)
+
+
+async def _find_waiting(
+    storage: DurableStorage, run_id: str, request_id: str
+) -> tuple[RunRecord, StoredRequest]:
+    run, head = await _look(storage, run_id)
+    part = head.parts.get((REQUESTS, request_id))
+    inbox = await storage.read_inbox(run_id, incarnation=run.incarnation)
+    answered = any(entry.request_id == request_id for entry in inbox)
+    if part is None or answered or run.status == "CANCELLED":
+        raise await refusal(storage, run_id, request_id)
+    return run, msgspec.json.decode(as_json(part), type=StoredRequest)
+
+
+async def _put(storage: DurableStorage, run: RunRecord, request_id: str, entry: bytes) -> None:
+    try:
+        await storage.add_answers(run.run_id, [(request_id, entry)], incarnation=run.incarnation)
+    except UnknownRequestError as error:  # the head has moved since it was looked at
+        raise await refusal(storage, run.run_id, request_id) from error
+
+
+def _check_deadline(request: StoredRequest, run_id: str, now: datetime) -> None:
+    if request.deadline is not None and datetime.fromisoformat(request.deadline) <= now:
+        raise LateResponseError(
+            f"{_named(run_id, request.request_id)} had to be answered by {request.deadline}, and now it is "
+            f"{now.isoformat()}: its default counts as the answer. Nothing was changed; resume the run to go on."
+        )
+
+
+def _check_value(request: StoredRequest, run_id: str, value: Any) -> None:
+    schema = msgspec.json.decode(request.response_schema)
+    named = _named(run_id, request.request_id)
+    if schema is None:
+        raise NoSchemaError(
+            f"{named} wants an answer of type {request.response_type}, for which there is no JSON Schema: only the "
+            "workflow itself can check it. Nothing was changed; answer where the workflow's code is, when resuming."
+        )
+    reason = violation(value, schema) or misfit(
+        value, request.response_type, bytes(request.response_schema)
+    )
+    if reason is not None:
+        wanted = msgspec.json.encode(schema).decode()
+        raise ResponseTypeError(
+            f"{named} wants an answer of type {request.response_type}, and this one does not fit: {reason}. Nothing "
+            f"was changed; answer with JSON that fits {wanted if len(wanted) <= 400 else wanted[:400] + ' ...'}"
+        )
+
+
+# ---------------------------------------------------------------------------------------------- refusing
+
+
+async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> RequestError:
+    """Return the error that an answer deserves whose request does not wait at the head of its run.
+
+    Args:
+        storage: Where the run lives.
+        run_id: The run.
+        request_id: The request.
+
+    Returns:
+        `AlreadyAnsweredError`, `LateResponseError`, `StaleRequestError` or `UnknownRequestError`, to be raised.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+    """
+    run, head, inbox = await _look_at_once(storage, run_id)
+    named = _named(run_id, request_id)
+    if run.status == "CANCELLED" and request_id in run.requests:
+        return StaleRequestError(
+            f"{named} waits no more: the run was cancelled. Nothing was changed; resume the run from its checkpoint "
+            f"{run.head!r}, and it waits again."
+        )
+    if request_id in inbox:
+        return _put_in_already(named, inbox[request_id], run.head)
+    ended = _ended(head.parts, request_id)
+    if ended is not None:
+        return _has_ended(named, ended)
+    elsewhere = await _find_elsewhere(storage, run, request_id)
+    if elsewhere is not None:
+        return StaleRequestError(
+            f"{named} belongs to a branch that the run has left: to checkpoint {elsewhere.checkpoint_id!r} of branch "
+            f"{elsewhere.branch}, while its head is {run.head!r} of branch {run.branch}. Nothing was changed; restore "
+            "a checkpoint of that branch to go on there."
+        )
+    waiting = ", ".join(repr(asked) for asked in run.requests if asked not in inbox) or "none"
+    return UnknownRequestError(
+        f"run {run_id!r} does not wait for request {request_id!r} at its head {run.head!r}; requests that wait: "
+        f"{waiting}. Nothing was changed; answer one of those."
+    )
+
+
+async def _look_at_once(
+    storage: DurableStorage, run_id: str
+) -> tuple[RunRecord, CheckpointRecord, dict[str, InboxEntry]]:
+    """Return a run, its head, and the inbox that belongs to that head, by request; raises as `_look` does."""
+    while True:
+        run, head = await _look(storage, run_id)
+        inbox = {entry.request_id: entry for entry in await storage.read_inbox(run_id)}
+        again = await storage.get_run(run_id)
+        if again is None or again.head == run.head:
+            return run, head, inbox
+
+
+def _named(run_id: str, request_id: str) -> str:
+    return f"request {request_id!r} of run {run_id!r}"
+
+
+def _put_in_already(named: str, entry: InboxEntry, head: str) -> RequestError:
+    kind, _ = read_entry(entry.value)
+    if kind == "cancelled":
+        return StaleRequestError(
+            f"{named} was taken back at {entry.received_at}; the next superstep takes note of that. Nothing was "
+            f"changed; restore the checkpoint {head!r}, and it waits again."
+        )
+    if kind == "defaulted":
+        return LateResponseError(
+            f"{named} passed its deadline, and its default counts since {entry.received_at}. Nothing was changed."
+        )
+    return AlreadyAnsweredError(
+        f"{named} was answered at {entry.received_at}; the answer waits for the next superstep. Nothing was changed; "
+        f"restore the checkpoint {head!r} to answer anew."
+    )
+
+
+def _has_ended(named: str, ended: StoredAnswer) -> RequestError:
+    when = f"in superstep {ended.iteration}, at {ended.timestamp}"
+    if ended.outcome == "cancelled":
+        return StaleRequestError(
+            f"{named} was taken back {when}. Nothing was changed; restore a checkpoint before that, and it waits again."
+        )
+    again = "Nothing was changed; restore a checkpoint before that to answer anew."
+    if ended.outcome == "defaulted":
+        return LateResponseError(
+            f"{named} passed its deadline, and its default was taken {when}. {again}"
+        )
+    return AlreadyAnsweredError(f"{named} was answered {when}. {again}")
+
+
+def _ended(parts: Mapping[PartKey, Part], request_id: str) -> StoredAnswer | None:
+    """Return how a question ended last, None if it has not ended on this lineage."""
+    part = parts.get(ANSWERED)
+    for item in [] if part is None else reversed(elements(part)):
+        ended = msgspec.json.decode(item, type=StoredAnswer)
+        if ended.request_id == request_id:
+            return ended
+    return None
+
+
+async def _find_elsewhere(
+    storage: DurableStorage, run: RunRecord, request_id: str
+) -> CheckpointHeader | None:
+    """Return the newest checkpoint off the head's lineage that knows a request, among as many as one may look at."""
+    if not is_managed(storage):
+        return None
+    headers = await storage.list_headers(run.run_id)
+    lineage = {
+        info.checkpoint_id for info in await storage.list_lineage(run.head, len(headers) + 1)
+    }
+    known = [
+        header for header in headers if header.sequence <= run.sequence
+    ]  # not what followed since
+    left = [header for header in reversed(known) if header.checkpoint_id not in lineage]
+    for header in left[:_SEARCHED]:
+        try:
+            record = await storage.load_record(header.checkpoint_id)
+        except (CorruptCheckpointError, CheckpointVersionError):
+            continue  # whether it knows the request cannot be told
+        if record is not None and (
+            (REQUESTS, request_id) in record.parts or _ended(record.parts, request_id)
+        ):
+            return header
+    return None

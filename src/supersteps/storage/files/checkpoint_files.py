@@ -1,0 +1,159 @@
+"""Checkpoints as files of one folder: `<checkpoint_id>.json`, each complete and verified whenever it is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
+from supersteps.errors import CheckpointError, CorruptCheckpointError, StorageError
+from supersteps.ids import checkpoint_id, file_stem
+from supersteps.storage import _files
+from supersteps.storage.files.document import decode_checkpoint, decode_header, encode_checkpoint
+
+_DRAFT = ".json.tmp"
+_BEGINNING = 200
+"""In so many bytes a file has said whether it was saved by hand."""
+
+
+class CheckpointFiles:
+    """Reads and writes checkpoint files; whether one counts is for others to say.
+
+    Args:
+        folder: Where they are; it need not be there for reading.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, wanted: str) -> Path:
+        """Return the file of a checkpoint; no id leads out of the folder."""
+        return self._folder / f"{file_stem(wanted)}.json"
+
+    def paths(self) -> Iterator[Path]:
+        """Yield the files that claim to be checkpoints; drafts begin with a dot."""
+        for name in self._names():
+            if name.endswith(".json") and not name.startswith("."):
+                yield self._folder / name
+
+    def drafts(self) -> Iterator[tuple[str, Path]]:
+        """Yield files that are being written, or were when somebody died, with the stem of what they were to become."""
+        for name in self._names():
+            if name.startswith(".") and name.endswith(_DRAFT):
+                yield name[1 : -len(_DRAFT)], self._folder / name
+
+    def _names(self) -> list[str]:
+        try:
+            with _files.explained("list", self._folder):
+                return sorted(os.listdir(self._folder))
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return []
+            raise
+
+    def numbered(self, run_id: str, newest: int | None) -> dict[int, Path]:
+        """Return the files that there are of a run's checkpoints, by number, in order.
+
+        Args:
+            run_id: The run.
+            newest: The highest number that is wanted; None for all that can be recognised by their names.
+        """
+        there = {path.name for path in self.paths()}
+        last = f"-{newest or 0:06d}"
+        stem = file_stem(f"{run_id}{last}")
+        if stem.endswith(last):
+            prefix = stem.removesuffix(last) + "-"
+            ends = (
+                name.removeprefix(prefix).removesuffix(".json")
+                for name in there
+                if name.startswith(prefix)
+            )
+            numbers: Iterable[int] = sorted(
+                int(end) for end in ends if end.isascii() and end.isdigit()
+            )
+        else:  # a name so long that it ends in a hash does not tell its number
+            numbers = range((newest or 0) + 1)
+        found = {number: self.path(checkpoint_id(run_id, number)) for number in numbers}
+        return {
+            number: path
+            for number, path in found.items()
+            if path.name in there and (newest is None or number <= newest)
+        }
+
+    def read(self, wanted: str) -> tuple[CheckpointRecord, bool] | None:
+        """Return a checkpoint and whether it was saved by hand, None when there is no such file.
+
+        Raises:
+            CorruptCheckpointError: It is damaged, or not what its name says.
+            CheckpointVersionError: A newer library wrote it.
+        """
+        return self.read_file(self.path(wanted))
+
+    def read_file(self, path: Path) -> tuple[CheckpointRecord, bool] | None:
+        """Return what a checkpoint's file holds; like `read`."""
+        data = _files.read(path)
+        if data is None:
+            return None
+        record, frame = decode_checkpoint(data, path)
+        self._check_name(record.header, path)
+        return record, frame.standalone
+
+    def read_header(self, path: Path) -> tuple[CheckpointHeader, bool] | None:
+        """Return a checkpoint's header and whether it was saved by hand, None when there is no such file.
+
+        Raises:
+            CorruptCheckpointError: It is damaged, or not what its name says.
+            CheckpointVersionError: A newer library wrote it.
+        """
+        data = _files.read(path)
+        if data is None:
+            return None
+        header, frame = decode_header(data, path)
+        self._check_name(header, path)
+        return header, frame.standalone
+
+    def is_standalone(self, path: Path) -> bool:
+        """Return whether a file claims to have been saved by hand, unverified: enough for one that is to be deleted."""
+        return b'"standalone": true' in (_files.read(path, _BEGINNING) or b"")
+
+    def read_headers(
+        self, run_id: str, newest: int | None, incarnation: str | None
+    ) -> tuple[list[CheckpointHeader], list[str]]:
+        """Return the headers of a run's intact checkpoints, and what is wrong with the others.
+
+        Args:
+            run_id: The run.
+            newest: The highest number that is wanted; None for all that can be told by their names.
+            incarnation: Which run of this id is meant; None for all of them.
+        """
+        headers: list[CheckpointHeader] = []
+        problems: list[str] = []
+        for path in self.numbered(run_id, newest).values():
+            try:
+                found = self.read_header(path)
+            except CheckpointError as error:
+                problems.append(str(error))
+                continue
+            if found is None or found[1] or incarnation not in (None, found[0].incarnation):
+                continue
+            headers.append(found[0])
+        return headers, problems
+
+    def write(self, record: CheckpointRecord, *, standalone: bool) -> None:
+        """Write a checkpoint, durably.
+
+        Raises:
+            CheckpointEncodeError: An id or a key is not valid Unicode.
+            StorageError: The file cannot be written.
+        """
+        document = encode_checkpoint(record, standalone)
+        _files.write_durably(self.path(record.header.checkpoint_id), document)
+
+    def _check_name(self, header: CheckpointHeader, path: Path) -> None:
+        right = self.path(header.checkpoint_id).name
+        if right != path.name:
+            raise CorruptCheckpointError(
+                f"{path} holds checkpoint {header.checkpoint_id!r}, whose file is {right}: it was copied or renamed. "
+                "Give it its name back, or move it out of this folder."
+            )

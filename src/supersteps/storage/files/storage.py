@@ -1,0 +1,395 @@
+"""`FileCheckpointStorage`: one readable JSON file per checkpoint, owned and ordered across processes of one machine."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Self
+
+from supersteps._paths import settled_path
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.owner import Owner
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
+from supersteps.errors import CorruptCheckpointWarning
+from supersteps.storage import rules
+from supersteps.storage._workers import Workers
+from supersteps.storage.answers import Answering
+from supersteps.storage.files import removal, verification
+from supersteps.storage.files.backup import Backup
+from supersteps.storage.files.folder import CheckpointFolder
+from supersteps.storage.ports import AsyncClosing
+from supersteps.storage.records import Damage, InboxEntry, RunRecord
+from supersteps.storage.retention import RetentionPolicy
+
+_THREADS = 16
+"""Commits of different runs wait for the disk side by side."""
+
+
+class FileCheckpointStorage(Answering, AsyncClosing):
+    """Keeps checkpoints as JSON files in a folder; safe across threads, event loops and processes of one machine.
+
+    A copy of the folder is a copy of the storage: the checkpoints' files need the `runs` folder beside them.
+
+    Args:
+        storage_path: The folder. It is created, for its owner only, when something is saved. `~`
+            is expanded, and the path made absolute, with symbolic links followed, when the
+            storage is made.
+        codec: Encodes and decodes values; types registered with it are rebuilt on load.
+        clock: The time by which leases expire, Unix seconds.
+
+    Attributes:
+        storage_path: The folder, as an absolute path.
+        codec: The codec.
+    """
+
+    def __init__(
+        self,
+        storage_path: str | os.PathLike[str],
+        codec: Codec | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.storage_path = settled_path(storage_path, "FileCheckpointStorage")
+        self.codec = codec if codec is not None else Codec()
+        self._clock = clock
+        self._folder = CheckpointFolder(self.storage_path)
+        self._workers = Workers("supersteps-files", _THREADS)
+
+    def __copy__(self) -> Self:
+        return self  # a storage is a place: a copy of what refers to it refers to the same one
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        """Let it be pickled: another process opens the same folder."""
+        return type(self), (self.storage_path, self.codec)
+
+    async def aclose(self) -> None:
+        """Finish what is under way and let the threads go; the storage may be used again afterwards."""
+        await self._workers.aclose()
+        self.note_closed()
+
+    # -------------------------------------------------------------------------------------------- whole checkpoints
+
+    async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
+        """Save a checkpoint by hand; it belongs to no run's lineage.
+
+        Returns:
+            Its id. An earlier one that was saved by hand under this id is replaced.
+
+        Raises:
+            CheckpointEncodeError: It holds a value that cannot make the trip.
+            StorageError: The file cannot be written, or a run has committed a different checkpoint under this id.
+        """
+        record = checkpoint.to_record(self.codec)
+        rules.check_saved(record.header)
+        await self._workers.run(self._folder.save, record)
+        return record.header.checkpoint_id
+
+    async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
+        """Return a checkpoint, None when there is none with this id.
+
+        Raises:
+            CorruptCheckpointError: Its file is damaged.
+            CheckpointVersionError: A newer library wrote it.
+        """
+        record = await self.load_record(checkpoint_id)
+        return (
+            WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec)
+            if record
+            else None
+        )
+
+    async def list_checkpoint_ids(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[str]:
+        """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
+        return [header.checkpoint_id for header in await self._list(workflow_id, run_id)]
+
+    async def list_checkpoints(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[WorkflowCheckpoint]:
+        """Return the checkpoints, all or of one workflow or run, oldest first; each is decoded when looked at.
+
+        A damaged file is passed over with a `CorruptCheckpointWarning`.
+        """
+        return [
+            WorkflowCheckpoint.from_record(
+                header, partial(self._folder.read_parts, header), self.codec
+            )
+            for header in await self._list(workflow_id, run_id)
+        ]
+
+    async def delete_checkpoint(self, checkpoint_id: str) -> bool:
+        """Delete a checkpoint; return whether it was there.
+
+        When it was the head of its run, the nearest remaining ancestor becomes the head; a run without checkpoints
+        is no more. Checkpoints that followed it follow its own parent now.
+        """
+        return await self._workers.run(removal.delete_checkpoint, self._folder, checkpoint_id)
+
+    # ---------------------------------------------------------------------------------------------- runs and commits
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        """Return a run's record, None when there is no such run."""
+        return await self._workers.run(self._folder.run(run_id).peek)
+
+    async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
+        """Return the runs whose head waits for this request."""
+        return [run for run in await self._list_runs() if request_id in run.requests]
+
+    async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
+        """Return a committed checkpoint, encoded, None when there is none with this id.
+
+        Raises:
+            CorruptCheckpointError: Its file is damaged.
+            CheckpointVersionError: A newer library wrote it.
+        """
+        return await self._workers.run(self._folder.load, checkpoint_id)
+
+    async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
+        lineage, problems = await self._workers.run(self._folder.list_lineage, checkpoint_id, limit)
+        _warn(problems)
+        return [header.info for header in lineage]
+
+    def read_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return what `list_lineage` returns, on the calling thread, which waits for the disk."""
+        lineage, problems = self._folder.list_lineage(checkpoint_id, limit)
+        _warn(problems)
+        return [header.info for header in lineage]
+
+    async def commit(self, commit: Commit) -> int | None:
+        """Write a checkpoint and make it the run's head, durably.
+
+        Returns the number of the run's newest answer.
+
+        Raises:
+            RunExistsError: The commit creates a run that exists.
+            RunNotFoundError: The run was deleted meanwhile.
+            RunFencedError: The epoch or the head is not what the commit says; nothing was written.
+            StorageError: The files cannot be written. The head is the old one, unless only the very last sync failed.
+        """
+        return await self._workers.run(self._folder.commit, commit, self._clock)
+
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+    ) -> RunRecord:
+        """Take a run under the next epoch.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunBusyError: Another owner's lease holds.
+        """
+        return await self._workers.run(
+            self._folder.acquire,
+            run_id,
+            lambda run: rules.limit_lease(run, self._clock()),
+            lambda run: rules.take_run(run, owner, self._clock(), lease_seconds),
+            incarnation,
+        )
+
+    async def renew(
+        self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
+    ) -> None:
+        """Extend the lease from now.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+        """
+        await self._workers.run(
+            self._folder.update,
+            run_id,
+            epoch,
+            lambda run: rules.renew_lease(run, self._clock(), lease_seconds),
+            incarnation,
+        )
+
+    async def release(
+        self,
+        run_id: str,
+        epoch: int,
+        *,
+        status: str | None = None,
+        error: str | None = None,
+        incarnation: str | None = None,
+    ) -> None:
+        """Give the lease up and note a new status and the failure that ended the work, if there is one.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+        """
+        await self._workers.run(
+            self._folder.update,
+            run_id,
+            epoch,
+            lambda run: rules.release_run(run, status, error),
+            incarnation,
+        )
+
+    async def move_head(
+        self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
+    ) -> RunRecord:
+        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+            CheckpointNotFoundError: The run has no such checkpoint.
+        """
+        return await self._workers.run(
+            self._folder.move_head, run_id, epoch, checkpoint_id, incarnation
+        )
+
+    async def delete_run(self, run_id: str) -> bool:
+        """Delete a run with all its checkpoints; return whether it was there."""
+        return await self._workers.run(removal.delete_run, self._folder, run_id)
+
+    # -------------------------------------------------------------------------------------------------- looking after
+
+    async def list_runs(
+        self,
+        workflow_id: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[RunRecord]:
+        """Return runs, the newest first; see `ManagedStorage.list_runs`. Reads the record of every run."""
+        last = None if before is None else await self.get_run(before)
+        if before is not None and last is None:
+            raise rules.no_such_run(before)
+        found = await self._list_runs()
+        return rules.page_of_runs(
+            found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last
+        )
+
+    async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
+        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits.
+
+        A damaged file is passed over with a `CorruptCheckpointWarning`.
+        """
+        headers, problems = await self._workers.run(self._folder.list_run, run_id)
+        _warn(problems)
+        return headers
+
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
+        """Remove the checkpoints that a policy lets go; return their ids, oldest first.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            StorageError: The files cannot be written or deleted; what is there is whole, prune again.
+        """
+        gone, problems = await self._workers.run(
+            removal.prune, self._folder, run_id, policy, dry_run
+        )
+        _warn(problems)
+        return gone
+
+    async def verify(self, run_id: str | None = None) -> list[Damage]:
+        """Read every file (of one run, or of all) and check its hash; return what is damaged."""
+        return await self._workers.run(verification.verify, self._folder, run_id)
+
+    async def backup(self, target: str | os.PathLike[str]) -> int:
+        """Write a copy of the folder in which each run is as it is at one moment.
+
+        Runs may go on meanwhile. The copy comes into its place as a whole.
+
+        Args:
+            target: The folder; there must be nothing, or an empty folder.
+
+        Returns:
+            How many bytes its files have.
+
+        Raises:
+            StorageError: It cannot be written, or something is there.
+        """
+        place = settled_path(target, "a backup")
+        return await self._workers.run(Backup(self._folder, self.storage_path, place).make)
+
+    async def vacuum(self) -> None:
+        """Clear away what interrupted writes and deletions have left behind."""
+        _warn(await self._workers.run(removal.vacuum, self._folder))
+
+    # --------------------------------------------------------------------------------------------- journal and inbox
+
+    async def append_journal(
+        self,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        *,
+        incarnation: str | None = None,
+    ) -> None:
+        """Add records of finished calls that follow the checkpoint `head`, durably and in order.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over, or its head has moved.
+        """
+        await self._workers.run(
+            self._folder.append_journal, run_id, epoch, head, records, incarnation
+        )
+
+    async def read_journal(
+        self, run_id: str, head: str, *, incarnation: str | None = None
+    ) -> list[bytes]:
+        """Return the records that follow `head`, in order; a torn last batch is left out."""
+        return await self._workers.run(self._folder.run(run_id).read_journal, head, incarnation)
+
+    async def discard_journal(
+        self, run_id: str, epoch: int, *, incarnation: str | None = None
+    ) -> None:
+        """Drop the records that follow the head.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+        """
+        await self._workers.run(self._folder.discard_journal, run_id, epoch, incarnation)
+
+    async def add_answers(
+        self,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        *,
+        incarnation: str | None = None,
+    ) -> list[InboxEntry]:
+        """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            UnknownRequestError: The head does not wait for one of the requests.
+            AlreadyAnsweredError: The inbox has an answer for one of them.
+        """
+        return await self._workers.run(self._folder.add_answers, run_id, answers, incarnation)
+
+    async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
+        """Return the answers that no commit has consumed and no restore has dropped, in order."""
+        return await self._workers.run(self._folder.read_inbox, run_id, incarnation)
+
+    async def _list(self, workflow_id: str | None, run_id: str | None) -> list[CheckpointHeader]:
+        headers, problems = await self._workers.run(self._folder.list_headers, workflow_id, run_id)
+        _warn(problems)
+        return headers
+
+    async def _list_runs(self) -> list[RunRecord]:
+        found, problems = await self._workers.run(self._folder.list_runs)
+        _warn(problems)
+        return found
+
+
+def _warn(problems: Iterable[str]) -> None:
+    # Here and not on the thread that found them: filters and recorders of warnings belong to the caller.
+    for problem in problems:
+        warnings.warn(problem, CorruptCheckpointWarning, stacklevel=4)

@@ -1,0 +1,379 @@
+"""`PlainStorageAdapter`: any storage of whole checkpoints, driven as if it kept the promises of a durable one.
+
+What the five methods cannot do is done in this process, by the same rules: runs, leases and heads, the journal, the
+inbox. A new process reads the runs from the checkpoints that it finds. `missing` says what is lost that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.owner import Owner
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, Commit
+from supersteps.storage import rules
+from supersteps.storage.answers import Answering
+from supersteps.storage.plain import upkeep as plain_upkeep
+from supersteps.storage.plain.calls import METHODS
+from supersteps.storage.plain.state import PlainState, private
+from supersteps.storage.ports import AsyncClosing, CheckpointStorage, DurableStorage, is_durable
+from supersteps.storage.records import Damage, InboxEntry, RunRecord
+from supersteps.storage.retention import RetentionPolicy, plan_pruning
+
+
+def as_durable(storage: CheckpointStorage) -> DurableStorage:
+    """Return a storage that the engine can drive.
+
+    Args:
+        storage: Any object with the five methods of `CheckpointStorage`.
+
+    Returns:
+        The storage itself if it is durable, else an adapter around it: also when a subclass of a durable one, or the
+        instance, has a `save_checkpoint` of its own, so that this sees each checkpoint.
+
+    Raises:
+        TypeError: It lacks one of the five methods, or is a class.
+    """
+    if isinstance(storage, type):
+        raise TypeError(
+            f"{storage.__name__} is a class, and a checkpoint storage is an object of one: "
+            f"write {storage.__name__}(...)"
+        )
+    lacking = [name for name in METHODS if not callable(getattr(storage, name, None))]
+    if lacking:
+        raise TypeError(
+            f"{type(storage).__name__} is no checkpoint storage: it has no {' and no '.join(lacking)}. "
+            "See supersteps.storage.ports.CheckpointStorage for the five methods that are needed."
+        )
+    if is_durable(storage) and not _overrides_save(storage):
+        return storage
+    return PlainStorageAdapter(storage)
+
+
+def _overrides_save(storage: object) -> bool:
+    """Return whether `save_checkpoint` was replaced below the class that knows how to `commit`."""
+    if "save_checkpoint" in getattr(storage, "__dict__", {}):
+        return True
+    for cls in type(storage).__mro__:
+        if "commit" in vars(cls):
+            return False
+        if "save_checkpoint" in vars(cls):
+            return True
+    return False
+
+
+class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
+    """Drives a plain `CheckpointStorage` as a `DurableStorage`.
+
+    All adapters of one storage object share what they know of its runs.
+
+    Args:
+        storage: The storage.
+        clock: The time by which leases expire, Unix seconds.
+
+    Attributes:
+        storage: The storage.
+        codec: The storage's own codec if it has one.
+    """
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What is not guaranteed with this storage, a sentence for each."""
+        name = type(self.storage).__name__
+        return (
+            f"{name} has no fence: two processes can advance one run, and one of them is lost.",
+            f"{name} has no journal: after a crash, calls that had finished in the unfinished superstep run again.",
+            f"{name} has no inbox: answers that no superstep has consumed are lost with the process.",
+            f"{name} has no head: a restore that no superstep followed is forgotten with the process.",
+            f"{name} saves whole checkpoints: a superstep costs what the state weighs.",
+            f"{name} has no checksums: verify() finds what cannot be read, not what was changed.",
+            f"Whether a saved checkpoint survives a power cut is up to {name}.save_checkpoint.",
+        )
+
+    async def aclose(self) -> None:
+        """Close the storage, if it can be closed."""
+        close = getattr(self.storage, "aclose", None)
+        if close is not None:
+            await close()
+        self.note_closed()
+
+    # -------------------------------------------------------------------------------------------- whole checkpoints
+
+    async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
+        """Save a checkpoint by hand and return its id."""
+        return await self._calls.save_checkpoint(checkpoint)
+
+    async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
+        """Return a checkpoint, None when there is none with this id."""
+        return await self._calls.load_checkpoint(checkpoint_id)
+
+    async def list_checkpoint_ids(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[str]:
+        """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
+        return [
+            checkpoint.checkpoint_id
+            for checkpoint in await self.list_checkpoints(workflow_id, run_id)
+        ]
+
+    async def delete_checkpoint(self, checkpoint_id: str) -> bool:
+        """Delete a checkpoint and move its run's head away from it; return whether it was there."""
+        checkpoint = await self._calls.load_checkpoint(checkpoint_id)
+        if checkpoint is None:
+            return False
+        async with self._runs.held(checkpoint.run_id) as run:
+            siblings = (
+                await self.list_checkpoints(run_id=checkpoint.run_id) if checkpoint.run_id else []
+            )
+            if run.record is not None and run.record.head == checkpoint_id:
+                await self._leave_head(run, run.record, checkpoint, siblings)
+            parents = rules.new_parents(plain_upkeep.headers_of(siblings), {checkpoint_id})
+            for moved in plain_upkeep.with_parents(siblings, parents):
+                await self._save(moved)
+            return await self._calls.delete_checkpoint(checkpoint_id)
+
+    # ---------------------------------------------------------------------------------------------- runs and commits
+
+    async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
+        """Return the runs whose head waits for this request."""
+        return [run for run in await self._all_runs() if request_id in run.requests]
+
+    async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
+        checkpoints = {c.checkpoint_id: c for c in await self._calls.list_checkpoints()}
+        lineage: list[CheckpointInfo] = []
+        next_id: str | None = checkpoint_id
+        while next_id is not None and len(lineage) < limit and next_id in checkpoints:
+            lineage.append(checkpoints[next_id].info)
+            next_id = checkpoints[next_id].parent
+        return lineage[::-1]
+
+    async def commit(self, commit: Commit) -> int | None:
+        """Save the checkpoint that a commit makes, then count it as the run's head.
+
+        Returns the number of the run's newest answer.
+
+        Raises:
+            RunExistsError: The commit creates a run that exists.
+            RunNotFoundError: The run was deleted meanwhile.
+            RunFencedError: The epoch or the head is not what the commit says; nothing was written.
+            CheckpointSaveError: The storage failed.
+        """
+        header = commit.header
+        async with self._runs.held(header.run_id) as run:
+            before = run.record
+            if before is None and (
+                header.parent_id or await self._calls.load_checkpoint(header.checkpoint_id)
+            ):
+                before = await self._adopt(run, header.run_id)
+            after = rules.apply_commit(before, commit, self._clock())
+            if after is None:
+                return None
+            parts = dict(await self._head_parts(run, before)) if before is not None else {}
+            commit.changes.apply(parts)
+            await self._save(WorkflowCheckpoint.from_record(header, lambda: parts, self.codec))
+            run.settle(private(after), parts if after.lease else None)
+            return run.inbox[-1].number if run.inbox else 0
+
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+    ) -> RunRecord:
+        """Take a run under the next epoch.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunBusyError: Another handle of this process advances it.
+        """
+        async with self._runs.held(run_id) as run:
+            record = await self._refresh(run, run_id)
+            if record is None:
+                raise rules.no_such_run(run_id)
+            rules.check_incarnation(record, incarnation)
+            now = self._clock()
+            run.record = rules.limit_lease(record, now)
+            run.record = rules.take_run(run.record, owner, now, lease_seconds)
+            return private(run.record)
+
+    async def renew(
+        self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
+    ) -> None:
+        """Extend the lease from now.
+
+        Raises:
+            RunFencedError: Another handle of this process took the run.
+        """
+        async with self._runs.held(run_id) as run:
+            record = run.fence(run_id, epoch, incarnation)
+            run.record = rules.renew_lease(record, self._clock(), lease_seconds)
+
+    async def release(
+        self,
+        run_id: str,
+        epoch: int,
+        *,
+        status: str | None = None,
+        error: str | None = None,
+        incarnation: str | None = None,
+    ) -> None:
+        """Give the lease up and note a new status and the failure that ended the work, in this process.
+
+        Raises:
+            RunFencedError: Another handle of this process took the run.
+        """
+        async with self._runs.held(run_id) as run:
+            run.record = rules.release_run(run.fence(run_id, epoch, incarnation), status, error)
+
+    async def move_head(
+        self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
+    ) -> RunRecord:
+        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
+
+        Raises:
+            RunFencedError: Another handle of this process took the run.
+            CheckpointNotFoundError: The run has no such checkpoint.
+        """
+        async with self._runs.held(run_id) as run:
+            record = run.fence(run_id, epoch, incarnation)
+            target = await self.load_record(checkpoint_id)
+            if target is None or target.header.run_id != run_id:
+                raise rules.no_such_checkpoint(checkpoint_id, run_id)
+            return private(self._move_head(run, record, target))
+
+    async def delete_run(self, run_id: str) -> bool:
+        """Delete a run with all its checkpoints; return whether it was there."""
+        async with self._runs.held(run_id) as run:
+            checkpoints = await self.list_checkpoints(run_id=run_id) if run_id else []
+            run.settle(None, None)
+            for checkpoint in reversed(
+                checkpoints
+            ):  # the newest first: what a crash leaves is still a run
+                await self._calls.delete_checkpoint(checkpoint.checkpoint_id)
+            return bool(checkpoints)
+
+    # -------------------------------------------------------------------------------------------------- looking after
+
+    async def list_runs(
+        self,
+        workflow_id: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[RunRecord]:
+        """Return runs, the newest first; see `ManagedStorage.list_runs`. Reads every checkpoint."""
+        last = None if before is None else await self.get_run(before)
+        if before is not None and last is None:
+            raise rules.no_such_run(before)
+        found = await self._all_runs()
+        return rules.page_of_runs(
+            found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last
+        )
+
+    async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
+        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits."""
+        return plain_upkeep.headers_of(await self.list_checkpoints(run_id=run_id)) if run_id else []
+
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
+        """Remove the checkpoints that a policy lets go; return their ids, oldest first.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            CheckpointSaveError: The storage failed; nothing was removed.
+        """
+        async with self._runs.held(run_id) as run:
+            record = await self._refresh(run, run_id)
+            if record is None:
+                raise rules.no_such_run(run_id)
+            checkpoints = await self.list_checkpoints(run_id=run_id)
+            pruning = plan_pruning(record, plain_upkeep.headers_of(checkpoints), policy)
+            if not dry_run:
+                for moved in plain_upkeep.with_parents(checkpoints, pruning.parents):
+                    await self._save(moved)
+                for checkpoint_id in reversed(
+                    pruning.gone
+                ):  # the newest first: nothing follows one that is gone
+                    await self._calls.delete_checkpoint(checkpoint_id)
+            return pruning.gone
+
+    async def verify(self, run_id: str | None = None) -> list[Damage]:
+        """Load every checkpoint (of one run, or of all) and return those that cannot be read."""
+        return await plain_upkeep.verify(
+            self._calls, type(self.storage).__name__, self.codec, run_id
+        )
+
+    async def vacuum(self) -> None:
+        """Let the storage do it, if it can."""
+        vacuum = getattr(self.storage, "vacuum", None)
+        if vacuum is not None:
+            await vacuum()
+
+    # --------------------------------------------------------------------------------------------- journal and inbox
+
+    async def append_journal(
+        self,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        *,
+        incarnation: str | None = None,
+    ) -> None:
+        """Keep records of finished calls that follow the checkpoint `head`, in this process.
+
+        Raises:
+            RunFencedError: Another handle of this process took the run, or its head has moved.
+        """
+        async with self._runs.held(run_id) as run:
+            rules.check_head(run.fence(run_id, epoch, incarnation), head)
+            run.journal = [*run.journal, *records]
+
+    async def read_journal(
+        self, run_id: str, head: str, *, incarnation: str | None = None
+    ) -> list[bytes]:
+        """Return the records that follow `head`, in order."""
+        async with self._runs.held(run_id) as run:
+            record = run.found(incarnation)
+            return list(run.journal) if record is not None and record.head == head else []
+
+    async def discard_journal(
+        self, run_id: str, epoch: int, *, incarnation: str | None = None
+    ) -> None:
+        """Drop the records that follow the head.
+
+        Raises:
+            RunFencedError: Another handle of this process took the run.
+        """
+        async with self._runs.held(run_id) as run:
+            run.fence(run_id, epoch, incarnation)
+            run.journal = []
+
+    async def add_answers(
+        self,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        *,
+        incarnation: str | None = None,
+    ) -> list[InboxEntry]:
+        """Put answers (request id, encoded value) into the run's inbox, all or none, in this process.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            UnknownRequestError: The head does not wait for one of the requests.
+            AlreadyAnsweredError: The inbox has an answer for one of them.
+        """
+        async with self._runs.held(run_id) as run:
+            record = run.record or await self._adopt(run, run_id)
+            if record is None:
+                raise rules.no_such_run(run_id)
+            rules.check_incarnation(record, incarnation)
+            entries = rules.accept_answers(record, run.inbox, answers)
+            run.inbox = [*run.inbox, *entries]
+            return entries
+
+    async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
+        """Return the answers that no commit has consumed and no restore has dropped, in order."""
+        async with self._runs.held(run_id) as run:
+            record = run.found(incarnation)
+            return [] if record is None else rules.unread_entries(record, run.inbox)

@@ -1,0 +1,279 @@
+"""What changes a run, each inside a transaction of the writer's; the rules are those of `storage.runs`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from supersteps.checkpoint.owner import Owner
+from supersteps.checkpoint.record import CheckpointRecord, Commit
+from supersteps.errors import CheckpointError, RunBusyError
+from supersteps.storage import rules
+from supersteps.storage.rules import InboxEntry, RunRecord
+from supersteps.storage.sqlite import checkpoint_rows, run_rows, saved_rows
+from supersteps.storage.sqlite.checkpoint_rows import Row, RunKey
+from supersteps.storage.sqlite.heads import Head, Heads
+from supersteps.storage.sqlite.run_rows import StoredRun
+
+
+class Commits:
+    """Changes runs.
+
+    Args:
+        clock: The time by which leases expire.
+
+    Attributes:
+        heads: What is remembered of runs; only whoever writes may use it.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.heads = Heads()
+
+    # ------------------------------------------------------------------------------------------------------- commit
+
+    def commit(self, db: sqlite3.Connection, commit: Commit) -> int | None:
+        """Write a checkpoint and make it the head; return the number of the run's newest answer."""
+        run_id = commit.header.run_id
+        head = self.heads.get(run_id)
+        if head is not None and self._advance(db, head, commit):
+            return run_rows.newest_answer(db, head.run)
+        stored = run_rows.find_run(db, run_id)
+        record = rules.apply_commit(stored.record if stored else None, commit, self._clock())
+        if record is None:
+            return None
+        if stored is None:
+            run = run_rows.insert_run(db, record)
+            head = Head(run, _key(run))
+            head.has_namesakes = saved_rows.has_namesakes(db, run_id)
+            self._write(db, head, run, commit)
+        else:
+            head = self._load(db, stored)
+            self._write(db, head, _updated(run_rows.update_run(db, stored, record)), commit)
+        return run_rows.newest_answer(db, head.run)
+
+    def _advance(self, db: sqlite3.Connection, head: Head, commit: Commit) -> bool:
+        """Commit on the strength of what is remembered; return False, having done nothing, if that may be outdated."""
+        try:
+            record = rules.apply_commit(head.run.record, commit, self._clock())
+        except CheckpointError:
+            return False
+        run = run_rows.update_run(db, head.run, record) if record else None
+        if run is None:
+            return False
+        self._write(db, head, run, commit)
+        return True
+
+    def _load(self, db: sqlite3.Connection, stored: StoredRun) -> Head:
+        key = _key(stored)
+        chain = checkpoint_rows.read_chain(db, key, self._head_row(db, stored))
+        head = Head(stored, key, [(len(row.entries), difference) for row, difference in chain])
+        head.has_namesakes = saved_rows.has_namesakes(db, key.run_id)
+        return head
+
+    def _head_row(self, db: sqlite3.Connection, stored: StoredRun) -> Row:
+        row = checkpoint_rows.read_row(db, stored.key, run_rows.sequence_of(stored.record))
+        if row is None:
+            raise rules.no_such_checkpoint(stored.record.head, stored.record.run_id)
+        return row
+
+    def _write(self, db: sqlite3.Connection, head: Head, run: StoredRun, commit: Commit) -> None:
+        """Write what follows the fence: the parts, the checkpoint, and what the commit makes void."""
+        header = commit.header
+        parent = None if header.parent_id is None else run_rows.sequence_of(head.run.record)
+        read_before = head.run.record.inbox_read
+        try:
+            head.run = run
+            whole, entries = head.write(db, commit.changes)
+            if head.has_namesakes and saved_rows.find_saved(db, header.checkpoint_id) is not None:
+                raise rules.id_taken(header.checkpoint_id)
+            checkpoint_rows.insert_checkpoint(db, head.key, header, parent, whole, entries)
+            if head.is_journalled:
+                run_rows.clear_journal(db, run.key)
+                head.is_journalled = False
+            if run.record.inbox_read != read_before:
+                run_rows.clear_inbox(db, run.key, run.record.inbox_read)
+        except BaseException:
+            self.heads.forget(header.run_id)  # it is half-way
+            raise
+        if header.status == "IDLE":
+            self.heads.forget(
+                header.run_id
+            )  # it is done: of very many runs nothing stays in memory
+        else:
+            self.heads.keep(header.run_id, head)
+
+    @staticmethod
+    def is_written(db: sqlite3.Connection, commit: Commit) -> bool:
+        """Return whether a commit is the head of its run."""
+        stored = run_rows.find_run(db, commit.header.run_id)
+        return stored is not None and rules.is_same_commit(stored.record, commit)
+
+    # ---------------------------------------------------------------------------------------------------- ownership
+
+    def acquire(
+        self,
+        db: sqlite3.Connection,
+        run_id: str,
+        owner: Owner,
+        lease_seconds: float,
+        incarnation: str | None,
+    ) -> RunRecord | RunBusyError:
+        """Take a run under the next epoch, or return why not: raising would undo writes."""
+        stored, now = self._find(db, run_id, incarnation), self._clock()
+        limited = rules.limit_lease(stored.record, now)
+        if limited is not stored.record:
+            self._change(db, stored, limited)
+            stored = self._find(db, run_id, incarnation)
+        try:
+            return self._change(
+                db, stored, rules.take_run(stored.record, owner, now, lease_seconds)
+            )
+        except RunBusyError as busy:
+            return busy
+
+    def renew(
+        self,
+        db: sqlite3.Connection,
+        run_id: str,
+        epoch: int,
+        lease_seconds: float,
+        incarnation: str | None,
+    ) -> None:
+        """Extend the lease."""
+        stored = self._fence(db, run_id, epoch, incarnation)
+        self._change(db, stored, rules.renew_lease(stored.record, self._clock(), lease_seconds))
+
+    def release(
+        self,
+        db: sqlite3.Connection,
+        run_id: str,
+        epoch: int,
+        status: str | None,
+        error: str | None,
+        incarnation: str | None,
+    ) -> None:
+        """Give the lease up."""
+        stored = self._fence(db, run_id, epoch, incarnation)
+        self._change(db, stored, rules.release_run(stored.record, status, error))
+
+    def _change(self, db: sqlite3.Connection, stored: StoredRun, record: RunRecord) -> RunRecord:
+        """Store a run whose head stays; the transaction has just read it, so nobody has come between."""
+        run = _updated(run_rows.update_run(db, stored, record))
+        head = self.heads.get(record.run_id)
+        if head is not None:
+            if head.run[:2] == stored[:2]:
+                head.run = run
+            else:
+                self.heads.forget(record.run_id)
+        return record
+
+    def move_head(
+        self,
+        db: sqlite3.Connection,
+        run_id: str,
+        epoch: int,
+        checkpoint_id: str,
+        incarnation: str | None,
+    ) -> RunRecord:
+        """Make a checkpoint of the run its head again."""
+        stored = self._fence(db, run_id, epoch, incarnation)
+        found = checkpoint_rows.find_row(db, checkpoint_id)
+        if found is None or found[0].key != stored.key:
+            raise rules.no_such_checkpoint(checkpoint_id, run_id)
+        return self.leave_head(db, stored, *found)
+
+    def leave_head(
+        self, db: sqlite3.Connection, stored: StoredRun, key: RunKey, target: Row
+    ) -> RunRecord:
+        """Make another checkpoint the head of a run."""
+        inbox = run_rows.read_inbox(db, stored.key)
+        keys = checkpoint_rows.read_entries(db, key, target)
+        # The rule looks at the keys only; large values are not read for it.
+        record = CheckpointRecord(checkpoint_rows.header_of(target, key), dict.fromkeys(keys, b""))
+        last = inbox[-1].number if inbox else stored.record.inbox_read
+        is_journalled = run_rows.is_journalled(db, stored)
+        run = rules.move_head(stored.record, record, last, is_journalled=is_journalled)
+        self.heads.forget(run.run_id)
+        _updated(run_rows.update_run(db, stored, run))
+        run_rows.clear_journal(db, stored.key)
+        run_rows.clear_inbox(db, stored.key, last)
+        return run
+
+    def _find(self, db: sqlite3.Connection, run_id: str, incarnation: str | None) -> StoredRun:
+        """Return a run: as remembered, if nobody has written to it since, else as it is read."""
+        stored = self._look_up(db, run_id)
+        if stored is None:
+            raise rules.no_such_run(run_id)
+        rules.check_incarnation(stored.record, incarnation)
+        return stored
+
+    def _fence(
+        self, db: sqlite3.Connection, run_id: str, epoch: int, incarnation: str | None
+    ) -> StoredRun:
+        stored = self._look_up(db, run_id)
+        rules.check_epoch(stored.record if stored else None, run_id, epoch, incarnation)
+        assert stored is not None
+        return stored
+
+    def _look_up(self, db: sqlite3.Connection, run_id: str) -> StoredRun | None:
+        head = self.heads.get(run_id)
+        if head is not None and run_rows.is_at_revision(db, head.run):
+            return head.run
+        return run_rows.find_run(db, run_id)
+
+    # -------------------------------------------------------------------------------------------- journal and inbox
+
+    def append_journal(
+        self,
+        db: sqlite3.Connection,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        incarnation: str | None,
+    ) -> None:
+        """Add records of finished calls. The transaction keeps writers off, so that reading the epoch is a fence."""
+        stored = self._fence(db, run_id, epoch, incarnation)
+        rules.check_head(stored.record, head)
+        run_rows.append_journal(db, stored, records)
+        remembered = self.heads.get(run_id)
+        if remembered is not None:
+            remembered.is_journalled = True
+
+    def discard_journal(
+        self, db: sqlite3.Connection, run_id: str, epoch: int, incarnation: str | None
+    ) -> None:
+        """Drop the records that follow the head."""
+        run_rows.clear_journal(db, self._fence(db, run_id, epoch, incarnation).key)
+
+    def add_answers(
+        self,
+        db: sqlite3.Connection,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        incarnation: str | None,
+    ) -> list[InboxEntry]:
+        """Put answers into the inbox, all or none."""
+        stored = self._find(db, run_id, incarnation)
+        entries = rules.accept_answers(stored.record, run_rows.read_inbox(db, stored.key), answers)
+        run_rows.add_to_inbox(db, stored.key, entries)
+        return entries
+
+
+def _key(run: StoredRun) -> RunKey:
+    record = run.record
+    return RunKey(
+        run.key,
+        record.run_id,
+        record.workflow_id,
+        msgspec.json.encode(record.metadata),
+        record.incarnation,
+    )
+
+
+def _updated(run: StoredRun | None) -> StoredRun:
+    assert run is not None, "a run changed between reading and writing it in one transaction"
+    return run

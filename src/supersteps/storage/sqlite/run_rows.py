@@ -1,0 +1,499 @@
+"""Runs in their tables: what seldom changes in `runs`, what every superstep changes in `heads`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgspec
+from msgspec.structs import asdict, replace
+
+from supersteps.checkpoint.owner import Owner
+from supersteps.errors import CorruptCheckpointError
+from supersteps.ids import checkpoint_id
+from supersteps.storage._statements import load_statements
+from supersteps.storage.records import LEASE_SECONDS
+from supersteps.storage.rules import InboxEntry, Lease, RunRecord
+from supersteps.storage.sqlite.checkpoint_rows import key_checksum
+from supersteps.storage.sqlite.entries import is_intact
+
+SQL = load_statements("supersteps.storage.sqlite", "runs.sql")
+
+
+class _Holder(Owner, frozen=True):
+    """What is stored of a lease beside its end: the owner, and how long a lease of his lasts."""
+
+    seconds: float = LEASE_SECONDS
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_holder = msgspec.msgpack.Decoder(_Holder).decode
+_encode_json = msgspec.json.Encoder().encode
+decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
+_NO_NAMES = "[]"
+"""Stands for no tags and for no questions, in rows of any version."""
+_LAST = 0xFFFFFFFF
+"""The highest number of an entry that fits beside its run's key (`run << 32 | number`)."""
+
+
+class StoredRun(NamedTuple):
+    """A run as it was read.
+
+    Attributes:
+        key: Its key in the database.
+        revision: Changes with every write to the run.
+        record: The run.
+    """
+
+    key: int
+    revision: int
+    record: RunRecord
+
+
+def sequence_of(record: RunRecord) -> int:
+    """Return the number of a run's head."""
+    return int(record.head[len(record.run_id) + 1 :])
+
+
+def entries_of(key: int) -> tuple[int, int]:
+    """Return the first and the last key that entries of a run's journal or inbox may have."""
+    return key << 32, key << 32 | _LAST
+
+
+def damaged_run(run_id: str, what: str) -> CorruptCheckpointError:
+    """Return the error of a row of a run that is not what was saved."""
+    return CorruptCheckpointError(
+        f"run {run_id!r} is damaged: {what} has been altered. Restore the database from a backup; its checkpoints can "
+        "still be loaded one by one, and forked."
+    )
+
+
+def checksum_of(record: RunRecord) -> int:
+    """Return the checksum of a run's row; of its questions, which have their own, the number."""
+    if record.requests:
+        record = replace(record, requests=(str(len(record.requests)),))
+    return crc32(_encode_json(record))
+
+
+def _run(db: sqlite3.Connection, row: tuple[Any, ...]) -> StoredRun:
+    requests = () if row[20] == _NO_NAMES else _read_waiting(db, row[0], row[1], row[20])
+    try:
+        stored = run_of(row[:-1], requests)
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # msgspec's own errors are ValueErrors
+        raise damaged_run(row[1], f"its row {row[0]} in the tables `runs` and `heads`") from error
+    if not is_intact(row[-1], checksum_of, stored.record):
+        raise damaged_run(row[1], f"its row {row[0]} in the tables `runs` and `heads`")
+    return stored
+
+
+def run_of(row: tuple[Any, ...], requests: tuple[str, ...]) -> StoredRun:
+    """Return a run by its row without the checksum, unchecked, and the questions that wait."""
+    (
+        key,
+        run_id,
+        workflow_id,
+        status,
+        created_at,
+        metadata,
+        tags,
+        parent_run,
+        parent_checkpoint,
+        incarnation,
+    ) = row[:10]
+    (
+        head,
+        sequence,
+        branch,
+        epoch,
+        revision,
+        lease_owner,
+        lease_expires,
+        updated_at,
+        fingerprint,
+    ) = row[10:19]
+    (error, _count, inbox_read, commit_id) = row[19:]
+    record = RunRecord(
+        run_id=run_id,
+        workflow_id=workflow_id,
+        status=status,
+        head=checkpoint_id(run_id, head),
+        sequence=sequence,
+        branch=branch,
+        epoch=epoch,
+        lease=None if lease_owner is None else _lease(lease_owner, lease_expires),
+        created_at=created_at,
+        updated_at=updated_at,
+        fingerprint=fingerprint,
+        error=error,
+        requests=requests,
+        inbox_read=inbox_read,
+        commit_id=commit_id,
+        metadata=msgspec.json.decode(metadata),
+        tags=() if tags == _NO_NAMES else decode_names(tags),
+        parent_run=parent_run,
+        parent_checkpoint=parent_checkpoint,
+        incarnation=incarnation,
+    )
+    return StoredRun(key, revision, record)
+
+
+def _lease(stored: bytes, expires: float) -> Lease:
+    fields = asdict(_decode_holder(stored))
+    seconds = fields.pop("seconds")
+    return Lease(Owner(**fields), expires, seconds)
+
+
+def find_run(db: sqlite3.Connection, run_id: str) -> StoredRun | None:
+    """Return a run, None when there is none with this id."""
+    row = db.execute(SQL["find"], (run_id,)).fetchone()
+    return None if row is None else _run(db, row)
+
+
+def is_at_revision(db: sqlite3.Connection, run: StoredRun) -> bool:
+    """Return whether nobody has written to a run since it was read or written as this."""
+    row = db.execute(SQL["revision"], (run.key,)).fetchone()
+    return row is not None and row[0] == run.revision
+
+
+def find_waiting_runs(db: sqlite3.Connection, request_id: str) -> list[RunRecord]:
+    """Return the runs whose head waits for a request."""
+    rows = db.execute(SQL["find_waiting"], (request_id,)).fetchall()
+    found = [_run(db, row).record for row in rows]
+    return [run for run in found if request_id in run.requests]
+
+
+def list_runs(
+    db: sqlite3.Connection,
+    workflow_id: str | None,
+    status: str | None,
+    tag: str | None,
+    limit: int,
+    before: RunRecord | None,
+) -> tuple[list[RunRecord], list[str]]:
+    """Return runs, the newest first, and what is wrong with others; each filter has an index that is in this order."""
+    order = "r" if tag is None else "t"
+    filters = {
+        "t.tag = :tag": tag is not None,
+        "r.workflow_id = :workflow_id": workflow_id is not None,
+        "r.status = :status": status is not None,
+        f"({order}.created_at, {order}.run_id) < (:created_at, :run_id)": before is not None,
+    }
+    statement = SQL["list"].format(
+        source="runs" if tag is None else "run_tags AS t CROSS JOIN runs",
+        conditions=" AND ".join(
+            [
+                *(condition for condition, is_wanted in filters.items() if is_wanted),
+                "TRUE" if tag is None else "r.run = t.run",
+            ]
+        ),
+        order=order,
+    )
+    values = {"tag": tag, "workflow_id": workflow_id, "status": status, "limit": limit}
+    if before is not None:
+        values |= {"created_at": before.created_at, "run_id": before.run_id}
+    found: list[RunRecord] = []
+    problems: list[str] = []
+    for row in db.execute(statement, values).fetchall():
+        try:
+            run = _run(db, row).record
+        except CorruptCheckpointError as error:
+            problems.append(str(error))
+            continue
+        if tag is None or tag in run.tags:
+            found.append(run)
+    return found, problems
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+def _changing(record: RunRecord) -> tuple[Any, ...]:
+    lease = record.lease
+    return (
+        sequence_of(record),
+        record.sequence,
+        record.branch,
+        record.epoch,
+        None if lease is None else _encode({**asdict(lease.owner), "seconds": lease.seconds}),
+        None if lease is None else lease.expires,
+        record.updated_at,
+        record.fingerprint,
+        record.error,
+        str(len(record.requests)) if record.requests else _NO_NAMES,
+        record.inbox_read,
+        record.commit_id,
+        checksum_of(record),
+    )
+
+
+_ADVANCE_HEAD = SQL["advance_head"]
+
+
+def _only_advances(old: RunRecord, new: RunRecord) -> bool:
+    """Return whether a run differs from before in nothing but what every commit changes."""
+    return (
+        old.lease is not None
+        and new.lease is not None
+        and (new.lease.owner is old.lease.owner or new.lease.owner == old.lease.owner)
+        and new.lease.seconds == old.lease.seconds
+        and new.requests is old.requests
+        and new.fingerprint is old.fingerprint
+        and new.epoch == old.epoch
+        and new.error is None
+        and old.error is None
+    )
+
+
+def _advancing(record: RunRecord) -> tuple[Any, ...]:
+    assert record.lease is not None
+    return (
+        sequence_of(record),
+        record.sequence,
+        record.branch,
+        record.lease.expires,
+        record.updated_at,
+        record.inbox_read,
+        record.commit_id,
+        checksum_of(record),
+    )
+
+
+def insert_run(db: sqlite3.Connection, record: RunRecord) -> StoredRun:
+    """Store a new run."""
+    key = db.execute(
+        SQL["insert"],
+        (
+            record.run_id,
+            record.workflow_id,
+            record.status,
+            record.created_at,
+            _encode_json(record.metadata),
+            _encode_json(record.tags).decode(),
+            record.parent_run,
+            record.parent_checkpoint,
+            record.incarnation,
+        ),
+    ).lastrowid
+    assert key is not None
+    checksum = key_checksum(
+        key,
+        record.run_id,
+        record.workflow_id,
+        _encode_json(record.metadata),
+        record.incarnation,
+    )
+    db.execute(SQL["seal_key"], (checksum, key))
+    db.execute(SQL["insert_head"], (*_changing(record), key, 1))
+    db.executemany(
+        SQL["insert_tag"], [(tag, record.created_at, record.run_id, key) for tag in record.tags]
+    )
+    _note_waiting(db, key, (), record.requests)
+    return StoredRun(key, 1, record)
+
+
+def update_run(db: sqlite3.Connection, old: StoredRun, record: RunRecord) -> StoredRun | None:
+    """Store a changed run; return None, having done nothing, when somebody has changed it since it was read."""
+    if _only_advances(old.record, record):
+        done = db.execute(_ADVANCE_HEAD, (*_advancing(record), old.key, old.revision))
+    else:
+        done = db.execute(SQL["update_head"], (*_changing(record), old.key, old.revision))
+    if not done.rowcount:
+        return None
+    if record.status != old.record.status:
+        db.execute(SQL["update_status"], (record.status, old.key))
+    if record.requests is not old.record.requests:
+        _note_waiting(db, old.key, old.record.requests, record.requests)
+    return StoredRun(old.key, old.revision + 1, record)
+
+
+def delete_run(db: sqlite3.Connection, run: StoredRun) -> None:
+    """Remove a run, its journal and its inbox; not its checkpoints."""
+    record = run.record
+    _note_waiting(db, run.key, record.requests, ())
+    db.executemany(
+        SQL["delete_tag"], [(tag, record.created_at, record.run_id) for tag in record.tags]
+    )
+    clear_journal(db, run.key)
+    db.execute(SQL["delete_inbox"], entries_of(run.key))
+    db.execute(SQL["delete_head"], (run.key,))
+    db.execute(SQL["delete"], (run.key,))
+
+
+# ---------------------------------------------------------------------------------------- questions
+
+
+def _read_waiting(db: sqlite3.Connection, key: int, run_id: str, count: str) -> tuple[str, ...]:
+    """Return the questions that wait at a run's head, in the order in which they were asked.
+
+    Raises:
+        CorruptCheckpointError: One has been altered or is gone.
+    """
+    rows = db.execute(SQL["read_waiting"], (key,)).fetchall()
+    checksums = [_waiting_checksum(key, number, name) for number, name, _ in rows]
+    if str(len(rows)) != count or checksums != [checksum for *_, checksum in rows]:
+        raise damaged_run(run_id, "one of its rows in table `waiting`")
+    return tuple([name for _, name, _ in rows])
+
+
+def _waiting_checksum(key: int, number: int, request_id: str) -> int:
+    return crc32(f"{key} {number} {request_id}".encode())
+
+
+def _note_waiting(
+    db: sqlite3.Connection, key: int, before: tuple[str, ...], now: tuple[str, ...]
+) -> None:
+    """Store which questions wait, given those that did; writes what has changed."""
+    left, known = set(now), set(before)
+    kept = tuple(request_id for request_id in before if request_id in left)
+    if now[: len(kept)] == kept:
+        ended = [request_id for request_id in before if request_id not in left]
+        asked = [request_id for request_id in now if request_id not in known]
+    else:  # a head was moved to where the same ones wait in another order
+        ended, asked = [*before], [*now]
+    db.executemany(SQL["delete_waiting"], [(request_id, key) for request_id in ended])
+    if asked:
+        insert_waiting(db, key, asked)
+
+
+def insert_waiting(db: sqlite3.Connection, key: int, asked: Sequence[str]) -> None:
+    """Store questions that wait at a run's head from now on."""
+    last = db.execute(SQL["last_waiting"], (key,)).fetchone()[0]
+    db.executemany(
+        SQL["insert_waiting"],
+        [
+            (request_id, key, number, _waiting_checksum(key, number, request_id))
+            for number, request_id in enumerate(asked, 0 if last is None else last + 1)
+        ],
+    )
+
+
+# -------------------------------------------------------------------------------------------------- journal and inbox
+
+
+def read_journal(db: sqlite3.Connection, run: StoredRun) -> list[bytes]:
+    """Return the records of finished calls that follow a run's head, in order.
+
+    Raises:
+        CorruptCheckpointError: One has been altered, or one before others is gone.
+    """
+    wanted = sequence_of(run.record)
+    records = []
+    rows = db.execute(SQL["read_journal"], entries_of(run.key))
+    for expected, (entry, head, record, checksum) in enumerate(rows, run.key << 32):
+        if entry != expected:
+            raise damaged_run(
+                run.record.run_id, f"row {expected} of table `journal`, which is gone,"
+            )
+        if not is_intact(checksum, journal_checksum, entry, head, record):
+            raise damaged_run(run.record.run_id, f"row {entry} of table `journal`")
+        if head == wanted:
+            records.append(record)
+    return records
+
+
+def is_journalled(db: sqlite3.Connection, run: StoredRun) -> bool:
+    """Return whether there are records of finished calls that follow a run's head."""
+    place = (*entries_of(run.key), sequence_of(run.record))
+    return db.execute(SQL["is_journalled"], place).fetchone() is not None
+
+
+def journal_checksum(entry: int, head: int, record: bytes) -> int:
+    """Return the checksum of a record of a finished call."""
+    return crc32(record, crc32(f"{entry} {head}".encode()))
+
+
+def append_journal(db: sqlite3.Connection, run: StoredRun, records: Iterable[bytes]) -> None:
+    """Add records of finished calls that follow a run's head."""
+    last = db.execute(SQL["last_journal_entry"], entries_of(run.key)).fetchone()[0]
+    first = run.key << 32 if last is None else last + 1
+    head = sequence_of(run.record)
+    db.executemany(
+        SQL["insert_journal"],
+        [
+            (entry, head, record, journal_checksum(entry, head, record))
+            for entry, record in enumerate(records, first)
+        ],
+    )
+
+
+def clear_journal(db: sqlite3.Connection, key: int) -> None:
+    """Remove a run's records of finished calls."""
+    db.execute(SQL["delete_journal"], entries_of(key))
+
+
+def read_inbox(db: sqlite3.Connection, key: int) -> list[InboxEntry]:
+    """Return what is in a run's inbox, in order.
+
+    Raises:
+        CorruptCheckpointError: An entry has been altered.
+    """
+    entries = []
+    for entry, request_id, value, received_at, checksum in db.execute(
+        SQL["read_inbox"], entries_of(key)
+    ):
+        if not is_intact(checksum, inbox_checksum, entry, request_id, value, received_at):
+            raise CorruptCheckpointError(
+                f"the answer to request {request_id!r} is damaged: row {entry} of table `inbox` has been altered. "
+                "Restore the database from a backup."
+            )
+        entries.append(InboxEntry(entry & _LAST, request_id, value, received_at))
+    return entries
+
+
+def inbox_checksum(entry: int, request_id: str, value: bytes, received_at: str) -> int:
+    """Return the checksum of an answer."""
+    return crc32(value, crc32(f"{entry} {request_id} {received_at}".encode()))
+
+
+def newest_answer(db: sqlite3.Connection, run: StoredRun) -> int:
+    """Return the number of a run's newest answer, 0 where none is or no question waits."""
+    if not run.record.requests:
+        return 0
+    newest = db.execute(SQL["newest_answer"], entries_of(run.key)).fetchone()[0]
+    return 0 if newest is None else int(newest) & _LAST
+
+
+def add_to_inbox(db: sqlite3.Connection, key: int, entries: Iterable[InboxEntry]) -> None:
+    """Put entries into a run's inbox."""
+    rows = [(key << 32 | e.number, e.request_id, e.value, e.received_at) for e in entries]
+    db.executemany(SQL["insert_inbox"], [(*row, inbox_checksum(*row)) for row in rows])
+
+
+def clear_inbox(db: sqlite3.Connection, key: int, last: int) -> None:
+    """Remove the entries of a run's inbox up to number `last`."""
+    db.execute(SQL["delete_inbox"], (key << 32, key << 32 | last))
+
+
+# ------------------------------------------------------------------------------- looking for damage
+
+
+def problems_of(db: sqlite3.Connection, run_id: str) -> list[str]:
+    """Return what is wrong with a run's own rows, its journal, its inbox and what finds it."""
+    try:
+        stored = find_run(db, run_id)
+        if stored is None:
+            return [f"run {run_id!r} is damaged: its row in table `heads` is missing"]
+        read_journal(db, stored)
+        read_inbox(db, stored.key)
+    except CorruptCheckpointError as error:
+        return [str(error)]
+    record = stored.record
+    tags = {tag for (tag,) in db.execute(SQL["indexed_tags"], (stored.key, run_id))}
+    requests = {request_id for (request_id,) in db.execute(SQL["indexed_requests"], (stored.key,))}
+    problems = []
+    if tags != set(record.tags):
+        problems.append(
+            f"run {run_id!r} is listed under other tags than its own: table `run_tags` has been altered"
+        )
+    if requests != set(record.requests):
+        problems.append(
+            f"run {run_id!r} is found by other requests than its own: table `waiting` has been altered"
+        )
+    return problems

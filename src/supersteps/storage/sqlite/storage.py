@@ -1,0 +1,487 @@
+"""`SqliteCheckpointStorage`: every promise in one file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Self
+
+from supersteps._paths import settled_path
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.owner import Owner
+from supersteps.checkpoint.record import (
+    CheckpointHeader,
+    CheckpointInfo,
+    CheckpointRecord,
+    Commit,
+    ListPart,
+    Part,
+    PartKey,
+)
+from supersteps.errors import CorruptCheckpointWarning, RunBusyError, StorageError
+from supersteps.storage import rules
+from supersteps.storage.answers import Answering
+from supersteps.storage.ports import AsyncClosing
+from supersteps.storage.retention import RetentionPolicy
+from supersteps.storage.rules import Damage, InboxEntry, RunRecord
+from supersteps.storage.sqlite import backup, checkpoint_rows, reads, run_rows, upkeep, verification
+from supersteps.storage.sqlite.commits import Commits
+from supersteps.storage.sqlite.database import Database
+from supersteps.storage.sqlite.entries import Listed
+from supersteps.storage.sqlite.parts import DamagedPartError, read_list
+from supersteps.storage.sqlite.readers import Readers
+from supersteps.storage.sqlite.run_rows import StoredRun
+from supersteps.storage.sqlite.writer import Writer
+
+_LARGE_BYTES = 1 << 18
+"""A commit of so much takes its time, however fast the disk: not on an event loop's thread."""
+
+
+class SqliteCheckpointStorage(Answering, AsyncClosing):
+    """Keeps runs in a SQLite database; safe across threads, event loops and processes of one machine.
+
+    A superstep is one transaction, durable (WAL, synchronous=FULL) before it is announced. It writes what has changed,
+    however large the state and however long the run. Runs that commit at the same time share transactions.
+
+    Args:
+        path: The database file. It is created, for its owner only, when it is first used. `~` is
+            expanded, and the path made absolute, with symbolic links followed, when the storage
+            is made.
+        codec: Encodes and decodes values; types registered with it are rebuilt on load.
+        clock: The time by which leases expire, Unix seconds.
+        busy_seconds: How long to wait while another process writes, before giving up with a `StorageError`.
+
+    Attributes:
+        path: The file, as an absolute path.
+        codec: The codec.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        codec: Codec | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        busy_seconds: float = 30.0,
+    ) -> None:
+        self.path = settled_path(path, "SqliteCheckpointStorage")
+        self.codec = codec if codec is not None else Codec()
+        database = Database(self.path, busy_seconds)
+        self._commits = Commits(clock)
+        self._upkeep = upkeep.Upkeep(self._commits)
+        self._writer = Writer(database, self._commits.heads.clear)
+        self._readers = Readers(database)
+
+    def __copy__(self) -> Self:
+        return self  # a storage is a place: a copy of what refers to it refers to the same one
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> Any:
+        """Let it be pickled: another process opens the same database."""
+        return type(self), (self.path, self.codec)
+
+    async def aclose(self) -> None:
+        """Finish what is under way, move the log into the database and close; it may be used again afterwards."""
+        await self._readers.aclose()
+        await self._writer.aclose()
+        self.note_closed()
+
+    # -------------------------------------------------------------------------------------------- whole checkpoints
+
+    async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
+        """Save a checkpoint by hand; it belongs to no run's lineage.
+
+        Returns:
+            Its id. An earlier one that was saved by hand under this id is replaced.
+
+        Raises:
+            CheckpointEncodeError: It holds a value that cannot make the trip.
+            StorageError: It cannot be written, or a run has committed a different checkpoint under this id.
+        """
+        record = checkpoint.to_record(self.codec)
+        wanted = rules.check_saved(record.header)
+        await self._writer.run(lambda db: self._upkeep.save(db, record, self._open_list))
+        return wanted
+
+    async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
+        """Return a checkpoint, None when there is none with this id.
+
+        Raises:
+            CorruptCheckpointError: It is damaged.
+            CheckpointVersionError: A newer library wrote it.
+        """
+        record = await self.load_record(checkpoint_id)
+        if record is None:
+            return None
+        return WorkflowCheckpoint.from_record(
+            record.header, lambda: record.parts, self.codec, self._compare
+        )
+
+    async def list_checkpoint_ids(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[str]:
+        """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
+        return [header.checkpoint_id for header in await self._list(workflow_id, run_id)]
+
+    async def list_checkpoints(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> list[WorkflowCheckpoint]:
+        """Return the checkpoints, all or of one workflow or run, oldest first; each is read when looked at.
+
+        A damaged one is passed over with a `CorruptCheckpointWarning`.
+        """
+        return [
+            WorkflowCheckpoint.from_record(
+                header, partial(self._load_parts, header), self.codec, self._compare
+            )
+            for header in await self._list(workflow_id, run_id)
+        ]
+
+    async def delete_checkpoint(self, checkpoint_id: str) -> bool:
+        """Delete a checkpoint; return whether it was there.
+
+        When it was the head of its run, the nearest remaining ancestor becomes the head; a run without checkpoints
+        is no more. Checkpoints that followed it follow its own parent now.
+        """
+        return await self._writer.run(lambda db: self._upkeep.delete_checkpoint(db, checkpoint_id))
+
+    # ---------------------------------------------------------------------------------------------- runs and commits
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        """Return a run's record, None when there is no such run."""
+        stored = await self._readers.run(run_rows.find_run, run_id)
+        return None if stored is None else stored.record
+
+    async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
+        """Return the runs whose head waits for this request."""
+        return await self._readers.run(run_rows.find_waiting_runs, request_id)
+
+    async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
+        """Return a committed checkpoint, encoded, None when there is none with this id.
+
+        Raises:
+            CorruptCheckpointError: It is damaged; the message names the nearest intact ancestor.
+            CheckpointVersionError: A newer library wrote it.
+        """
+        return await self._readers.run(reads.load_record, checkpoint_id, self._open_list)
+
+    async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
+        lineage, problems = await self._readers.run(
+            checkpoint_rows.read_lineage, checkpoint_id, limit
+        )
+        _warn(problems)
+        return lineage
+
+    def read_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return what `list_lineage` returns, on the calling thread, which waits for the disk."""
+        lineage, problems = self._readers.run_here(
+            checkpoint_rows.read_lineage, checkpoint_id, limit
+        )
+        _warn(problems)
+        return lineage
+
+    async def commit(self, commit: Commit) -> int | None:
+        """Write a checkpoint and make it the run's head, durably.
+
+        Returns the number of the run's newest answer.
+
+        Raises:
+            RunExistsError: The commit creates a run that exists.
+            RunNotFoundError: The run was deleted meanwhile.
+            RunFencedError: The epoch or the head is not what the commit says; nothing was written.
+            StorageError: The database cannot be written; nothing was.
+        """
+        return await self._writer.run(
+            partial(self._commits.commit, commit=commit),
+            alone=commit.header.run_id,
+            is_small=_size(commit) < _LARGE_BYTES,
+            written=partial(self._commits.is_written, commit=commit),
+        )
+
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+    ) -> RunRecord:
+        """Take a run under the next epoch.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunBusyError: Another owner's lease holds.
+        """
+        taken = await self._writer.run(
+            lambda db: self._commits.acquire(db, run_id, owner, lease_seconds, incarnation),
+            is_small=True,
+        )
+        if isinstance(taken, RunBusyError):
+            raise taken
+        return taken
+
+    async def renew(
+        self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
+    ) -> None:
+        """Extend the lease from now.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+        """
+        await self._writer.run(
+            lambda db: self._commits.renew(db, run_id, epoch, lease_seconds, incarnation),
+            is_small=True,
+        )
+
+    async def release(
+        self,
+        run_id: str,
+        epoch: int,
+        *,
+        status: str | None = None,
+        error: str | None = None,
+        incarnation: str | None = None,
+    ) -> None:
+        """Give the lease up and note a new status and the failure that ended the work, if there is one.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+        """
+        await self._writer.run(
+            lambda db: self._commits.release(db, run_id, epoch, status, error, incarnation),
+            is_small=True,
+        )
+
+    async def move_head(
+        self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
+    ) -> RunRecord:
+        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+            CheckpointNotFoundError: The run has no such checkpoint.
+        """
+        return await self._writer.run(
+            lambda db: self._commits.move_head(db, run_id, epoch, checkpoint_id, incarnation)
+        )
+
+    async def delete_run(self, run_id: str) -> bool:
+        """Delete a run with all its checkpoints; return whether it was there."""
+        return await self._writer.run(lambda db: self._upkeep.delete_run(db, run_id))
+
+    # --------------------------------------------------------------------------------------------- journal and inbox
+
+    async def append_journal(
+        self,
+        run_id: str,
+        epoch: int,
+        head: str,
+        records: Sequence[bytes],
+        *,
+        incarnation: str | None = None,
+    ) -> None:
+        """Add records of finished calls that follow the checkpoint `head`, durably and in order.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over, or its head has moved.
+        """
+        await self._writer.run(
+            lambda db: self._commits.append_journal(db, run_id, epoch, head, records, incarnation),
+            is_small=True,
+        )
+
+    async def read_journal(
+        self, run_id: str, head: str, *, incarnation: str | None = None
+    ) -> list[bytes]:
+        """Return the records that follow `head`, in order."""
+        return await self._readers.run(_read_journal, run_id, head, incarnation)
+
+    async def discard_journal(
+        self, run_id: str, epoch: int, *, incarnation: str | None = None
+    ) -> None:
+        """Drop the records that follow the head.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            RunFencedError: The run was taken over.
+        """
+        await self._writer.run(
+            lambda db: self._commits.discard_journal(db, run_id, epoch, incarnation),
+            is_small=True,
+        )
+
+    async def add_answers(
+        self,
+        run_id: str,
+        answers: Sequence[tuple[str, bytes]],
+        *,
+        incarnation: str | None = None,
+    ) -> list[InboxEntry]:
+        """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            UnknownRequestError: The head does not wait for one of the requests.
+            AlreadyAnsweredError: The inbox has an answer for one of them.
+        """
+        return await self._writer.run(
+            lambda db: self._commits.add_answers(db, run_id, answers, incarnation),
+            is_small=True,
+        )
+
+    async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
+        """Return the answers that no commit has consumed and no restore has dropped, in order."""
+        return await self._readers.run(_read_inbox, run_id, incarnation)
+
+    # -------------------------------------------------------------------------------------------------- looking after
+
+    async def list_runs(
+        self,
+        workflow_id: str | None = None,
+        status: str | None = None,
+        tag: str | None = None,
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[RunRecord]:
+        """Return runs, the newest first; see `ManagedStorage.list_runs`.
+
+        A damaged one is passed over with a `CorruptCheckpointWarning`.
+        """
+        found, problems = await self._readers.run(
+            _list_runs, workflow_id, status, tag, limit, before
+        )
+        _warn(problems)
+        return found
+
+    async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
+        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits.
+
+        A damaged one is passed over with a `CorruptCheckpointWarning`.
+        """
+        headers, problems = await self._readers.run(reads.headers_of_run, run_id)
+        _warn(problems)
+        return headers
+
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
+        """Remove the checkpoints that a policy lets go, and what only they needed; return their ids, oldest first.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+        """
+        if dry_run:
+            return (await self._readers.run(upkeep.plan, run_id, policy))[2].gone
+        return await self._writer.run(lambda db: self._upkeep.prune(db, run_id, policy))
+
+    async def verify(self, run_id: str | None = None) -> list[Damage]:
+        """Read everything (of one run, or of all) and check every hash; return what is damaged."""
+        return await self._readers.run(verification.verify, run_id)
+
+    async def backup(self, target: str | os.PathLike[str]) -> int:
+        """Write a copy of the database as it is at one moment, with SQLite's online backup.
+
+        Runs may go on meanwhile. The copy is one file without a log; it comes into its place as a
+        whole, and replaces a backup that is there.
+
+        Args:
+            target: The file.
+
+        Returns:
+            How many bytes it has.
+
+        Raises:
+            StorageError: It cannot be written, or is a database in use.
+        """
+        place = settled_path(target, "a backup")
+        if place == self.path:
+            raise StorageError(
+                f"{place} is the database itself: choose another name for its backup"
+            )
+        return await self._readers.run(backup.back_up, place)
+
+    async def vacuum(self) -> None:
+        """Give space that is no longer used back to the file system; nobody else can write meanwhile."""
+        await self._writer.run_apart(lambda db: db.execute("VACUUM") and None)
+
+    # -------------------------------------------------------------------------------------------------------- reading
+
+    def _load_parts(self, header: CheckpointHeader) -> Mapping[PartKey, Part]:
+        return self._readers.run_here(reads.load_parts, header, self._open_list)
+
+    def _compare(
+        self, first: CheckpointHeader, second: CheckpointHeader
+    ) -> tuple[Mapping[PartKey, Part], Mapping[PartKey, Part]]:
+        return self._readers.run_here(reads.compare, first, second, self._open_list)
+
+    def _open_list(self, entry: Listed, where: str) -> ListPart:
+        return ListPart.stored(
+            entry.length, partial(self._readers.run_here, _read_list, entry, where)
+        )
+
+    async def _list(self, workflow_id: str | None, run_id: str | None) -> list[CheckpointHeader]:
+        headers, problems = await self._readers.run(reads.list_headers, workflow_id, run_id)
+        _warn(problems)
+        return headers
+
+
+def _size(commit: Commit) -> int:
+    size = 0
+    for part in commit.changes.puts.values():
+        size += len(part)
+    for items in commit.changes.appends.values():
+        size += sum(map(len, items))
+    return size
+
+
+def _read_list(db: sqlite3.Connection, entry: Listed, where: str) -> list[bytes]:
+    try:
+        return read_list(db, entry)
+    except DamagedPartError as error:
+        raise reads.damaged_part(where, error) from error
+
+
+def _look(db: sqlite3.Connection, run_id: str, incarnation: str | None) -> StoredRun | None:
+    stored = run_rows.find_run(db, run_id)
+    return stored if stored and incarnation in (None, stored.record.incarnation) else None
+
+
+def _read_journal(
+    db: sqlite3.Connection, run_id: str, head: str, incarnation: str | None
+) -> list[bytes]:
+    stored = _look(db, run_id, incarnation)
+    return run_rows.read_journal(db, stored) if stored and stored.record.head == head else []
+
+
+def _read_inbox(db: sqlite3.Connection, run_id: str, incarnation: str | None) -> list[InboxEntry]:
+    stored = _look(db, run_id, incarnation)
+    return (
+        rules.unread_entries(stored.record, run_rows.read_inbox(db, stored.key)) if stored else []
+    )
+
+
+def _list_runs(
+    db: sqlite3.Connection,
+    workflow_id: str | None,
+    status: str | None,
+    tag: str | None,
+    limit: int,
+    before: str | None,
+) -> tuple[list[RunRecord], list[str]]:
+    last = run_rows.find_run(db, before) if before is not None else None
+    if before is not None and last is None:
+        raise rules.no_such_run(before)
+    return run_rows.list_runs(db, workflow_id, status, tag, limit, last.record if last else None)
+
+
+def _warn(problems: Iterable[str]) -> None:
+    # Here and not on the thread that found them: filters and recorders of warnings belong to the caller.
+    for problem in problems:
+        warnings.warn(problem, CorruptCheckpointWarning, stacklevel=4)
