@@ -70,7 +70,7 @@ def test_a_problem_names_the_line_of_the_library_whatever_the_checkout_is_called
         Codec().decode(b"{")
 
     assert re.match(
-        r"CheckpointDecodeError at checkpoint/\w+\.py:\d+: ", guarding.described(raised.value)
+        r"CheckpointDecodeError at checkpoint/[\w/]+\.py:\d+: ", guarding.described(raised.value)
     )
     assert guarding.described(KeyError("of a test")).startswith("KeyError: ")
 

@@ -1,6 +1,6 @@
 """A module imports only from its own layer or the ones below it.
 
-The table is the architecture: whoever adds a module says where it belongs.
+The table in scripts/architecture.py is the plan: whoever adds a folder says where it belongs.
 """
 
 import ast
@@ -10,27 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts.architecture import DOCUMENT, LAYERS, SOURCE, drawn
+
 PACKAGE = "supersteps"
-SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
-
-# Bottom to top. A name is a module inside the package; a folder stands for everything in it.
-LAYERS: list[tuple[str, ...]] = [
-    ("errors",),
-    ("_*", "ids", "secrets", "typing"),
-    ("viz",),  # draws plain structures, so that checkpoints can be drawn too
-    ("checkpoint",),
-    ("storage",),
-    ("encryption",),
-    ("events",),
-    ("define",),
-    ("engine",),
-    ("run",),
-    # What only users import. `__init__` holds the public names, those of the tools included.
-    ("__init__", "telemetry", "testing"),
-    ("service",),  # what a command line or a web page wants done, without any terminal
-    ("__main__", "cli", "ui"),
-]
-
 # Adapters know the port and nothing of each other: inside storage/ only these modules of it may be imported.
 STORAGE_PORT = (
     "storage.ports",
@@ -46,11 +28,11 @@ def layer_of(module: str) -> int | None:
     """The place of a module's layer, counted from the bottom; None when the table does not have it."""
     top = module.split(".")[0]
     # Fullest names first: `_*` must not swallow `__init__`.
-    for place, names in enumerate(LAYERS):
-        if top in names:
+    for place, layer in enumerate(LAYERS):
+        if top in layer.names:
             return place
-    for place, names in enumerate(LAYERS):
-        if any(fnmatchcase(top, name) for name in names):
+    for place, layer in enumerate(LAYERS):
+        if any(fnmatchcase(top, name) for name in layer.names):
             return place
     return None
 
@@ -121,7 +103,7 @@ def violations(root: Path) -> list[str]:
         own = layer_of(module)
         if own is None:
             found.append(
-                f"{path}: {module} is in no layer: add it to the table in {Path(__file__).name}"
+                f"{path}: {module} is in no layer: add it to the table in scripts/architecture.py"
             )
             continue
         for statement in runtime_imports(ast.parse(path.read_text(encoding="utf-8"), str(path))):
@@ -130,7 +112,7 @@ def violations(root: Path) -> list[str]:
                 other = layer_of(target)
                 if other is None:
                     found.append(
-                        f"{where}, which is in no layer: add it to the table in {Path(__file__).name}"
+                        f"{where}, which is in no layer: add it to the table in scripts/architecture.py"
                     )
                 elif other > own:
                     found.append(
@@ -150,6 +132,12 @@ def test_every_module_keeps_to_its_layer() -> None:
     found = violations(SOURCE)
 
     assert not found, "\n" + "\n".join(found)
+
+
+def test_the_document_shows_the_layers_and_modules_as_they_are() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+
+    assert text == drawn(text), "write it anew: python -m scripts.architecture"
 
 
 def write_package(root: Path, files: dict[str, str]) -> Path:

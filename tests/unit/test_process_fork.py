@@ -422,16 +422,16 @@ def test_what_concerns_a_fork_is_in_one_place() -> None:
         ("_process_fork.py", "threading.Lock"),
         ("_process_fork.py", "threading.RLock"),
         ("checkpoint/owner.py", "os.getpid"),  # tells processes apart
-        ("storage/_sqlite/forked.py", "os.getpid"),  # names this one
-        ("storage/_sqlite/log.py", "os.getpid"),  # tells its own connections from others
+        ("storage/sqlite/forked.py", "os.getpid"),  # names this one
+        ("storage/sqlite/log.py", "os.getpid"),  # tells its own connections from others
         # These are made anew in a forked child, with all that they guard.
-        ("engine/watching.py", "threading.Lock"),
-        ("storage/_folder/folder.py", "threading.Lock"),
-        ("storage/_folder/locks.py", "threading.Lock"),
-        ("storage/_sqlite/database.py", "threading.Lock"),
-        ("storage/_sqlite/readers.py", "threading.Condition"),
-        ("storage/_sqlite/readers.py", "threading.Lock"),
-        ("storage/_sqlite/writer.py", "threading.Lock"),
-        ("storage/_sqlite/writer.py", "threading.RLock"),
+        ("engine/watcher.py", "threading.Lock"),
+        ("storage/files/folder.py", "threading.Lock"),
+        ("storage/files/locks.py", "threading.Lock"),
+        ("storage/sqlite/database.py", "threading.Lock"),
+        ("storage/sqlite/readers.py", "threading.Condition"),
+        ("storage/sqlite/readers.py", "threading.Lock"),
+        ("storage/sqlite/writer.py", "threading.Lock"),
+        ("storage/sqlite/writer.py", "threading.RLock"),
         ("storage/_workers.py", "threading.Lock"),
     }

@@ -286,7 +286,7 @@ def test_a_forked_process_has_a_watcher_too_and_none_keeps_its_process_alive() -
     script = """
         import asyncio, os, sys, time
         from supersteps import WorkflowBuilder, WorkflowContext, executor
-        from supersteps.engine import watching
+        from supersteps.engine import watcher as watching
 
         watching._watcher._seconds = 0.02
 
