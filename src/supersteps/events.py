@@ -1,8 +1,8 @@
 """Events: what a consumer of a run's stream sees, as immutable values.
 
-Live events (an executor was invoked, completed or failed; a handler's own events) arrive as they happen and may repeat
-after a crash. `WorkflowOutputEvent`, `RequestInfoEvent`, `SuperStepCompletedEvent` and the final status arrive only
-after the commit that makes them true.
+Live events (an executor was invoked, completed or failed; a handler's own events) arrive as they
+happen and may repeat after a crash. `WorkflowOutputEvent`, `RequestInfoEvent`,
+`SuperStepCompletedEvent` and the final status arrive only after the commit that makes them true.
 """
 
 from __future__ import annotations
@@ -190,7 +190,8 @@ class RequestInfoEvent(_FrameworkEvent):
         request_type: The type of the question.
         data: The question.
         response_type: The type that the answer must have.
-        deadline: When the question's default answers it: ISO 8601, UTC; None where it has no deadline.
+        deadline: When the question's default answers it: ISO 8601, UTC; None where it has no
+            deadline.
     """
 
     request_id: str

@@ -1,7 +1,7 @@
 """`Secret`: a secret by its name. What is sent, kept and shown is the name; the value is looked up where it is needed.
 
-The values that were looked up last are remembered in this process, to be struck out of what the library writes about
-failures: an error's text often quotes what it was given.
+The values that were looked up last are remembered in this process, to be struck out of what the
+library writes about failures: an error's text often quotes what it was given.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _resolver: ContextVar[Resolver | None] = ContextVar("supersteps secrets", defaul
 class Secret:
     """A reference to a secret: put it into messages and state instead of the secret itself.
 
-    What is saved, logged, shown and compared is the name. `reveal()` looks the value up: in the environment, or with
-    what `Secret.use` or `Secret.using` say.
+    What is saved, logged, shown and compared is the name. `reveal()` looks the value up: in the
+    environment, or with what `Secret.use` or `Secret.using` say.
 
     Args:
         name: The secret's name, by default that of an environment variable.
@@ -97,8 +97,8 @@ class Secret:
         value = (_resolver.get() or _process_resolver)(self.name)
         if value is None:
             raise LookupError(
-                f"there is no secret {self.name!r} here: set the environment variable of this name, or say with "
-                "Secret.use(...) where secrets are found"
+                f"there is no secret {self.name!r} here: set the environment variable of this "
+                "name, or say with Secret.use(...) where secrets are found"
             )
         if not isinstance(value, str):
             value = None  # a traceback may show the variables
@@ -182,7 +182,8 @@ def _remember(value: str) -> None:
 
 def _forms_of(value: str) -> set[str]:
     """Return what a value looks like in texts: as it is, stripped, line by line, by its repr, in JSON and URLs."""
-    # An exception group indents the lines of a key in PEM, and what is read from a file ends with a line break.
+    # An exception group indents the lines of a key in PEM, and what is read from a file ends with a
+    # line break.
     plain = {
         value,
         value.strip(),

@@ -56,14 +56,16 @@ def _nothing() -> None:
 class WorkflowCheckpoint:
     """The state of a run at a barrier.
 
-    A loaded checkpoint decodes its content when it is first looked at. Values of types that are not known to the
-    storage come as read-only `RawValue`s. Changing a loaded checkpoint changes nothing that is stored.
+    A loaded checkpoint decodes its content when it is first looked at. Values of types that are not
+    known to the storage come as read-only `RawValue`s. Changing a loaded checkpoint changes nothing
+    that is stored.
 
     Attributes:
         checkpoint_id: Its id.
         workflow_id: The workflow's name.
         timestamp: ISO 8601, UTC; strictly increasing within a run.
-        messages: Messages in flight by sender: a dict with data, source_id, source_ids and target_ids for each.
+        messages: Messages in flight by sender: a dict with data, source_id, source_ids and
+            target_ids for each.
         shared_state: Shared keys and values.
         executor_states: Each executor's own keys and values.
         iteration_count: Supersteps done; 0 is the checkpoint that holds the raw input.
@@ -83,7 +85,8 @@ class WorkflowCheckpoint:
         timers: Messages that are delivered at a given time, by id: like messages, with due, attempt
             and, for a call that is tried again, work (the place of its first attempt).
         sub_workflows: Runs of sub-workflows inside this one, by path.
-        intercepted_requests: Questions of sub-workflows that executors around them answer, by request id.
+        intercepted_requests: Questions of sub-workflows that executors around them answer, by
+            request id.
         replies: Such answers on their way in, by request id.
         incarnation: What tells its run from others that have, had or will have the same id.
         stored: What `to_dict` gives, for `dataclasses.asdict` of a loaded checkpoint: there it
@@ -146,7 +149,8 @@ class WorkflowCheckpoint:
             header: The small facts.
             load_parts: Gives the encoded parts; called once at most.
             codec: Decodes them; types it does not know come as `RawValue`.
-            compare: Gives the parts of two checkpoints for `diff`, without reading what they have in common.
+            compare: Gives the parts of two checkpoints for `diff`, without reading what they have
+                in common.
         """
         self = cls.__new__(cls)
         self.checkpoint_id = header.checkpoint_id
@@ -168,7 +172,8 @@ class WorkflowCheckpoint:
         return self
 
     def __getattr__(self, name: str) -> Any:
-        # Reached only while a loaded checkpoint's content has not been decoded: then the attribute is not there yet.
+        # Reached only while a loaded checkpoint's content has not been decoded: then the attribute
+        # is not there yet.
         if name == "stored" and "_source" in self.__dict__:
             return self.to_dict()
         if name not in _LAZY or "_source" not in self.__dict__:
@@ -227,7 +232,8 @@ class WorkflowCheckpoint:
     def diff(self, other: WorkflowCheckpoint) -> CheckpointDiff:
         """Return what to do to this checkpoint's content to get the other's; of any runs.
 
-        Parts that are stored alike are not decoded, and, where the storage finds them by hash, not even read.
+        Parts that are stored alike are not decoded, and, where the storage finds them by hash, not
+        even read.
         """
         compare = self._untouched_compare()
         if compare is not None and compare == other._untouched_compare():
@@ -274,8 +280,9 @@ class WorkflowCheckpoint:
 
     def __repr__(self) -> str:
         return (
-            f"WorkflowCheckpoint(checkpoint_id={self.checkpoint_id!r}, workflow_id={self.workflow_id!r}, "
-            f"iteration_count={self.iteration_count}, status={self.status!r}, timestamp={self.timestamp!r})"
+            f"WorkflowCheckpoint(checkpoint_id={self.checkpoint_id!r}, "
+            f"workflow_id={self.workflow_id!r}, iteration_count={self.iteration_count}, "
+            f"status={self.status!r}, timestamp={self.timestamp!r})"
         )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -338,9 +345,9 @@ def _unless_changed(
 ) -> dict[PartKey, Part]:
     """Return the parts of a loaded checkpoint that somebody has looked at, the stored ones where nothing was changed.
 
-    What is decoded for people leaves out what only the engine needs: the order of messages of different senders, lists
-    that grow element by element, the graph. A part that comes from what was stored as it does from what is here now is
-    unchanged.
+    What is decoded for people leaves out what only the engine needs: the order of messages of
+    different senders, lists that grow element by element, the graph. A part that comes from what
+    was stored as it does from what is here now is unchanged.
     """
     header, load_parts, own_codec = source
     stored = load_parts()

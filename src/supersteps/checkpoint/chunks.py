@@ -1,13 +1,14 @@
 """Large values as trees of content-addressed chunks: equal pieces are stored once, a change costs what changed.
 
-A value is the bytes of its JSON. It is cut between elements of its arrays and objects, and long strings into blocks,
-into *leaves* of about a kilobyte; where to cut depends only on the elements near the cut, so that an insertion moves
-no cut but those around it. A leaf is stored under the hash of its bytes. The list of hashes is itself bytes, and is
-cut into *nodes* in the same way, until few are left: the root. Nothing is parsed on reading: the leaves one after the
-other are the value, byte for byte.
+A value is the bytes of its JSON. It is cut between elements of its arrays and objects, and long
+strings into blocks, into *leaves* of about a kilobyte; where to cut depends only on the elements
+near the cut, so that an insertion moves no cut but those around it. A leaf is stored under the hash
+of its bytes. The list of hashes is itself bytes, and is cut into *nodes* in the same way, until few
+are left: the root. Nothing is parsed on reading: the leaves one after the other are the value, byte
+for byte.
 
-A new version of a value is cut with the old one at hand: what both begin and end with is compared, not cut and hashed
-again.
+A new version of a value is cut with the old one at hand: what both begin and end with is compared,
+not cut and hashed again.
 """
 
 from __future__ import annotations
@@ -54,8 +55,9 @@ class Limits(NamedTuple):
     most: int
 
 
-# A leaf and its row's own few bytes fit in a page of 4 KB, so that the commonest stores need no overflow page. Smaller
-# leaves would make a change cheaper and the list of hashes longer; at this size the two about balance.
+# A leaf and its row's own few bytes fit in a page of 4 KB, so that the commonest stores need no
+# overflow page. Smaller leaves would make a change cheaper and the list of hashes longer; at this
+# size the two about balance.
 LEAF = Limits(512, 1024, 3072)
 NODE = Limits(8 * HASH_BYTES, 16 * HASH_BYTES, 128 * HASH_BYTES)
 _ROOT_HASHES = 16
@@ -132,8 +134,9 @@ def split(data: bytes, before: Tree | None = None) -> Tree:
 
     Args:
         data: The bytes of a JSON value. (Anything else makes the trip as well, in blocks.)
-        before: An earlier version of it, whose chunks are stored. It saves work; the cuts are the same without it,
-            except where a large value inside the value has become so small that it would not be cut inside any more.
+        before: An earlier version of it, whose chunks are stored. It saves work; the cuts are the
+            same without it, except where a large value inside the value has become so small that it
+            would not be cut inside any more.
     """
     try:
         levels = [_split_level(data, before.levels[0] if before else None, _json_cuts, LEAF)]
@@ -212,8 +215,8 @@ def _choose_cuts(
 def _same_beginning(data: bytes, old: Level) -> int:
     """Return how many pieces the data shares with an older version from the beginning, and need not be cut again.
 
-    The last one of the old version ended with the data, and the last one in common may have ended because of what
-    followed: both are cut again.
+    The last one of the old version ended with the data, and the last one in common may have ended
+    because of what followed: both are cut again.
     """
     low, high = 0, len(old.ends) - 1
     if high and data.startswith(old.data[: old.ends[high - 1]]):
@@ -253,7 +256,7 @@ def _same_ending(data: bytes, old: Level, after: int) -> tuple[int, int]:
     return old.ends[high] + shift, shift
 
 
-# ----------------------------------------------------------------------------------------- where data may be cut
+# ---------------------------------------------------------------------------- where data may be cut
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -267,8 +270,9 @@ def _json_cuts(data: bytes, start: int, context: bytes) -> Iterator[tuple[int, b
     Args:
         data: The value.
         start: Where to begin; an earlier cut, or 0.
-        context: What is open there: text which, put before the rest, makes it one JSON value again (`{"":[` for the
-            array in an object's value). So one can begin anywhere without reading from the beginning.
+        context: What is open there: text which, put before the rest, makes it one JSON value again
+            (`{"":[` for the array in an object's value). So one can begin anywhere without reading
+            from the beginning.
     """
     offset = start - len(context)
     for place, inside in _inner_cuts(context + data[start:], offset, b"", context):
@@ -279,13 +283,15 @@ def _json_cuts(data: bytes, start: int, context: bytes) -> Iterator[tuple[int, b
 def _inner_cuts(text: bytes, offset: int, outer: bytes, path: bytes) -> Iterator[tuple[int, bytes]]:
     """Give the places inside one value.
 
-    Lengths are those of compact JSON. In JSON with spaces the places are off, which costs sharing, not correctness.
+    Lengths are those of compact JSON. In JSON with spaces the places are off, which costs sharing,
+    not correctness.
 
     Args:
         text: The value.
         offset: Where it begins in the whole.
         outer: What is open around it.
-        path: What is open at its very beginning, which cuts must follow even where little is left of large elements.
+        path: What is open at its very beginning, which cuts must follow even where little is left
+            of large elements.
     """
     first = text[:1]
     if first == b"[":
@@ -334,11 +340,12 @@ def _hash_cuts(data: bytes, start: int, context: bytes) -> Iterator[tuple[int, b
 
 
 def _hash(data: bytes, kind: bytes) -> bytes:
-    # The kind is part of what is hashed: a string of hashes that somebody stores must not pass for a node.
+    # The kind is part of what is hashed: a string of hashes that somebody stores must not pass for
+    # a node.
     return blake2b(data, digest_size=HASH_BYTES, person=kind).digest()
 
 
-# ------------------------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------------ reading
 
 
 def join(root: Root, fetch: Fetch) -> bytes:
@@ -405,7 +412,8 @@ def find_damage(root: Root, fetch: Fetch, seen: dict[bytes, str | None]) -> str 
     Args:
         root: The value.
         fetch: Reads chunks.
-        seen: What is wrong with the chunks that were looked at before; it grows, so that none is read twice.
+        seen: What is wrong with the chunks that were looked at before; it grows, so that none is
+            read twice.
     """
     problems = (_damage(hash, root.height, fetch, seen) for hash in _children(root.hashes))
     return next((problem for problem in problems if problem is not None), None)

@@ -18,7 +18,8 @@ class Owner(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         host: Host name.
         boot_id: Identity of this boot of the machine, empty where the system tells none.
-        pid_namespace: Identity of the process-id namespace (containers), empty where there are none.
+        pid_namespace: Identity of the process-id namespace (containers), empty where there are
+            none.
         pid: Process id.
         started: When the process started, in the system's own words, empty where it tells none.
         handle: Identity of the run handle within the process.
@@ -108,8 +109,8 @@ def mark_advancing(handle: str, advancing: bool) -> None:
 def is_alive(owner: Owner) -> bool | None:
     """Return whether an owner can still be at work: None where only time can tell (another machine or container).
 
-    A handle of this very process counts as alive only while it is in a superstep, so that an idle one can be
-    superseded.
+    A handle of this very process counts as alive only while it is in a superstep, so that an idle
+    one can be superseded.
     """
     if is_this_process(owner):
         return owner.handle in _advancing

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     OutT = TypeVar("OutT", default=Never, contravariant=True)
     WOutT = TypeVar("WOutT", default=Never, contravariant=True)
 else:
-    # Defaults of type variables are a matter for the type checker; at run time `__class_getitem__` supplies them, so
-    # that Python 3.11 needs no extra package.
+    # Defaults of type variables are a matter for the type checker; at run time `__class_getitem__`
+    # supplies them, so that Python 3.11 needs no extra package.
     from typing import TypeVar
 
     T = TypeVar("T")
@@ -75,10 +75,11 @@ class WorkflowContext(Generic[OutT, WOutT]):
     """A handler's view of its run: messages, outputs, state and events.
 
     `WorkflowContext` neither sends nor yields, `WorkflowContext[A]` sends messages of type A,
-    `WorkflowContext[A, B]` also yields outputs of type B; unions are welcome, `Never` stands for "none".
+    `WorkflowContext[A, B]` also yields outputs of type B; unions are welcome, `Never` stands for
+    "none".
 
-    Everything takes effect at the call; awaiting is for symmetry. So handlers that are plain functions can use it too,
-    and read with `ctx.get_state().result()`.
+    Everything takes effect at the call; awaiting is for symmetry. So handlers that are plain
+    functions can use it too, and read with `ctx.get_state().result()`.
     """
 
     __slots__ = ("_call",)
@@ -151,8 +152,9 @@ class WorkflowContext(Generic[OutT, WOutT]):
         """
         if len(self._call.source_ids) != 1:
             raise WorkflowRuntimeError(
-                f"the message that executor {self.executor_id!r} handles comes from {len(self._call.source_ids)} "
-                f"executors ({', '.join(self._call.source_ids)}); use ctx.source_executor_ids"
+                f"the message that executor {self.executor_id!r} handles comes from "
+                f"{len(self._call.source_ids)} executors ({', '.join(self._call.source_ids)}); use "
+                "ctx.source_executor_ids"
             )
         return self._call.source_ids[0]
 
@@ -188,9 +190,10 @@ class WorkflowContext(Generic[OutT, WOutT]):
         (outputs, questions, statuses, failures, executors, supersteps) are dropped, and a warning
         event says so: consumers rely on them.
 
-        Await it where there are many events: while 1,000 of them are undelivered, the handler then waits for the
-        stream's consumer. A plain handler, which runs in a thread, waits by itself. Nobody waits for a consumer that
-        has left the stream, that only wants the result, or that drains the run.
+        Await it where there are many events: while 1,000 of them are undelivered, the handler then
+        waits for the stream's consumer. A plain handler, which runs in a thread, waits by itself.
+        Nobody waits for a consumer that has left the stream, that only wants the result, or that
+        drains the run.
         """
         wait = self._call.emit(event)
         return _DONE if wait is None else _Unhurried(wait)
@@ -212,26 +215,28 @@ class WorkflowContext(Generic[OutT, WOutT]):
             request_data: The question: what the person needs to answer.
             response_type: Type of the answer.
             request_id: Names the question; made up when None.
-            deadline: Until when the answer may come: a time with a time zone, or a time span (seconds) from now.
+            deadline: Until when the answer may come: a time with a time zone, or a time span
+                (seconds) from now.
             default: What counts as the answer when nobody has answered by the deadline.
 
         Returns:
             The question's id.
 
         Raises:
-            UnanswerableRequestError: The executor has no response handler for such a question and answer.
+            UnanswerableRequestError: The executor has no response handler for such a question and
+                answer.
             CheckpointEncodeError: The question or the default cannot be saved.
             ValueError: One of deadline and default is missing, or the deadline has no time zone.
         """
         if deadline is not None and default is MISSING:
             raise ValueError(
-                "request_info has a deadline but no default: say what the answer is when nobody has answered by then "
-                "(default=None if that is an answer)"
+                "request_info has a deadline but no default: say what the answer is when nobody "
+                "has answered by then (default=None if that is an answer)"
             )
         if deadline is None and default is not MISSING:
             raise ValueError(
-                "request_info has a default but no deadline: say with deadline= from when on the default counts as "
-                "the answer, or leave it out"
+                "request_info has a default but no deadline: say with deadline= from when on the "
+                "default counts as the answer, or leave it out"
             )
         due = None if deadline is None else as_moment(deadline, "deadline")
         return Ready(self._call.request_info(request_data, response_type, request_id, due, default))
@@ -246,19 +251,21 @@ class WorkflowContext(Generic[OutT, WOutT]):
     ) -> Ready[None]:
         """Send a message along the executor's edges at a later time; give either `at` or `delay`.
 
-        The message is durable: it is delivered once per branch, also after a restart. The run stays in progress
-        until then.
+        The message is durable: it is delivered once per branch, also after a restart. The run stays
+        in progress until then.
 
         Args:
             message: Any value; the receiver gets a copy of it as it is now.
             at: When, with a time zone.
             delay: How long from now, as a timedelta or in seconds.
-            target_id: Deliver to this executor only; an edge must lead there, unless it is the executor itself.
+            target_id: Deliver to this executor only; an edge must lead there, unless it is the
+                executor itself.
 
         Raises:
             UnknownTargetError: No edge leads to `target_id`.
             CheckpointEncodeError: The message cannot be saved.
-            ValueError: Not exactly one of `at` and `delay` is given, or it is no time to come back at.
+            ValueError: Not exactly one of `at` and `delay` is given, or it is no time to come back
+                at.
         """
         if (at is None) == (delay is None):
             given = "neither" if at is None else "both"
@@ -272,8 +279,8 @@ class WorkflowContext(Generic[OutT, WOutT]):
     async def sleep_until(self, when: datetime) -> None:
         """Wait until a time, given with a time zone; one in the past is no wait.
 
-        The wake-up time is durable: a restarted process waits for the rest only. The superstep is held up meanwhile,
-        so prefer `schedule` for long waits.
+        The wake-up time is durable: a restarted process waits for the rest only. The superstep is
+        held up meanwhile, so prefer `schedule` for long waits.
         """
         await self._call.sleep(moment_at(when, "when"))
 
@@ -315,8 +322,9 @@ class WorkflowContext(Generic[OutT, WOutT]):
     def set_shared_state(self, key: str, value: Any) -> Ready[None]:
         """Set a shared key; other executors see it in the next superstep.
 
-        With a reducer for the key (`WorkflowBuilder.with_reducer`) the value is an update that the reducer folds in.
-        Without one, two executors that write one key in one superstep are a `StateConflictError`.
+        With a reducer for the key (`WorkflowBuilder.with_reducer`) the value is an update that the
+        reducer folds in. Without one, two executors that write one key in one superstep are a
+        `StateConflictError`.
 
         Raises:
             CheckpointEncodeError: The value cannot be saved.
@@ -327,8 +335,8 @@ class WorkflowContext(Generic[OutT, WOutT]):
     def append_shared_state(self, key: str, item: Any) -> Ready[None]:
         """Append to a shared list; costs what is appended, however long the list has become.
 
-        Several executors may append in one superstep; the order is that of the graph and the messages. A missing key
-        begins as an empty list.
+        Several executors may append in one superstep; the order is that of the graph and the
+        messages. A missing key begins as an empty list.
 
         Raises:
             TypeError: The key holds something else than a list, or has a reducer.
@@ -347,7 +355,8 @@ class WorkflowContext(Generic[OutT, WOutT]):
 
         Args:
             key: The key.
-            scope: A scope's name; None is the executor's own, "shared" the one that `get_shared_state` reads.
+            scope: A scope's name; None is the executor's own, "shared" the one that
+                `get_shared_state` reads.
             default: Returned when the key is missing.
         """
         return Ready(self._call.read(scope, key, default))

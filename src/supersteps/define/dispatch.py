@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class DispatchTable:
     """Chooses the handler of a message: exact type, nearest base class, anything else that matches, `Any` last.
 
-    At one class, annotations that look inside the value (`list[int]`) come before the bare class (`list`).
+    At one class, annotations that look inside the value (`list[int]`) come before the bare class
+    (`list`).
     """
 
     __slots__ = ("_bare", "_cache", "_inside", "_last", "_other")
@@ -127,8 +128,9 @@ def refuse_twins(owner: str, specs: Iterable[HandlerSpec]) -> None:
         for member in union_members(spec.message_type):
             if member in seen:
                 raise HandlerDefinitionError(
-                    f"handlers {owner}.{seen[member]} and {owner}.{spec.name} both take {display_name(member)}; a "
-                    "message type has one handler. Merge them, or narrow one annotation."
+                    f"handlers {owner}.{seen[member]} and {owner}.{spec.name} both take "
+                    f"{display_name(member)}; a message type has one handler. Merge them, or "
+                    "narrow one annotation."
                 )
             seen[member] = spec.name
 
@@ -145,7 +147,7 @@ def refuse_response_twins(owner: str, specs: Iterable[ResponseSpec]) -> None:
             if pair in seen:
                 raise HandlerDefinitionError(
                     f"response handlers {owner}.{seen[pair]} and {owner}.{spec.name} both take "
-                    f"{display_name(pair[1])} as the answer to {display_name(pair[0])}; a question and an answer have "
-                    "one handler. Merge them, or narrow one annotation."
+                    f"{display_name(pair[1])} as the answer to {display_name(pair[0])}; a question "
+                    "and an answer have one handler. Merge them, or narrow one annotation."
                 )
             seen[pair] = spec.name

@@ -109,7 +109,8 @@ class EdgeGroup:
             takes: Says whether a target handles the message.
 
         Raises:
-            RoutingError: A condition or selection function raised, or named a target it does not have.
+            RoutingError: A condition or selection function raised, or named a target it does not
+                have.
         """
         wanted = self.target_ids if target_id is None else _only(self.target_ids, target_id)
         takers = [target for target in wanted if takes(target)]
@@ -273,11 +274,12 @@ def check_switch(cases: Sequence[Case | Default]) -> tuple[list[Case], Default]:
         )
     if len(defaults) != 1:
         raise EdgeGroupError(
-            f"a switch-case needs exactly one Default(target), it has {len(defaults)}: say where messages go that no "
-            "case takes"
+            f"a switch-case needs exactly one Default(target), it has {len(defaults)}: say where "
+            "messages go that no case takes"
         )
     if not chosen:
         raise EdgeGroupError(
-            "a switch-case needs at least one Case(condition, target); use add_edge for a plain edge"
+            "a switch-case needs at least one Case(condition, target); use add_edge for a plain "
+            "edge"
         )
     return chosen, defaults[0]

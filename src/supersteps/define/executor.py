@@ -88,7 +88,8 @@ class ResponseSpec:
 def handler(function: HandlerT) -> HandlerT:
     """Mark a method as the handler of one message type: `(self, message: T, ctx: WorkflowContext[...])`.
 
-    An executor may have several; a message goes to the handler of its exact type first, then of its nearest base.
+    An executor may have several; a message goes to the handler of its exact type first, then of its
+    nearest base.
 
     Args:
         function: The method, async or plain; a plain one runs in a thread.
@@ -103,9 +104,10 @@ def handler(function: HandlerT) -> HandlerT:
 def response_handler(function: HandlerT) -> HandlerT:
     """Mark a method as the handler of answers to the executor's own questions.
 
-    It is written `(self, original_request: Q, response: A, ctx: WorkflowContext[...])` and takes answers of type A to
-    questions of type Q that were asked with `ctx.request_info`. An executor may have several; an answer goes to the
-    handler of the question's exact type first, then of its nearest base, and among those likewise by the answer.
+    It is written `(self, original_request: Q, response: A, ctx: WorkflowContext[...])` and takes
+    answers of type A to questions of type Q that were asked with `ctx.request_info`. An executor
+    may have several; an answer goes to the handler of the question's exact type first, then of its
+    nearest base, and among those likewise by the answer.
 
     Args:
         function: The method, async or plain; a plain one runs in a thread.
@@ -119,7 +121,8 @@ def response_handler(function: HandlerT) -> HandlerT:
 
 def _local_scopes(function: Callable[..., Any], frame: FrameType | None) -> list[Mapping[str, Any]]:
     """Return the local names around a method's definition, innermost first."""
-    # Annotations written as strings may name classes of the enclosing function; only its frame knows them.
+    # Annotations written as strings may name classes of the enclosing function; only its frame
+    # knows them.
     scopes: list[Mapping[str, Any]] = []
     if "<locals>" in function.__qualname__:
         while frame is not None and frame.f_code.co_name != "<module>" and len(scopes) < 8:
@@ -410,8 +413,9 @@ def _hints(
         hints = get_type_hints(function, localns=names or None, include_extras=True)
     except NameError as error:
         raise HandlerDefinitionError(
-            f"{where}: its annotations name {error.name!r}, which is not defined at this point. Define it above the "
-            "handler (and outside `if TYPE_CHECKING:`): the engine chooses handlers by these types."
+            f"{where}: its annotations name {error.name!r}, which is not defined at this point. "
+            "Define it above the handler (and outside `if TYPE_CHECKING:`): the engine chooses "
+            "handlers by these types."
         ) from error
     except TypeError as error:
         raise HandlerDefinitionError(
@@ -424,14 +428,15 @@ def _hints(
 def _context_hint(hints: Mapping[str, Any], name: str, shape: str) -> ContextTypes:
     if name not in hints:
         raise HandlerDefinitionError(
-            f"{shape}; parameter {name!r} has no annotation: use WorkflowContext, WorkflowContext[T] (sends T) or "
-            "WorkflowContext[T, U] (sends T, yields U)"
+            f"{shape}; parameter {name!r} has no annotation: use WorkflowContext, "
+            "WorkflowContext[T] (sends T) or WorkflowContext[T, U] (sends T, yields U)"
         )
     types = context_types(hints[name])
     if types is None:
         raise HandlerDefinitionError(
-            f"{shape}; parameter {name!r} is annotated {display_name(hints[name])}: use WorkflowContext, "
-            "WorkflowContext[T] (sends T) or WorkflowContext[T, U] (sends T, yields U)"
+            f"{shape}; parameter {name!r} is annotated {display_name(hints[name])}: use "
+            "WorkflowContext, WorkflowContext[T] (sends T) or WorkflowContext[T, U] (sends T, "
+            "yields U)"
         )
     for item in (*types[0], *types[1]):
         if not (isinstance(item, type | TypeVar) or get_origin(item) is not None or item is Any):

@@ -42,7 +42,8 @@ class FunctionExecutor(Executor):
         """`@executor` makes one of the function that it stands above.
 
         Args:
-            func: `(message: T)` or `(message: T, ctx: WorkflowContext[...])`; a plain function runs in a thread.
+            func: `(message: T)` or `(message: T, ctx: WorkflowContext[...])`; a plain function runs
+                in a thread.
             id: The executor's id; the function's name when None.
             max_concurrency: How many messages of a superstep it handles at a time.
 

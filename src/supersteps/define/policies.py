@@ -13,9 +13,9 @@ from supersteps.errors import HandlerError
 class FailurePolicy:
     """How an executor's calls are repeated when they fail.
 
-    The waits grow exponentially and are blurred by a jitter, so that calls that failed together do not come back
-    together: the well-known "exponential backoff and jitter". A call that has used up its attempts fails its
-    superstep, or goes along the executor's error edge if it has one.
+    The waits grow exponentially and are blurred by a jitter, so that calls that failed together do
+    not come back together: the well-known "exponential backoff and jitter". A call that has used up
+    its attempts fails its superstep, or goes along the executor's error edge if it has one.
 
     Attributes:
         max_attempts: How often a call is made, the first time counted; 1 repeats nothing.
@@ -24,9 +24,10 @@ class FailurePolicy:
         max_backoff: Longest wait in seconds, before jitter.
         jitter: Part of a wait by which it may be shorter or longer, from 0 to 1.
         retry_on: Errors after which a call is repeated; others count as final.
-        timeout: Seconds after which an attempt is given up with a `HandlerTimeoutError`; None for no limit.
-        at_most_once: Never begin a call again that a crash cut short: it fails with an `InterruptedCallError` instead,
-            for effects that must not happen twice.
+        timeout: Seconds after which an attempt is given up with a `HandlerTimeoutError`; None for
+            no limit.
+        at_most_once: Never begin a call again that a crash cut short: it fails with an
+            `InterruptedCallError` instead, for effects that must not happen twice.
     """
 
     max_attempts: int = 1
@@ -61,14 +62,15 @@ class FailurePolicy:
                 )
         if not isinstance(self.retry_on, tuple) or not all(map(_is_error_class, self.retry_on)):
             raise TypeError(
-                f"retry_on is a tuple of exception classes below Exception, such as (OSError,), not {self.retry_on!r}"
+                "retry_on is a tuple of exception classes below Exception, such as (OSError,), "
+                f"not {self.retry_on!r}"
             )
         if not isinstance(self.at_most_once, bool):
             raise TypeError(f"at_most_once is True or False, not {self.at_most_once!r}")
         if self.at_most_once and self.max_attempts > 1:
             raise ValueError(
-                f"at_most_once forbids the repeated calls that max_attempts={self.max_attempts} asks for; leave out "
-                "one of them"
+                f"at_most_once forbids the repeated calls that max_attempts={self.max_attempts} "
+                "asks for; leave out one of them"
             )
 
     def retries(self, error: BaseException, attempt: int) -> bool:
@@ -88,7 +90,8 @@ class FailurePolicy:
 
         Args:
             attempt: Which attempt has just failed, from 1.
-            key: Names the call; the jitter follows from it, so that a crash in between does not roll it anew.
+            key: Names the call; the jitter follows from it, so that a crash in between does not
+                roll it anew.
         """
         from hashlib import blake2b  # wanted only when something fails, and slow to import
 

@@ -54,8 +54,8 @@ class RequestResponse(Generic[RequestT, ResponseT]):
 class RequestInfoExecutor(Executor):
     """The node that passes questions to the outside world; its id names it in the graph.
 
-    Connect it both ways with each executor that asks: a `RequestInfoMessage` sent to it becomes a `RequestInfoEvent`,
-    and the answer comes back as a `RequestResponse`.
+    Connect it both ways with each executor that asks: a `RequestInfoMessage` sent to it becomes a
+    `RequestInfoEvent`, and the answer comes back as a `RequestResponse`.
     """
 
     def __init__(self, id: str = "request_info") -> None:
@@ -72,8 +72,9 @@ class RequestInfoExecutor(Executor):
     ) -> None:
         """Record the question; the answer goes to the executor that sent it.
 
-        A question that came out of a sub-workflow and is passed on goes out in the name of that sub-workflow: where an
-        edge leads there, the answer goes straight to the executor inside it that asked.
+        A question that came out of a sub-workflow and is passed on goes out in the name of that
+        sub-workflow: where an edge leads there, the answer goes straight to the executor inside it
+        that asked.
         """
         source = ctx.get_source_executor_id()
         if not ctx._call.leads_to_sub_workflow(message.source_executor_id):
@@ -88,8 +89,8 @@ class RequestInfoExecutor(Executor):
 
         Args:
             checkpoint: The checkpoint.
-            request_executor_ids: Ids of the executors that ask; when given, questions on their way to other executors
-                do not count.
+            request_executor_ids: Ids of the executors that ask; when given, questions on their way
+                to other executors do not count.
         """
         from supersteps.define.summary import (
             waiting_questions,  # brings the decoder of checkpoints

@@ -39,8 +39,9 @@ class SubWorkflowResponseMessage(Generic[AnswerT]):
 class SubWorkflowRequestMessage(Generic[QuestionT]):
     """A sub-workflow's question, offered to the executors around it before it goes to the outside world.
 
-    An executor that handles `SubWorkflowRequestMessage[Question]`, and to which an edge leads from the sub-workflow's
-    node, gets it, and answers by `ctx.send_message(request.create_response(answer), target_id=request.executor_id)`.
+    An executor that handles `SubWorkflowRequestMessage[Question]`, and to which an edge leads from
+    the sub-workflow's node, gets it, and answers by
+    `ctx.send_message(request.create_response(answer), target_id=request.executor_id)`.
 
     Attributes:
         request_id: The question's id.
@@ -176,8 +177,8 @@ def check_paths(ids: Sequence[str]) -> None:
     for node_id in ids:
         if PATH_MARK in node_id:
             raise WorkflowValidationError(
-                f"executor id {node_id!r} has a {PATH_MARK!r} in it, which joins names of nested sub-workflows; give "
-                "it another id, because this workflow has or is a sub-workflow"
+                f"executor id {node_id!r} has a {PATH_MARK!r} in it, which joins names of nested "
+                "sub-workflows; give it another id, because this workflow has or is a sub-workflow"
             )
 
 

@@ -69,14 +69,15 @@ def check_duplicate_edges(groups: Sequence[EdgeGroup]) -> None:
     for (_fan_in, is_error, source, target), count in edges.items():
         if count > 1 and is_error:
             raise EdgeDuplicationError(
-                f"error edge {source} -> {target} was added {count} times; each failure would be delivered {count} "
-                "times. Keep one.",
+                f"error edge {source} -> {target} was added {count} times; each failure would be "
+                f"delivered {count} times. Keep one.",
                 f"{source}->{target}",
             )
         if count > 1:
             raise EdgeDuplicationError(
-                f"edge {source} -> {target} was added {count} times; its messages would be delivered {count} times. "
-                "Keep one (join conditions with `or`, or use add_switch_case_edge_group).",
+                f"edge {source} -> {target} was added {count} times; its messages would be "
+                f"delivered {count} times. Keep one (join conditions with `or`, or use "
+                "add_switch_case_edge_group).",
                 f"{source}->{target}",
             )
 
@@ -96,8 +97,9 @@ def check_connectivity(graph: Graph) -> None:
     lost = [node_id for node_id in graph.nodes if node_id not in seen]
     if lost:
         raise GraphConnectivityError(
-            f"no path leads from the start executor {graph.start_id!r} to {', '.join(map(repr, lost))}; they would "
-            "never run. Add an edge to each, or leave them out."
+            f"no path leads from the start executor {graph.start_id!r} to "
+            f"{', '.join(map(repr, lost))}; they would never run. Add an edge to each, or leave "
+            "them out."
         )
 
 
@@ -111,8 +113,9 @@ def check_nested(graph: Graph) -> None:
         check_paths([*graph.nodes, *inner.__supersteps__.graph.nodes])
         if node_id in graph.policies or graph.error_targets.get(node_id):
             raise WorkflowValidationError(
-                f"executor {node_id!r} stands for a sub-workflow and runs nothing itself, so a failure policy or an "
-                "error edge of it would have no effect: give them to the executors inside"
+                f"executor {node_id!r} stands for a sub-workflow and runs nothing itself, so a "
+                "failure policy or an error edge of it would have no effect: give them to the "
+                "executors inside"
             )
 
 
@@ -134,9 +137,9 @@ def check_types(graph: Graph, group: EdgeGroup) -> None:
             sends = source.output_types
             if sends and not _any_overlap(sends, target.input_types):
                 raise TypeCompatibilityError(
-                    f"edge {source_id} -> {target_id}: {source_id!r} sends {_names(sends)}, but {target_id!r} handles "
-                    f"{_names(target.input_types)}. Change an annotation, add a handler to {target_id!r}, or put an "
-                    "executor in between that converts.",
+                    f"edge {source_id} -> {target_id}: {source_id!r} sends {_names(sends)}, but "
+                    f"{target_id!r} handles {_names(target.input_types)}. Change an annotation, "
+                    f"add a handler to {target_id!r}, or put an executor in between that converts.",
                     source_id,
                     target_id,
                     sends,
@@ -160,8 +163,9 @@ def _check_fan_in(graph: Graph, group: FanInEdgeGroup, target: Executor) -> None
         wanted = " | ".join(sorted({display_name(item) for item in sends})) or "T"
         sources = ", ".join(group.source_ids)
         raise FanInTypeError(
-            f"fan-in {sources} -> {target.id}: the target gets a list of one message from each source, but "
-            f"{target.id!r} handles {_names(target.input_types)}. Give it a handler for list[{wanted}].",
+            f"fan-in {sources} -> {target.id}: the target gets a list of one message from each "
+            f"source, but {target.id!r} handles {_names(target.input_types)}. Give it a handler "
+            f"for list[{wanted}].",
             sources,
             target.id,
             sends,
@@ -170,14 +174,16 @@ def _check_fan_in(graph: Graph, group: FanInEdgeGroup, target: Executor) -> None
 
 
 def _check_error_edge(group: ErrorEdgeGroup, target: Executor) -> None:
-    # Not overlaps(): a handler for something more special would never be given what the engine delivers.
+    # Not overlaps(): a handler for something more special would never be given what the engine
+    # delivers.
     if any(is_subtype(ExecutorFailure, kind) for kind in target.input_types):
         return
     source_id = group.source_ids[0]
     raise TypeCompatibilityError(
-        f"error edge {source_id} -> {target.id}: {target.id!r} gets an ExecutorFailure when {source_id!r} fails, but "
-        f"handles {_names(target.input_types)}. Give it a handler: async def failed(self, failure: ExecutorFailure, "
-        "ctx: WorkflowContext) -> None, marked with @handler.",
+        f"error edge {source_id} -> {target.id}: {target.id!r} gets an ExecutorFailure when "
+        f"{source_id!r} fails, but handles {_names(target.input_types)}. Give it a handler: async "
+        "def failed(self, failure: ExecutorFailure, ctx: WorkflowContext) -> None, marked with "
+        "@handler.",
         source_id,
         target.id,
         [ExecutorFailure],

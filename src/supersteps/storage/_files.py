@@ -1,8 +1,9 @@
 """Files that survive: every change to the file system that a storage makes goes through this module.
 
-A file that others may read is replaced as a whole: written beside its place, synced, renamed, and the rename synced. A
-log is written in place behind what is valid in it. What an interrupted write leaves behind has a name that begins with
-a dot, the same for every attempt, so that the next attempt clears it away.
+A file that others may read is replaced as a whole: written beside its place, synced, renamed, and
+the rename synced. A log is written in place behind what is valid in it. What an interrupted write
+leaves behind has a name that begins with a dot, the same for every attempt, so that the next
+attempt clears it away.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def explained(action: str, path: Path) -> Iterator[None]:
         ) from error
 
 
-# ---------------------------------------------------------------- the system calls, one by one: where faults are tried
+# --------------------------------------------- the system calls, one by one: where faults are tried
 
 
 def _open(path: Path, flags: int) -> int:
@@ -109,7 +110,7 @@ def _make_folder(path: Path) -> None:
     os.mkdir(path, FOLDER_MODE)
 
 
-# --------------------------------------------------------------------------------------------------- what they make up
+# -------------------------------------------------------------------------------- what they make up
 
 
 def read(path: Path, most: int = -1) -> bytes | None:
@@ -163,7 +164,8 @@ def write_durably(path: Path, data: bytes) -> None:
     Writers of one path must not overlap.
 
     Raises:
-        StorageError: It cannot be written. Unless only the last step failed, the old file is what it was.
+        StorageError: It cannot be written. Unless only the last step failed, the old file is what
+            it was.
     """
     draft = draft_of(path)
     with explained("write", path):

@@ -25,7 +25,8 @@ def accept_answers(
         answers: Request ids and encoded values.
 
     Raises:
-        AlreadyAnsweredError: The inbox, or an earlier one of `answers`, has an answer for one of the requests.
+        AlreadyAnsweredError: The inbox, or an earlier one of `answers`, has an answer for one of
+            the requests.
         UnknownRequestError: The run's head does not wait for one of the requests.
     """
     waiting = frozenset(run.requests)
@@ -59,11 +60,12 @@ def check_answer(
     """
     if request_id in answered:
         raise AlreadyAnsweredError(
-            f"request {request_id!r} of run {run.run_id!r} is answered already; its answer waits for the next superstep"
+            f"request {request_id!r} of run {run.run_id!r} is answered already; its answer waits "
+            "for the next superstep"
         )
     if request_id not in (run.requests if waiting is None else waiting):
         listed = ", ".join(map(repr, run.requests)) or "none"
         raise UnknownRequestError(
-            f"run {run.run_id!r} does not wait for request {request_id!r} at its head {run.head!r}; "
-            f"requests that wait: {listed}. Nothing was changed."
+            f"run {run.run_id!r} does not wait for request {request_id!r} at its head "
+            f"{run.head!r}; requests that wait: {listed}. Nothing was changed."
         )

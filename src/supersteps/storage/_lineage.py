@@ -13,8 +13,8 @@ def choose_head(
 ) -> CheckpointHeader | None:
     """Return the checkpoint that becomes a run's head when its head is deleted, None when nothing is left.
 
-    That is the parent. Where earlier deletes took it, the newest one before the lost head, of its own branch if
-    possible; else the newest of all.
+    That is the parent. Where earlier deletes took it, the newest one before the lost head, of its
+    own branch if possible; else the newest of all.
     """
     others = {
         header.checkpoint_id: header
@@ -34,8 +34,9 @@ def new_parents(
 ) -> dict[str, str | None]:
     """Return, for checkpoints that stay and whose parents go, the nearest ancestor that stays too.
 
-    Whoever removes checkpoints, by a policy or one by one, gives these their new parents first: so a lineage never
-    leads to a checkpoint that is not there, and a crash in between leaves one that is merely shorter.
+    Whoever removes checkpoints, by a policy or one by one, gives these their new parents first: so
+    a lineage never leads to a checkpoint that is not there, and a crash in between leaves one that
+    is merely shorter.
 
     Args:
         headers: Headers of all checkpoints of the run, those that go included, in any order.
@@ -63,8 +64,9 @@ def branch_points(headers: Iterable[CheckpointHeader]) -> set[str]:
 def intact_before(number: int, intact: Sequence[CheckpointHeader]) -> CheckpointHeader | None:
     """Return the nearest intact checkpoint before a damaged one whose own parent cannot be read any more.
 
-    Within a branch each checkpoint follows the one before it, and numbers of branches only grow; so the branch of the
-    next intact checkpoint tells where to look, unless the damaged one was the first of a branch itself.
+    Within a branch each checkpoint follows the one before it, and numbers of branches only grow; so
+    the branch of the next intact checkpoint tells where to look, unless the damaged one was the
+    first of a branch itself.
 
     Args:
         number: The damaged checkpoint's sequence number.

@@ -28,8 +28,8 @@ def check_saved(header: CheckpointHeader) -> str:
 def id_taken(taken: str) -> StorageError:
     """Return the error of a checkpoint whose id belongs to a different one."""
     return StorageError(
-        f"there is another checkpoint {taken!r} in this storage already, and what is committed does not "
-        "change; nothing was written. Save yours under an id of its own "
+        f"there is another checkpoint {taken!r} in this storage already, and what is committed "
+        "does not change; nothing was written. Save yours under an id of its own "
         "(dataclasses.replace(checkpoint, checkpoint_id=...))."
     )
 

@@ -1,9 +1,9 @@
 """One run as one file: JSON lines that any version from this one on can tell from damage.
 
-{"format": "supersteps-run/1", "run": {...}}        the run's record
-{"header": {...}, "puts": [...], ...}                 a checkpoint, as what differs from its parent; one line for each
-{"journal": [...], "inbox": [...]}                    what followed the head
-{"checksum": "..."}                                   over all lines before
+{"format": "supersteps-run/1", "run": {...}}        the run's record {"header": {...}, "puts":
+[...], ...}                 a checkpoint, as what differs from its parent; one line for each
+{"journal": [...], "inbox": [...]}                    what followed the head {"checksum": "..."}
+over all lines before
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def new_digest() -> blake2b:
     return blake2b(digest_size=16)
 
 
-# ------------------------------------------------------------------------------------------------------------- writing
+# ------------------------------------------------------------------------------------------ writing
 
 
 def step_between(parent: Mapping[PartKey, Part], record: CheckpointRecord) -> Step:
@@ -98,7 +98,8 @@ def step_between(parent: Mapping[PartKey, Part], record: CheckpointRecord) -> St
     step = _difference(parent, record)
     parts = dict(parent)
     step.changes().apply(parts)
-    # A key that went and came again between two checkpoints of which only these are left has another place now.
+    # A key that went and came again between two checkpoints of which only these are left has
+    # another place now.
     return (
         step
         if _in_sections(parts) == _in_sections(record.parts)
@@ -133,7 +134,7 @@ def _in_sections(keys: Iterable[PartKey]) -> list[PartKey]:
     return sorted(keys, key=itemgetter(0))
 
 
-# ------------------------------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------------ reading
 
 
 def read_run_file(path: Path) -> RunFile:
@@ -167,8 +168,8 @@ def _decode(lines: list[bytes], path: Path) -> RunFile:
     if version != FORMAT:
         if version.startswith(FORMAT.partition("/")[0] + "/"):
             raise CheckpointVersionError(
-                f"{path} was exported by a newer library ({version}; this one reads {FORMAT}): upgrade supersteps, "
-                "then import it again. Nothing was written."
+                f"{path} was exported by a newer library ({version}; this one reads {FORMAT}): "
+                "upgrade supersteps, then import it again. Nothing was written."
             )
         raise ValueError(f"its format is {version!r}")
     if len(lines) < 4:
@@ -201,7 +202,8 @@ def _check(run: RunRecord, steps: list[Step], path: Path) -> None:
             raise ValueError(f"checkpoint {header.checkpoint_id!r} is out of order")
         if header.parent_id is not None and header.parent_id not in known:
             raise ValueError(
-                f"checkpoint {header.checkpoint_id!r} follows {header.parent_id!r}, which is not in it"
+                f"checkpoint {header.checkpoint_id!r} follows {header.parent_id!r}, which is not "
+                "in it"
             )
         if header.parent_id is None and known and not steps[0].header.sequence:
             raise ValueError(f"checkpoint {header.checkpoint_id!r} follows nothing")

@@ -18,7 +18,8 @@ T = TypeVar("T")
 class Workers:
     """A thread pool that begins with its first job and may begin again after it was closed.
 
-    It is not the event loop's own pool: a storage must neither wait for other people's jobs nor keep theirs waiting.
+    It is not the event loop's own pool: a storage must neither wait for other people's jobs nor
+    keep theirs waiting.
 
     Args:
         name: Begins the names of the threads.
@@ -39,8 +40,9 @@ class Workers:
     async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a job on a thread and return what it returns.
 
-        A job that has begun is never abandoned: when the waiting task is cancelled, the cancellation goes on once the
-        job is done. So whoever cancels a save, then reads or writes, does not race with it.
+        A job that has begun is never abandoned: when the waiting task is cancelled, the
+        cancellation goes on once the job is done. So whoever cancels a save, then reads or writes,
+        does not race with it.
         """
         future = self._submit(job, *args, **kwargs)
         waiting = asyncio.wrap_future(future)

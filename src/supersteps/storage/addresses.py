@@ -37,9 +37,10 @@ def open_storage(url: str | os.PathLike[str], *, codec: Codec | None = None) -> 
     """Return the storage at an address; nothing is created before it is used.
 
     Args:
-        url: `sqlite:///runs.db` (relative to the working directory), `sqlite:////var/lib/runs.db` (absolute),
-            `file:///var/lib/checkpoints` (absolute), `memory:`, an address of a scheme that another package
-            registers, or a path: of a database if it ends in .db, .sqlite or .sqlite3, else of a folder of JSON files.
+        url: `sqlite:///runs.db` (relative to the working directory), `sqlite:////var/lib/runs.db`
+            (absolute), `file:///var/lib/checkpoints` (absolute), `memory:`, an address of a scheme
+            that another package registers, or a path: of a database if it ends in .db, .sqlite or
+            .sqlite3, else of a folder of JSON files.
         codec: Encodes and decodes values.
 
     Raises:
@@ -97,8 +98,9 @@ def _registered(scheme: str, address: str) -> Opener:
     if scheme not in others.names:
         known = ", ".join(sorted({*_CLASSES, *others.names}))
         raise StorageError(
-            f"no storage is known for {address!r}: nobody has registered the scheme {scheme!r}. Known: {known}. "
-            f"Install the package that brings it (entry point group {GROUP!r}), or give a path."
+            f"no storage is known for {address!r}: nobody has registered the scheme {scheme!r}. "
+            f"Known: {known}. Install the package that brings it (entry point group {GROUP!r}), or "
+            "give a path."
         )
     return cast(Opener, others[scheme].load())
 

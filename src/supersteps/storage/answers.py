@@ -1,7 +1,8 @@
 """What people may do with questions without the workflow's code: list them, answer them, take them back, end a run.
 
-An answer given here is plain JSON. It is checked against the schema that is stored with the question, and lies in the
-run's inbox until whoever resumes the run turns it into the type that the asker wants.
+An answer given here is plain JSON. It is checked against the schema that is stored with the
+question, and lies in the run's inbox until whoever resumes the run turns it into the type that the
+asker wants.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Answering:
         await cancel_run(self, run_id)
 
 
-# ----------------------------------------------------------------------------------------------- listing
+# ------------------------------------------------------------------------------------------ listing
 
 
 async def list_requests(
@@ -98,8 +99,9 @@ async def list_requests(
 ) -> list[PendingRequest]:
     """Return the questions that wait for an answer at the heads of runs.
 
-    Those that have been answered are left out, also while no superstep has taken the answer yet, and so are those of
-    cancelled runs. Runs whose head is damaged are passed over with a `CorruptCheckpointWarning`.
+    Those that have been answered are left out, also while no superstep has taken the answer yet,
+    and so are those of cancelled runs. Runs whose head is damaged are passed over with a
+    `CorruptCheckpointWarning`.
 
     Args:
         storage: Where the runs live.
@@ -158,7 +160,8 @@ async def _runs_that_ask(storage: ManagedStorage, workflow_id: str | None) -> As
 async def _waiting_in(
     storage: DurableStorage, run_id: str, workflow_id: str | None
 ) -> list[PendingRequest]:
-    # The inbox first: a commit that comes in between has consumed what was in it, and its head no longer asks.
+    # The inbox first: a commit that comes in between has consumed what was in it, and its head no
+    # longer asks.
     answered = {entry.request_id for entry in await storage.read_inbox(run_id)}
     run, head = await _look(storage, run_id)
     if run.status == "CANCELLED" or workflow_id not in (None, run.workflow_id):
@@ -192,7 +195,7 @@ async def _look(storage: DurableStorage, run_id: str) -> tuple[RunRecord, Checkp
     raise rules.no_such_run(run_id)
 
 
-# --------------------------------------------------------------------------------------------- answering
+# ---------------------------------------------------------------------------------------- answering
 
 
 async def answer(
@@ -216,7 +219,8 @@ async def answer(
         RunNotFoundError: There is no such run.
         UnknownRequestError: The run has never asked this.
         AlreadyAnsweredError: It has been answered on this branch.
-        StaleRequestError: It was taken back, its run was cancelled, or it belongs to a branch that the run has left.
+        StaleRequestError: It was taken back, its run was cancelled, or it belongs to a branch that
+            the run has left.
         LateResponseError: Its deadline has passed.
         NoSchemaError: Only the workflow itself knows what the answer must be.
         ResponseTypeError: The value is no plain JSON or does not fit the schema.
@@ -240,7 +244,8 @@ async def cancel_request(storage: DurableStorage, run_id: str, request_id: str) 
         UnknownRequestError: The run has never asked this.
         AlreadyAnsweredError: It has been answered on this branch.
         LateResponseError: Its default has been taken.
-        StaleRequestError: It was taken back, its run was cancelled, or it belongs to a branch that the run has left.
+        StaleRequestError: It was taken back, its run was cancelled, or it belongs to a branch that
+            the run has left.
     """
     run, _request = await _find_waiting(storage, run_id, request_id)
     await _put(storage, run, request_id, CANCELLED)
@@ -293,8 +298,9 @@ async def _put(storage: DurableStorage, run: RunRecord, request_id: str, entry: 
 def _check_deadline(request: StoredRequest, run_id: str, now: datetime) -> None:
     if request.deadline is not None and datetime.fromisoformat(request.deadline) <= now:
         raise LateResponseError(
-            f"{_named(run_id, request.request_id)} had to be answered by {request.deadline}, and now it is "
-            f"{now.isoformat()}: its default counts as the answer. Nothing was changed; resume the run to go on."
+            f"{_named(run_id, request.request_id)} had to be answered by {request.deadline}, and "
+            f"now it is {now.isoformat()}: its default counts as the answer. Nothing was changed; "
+            "resume the run to go on."
         )
 
 
@@ -303,8 +309,9 @@ def _check_value(request: StoredRequest, run_id: str, value: Any) -> None:
     named = _named(run_id, request.request_id)
     if schema is None:
         raise NoSchemaError(
-            f"{named} wants an answer of type {request.response_type}, for which there is no JSON Schema: only the "
-            "workflow itself can check it. Nothing was changed; answer where the workflow's code is, when resuming."
+            f"{named} wants an answer of type {request.response_type}, for which there is no JSON "
+            "Schema: only the workflow itself can check it. Nothing was changed; answer where the "
+            "workflow's code is, when resuming."
         )
     reason = violation(value, schema) or misfit(
         value, request.response_type, bytes(request.response_schema)
@@ -312,12 +319,13 @@ def _check_value(request: StoredRequest, run_id: str, value: Any) -> None:
     if reason is not None:
         wanted = msgspec.json.encode(schema).decode()
         raise ResponseTypeError(
-            f"{named} wants an answer of type {request.response_type}, and this one does not fit: {reason}. Nothing "
-            f"was changed; answer with JSON that fits {wanted if len(wanted) <= 400 else wanted[:400] + ' ...'}"
+            f"{named} wants an answer of type {request.response_type}, and this one does not fit: "
+            f"{reason}. Nothing was changed; answer with JSON that fits "
+            f"{wanted if len(wanted) <= 400 else wanted[:400] + ' ...'}"
         )
 
 
-# ---------------------------------------------------------------------------------------------- refusing
+# ----------------------------------------------------------------------------------------- refusing
 
 
 async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> RequestError:
@@ -329,7 +337,8 @@ async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> Requ
         request_id: The request.
 
     Returns:
-        `AlreadyAnsweredError`, `LateResponseError`, `StaleRequestError` or `UnknownRequestError`, to be raised.
+        `AlreadyAnsweredError`, `LateResponseError`, `StaleRequestError` or `UnknownRequestError`,
+        to be raised.
 
     Raises:
         RunNotFoundError: There is no such run.
@@ -338,8 +347,8 @@ async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> Requ
     named = _named(run_id, request_id)
     if run.status == "CANCELLED" and request_id in run.requests:
         return StaleRequestError(
-            f"{named} waits no more: the run was cancelled. Nothing was changed; resume the run from its checkpoint "
-            f"{run.head!r}, and it waits again."
+            f"{named} waits no more: the run was cancelled. Nothing was changed; resume the run "
+            f"from its checkpoint {run.head!r}, and it waits again."
         )
     if request_id in inbox:
         return _put_in_already(named, inbox[request_id], run.head)
@@ -349,14 +358,15 @@ async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> Requ
     elsewhere = await _find_elsewhere(storage, run, request_id)
     if elsewhere is not None:
         return StaleRequestError(
-            f"{named} belongs to a branch that the run has left: to checkpoint {elsewhere.checkpoint_id!r} of branch "
-            f"{elsewhere.branch}, while its head is {run.head!r} of branch {run.branch}. Nothing was changed; restore "
-            "a checkpoint of that branch to go on there."
+            f"{named} belongs to a branch that the run has left: to checkpoint "
+            f"{elsewhere.checkpoint_id!r} of branch {elsewhere.branch}, while its head is "
+            f"{run.head!r} of branch {run.branch}. Nothing was changed; restore a checkpoint of "
+            "that branch to go on there."
         )
     waiting = ", ".join(repr(asked) for asked in run.requests if asked not in inbox) or "none"
     return UnknownRequestError(
-        f"run {run_id!r} does not wait for request {request_id!r} at its head {run.head!r}; requests that wait: "
-        f"{waiting}. Nothing was changed; answer one of those."
+        f"run {run_id!r} does not wait for request {request_id!r} at its head {run.head!r}; "
+        f"requests that wait: {waiting}. Nothing was changed; answer one of those."
     )
 
 
@@ -380,16 +390,17 @@ def _put_in_already(named: str, entry: InboxEntry, head: str) -> RequestError:
     kind, _ = read_entry(entry.value)
     if kind == "cancelled":
         return StaleRequestError(
-            f"{named} was taken back at {entry.received_at}; the next superstep takes note of that. Nothing was "
-            f"changed; restore the checkpoint {head!r}, and it waits again."
+            f"{named} was taken back at {entry.received_at}; the next superstep takes note of "
+            f"that. Nothing was changed; restore the checkpoint {head!r}, and it waits again."
         )
     if kind == "defaulted":
         return LateResponseError(
-            f"{named} passed its deadline, and its default counts since {entry.received_at}. Nothing was changed."
+            f"{named} passed its deadline, and its default counts since {entry.received_at}. "
+            "Nothing was changed."
         )
     return AlreadyAnsweredError(
-        f"{named} was answered at {entry.received_at}; the answer waits for the next superstep. Nothing was changed; "
-        f"restore the checkpoint {head!r} to answer anew."
+        f"{named} was answered at {entry.received_at}; the answer waits for the next superstep. "
+        f"Nothing was changed; restore the checkpoint {head!r} to answer anew."
     )
 
 
@@ -397,7 +408,8 @@ def _has_ended(named: str, ended: StoredAnswer) -> RequestError:
     when = f"in superstep {ended.iteration}, at {ended.timestamp}"
     if ended.outcome == "cancelled":
         return StaleRequestError(
-            f"{named} was taken back {when}. Nothing was changed; restore a checkpoint before that, and it waits again."
+            f"{named} was taken back {when}. Nothing was changed; restore a checkpoint before "
+            "that, and it waits again."
         )
     again = "Nothing was changed; restore a checkpoint before that to answer anew."
     if ended.outcome == "defaulted":

@@ -46,8 +46,9 @@ class _Run(msgspec.Struct):
 class InMemoryCheckpointStorage(Answering, AsyncClosing):
     """Keeps checkpoints in this process.
 
-    What is kept is encoded, as on disk: nothing that is handed in or out can change it, and what could not make the
-    trip to disk is refused here as well. Checkpoints share the parts that did not change between them.
+    What is kept is encoded, as on disk: nothing that is handed in or out can change it, and what
+    could not make the trip to disk is refused here as well. Checkpoints share the parts that did
+    not change between them.
 
     Args:
         codec: Encodes and decodes values; types registered with it are rebuilt on load.
@@ -121,8 +122,8 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """Delete a checkpoint; return whether it was there.
 
-        When it was the head of its run, the nearest remaining ancestor becomes the head; a run without checkpoints
-        is no more. Checkpoints that followed it follow its own parent now.
+        When it was the head of its run, the nearest remaining ancestor becomes the head; a run
+        without checkpoints is no more. Checkpoints that followed it follow its own parent now.
         """
         with self._lock:
             run = self._committed_by(checkpoint_id)

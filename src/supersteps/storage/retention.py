@@ -17,8 +17,8 @@ WAITING = frozenset({"IDLE_WITH_PENDING_REQUESTS", "IN_PROGRESS_PENDING_REQUESTS
 class RetentionPolicy:
     """What to keep of a run's checkpoints; what no rule keeps may go.
 
-    The head, the points where branches part, and, unless `waiting_too`, checkpoints at which a question waits for a
-    human, are always kept.
+    The head, the points where branches part, and, unless `waiting_too`, checkpoints at which a
+    question waits for a human, are always kept.
 
     Attributes:
         keep_last: Keep this many of the newest.

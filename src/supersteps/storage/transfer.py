@@ -103,8 +103,9 @@ async def _refuse_damaged(storage: ManagedStorage, run_id: str) -> None:
     if damages:
         more = f" (and {len(damages) - 1} more)" if len(damages) > 1 else ""
         raise CorruptCheckpointError(
-            f"run {run_id!r} is not exported, because something of it is damaged: {damages[0].problem}{more} "
-            "Once the damaged checkpoints are deleted (delete_checkpoint), the rest can be exported."
+            f"run {run_id!r} is not exported, because something of it is damaged: "
+            f"{damages[0].problem}{more} Once the damaged checkpoints are deleted "
+            "(delete_checkpoint), the rest can be exported."
         )
 
 
@@ -164,7 +165,7 @@ def _changed(deleted: str) -> StorageError:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ importing
+# ---------------------------------------------------------------------------------------- importing
 
 
 async def import_run(
@@ -172,8 +173,9 @@ async def import_run(
 ) -> RunRecord:
     """Bring a run from a file into a storage: its checkpoints on all branches, its journal, its inbox.
 
-    The whole file is checked before anything is written. When that fails in the middle, what was written is deleted
-    again; only when the process is killed in the middle a part of the run stays, which `delete_run` removes.
+    The whole file is checked before anything is written. When that fails in the middle, what was
+    written is deleted again; only when the process is killed in the middle a part of the run stays,
+    which `delete_run` removes.
 
     Args:
         storage: Where it is to live.
@@ -193,8 +195,8 @@ async def import_run(
     new_name = content.run.run_id if run_id is None else check_id(run_id, "run_id")
     if await storage.get_run(new_name) is not None:
         raise RunExistsError(
-            f"{type(storage).__name__} holds a run {new_name!r} already; import it under another run_id=, or, if that "
-            "is what an interrupted import left, delete_run() it first"
+            f"{type(storage).__name__} holds a run {new_name!r} already; import it under another "
+            "run_id=, or, if that is what an interrupted import left, delete_run() it first"
         )
     await _Import(storage, content, new_name).run()
     imported = await storage.get_run(new_name)
@@ -206,8 +208,9 @@ async def import_run(
 class _Import:
     """Commits the checkpoints of an exported run once more, in their order.
 
-    Two checkpoints that are not in the file may stand in for ones that were deleted, until the end: one before all
-    others, for several to follow when the first is gone; and one after them, so that no number is given twice.
+    Two checkpoints that are not in the file may stand in for ones that were deleted, until the end:
+    one before all others, for several to follow when the first is gone; and one after them, so that
+    no number is given twice.
     """
 
     def __init__(self, storage: ManagedStorage, content: RunFile, run_id: str) -> None:
@@ -308,7 +311,8 @@ class _Import:
         """Put the head where it was, on a branch with the number that it had: keys of calls are made from that."""
         wanted = self._here(self._content.run.head)
         elsewhere = next((place for place in places if place != wanted), None)
-        # Restores that no superstep followed left their numbers behind; one too many does no harm, one too few would.
+        # Restores that no superstep followed left their numbers behind; one too many does no harm,
+        # one too few would.
         while elsewhere is not None and self._branch < self._content.run.branch - (
             self._head != wanted
         ):

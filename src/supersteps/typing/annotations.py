@@ -205,7 +205,8 @@ def own_hints(cls: type) -> Mapping[str, Any]:
     module = sys.modules.get(cls.__module__)
     outer = vars(module) if module is not None else {}
     inner = {**vars(cls), cls.__name__: cls}
-    # A field may share its name with a type ("date: date"); the module's meaning is the one that was written.
+    # A field may share its name with a type ("date: date"); the module's meaning is the one that
+    # was written.
     inner = {
         name: value
         for name, value in inner.items()

@@ -31,12 +31,14 @@ _NEVER = (Never, NoReturn)
 def matches(value: Any, annotation: Any) -> bool:
     """Tell whether a value fits an annotation, looking inside containers and generic fields.
 
-    The meaning of a plain class is that of `isinstance`: a bool is an int, an int is not a float. What cannot be
-    checked at run time (the signature of a callable, the items of an iterator) is taken on trust.
+    The meaning of a plain class is that of `isinstance`: a bool is an int, an int is not a float.
+    What cannot be checked at run time (the signature of a callable, the items of an iterator) is
+    taken on trust.
 
     Args:
         value: Any object.
-        annotation: A type, a union, a generic such as `dict[str, list[int]]`, a Literal, a TypedDict, a Protocol.
+        annotation: A type, a union, a generic such as `dict[str, list[int]]`, a Literal, a
+            TypedDict, a Protocol.
 
     Returns:
         True if it fits.
@@ -176,7 +178,8 @@ def _is_user_generic(origin: type) -> bool:
 def is_subtype(source: Any, target: Any) -> bool:
     """Tell whether every value of `source` is accepted by `target`.
 
-    Containers are read as values (covariant): a `list[bool]` fits `list[int]`. `Any` fits everything, both ways.
+    Containers are read as values (covariant): a `list[bool]` fits `list[int]`. `Any` fits
+    everything, both ways.
 
     Args:
         source: The annotation of what is sent.
@@ -191,8 +194,8 @@ def is_subtype(source: Any, target: Any) -> bool:
 def overlaps(source: Any, target: Any) -> bool:
     """Tell whether some value of `source` could be accepted by `target`; False means a mismatch along an edge.
 
-    A source that promises a base class may send the derived one. An empty list would fit any list, but `list[int]`
-    and `list[str]` do not overlap: no useful value passes.
+    A source that promises a base class may send the derived one. An empty list would fit any list,
+    but `list[int]` and `list[str]` do not overlap: no useful value passes.
 
     Args:
         source: The annotation of what is sent.
@@ -310,5 +313,6 @@ def _arguments_as(annotation: Any, cls: type) -> tuple[Any, ...] | None:
             parameters = getattr(base, "__parameters__", ())
             filled = base[tuple(base_mapping.get(p, p) for p in parameters)] if parameters else base  # type: ignore[index]
             return _arguments_as(filled, cls)
-    # list[int] as Sequence[int], dict[str, int] as Mapping[str, int]: the standard generics keep their parameters.
+    # list[int] as Sequence[int], dict[str, int] as Mapping[str, int]: the standard generics keep
+    # their parameters.
     return args or None

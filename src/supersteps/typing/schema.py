@@ -23,7 +23,8 @@ class _Way(NamedTuple):
     """How plain JSON becomes values of an annotation.
 
     Attributes:
-        schema: The JSON Schema, encoded so that nobody changes what is kept; None where there is none.
+        schema: The JSON Schema, encoded so that nobody changes what is kept; None where there is
+            none.
         adapter: pydantic's `TypeAdapter`, where pydantic converts; else msgspec does.
     """
 
@@ -31,7 +32,7 @@ class _Way(NamedTuple):
     adapter: Any = None
 
 
-# ------------------------------------------------------------------------------------------- annotations
+# -------------------------------------------------------------------------------------- annotations
 
 
 def schema_of(annotation: Any) -> dict[str, Any] | None:
@@ -41,8 +42,9 @@ def schema_of(annotation: Any) -> dict[str, Any] | None:
         annotation: Any type that an answer may have.
 
     Returns:
-        A schema that refers to nothing but its own `$defs`, the caller's to change; None where there is none: for
-        classes that neither msgspec nor, where the program has imported it, pydantic can make from JSON.
+        A schema that refers to nothing but its own `$defs`, the caller's to change; None where
+        there is none: for classes that neither msgspec nor, where the program has imported it,
+        pydantic can make from JSON.
     """
     encoded = _way_to(annotation).schema
     return None if encoded is None else msgspec.json.decode(encoded, type=dict[str, Any])
@@ -51,7 +53,8 @@ def schema_of(annotation: Any) -> dict[str, Any] | None:
 def from_json(value: Any, annotation: Any) -> Any:
     """Return the value of an annotation that plain JSON stands for.
 
-    Nothing is coerced: `"1"` is no int, `1` no bool, `true` no int. An int does where a float is wanted.
+    Nothing is coerced: `"1"` is no int, `1` no bool, `true` no int. An int does where a float is
+    wanted.
 
     Args:
         value: What `json.loads` may return.
@@ -177,15 +180,15 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-# ----------------------------------------------------------------------------------------------- schemas
+# ------------------------------------------------------------------------------------------ schemas
 
 
 def violation(value: Any, schema: Any) -> str | None:
     """Return why a value is no plain JSON or does not fit a schema, None if it fits.
 
-    Two things are stricter than a schema by itself, as the conversion to Python is: `1.0` is no integer, and text of a
-    known format (a date, a UUID) has to be of it. Nothing is ever fetched: a reference that leads out of the schema is
-    a reason, and so is a schema that is none.
+    Two things are stricter than a schema by itself, as the conversion to Python is: `1.0` is no
+    integer, and text of a known format (a date, a UUID) has to be of it. Nothing is ever fetched: a
+    reference that leads out of the schema is a reason, and so is a schema that is none.
 
     Args:
         value: What `json.loads` may return.
@@ -203,7 +206,8 @@ def violation(value: Any, schema: Any) -> str | None:
     checks = _checks()
     try:
         checks.kind.check_schema(schema)
-        # The registry is empty and retrieves nothing; jsonschema's own would fetch whatever a schema names.
+        # The registry is empty and retrieves nothing; jsonschema's own would fetch whatever a
+        # schema names.
         validator = checks.kind(schema, registry=Registry(), format_checker=checks.formats)
         error = best_match(validator.iter_errors(value))
     except (
@@ -334,7 +338,7 @@ def _first(reasons: Iterable[str | None]) -> str | None:
     return next((reason for reason in reasons if reason is not None), None)
 
 
-# ------------------------------------------------------------------------------------------------- words
+# -------------------------------------------------------------------------------------------- words
 
 
 def _json_path(names: Iterable[str | int]) -> str:

@@ -1,7 +1,7 @@
 """How the types of the standard library are written as tagged JSON.
 
-One encoder per exact type, `(walk, value, depth) -> JSON`. Encoders of containers call the encoders of their items
-straight from the walk's table, so that one level of a value costs one Python frame.
+One encoder per exact type, `(walk, value, depth) -> JSON`. Encoders of containers call the encoders
+of their items straight from the walk's table, so that one level of a value costs one Python frame.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def _encode_set(walk: EncodeWalk, value: set[Any] | frozenset[Any], depth: int) 
 def _encode_mapping(walk: EncodeWalk, value: Any, depth: int) -> Any:
     if vars(value):
         raise Trouble(
-            f"it carries attributes of its own ({', '.join(map(str, vars(value)))}) that would be lost"
+            f"it carries attributes of its own ({', '.join(map(str, vars(value)))}) that would be "
+            "lost"
         )
     return {TAG: type(value).__name__, "v": encode_pairs(walk, value, depth + 1)}
 
@@ -288,8 +289,8 @@ def _encode_secret(walk: EncodeWalk, value: Secret, depth: int) -> Any:
     """
     if not value.is_reference:
         raise Trouble(
-            "it is a Secret.of(...), which holds the value itself, and values of secrets are never saved; put the "
-            "value where it can be looked up, and use Secret(name)"
+            "it is a Secret.of(...), which holds the value itself, and values of secrets are never "
+            "saved; put the value where it can be looked up, and use Secret(name)"
         )
     return {TAG: "Secret", "v": encode_str(walk, value.name, depth)}
 

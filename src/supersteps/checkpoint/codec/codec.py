@@ -106,8 +106,9 @@ def is_immutable(value: object) -> bool:
 class Codec:
     """Turns values into typed JSON and back.
 
-    Plain JSON data is written as it is; everything else is an object with the key `$`, whose value is a word for the
-    types of the standard library (`{"$": "tuple", "v": [1, 2]}`) and `module:qualname` for the user's.
+    Plain JSON data is written as it is; everything else is an object with the key `$`, whose value
+    is a word for the types of the standard library (`{"$": "tuple", "v": [1, 2]}`) and
+    `module:qualname` for the user's.
 
     Args:
         types: Annotations; every class reachable from them can be rebuilt.
@@ -195,8 +196,9 @@ class Codec:
         """Make present values of what was saved of earlier types, or of earlier forms of a type.
 
         Args:
-            upgrades: By the type's name in the data, `module:qualname`: takes what was saved (a dict of the fields)
-                and gives a value. Where the type still exists, data of its present form is left to it.
+            upgrades: By the type's name in the data, `module:qualname`: takes what was saved (a
+                dict of the fields) and gives a value. Where the type still exists, data of its
+                present form is left to it.
         """
         for name, function in upgrades.items():
             check_plain(function, f"the upgrade of {name!r}", "Nothing is awaited while it loads.")
@@ -232,7 +234,8 @@ class Codec:
             UTF-8 JSON; the same bytes for the same value.
 
         Raises:
-            CheckpointEncodeError: Something in it cannot make the trip; the message gives its path, type and the fix.
+            CheckpointEncodeError: Something in it cannot make the trip; the message gives its path,
+                type and the fix.
         """
         kind = type(value)
         try:
@@ -246,12 +249,14 @@ class Codec:
                 data = dumps(self._tree(self._encoding, value, where))
             if len(data) <= MAX_DIGITS or 0 < sys.get_int_max_str_digits() <= MAX_DIGITS:
                 return data
-            # Somebody lifted Python's limit on digits, so a number may have been written that cannot be read.
+            # Somebody lifted Python's limit on digits, so a number may have been written that
+            # cannot be read.
             return dumps(self._tree(self._careful, value, where))
         except CheckpointEncodeError:
             raise
         except UNWRITABLE:
-            # Lone surrogates and huge ints are so rare that they are not looked for; once met, every str and int is.
+            # Lone surrogates and huge ints are so rare that they are not looked for; once met,
+            # every str and int is.
             return dumps(self._tree(self._careful, value, where))
         except RecursionError:
             raise CheckpointEncodeError(
@@ -266,7 +271,8 @@ class Codec:
             where: What it is; error messages begin with it.
 
         Returns:
-            Dicts, lists and scalars (and msgspec.Raw); it may share parts with the value, so write it at once.
+            Dicts, lists and scalars (and msgspec.Raw); it may share parts with the value, so write
+            it at once.
 
         Raises:
             CheckpointEncodeError: As for `encode`.
@@ -426,7 +432,8 @@ class Codec:
     def copy(self, value: Any, where: str = "value") -> Any:
         """Copy a value so that nobody can change the original through the copy.
 
-        Equals `decode(encode(value))` for supported values; other values are copied by `copy.deepcopy`.
+        Equals `decode(encode(value))` for supported values; other values are copied by
+        `copy.deepcopy`.
 
         Args:
             value: Any value.
@@ -447,8 +454,8 @@ class Codec:
             return copy_deep(value, where)
         except Trouble as trouble:
             raise CheckpointEncodeError(
-                f"{where}{trouble.path()}: {trouble.reason}; messages and state are values: send the data itself, and "
-                "keep connections, locks and other resources in the executor"
+                f"{where}{trouble.path()}: {trouble.reason}; messages and state are values: send "
+                "the data itself, and keep connections, locks and other resources in the executor"
             ) from trouble.__cause__
 
     def _copier_for(self, kind: type) -> Copier:

@@ -31,7 +31,8 @@ def custom_reviver(custom: Custom) -> Reviver:
     def revive(node: dict[str, Any]) -> Any:
         if node.keys() != {TAG, VALUE}:
             raise Trouble(
-                f"{custom.name!r} is registered here, but was saved without its registered functions"
+                f"{custom.name!r} is registered here, but was saved without its registered "
+                "functions"
             )
         value = _run(custom, custom.decode, node[VALUE], "decode")
         if type(value) is not custom.type_:

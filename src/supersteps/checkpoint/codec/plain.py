@@ -37,10 +37,12 @@ LARGE: Final = 64
 
 _FLOATS: Final[frozenset[type]] = frozenset({float})
 
-# Deeper values take the ordinary walk: it notices cycles at once, a walk level by level only after many rounds.
+# Deeper values take the ordinary walk: it notices cycles at once, a walk level by level only after
+# many rounds.
 _PLAIN_LEVELS: Final = 64
 
-# What msgspec raises for a str with lone surrogates, an int beyond its range, an int with too many digits.
+# What msgspec raises for a str with lone surrogates, an int beyond its range, an int with too many
+# digits.
 UNWRITABLE: Final = (UnicodeEncodeError, OverflowError, ValueError)
 
 dumps: Final = msgspec.json.Encoder().encode
@@ -70,7 +72,8 @@ def loads(data: bytes, where: str) -> Any:
 
 def may_have_tags(data: bytes) -> bool:
     """Tell whether a document can contain the tag key, also when it is spelled with an escape."""
-    # Looking for one byte is so much faster than for two that it is worth doing first: most data has no dollar.
+    # Looking for one byte is so much faster than for two that it is worth doing first: most data
+    # has no dollar.
     return (b"$" in data and b'"$' in data) or (b"\\" in data and b"\\u0024" in data)
 
 
@@ -86,7 +89,8 @@ def _finite(items: Iterable[Any], kinds: Collection[type]) -> bool:
 def is_plain(value: Collection[Any]) -> bool:
     """Tell whether a dict, or the items of anything else, is JSON as it stands, all the way down.
 
-    The check goes level by level rather than value by value, so that each level costs a few calls that loop in C.
+    The check goes level by level rather than value by value, so that each level costs a few calls
+    that loop in C.
     """
     items: Collection[Any]
     if type(value) is dict:

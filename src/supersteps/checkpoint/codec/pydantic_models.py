@@ -168,7 +168,8 @@ class ModelPlan:
         declared: Mapping[str, Any] = self._cls.__private_attributes__
         if unknown := sorted(saved.keys() - declared.keys()):
             raise Trouble(
-                f"{display_name(self._cls)} has no private attribute {', '.join(map(repr, unknown))}"
+                f"{display_name(self._cls)} has no private attribute "
+                f"{', '.join(map(repr, unknown))}"
             )
         if not declared:
             return None

@@ -15,7 +15,8 @@ class RawValue:
 
     Attributes:
         type_name: The type as it was saved, `module:qualname`.
-        value: Its content: a dict of its fields, or for an enum or a registered type what it was saved as.
+        value: Its content: a dict of its fields, or for an enum or a registered type what it was
+            saved as.
     """
 
     __slots__ = ("__weakref__", "_content", "_json", "_revive", "type_name")

@@ -1,7 +1,8 @@
 """How tagged JSON of the standard library's types becomes values again.
 
-One reviver per tag, called with the JSON object after what it holds has been revived. Data is not trusted: every
-reviver checks the shape of what it is given, and none of them can be made to need much more memory than the data.
+One reviver per tag, called with the JSON object after what it holds has been revived. Data is not
+trusted: every reviver checks the shape of what it is given, and none of them can be made to need
+much more memory than the data.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from supersteps._process_fork import forkable_rlock
 from supersteps.typing import reachable_types, type_name
 from supersteps.typing.annotations import is_main_file
 
-# Classes that everything derives from: knowing one of them must not open the door to all of its subclasses.
+# Classes that everything derives from: knowing one of them must not open the door to all of its
+# subclasses.
 _FOUNDATIONS: Final = sys.stdlib_module_names - {"test"} | {
     "typing_extensions",
     "msgspec",
@@ -135,7 +136,8 @@ class Scope:
             name: `module:qualname`, or the name given to `register`.
 
         Returns:
-            The registered functions, the class, or None. Nothing is imported and no module attribute is computed.
+            The registered functions, the class, or None. Nothing is imported and no module
+            attribute is computed.
         """
         return self._known(name) or self._imported_subclass(name) or self._of_main(name)
 
@@ -146,7 +148,8 @@ class Scope:
         )
 
     def _known(self, name: str) -> Custom | type | None:
-        # Registered functions first, wherever they are: a workflow's annotations may reach a registered class as well.
+        # Registered functions first, wherever they are: a workflow's annotations may reach a
+        # registered class as well.
         for scope in self._chain():
             if custom := scope._custom_names.get(name):
                 return custom

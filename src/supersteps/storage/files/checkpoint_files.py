@@ -57,7 +57,8 @@ class CheckpointFiles:
 
         Args:
             run_id: The run.
-            newest: The highest number that is wanted; None for all that can be recognised by their names.
+            newest: The highest number that is wanted; None for all that can be recognised by their
+                names.
         """
         there = {path.name for path in self.paths()}
         last = f"-{newest or 0:06d}"
@@ -154,6 +155,6 @@ class CheckpointFiles:
         right = self.path(header.checkpoint_id).name
         if right != path.name:
             raise CorruptCheckpointError(
-                f"{path} holds checkpoint {header.checkpoint_id!r}, whose file is {right}: it was copied or renamed. "
-                "Give it its name back, or move it out of this folder."
+                f"{path} holds checkpoint {header.checkpoint_id!r}, whose file is {right}: it was "
+                "copied or renamed. Give it its name back, or move it out of this folder."
             )

@@ -1,11 +1,12 @@
 """The files of the JSON storage: a checkpoint as a document that people can read, and the seal on every file.
 
-A sealed document is a JSON object, one line per field, whose last field is a hash of all bytes before it; a sealed line
-is a JSON object on one line with a hash of its entry. The seal, the `format` field and the `version` field stay as they
-are in all versions to come, so that damage is always told from age.
+A sealed document is a JSON object, one line per field, whose last field is a hash of all bytes
+before it; a sealed line is a JSON object on one line with a hash of its entry. The seal, the
+`format` field and the `version` field stay as they are in all versions to come, so that damage is
+always told from age.
 
-A checkpoint's parts are written as the compact JSON they were encoded to, one part a line, in nested objects that
-mirror their keys:
+A checkpoint's parts are written as the compact JSON they were encoded to, one part a line, in
+nested objects that mirror their keys:
 
     {
       "format": "supersteps.checkpoint",
@@ -75,7 +76,7 @@ class _Lists(msgspec.Struct, frozen=True):
     lists: list[PartKey]
 
 
-# -------------------------------------------------------------------------------------------------------------- sealing
+# ------------------------------------------------------------------------------------------ sealing
 
 
 def _digest(data: bytes) -> bytes:
@@ -108,8 +109,9 @@ def unseal(data: bytes, kind: str, path: Path) -> bytes:
         )
     if tail != _digest(body).join(_SEAL):
         raise CorruptCheckpointError(
-            f"{path} is damaged: its {len(data)} bytes do not match its checksum, so it was cut short or changed after "
-            "it was written. Restore it from a backup, or delete it and go on from another checkpoint."
+            f"{path} is damaged: its {len(data)} bytes do not match its checksum, so it was cut "
+            "short or changed after it was written. Restore it from a backup, or delete it and go "
+            "on from another checkpoint."
         )
     # A line break is found only between fields: the values before the parts are compact JSON.
     head = body.partition(_CONTENT)[0] + b"}"
@@ -117,7 +119,8 @@ def unseal(data: bytes, kind: str, path: Path) -> bytes:
     check_version(frame.version, f"file {path}")
     if frame.format != kind:
         raise CorruptCheckpointError(
-            f"{path} is a {frame.format} file where a {kind} file should be; put it back to its place"
+            f"{path} is a {frame.format} file where a {kind} file should be; put it back to its "
+            "place"
         )
     return head
 
@@ -135,7 +138,8 @@ def decode(data: bytes, kind: type[T], path: Path) -> T:
         RecursionError,
     ) as error:  # msgspec's own errors and those of Unicode are ValueErrors
         raise CorruptCheckpointError(
-            f"{path} is intact but does not hold what belongs there ({error}); restore it from a backup"
+            f"{path} is intact but does not hold what belongs there ({error}); restore it from a "
+            "backup"
         ) from error
 
 
@@ -164,7 +168,7 @@ def unseal_line(line: bytes) -> bytes | None:
     return entry if seal_line(entry) == line + b"\n" else None
 
 
-# ---------------------------------------------------------------------------------------------------------- checkpoints
+# -------------------------------------------------------------------------------------- checkpoints
 
 
 def encode_checkpoint(record: CheckpointRecord, standalone: bool) -> bytes:
@@ -177,7 +181,8 @@ def encode_checkpoint(record: CheckpointRecord, standalone: bool) -> bytes:
         return seal(_checkpoint_fields(record.header, record.parts, standalone))
     except UnicodeEncodeError as error:
         raise CheckpointEncodeError(
-            f"checkpoint {record.header.checkpoint_id!r} has an id or a key that is not valid Unicode: {error.object!r}"
+            f"checkpoint {record.header.checkpoint_id!r} has an id or a key that is not valid "
+            f"Unicode: {error.object!r}"
         ) from error
 
 
@@ -196,7 +201,8 @@ def _checkpoint_fields(
     for key, part in parts.items():
         if len(key) != 1 + SECTION_DEPTHS.get(key[0], -1):
             raise ValueError(
-                f"checkpoint {header.checkpoint_id!r} has a part with a key of no known shape: {key!r}"
+                f"checkpoint {header.checkpoint_id!r} has a part with a key of no known shape: "
+                f"{key!r}"
             )
         sections.setdefault(key[0], {})[key[1:]] = (
             part.to_json() if isinstance(part, ListPart) else part

@@ -4,8 +4,9 @@
     runs/<run_id>/           what belongs to a run, see `run_folder`
     runs/.lock               held while a checkpoint is saved or deleted by hand
 
-A commit writes the checkpoint, then the run's record that names it as the head: the second rename commits both. A
-checkpoint beyond its run's record was never committed: it is not seen, and the run's next owner clears it away.
+A commit writes the checkpoint, then the run's record that names it as the head: the second rename
+commits both. A checkpoint beyond its run's record was never committed: it is not seen, and the
+run's next owner clears it away.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ class CheckpointFolder:
         """Return a checkpoint that is there and, if a run wrote it, committed.
 
         Raises:
-            CorruptCheckpointError: It is damaged; the message names the nearest intact checkpoint before it.
+            CorruptCheckpointError: It is damaged; the message names the nearest intact checkpoint
+                before it.
         """
         try:
             found = self.files.read(wanted)
@@ -147,11 +149,12 @@ class CheckpointFolder:
             CheckpointNotFoundError: It has been deleted or replaced since.
         """
         record = self.load(listed.checkpoint_id)
-        # That it follows another one now, because the one before it is gone, makes it no other checkpoint.
+        # That it follows another one now, because the one before it is gone, makes it no other
+        # checkpoint.
         if record is None or replace(record.header, parent_id=listed.parent_id) != listed:
             raise CheckpointNotFoundError(
-                f"checkpoint {listed.checkpoint_id!r} was {'replaced' if record else 'deleted'} after it was listed; "
-                "list the checkpoints again"
+                f"checkpoint {listed.checkpoint_id!r} was {'replaced' if record else 'deleted'} "
+                "after it was listed; list the checkpoints again"
             )
         return record.parts
 
@@ -270,7 +273,8 @@ class CheckpointFolder:
             extent = self._extent(header.run_id, [])
             run = rules.apply_commit(state.run if state else None, commit, clock())
             if run is None:
-                # An earlier attempt renamed the record, but perhaps could not sync that: only now it is safe to say so.
+                # An earlier attempt renamed the record, but perhaps could not sync that: only now
+                # it is safe to say so.
                 assert state is not None
                 folder.store(state)
                 return None
@@ -405,8 +409,9 @@ class CheckpointFolder:
             record = self.load(run.head)
             if record is None:
                 raise StorageError(
-                    f"{self.files.path(run.head)} is gone, but it is the head of run {run.run_id!r}; nothing was "
-                    "written. Restore it from a backup, or restore the run to another of its checkpoints."
+                    f"{self.files.path(run.head)} is gone, but it is the head of run "
+                    f"{run.run_id!r}; nothing was written. Restore it from a backup, or restore "
+                    "the run to another of its checkpoints."
                 )
             folder.parts = record.parts
         return folder.parts

@@ -18,8 +18,8 @@ LOCK_SECONDS = 10.0
 class ProcessLock:
     """Keeps threads of this process and other processes on this machine off each other.
 
-    The system lets go of the lock of a process that ends, however it ends. The file is never deleted: whoever waits for
-    it must not find another one in its place.
+    The system lets go of the lock of a process that ends, however it ends. The file is never
+    deleted: whoever waits for it must not find another one in its place.
 
     Args:
         path: The lock file; its folder must be there when the lock is taken.
@@ -39,7 +39,8 @@ class ProcessLock:
         """
         import filelock  # here, because `import supersteps` should not pay for it
 
-        # Threads of this process queue up here; the file lock, which has to look again and again, is for the others.
+        # Threads of this process queue up here; the file lock, which has to look again and again,
+        # is for the others.
         with self._threads:
             if self._file is None:
                 self._file = filelock.FileLock(
@@ -50,8 +51,9 @@ class ProcessLock:
                     self._file.acquire(timeout=LOCK_SECONDS, poll_interval=0.005)
                 except filelock.Timeout as error:
                     raise StorageError(
-                        f"{self._path} has been held by another process for {LOCK_SECONDS:.0f} seconds; nothing was "
-                        "written. A process that is stopped, or hangs while it writes, keeps it: end it and try again."
+                        f"{self._path} has been held by another process for {LOCK_SECONDS:.0f} "
+                        "seconds; nothing was written. A process that is stopped, or hangs while "
+                        "it writes, keeps it: end it and try again."
                     ) from error
             try:
                 yield

@@ -1,8 +1,9 @@
 """Removing from the folder of the JSON storage: checkpoints, runs, and what interrupted writes have left.
 
-Every step leaves a folder that is whole. Checkpoints whose parent goes are first rewritten to follow the nearest
-ancestor that stays; then what goes is deleted, the newest first, so that nothing ever follows a file that is not there.
-Only a full disk turns this around: there is no room for the rewritten file before another one is gone.
+Every step leaves a folder that is whole. Checkpoints whose parent goes are first rewritten to
+follow the nearest ancestor that stays; then what goes is deleted, the newest first, so that nothing
+ever follows a file that is not there. Only a full disk turns this around: there is no room for the
+rewritten file before another one is gone.
 """
 
 from __future__ import annotations
@@ -175,7 +176,8 @@ def _half_removed(
 ) -> list[CheckpointHeader]:
     """Return what must have stood in checkpoints that are followed and gone, for a full disk can cut pruning short.
 
-    Whoever prunes again finishes that. One that the policy keeps stays missing, and `verify` goes on telling of it.
+    Whoever prunes again finishes that. One that the policy keeps stays missing, and `verify` goes
+    on telling of it.
     """
     known = {header.checkpoint_id for header in headers}
     missing = {header.parent_id for header in headers if header.parent_id is not None} - known
@@ -212,7 +214,7 @@ def _remove_committed(files: CheckpointFiles, paths: Iterable[Path]) -> None:
     _files.remove_durably(*(path for path in paths if not files.is_standalone(path)))
 
 
-# ------------------------------------------------------------------------------------------------------------ leftovers
+# ---------------------------------------------------------------------------------------- leftovers
 
 
 def vacuum(folder: CheckpointFolder) -> list[str]:
@@ -270,7 +272,8 @@ def _tidy(files: CheckpointFiles, run_folder: RunFolder) -> None:
         orphans = [
             path for path in files.paths() if path.stem.rpartition("-")[0] == run_folder.path.name
         ]
-        # A single first checkpoint is one whose commit was interrupted. More are a run whose record has been lost by
-        # some accident: what may be mended is not thrown away, `verify` tells of it.
+        # A single first checkpoint is one whose commit was interrupted. More are a run whose record
+        # has been lost by some accident: what may be mended is not thrown away, `verify` tells of
+        # it.
         if [path.stem.rpartition("-")[2] for path in orphans] == ["000000"]:
             _remove_committed(files, orphans)

@@ -1,10 +1,9 @@
 """The folder of one run in the JSON storage: its record, its journal, its inbox, its lock.
 
-    run.json        the run's record; its rename is the commit point of everything
-    journal.jsonl   finished calls: a line that names the head they follow, then a line for each batch
-    inbox.jsonl     accepted answers: a line that says how many, then a line for each
-    lock            held during every operation that writes
-    .deleted        the record of a run whose deletion was interrupted
+    run.json        the run's record; its rename is the commit point of everything journal.jsonl
+    finished calls: a line that names the head they follow, then a line for each batch inbox.jsonl
+    accepted answers: a line that says how many, then a line for each lock            held during
+    every operation that writes .deleted        the record of a run whose deletion was interrupted
 
 All methods block; those that write are called with the lock held.
 """
@@ -40,7 +39,8 @@ class RunState(msgspec.Struct, frozen=True):
 
     Attributes:
         run: The record.
-        journals: How many journals were voided other than by a commit; a journal names the number it was begun at.
+        journals: How many journals were voided other than by a commit; a journal names the number
+            it was begun at.
     """
 
     run: RunRecord
@@ -76,9 +76,9 @@ class _InboxLine(msgspec.Struct, frozen=True):
 class RunFolder:
     """Reads and writes what belongs to one run.
 
-    What it remembers between calls (the record, the head's parts, the journal's end) is valid as long as run.json holds
-    the very bytes that this object last read or wrote: every change of a run by any process changes them. Only the
-    journal may have grown meanwhile.
+    What it remembers between calls (the record, the head's parts, the journal's end) is valid as
+    long as run.json holds the very bytes that this object last read or wrote: every change of a run
+    by any process changes them. Only the journal may have grown meanwhile.
 
     Attributes:
         path: The folder.
@@ -180,7 +180,8 @@ class RunFolder:
     def clear(self) -> None:
         """Delete what belonged to a run that is no more: a new one of the same name must not take it for its own.
 
-        The lock stays, with its folder: whoever waits for it must not find another one in its place.
+        The lock stays, with its folder: whoever waits for it must not find another one in its
+        place.
         """
         _files.remove_durably(self._journal_path, self._inbox_path, self.deleted_path)
 
@@ -204,7 +205,8 @@ class RunFolder:
         """Add a batch of records that follow the head, durably."""
         for record in records:
             check_json(record, f"a journal record of run {state.run.run_id!r}")
-        # An append changes no run.json: another object with the same epoch may have been here since.
+        # An append changes no run.json: another object with the same epoch may have been here
+        # since.
         if self._journal_end is None or self._journal_end != self._journal_size():
             data = _files.read(self._journal_path) or b""
             self._journal_end = self._scan_journal(data, state)[1]
@@ -226,7 +228,8 @@ class RunFolder:
         """Return the records that follow `head`, if that is the run's head; needs no lock.
 
         Raises:
-            CorruptCheckpointError: A batch is damaged that was durable once, as the intact one after it shows.
+            CorruptCheckpointError: A batch is damaged that was durable once, as the intact one
+                after it shows.
         """
         data = _files.read(self.record_path)
         state = None if data is None else self._decode(data)
@@ -258,8 +261,9 @@ class RunFolder:
             if batch is None:
                 if any(unseal_line(later) is not None for later in lines[number:]):
                     raise CorruptCheckpointError(
-                        f"{self._journal_path} is damaged in line {number + 1}, which was intact once. Restore it from "
-                        "a backup, or delete it: the calls it records then run again when the run is resumed."
+                        f"{self._journal_path} is damaged in line {number + 1}, which was intact "
+                        "once. Restore it from a backup, or delete it: the calls it records then "
+                        "run again when the run is resumed."
                     )
                 break  # torn by a crash: nobody was told that it is saved
             records += map(bytes, decode(batch, list[msgspec.Raw], self._journal_path))
@@ -308,8 +312,8 @@ class RunFolder:
 
     def _inbox_error(self) -> CorruptCheckpointError:
         return CorruptCheckpointError(
-            f"{self._inbox_path} is damaged: accepted answers are lost. Restore it from a backup, or delete it and "
-            "answer the requests again."
+            f"{self._inbox_path} is damaged: accepted answers are lost. Restore it from a backup, "
+            "or delete it and answer the requests again."
         )
 
 

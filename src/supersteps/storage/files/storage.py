@@ -32,7 +32,8 @@ _THREADS = 16
 class FileCheckpointStorage(Answering, AsyncClosing):
     """Keeps checkpoints as JSON files in a folder; safe across threads, event loops and processes of one machine.
 
-    A copy of the folder is a copy of the storage: the checkpoints' files need the `runs` folder beside them.
+    A copy of the folder is a copy of the storage: the checkpoints' files need the `runs` folder
+    beside them.
 
     Args:
         storage_path: The folder. It is created, for its owner only, when something is saved. `~`
@@ -84,7 +85,8 @@ class FileCheckpointStorage(Answering, AsyncClosing):
 
         Raises:
             CheckpointEncodeError: It holds a value that cannot make the trip.
-            StorageError: The file cannot be written, or a run has committed a different checkpoint under this id.
+            StorageError: The file cannot be written, or a run has committed a different checkpoint
+                under this id.
         """
         record = checkpoint.to_record(self.codec)
         rules.check_saved(record.header)
@@ -128,8 +130,8 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """Delete a checkpoint; return whether it was there.
 
-        When it was the head of its run, the nearest remaining ancestor becomes the head; a run without checkpoints
-        is no more. Checkpoints that followed it follow its own parent now.
+        When it was the head of its run, the nearest remaining ancestor becomes the head; a run
+        without checkpoints is no more. Checkpoints that followed it follow its own parent now.
         """
         return await self._workers.run(removal.delete_checkpoint, self._folder, checkpoint_id)
 
@@ -173,7 +175,8 @@ class FileCheckpointStorage(Answering, AsyncClosing):
             RunExistsError: The commit creates a run that exists.
             RunNotFoundError: The run was deleted meanwhile.
             RunFencedError: The epoch or the head is not what the commit says; nothing was written.
-            StorageError: The files cannot be written. The head is the old one, unless only the very last sync failed.
+            StorageError: The files cannot be written. The head is the old one, unless only the very
+                last sync failed.
         """
         return await self._workers.run(self._folder.commit, commit, self._clock)
 
@@ -287,7 +290,8 @@ class FileCheckpointStorage(Answering, AsyncClosing):
 
         Raises:
             RunNotFoundError: There is no such run.
-            StorageError: The files cannot be written or deleted; what is there is whole, prune again.
+            StorageError: The files cannot be written or deleted; what is there is whole, prune
+                again.
         """
         gone, problems = await self._workers.run(
             removal.prune, self._folder, run_id, policy, dry_run
@@ -390,6 +394,7 @@ class FileCheckpointStorage(Answering, AsyncClosing):
 
 
 def _warn(problems: Iterable[str]) -> None:
-    # Here and not on the thread that found them: filters and recorders of warnings belong to the caller.
+    # Here and not on the thread that found them: filters and recorders of warnings belong to the
+    # caller.
     for problem in problems:
         warnings.warn(problem, CorruptCheckpointWarning, stacklevel=4)

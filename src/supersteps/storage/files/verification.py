@@ -140,8 +140,8 @@ class _Found:
                 nearest = rules.intact_before(header.sequence, [*headers.values()])
                 yield Damage(
                     f"file {path}",
-                    f"{path} is gone, but checkpoint {header.checkpoint_id!r} follows it. Restore it from a backup, or "
-                    f"go on without it: delete_checkpoint({parent!r}).",
+                    f"{path} is gone, but checkpoint {header.checkpoint_id!r} follows it. Restore "
+                    f"it from a backup, or go on without it: delete_checkpoint({parent!r}).",
                     run_id,
                     parent,
                     None if nearest is None else nearest.checkpoint_id,
@@ -160,8 +160,8 @@ class _Found:
                 continue  # it was committed after the files were listed
             yield Damage(
                 f"file {path}",
-                f"{path} is gone, but it is the head of run {run_id!r}. Restore it from a backup, or restore the run "
-                "to another of its checkpoints.",
+                f"{path} is gone, but it is the head of run {run_id!r}. Restore it from a backup, "
+                "or restore the run to another of its checkpoints.",
                 run_id,
                 run.head,
                 None if nearest is None else nearest.checkpoint_id,

@@ -1,7 +1,8 @@
 """`PlainStorageAdapter`: any storage of whole checkpoints, driven as if it kept the promises of a durable one.
 
-What the five methods cannot do is done in this process, by the same rules: runs, leases and heads, the journal, the
-inbox. A new process reads the runs from the checkpoints that it finds. `missing` says what is lost that way.
+What the five methods cannot do is done in this process, by the same rules: runs, leases and heads,
+the journal, the inbox. A new process reads the runs from the checkpoints that it finds. `missing`
+says what is lost that way.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ def as_durable(storage: CheckpointStorage) -> DurableStorage:
         storage: Any object with the five methods of `CheckpointStorage`.
 
     Returns:
-        The storage itself if it is durable, else an adapter around it: also when a subclass of a durable one, or the
-        instance, has a `save_checkpoint` of its own, so that this sees each checkpoint.
+        The storage itself if it is durable, else an adapter around it: also when a subclass of a
+        durable one, or the instance, has a `save_checkpoint` of its own, so that this sees each
+        checkpoint.
 
     Raises:
         TypeError: It lacks one of the five methods, or is a class.
@@ -42,8 +44,9 @@ def as_durable(storage: CheckpointStorage) -> DurableStorage:
     lacking = [name for name in METHODS if not callable(getattr(storage, name, None))]
     if lacking:
         raise TypeError(
-            f"{type(storage).__name__} is no checkpoint storage: it has no {' and no '.join(lacking)}. "
-            "See supersteps.storage.ports.CheckpointStorage for the five methods that are needed."
+            f"{type(storage).__name__} is no checkpoint storage: it has no "
+            f"{' and no '.join(lacking)}. See supersteps.storage.ports.CheckpointStorage for the "
+            "five methods that are needed."
         )
     if is_durable(storage) and not _overrides_save(storage):
         return storage
@@ -82,9 +85,12 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         name = type(self.storage).__name__
         return (
             f"{name} has no fence: two processes can advance one run, and one of them is lost.",
-            f"{name} has no journal: after a crash, calls that had finished in the unfinished superstep run again.",
-            f"{name} has no inbox: answers that no superstep has consumed are lost with the process.",
-            f"{name} has no head: a restore that no superstep followed is forgotten with the process.",
+            f"{name} has no journal: after a crash, calls that had finished in the unfinished "
+            "superstep run again.",
+            f"{name} has no inbox: answers that no superstep has consumed are lost with the "
+            "process.",
+            f"{name} has no head: a restore that no superstep followed is forgotten with the "
+            "process.",
             f"{name} saves whole checkpoints: a superstep costs what the state weighs.",
             f"{name} has no checksums: verify() finds what cannot be read, not what was changed.",
             f"Whether a saved checkpoint survives a power cut is up to {name}.save_checkpoint.",

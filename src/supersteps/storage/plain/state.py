@@ -75,8 +75,8 @@ class PlainState:
             raise
         except Exception as error:
             raise CheckpointSaveError(
-                f"{type(self.storage).__name__}.save_checkpoint failed for checkpoint {checkpoint.checkpoint_id!r}: "
-                f"{type(error).__name__}: {error}"
+                f"{type(self.storage).__name__}.save_checkpoint failed for checkpoint "
+                f"{checkpoint.checkpoint_id!r}: {type(error).__name__}: {error}"
             ) from error
 
     async def _adopt(self, run: PlainRun, run_id: str) -> RunRecord | None:
@@ -137,8 +137,9 @@ class PlainState:
             head = await self.load_record(record.head)
             if head is None:
                 raise StorageError(
-                    f"{type(self.storage).__name__} has lost checkpoint {record.head!r}, the head of run "
-                    f"{record.run_id!r}; nothing was written. Resume the run: it goes on from its newest checkpoint."
+                    f"{type(self.storage).__name__} has lost checkpoint {record.head!r}, the head "
+                    f"of run {record.run_id!r}; nothing was written. Resume the run: it goes on "
+                    "from its newest checkpoint."
                 )
             run.parts = head.parts
         return run.parts

@@ -13,7 +13,8 @@ from supersteps._process_fork import forkable_lock
 class TaskLock:
     """Lets one task at a time in, first come first served, also when the tasks run on different event loops.
 
-    An `asyncio.Lock` belongs to the loop that first waits for it, and a `threading.Lock` would stop a loop.
+    An `asyncio.Lock` belongs to the loop that first waits for it, and a `threading.Lock` would stop
+    a loop.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,8 @@ class TaskLock:
         try:
             await asyncio.wrap_future(turn)
         except asyncio.CancelledError:
-            # Either the turn is called off before it comes, or it has come already and is passed on.
+            # Either the turn is called off before it comes, or it has come already and is passed
+            # on.
             if not turn.cancel():
                 self._pass_on()
             raise
