@@ -14,7 +14,8 @@ from benchmarks.figures import Figure, exponent, figure, interleaved, ratios
 from benchmarks.passing import passing
 from benchmarks.scratch import scratch
 from supersteps import SuperStepCompletedEvent
-from supersteps.checkpoint.record import Changes, CheckpointHeader, Commit, utc_now
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.record import CheckpointHeader, Commit, utc_now
 from supersteps.ids import checkpoint_id
 from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from supersteps.checkpoint.record import OUTPUTS, Changes
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import OUTPUTS
 from supersteps.errors import StorageError
 from supersteps.storage.addresses import open_storage
 from supersteps.storage.files.storage import FileCheckpointStorage

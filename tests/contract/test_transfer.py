@@ -14,7 +14,9 @@ from msgspec.structs import replace
 
 import supersteps
 from supersteps import export_run, import_run
-from supersteps.checkpoint.record import OUTPUTS, Changes, Commit
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import OUTPUTS
+from supersteps.checkpoint.record import Commit
 from supersteps.errors import (
     AlreadyAnsweredError,
     CheckpointVersionError,

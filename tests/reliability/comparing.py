@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from supersteps import FileCheckpointStorage, ManagedStorage
-from supersteps.checkpoint.record import ListPart
+from supersteps.checkpoint.parts import ListPart
 from supersteps.storage.records import InboxEntry
 from tests.reliability import drawing
 from tests.reliability.model import Model

@@ -8,17 +8,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.record import (
-    ANSWERED,
-    GRAPH,
-    MESSAGES,
-    OUTPUTS,
-    Changes,
-    CheckpointHeader,
-    Commit,
-    PartKey,
-)
+from supersteps.checkpoint.parts import ANSWERED, GRAPH, MESSAGES, OUTPUTS, PartKey
+from supersteps.checkpoint.record import CheckpointHeader, Commit
 from supersteps.ids import checkpoint_id
 from supersteps.testing.writer import REQUEST
 from tests.reliability.model import Content, Run

@@ -32,7 +32,8 @@ from supersteps import (
 from supersteps.checkpoint import content
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.inbox import json_entry, read_entry
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, ListPart, Part, PartKey
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
 from supersteps.checkpoint.stored import as_json
 from supersteps.engine.journal import Note, Recorded
 from supersteps.engine.parts import decode_graph, decode_outputs, decode_state

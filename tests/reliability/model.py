@@ -21,8 +21,10 @@ from supersteps import (
     RunNotFoundError,
     UnknownRequestError,
 )
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.record import Changes, CheckpointHeader, Commit, PartKey
+from supersteps.checkpoint.parts import PartKey
+from supersteps.checkpoint.record import CheckpointHeader, Commit
 from supersteps.storage.records import Lease, RunRecord
 
 Content = dict[PartKey, bytes | list[bytes]]

@@ -13,7 +13,8 @@ from supersteps import (
     ManagedStorage,
     StaleRequestError,
 )
-from supersteps.checkpoint.record import Changes, Commit
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.record import Commit
 from supersteps.storage.records import InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.testing.writer import Clock, Writer

@@ -6,15 +6,8 @@ import pytest
 
 from supersteps.checkpoint.checkpoint import PendingRequest, WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.record import (
-    GRAPH,
-    OUTPUTS,
-    CheckpointHeader,
-    CheckpointInfo,
-    ListPart,
-    Part,
-    PartKey,
-)
+from supersteps.checkpoint.parts import GRAPH, OUTPUTS, ListPart, Part, PartKey
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo
 
 HEADER = CheckpointHeader(
     checkpoint_id="c",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from supersteps import WorkflowCheckpoint
 from supersteps.checkpoint.diff import diff_parts, document
-from supersteps.checkpoint.record import ListPart, Part, PartKey
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
 
 
 def patched(content: Any, patch: list[dict[str, Any]]) -> Any:

@@ -41,7 +41,9 @@ from supersteps import (
     import_run,
     response_handler,
 )
-from supersteps.checkpoint.record import OUTPUTS, Changes, CheckpointRecord, ListPart, Part, PartKey
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import OUTPUTS, ListPart, Part, PartKey
+from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.encryption.envelope import parse, unseal
 from supersteps.encryption.keys import derive, frame
 from supersteps.encryption.names import hide

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supersteps.checkpoint.record import Changes
+from supersteps.checkpoint.changes import Changes
 from supersteps.errors import CorruptCheckpointError, CorruptCheckpointWarning
 from supersteps.storage import _files
 from supersteps.storage.files.storage import FileCheckpointStorage

@@ -28,7 +28,7 @@ from supersteps import (
     WorkflowRunState,
     handler,
 )
-from supersteps.checkpoint.record import ListPart
+from supersteps.checkpoint.parts import ListPart
 from supersteps.storage.plain.adapter import as_durable
 from tests.unit.support import (
     CountingStorage,

@@ -4,17 +4,9 @@ import threading
 import pytest
 
 from supersteps import InMemoryCheckpointStorage, WorkflowCheckpoint
-from supersteps.checkpoint.record import (
-    OUTPUTS,
-    Changes,
-    CheckpointHeader,
-    CheckpointInfo,
-    Commit,
-    ListPart,
-    Part,
-    PartKey,
-    check_version,
-)
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import OUTPUTS, ListPart, Part, PartKey
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, Commit, check_version
 from supersteps.errors import CheckpointVersionError
 
 A: PartKey = ("shared_state", "a")

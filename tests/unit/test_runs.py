@@ -3,14 +3,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import Owner, this_process
-from supersteps.checkpoint.record import (
-    REQUESTS,
-    Changes,
-    CheckpointHeader,
-    CheckpointRecord,
-    Commit,
-)
+from supersteps.checkpoint.parts import REQUESTS
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.errors import (
     AlreadyAnsweredError,
     CheckpointVersionError,

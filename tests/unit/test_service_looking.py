@@ -19,8 +19,8 @@ from supersteps import (
     executor,
     handler,
 )
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import mark_advancing, this_process
-from supersteps.checkpoint.record import Changes
 from supersteps.errors import CorruptCheckpointError, CorruptCheckpointWarning
 from supersteps.service.details import who_failed
 from supersteps.service.errors import ReferenceNotFoundError, ServiceError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supersteps.checkpoint.record import Changes
+from supersteps.checkpoint.changes import Changes
 from supersteps.errors import CheckpointError, StorageError
 from supersteps.ids import checkpoint_id
 from supersteps.service.errors import AmbiguousReferenceError, ReferenceNotFoundError, ServiceError

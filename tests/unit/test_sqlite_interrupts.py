@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from supersteps.checkpoint.record import Changes, Commit
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.record import Commit
 from supersteps.storage.sqlite import jobs, writer
 from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 from supersteps.testing.writer import Writer, shared

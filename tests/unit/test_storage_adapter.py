@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.record import OUTPUTS, Changes
+from supersteps.checkpoint.parts import OUTPUTS
 from supersteps.errors import CheckpointError, CheckpointSaveError, RunFencedError
 from supersteps.storage.files.storage import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage

@@ -16,8 +16,9 @@ import filelock
 import msgspec
 import pytest
 
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import this_process
-from supersteps.checkpoint.record import MESSAGES, OUTPUTS, Changes, PartKey
+from supersteps.checkpoint.parts import MESSAGES, OUTPUTS, PartKey
 from supersteps.errors import (
     CheckpointEncodeError,
     CheckpointError,

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from supersteps.checkpoint.record import Changes, Part, PartKey
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.storage import _layers
 from supersteps.storage._layers import Layer
 

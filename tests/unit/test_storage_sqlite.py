@@ -20,7 +20,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from supersteps.checkpoint.record import OUTPUTS, REQUESTS, SHARED, Changes, Commit, ListPart
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import OUTPUTS, REQUESTS, SHARED, ListPart
+from supersteps.checkpoint.record import Commit
 from supersteps.errors import (
     CheckpointNotFoundError,
     CheckpointVersionError,

@@ -14,17 +14,12 @@ from supersteps.checkpoint import content
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.content import AnsweredRequest, PendingRequest, SubWorkflowState
 from supersteps.checkpoint.diff import CheckpointDiff, diff_parts, document
+from supersteps.checkpoint.parts import ANSWERED, OUTPUTS, SECTION_DEPTHS, ListPart, Part, PartKey
 from supersteps.checkpoint.record import (
-    ANSWERED,
     FORMAT_VERSION,
-    OUTPUTS,
-    SECTION_DEPTHS,
     CheckpointHeader,
     CheckpointInfo,
     CheckpointRecord,
-    ListPart,
-    Part,
-    PartKey,
     utc_now,
 )
 from supersteps.checkpoint.stored import decode_json

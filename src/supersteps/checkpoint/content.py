@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.record import (
+from supersteps.checkpoint.parts import (
     ANSWERED,
     EXECUTORS,
     FAN_IN,

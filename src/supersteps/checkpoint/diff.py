@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from supersteps.checkpoint.record import SECTION_DEPTHS, ListPart, Part, PartKey
+from supersteps.checkpoint.parts import SECTION_DEPTHS, ListPart, Part, PartKey
 from supersteps.checkpoint.stored import decode_json
 
 Kind = Literal["add", "remove", "replace"]

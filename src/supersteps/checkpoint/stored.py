@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from supersteps.checkpoint.record import ListPart, Part
+from supersteps.checkpoint.parts import ListPart, Part
 from supersteps.checkpoint.work import Work
 from supersteps.errors import CorruptCheckpointError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
-from supersteps.checkpoint.record import CheckpointRecord, ListPart
+from supersteps.checkpoint.parts import ListPart
+from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.encryption.envelope import is_sealed, parse
 from supersteps.encryption.keys import Keyring
 from supersteps.encryption.records import HEADER, open_header

@@ -10,7 +10,7 @@ are free for what only the wrapper needs:
 
 from __future__ import annotations
 
-from supersteps.checkpoint.record import EXECUTORS, SCOPES, SHARED, SUB_SCOPES, SUB_STATE, PartKey
+from supersteps.checkpoint.parts import EXECUTORS, SCOPES, SHARED, SUB_SCOPES, SUB_STATE, PartKey
 from supersteps.encryption.envelope import SealError
 from supersteps.encryption.keys import RunKeys, frame
 

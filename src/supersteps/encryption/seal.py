@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from supersteps.checkpoint import chunks
-from supersteps.checkpoint.record import Changes, ListPart, PartKey
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import ListPart, PartKey
 from supersteps.encryption.envelope import seal_with
 from supersteps.encryption.keys import RunKeys, frame
 from supersteps.encryption.names import block_key, hide, is_list_facts, list_key, pack_names

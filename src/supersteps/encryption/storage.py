@@ -10,18 +10,11 @@ from typing import Any, Self
 
 from msgspec.structs import replace
 
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.record import (
-    Changes,
-    CheckpointHeader,
-    CheckpointInfo,
-    CheckpointRecord,
-    Commit,
-    ListPart,
-    Part,
-    PartKey,
-)
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
 from supersteps.encryption import records as sealed_records
 from supersteps.encryption.inspection import key_ids, verify
 from supersteps.encryption.keys import Keyring

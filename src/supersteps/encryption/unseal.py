@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from supersteps.checkpoint import chunks
-from supersteps.checkpoint.record import ListPart, Part, PartKey
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.encryption.envelope import PlaintextError, SealError, parse, unseal
 from supersteps.encryption.keys import Keyring, RunKeys
 from supersteps.encryption.names import is_block, is_list_facts, list_key, unpack_names

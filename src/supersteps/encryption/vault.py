@@ -10,15 +10,9 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from supersteps._process_fork import forkable_lock
-from supersteps.checkpoint.record import (
-    Changes,
-    CheckpointHeader,
-    CheckpointRecord,
-    Commit,
-    ListPart,
-    Part,
-    PartKey,
-)
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.encryption import records
 from supersteps.encryption.envelope import SealError
 from supersteps.encryption.keys import LETTERS, Keyring

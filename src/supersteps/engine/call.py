@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from supersteps.checkpoint.record import EXECUTORS, utc_now
+from supersteps.checkpoint.parts import EXECUTORS
+from supersteps.checkpoint.record import utc_now
 from supersteps.checkpoint.work import Work
 from supersteps.define.context import MISSING, SHARED_SCOPE
 from supersteps.define.subworkflow import WorkflowExecutor

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from supersteps.checkpoint.record import EXECUTORS, SCOPES, SHARED, SUB_SCOPES, SUB_STATE
+from supersteps.checkpoint.parts import EXECUTORS, SCOPES, SHARED, SUB_SCOPES, SUB_STATE
 from supersteps.define.context import SHARED_SCOPE
 from supersteps.define.edges import FanInEdgeGroup
 from supersteps.define.executor import Executor

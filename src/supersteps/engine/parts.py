@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from supersteps.checkpoint.record import (
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import (
     ANSWERED,
     FAN_IN,
     INTERCEPTED,
@@ -17,7 +18,6 @@ from supersteps.checkpoint.record import (
     REQUESTS,
     SUB_WORKFLOWS,
     TIMERS,
-    Changes,
     ListPart,
     Part,
     PartKey,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from supersteps.checkpoint.record import OUTPUTS, CheckpointRecord, Part, PartKey
+from supersteps.checkpoint.parts import OUTPUTS, Part, PartKey
+from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.engine.equipment import Setting
 from supersteps.engine.journal import Recorded
 from supersteps.engine.parts import decode_state

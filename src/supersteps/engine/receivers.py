@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.record import MESSAGES, CheckpointRecord, Part, PartKey
+from supersteps.checkpoint.parts import MESSAGES, Part, PartKey
+from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.stored import StoredMessage, decode_messages
 from supersteps.define.graph import Graph
 from supersteps.engine.levels import Levels

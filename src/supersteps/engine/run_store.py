@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from supersteps._failures import message_of
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.record import (
-    Changes,
     CheckpointHeader,
     CheckpointInfo,
     CheckpointRecord,

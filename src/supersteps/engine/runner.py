@@ -15,7 +15,8 @@ import msgspec
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.record import EXECUTORS, GRAPH, OUTPUTS, CheckpointRecord, utc_now
+from supersteps.checkpoint.parts import EXECUTORS, GRAPH, OUTPUTS
+from supersteps.checkpoint.record import CheckpointRecord, utc_now
 from supersteps.define.executor import Executor
 from supersteps.define.graph import Graph
 from supersteps.define.requests import RequestInfoMessage

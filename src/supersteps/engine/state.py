@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from supersteps.checkpoint.record import EXECUTORS, SUB_SCOPES, SUB_STATE
+from supersteps.checkpoint.parts import EXECUTORS, SUB_SCOPES, SUB_STATE
 from supersteps.checkpoint.work import Work
 from supersteps.define.subworkflow import PATH_MARK
 from supersteps.engine.levels import Scope

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from supersteps.checkpoint.codec.codec import IMMUTABLE, Codec, is_immutable
-from supersteps.checkpoint.record import ListPart, Part
+from supersteps.checkpoint.parts import ListPart, Part
 from supersteps.define.requests import RequestResponse
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from supersteps.checkpoint.record import EXECUTORS
+from supersteps.checkpoint.parts import EXECUTORS
 from supersteps.engine.effects import Effects
 from supersteps.engine.levels import Level, Levels, Scope
 from supersteps.engine.state import State

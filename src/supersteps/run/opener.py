@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.record import GRAPH, REQUESTS, CheckpointRecord
+from supersteps.checkpoint.parts import GRAPH, REQUESTS
+from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.define.graph import Graph
 from supersteps.engine.backends import Backend
 from supersteps.engine.executors import made

@@ -10,7 +10,8 @@ import msgspec
 
 from supersteps.checkpoint.content import elements
 from supersteps.checkpoint.owner import this_process
-from supersteps.checkpoint.record import ANSWERED, CheckpointRecord
+from supersteps.checkpoint.parts import ANSWERED
+from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.stored import StoredAnswer
 from supersteps.errors import RequestError, RunFencedError, RunNotFoundError, UnknownRequestError
 from supersteps.ids import new_id

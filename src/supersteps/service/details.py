@@ -15,16 +15,8 @@ import msgspec
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.content import elements
 from supersteps.checkpoint.diff import document
-from supersteps.checkpoint.record import (
-    GRAPH,
-    MESSAGES,
-    OUTPUTS,
-    REQUESTS,
-    TIMERS,
-    CheckpointRecord,
-    Part,
-    PartKey,
-)
+from supersteps.checkpoint.parts import GRAPH, MESSAGES, OUTPUTS, REQUESTS, TIMERS, Part, PartKey
+from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.stored import StoredRequest, StoredTimer, as_json, decode_messages
 from supersteps.errors import CheckpointNotFoundError
 from supersteps.service.errors import ServiceError

@@ -9,19 +9,18 @@ from dataclasses import dataclass
 import msgspec
 
 from supersteps.checkpoint.content import elements
-from supersteps.checkpoint.record import (
+from supersteps.checkpoint.parts import (
     ANSWERED,
     GRAPH,
     INTERCEPTED,
     MESSAGES,
     OUTPUTS,
     REQUESTS,
-    CheckpointHeader,
-    CheckpointRecord,
     ListPart,
     Part,
     PartKey,
 )
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
 from supersteps.checkpoint.stored import (
     StoredAnswer,
     StoredRequest,

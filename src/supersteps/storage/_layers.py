@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from supersteps.checkpoint.record import Changes, ListPart, Part, PartKey
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
 
 _DEEPEST = 64
 """Layers that are looked through at most; then those above the whole one are joined."""

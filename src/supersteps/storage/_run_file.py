@@ -15,15 +15,9 @@ from pathlib import Path
 
 import msgspec
 
-from supersteps.checkpoint.record import (
-    Changes,
-    CheckpointHeader,
-    CheckpointRecord,
-    ListPart,
-    Part,
-    PartKey,
-    check_version,
-)
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, check_version
 from supersteps.errors import CheckpointVersionError, CorruptCheckpointError, StorageError
 from supersteps.ids import checkpoint_id
 from supersteps.storage.records import InboxEntry, RunRecord

@@ -19,14 +19,8 @@ from supersteps.checkpoint.checkpoint import PendingRequest
 from supersteps.checkpoint.content import decode_parts, elements
 from supersteps.checkpoint.inbox import CANCELLED, json_entry, read_entry
 from supersteps.checkpoint.owner import this_process
-from supersteps.checkpoint.record import (
-    ANSWERED,
-    REQUESTS,
-    CheckpointHeader,
-    CheckpointRecord,
-    Part,
-    PartKey,
-)
+from supersteps.checkpoint.parts import ANSWERED, REQUESTS, Part, PartKey
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
 from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, as_json
 from supersteps.errors import (
     AlreadyAnsweredError,

@@ -12,15 +12,10 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import mark_advancing, this_process
-from supersteps.checkpoint.record import (
-    Changes,
-    CheckpointHeader,
-    CheckpointRecord,
-    Commit,
-    Part,
-    PartKey,
-)
+from supersteps.checkpoint.parts import Part, PartKey
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.errors import (
     CorruptCheckpointError,
     RunExistsError,

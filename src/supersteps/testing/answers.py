@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.inbox import CANCELLED, json_entry
-from supersteps.checkpoint.record import ANSWERED, Changes
+from supersteps.checkpoint.parts import ANSWERED
 from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, raw
 from supersteps.errors import (
     AlreadyAnsweredError,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supersteps.checkpoint.record import OUTPUTS, Changes
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import OUTPUTS
 from supersteps.errors import CheckpointNotFoundError
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import REQUEST, Writer, by_hand, plain, record_of, request, shared

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from supersteps.checkpoint.record import MESSAGES, OUTPUTS, Changes
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import MESSAGES, OUTPUTS
 from supersteps.storage.ports import DurableStorage, ManagedStorage, is_managed
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.testing.subject import Subject

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supersteps.checkpoint.record import Changes
+from supersteps.checkpoint.changes import Changes
 from supersteps.errors import AlreadyAnsweredError, UnknownRequestError
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import ASK, REQUEST, Writer, request

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from supersteps.checkpoint.record import Changes
+from supersteps.checkpoint.changes import Changes
 from supersteps.errors import RunFencedError
 from supersteps.storage.ports import DurableStorage
 from supersteps.testing.subject import Subject

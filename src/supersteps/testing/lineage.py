@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from supersteps.checkpoint.record import Changes, CheckpointInfo
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.ids import checkpoint_id
 from supersteps.storage.ports import lineage_reader
 from supersteps.testing.subject import Subject

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from supersteps.checkpoint.record import OUTPUTS, Changes
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import OUTPUTS
 from supersteps.errors import RunNotFoundError
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.testing.subject import Subject

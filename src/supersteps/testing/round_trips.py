@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from supersteps.checkpoint.record import MESSAGES, OUTPUTS, Changes, CheckpointInfo, PartKey
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import MESSAGES, OUTPUTS, PartKey
+from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.errors import CheckpointEncodeError, CheckpointVersionError, StorageError
 from supersteps.ids import checkpoint_id
 from supersteps.testing.subject import Subject

@@ -8,8 +8,9 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.record import (
+from supersteps.checkpoint.parts import (
     EXECUTORS,
     MESSAGES,
     REPLIES,
@@ -21,12 +22,11 @@ from supersteps.checkpoint.record import (
     SUB_STATE,
     SUB_WORKFLOWS,
     TIMERS,
-    Changes,
-    CheckpointRecord,
     ListPart,
     Part,
     PartKey,
 )
+from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.stored import StoredMessage, as_json, decode_messages
 from supersteps.define.requests import RequestResponse
 from supersteps.define.subworkflow import PATH_MARK, takes_input

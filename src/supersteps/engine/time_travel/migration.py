@@ -8,19 +8,19 @@ from typing import Any
 
 import msgspec
 
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.record import (
+from supersteps.checkpoint.parts import (
     EXECUTORS,
     GRAPH,
     MESSAGES,
     SHARED,
     TIMERS,
-    Changes,
-    CheckpointRecord,
     ListPart,
     Part,
     PartKey,
 )
+from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.stored import StoredMessage, StoredTimer, as_json, decode_messages
 from supersteps.define.description import GraphDescription
 from supersteps.define.edges import is_fan_in

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.record import (
+from supersteps.checkpoint.parts import (
     EXECUTORS,
     FAN_IN,
     INTERCEPTED,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from supersteps.checkpoint.record import (
+from supersteps.checkpoint.parts import (
     EXECUTORS,
     FAN_IN,
     INTERCEPTED,

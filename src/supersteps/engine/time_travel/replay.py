@@ -9,16 +9,8 @@ from dataclasses import replace
 import msgspec
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
-from supersteps.checkpoint.record import (
-    ANSWERED,
-    INTERCEPTED,
-    REQUESTS,
-    TIMERS,
-    CheckpointHeader,
-    CheckpointInfo,
-    CheckpointRecord,
-    utc_now,
-)
+from supersteps.checkpoint.parts import ANSWERED, INTERCEPTED, REQUESTS, TIMERS
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, utc_now
 from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, StoredTimer, as_json
 from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Answer, due_timers

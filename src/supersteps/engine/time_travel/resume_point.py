@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.record import FAN_IN, GRAPH, MESSAGES, CheckpointInfo, CheckpointRecord
+from supersteps.checkpoint.parts import FAN_IN, GRAPH, MESSAGES
+from supersteps.checkpoint.record import CheckpointInfo, CheckpointRecord
 from supersteps.checkpoint.stored import decode_messages
 from supersteps.define.graph import Graph
 from supersteps.engine.parts import decode_graph, encode_graph

@@ -32,15 +32,8 @@ from typing import TypeVar
 
 import msgspec
 
-from supersteps.checkpoint.record import (
-    SECTION_DEPTHS,
-    CheckpointHeader,
-    CheckpointRecord,
-    ListPart,
-    Part,
-    PartKey,
-    check_version,
-)
+from supersteps.checkpoint.parts import SECTION_DEPTHS, ListPart, Part, PartKey
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, check_version
 from supersteps.errors import CheckpointEncodeError, CorruptCheckpointError
 
 T = TypeVar("T")

@@ -22,7 +22,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from supersteps._process_fork import keep_for_ever, restart_in_child
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit, Part, PartKey
+from supersteps.checkpoint.parts import Part, PartKey
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.errors import (
     CheckpointError,
     CheckpointNotFoundError,

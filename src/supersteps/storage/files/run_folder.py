@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import asdict, replace
 
-from supersteps.checkpoint.record import FORMAT_VERSION, Part, PartKey
+from supersteps.checkpoint.parts import Part, PartKey
+from supersteps.checkpoint.record import FORMAT_VERSION
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage import _files, rules
 from supersteps.storage.files.document import (

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from supersteps._process_fork import forkable_lock, restart_in_child
-from supersteps.checkpoint.record import Part, PartKey
+from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.storage import rules
 from supersteps.storage.plain.task_lock import TaskLock
 from supersteps.storage.records import InboxEntry, RunRecord

@@ -10,11 +10,11 @@ from zlib import crc32
 
 import msgspec
 
+from supersteps.checkpoint.parts import PartKey
 from supersteps.checkpoint.record import (
     FORMAT_VERSION,
     CheckpointHeader,
     CheckpointInfo,
-    PartKey,
     check_version,
 )
 from supersteps.errors import CorruptCheckpointError

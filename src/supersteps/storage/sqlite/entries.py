@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from supersteps.checkpoint.chunks import Root
-from supersteps.checkpoint.record import PartKey
+from supersteps.checkpoint.parts import PartKey
 
 INLINE_BYTES = 2048
 """Values up to this size are kept in the row: the row and the value then fit in one page."""

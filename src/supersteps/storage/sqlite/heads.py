@@ -6,8 +6,9 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.chunks import Tree
-from supersteps.checkpoint.record import Changes, ListPart, PartKey
+from supersteps.checkpoint.parts import ListPart, PartKey
 from supersteps.storage.sqlite.checkpoint_rows import RunKey
 from supersteps.storage.sqlite.entries import (
     INLINE_BYTES,

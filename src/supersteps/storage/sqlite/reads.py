@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, ListPart, Part, PartKey
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
 from supersteps.errors import CheckpointNotFoundError, CorruptCheckpointError
 from supersteps.storage import rules
 from supersteps.storage.sqlite import checkpoint_rows, saved_rows

@@ -9,7 +9,8 @@ from zlib import crc32
 
 import msgspec
 
-from supersteps.checkpoint.record import CheckpointHeader, PartKey
+from supersteps.checkpoint.parts import PartKey
+from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage._statements import load_statements
 from supersteps.storage.sqlite.entries import Entry, decode_entries, encode_entries, is_intact

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable
 
-from supersteps.checkpoint.record import CheckpointRecord, ListPart, PartKey
+from supersteps.checkpoint.parts import ListPart, PartKey
+from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage import rules
 from supersteps.storage.retention import Pruning, RetentionPolicy, plan_pruning

@@ -1,0 +1,46 @@
+"""`Changes`: what a superstep changed, as encoded parts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
+
+
+class Changes(msgspec.Struct, gc=False):
+    """What a superstep changed, to be applied in the order deletes, puts, appends.
+
+    Attributes:
+        puts: New or replaced parts. A replaced part keeps its place in the order of keys.
+        appends: Elements to add at the end of list parts. A missing one begins empty; a JSON array
+            that was put as a whole becomes a list part.
+        deletes: Parts that are removed.
+    """
+
+    puts: dict[PartKey, bytes] = {}
+    appends: dict[PartKey, list[bytes]] = {}
+    deletes: list[PartKey] = []
+
+    def apply(self, parts: dict[PartKey, Part]) -> None:
+        """Change `parts` in place."""
+        for key in self.deletes:
+            parts.pop(key, None)
+        parts.update(self.puts)
+        for key, items in self.appends.items():
+            old = parts.get(key)
+            if not isinstance(old, ListPart):
+                old = ListPart() if old is None else ListPart.from_json(old)
+            parts[key] = old.extended(items)
+
+    def then(self, other: Changes) -> Changes:
+        """Return the changes that do at once what these do and `other` does after them."""
+        gone = {*other.deletes}
+        replaced = gone | other.puts.keys()
+        appends = {key: list(items) for key, items in self.appends.items() if key not in replaced}
+        for key, items in other.appends.items():
+            appends[key] = [*appends.get(key, ()), *items]
+        return Changes(
+            puts={key: part for key, part in self.puts.items() if key not in gone} | other.puts,
+            appends=appends,
+            deletes=list(dict.fromkeys([*self.deletes, *other.deletes])),
+        )
