@@ -60,6 +60,8 @@ class EncryptedStorage(Answering, AsyncClosing):
     (`export_run(encrypted.storage, ...)`) for a file that is sealed; it can be imported, under the same run id, into
     any storage that is wrapped with the same keys.
 
+    For what each method does, see the ports: `ManagedStorage` and `BackupStorage`.
+
     Args:
         storage: Where the sealed records go: memory, file, SQLite, or another one with the methods of `DurableStorage`.
         keyring: The keys.
@@ -111,7 +113,6 @@ class EncryptedStorage(Answering, AsyncClosing):
     # -------------------------------------------------------------------------------------------- whole checkpoints
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
-        """Save a checkpoint by hand and return its id; see the storage inside."""
         record = checkpoint.to_record(self.codec)
         wanted = rules.check_saved(record.header)
         try:
@@ -127,7 +128,6 @@ class EncryptedStorage(Answering, AsyncClosing):
         return await self.storage.save_checkpoint(inner)
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
-        """Return a checkpoint, None when there is none with this id."""
         record = await self.load_record(checkpoint_id)
         if record is None:
             return None
@@ -136,16 +136,11 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def list_checkpoint_ids(
         self, workflow_id: str | None = None, run_id: str | None = None
     ) -> list[str]:
-        """Return the ids of the checkpoints, all or of one workflow or run, oldest first; none is opened."""
         return await self.storage.list_checkpoint_ids(workflow_id, run_id)
 
     async def list_checkpoints(
         self, workflow_id: str | None = None, run_id: str | None = None
     ) -> list[WorkflowCheckpoint]:
-        """Return the checkpoints, all or of one workflow or run, oldest first; each is opened when looked at.
-
-        One whose header cannot be opened is passed over with a `CorruptCheckpointWarning`.
-        """
         found = []
         for inner in await self.storage.list_checkpoints(workflow_id, run_id):
             for header in self._opened([inner.to_header()]):
@@ -167,7 +162,6 @@ class EncryptedStorage(Answering, AsyncClosing):
         return opened
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        """Delete a checkpoint; return whether it was there."""
         return await self.storage.delete_checkpoint(checkpoint_id)
 
     # ---------------------------------------------------------------------------------------------- runs and commits
@@ -201,7 +195,6 @@ class EncryptedStorage(Answering, AsyncClosing):
         return opened
 
     async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
-        """Return the runs whose head waits for this request."""
         return self._open_runs(await self.storage.find_waiting_runs(request_id))
 
     async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
@@ -244,7 +237,6 @@ class EncryptedStorage(Answering, AsyncClosing):
         return None
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
-        """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
         return await self.storage.list_lineage(checkpoint_id, limit)
 
     @property
@@ -313,7 +305,6 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def acquire(
         self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
     ) -> RunRecord:
-        """Take a run under the next epoch; see the storage inside."""
         run = await self.storage.acquire(run_id, owner, lease_seconds, incarnation=incarnation)
         try:
             return self._seen(run, run_id)
@@ -329,7 +320,6 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def renew(
         self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
     ) -> None:
-        """Extend the lease from now."""
         await self.storage.renew(run_id, epoch, lease_seconds, incarnation=incarnation)
 
     async def release(
@@ -341,7 +331,6 @@ class EncryptedStorage(Answering, AsyncClosing):
         error: str | None = None,
         incarnation: str | None = None,
     ) -> None:
-        """Give the lease up and note a new status and the failure that ended the work, sealed, if there is one."""
         if error:
             incarnation = await self._incarnation(run_id, incarnation)
             error = sealed_records.seal_error(self.keyring, run_id, incarnation, error)
@@ -359,12 +348,10 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def move_head(
         self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
     ) -> RunRecord:
-        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox."""
         run = await self.storage.move_head(run_id, epoch, checkpoint_id, incarnation=incarnation)
         return self._seen(run, run_id)
 
     async def delete_run(self, run_id: str) -> bool:
-        """Delete a run with all its checkpoints; return whether it was there."""
         self._vault.forget(run_id)
         return await self.storage.delete_run(run_id)
 
@@ -379,7 +366,6 @@ class EncryptedStorage(Answering, AsyncClosing):
         *,
         incarnation: str | None = None,
     ) -> None:
-        """Add records of finished calls that follow the checkpoint `head`, sealed."""
         incarnation = await self._incarnation(run_id, incarnation)
         sealed = sealed_records.seal_journal(self.keyring, run_id, incarnation, head, records)
         await self.storage.append_journal(run_id, epoch, head, sealed, incarnation=incarnation)
@@ -387,7 +373,6 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def read_journal(
         self, run_id: str, head: str, *, incarnation: str | None = None
     ) -> list[bytes]:
-        """Return the records that follow `head`, in order."""
         incarnation = await self._incarnation(run_id, incarnation)
         sealed = await self.storage.read_journal(run_id, head, incarnation=incarnation)
         return sealed_records.open_journal(
@@ -397,7 +382,6 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def discard_journal(
         self, run_id: str, epoch: int, *, incarnation: str | None = None
     ) -> None:
-        """Drop the records that follow the head."""
         await self.storage.discard_journal(run_id, epoch, incarnation=incarnation)
 
     async def add_answers(
@@ -407,7 +391,6 @@ class EncryptedStorage(Answering, AsyncClosing):
         *,
         incarnation: str | None = None,
     ) -> list[InboxEntry]:
-        """Put answers (request id, encoded value) into the run's inbox, sealed, all or none."""
         which = await self._incarnation(run_id, incarnation)
         seal = sealed_records.seal_answer
         sealed = [
@@ -420,7 +403,6 @@ class EncryptedStorage(Answering, AsyncClosing):
         ]
 
     async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
-        """Return the answers that no commit has consumed and no restore has dropped, in order."""
         which = await self._incarnation(run_id, incarnation)
         opened = sealed_records.open_answer
         return [
@@ -474,7 +456,6 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def prune(
         self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
     ) -> list[str]:
-        """Remove the checkpoints that a policy lets go; return their ids, oldest first."""
         return await self._managed().prune(run_id, policy, dry_run=dry_run)
 
     async def verify(self, run_id: str | None = None) -> list[Damage]:
@@ -492,7 +473,6 @@ class EncryptedStorage(Answering, AsyncClosing):
         return await self.storage.backup(target)
 
     async def vacuum(self) -> None:
-        """Give space that is no longer used back to the file system."""
         await self._managed().vacuum()
 
     async def key_ids(self, run_id: str) -> list[str]:

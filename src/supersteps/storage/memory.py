@@ -47,8 +47,8 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     """Keeps checkpoints in this process.
 
     What is kept is encoded, as on disk: nothing that is handed in or out can change it, and what
-    could not make the trip to disk is refused here as well. Checkpoints share the parts that did
-    not change between them.
+    could not be saved to disk is refused here as well. Checkpoints share the parts that did not
+    change between them. For what each method does, see the port: `ManagedStorage`.
 
     Args:
         codec: Encodes and decodes values; types registered with it are rebuilt on load.
@@ -83,15 +83,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     # -------------------------------------------------------------------------------------------- whole checkpoints
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
-        """Save a checkpoint by hand; it belongs to no run's lineage.
-
-        Returns:
-            Its id. An earlier one that was saved by hand under this id is replaced.
-
-        Raises:
-            CheckpointEncodeError: It holds a value that cannot make the trip.
-            StorageError: A run has committed a different checkpoint under this id.
-        """
         record = checkpoint.to_record(self.codec)
         checkpoint_id = rules.check_saved(record.header)
         with self._lock:
@@ -102,7 +93,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         return checkpoint_id
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
-        """Return a checkpoint, None when there is none with this id."""
         with self._lock:
             record = self._checkpoints.get(checkpoint_id)
         return None if record is None else self._open(record)
@@ -110,21 +100,14 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     async def list_checkpoint_ids(
         self, workflow_id: str | None = None, run_id: str | None = None
     ) -> list[str]:
-        """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
         return [record.header.checkpoint_id for record in self._select(workflow_id, run_id)]
 
     async def list_checkpoints(
         self, workflow_id: str | None = None, run_id: str | None = None
     ) -> list[WorkflowCheckpoint]:
-        """Return the checkpoints, all or of one workflow or run, oldest first; each is decoded when looked at."""
         return [self._open(record) for record in self._select(workflow_id, run_id)]
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        """Delete a checkpoint; return whether it was there.
-
-        When it was the head of its run, the nearest remaining ancestor becomes the head; a run
-        without checkpoints is no more. Checkpoints that followed it follow its own parent now.
-        """
         with self._lock:
             run = self._committed_by(checkpoint_id)
             if run is None:
@@ -144,25 +127,21 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     # ---------------------------------------------------------------------------------------------- runs and commits
 
     async def get_run(self, run_id: str) -> RunRecord | None:
-        """Return a run's record, None when there is no such run."""
         with self._lock:
             run = self._runs.get(run_id)
         return None if run is None else _private_run(run.record)
 
     async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
-        """Return the runs whose head waits for this request."""
         with self._lock:
             found = [run.record for run in self._runs.values() if request_id in run.record.requests]
         return [_private_run(record) for record in found]
 
     async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
-        """Return a checkpoint, encoded, None when there is none with this id."""
         with self._lock:
             record = self._checkpoints.get(checkpoint_id)
         return None if record is None else record.record()
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
-        """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
         return self.read_lineage(checkpoint_id, limit)
 
     def read_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
@@ -180,13 +159,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         return lineage[::-1]
 
     async def commit(self, commit: Commit) -> int | None:
-        """Write a checkpoint and make it the run's head; return the number of its newest answer.
-
-        Raises:
-            RunExistsError: The commit creates a run that exists.
-            RunNotFoundError: The run was deleted meanwhile.
-            RunFencedError: The epoch or the head is not what the commit says; nothing was written.
-        """
         header = commit.header
         with self._lock:
             run = self._runs.get(header.run_id)
@@ -216,12 +188,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     async def acquire(
         self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
     ) -> RunRecord:
-        """Take a run under the next epoch.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunBusyError: Another owner's lease holds.
-        """
         with self._lock:
             run = self._find(run_id, incarnation)
             now = self._clock()
@@ -232,12 +198,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     async def renew(
         self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
     ) -> None:
-        """Extend the lease from now.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over.
-        """
         with self._lock:
             run = self._fence(run_id, epoch, incarnation)
             run.record = rules.renew_lease(run.record, self._clock(), lease_seconds)
@@ -251,12 +211,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         error: str | None = None,
         incarnation: str | None = None,
     ) -> None:
-        """Give the lease up and note a new status and the failure that ended the work, if there is one.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over.
-        """
         with self._lock:
             run = self._fence(run_id, epoch, incarnation)
             run.record = rules.release_run(run.record, status, error)
@@ -264,13 +218,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     async def move_head(
         self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
     ) -> RunRecord:
-        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over.
-            CheckpointNotFoundError: The run has no such checkpoint.
-        """
         with self._lock:
             run = self._fence(run_id, epoch, incarnation)
             if checkpoint_id not in run.checkpoint_ids:
@@ -279,7 +226,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             return _private_run(run.record)
 
     async def delete_run(self, run_id: str) -> bool:
-        """Delete a run with all its checkpoints; return whether it was there."""
         with self._lock:
             run = self._runs.pop(run_id, None)
             for checkpoint_id in run.checkpoint_ids if run else ():
@@ -296,7 +242,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         limit: int = 50,
         before: str | None = None,
     ) -> list[RunRecord]:
-        """Return runs, the newest first; see `ManagedStorage.list_runs`."""
         with self._lock:
             last = None if before is None else self._find(before).record
             found = [run.record for run in self._runs.values()]
@@ -306,7 +251,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         return [_private_run(record) for record in page]
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
-        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits."""
         with self._lock:
             run = self._runs.get(run_id)
             return [_private_header(header) for header in self._headers(run)] if run else []
@@ -314,11 +258,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     async def prune(
         self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
     ) -> list[str]:
-        """Remove the checkpoints that a policy lets go; return their ids, oldest first.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-        """
         with self._lock:
             run = self._find(run_id)
             pruning = plan_pruning(run.record, self._headers(run), policy)
@@ -344,12 +283,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         *,
         incarnation: str | None = None,
     ) -> None:
-        """Add records of finished calls that follow the checkpoint `head`, in order.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over, or its head has moved.
-        """
         with self._lock:
             run = self._fence(run_id, epoch, incarnation)
             rules.check_head(run.record, head)
@@ -358,7 +291,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     async def read_journal(
         self, run_id: str, head: str, *, incarnation: str | None = None
     ) -> list[bytes]:
-        """Return the records that follow `head`, in order."""
         with self._lock:
             run = self._look(run_id, incarnation)
             return list(run.journal) if run is not None and run.record.head == head else []
@@ -366,12 +298,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     async def discard_journal(
         self, run_id: str, epoch: int, *, incarnation: str | None = None
     ) -> None:
-        """Drop the records that follow the head.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over.
-        """
         with self._lock:
             self._fence(run_id, epoch, incarnation).journal.clear()
 
@@ -382,13 +308,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         *,
         incarnation: str | None = None,
     ) -> list[InboxEntry]:
-        """Put answers (request id, encoded value) into the run's inbox, all or none.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            UnknownRequestError: The head does not wait for one of the requests.
-            AlreadyAnsweredError: The inbox has an answer for one of them.
-        """
         with self._lock:
             run = self._find(run_id, incarnation)
             entries = rules.accept_answers(run.record, run.inbox, answers)
@@ -396,7 +315,6 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         return entries
 
     async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
-        """Return the answers that no commit has consumed and no restore has dropped, in order."""
         with self._lock:
             run = self._look(run_id, incarnation)
             return rules.unread_entries(run.record, run.inbox) if run is not None else []

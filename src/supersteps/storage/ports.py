@@ -50,8 +50,9 @@ class CheckpointStorage(Protocol):
 class DurableStorage(CheckpointStorage, Protocol):
     """A storage that keeps every promise of the library.
 
-    All methods raise `StorageError` (or a subclass of `CheckpointError` that says more) when the storage cannot do
-    what is asked; none changes anything in that case.
+    All methods raise `StorageError` (or a subclass of `CheckpointError` that says more) when the
+    storage cannot do what is asked; none changes anything in that case. A method that needs a run
+    raises `RunNotFoundError` where there is none with the given id.
 
     A run id may come to mean another run: somebody deletes the run and starts one anew under its
     id. Whoever has looked at a run before passes the `incarnation` of its record. When the run that
@@ -61,6 +62,27 @@ class DurableStorage(CheckpointStorage, Protocol):
 
     codec: Codec
     """Types registered here are rebuilt on load, for every workflow that uses this storage."""
+
+    async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
+        """Save a checkpoint by hand; it does not become part of any run's lineage.
+
+        Returns:
+            Its id. An earlier one that was saved by hand under this id is replaced.
+
+        Raises:
+            CheckpointEncodeError: It holds a value that cannot be saved.
+            StorageError: A run has committed a different checkpoint under this id.
+        """
+        ...
+
+    async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
+        """Return a checkpoint, None when there is none with this id; it is decoded when needed.
+
+        Raises:
+            CorruptCheckpointError: It is damaged.
+            CheckpointVersionError: A newer library wrote it.
+        """
+        ...
 
     async def list_checkpoint_ids(
         self, workflow_id: str | None = None, run_id: str | None = None

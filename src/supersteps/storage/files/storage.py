@@ -33,7 +33,7 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     """Keeps checkpoints as JSON files in a folder; safe across threads, event loops and processes of one machine.
 
     A copy of the folder is a copy of the storage: the checkpoints' files need the `runs` folder
-    beside them.
+    beside them. For what each method does, see the ports: `ManagedStorage` and `BackupStorage`.
 
     Args:
         storage_path: The folder. It is created, for its owner only, when something is saved. `~`
@@ -71,35 +71,18 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         return type(self), (self.storage_path, self.codec)
 
     async def aclose(self) -> None:
-        """Finish what is under way and let the threads go; the storage may be used again afterwards."""
         await self._workers.aclose()
         self.note_closed()
 
     # -------------------------------------------------------------------------------------------- whole checkpoints
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
-        """Save a checkpoint by hand; it belongs to no run's lineage.
-
-        Returns:
-            Its id. An earlier one that was saved by hand under this id is replaced.
-
-        Raises:
-            CheckpointEncodeError: It holds a value that cannot make the trip.
-            StorageError: The file cannot be written, or a run has committed a different checkpoint
-                under this id.
-        """
         record = checkpoint.to_record(self.codec)
         rules.check_saved(record.header)
         await self._workers.run(self._folder.save, record)
         return record.header.checkpoint_id
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
-        """Return a checkpoint, None when there is none with this id.
-
-        Raises:
-            CorruptCheckpointError: Its file is damaged.
-            CheckpointVersionError: A newer library wrote it.
-        """
         record = await self.load_record(checkpoint_id)
         return (
             WorkflowCheckpoint.from_record(record.header, lambda: record.parts, self.codec)
@@ -110,16 +93,11 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     async def list_checkpoint_ids(
         self, workflow_id: str | None = None, run_id: str | None = None
     ) -> list[str]:
-        """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
         return [header.checkpoint_id for header in await self._list(workflow_id, run_id)]
 
     async def list_checkpoints(
         self, workflow_id: str | None = None, run_id: str | None = None
     ) -> list[WorkflowCheckpoint]:
-        """Return the checkpoints, all or of one workflow or run, oldest first; each is decoded when looked at.
-
-        A damaged file is passed over with a `CorruptCheckpointWarning`.
-        """
         return [
             WorkflowCheckpoint.from_record(
                 header, partial(self._folder.read_parts, header), self.codec
@@ -128,34 +106,20 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         ]
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        """Delete a checkpoint; return whether it was there.
-
-        When it was the head of its run, the nearest remaining ancestor becomes the head; a run
-        without checkpoints is no more. Checkpoints that followed it follow its own parent now.
-        """
         return await self._workers.run(removal.delete_checkpoint, self._folder, checkpoint_id)
 
     # ---------------------------------------------------------------------------------------------- runs and commits
 
     async def get_run(self, run_id: str) -> RunRecord | None:
-        """Return a run's record, None when there is no such run."""
         return await self._workers.run(self._folder.run(run_id).peek)
 
     async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
-        """Return the runs whose head waits for this request."""
         return [run for run in await self._list_runs() if request_id in run.requests]
 
     async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
-        """Return a committed checkpoint, encoded, None when there is none with this id.
-
-        Raises:
-            CorruptCheckpointError: Its file is damaged.
-            CheckpointVersionError: A newer library wrote it.
-        """
         return await self._workers.run(self._folder.load, checkpoint_id)
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
-        """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
         lineage, problems = await self._workers.run(self._folder.list_lineage, checkpoint_id, limit)
         _warn(problems)
         return [header.info for header in lineage]
@@ -183,12 +147,6 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     async def acquire(
         self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
     ) -> RunRecord:
-        """Take a run under the next epoch.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunBusyError: Another owner's lease holds.
-        """
         return await self._workers.run(
             self._folder.acquire,
             run_id,
@@ -200,12 +158,6 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     async def renew(
         self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
     ) -> None:
-        """Extend the lease from now.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over.
-        """
         await self._workers.run(
             self._folder.update,
             run_id,
@@ -223,12 +175,6 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         error: str | None = None,
         incarnation: str | None = None,
     ) -> None:
-        """Give the lease up and note a new status and the failure that ended the work, if there is one.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over.
-        """
         await self._workers.run(
             self._folder.update,
             run_id,
@@ -240,19 +186,11 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     async def move_head(
         self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
     ) -> RunRecord:
-        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over.
-            CheckpointNotFoundError: The run has no such checkpoint.
-        """
         return await self._workers.run(
             self._folder.move_head, run_id, epoch, checkpoint_id, incarnation
         )
 
     async def delete_run(self, run_id: str) -> bool:
-        """Delete a run with all its checkpoints; return whether it was there."""
         return await self._workers.run(removal.delete_run, self._folder, run_id)
 
     # -------------------------------------------------------------------------------------------------- looking after
@@ -275,10 +213,6 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         )
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
-        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits.
-
-        A damaged file is passed over with a `CorruptCheckpointWarning`.
-        """
         headers, problems = await self._workers.run(self._folder.list_run, run_id)
         _warn(problems)
         return headers
@@ -300,7 +234,6 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         return gone
 
     async def verify(self, run_id: str | None = None) -> list[Damage]:
-        """Read every file (of one run, or of all) and check its hash; return what is damaged."""
         return await self._workers.run(verification.verify, self._folder, run_id)
 
     async def backup(self, target: str | os.PathLike[str]) -> int:
@@ -335,12 +268,6 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         *,
         incarnation: str | None = None,
     ) -> None:
-        """Add records of finished calls that follow the checkpoint `head`, durably and in order.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over, or its head has moved.
-        """
         await self._workers.run(
             self._folder.append_journal, run_id, epoch, head, records, incarnation
         )
@@ -348,18 +275,11 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     async def read_journal(
         self, run_id: str, head: str, *, incarnation: str | None = None
     ) -> list[bytes]:
-        """Return the records that follow `head`, in order; a torn last batch is left out."""
         return await self._workers.run(self._folder.run(run_id).read_journal, head, incarnation)
 
     async def discard_journal(
         self, run_id: str, epoch: int, *, incarnation: str | None = None
     ) -> None:
-        """Drop the records that follow the head.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over.
-        """
         await self._workers.run(self._folder.discard_journal, run_id, epoch, incarnation)
 
     async def add_answers(
@@ -369,17 +289,9 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         *,
         incarnation: str | None = None,
     ) -> list[InboxEntry]:
-        """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            UnknownRequestError: The head does not wait for one of the requests.
-            AlreadyAnsweredError: The inbox has an answer for one of them.
-        """
         return await self._workers.run(self._folder.add_answers, run_id, answers, incarnation)
 
     async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
-        """Return the answers that no commit has consumed and no restore has dropped, in order."""
         return await self._workers.run(self._folder.read_inbox, run_id, incarnation)
 
     async def _list(self, workflow_id: str | None, run_id: str | None) -> list[CheckpointHeader]:

@@ -68,7 +68,8 @@ def _overrides_save(storage: object) -> bool:
 class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
     """Drives a plain `CheckpointStorage` as a `DurableStorage`.
 
-    All adapters of one storage object share what they know of its runs.
+    All adapters of one storage object share what they know of its runs. For what each method does,
+    see the port: `ManagedStorage`.
 
     Args:
         storage: The storage.
@@ -106,7 +107,6 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
     # -------------------------------------------------------------------------------------------- whole checkpoints
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
-        """Save a checkpoint by hand and return its id."""
         return await self._calls.save_checkpoint(checkpoint)
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
@@ -116,14 +116,12 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
     async def list_checkpoint_ids(
         self, workflow_id: str | None = None, run_id: str | None = None
     ) -> list[str]:
-        """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
         return [
             checkpoint.checkpoint_id
             for checkpoint in await self.list_checkpoints(workflow_id, run_id)
         ]
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        """Delete a checkpoint and move its run's head away from it; return whether it was there."""
         checkpoint = await self._calls.load_checkpoint(checkpoint_id)
         if checkpoint is None:
             return False
@@ -141,11 +139,9 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
     # ---------------------------------------------------------------------------------------------- runs and commits
 
     async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
-        """Return the runs whose head waits for this request."""
         return [run for run in await self._all_runs() if request_id in run.requests]
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
-        """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
         checkpoints = {c.checkpoint_id: c for c in await self._calls.list_checkpoints()}
         lineage: list[CheckpointInfo] = []
         next_id: str | None = checkpoint_id
@@ -184,12 +180,6 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
     async def acquire(
         self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
     ) -> RunRecord:
-        """Take a run under the next epoch.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunBusyError: Another handle of this process advances it.
-        """
         async with self._runs.held(run_id) as run:
             record = await self._refresh(run, run_id)
             if record is None:
@@ -203,11 +193,6 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
     async def renew(
         self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
     ) -> None:
-        """Extend the lease from now.
-
-        Raises:
-            RunFencedError: Another handle of this process took the run.
-        """
         async with self._runs.held(run_id) as run:
             record = run.fence(run_id, epoch, incarnation)
             run.record = rules.renew_lease(record, self._clock(), lease_seconds)
@@ -221,23 +206,12 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         error: str | None = None,
         incarnation: str | None = None,
     ) -> None:
-        """Give the lease up and note a new status and the failure that ended the work, in this process.
-
-        Raises:
-            RunFencedError: Another handle of this process took the run.
-        """
         async with self._runs.held(run_id) as run:
             run.record = rules.release_run(run.fence(run_id, epoch, incarnation), status, error)
 
     async def move_head(
         self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
     ) -> RunRecord:
-        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
-
-        Raises:
-            RunFencedError: Another handle of this process took the run.
-            CheckpointNotFoundError: The run has no such checkpoint.
-        """
         async with self._runs.held(run_id) as run:
             record = run.fence(run_id, epoch, incarnation)
             target = await self.load_record(checkpoint_id)
@@ -246,7 +220,6 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             return private(self._move_head(run, record, target))
 
     async def delete_run(self, run_id: str) -> bool:
-        """Delete a run with all its checkpoints; return whether it was there."""
         async with self._runs.held(run_id) as run:
             checkpoints = await self.list_checkpoints(run_id=run_id) if run_id else []
             run.settle(None, None)
@@ -276,7 +249,6 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         )
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
-        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits."""
         return plain_upkeep.headers_of(await self.list_checkpoints(run_id=run_id)) if run_id else []
 
     async def prune(
@@ -326,11 +298,6 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         *,
         incarnation: str | None = None,
     ) -> None:
-        """Keep records of finished calls that follow the checkpoint `head`, in this process.
-
-        Raises:
-            RunFencedError: Another handle of this process took the run, or its head has moved.
-        """
         async with self._runs.held(run_id) as run:
             rules.check_head(run.fence(run_id, epoch, incarnation), head)
             run.journal = [*run.journal, *records]
@@ -338,7 +305,6 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
     async def read_journal(
         self, run_id: str, head: str, *, incarnation: str | None = None
     ) -> list[bytes]:
-        """Return the records that follow `head`, in order."""
         async with self._runs.held(run_id) as run:
             record = run.found(incarnation)
             return list(run.journal) if record is not None and record.head == head else []
@@ -346,11 +312,6 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
     async def discard_journal(
         self, run_id: str, epoch: int, *, incarnation: str | None = None
     ) -> None:
-        """Drop the records that follow the head.
-
-        Raises:
-            RunFencedError: Another handle of this process took the run.
-        """
         async with self._runs.held(run_id) as run:
             run.fence(run_id, epoch, incarnation)
             run.journal = []
@@ -362,13 +323,6 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         *,
         incarnation: str | None = None,
     ) -> list[InboxEntry]:
-        """Put answers (request id, encoded value) into the run's inbox, all or none, in this process.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            UnknownRequestError: The head does not wait for one of the requests.
-            AlreadyAnsweredError: The inbox has an answer for one of them.
-        """
         async with self._runs.held(run_id) as run:
             record = run.record or await self._adopt(run, run_id)
             if record is None:
@@ -379,7 +333,6 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             return entries
 
     async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
-        """Return the answers that no commit has consumed and no restore has dropped, in order."""
         async with self._runs.held(run_id) as run:
             record = run.found(incarnation)
             return [] if record is None else rules.unread_entries(record, run.inbox)

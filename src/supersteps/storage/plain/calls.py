@@ -31,7 +31,6 @@ class PlainCalls:
         self._storage = storage
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
-        """Save a checkpoint and return its id."""
         await _settled(self._storage.save_checkpoint(checkpoint))
         return checkpoint.checkpoint_id
 
@@ -52,15 +51,12 @@ class PlainCalls:
         raise self._wrong("load_checkpoint", found, "a WorkflowCheckpoint or None")
 
     async def list_checkpoint_ids(self, workflow_id: str | None = None) -> list[str]:
-        """Return the ids of the checkpoints, all or of one workflow."""
         return await self._listed("list_checkpoint_ids", workflow_id, str)
 
     async def list_checkpoints(self, workflow_id: str | None = None) -> list[WorkflowCheckpoint]:
-        """Return the checkpoints, all or of one workflow."""
         return await self._listed("list_checkpoints", workflow_id, WorkflowCheckpoint)
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        """Delete a checkpoint; return whether it was there."""
         try:
             return bool(await _settled(self._storage.delete_checkpoint(checkpoint_id)))
         except (KeyError, FileNotFoundError) as error:

@@ -44,19 +44,16 @@ class PlainState:
     async def list_checkpoints(
         self, workflow_id: str | None = None, run_id: str | None = None
     ) -> list[WorkflowCheckpoint]:
-        """Return the checkpoints, all or of one workflow or run, oldest first."""
         found = await self._calls.list_checkpoints(workflow_id)
         selected = (c for c in found if run_id in (None, c.run_id))
         return sorted(selected, key=lambda c: (c.timestamp, c.sequence, c.checkpoint_id))
 
     async def get_run(self, run_id: str) -> RunRecord | None:
-        """Return a run's record, None when there is no such run."""
         async with self._runs.held(run_id) as run:
             record = run.record or await self._adopt(run, run_id)
         return None if record is None else private(record)
 
     async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
-        """Return a checkpoint, encoded, None when there is none with this id."""
         checkpoint = await self._calls.load_checkpoint(checkpoint_id)
         if checkpoint is None:
             return None

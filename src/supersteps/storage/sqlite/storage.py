@@ -41,6 +41,8 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     A superstep is one transaction, durable (WAL, synchronous=FULL) before it is announced. It writes what has changed,
     however large the state and however long the run. Runs that commit at the same time share transactions.
 
+    For what each method does, see the ports: `ManagedStorage` and `BackupStorage`.
+
     Args:
         path: The database file. It is created, for its owner only, when it is first used. `~` is
             expanded, and the path made absolute, with symbolic links followed, when the storage
@@ -89,27 +91,12 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     # -------------------------------------------------------------------------------------------- whole checkpoints
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
-        """Save a checkpoint by hand; it belongs to no run's lineage.
-
-        Returns:
-            Its id. An earlier one that was saved by hand under this id is replaced.
-
-        Raises:
-            CheckpointEncodeError: It holds a value that cannot make the trip.
-            StorageError: It cannot be written, or a run has committed a different checkpoint under this id.
-        """
         record = checkpoint.to_record(self.codec)
         wanted = rules.check_saved(record.header)
         await self._writer.run(lambda db: self._upkeep.save(db, record, self._open_list))
         return wanted
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
-        """Return a checkpoint, None when there is none with this id.
-
-        Raises:
-            CorruptCheckpointError: It is damaged.
-            CheckpointVersionError: A newer library wrote it.
-        """
         record = await self.load_record(checkpoint_id)
         if record is None:
             return None
@@ -120,16 +107,11 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     async def list_checkpoint_ids(
         self, workflow_id: str | None = None, run_id: str | None = None
     ) -> list[str]:
-        """Return the ids of the checkpoints, all or of one workflow or run, oldest first."""
         return [header.checkpoint_id for header in await self._list(workflow_id, run_id)]
 
     async def list_checkpoints(
         self, workflow_id: str | None = None, run_id: str | None = None
     ) -> list[WorkflowCheckpoint]:
-        """Return the checkpoints, all or of one workflow or run, oldest first; each is read when looked at.
-
-        A damaged one is passed over with a `CorruptCheckpointWarning`.
-        """
         return [
             WorkflowCheckpoint.from_record(
                 header, partial(self._load_parts, header), self.codec, self._compare
@@ -138,35 +120,21 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         ]
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        """Delete a checkpoint; return whether it was there.
-
-        When it was the head of its run, the nearest remaining ancestor becomes the head; a run without checkpoints
-        is no more. Checkpoints that followed it follow its own parent now.
-        """
         return await self._writer.run(lambda db: self._upkeep.delete_checkpoint(db, checkpoint_id))
 
     # ---------------------------------------------------------------------------------------------- runs and commits
 
     async def get_run(self, run_id: str) -> RunRecord | None:
-        """Return a run's record, None when there is no such run."""
         stored = await self._readers.run(run_rows.find_run, run_id)
         return None if stored is None else stored.record
 
     async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
-        """Return the runs whose head waits for this request."""
         return await self._readers.run(run_rows.find_waiting_runs, request_id)
 
     async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
-        """Return a committed checkpoint, encoded, None when there is none with this id.
-
-        Raises:
-            CorruptCheckpointError: It is damaged; the message names the nearest intact ancestor.
-            CheckpointVersionError: A newer library wrote it.
-        """
         return await self._readers.run(reads.load_record, checkpoint_id, self._open_list)
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
-        """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`."""
         lineage, problems = await self._readers.run(
             checkpoint_rows.read_lineage, checkpoint_id, limit
         )
@@ -182,16 +150,6 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         return lineage
 
     async def commit(self, commit: Commit) -> int | None:
-        """Write a checkpoint and make it the run's head, durably.
-
-        Returns the number of the run's newest answer.
-
-        Raises:
-            RunExistsError: The commit creates a run that exists.
-            RunNotFoundError: The run was deleted meanwhile.
-            RunFencedError: The epoch or the head is not what the commit says; nothing was written.
-            StorageError: The database cannot be written; nothing was.
-        """
         return await self._writer.run(
             partial(self._commits.commit, commit=commit),
             alone=commit.header.run_id,
@@ -202,12 +160,6 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     async def acquire(
         self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
     ) -> RunRecord:
-        """Take a run under the next epoch.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunBusyError: Another owner's lease holds.
-        """
         taken = await self._writer.run(
             lambda db: self._commits.acquire(db, run_id, owner, lease_seconds, incarnation),
             is_small=True,
@@ -219,12 +171,6 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     async def renew(
         self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
     ) -> None:
-        """Extend the lease from now.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over.
-        """
         await self._writer.run(
             lambda db: self._commits.renew(db, run_id, epoch, lease_seconds, incarnation),
             is_small=True,
@@ -239,12 +185,6 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         error: str | None = None,
         incarnation: str | None = None,
     ) -> None:
-        """Give the lease up and note a new status and the failure that ended the work, if there is one.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over.
-        """
         await self._writer.run(
             lambda db: self._commits.release(db, run_id, epoch, status, error, incarnation),
             is_small=True,
@@ -253,19 +193,11 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     async def move_head(
         self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
     ) -> RunRecord:
-        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over.
-            CheckpointNotFoundError: The run has no such checkpoint.
-        """
         return await self._writer.run(
             lambda db: self._commits.move_head(db, run_id, epoch, checkpoint_id, incarnation)
         )
 
     async def delete_run(self, run_id: str) -> bool:
-        """Delete a run with all its checkpoints; return whether it was there."""
         return await self._writer.run(lambda db: self._upkeep.delete_run(db, run_id))
 
     # --------------------------------------------------------------------------------------------- journal and inbox
@@ -279,12 +211,6 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         *,
         incarnation: str | None = None,
     ) -> None:
-        """Add records of finished calls that follow the checkpoint `head`, durably and in order.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over, or its head has moved.
-        """
         await self._writer.run(
             lambda db: self._commits.append_journal(db, run_id, epoch, head, records, incarnation),
             is_small=True,
@@ -293,18 +219,11 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     async def read_journal(
         self, run_id: str, head: str, *, incarnation: str | None = None
     ) -> list[bytes]:
-        """Return the records that follow `head`, in order."""
         return await self._readers.run(_read_journal, run_id, head, incarnation)
 
     async def discard_journal(
         self, run_id: str, epoch: int, *, incarnation: str | None = None
     ) -> None:
-        """Drop the records that follow the head.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            RunFencedError: The run was taken over.
-        """
         await self._writer.run(
             lambda db: self._commits.discard_journal(db, run_id, epoch, incarnation),
             is_small=True,
@@ -317,20 +236,12 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         *,
         incarnation: str | None = None,
     ) -> list[InboxEntry]:
-        """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-            UnknownRequestError: The head does not wait for one of the requests.
-            AlreadyAnsweredError: The inbox has an answer for one of them.
-        """
         return await self._writer.run(
             lambda db: self._commits.add_answers(db, run_id, answers, incarnation),
             is_small=True,
         )
 
     async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
-        """Return the answers that no commit has consumed and no restore has dropped, in order."""
         return await self._readers.run(_read_inbox, run_id, incarnation)
 
     # -------------------------------------------------------------------------------------------------- looking after
@@ -343,10 +254,6 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         limit: int = 50,
         before: str | None = None,
     ) -> list[RunRecord]:
-        """Return runs, the newest first; see `ManagedStorage.list_runs`.
-
-        A damaged one is passed over with a `CorruptCheckpointWarning`.
-        """
         found, problems = await self._readers.run(
             _list_runs, workflow_id, status, tag, limit, before
         )
@@ -354,10 +261,6 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         return found
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
-        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits.
-
-        A damaged one is passed over with a `CorruptCheckpointWarning`.
-        """
         headers, problems = await self._readers.run(reads.headers_of_run, run_id)
         _warn(problems)
         return headers
@@ -365,17 +268,11 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     async def prune(
         self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
     ) -> list[str]:
-        """Remove the checkpoints that a policy lets go, and what only they needed; return their ids, oldest first.
-
-        Raises:
-            RunNotFoundError: There is no such run.
-        """
         if dry_run:
             return (await self._readers.run(upkeep.plan, run_id, policy))[2].gone
         return await self._writer.run(lambda db: self._upkeep.prune(db, run_id, policy))
 
     async def verify(self, run_id: str | None = None) -> list[Damage]:
-        """Read everything (of one run, or of all) and check every hash; return what is damaged."""
         return await self._readers.run(verification.verify, run_id)
 
     async def backup(self, target: str | os.PathLike[str]) -> int:
