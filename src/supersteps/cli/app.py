@@ -90,7 +90,8 @@ class LazyGroup(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:  # further up click would call it a failure
-            # Whoever read the output has seen enough. Python would complain when it flushes at exit.
+            # Whoever read the output has seen enough. Python would complain when it flushes at
+            # exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         return result
@@ -116,7 +117,8 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     name="supersteps",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 used wrongly, 3 waiting for an answer; 128 + N stopped by signal N.",
+    epilog="Exit codes: 0 done, 1 failed, 2 used wrongly, 3 waiting for an answer; 128 + N stopped "
+    "by signal N.",
 )
 @click.version_option(None, "-V", "--version", package_name="supersteps", prog_name="supersteps")
 def cli() -> None:

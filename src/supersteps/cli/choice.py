@@ -21,7 +21,8 @@ async def chosen(service: Service, title: str, command: str) -> str:
     """
     if not is_terminal():
         raise click.UsageError(
-            f"name a run or a checkpoint, as in `supersteps {command} @latest`: here is no terminal to choose on"
+            f"name a run or a checkpoint, as in `supersteps {command} @latest`: here is no "
+            "terminal to choose on"
         )
     from supersteps.cli.picker import pick_checkpoint
 

@@ -41,7 +41,8 @@ limit_option = click.option(
     "--max-iterations",
     type=click.IntRange(1),
     metavar="N",
-    help="At most so many supersteps after an input from outside; the workflow's own limit unless given.",
+    help="At most so many supersteps after an input from outside; the workflow's own limit unless "
+    "given.",
 )
 
 
@@ -170,11 +171,14 @@ def show_outputs(outputs: Sequence[Any]) -> None:
             echo(harmless_json(msgspec.json.encode(value).decode()))
 
 
-# -------------------------------------------------------------------------------------------- how it ends
+# -------------------------------------------------------------------------------------- how it ends
 
 
 def _done_text(outcome: Outcome, story: Story, commands: Commands) -> str:
-    return f"done: run {outcome.run_id} after {count(outcome.step, 'superstep')} in {duration(story.elapsed)}"
+    return (
+        f"done: run {outcome.run_id} after {count(outcome.step, 'superstep')} in "
+        f"{duration(story.elapsed)}"
+    )
 
 
 def _waiting_text(outcome: Outcome, story: Story, commands: Commands) -> str:

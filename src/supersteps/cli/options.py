@@ -60,14 +60,16 @@ store_option = click.option(
     "--store",
     metavar="URL",
     shell_complete=_complete_store,
-    help=f"Where the runs are: sqlite:///runs.db, a path, ... Else {STORE_VARIABLE}, or store in [tool.supersteps].",
+    help=f"Where the runs are: sqlite:///runs.db, a path, ... Else {STORE_VARIABLE}, or store in "
+    "[tool.supersteps].",
 )
 app_option = click.option(
     "--app",
     "apps",
     multiple=True,
     metavar="MODULE:NAME",
-    help=f"The workflow's code; several times for several. Else {APP_VARIABLE}, or app in [tool.supersteps].",
+    help=f"The workflow's code; several times for several. Else {APP_VARIABLE}, or app in "
+    "[tool.supersteps].",
 )
 output_option = click.option(
     "-o",

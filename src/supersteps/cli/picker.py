@@ -26,8 +26,8 @@ class Item:
     Attributes:
         name: Its id.
         line: What is shown of it.
-        parent: The checkpoint that it is compared with when it is shown; empty for a run's input, None where there
-            is none to compare with.
+        parent: The checkpoint that it is compared with when it is shown; empty for a run's input,
+            None where there is none to compare with.
     """
 
     name: str
@@ -88,7 +88,8 @@ async def pick_checkpoint(
         )
     log = await service.log(run, with_forks=False)
     items = [_checkpoint_item(entry) for entry in log.entries]
-    # Branches that the run has left may hold newer ones than its head, which is the likeliest wish all the same.
+    # Branches that the run has left may hold newer ones than its head, which is the likeliest wish
+    # all the same.
     items.sort(key=lambda item: item.name != log.run.head)
     picker = _Picker(
         items,
@@ -132,7 +133,10 @@ async def pick_question(
 
 def _question_item(question: Question) -> Item:
     name = click.style(question.request_id, fg="yellow")
-    line = f"{name}  run {question.run_id}, {question.executor_id} asks: {cut(plain(asked(question.data)), 80)}"
+    line = (
+        f"{name}  run {question.run_id}, {question.executor_id} asks: "
+        f"{cut(plain(asked(question.data)), 80)}"
+    )
     return Item(f"{question.run_id}:{question.request_id}", line)
 
 
@@ -146,7 +150,8 @@ def _run_item(run: RunSummary) -> Item:
     name = click.style(run.run_id, fg="blue")
     return Item(
         run.run_id,
-        f"{name}  {run.workflow_id}  {state} after superstep {run.step}{asks}, {age(run.updated_at)} ago",
+        f"{name}  {run.workflow_id}  {state} after superstep {run.step}{asks}, "
+        f"{age(run.updated_at)} ago",
     )
 
 

@@ -57,7 +57,7 @@ class Scroll:
         return [text]
 
 
-# ------------------------------------------------------------------------------------------ displays
+# ----------------------------------------------------------------------------------------- displays
 
 
 class Display(Protocol):
@@ -109,7 +109,8 @@ class LiveDisplay:
         self._text = Text
         self._story = story
         self._scroll = Scroll()
-        # Handlers that print would write into the display; rich lets them write above it, if it is the same terminal.
+        # Handlers that print would write into the display; rich lets them write above it, if it is
+        # the same terminal.
         self._console = Console(stderr=True, highlight=False)
         self._is_ascii = self._console.options.ascii_only
         self._spinner = Spinner("line" if self._is_ascii else "dots", style="cyan")

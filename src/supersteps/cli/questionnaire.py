@@ -24,7 +24,7 @@ _NO = ("n", "no", "false")
 _MISSING: Any = object()
 
 
-# ---------------------------------------------------------------------------------------------- terminal
+# ----------------------------------------------------------------------------------------- terminal
 
 
 def _read(prompt: str) -> str:
@@ -47,7 +47,8 @@ class Terminal:
     """Where a person reads and types, a line at a time.
 
     Attributes:
-        reader: Shows a prompt and returns what was typed; raises EOFError or KeyboardInterrupt where nothing will come.
+        reader: Shows a prompt and returns what was typed; raises EOFError or KeyboardInterrupt
+            where nothing will come.
         write: Shows a line, on stderr: stdout is for results.
     """
 
@@ -67,7 +68,7 @@ class Terminal:
             raise click.Abort from None
 
 
-# --------------------------------------------------------------------------------------- schemas in words
+# --------------------------------------------------------------------------------- schemas in words
 
 
 def resolve(schema: Any, root: Any) -> dict[str, Any]:
@@ -301,7 +302,7 @@ def only_text(schema: Any) -> bool:
     return resolved.get("type") == "string"
 
 
-# ------------------------------------------------------------------------------------- what was typed
+# ----------------------------------------------------------------------------------- what was typed
 
 
 @dataclass(frozen=True)
@@ -323,8 +324,8 @@ class Understood:
 def understand(text: str, schema: Any) -> Understood:
     """Return the value that was typed as an answer.
 
-    Where only text fits, everything is text; quotes around all of it are taken off, as JSON has them. Else it is JSON,
-    and text where JSON does not fit and text does.
+    Where only text fits, everything is text; quotes around all of it are taken off, as JSON has
+    them. Else it is JSON, and text where JSON does not fit and text does.
 
     Args:
         text: What was typed.
@@ -349,12 +350,13 @@ def understand(text: str, schema: Any) -> Understood:
     if value is _MISSING:
         shown = text if len(text) <= 80 else text[:79] + "…"
         raise InputError(
-            f"{shown!r} does not fit. Wanted: {in_words(schema)}. {reason[:1].upper()}{reason[1:].removesuffix('.')}."
+            f"{shown!r} does not fit. Wanted: {in_words(schema)}. "
+            f"{reason[:1].upper()}{reason[1:].removesuffix('.')}."
         )
     return Understood(value, "JSON")  # whoever takes it says what is wrong with it
 
 
-# ------------------------------------------------------------------------------------------------ asking
+# ------------------------------------------------------------------------------------------- asking
 
 
 class Asker:
@@ -407,7 +409,10 @@ class Asker:
     def _ask_line(self, schema: dict[str, Any], name: str, *, is_required: bool) -> Any:
         """Ask for one value on one line until it fits; return `_MISSING` where it is left out."""
         numbered = self._show_choices(schema, name)
-        prompt = f"{name} ({self._wanted(schema, is_required=is_required, is_numbered=bool(numbered))}): "
+        prompt = (
+            f"{name} "
+            f"({self._wanted(schema, is_required=is_required, is_numbered=bool(numbered))}): "
+        )
         if schema.get("description"):
             self._terminal.write(f"  {schema['description']}")
         while True:

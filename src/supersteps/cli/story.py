@@ -44,7 +44,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-# ------------------------------------------------------------------------------------------- the story
+# ---------------------------------------------------------------------------------------- the story
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,9 @@ class Story:
         self._is_told = False
         self._step_began = self._began
         self.is_in_step = False
-        # A handler that blocks the event loop keeps the news of its superstep back until it is over, so a superstep
-        # counts from the end of the one before, unless there was something to wait for in between.
+        # A handler that blocks the event loop keeps the news of its superstep back until it is
+        # over, so a superstep counts from the end of the one before, unless there was something to
+        # wait for in between.
         self._is_contiguous = True
         self._step_outputs = 0
         self._step_questions = 0

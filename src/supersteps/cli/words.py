@@ -78,7 +78,7 @@ def moment(timestamp: str, now: datetime | None = None) -> str:
     return f"{then:%Y-%m-%d %H:%M:%S} UTC ({distance})"
 
 
-# ------------------------------------------------------------------------------------------------ values
+# ------------------------------------------------------------------------------------------- values
 
 
 def plain(value: Any) -> str:
@@ -168,7 +168,7 @@ def route(message: Any) -> str:
     return f"{sources} -> {', '.join(message.get('target_ids') or ()) or 'nobody'}"
 
 
-# ----------------------------------------------------------------------------------------------- entries
+# ------------------------------------------------------------------------------------------ entries
 
 
 def what_happened(entry: LogEntry) -> list[str]:
@@ -251,7 +251,7 @@ def aligned(rows: Iterable[tuple[str, str]], indent: str = "") -> list[str]:
     return lines
 
 
-# --------------------------------------------------------------------------------------------- questions
+# ---------------------------------------------------------------------------------------- questions
 
 
 def answer_hint(question: Question) -> str:
@@ -264,7 +264,7 @@ def answer_hint(question: Question) -> str:
     return f"supersteps answer {shlex.quote(question.request_id)} {shown}"
 
 
-# ----------------------------------------------------------------------------------------------- changes
+# ------------------------------------------------------------------------------------------ changes
 
 
 def brief_changes(changes: Iterable[Change], shown: int = 2) -> str:

@@ -16,9 +16,10 @@ from supersteps.encryption.keys import LETTERS, Keyring, RunKeys, frame
 
 NONCE_BYTES = 12
 TAG_BYTES = 16
-# Nonces are random. With 96 bits, NIST SP 800-38D allows 2**32 messages for one key, so that two of them share a nonce
-# with a chance below 2**-32. The limit is kept because each run has a key of its own: a run that seals a thousand parts
-# a second reaches it after 50 days of nothing else, by which time they are gone or the primary key was changed.
+# Nonces are random. With 96 bits, NIST SP 800-38D allows 2**32 messages for one key, so that two of
+# them share a nonce with a chance below 2**-32. The limit is kept because each run has a key of its
+# own: a run that seals a thousand parts a second reaches it after 50 days of nothing else, by which
+# time they are gone or the primary key was changed.
 _VERSION = b"s1"
 
 

@@ -87,7 +87,7 @@ async def _all_runs(inner: ManagedStorage) -> list[RunRecord]:
     return found
 
 
-# ----------------------------------------------------------------------------------------------------------------- keys
+# --------------------------------------------------------------------------------------------- keys
 
 
 async def key_ids(inner: ManagedStorage, keyring: Keyring, run_id: str) -> list[str]:

@@ -108,7 +108,8 @@ class Keyring:
     """The keys of an `EncryptedStorage`: all of them decrypt, the primary one encrypts what is new.
 
     Args:
-        keys: 32 random bytes for each key id (letters, digits, `-`, `_`); `Keyring.generate_key()` makes them.
+        keys: 32 random bytes for each key id (letters, digits, `-`, `_`); `Keyring.generate_key()`
+            makes them.
         primary: Id of the key for new records.
         algorithm: For new records; old ones say theirs.
 
@@ -133,7 +134,8 @@ class Keyring:
                 )
         if primary not in keys:
             raise ValueError(
-                f"the primary key {primary!r} is not among the keys ({', '.join(keys) or 'there are none'})"
+                f"the primary key {primary!r} is not among the keys "
+                f"({', '.join(keys) or 'there are none'})"
             )
         if algorithm not in LETTERS:
             raise ValueError(f"algorithm {algorithm!r}: use one of {', '.join(LETTERS)}")
@@ -160,12 +162,14 @@ class Keyring:
         """Return the keys that an environment variable holds as `id:base64,id:base64`; the first is the primary one.
 
         Raises:
-            ValueError: The variable is missing or not of that form; the message shows nothing of its content.
+            ValueError: The variable is missing or not of that form; the message shows nothing of
+                its content.
         """
         text = os.environ.get(variable, "").strip()
         if not text:
             raise ValueError(
-                f"the environment variable {variable} is not set: give it keys as id:base64,id:base64"
+                f"the environment variable {variable} is not set: give it keys as "
+                "id:base64,id:base64"
             )
         keys: dict[str, bytes] = {}
         for number, item in enumerate(text.split(","), 1):
@@ -181,8 +185,8 @@ class Keyring:
                 or key_id in keys
             ):
                 raise ValueError(
-                    f"item {number} of the environment variable {variable} is no key of its own: write id:base64, "
-                    f"with the base64 of {KEY_BYTES} bytes"
+                    f"item {number} of the environment variable {variable} is no key of its own: "
+                    f"write id:base64, with the base64 of {KEY_BYTES} bytes"
                 )
             keys[key_id] = key
         return cls(keys, next(iter(keys)), algorithm=algorithm)
@@ -207,13 +211,15 @@ class Keyring:
         master = self._keys.get(wanted)
         if master is None:
             raise DecryptionError(
-                f"key {wanted!r} is needed, and the keyring has only {', '.join(map(repr, self._keys))}. "
-                "Add it to the keyring; without it these records are lost."
+                f"key {wanted!r} is needed, and the keyring has only "
+                f"{', '.join(map(repr, self._keys))}. Add it to the keyring; without it these "
+                "records are lost."
             )
         if check is not None and check != self._checks[wanted]:
             raise DecryptionError(
-                f"the keyring's key {wanted!r} is not the one that these records were written with, though it has its "
-                "id (or the records were altered). Put the right key under this id."
+                f"the keyring's key {wanted!r} is not the one that these records were written "
+                "with, though it has its id (or the records were altered). Put the right key "
+                "under this id."
             )
         with self._lock:
             found = self._runs.get((wanted, family))
@@ -233,9 +239,13 @@ class Keyring:
         return "~" + b64encode(hmac.digest(key, frame(label), "sha256")[:18], b"-_").decode()
 
     def __repr__(self) -> str:
-        return f"Keyring({', '.join(self._keys)}; primary={self.primary!r}, algorithm={self.algorithm!r})"
+        return (
+            f"Keyring({', '.join(self._keys)}; primary={self.primary!r}, "
+            f"algorithm={self.algorithm!r})"
+        )
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            "a Keyring is not pickled or copied: keys belong in one place; make another from its source"
+            "a Keyring is not pickled or copied: keys belong in one place; make another from its "
+            "source"
         )

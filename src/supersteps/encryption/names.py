@@ -1,8 +1,8 @@
 """Where sealed parts stand: the user's own names are hidden, ids stay.
 
-A name becomes a keyed hash of the whole path to it, so that equal names in two places do not look equal. The names
-themselves are inside the envelope. Named scopes have hidden names too, hence two names that no hash can be (`~...`)
-are free for what only the wrapper needs:
+A name becomes a keyed hash of the whole path to it, so that equal names in two places do not look
+equal. The names themselves are inside the envelope. Named scopes have hidden names too, hence two
+names that no hash can be (`~...`) are free for what only the wrapper needs:
 
     ("scopes", "~blocks", address)    a piece of a large value, by a keyed hash of its content
     ("scopes", "~lists", address)     of a list that grows: its names, its length, the sum over its elements

@@ -84,7 +84,7 @@ def _json(text: Any) -> bytes:
     return b'"%b"' % text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b""
 
 
-# -------------------------------------------------------------------------------------------------------------- headers
+# ------------------------------------------------------------------------------------------ headers
 
 
 def seal_header(
@@ -136,7 +136,7 @@ def open_header(keyring: Keyring, header: CheckpointHeader) -> tuple[CheckpointH
     return replace(header, metadata=facts.metadata), facts
 
 
-# ----------------------------------------------------------------------------------------------------------------- runs
+# --------------------------------------------------------------------------------------------- runs
 
 
 def seal_commit_facts(keyring: Keyring, commit: Commit) -> dict[str, Any]:
@@ -169,8 +169,8 @@ def open_run(keyring: Keyring, run: RunRecord, strict: bool) -> RunRecord:
     number = run.head.removeprefix(f"{run.run_id}-")  # one of another run would be authentic, too
     if number == run.head or not (number.isascii() and number.isdigit()):
         raise CorruptCheckpointError(
-            f"the record of run {run.run_id!r} cannot be trusted: its head {run.head!r} is no checkpoint of this run. "
-            f"{what_to_do(SealError())}"
+            f"the record of run {run.run_id!r} cannot be trusted: its head {run.head!r} is no "
+            f"checkpoint of this run. {what_to_do(SealError())}"
         )
     try:
         metadata, tags = run.metadata, run.tags
@@ -186,8 +186,8 @@ def open_run(keyring: Keyring, run: RunRecord, strict: bool) -> RunRecord:
         )
     except (SealError, msgspec.DecodeError) as problem:
         raise CorruptCheckpointError(
-            f"the record of run {run.run_id!r} cannot be trusted: its metadata, error or fingerprint {problem}. "
-            f"{what_to_do(problem)}"
+            f"the record of run {run.run_id!r} cannot be trusted: its metadata, error or "
+            f"fingerprint {problem}. {what_to_do(problem)}"
         ) from problem
     return replace(run, metadata=metadata, tags=tags, error=error, fingerprint=fingerprint)
 
@@ -210,13 +210,14 @@ def what_to_do(problem: Exception) -> str:
     """Return the advice that goes with a refusal."""
     if isinstance(problem, PlaintextError):
         return (
-            "A strict EncryptedStorage takes nothing that it did not seal. If this store was written without "
-            "encryption, open it with strict=False once and copy its runs (export_run, import_run)."
+            "A strict EncryptedStorage takes nothing that it did not seal. If this store was "
+            "written without encryption, open it with strict=False once and copy its runs "
+            "(export_run, import_run)."
         )
     return "Find out who wrote to the store; go on from an intact checkpoint or restore a backup."
 
 
-# --------------------------------------------------------------------------------------------------- journal and inbox
+# -------------------------------------------------------------------------------- journal and inbox
 
 
 def seal_journal(
@@ -243,10 +244,12 @@ def open_journal(
 ) -> list[bytes]:
     """Return records of finished calls in clear.
 
-    Those appended together have to be in order and without holes; the last of them may be missing, as after a crash.
+    Those appended together have to be in order and without holes; the last of them may be missing,
+    as after a crash.
 
     Raises:
-        CorruptCheckpointError: One of them has been altered or moved, or, if `strict`, was never sealed.
+        CorruptCheckpointError: One of them has been altered or moved, or, if `strict`, was never
+            sealed.
         DecryptionError: A key is missing, or another one.
     """
     opened: list[bytes] = []
@@ -265,8 +268,9 @@ def open_journal(
             following[call.batch] += 1
         except (SealError, msgspec.DecodeError) as problem:
             raise CorruptCheckpointError(
-                f"record {place} of the journal of run {run_id!r} after checkpoint {head!r} {problem}. Nothing of it "
-                f"was taken; restoring {head!r} drops the journal, and its calls run again. {what_to_do(problem)}"
+                f"record {place} of the journal of run {run_id!r} after checkpoint {head!r} "
+                f"{problem}. Nothing of it was taken; restoring {head!r} drops the journal, and "
+                f"its calls run again. {what_to_do(problem)}"
             ) from problem
         opened.append(call.record)
     return opened
@@ -298,7 +302,8 @@ def open_answer(
         )
     except SealError as problem:
         raise CorruptCheckpointError(
-            f"answer {entry.number} in the inbox of run {run_id!r}, to request {entry.request_id!r}, {problem}. It was "
-            f"not taken; restoring the head drops it, and the request waits again. {what_to_do(problem)}"
+            f"answer {entry.number} in the inbox of run {run_id!r}, to request "
+            f"{entry.request_id!r}, {problem}. It was not taken; restoring the head drops it, "
+            f"and the request waits again. {what_to_do(problem)}"
         ) from problem
     return replace(entry, value=value)

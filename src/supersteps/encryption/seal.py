@@ -1,13 +1,15 @@
 """Sealing: what a superstep changed becomes sealed parts, at a cost that follows the change.
 
-The parts of a checkpoint are bound together by a sum over all of them that its header carries, sealed: of each part a
-keyed hash of place, commit and content, added modulo 2**256 (an incremental multiset hash, MSet-Add-Hash of Clarke,
-Devadas, van Dijk, Gassend and Suh, 2003). Taking a part away, putting an older one back or exchanging two changes the
-sum, which nobody can mend without the key. A superstep adds what it puts and subtracts what it removes. The hash is
-over the content and not over the envelope, because a commit that is tried again is sealed again, and whichever attempt
+The parts of a checkpoint are bound together by a sum over all of them that its header carries,
+sealed: of each part a keyed hash of place, commit and content, added modulo 2**256 (an incremental
+multiset hash, MSet-Add-Hash of Clarke, Devadas, van Dijk, Gassend and Suh, 2003). Taking a part
+away, putting an older one back or exchanging two changes the sum, which nobody can mend without the
+key. A superstep adds what it puts and subtracts what it removes. The hash is over the content and
+not over the envelope, because a commit that is tried again is sealed again, and whichever attempt
 was written has to fit.
 
-The elements of a list have a sum of their own, in the list's facts, so that checking a checkpoint reads no long list.
+The elements of a list have a sum of their own, in the list's facts, so that checking a checkpoint
+reads no long list.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class Entry:
     Attributes:
         weight: What it adds to the sum over all parts.
         blocks: Of a large value: the address of each piece, by its hash in `chunks`.
-        tree: Of a large value: its pieces, so that a new version can be compared; None when not at hand.
+        tree: Of a large value: its pieces, so that a new version can be compared; None when not at
+            hand.
         length: Of a list: how many elements it has, else -1.
         sum: Of a list: the sum over them.
         names: Of a list: its hidden names.
@@ -162,11 +165,12 @@ class Sealing:
             else:
                 self._append(key, hidden, items)
         self._settle_blocks()
-        # A key that goes and comes again has another place afterwards; what only the wrapper needs has none.
+        # A key that goes and comes again has another place afterwards; what only the wrapper needs
+        # has none.
         deletes = [key for key in self._deletes if not (is_list_facts(key) and key in self._puts)]
         return Changes(puts=self._puts, appends=self._appends, deletes=deletes)
 
-    # ------------------------------------------------------------------------------------------------------- values
+    # --------------------------------------------------------------------------------------- values
 
     def _put(self, key: PartKey, value: bytes) -> None:
         head = self._head
@@ -224,7 +228,7 @@ class Sealing:
                 if address not in self._fresh:
                     self._deletes[block_key(address)] = None
 
-    # -------------------------------------------------------------------------------------------------------- lists
+    # ---------------------------------------------------------------------------------------- lists
 
     def _begin_list(self, key: PartKey, hidden: PartKey, items: Sequence[bytes]) -> None:
         if hidden in self._head.entries:
@@ -261,7 +265,7 @@ class Sealing:
         head.total = (head.total + entry.weight) % MODULUS
         self._puts[where] = self._sealed(where, facts)
 
-    # ---------------------------------------------------------------------------------------------------------- both
+    # ----------------------------------------------------------------------------------------- both
 
     def _set(self, hidden: PartKey, plain: bytes) -> Entry:
         head = self._head

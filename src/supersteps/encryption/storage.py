@@ -51,22 +51,25 @@ _UNREADABLE = (CorruptCheckpointError, DecryptionError)
 class EncryptedStorage(Answering, AsyncClosing):
     """Seals every record on its way into a storage, and opens it on its way out.
 
-    Each value, message, question, answer, output, error text and remark is encrypted and authenticated, together with
-    the run, the commit and the place it belongs to; so are the user's own names of state keys and scopes, and tags.
-    What stays in clear: ids (of runs, checkpoints, workflows, executors, requests), numbers, times, status, who holds
-    the lease. See docs/SECURITY.md for what this protects from, and what it does not.
+    Each value, message, question, answer, output, error text and remark is encrypted and
+    authenticated, together with the run, the commit and the place it belongs to; so are the user's
+    own names of state keys and scopes, and tags. What stays in clear: ids (of runs, checkpoints,
+    workflows, executors, requests), numbers, times, status, who holds the lease. See
+    docs/SECURITY.md for what this protects from, and what it does not.
 
     `export_run` through this storage writes a file *in clear*. Export from the storage inside
-    (`export_run(encrypted.storage, ...)`) for a file that is sealed; it can be imported, under the same run id, into
-    any storage that is wrapped with the same keys.
+    (`export_run(encrypted.storage, ...)`) for a file that is sealed; it can be imported, under the
+    same run id, into any storage that is wrapped with the same keys.
 
     For what each method does, see the ports: `ManagedStorage` and `BackupStorage`.
 
     Args:
-        storage: Where the sealed records go: memory, file, SQLite, or another one with the methods of `DurableStorage`.
+        storage: Where the sealed records go: memory, file, SQLite, or another one with the methods
+            of `DurableStorage`.
         keyring: The keys.
-        strict: Refuse what was never sealed. False reads a store that was written without encryption and seals what is
-            new; then nobody can tell what somebody else has put there in clear.
+        strict: Refuse what was never sealed. False reads a store that was written without
+            encryption and seals what is new; then nobody can tell what somebody else has put there
+            in clear.
 
     Attributes:
         storage: The storage inside.
@@ -110,7 +113,7 @@ class EncryptedStorage(Answering, AsyncClosing):
         await self.storage.aclose()
         self.note_closed()
 
-    # -------------------------------------------------------------------------------------------- whole checkpoints
+    # ---------------------------------------------------------------------------- whole checkpoints
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
         record = checkpoint.to_record(self.codec)
@@ -164,7 +167,7 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         return await self.storage.delete_checkpoint(checkpoint_id)
 
-    # ---------------------------------------------------------------------------------------------- runs and commits
+    # ----------------------------------------------------------------------------- runs and commits
 
     async def get_run(self, run_id: str) -> RunRecord | None:
         """Return a run's record, None when there is no such run.
@@ -201,8 +204,8 @@ class EncryptedStorage(Answering, AsyncClosing):
         """Return a checkpoint in clear, None when there is none with this id.
 
         Raises:
-            CorruptCheckpointError: It is damaged, or has been altered, or, in strict mode, was never sealed; the
-                message names the nearest intact checkpoint before it.
+            CorruptCheckpointError: It is damaged, or has been altered, or, in strict mode, was
+                never sealed; the message names the nearest intact checkpoint before it.
             DecryptionError: A key is missing, or another one.
             CheckpointVersionError: A newer library wrote it.
         """
@@ -219,7 +222,8 @@ class EncryptedStorage(Answering, AsyncClosing):
         record = await self.storage.load_record(checkpoint_id)
         if record is not None and record.header.checkpoint_id != checkpoint_id:
             raise CorruptCheckpointError(
-                f"checkpoint {checkpoint_id!r} cannot be trusted: in its place is {record.header.checkpoint_id!r}"
+                f"checkpoint {checkpoint_id!r} cannot be trusted: in its place is "
+                f"{record.header.checkpoint_id!r}"
             )
         return record
 
@@ -247,11 +251,12 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def commit(self, commit: Commit) -> int | None:
         """Seal what a commit changes and have it written; see the storage inside.
 
-        What is sealed is what changes. Only the first commit to a run that this object has not written last reads and
-        checks the checkpoint before it.
+        What is sealed is what changes. Only the first commit to a run that this object has not
+        written last reads and checks the checkpoint before it.
 
         Raises:
-            CorruptCheckpointError: The checkpoint that it follows cannot be trusted; nothing was written.
+            CorruptCheckpointError: The checkpoint that it follows cannot be trusted; nothing was
+                written.
             DecryptionError: A key is missing, or another one; nothing was written.
         """
         header = commit.header
@@ -355,7 +360,7 @@ class EncryptedStorage(Answering, AsyncClosing):
         self._vault.forget(run_id)
         return await self.storage.delete_run(run_id)
 
-    # --------------------------------------------------------------------------------------------- journal and inbox
+    # ---------------------------------------------------------------------------- journal and inbox
 
     async def append_journal(
         self,
@@ -410,7 +415,7 @@ class EncryptedStorage(Answering, AsyncClosing):
             for entry in await self.storage.read_inbox(run_id, incarnation=which)
         ]
 
-    # -------------------------------------------------------------------------------------------------- looking after
+    # -------------------------------------------------------------------------------- looking after
 
     def _managed(self) -> ManagedStorage:
         if not is_managed(self.storage):
@@ -429,7 +434,8 @@ class EncryptedStorage(Answering, AsyncClosing):
     ) -> list[RunRecord]:
         """Return runs, the newest first; see `ManagedStorage.list_runs`.
 
-        One whose record cannot be opened is there with what is in clear, and a `CorruptCheckpointWarning`.
+        One whose record cannot be opened is there with what is in clear, and a
+        `CorruptCheckpointWarning`.
         """
         inner = self._managed()
         if tag is None:
@@ -478,8 +484,8 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def key_ids(self, run_id: str) -> list[str]:
         """Return the ids of the keys that a run's records need: a key that no run needs can be taken away.
 
-        What is sealed stays as it is, for committed checkpoints do not change. A run moves to the primary key when it
-        is copied: `export_run` from here, `delete_run`, `import_run` into here.
+        What is sealed stays as it is, for committed checkpoints do not change. A run moves to the
+        primary key when it is copied: `export_run` from here, `delete_run`, `import_run` into here.
 
         Raises:
             RunNotFoundError: There is no such run.

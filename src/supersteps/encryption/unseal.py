@@ -88,8 +88,8 @@ class Opening:
         head.total = (sum(weights) + sum(block.weight for block in head.blocks.values())) % MODULUS
         if self._facts or head.total != total:
             raise SealError(
-                "its parts are each whole but do not belong together: one was taken away, added, exchanged or put back "
-                "from an earlier checkpoint"
+                "its parts are each whole but do not belong together: one was taken away, added, "
+                "exchanged or put back from an earlier checkpoint"
             )
         return opened
 

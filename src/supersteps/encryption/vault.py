@@ -56,7 +56,7 @@ class Vault:
         self._heads: OrderedDict[str, tuple[Head, int]] = OrderedDict()
         self._kept = 0
 
-    # ------------------------------------------------------------------------------------------------------ opening
+    # -------------------------------------------------------------------------------------- opening
 
     def refusal(self, header: CheckpointHeader, problem: str | Exception) -> CorruptCheckpointError:
         """Return the error of a checkpoint that cannot be trusted."""
@@ -84,7 +84,8 @@ class Vault:
         """Return a checkpoint in clear, and what the next commit has to know; None for one that was never sealed.
 
         Raises:
-            CorruptCheckpointError: Something of it has been altered, or, in strict mode, was never sealed.
+            CorruptCheckpointError: Something of it has been altered, or, in strict mode, was never
+                sealed.
             DecryptionError: A key is missing, or another one.
         """
         sealed = record.header
@@ -102,7 +103,7 @@ class Vault:
         opening.head.checkpoint_id = sealed.checkpoint_id
         return CheckpointRecord(header, parts), opening.head
 
-    # ------------------------------------------------------------------------------------------------------ sealing
+    # -------------------------------------------------------------------------------------- sealing
 
     def seal_commit(
         self, commit: Commit, head: Head, old_value: Callable[[PartKey], bytes]
@@ -134,7 +135,7 @@ class Vault:
         writer = self.keyring.keys_of(family_of(header))
         return Sealing(head, writer, LETTERS[self.keyring.algorithm], header.sequence)
 
-    # -------------------------------------------------------------------------------------------------- remembering
+    # ---------------------------------------------------------------------------------- remembering
 
     def take(self, commit: Commit) -> Head | None:
         """Return what is remembered of the checkpoint that a commit follows; it is forgotten here meanwhile.

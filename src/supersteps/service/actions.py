@@ -95,8 +95,9 @@ async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:
     existing = await storage.get_run(run_id) if run_id else None
     if existing is None or existing.incarnation != record.header.incarnation:
         raise ServiceError(
-            f"checkpoint {checkpoint_id!r} was saved by hand and belongs to no run, so there is no head to move; "
-            "nothing was changed. Start a run from it where the workflow's code is."
+            f"checkpoint {checkpoint_id!r} was saved by hand and belongs to no run, so there is "
+            "no head to move; nothing was changed. Start a run from it where the workflow's "
+            "code is."
         )
     which = existing.incarnation
     owner = this_process(new_id())
@@ -104,7 +105,8 @@ async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:
     try:
         moved = await storage.move_head(run_id, taken.epoch, checkpoint_id, incarnation=which)
     finally:
-        # Whoever has taken the run over since then owns it rightly; there is nothing left to give up.
+        # Whoever has taken the run over since then owns it rightly; there is nothing left to give
+        # up.
         with contextlib.suppress(RunFencedError, RunNotFoundError):
             await storage.release(run_id, taken.epoch, incarnation=which)
     return await storage.get_run(run_id) or moved

@@ -20,8 +20,9 @@ def load_workflow(name: str, folder: Path) -> Workflow:
     """Return a workflow of the application.
 
     Args:
-        name: `package.module:name`, `path/to/file.py:name`, or without `:name` where the module has one workflow. What
-            is named is a `Workflow`, a `WorkflowBuilder`, or a function without arguments that returns one.
+        name: `package.module:name`, `path/to/file.py:name`, or without `:name` where the module has
+            one workflow. What is named is a `Workflow`, a `WorkflowBuilder`, or a function without
+            arguments that returns one.
         folder: Where modules are looked for, before Python's own path.
 
     Raises:
@@ -36,8 +37,8 @@ def load_workflow(name: str, folder: Path) -> Workflow:
         found = found.build()
     if not isinstance(found, Workflow):
         raise ApplicationError(
-            f"{name} is of type {type(found).__name__}, not a workflow: name a Workflow, a WorkflowBuilder, or a "
-            "function without arguments that returns one"
+            f"{name} is of type {type(found).__name__}, not a workflow: name a Workflow, a "
+            "WorkflowBuilder, or a function without arguments that returns one"
         )
     return found
 
@@ -59,8 +60,9 @@ def find_workflow(names: Iterable[str], workflow_id: str, folder: Path) -> Workf
         )
     known = ", ".join(f"{name} is {workflow.workflow_id!r}" for name, workflow in loaded.items())
     raise ApplicationError(
-        f"the run belongs to workflow {workflow_id!r}, but {known}. Name the module that defines it by --app; if the "
-        f"workflow was renamed, give it its old name: WorkflowBuilder(name={workflow_id!r})."
+        f"the run belongs to workflow {workflow_id!r}, but {known}. Name the module that defines "
+        "it by --app; if the workflow was renamed, give it its old name: "
+        f"WorkflowBuilder(name={workflow_id!r})."
     )
 
 
@@ -84,8 +86,9 @@ def _load_module(name: str, folder: Path) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ApplicationError(
-                f"there is no module {name!r} in {folder} or on Python's path; run from the folder that holds it, or "
-                "give the path of a file, as in flows/orders.py:workflow"
+                f"there is no module {name!r} in {folder} or on Python's path; run from the "
+                "folder that holds it, or give the path of a file, as in "
+                "flows/orders.py:workflow"
             ) from error
         raise _broken(name, error) from error
     except ApplicationError:
@@ -104,13 +107,14 @@ def _load_file(path: Path) -> ModuleType:
     folder = str(path.parent.absolute())
     if folder not in sys.path[:1]:
         sys.path.insert(0, folder)
-    # By its name, as if it were imported from its folder: the types in it have the same names in every process.
+    # By its name, as if it were imported from its folder: the types in it have the same names in
+    # every process.
     module = importlib.import_module(path.stem)
     found = getattr(module, "__file__", None)
     if found is None or not path.samefile(found):
         raise ApplicationError(
-            f"{path} cannot be imported by its name: another module {path.stem!r} ({found or 'part of Python'}) is "
-            "imported already; give it another name"
+            f"{path} cannot be imported by its name: another module {path.stem!r} "
+            f"({found or 'part of Python'}) is imported already; give it another name"
         )
     return module
 

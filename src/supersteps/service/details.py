@@ -52,7 +52,7 @@ async def load(storage: ManagedStorage, checkpoint_id: str) -> CheckpointRecord:
     return record
 
 
-# ------------------------------------------------------------------------------------------- a checkpoint
+# ------------------------------------------------------------------------------------- a checkpoint
 
 
 async def show_checkpoint(storage: ManagedStorage, checkpoint_id: str) -> CheckpointDetails:
@@ -96,8 +96,8 @@ async def draw(storage: ManagedStorage, checkpoint_id: str) -> Picture:
     part = record.parts.get(GRAPH)
     if part is None:
         raise ServiceError(
-            f"checkpoint {checkpoint_id!r} holds no structure of its workflow, since no run has saved it: there is "
-            "nothing to draw. Draw the workflow itself."
+            f"checkpoint {checkpoint_id!r} holds no structure of its workflow, since no run has "
+            "saved it: there is nothing to draw. Draw the workflow itself."
         )
     entry = await _entry(storage, record)
     checkpoint = WorkflowCheckpoint.from_record(record.header, lambda: record.parts, storage.codec)
@@ -119,12 +119,13 @@ def who_failed(error: str | None) -> tuple[str, ...]:
         return ()
 
 
-# ------------------------------------------------------------------------------------------------- a run
+# -------------------------------------------------------------------------------------------- a run
 
 
 async def show_run(storage: ManagedStorage, run: RunRecord) -> RunDetails:
     """Return a run, looked at closely; what a damaged head would tell is missing."""
-    # The inbox first: a commit that comes in between has consumed what was in it, and its head no longer asks.
+    # The inbox first: a commit that comes in between has consumed what was in it, and its head no
+    # longer asks.
     answered = {entry.request_id for entry in await storage.read_inbox(run.run_id)}
     run = await storage.get_run(run.run_id) or run
     reader = FactsReader(storage)
@@ -176,7 +177,7 @@ def outputs_of(parts: Mapping[PartKey, Part]) -> list[Any]:
     return [] if part is None else [msgspec.json.decode(item) for item in elements(part)]
 
 
-# -------------------------------------------------------------------------------------------- questions
+# ---------------------------------------------------------------------------------------- questions
 
 
 async def list_questions(
@@ -202,7 +203,8 @@ async def list_questions(
 
 
 async def _waiting_in(storage: ManagedStorage, run: RunRecord) -> list[Question]:
-    # The inbox first: a commit that comes in between has consumed what was in it, and its head no longer asks.
+    # The inbox first: a commit that comes in between has consumed what was in it, and its head no
+    # longer asks.
     answered = {entry.request_id for entry in await storage.read_inbox(run.run_id)}
     now = await storage.get_run(run.run_id)
     if now is None:

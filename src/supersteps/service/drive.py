@@ -37,7 +37,8 @@ async def drive_run(
         run: The run.
         workflow: Its workflow.
         watch: Is told of each event.
-        on_signal: Is told of the signal when it comes, while the superstep under way goes on; must be quick.
+        on_signal: Is told of the signal when it comes, while the superstep under way goes on; must
+            be quick.
 
     Returns:
         What came of it.

@@ -34,8 +34,9 @@ async def follow(
     Raises:
         ReferenceNotFoundError: The run was deleted meanwhile.
     """
-    # The run may be driven by any process on any machine, and no storage can call across: a file or a row does not
-    # say that it has changed. So this looks, at one record; the lineage is read only when the head has moved.
+    # The run may be driven by any process on any machine, and no storage can call across: a file or
+    # a row does not say that it has changed. So this looks, at one record; the lineage is read only
+    # when the head has moved.
     seen = ""
     newest = -1
     told = ""
@@ -63,7 +64,8 @@ async def follow(
 async def _has_ended(storage: ManagedStorage, run: RunRecord) -> bool:
     if run.status in _ENDED:
         return True
-    # With an answer that no superstep has taken yet the run will go on as soon as somebody resumes it.
+    # With an answer that no superstep has taken yet the run will go on as soon as somebody resumes
+    # it.
     if run.status != _WAITING or await storage.read_inbox(run.run_id):
         return False
     # The inbox may be empty because a superstep has taken the answer since the run was looked at.
@@ -76,7 +78,8 @@ async def _new_entries(
 ) -> list[tuple[int, LogEntry]]:
     """Return what has become part of the lineage since the checkpoint number `newest`, oldest first; always the head.
 
-    After a restore that is what follows the restored checkpoint; if nothing does yet, that one itself.
+    After a restore that is what follows the restored checkpoint; if nothing does yet, that one
+    itself.
     """
     reader = FactsReader(storage)
     found: list[tuple[int, LogEntry]] = []
@@ -94,7 +97,8 @@ async def _new_entries(
         entry = await reader.entry(known, run)
         if entry is not None:
             found.append((number, entry))
-    # Without the head it is not over: it was removed between two looks, and the run has another one now.
+    # Without the head it is not over: it was removed between two looks, and the run has another one
+    # now.
     return found if found and found[-1][1].is_head else []
 
 

@@ -55,7 +55,8 @@ async def forks_of(storage: ManagedStorage, run_id: str) -> list[tuple[int, RunR
     frontier, depth = [run_id], 0
     while frontier:
         depth += 1
-        # Taken out of the map, so that runs that name each other after an import under another id end this, too.
+        # Taken out of the map, so that runs that name each other after an import under another id
+        # end this, too.
         following = [
             fork
             for parent in frontier
@@ -72,7 +73,8 @@ async def _placed(
 ) -> list[tuple[CheckpointHeader, RunRecord]]:
     """Return the checkpoints of runs, newest first, each before the one it follows.
 
-    Clocks of different machines may disagree: a checkpoint counts as no older than the one it follows.
+    Clocks of different machines may disagree: a checkpoint counts as no older than the one it
+    follows.
     """
     moments: dict[str, str] = {}
     placed: list[tuple[tuple[str, int, int], CheckpointHeader, RunRecord]] = []

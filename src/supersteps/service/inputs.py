@@ -43,9 +43,9 @@ def read_input(workflow: Workflow, text: str | None) -> Any:
 
     Args:
         workflow: The workflow.
-        text: JSON that stands for a value of a type that the start executor takes. Where it takes text, what is no JSON
-            text is the text itself, and so it is for what JSON says by text, like dates. None stands for no input,
-            which is `null`, and empty where text is wanted.
+        text: JSON that stands for a value of a type that the start executor takes. Where it takes
+            text, what is no JSON text is the text itself, and so it is for what JSON says by text,
+            like dates. None stands for no input, which is `null`, and empty where text is wanted.
 
     Raises:
         InputError: It fits none of the types; it has their schemas.

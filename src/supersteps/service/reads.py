@@ -63,8 +63,8 @@ def age(timestamp: str, now: datetime | None = None) -> str:
 class Unwarned(Generic[T]):
     """Awaits something and keeps its warnings of damage to itself.
 
-    Filters of warnings belong to the whole process, so they are changed only while the thing itself advances, never
-    while it waits: other tasks on the loop then see theirs as they were.
+    Filters of warnings belong to the whole process, so they are changed only while the thing itself
+    advances, never while it waits: other tasks on the loop then see theirs as they were.
 
     Args:
         awaitable: What is awaited.

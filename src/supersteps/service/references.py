@@ -8,8 +8,8 @@
     question      its id; `@latest`, the one that was asked last; `@-1`, ...; a unique beginning; a unique end;
                   `RUN:REQUEST` where several runs wait for the same one; a run that waits for one stands for it
 
-An exact id always comes first, whatever characters it is made of. Where a reference can be read in two ways that mean
-different checkpoints, it is refused.
+An exact id always comes first, whatever characters it is made of. Where a reference can be read in
+two ways that mean different checkpoints, it is refused.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class References:
         self._storage = storage
         self._runs: list[RunRecord] | None = None
 
-    # -------------------------------------------------------------------------------------------- runs
+    # ----------------------------------------------------------------------------------------- runs
 
     async def run(self, reference: str) -> RunRecord:
         """Return the run that a reference means.
@@ -84,8 +84,14 @@ class References:
         if not known:
             return f"there is no run {reference!r}: the store holds no runs yet. Start one first."
         if place_of(reference) is not None:
-            return f"there is no run {reference!r}: the store holds {_count(len(known), 'run')}, the newest is @latest."
-        text = f"none of the {_count(len(known), 'run')} in the store is {reference!r}, or begins or ends so."
+            return (
+                f"there is no run {reference!r}: the store holds {_count(len(known), 'run')}, "
+                "the newest is @latest."
+            )
+        text = (
+            f"none of the {_count(len(known), 'run')} in the store is {reference!r}, or begins "
+            "or ends so."
+        )
         info = await self._exact_checkpoint(reference) if reference else None
         if info is not None:
             owner = f"checkpoint of run {info!r}" if info else "checkpoint that belongs to no run"
@@ -95,7 +101,7 @@ class References:
             return f"{text} It is a question of run {waiting!r}, and a run is wanted."
         return f"{text} {_nearest(reference, [run.run_id for run in known])}"
 
-    # ------------------------------------------------------------------------------------- checkpoints
+    # ---------------------------------------------------------------------------------- checkpoints
 
     async def checkpoint(self, reference: str) -> str:
         """Return the id of the checkpoint that a reference means, which may be damaged.
@@ -140,7 +146,8 @@ class References:
             raise AmbiguousReferenceError(_several(reference, "checkpoint", list(found.items())))
         if found:
             return next(iter(found))
-        # What was understood best says most: a run without this checkpoint, then several runs, then none.
+        # What was understood best says most: a run without this checkpoint, then several runs, then
+        # none.
         raise next((e for e in failures if isinstance(e, _NoSuchPlaceError)), None) or next(
             (e for e in failures if isinstance(e, AmbiguousReferenceError)),
             failures[-1] if after is None else failures[0],
@@ -164,19 +171,19 @@ class References:
         head = await self._lineage(run.head, 1)
         last = head[-1][1] if head else step
         if step <= last:
-            # Each checkpoint of a lineage is at least a superstep after the one before: more cannot be needed, unless
-            # some were added by hand.
+            # Each checkpoint of a lineage is at least a superstep after the one before: more cannot
+            # be needed, unless some were added by hand.
             for limit in (last - step + 1, run.sequence + 2):
                 for identifier, number in reversed(await self._lineage(run.head, limit)):
                     if number == step:
                         return identifier
             raise _NoSuchPlaceError(
-                f"no checkpoint after superstep {step} is left on the lineage of the head of run {run.run_id!r}; look "
-                "at its history."
+                f"no checkpoint after superstep {step} is left on the lineage of the head of run "
+                f"{run.run_id!r}; look at its history."
             )
         raise _NoSuchPlaceError(
-            f"run {run.run_id!r} has no checkpoint {reference!r}: its head is after superstep {last} "
-            f"({age(run.updated_at)})."
+            f"run {run.run_id!r} has no checkpoint {reference!r}: its head is after superstep "
+            f"{last} ({age(run.updated_at)})."
         )
 
     async def _back_from_head(self, run: RunRecord, place: int, reference: str) -> str:
@@ -186,15 +193,16 @@ class References:
         if len(lineage) > place:
             return lineage[0][0]
         raise _NoSuchPlaceError(
-            f"there is no checkpoint {reference!r}: the lineage of the head of run {run.run_id!r} holds "
-            f"{_count(len(lineage), 'checkpoint')}."
+            f"there is no checkpoint {reference!r}: the lineage of the head of run "
+            f"{run.run_id!r} holds {_count(len(lineage), 'checkpoint')}."
         )
 
     async def _numbered(self, run: RunRecord, number: int) -> str:
         identifier = checkpoint_id(run.run_id, number)
         if await self._exact_checkpoint(identifier) is None:
             raise _NoSuchPlaceError(
-                f"run {run.run_id!r} has no checkpoint {identifier!r} (any more); its newest is number {run.sequence}."
+                f"run {run.run_id!r} has no checkpoint {identifier!r} (any more); its newest is "
+                f"number {run.sequence}."
             )
         return identifier
 
@@ -214,7 +222,7 @@ async def _head_of(run: RunRecord) -> str:
     return run.head
 
 
-# --------------------------------------------------------------------------------------------- questions
+# ---------------------------------------------------------------------------------------- questions
 
 
 def choose_question(reference: str, waiting: Sequence[Question]) -> Question:
@@ -258,8 +266,9 @@ def choose_question(reference: str, waiting: Sequence[Question]) -> Question:
             _several(reference, "question", candidates, "Write one of these in full.")
         )
     raise ReferenceNotFoundError(
-        f"none of the {_count(len(waiting), 'question')} that wait for an answer is {reference!r}, or begins or ends "
-        f"so. {_nearest(reference, [question.request_id for question in waiting])}"
+        f"none of the {_count(len(waiting), 'question')} that wait for an answer is "
+        f"{reference!r}, or begins or ends so. "
+        f"{_nearest(reference, [question.request_id for question in waiting])}"
     )
 
 
@@ -281,7 +290,7 @@ def _in_runs(reference: str, waiting: Sequence[Question]) -> list[Question]:
     return list(unique.values())
 
 
-# ------------------------------------------------------------------------------------------------ shared
+# ------------------------------------------------------------------------------------------- shared
 
 
 def place_of(reference: str) -> int | None:

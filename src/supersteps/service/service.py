@@ -52,7 +52,7 @@ class Service:
     def __init__(self, storage: ManagedStorage) -> None:
         self.storage = storage
 
-    # ----------------------------------------------------------------------------------------- finding
+    # -------------------------------------------------------------------------------------- finding
 
     async def find_run(self, reference: str) -> RunRecord:
         """Return the run that a reference means.
@@ -79,7 +79,7 @@ class Service:
         """
         return choose_question(reference, await list_questions(self.storage))
 
-    # ----------------------------------------------------------------------------------------- looking
+    # -------------------------------------------------------------------------------------- looking
 
     async def list_runs(
         self,
@@ -131,7 +131,8 @@ class Service:
 
         Raises:
             ServiceError: The reference means none, or several.
-            CorruptCheckpointError: It is damaged; the message names the nearest intact one before it.
+            CorruptCheckpointError: It is damaged; the message names the nearest intact one before
+                it.
         """
         return await show_checkpoint(self.storage, await self._checkpoint(reference))
 
@@ -146,7 +147,8 @@ class Service:
             with_forks: Whether forks are looked for.
 
         Returns:
-            The history; a damaged checkpoint is an entry with the status "DAMAGED" that says what is wrong with it.
+            The history; a damaged checkpoint is an entry with the status "DAMAGED" that says what
+            is wrong with it.
 
         Raises:
             ServiceError: The reference means none, or several; or the limit is negative.
@@ -172,7 +174,8 @@ class Service:
     ) -> list[Question]:
         """Return the questions that wait for an answer, oldest first: all, or those of a run or workflow.
 
-        Questions that have been answered are left out, also while no superstep has taken the answer yet.
+        Questions that have been answered are left out, also while no superstep has taken the answer
+        yet.
 
         Args:
             reference: Only those of this run.
@@ -189,8 +192,8 @@ class Service:
         """Return the graph with what a checkpoint says of it: who ran, who failed, who asks, what waits where.
 
         Raises:
-            ServiceError: The reference means none, or several; or the checkpoint holds no structure, since it was
-                saved by hand.
+            ServiceError: The reference means none, or several; or the checkpoint holds no
+                structure, since it was saved by hand.
             CorruptCheckpointError: It is damaged.
         """
         return await draw(self.storage, await self._checkpoint(reference))
@@ -200,9 +203,10 @@ class Service:
     ) -> AsyncIterator[LogEntry]:
         """Yield the head of a run, then each checkpoint that becomes part of its lineage, until the run has ended.
 
-        The run may be driven by any process. After a restore it goes on with the new branch. It ends after the head
-        of a run that is done, failed, cancelled or only waits for answers. A failure or a cancellation after the last
-        checkpoint has none of its own: the head is yielded once more, with that status.
+        The run may be driven by any process. After a restore it goes on with the new branch. It
+        ends after the head of a run that is done, failed, cancelled or only waits for answers. A
+        failure or a cancellation after the last checkpoint has none of its own: the head is yielded
+        once more, with that status.
 
         Args:
             reference: The run.
@@ -227,7 +231,7 @@ class Service:
             raise CheckpointNotFoundError(f"checkpoint {identifier!r} was removed meanwhile")
         return loaded
 
-    # ------------------------------------------------------------------------------------------ acting
+    # --------------------------------------------------------------------------------------- acting
 
     async def answer(self, reference: str, value: Any) -> Question:
         """Answer a question in plain JSON, durably; whoever resumes the run goes on with it.
@@ -250,7 +254,8 @@ class Service:
 
         Args:
             request_id: The question, in full.
-            reference: The run that asked, if that is known; else the newest runs are looked through.
+            reference: The run that asked, if that is known; else the newest runs are looked
+                through.
 
         Raises:
             ServiceError: The reference means none, or several.
@@ -265,7 +270,8 @@ class Service:
             The run afterwards, with the status that the checkpoint gives it.
 
         Raises:
-            ServiceError: The reference means none, or several, or a checkpoint that belongs to no run.
+            ServiceError: The reference means none, or several, or a checkpoint that belongs to no
+                run.
             CorruptCheckpointError: The checkpoint is damaged; nothing was changed.
             RunBusyError: Somebody advances the run.
         """

@@ -81,7 +81,8 @@ def open_store(url: str, *, must_exist: bool = True) -> ManagedStorage:
 
     Args:
         url: See `open_storage`.
-        must_exist: Refuse an address at which there is nothing, instead of beginning an empty store there.
+        must_exist: Refuse an address at which there is nothing, instead of beginning an empty store
+            there.
 
     Raises:
         NoStoreError: There is nothing, or the address makes no sense.
@@ -92,8 +93,9 @@ def open_store(url: str, *, must_exist: bool = True) -> ManagedStorage:
         raise NoStoreError(str(error)) from error
     if must_exist and path is not None and not path.exists():
         raise NoStoreError(
-            f"there is no store at {url}: {path.absolute()} does not exist. Give the address that the runs were "
-            f"started with (--store, {STORE_VARIABLE}, or store in [tool.supersteps])."
+            f"there is no store at {url}: {path.absolute()} does not exist. Give the address "
+            f"that the runs were started with (--store, {STORE_VARIABLE}, or store in "
+            "[tool.supersteps])."
         )
     return managed(_with_keys(storage), url)
 
@@ -130,7 +132,8 @@ def managed(storage: CheckpointStorage, name: str) -> ManagedStorage:
     durable = as_durable(storage)
     if not is_managed(durable):
         raise NoStoreError(
-            f"{name} ({type(storage).__name__}) cannot list its runs, so nothing can be shown of them"
+            f"{name} ({type(storage).__name__}) cannot list its runs, so nothing can be shown of "
+            "them"
         )
     return durable
 

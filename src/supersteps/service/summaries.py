@@ -58,7 +58,8 @@ def describe_lease(lease: Lease | None, now: float) -> tuple[str | None, bool]:
     """
     if lease is None:
         return None, False
-    # A handle of this process that is between two supersteps may be superseded, and yet is not gone.
+    # A handle of this process that is between two supersteps may be superseded, and yet is not
+    # gone.
     is_present = is_this_process(lease.owner) or is_alive(lease.owner)
     if is_present is None:
         is_present = lease.expires > now

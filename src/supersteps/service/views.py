@@ -20,11 +20,12 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
         created_at: ISO 8601, UTC.
         updated_at: ISO 8601, UTC.
         requests: Ids of the questions that wait.
-        answered: Those of them whose answer waits for the next superstep; None where nobody has looked.
+        answered: Those of them whose answer waits for the next superstep; None where nobody has
+            looked.
         error: The last failure, None since the run went on.
         owner: Who advances it now, in words; None if nobody does.
-        is_abandoned: Whether its owner is gone (dead, or silent for longer than its lease), so that it goes on only
-            when somebody resumes it.
+        is_abandoned: Whether its owner is gone (dead, or silent for longer than its lease), so that
+            it goes on only when somebody resumes it.
         tags: The user's labels.
         parent_run: The run it was forked from.
         parent_checkpoint: The checkpoint it was forked from.
@@ -60,7 +61,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         asked_at: ISO 8601, UTC.
         data: The question, as typed JSON.
         response_type: Type of the answer, for people to read.
-        response_schema: JSON Schema of the answer; None where only the workflow's own code can take it.
+        response_schema: JSON Schema of the answer; None where only the workflow's own code can take
+            it.
         deadline: When the default counts: ISO 8601, UTC.
         default: The answer at the deadline, as typed JSON.
     """
@@ -102,8 +104,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
         step: Supersteps done.
         branch: Number of its branch.
         timestamp: ISO 8601, UTC.
-        status: A `WorkflowRunState` value, or "DAMAGED" where the checkpoint cannot be read; the rest of such an entry
-            is what its neighbours tell.
+        status: A `WorkflowRunState` value, or "DAMAGED" where the checkpoint cannot be read; the
+            rest of such an entry is what its neighbours tell.
         is_head: Whether it is its run's head.
         ran: Executors that ran in the superstep that led here, as far as that can be told.
         retries: Calls that failed in that superstep and wait to be made again.
@@ -111,8 +113,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
         outputs: How many outputs were added since the parent.
         asked: Ids of questions asked since the parent.
         closed: Ids of questions that ended since the parent.
-        error: The failure that stopped the run here, if it is the head of a failed run; of a damaged checkpoint, what
-            is wrong with it.
+        error: The failure that stopped the run here, if it is the head of a failed run; of a
+            damaged checkpoint, what is wrong with it.
     """
 
     checkpoint_id: str
@@ -183,7 +185,8 @@ class CheckpointDetails(msgspec.Struct, frozen=True, kw_only=True):
         entry: The small facts.
         workflow_id: Name of the workflow.
         metadata: The user's own remarks about the run.
-        content: All of it as one document of typed JSON: sections, names, values; without the stored structure.
+        content: All of it as one document of typed JSON: sections, names, values; without the
+            stored structure.
     """
 
     entry: LogEntry
@@ -211,7 +214,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         run_id: The run.
-        status: A `WorkflowRunState` value, or "DRAINED" where a signal stopped it between two supersteps.
+        status: A `WorkflowRunState` value, or "DRAINED" where a signal stopped it between two
+            supersteps.
         step: The superstep it stands at.
         checkpoint: Id of its head; None without a storage.
         outputs: Every output of the lineage, JSON-ready.

@@ -6,9 +6,10 @@
         def open_storage(self, folder, clock):
             return MyStorage(folder / "runs.db", clock=clock)
 
-pytest collects the class like any other and needs no plug-in. What the storage does not promise is declared
-(`lacks = {"corruption"}`) or found out, and its tests are skipped, by name. `judge(TestMyStorage)` does the same
-without a runner, `capabilities(storage)` just looks at the methods.
+pytest collects the class like any other and needs no plug-in. What the storage does not promise is
+declared (`lacks = {"corruption"}`) or found out, and its tests are skipped, by name.
+`judge(TestMyStorage)` does the same without a runner, `capabilities(storage)` just looks at the
+methods.
 """
 
 # ruff: noqa: E402 -- the topics have to be imported after pytest was told of them

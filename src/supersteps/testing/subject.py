@@ -65,7 +65,8 @@ class Subject:
     """A storage under test. Tests of a subclass may be coroutine functions; no plug-in of pytest is needed.
 
     Attributes:
-        lacks: Capabilities (names of `CAPABILITIES`) that the storage does not have. Their tests are skipped, by name.
+        lacks: Capabilities (names of `CAPABILITIES`) that the storage does not have. Their tests
+            are skipped, by name.
         clock: The time that the storage is given.
         folder: Where it may write; a fresh one for each test.
         storage: The storage, open.
@@ -83,14 +84,15 @@ class Subject:
             if name.startswith("test_") and inspect.iscoroutinefunction(member):
                 setattr(cls, name, run_to_completion(member))
 
-    # --------------------------------------------------------------------------------------- what a subclass says
+    # ------------------------------------------------------------------------- what a subclass says
 
     def open_storage(self, folder: Path, clock: Clock) -> CheckpointStorage:
         """Open the storage that lives in `folder`; called several times for one folder, as by several processes.
 
         Args:
             folder: Empty at first; each test has its own.
-            clock: The time by which leases are to expire; a storage that cannot be given one lacks "clock".
+            clock: The time by which leases are to expire; a storage that cannot be given one lacks
+                "clock".
         """
         raise NotImplementedError(
             "say how the storage is opened: def open_storage(self, folder, clock): return ..."
@@ -111,7 +113,7 @@ class Subject:
         """
         raise NotImplementedError
 
-    # ------------------------------------------------------------------------------------------- what tests use
+    # ------------------------------------------------------------------------------- what tests use
 
     def setup_method(self) -> None:
         """Open a storage in a folder of its own."""

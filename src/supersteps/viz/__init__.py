@@ -67,12 +67,14 @@ class WorkflowViz:
             checkpoint = subject if checkpoint is None else checkpoint
         else:
             raise TypeError(
-                f"WorkflowViz draws a Workflow or a WorkflowCheckpoint, not a {type(subject).__name__}"
+                "WorkflowViz draws a Workflow or a WorkflowCheckpoint, not a "
+                f"{type(subject).__name__}"
             )
         if structure is None:
             raise PictureError(
-                f"checkpoint {getattr(subject, 'checkpoint_id', '')!r} holds no structure (it was not written by a "
-                "run): draw it with its workflow, WorkflowViz(workflow, checkpoint=checkpoint)"
+                f"checkpoint {getattr(subject, 'checkpoint_id', '')!r} holds no structure (it "
+                "was not written by a run): draw it with its workflow, WorkflowViz(workflow, "
+                "checkpoint=checkpoint)"
             )
         marks = marks_of(checkpoint, ran=ran, failed=failed, structure=structure)
         self._picture = picture_of(structure, _title(subject, checkpoint), marks)
@@ -123,8 +125,8 @@ class WorkflowViz:
         """Return an SVG drawing.
 
         Args:
-            graphviz: Whether Graphviz draws it; None when it is installed and manages to. The built-in drawing
-                needs nothing and is the same everywhere.
+            graphviz: Whether Graphviz draws it; None when it is installed and manages to. The
+                built-in drawing needs nothing and is the same everywhere.
             limit: How many nodes to show before some are drawn as one; all of them when None.
 
         Raises:
@@ -147,7 +149,8 @@ class WorkflowViz:
 
         Args:
             format: What to write; png and pdf need Graphviz.
-            filename: Where; a suffix is added to a name without one. A temporary file when None, left to the caller.
+            filename: Where; a suffix is added to a name without one. A temporary file when None,
+                left to the caller.
 
         Returns:
             The path written.

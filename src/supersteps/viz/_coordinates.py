@@ -1,7 +1,8 @@
 """Where the items of ordered ranks stand, so that edges are mostly straight.
 
-The method of Brandes and Köpf, "Fast and Simple Horizontal Coordinate Assignment" (2001): items are aligned with the
-middle one of their neighbours in four ways (from above and below, leftmost and rightmost), and the four are averaged.
+The method of Brandes and Köpf, "Fast and Simple Horizontal Coordinate Assignment" (2001): items
+are aligned with the middle one of their neighbours in four ways (from above and below, leftmost
+and rightmost), and the four are averaged.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def centres(
     Args:
         ranks: Items from left to right, from top to bottom.
         links: Connected items, the upper one first.
-        is_pass: For each item whether an edge passes there; edges are kept straight between such places.
+        is_pass: For each item whether an edge passes there; edges are kept straight between such
+            places.
         distance: How far the centres of two items side by side are apart at least.
 
     Returns:

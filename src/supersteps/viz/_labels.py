@@ -23,7 +23,8 @@ def printable(text: str) -> str:
         One line of text; line breaks and other white space are single spaces.
     """
     shown = "".join(
-        # Controls, surrogates and marks that turn the direction of what follows: nothing a label needs.
+        # Controls, surrogates and marks that turn the direction of what follows: nothing a label
+        # needs.
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs", "Cn", "Co") else c
         for c in " ".join(text.split())
         if c not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

@@ -1,6 +1,7 @@
 """A graph in layers: which rank and place each node has, before anybody knows how it is drawn.
 
-Everything here is numbers: nodes and edges are positions in sequences, widths are in whatever unit the caller thinks.
+Everything here is numbers: nodes and edges are positions in sequences, widths are in whatever unit
+the caller thinks.
 """
 
 from __future__ import annotations
@@ -196,7 +197,8 @@ def _first_order(ranks: int, draft: _Draft, roots: Sequence[int]) -> list[list[i
             if not seen[item]:
                 seen[item] = True
                 order[draft.rank[item]].append(item)
-                # The last on the stack comes first: backward edges at the bottom, so that they begin at the right.
+                # The last on the stack comes first: backward edges at the bottom, so that they
+                # begin at the right.
                 forward = [lower for lower in down[item] if (item, lower) not in draft.loose]
                 stack += [lower for lower in down[item] if (item, lower) in draft.loose]
                 stack += reversed(forward)

@@ -31,7 +31,8 @@ def ordered(first: Sequence[Sequence[int]], links: Sequence[tuple[int, int]]) ->
     for sweep in range(SWEEPS):
         if not fewest:
             break
-        # What is undecided by the barycenter is turned round every other time, or equal ones would never move.
+        # What is undecided by the barycenter is turned round every other time, or equal ones would
+        # never move.
         current = _swept(current, up, down, downwards=sweep % 2 == 0, turned=sweep % 4 >= 2)
         _exchange(current, up, down)
         found = crossings(current, down)

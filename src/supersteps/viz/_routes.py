@@ -1,7 +1,7 @@
 """How lines of characters go from one rank to the next: sideways on tracks, so that none can be taken for another.
 
-Lines only meet where that says the truth: sources that lead to the same targets share a track. All others arrive
-beside each other, and where lines cross, the upright one interrupts the other.
+Lines only meet where that says the truth: sources that lead to the same targets share a track. All
+others arrive beside each other, and where lines cross, the upright one interrupts the other.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def channel(links: Sequence[tuple[int, int]], room: dict[int, int]) -> Channel |
         The tracks; None if lines would lie on one another.
     """
     sources = {source for source, _ in links}
-    # Lines that exchange columns wait for one another, unless they arrive beside the columns of other sources.
+    # Lines that exchange columns wait for one another, unless they arrive beside the columns of
+    # other sources.
     for avoided in (set[int](), sources):
         found = _nets(links, room, avoided)
         tracks = _tracks(found[0]) if found else None

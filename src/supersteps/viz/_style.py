@@ -12,8 +12,8 @@ FONT = 14.0
 SMALL = 11.5
 BADGE_HEIGHT = 18.0
 
-# Custom properties would be shorter, but many programs that show SVG do not know them. Classes have a prefix because
-# a picture pasted into a page shares the page's style sheet.
+# Custom properties would be shorter, but many programs that show SVG do not know them. Classes have
+# a prefix because a picture pasted into a page shares the page's style sheet.
 STYLE = """\
 .ss-picture{font-family:system-ui,sans-serif;font-size:14px}
 .ss-back{fill:#fff}
@@ -48,7 +48,8 @@ _HEAD = (
     'markerUnits="userSpaceOnUse" orient="auto"><path class="ss-head-{0}" d="M0 0L10 4L0 8Z"/></marker>'
 )
 MARKERS = f"<defs>{_HEAD.format('plain')}{_HEAD.format('error')}</defs>"
-# How far a head reaches beyond the end of its line, so that the blunt line does not show at its tip.
+# How far a head reaches beyond the end of its line, so that the blunt line does not show at its
+# tip.
 HEAD_REACH = 6.0
 
 _EDGES = {
@@ -128,7 +129,8 @@ def legend(
         width: Of the picture; lines break there.
 
     Returns:
-        Elements to be drawn below the picture, how wide and how high they are; nothing where all is plain.
+        Elements to be drawn below the picture, how wide and how high they are; nothing where all is
+        plain.
     """
     entries: list[tuple[EdgeKind | MarkKind, str, float]] = []
     if any(kind is not EdgeKind.PLAIN for kind in edges):

@@ -115,7 +115,8 @@ def marks_of(
         checkpoint: The checkpoint; None to mark only what ran and failed.
         ran: Addresses of executors that ran in the superstep before it.
         failed: Addresses of executors that failed after it.
-        structure: The graph that addresses belong to; without one, the runs of sub-workflows tell what a path is.
+        structure: The graph that addresses belong to; without one, the runs of sub-workflows tell
+            what a path is.
     """
     waiting = Waiting() if checkpoint is None else waiting_at(checkpoint)
     return marks_from(waiting, ran=ran, failed=failed, structure=structure)
@@ -123,7 +124,8 @@ def marks_of(
 
 def waiting_at(checkpoint: Checkpoint) -> Waiting:
     """Return what waits at a checkpoint."""
-    # A loaded checkpoint decodes itself when it is looked at; drawing it should not change what comparing it costs.
+    # A loaded checkpoint decodes itself when it is looked at; drawing it should not change what
+    # comparing it costs.
     checkpoint = copy.copy(checkpoint)
     questions = [*checkpoint.pending_requests.values(), *checkpoint.intercepted_requests.values()]
     return Waiting(

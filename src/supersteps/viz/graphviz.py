@@ -12,8 +12,8 @@ _SECONDS = 20
 """How long a drawing may take; Graphviz needs much longer only for graphs that nobody can read."""
 
 _INSTALL = (
-    "Install Graphviz (https://graphviz.org/download, or the package `graphviz` of your system) so that `dot` is on "
-    "the PATH, or ask for svg, mermaid, dot or ascii, which need nothing"
+    "Install Graphviz (https://graphviz.org/download, or the package `graphviz` of your system) "
+    "so that `dot` is on the PATH, or ask for svg, mermaid, dot or ascii, which need nothing"
 )
 
 

@@ -20,8 +20,9 @@ Parts = list[list[int]]
 def grouped(picture: Picture, limit: int = 60) -> Picture:
     """Draw nodes as one until there are few enough.
 
-    First sub-workflows are closed, the innermost and largest first. Then nodes with the same neighbours become one,
-    then those in a row, and at last those at the same distance from the start.
+    First sub-workflows are closed, the innermost and largest first. Then nodes with the same
+    neighbours become one, then those in a row, and at last those at the same distance from the
+    start.
 
     Args:
         picture: The picture.

@@ -1,8 +1,8 @@
 """Where the nodes and edges of a picture go: layers from top to bottom.
 
-The method is that of Sugiyama, Tagawa and Toda, "Methods for Visual Understanding of Hierarchical System Structures"
-(1981): break cycles, put nodes in ranks, let long edges pass through the ranks between, order each rank by the
-barycenter heuristic, and assign coordinates at last.
+The method is that of Sugiyama, Tagawa and Toda, "Methods for Visual Understanding of Hierarchical
+System Structures" (1981): break cycles, put nodes in ranks, let long edges pass through the ranks
+between, order each rank by the barycenter heuristic, and assign coordinates at last.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Spacing:
         label_ranks: The same where one of the two ranks holds only labels and passing edges.
         lanes: Between an edge and what it passes.
         loop: How far edges reach out that leave a node at its side.
-        slope: What to add between two ranks for each unit an edge goes sideways there, so that it does not lie flat.
+        slope: What to add between two ranks for each unit an edge goes sideways there, so that it
+            does not lie flat.
         steepest: What to add at most.
     """
 
@@ -105,8 +106,9 @@ class Route:
 
     Attributes:
         edge: The edge.
-        points: From the source's border to the target's. Two points in a row are above one another, beside one
-            another (only at a node's side), or on both sides of the space between two ranks, where nothing is.
+        points: From the source's border to the target's. Two points in a row are above one another,
+            beside one another (only at a node's side), or on both sides of the space between two
+            ranks, where nothing is.
         is_back: Whether it leads upwards.
         label: Where its label goes.
     """
@@ -150,7 +152,8 @@ def laid_out(
         spacing: Distances; the default suits pixels.
 
     Returns:
-        The place of every node and the way of every edge. Boxes do not overlap, and no edge runs through a box.
+        The place of every node and the way of every edge. Boxes do not overlap, and no edge runs
+        through a box.
     """
     spacing = spacing or Spacing()
     inners = [

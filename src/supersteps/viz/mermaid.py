@@ -83,13 +83,17 @@ class _Writer:
         label = {EdgeKind.ERROR: "on error", EdgeKind.DEFAULT: "default"}.get(edge.kind, edge.label)
         solid = edge.kind in (EdgeKind.PLAIN, EdgeKind.CASE, EdgeKind.DEFAULT)
         said = f'|"{_escaped(label)}"|' if label else ""
-        return f"{self._names[edge.source]} {'-->' if solid else '-.->'}{said} {self._names[edge.target]}"
+        return (
+            f"{self._names[edge.source]} {'-->' if solid else '-.->'}{said} "
+            f"{self._names[edge.target]}"
+        )
 
 
 _NAMED = {'"': "#quot;", "&": "#amp;", "<": "#lt;", ">": "#gt;"}
 
-# Everything that means something to Mermaid, to the Markdown inside its labels or to the HTML they become. A dot or a
-# hyphen is only dangerous where it makes a list, an underscore where it makes emphasis: ids are full of them.
+# Everything that means something to Mermaid, to the Markdown inside its labels or to the HTML they
+# become. A dot or a hyphen is only dangerous where it makes a list, an underscore where it makes
+# emphasis: ids are full of them.
 _DANGEROUS = re.compile(r"[^\w .,()/=?\[\]-]|(?<![^\W_])_|_(?![^\W_])|^[-=]|(?<=\d)[.)](?= )")
 
 

@@ -1,7 +1,7 @@
 """What notebooks show of workflows, runs, checkpoints and differences: HTML without scripts, everything escaped.
 
-A notebook shows a value because it stands at the end of a cell; that must never fail. What cannot be drawn or decoded
-is left out, and in the worst case the `repr` is all there is.
+A notebook shows a value because it stands at the end of a cell; that must never fail. What cannot
+be drawn or decoded is left out, and in the worst case the `repr` is all there is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ _ROWS = 200
 """How many rows of a table are shown."""
 
 _TABLE = "border-collapse:collapse;text-align:left;font-size:13px"
-_CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top;white-space:pre-wrap;word-break:break-word"
+_CELL = (
+    "padding:2px 10px 2px "
+    "0;text-align:left;vertical-align:top;white-space:pre-wrap;word-break:break-word"
+)
 _SIGNS = {"add": ("+", "#e5f5e8"), "remove": ("-", "#fde7e9"), "replace": ("~", "#fff4d6")}
 
 
@@ -70,7 +73,7 @@ class Diff(Protocol):
         ...
 
 
-# ------------------------------------------------------------------------------------------- bundles
+# ------------------------------------------------------------------------------------------ bundles
 
 
 def workflow_bundle(workflow: Any, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -178,7 +181,7 @@ def _chosen(bundle: dict[str, str], include: Any, exclude: Any) -> dict[str, str
     }
 
 
-# ------------------------------------------------------------------------------------------ pictures
+# ----------------------------------------------------------------------------------------- pictures
 
 
 def _tried(make: Callable[..., str], *arguments: Any) -> str:
@@ -229,7 +232,7 @@ def _inline(svg: str) -> str:
     )
 
 
-# -------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------- tables
 
 
 def _page(title: str, *body: str) -> str:

@@ -69,8 +69,8 @@ class Node:
     """A node of a picture.
 
     Attributes:
-        id: Unique in the picture and in all pictures inside it: for what is inside a sub-workflow the path to it,
-            "review/writer".
+        id: Unique in the picture and in all pictures inside it: for what is inside a sub-workflow
+            the path to it, "review/writer".
         label: What people read: an executor's own id.
         kind: What it stands for.
         detail: A second, smaller line: the types it takes, or what a group holds; empty for none.
@@ -111,7 +111,8 @@ class Picture:
 
     Attributes:
         nodes: In the order of the graph.
-        edges: In the order of the graph; both ends are nodes of this very picture, not of inner ones.
+        edges: In the order of the graph; both ends are nodes of this very picture, not of inner
+            ones.
         title: What it shows: the workflow's name, or run and superstep.
     """
 

@@ -12,7 +12,8 @@ from supersteps.viz.picture import Edge, EdgeKind, Mark, Node, NodeKind, Picture
 GATE = "\N{NO-BREAK SPACE}"
 """What the ids of fan-ins and switches begin with in a picture.
 
-Ids of executors are printable, which this character is not, so no executor can have the id of such a node.
+Ids of executors are printable, which this character is not, so no executor can have the id of such
+a node.
 """
 
 PATH_MARK = "/"
@@ -44,7 +45,8 @@ def picture_of(
     """Return a workflow's graph as a picture.
 
     Args:
-        structure: The JSON-ready form of a graph's description; edges that make no sense are left out.
+        structure: The JSON-ready form of a graph's description; edges that make no sense are left
+            out.
         title: What the picture shows.
         marks: What to say of nodes, by their ids in the picture; see `marks_of`.
     """
@@ -148,7 +150,7 @@ class _Level:
         self._edges.append(Edge(ends[0], ends[1], kind, label))
 
 
-# ------------------------------------------------------------------------------------- reading lines
+# ------------------------------------------------------------------------------------ reading lines
 
 _LINE = re.compile(r"(edge|fan_out|switch_case|fan_in|on_error):(.*?)->(.*)\]", re.DOTALL)
 
@@ -156,9 +158,9 @@ _LINE = re.compile(r"(edge|fan_out|switch_case|fan_in|on_error):(.*?)->(.*)\]", 
 def read_group(line: str, known: Mapping[str, Any]) -> Group | None:
     """Read a line like `switch_case:a->b+c [is_spam]`; None for one that makes no sense among these executors.
 
-    In ids "+" and "->" are escaped, so both can be relied on before the bracket; but ids and names alike may hold
-    brackets. The last bracket is the right one unless a name holds " [", which no ordinary function's does; the
-    executors that are there decide.
+    In ids "+" and "->" are escaped, so both can be relied on before the bracket; but ids and names
+    alike may hold brackets. The last bracket is the right one unless a name holds " [", which no
+    ordinary function's does; the executors that are there decide.
     """
     found = _LINE.fullmatch(line)
     if found is None:

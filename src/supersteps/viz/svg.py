@@ -114,8 +114,8 @@ def _drawn(layout: Layout) -> Iterator[str]:
         if label and route.label is not None:
             style = "ss-label ss-label-error" if route.edge.kind is EdgeKind.ERROR else "ss-label"
             whole = f"<title>{escape(printable(route.edge.label) or label)}</title>"
-            # Not a stroke round the letters: the line would show above an underscore, and not all programs know how to
-            # paint a stroke below its text.
+            # Not a stroke round the letters: the line would show above an underscore, and not all
+            # programs know how to paint a stroke below its text.
             gap = rect(route.label, "ss-back", 3, 1.5)
             yield f"<g>{whole}{gap}{text(label, *route.label.middle, style)}</g>"
 

@@ -25,12 +25,14 @@ def to_ascii(picture: Picture, width: int = 100, *, unicode: bool = True) -> str
 
     Args:
         picture: What to draw.
-        width: How many columns there are. A picture that is wider becomes a list of its nodes and where they lead.
-        unicode: Whether lines and signs may be other than ASCII; if not, neither are labels, whose other characters
-            are escaped.
+        width: How many columns there are. A picture that is wider becomes a list of its nodes and
+            where they lead.
+        unicode: Whether lines and signs may be other than ASCII; if not, neither are labels, whose
+            other characters are escaped.
 
     Returns:
-        Lines without spaces at their ends, with a line break after each; the same for the same picture.
+        Lines without spaces at their ends, with a line break after each; the same for the same
+        picture.
     """
     signs = UNICODE if unicode else ASCII
     title = signs.text(printable(picture.title))

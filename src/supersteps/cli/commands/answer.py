@@ -63,9 +63,11 @@ def command(
 ) -> None:
     """Answer the question REQUEST; the run takes the answer when it is resumed.
 
-    A RUN stands for its only question. On a terminal, without either, you choose from the questions that wait.
+    A RUN stands for its only question. On a terminal, without either, you choose from the questions
+    that wait.
 
-    VALUE is JSON, or plain text where the question takes text; - reads it from stdin. Without VALUE you are asked.
+    VALUE is JSON, or plain text where the question takes text; - reads it from stdin. Without VALUE
+    you are asked.
     """
     respect_no_color()
     if cancel and value is not None:
@@ -96,8 +98,8 @@ def command(
 async def _chosen(service: Service, run: str | None) -> str:
     if not is_terminal():
         raise click.UsageError(
-            "name a question, as in `supersteps answer REQUEST VALUE`: here is no terminal to choose on; "
-            "`supersteps requests` lists those that wait"
+            "name a question, as in `supersteps answer REQUEST VALUE`: here is no terminal to "
+            "choose on; `supersteps requests` lists those that wait"
         )
     from supersteps.cli.picker import pick_question
 
@@ -142,8 +144,9 @@ def _looks_like_json(text: str) -> bool:
 def _ask(question: Question, schema: dict[str, Any]) -> Any:
     if not is_terminal():
         raise InputError(
-            f"request {question.request_id} needs a VALUE: {in_words(schema)}. Here is no terminal to ask at. "
-            f"Give what fits {json.dumps(schema, ensure_ascii=False)}, or - to read it from stdin."
+            f"request {question.request_id} needs a VALUE: {in_words(schema)}. Here is no "
+            f"terminal to ask at. Give what fits {json.dumps(schema, ensure_ascii=False)}, or - "
+            "to read it from stdin."
         )
     terminal = Terminal()
     for line in describe(question):

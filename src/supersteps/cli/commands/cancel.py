@@ -25,8 +25,9 @@ _ENDED = {"IDLE": "done", "CANCELLED": "cancelled"}
 def command(run: str, yes: bool, store: str | None, output: str) -> None:
     """End a run.
 
-    Its questions wait no more; its checkpoints stay, and `supersteps resume` makes it go on after all. A run that is
-    done stays done. One that another process drives has to be stopped there first.
+    Its questions wait no more; its checkpoints stay, and `supersteps resume` makes it go on after
+    all. A run that is done stays done. One that another process drives has to be stopped there
+    first.
     """
 
     async def look() -> RunRecord:
@@ -69,5 +70,6 @@ def _show(before: RunRecord, after: RunSummary) -> None:
         dropped = f"; {asked} will not be answered" if before.requests else ""
         echo(f"run {after.run_id} is cancelled, {where}{dropped}")
         echo(
-            f"its checkpoints stay: `supersteps resume {quote(after.run_id)}` makes it go on after all"
+            f"its checkpoints stay: `supersteps resume {quote(after.run_id)}` makes it go on "
+            "after all"
         )

@@ -6,8 +6,9 @@ import click
 
 from supersteps.cli.terminal import echo
 
-# Bash takes words apart at `:`, `@` and `=`, as in sqlite:///runs.db and RUN@7, and replaces what is behind the last of
-# them. So the words are put together again here, and of what is offered only that end is given.
+# Bash takes words apart at `:`, `@` and `=`, as in sqlite:///runs.db and RUN@7, and replaces what
+# is behind the last of them. So the words are put together again here, and of what is offered only
+# that end is given.
 _BASH = r"""%(complete_func)s() {
     local IFS=$'\n' rest=${COMP_LINE:0:COMP_POINT} gap word words=() i
     for ((i = 0; i <= COMP_CWORD; i++)); do

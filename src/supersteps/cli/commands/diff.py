@@ -89,13 +89,13 @@ async def _chosen(service: Service, before: str | None, after: str | None) -> tu
         parent = (await service.find_run(header.run_id)).parent_checkpoint
     if parent is None:
         raise InputError(
-            f"{header.checkpoint_id} is the first checkpoint of its run: there is none before it to compare it with. "
-            f"Name another one: supersteps diff {header.checkpoint_id} B"
+            f"{header.checkpoint_id} is the first checkpoint of its run: there is none before it "
+            f"to compare it with. Name another one: supersteps diff {header.checkpoint_id} B"
         )
     return parent, header.checkpoint_id
 
 
-# ------------------------------------------------------------------------------------------------- lines
+# -------------------------------------------------------------------------------------------- lines
 
 
 async def _messages(service: Service, found: CheckpointDiff) -> Messages:
@@ -120,7 +120,8 @@ def lines(
     told = _worth_telling(found)
     if not told:
         return [
-            f"{found.before} and {found.after} hold the same; only the times at which they asked differ"
+            f"{found.before} and {found.after} hold the same; only the times at which they asked "
+            "differ"
         ]
     shown = [
         click.style(f"--- {found.before}", bold=True),
@@ -206,7 +207,10 @@ def _told(section: str, change: Change, value: Any) -> str | None:
         return None
     if section in ("requests", "intercepted"):
         wanted = str(value.get("response_type", "")).removeprefix("__main__.")
-        return f"{value.get('source_executor_id')} asks for {wanted}: {cut(plain(asked(value.get('data'))), _WIDTH)}"
+        return (
+            f"{value.get('source_executor_id')} asks for {wanted}: "
+            f"{cut(plain(asked(value.get('data'))), _WIDTH)}"
+        )
     if section == "answered":
         given = (
             f": {cut(plain(value.get('data')), _WIDTH)}"

@@ -27,9 +27,9 @@ from supersteps.cli.words import count
 def command(run: str, file: str | None, force: bool, store: str | None, output: str) -> None:
     """Write a run to a file.
 
-    The file holds everything of the run, on every branch, with a checksum over all of it; `supersteps import` takes it
-    on any machine, into any kind of store. FILE is RUN.jsonl unless named; - is stdout. A run that is at work is
-    written as it is at one moment.
+    The file holds everything of the run, on every branch, with a checksum over all of it;
+    `supersteps import` takes it on any machine, into any kind of store. FILE is RUN.jsonl unless
+    named; - is stdout. A run that is at work is written as it is at one moment.
     """
 
     async def write(run_id: str, path: Path) -> int:
@@ -63,7 +63,8 @@ def command(run: str, file: str | None, force: bool, store: str | None, output: 
 
 def _show(run_id: str, path: Path, checkpoints: int) -> None:
     echo(
-        f"run {run_id} is in {path}: {count(checkpoints, 'checkpoint')}, {size(path.stat().st_size)}"
+        f"run {run_id} is in {path}: {count(checkpoints, 'checkpoint')}, "
+        f"{size(path.stat().st_size)}"
     )
 
 

@@ -74,7 +74,8 @@ def command(
 ) -> int:
     """Begin a new run at a checkpoint of any run, as it was or with changes, and drive it.
 
-    Nothing of the old run changes. On a terminal, without a CHECKPOINT, you choose from those that there are.
+    Nothing of the old run changes. On a terminal, without a CHECKPOINT, you choose from those that
+    there are.
 
     \b
     A PATH leads to what is changed:

@@ -69,11 +69,12 @@ def command(
 ) -> None:
     """Draw a workflow, or where a run stands.
 
-    APP is `module:name` or `file.py:name` and needs the workflow's code; without an argument it is the app of the
-    settings. A RUN or CHECKPOINT is drawn from what is stored, with what ran, what failed, who asks, and what waits
-    where.
+    APP is `module:name` or `file.py:name` and needs the workflow's code; without an argument it is
+    the app of the settings. A RUN or CHECKPOINT is drawn from what is stored, with what ran, what
+    failed, who asks, and what waits where.
 
-    The format is what FILE's suffix says (.svg, .dot, .mmd, .txt), else ascii on a terminal and mermaid in a pipe.
+    The format is what FILE's suffix says (.svg, .dot, .mmd, .txt), else ascii on a terminal and
+    mermaid in a pipe.
 
     \b
     supersteps graph flows/orders.py:workflow
@@ -108,8 +109,8 @@ def _print(text: str) -> None:
         echo_result(text)
     except UnicodeEncodeError as error:
         raise ServiceError(
-            f"stdout takes only {error.encoding}, which lacks {text[error.start]!r}: write the picture to a file with "
-            "-f FILE, or set PYTHONIOENCODING=utf-8"
+            f"stdout takes only {error.encoding}, which lacks {text[error.start]!r}: write the "
+            "picture to a file with -f FILE, or set PYTHONIOENCODING=utf-8"
         ) from error
 
 
@@ -119,7 +120,8 @@ def _format_for(file: str | None) -> str:
     found = _SUFFIXES.get(Path(file).suffix.lower())
     if found is None:
         raise click.UsageError(
-            f"{file!r} does not say what to draw: give --format, or a name that ends in .svg, .dot, .mmd or .txt"
+            f"{file!r} does not say what to draw: give --format, or a name that ends in .svg, "
+            ".dot, .mmd or .txt"
         )
     return found
 
@@ -145,8 +147,9 @@ async def _where_it_stands(workflow: Workflow, service: Service, reference: str)
     details = await service.show_checkpoint(reference)
     if details.workflow_id != workflow.workflow_id:
         raise ServiceError(
-            f"checkpoint {details.entry.checkpoint_id!r} is of workflow {details.workflow_id!r}, and the code is of "
-            f"{workflow.workflow_id!r}: leave the APP away to draw what is stored"
+            f"checkpoint {details.entry.checkpoint_id!r} is of workflow {details.workflow_id!r}, "
+            f"and the code is of {workflow.workflow_id!r}: leave the APP away to draw what is "
+            "stored"
         )
     checkpoint = await service.storage.load_checkpoint(details.entry.checkpoint_id)
     return WorkflowViz(workflow, checkpoint=checkpoint, ran=details.entry.ran).picture

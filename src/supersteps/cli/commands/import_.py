@@ -32,8 +32,8 @@ from supersteps.service.views import RunSummary
 def command(file: str, run_id: str | None, store: str | None, output: str) -> None:
     """Bring a run from a file into the store.
 
-    FILE was written by `supersteps export`; - is stdin. All of it is checked before anything is written. The store may
-    be a new one.
+    FILE was written by `supersteps export`; - is stdin. All of it is checked before anything is
+    written. The store may be a new one.
     """
     if run_id == "":
         raise click.UsageError("--run-id is empty")
@@ -53,7 +53,8 @@ def command(file: str, run_id: str | None, store: str | None, output: str) -> No
             run = do(work(Path(file)))
     except RunExistsError as error:
         raise ServiceError(
-            "the store holds this run already: give this one another name with --run-id ID. Nothing was written."
+            "the store holds this run already: give this one another name with --run-id ID. "
+            "Nothing was written."
         ) from error
     emit(run, output, lambda: _show(run))
 
@@ -61,6 +62,7 @@ def command(file: str, run_id: str | None, store: str | None, output: str) -> No
 def _show(run: RunSummary) -> None:
     state = WORDS.get(run.status, run.status.lower())
     echo(
-        f"run {run.run_id} of workflow {run.workflow_id} is in the store: {state}, after superstep {run.step}"
+        f"run {run.run_id} of workflow {run.workflow_id} is in the store: {state}, after "
+        f"superstep {run.step}"
     )
     echo(f"to see it: `supersteps show {quote(run.run_id)}`")

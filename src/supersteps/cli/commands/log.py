@@ -30,7 +30,8 @@ def command(
 ) -> None:
     """Show the checkpoints of RUN on all its branches, and those of its forks, the newest first.
 
-    Without RUN it is the newest one. What stands after a checkpoint is what happened in its superstep.
+    Without RUN it is the newest one. What stands after a checkpoint is what happened in its
+    superstep.
     """
     respect_no_color()
 
@@ -47,7 +48,8 @@ def _show(found: Log, is_graph: bool) -> None:
     state = run_text(run)
     forks = f", {count(len(found.forks), 'fork')}" if found.forks else ""
     echo(
-        f"{click.style(run.run_id, bold=True)}  {run.workflow_id}, {state} after superstep {run.step}{forks}\n"
+        f"{click.style(run.run_id, bold=True)}  {run.workflow_id}, {state} after superstep "
+        f"{run.step}{forks}\n"
     )
     style = style_for(sys.stdout.encoding) if is_graph else ASCII
     rows = (

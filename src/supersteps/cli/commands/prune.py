@@ -59,8 +59,9 @@ def command(
 ) -> None:
     """Remove checkpoints that are no longer wanted.
 
-    The rules say what to keep, and at least one is needed; what no rule keeps goes, for good. A run's current
-    checkpoint always stays, and so do those where its branches part and those at which a question waits.
+    The rules say what to keep, and at least one is needed; what no rule keeps goes, for good. A
+    run's current checkpoint always stays, and so do those where its branches part and those at
+    which a question waits.
 
     \b
     supersteps prune @latest --keep-last 20
@@ -104,7 +105,10 @@ def command(
 def _show(found: list[Pruned], go: str, stay: str, *, err: bool = False) -> None:
     thinned = [pruned for pruned in found if pruned.checkpoints]
     rows = [[pruned.run_id, str(len(pruned.checkpoints)), str(pruned.kept)] for pruned in thinned]
-    nothing = f"nothing to remove: {count(sum(p.kept for p in found), 'checkpoint')} of {count(len(found), 'run')} stay"
+    nothing = (
+        f"nothing to remove: {count(sum(p.kept for p in found), 'checkpoint')} of "
+        f"{count(len(found), 'run')} stay"
+    )
     if err:
         for run_id, gone, left in rows:
             echo(f"{run_id}: {count(int(gone), 'checkpoint')} of {int(gone) + int(left)}", err=True)

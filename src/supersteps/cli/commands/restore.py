@@ -29,7 +29,8 @@ class _Plan(msgspec.Struct, frozen=True):
         checkpoint: Id of the checkpoint.
         step: Its superstep.
         run: Its run, as it is.
-        leaves: Checkpoints on the way from it to the current one; None where it is on another branch.
+        leaves: Checkpoints on the way from it to the current one; None where it is on another
+            branch.
     """
 
     checkpoint: str
@@ -45,8 +46,9 @@ class _Plan(msgspec.Struct, frozen=True):
 def command(checkpoint: str, yes: bool, store: str | None, output: str) -> None:
     """Make a checkpoint its run's current one again.
 
-    Nothing runs: the run only stands there again, on a new branch, and `supersteps resume` goes on from there. What
-    came after stays readable on its own branch. What handlers did to the world outside stays done.
+    Nothing runs: the run only stands there again, on a new branch, and `supersteps resume` goes on
+    from there. What came after stays readable on its own branch. What handlers did to the world
+    outside stays done.
     """
 
     async def look() -> _Plan:
@@ -72,8 +74,8 @@ async def _plan(service: Service, reference: str) -> _Plan:
     header = await service.find_checkpoint(reference)
     if not header.run_id:
         raise ServiceError(
-            f"checkpoint {header.checkpoint_id!r} was saved by hand and belongs to no run, so no run can go back to "
-            "it: resume from it in code, with workflow.run_from_checkpoint"
+            f"checkpoint {header.checkpoint_id!r} was saved by hand and belongs to no run, so no "
+            "run can go back to it: resume from it in code, with workflow.run_from_checkpoint"
         )
     run = await service.find_run(header.run_id)
     parents = {
@@ -97,11 +99,14 @@ def _steps_back(parents: Mapping[str, str | None], head: str, checkpoint: str) -
 
 def _announcement(plan: _Plan) -> str:
     run = plan.run
-    stands = f"Run {run.run_id} stands at {run.head}, after superstep {run.step}, on branch {run.branch}."
+    stands = (
+        f"Run {run.run_id} stands at {run.head}, after superstep {run.step}, on branch "
+        f"{run.branch}."
+    )
     if plan.leaves == 0:
         return (
-            f"{stands} That is this very checkpoint: restoring it only drops answers that no superstep has taken yet, "
-            "and what is recorded of the superstep under way."
+            f"{stands} That is this very checkpoint: restoring it only drops answers that no "
+            "superstep has taken yet, and what is recorded of the superstep under way."
         )
     new = f"What follows becomes branch {run.branch + 1}; what it leaves stays readable."
     if plan.leaves is None:
@@ -109,15 +114,17 @@ def _announcement(plan: _Plan) -> str:
             f"{stands}\n{plan.checkpoint}, after superstep {plan.step}, is on another branch. {new}"
         )
     return (
-        f"{stands}\n{plan.checkpoint} is after superstep {plan.step}: "
-        f"{count(plan.leaves, 'checkpoint')} back. {new} What handlers did to the world outside stays done."
+        f"{stands}\n"
+        f"{plan.checkpoint} is after superstep {plan.step}: {count(plan.leaves, 'checkpoint')} "
+        f"back. {new} What handlers did to the world outside stays done."
     )
 
 
 def _show(plan: _Plan, run: RunSummary, details: RunDetails) -> None:
     was = f" (it was {plan.run.head})" if plan.run.head != run.head else ""
     echo(
-        f"run {run.run_id} stands at {run.head} again, after superstep {run.step}, on branch {run.branch}{was}"
+        f"run {run.run_id} stands at {run.head} again, after superstep {run.step}, on branch "
+        f"{run.branch}{was}"
     )
     echo(_next(details))
 
@@ -134,9 +141,15 @@ def _next(details: RunDetails) -> str:
     if details.questions:
         if len(details.questions) == 1:
             hint = answer_hint(details.questions[0])
-            return f"next: it waits for an answer: {f'`{hint}`' if hint.startswith('supersteps ') else hint}"
+            return (
+                "next: it waits for an answer: "
+                f"{f'`{hint}`' if hint.startswith('supersteps ') else hint}"
+            )
         asked = listed(question.request_id for question in details.questions)
-        return f"next: it waits for {len(details.questions)} answers: {asked}; see `supersteps requests`"
+        return (
+            f"next: it waits for {len(details.questions)} answers: {asked}; see `supersteps "
+            "requests`"
+        )
     if details.timers:
         return f"next: {resume} waits until {min(details.timers)} and goes on"
     return "next: nothing, the run was done there"

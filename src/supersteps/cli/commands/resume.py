@@ -47,8 +47,8 @@ def command(
 ) -> int:
     """Go on with a run where it stands, or from one of its checkpoints.
 
-    A checkpoint that is not the run's current one becomes that, on a new branch; what came after it stays readable.
-    On a terminal, without an argument, you choose from the checkpoints there are.
+    A checkpoint that is not the run's current one becomes that, on a new branch; what came after it
+    stays readable. On a terminal, without an argument, you choose from the checkpoints there are.
 
     The workflow's code is needed: --app, SUPERSTEPS_APP or [tool.supersteps].
     """
@@ -75,7 +75,8 @@ def command(
             resumed = workflow.run_stream_from_checkpoint(header.checkpoint_id, service.storage)
             if run is not None and not is_head:
                 tell(
-                    f"from superstep {header.iteration_count}, on a new branch (it was at {run.head})"
+                    f"from superstep {header.iteration_count}, on a new branch (it was at "
+                    f"{run.head})"
                 )
             is_done = run is not None and is_head and run.status == "IDLE"
             commands = Commands(store, apps, service.storage)

@@ -72,13 +72,15 @@ def command(
 ) -> int:
     """Start a run of a workflow and drive it.
 
-    APP is module:name or path/to/file.py:name. Where SUPERSTEPS_APP or [tool.supersteps] names the workflow, it may be
-    left out: a single argument is then taken for the INPUT, unless it has the form of an APP.
+    APP is module:name or path/to/file.py:name. Where SUPERSTEPS_APP or [tool.supersteps] names the
+    workflow, it may be left out: a single argument is then taken for the INPUT, unless it has the
+    form of an APP.
 
-    INPUT is JSON, or text for a workflow that takes text; - reads it from stdin. Put -- before one that begins with a
-    dash.
+    INPUT is JSON, or text for a workflow that takes text; - reads it from stdin. Put -- before one
+    that begins with a dash.
 
-    Outputs go to stdout, all else to stderr. The first Ctrl-C lets the superstep under way end and be saved.
+    Outputs go to stdout, all else to stderr. The first Ctrl-C lets the superstep under way end and
+    be saved.
     """
     if attach and run_id is None:
         raise click.UsageError("--attach goes on with the run that --run-id names: give that too")
@@ -161,7 +163,8 @@ def _read(workflow: Workflow, text: str | None, app: str | None, *, is_detailed:
         words = [given for schema in error.schemas if (given := sample(schema)) is not None]
         if words:
             told.append(
-                f"For example: {shlex.join(['supersteps', 'run', *([app] if app else []), words[0]])}"
+                "For example: "
+                f"{shlex.join(['supersteps', 'run', *([app] if app else []), words[0]])}"
             )
         raise InputError(" ".join(told)) from error
 

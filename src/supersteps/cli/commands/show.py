@@ -87,7 +87,7 @@ async def _look(service: Service, reference: str) -> RunDetails | CheckpointDeta
     return await service.show_run(run.run_id)
 
 
-# --------------------------------------------------------------------------------------------------- run
+# ---------------------------------------------------------------------------------------------- run
 
 
 def show_run(found: RunDetails, full: bool) -> list[str]:
@@ -171,7 +171,8 @@ def _run_facts(found: RunDetails) -> list[tuple[str, str]]:
 def _after_failure(found: RunDetails) -> str:
     run = found.run
     return (
-        f"Nothing of that superstep was kept. When the cause is mended: supersteps resume {run.run_id}\n"
+        "Nothing of that superstep was kept. When the cause is mended: supersteps resume "
+        f"{run.run_id}\n"
         f"To go on with something changed: supersteps fork {run.head}"
     )
 
@@ -195,7 +196,7 @@ def _question(question: Question, full: bool) -> Iterator[str]:
     yield f"    answer: {answer_hint(question)}"
 
 
-# -------------------------------------------------------------------------------------------- checkpoint
+# --------------------------------------------------------------------------------------- checkpoint
 
 
 def show_checkpoint(found: CheckpointDetails, full: bool) -> list[str]:
@@ -243,7 +244,10 @@ def _section(section: str, content: Any, full: bool) -> Iterator[str]:
     elif section in ("requests", "intercepted"):
         for name, request in content.items():
             wanted = str(request.get("response_type")).removeprefix("__main__.")
-            about = f"{request.get('source_executor_id')} asks for {wanted}, in superstep {request.get('iteration')}"
+            about = (
+                f"{request.get('source_executor_id')} asks for {wanted}, in superstep "
+                f"{request.get('iteration')}"
+            )
             yield f"  {click.style(name, fg='yellow')}  {about}"
             yield from _asked(request.get("data"), full)
     elif section == "answered":
@@ -252,7 +256,9 @@ def _section(section: str, content: Any, full: bool) -> Iterator[str]:
         for item in shown:
             outcome = item.get("outcome", "answered")
             value = f": {_short(item.get('data'), full)}" if outcome != "cancelled" else ""
-            yield f"  {item.get('request_id')}  {outcome} in superstep {item.get('iteration')}{value}"
+            yield (
+                f"  {item.get('request_id')}  {outcome} in superstep {item.get('iteration')}{value}"
+            )
     elif section == "timers":
         for name, timer in content.items():
             again = f", attempt {timer['attempt']}" if timer.get("attempt", 1) > 1 else ""
@@ -329,7 +335,7 @@ def _title(text: str, number: int = 0) -> str:
     return click.style(text, bold=True) + (f" ({number})" if number else "")
 
 
-# -------------------------------------------------------------------------------------------------- path
+# --------------------------------------------------------------------------------------------- path
 
 
 def value_at(content: Any, path: str) -> Any:
@@ -337,7 +343,8 @@ def value_at(content: Any, path: str) -> Any:
 
     Args:
         content: The content.
-        path: A JSON Pointer (`/shared_state/x`), or names between dots; a name that has dots itself is found too.
+        path: A JSON Pointer (`/shared_state/x`), or names between dots; a name that has dots itself
+            is found too.
 
     Raises:
         InputError: There is nothing.

@@ -31,8 +31,8 @@ _CODES = {"IDLE": 0, "IDLE_WITH_PENDING_REQUESTS": WAITING}
 def command(run: str, store: str | None, output: str) -> int:
     """Follow a run that another process drives: a line for each checkpoint, until it ends.
 
-    With -o json, each line is a JSON object. The exit code is that of the run's end: 0 done, 1 failed or cancelled, 3
-    waiting for an answer. Ctrl-C ends only the watching.
+    With -o json, each line is a JSON object. The exit code is that of the run's end: 0 done, 1
+    failed or cancelled, 3 waiting for an answer. Ctrl-C ends only the watching.
     """
     respect_no_color()
 

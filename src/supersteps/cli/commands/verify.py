@@ -31,8 +31,8 @@ _PATIENCE = 1.0
 def command(run: str | None, store: str | None, output: str) -> None:
     """Check that everything stored is whole.
 
-    Reads every checkpoint, journal and inbox, of one run or of all, and checks every hash. Ends with code 1 where
-    something is damaged, and says which checkpoint before it is whole.
+    Reads every checkpoint, journal and inbox, of one run or of all, and checks every hash. Ends
+    with code 1 where something is damaged, and says which checkpoint before it is whole.
     """
 
     async def work() -> tuple[list[Damage], dict[str, str]]:
