@@ -128,13 +128,16 @@ class ResultCollector:
         events: list[WorkflowEvent] = []
         room, before = EVENT_LIMIT, len(self._kept)
         for item in reversed(self._newest):
-            if isinstance(item, _KEPT):
+            if isinstance(item, Note):
+                if room:
+                    room -= 1
+                    events.append(item.event())
+            elif isinstance(item, _KEPT):
                 before -= 1
+                events.append(item)
             elif room:
                 room -= 1
-            else:
-                continue
-            events.append(item.event() if isinstance(item, Note) else item)
+                events.append(item)
         events += reversed(self._kept[:before])
         events.reverse()
         return WorkflowRunResult(
