@@ -35,7 +35,8 @@ class Layer(NamedTuple):
 LAYERS = [
     Layer(("errors",), "the exception tree"),
     Layer(
-        ("_*", "ids", "secrets", "typing"), "the ground: identifiers, annotations, small helpers"
+        ("_*", "ids", "secrets", "states", "typing"),
+        "the ground: states, ids, annotations, small helpers",
     ),
     Layer(("viz",), "pictures of plain structures, so that checkpoints can be drawn too"),
     Layer(("checkpoint",), "records, commits, the typed JSON codec"),

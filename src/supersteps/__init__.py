@@ -124,7 +124,6 @@ if TYPE_CHECKING:
         WorkflowFailedEvent,
         WorkflowLifecycleEvent,
         WorkflowOutputEvent,
-        WorkflowRunState,
         WorkflowStartedEvent,
         WorkflowStatusEvent,
         WorkflowWarningEvent,
@@ -133,6 +132,7 @@ if TYPE_CHECKING:
     from supersteps.run.result import WorkflowRunResult
     from supersteps.run.workflow import Workflow
     from supersteps.secrets import Secret
+    from supersteps.states import WorkflowRunState
     from supersteps.storage.addresses import open_storage
     from supersteps.storage.files.storage import FileCheckpointStorage
     from supersteps.storage.memory import InMemoryCheckpointStorage
@@ -175,7 +175,6 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "WorkflowFailedEvent",
         "WorkflowLifecycleEvent",
         "WorkflowOutputEvent",
-        "WorkflowRunState",
         "WorkflowStartedEvent",
         "WorkflowStatusEvent",
         "WorkflowWarningEvent",
@@ -183,6 +182,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "run.result": ("WorkflowRunResult",),
     "run.handle": ("StreamingRun",),
     "secrets": ("Secret",),
+    "states": ("WorkflowRunState",),
     "storage.ports": ("CheckpointStorage", "DurableStorage", "ManagedStorage"),
     "encryption.storage": ("EncryptedStorage", "Keyring"),
     "storage.files.storage": ("FileCheckpointStorage",),

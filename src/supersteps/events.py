@@ -16,6 +16,31 @@ import msgspec
 from supersteps._failures import message_of, traceback_of
 from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.secrets import redact
+from supersteps.states import WorkflowRunState
+
+__all__ = [
+    "ExecutorCompletedEvent",
+    "ExecutorEvent",
+    "ExecutorFailedEvent",
+    "ExecutorInvokedEvent",
+    "RequestClosedEvent",
+    "RequestInfoEvent",
+    "SuperStepCompletedEvent",
+    "SuperStepCompletionInfo",
+    "SuperStepStartInfo",
+    "SuperStepStartedEvent",
+    "WorkflowErrorDetails",
+    "WorkflowErrorEvent",
+    "WorkflowEvent",
+    "WorkflowEventSource",
+    "WorkflowFailedEvent",
+    "WorkflowLifecycleEvent",
+    "WorkflowOutputEvent",
+    "WorkflowRunState",
+    "WorkflowStartedEvent",
+    "WorkflowStatusEvent",
+    "WorkflowWarningEvent",
+]
 
 
 class WorkflowEventSource(StrEnum):
@@ -23,25 +48,6 @@ class WorkflowEventSource(StrEnum):
 
     FRAMEWORK = "FRAMEWORK"
     EXECUTOR = "EXECUTOR"
-
-
-class WorkflowRunState(StrEnum):
-    """Where a run stands."""
-
-    STARTED = "STARTED"
-    """Begun, nothing has run yet."""
-    IN_PROGRESS = "IN_PROGRESS"
-    """Messages are in flight."""
-    IN_PROGRESS_PENDING_REQUESTS = "IN_PROGRESS_PENDING_REQUESTS"
-    """Messages are in flight, and questions wait for answers."""
-    IDLE = "IDLE"
-    """Nothing is left to do: the run is final."""
-    IDLE_WITH_PENDING_REQUESTS = "IDLE_WITH_PENDING_REQUESTS"
-    """Nothing is left to do until a question is answered."""
-    FAILED = "FAILED"
-    """A superstep failed; the run can be resumed from its last checkpoint."""
-    CANCELLED = "CANCELLED"
-    """Somebody ended the run."""
 
 
 class WorkflowEvent:

@@ -24,6 +24,7 @@ from supersteps.checkpoint.record import (
 )
 from supersteps.checkpoint.stored import decode_json
 from supersteps.ids import new_id
+from supersteps.states import WorkflowRunState
 
 __all__ = ["AnsweredRequest", "PendingRequest", "SubWorkflowState", "WorkflowCheckpoint"]
 
@@ -103,7 +104,7 @@ class WorkflowCheckpoint:
     parent: str | None = None
     sequence: int = 0
     branch: int = 0
-    status: str = "IN_PROGRESS"
+    status: str = WorkflowRunState.IN_PROGRESS.value
     scopes: dict[str, dict[str, Any]] = field(default_factory=_not_given)
     fan_in: dict[str, dict[str, list[Any]]] = field(default_factory=_not_given)
     pending_requests: dict[str, PendingRequest] = field(default_factory=_not_given)

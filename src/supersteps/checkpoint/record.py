@@ -13,6 +13,7 @@ from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.errors import CheckpointVersionError
 from supersteps.ids import new_id
+from supersteps.states import WorkflowRunState
 
 FORMAT_VERSION = "1.0"
 """Version of the stored format; the major number changes when older libraries could misread it."""
@@ -84,7 +85,7 @@ class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     iteration_count: int = 0
     max_iterations: int = 100
     steps_since_input: int = 0
-    status: str = "IN_PROGRESS"
+    status: str = WorkflowRunState.IN_PROGRESS.value
     metadata: dict[str, Any] = {}
     version: str = FORMAT_VERSION
     incarnation: str = ""

@@ -25,8 +25,10 @@ from supersteps.cli.terminal import echo, echo_result, harmless_json
 from supersteps.cli.words import count, cut, plain
 from supersteps.errors import WorkflowConvergenceError
 from supersteps.run.workflow import Workflow
-from supersteps.service.drive import DRAINED, drive_run
+from supersteps.service.drive import drive_run
+from supersteps.service.states import DRAINED
 from supersteps.service.views import Outcome, Question
+from supersteps.states import WorkflowRunState
 from supersteps.storage.files.storage import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.ports import is_durable
@@ -219,8 +221,8 @@ def _other_text(outcome: Outcome, story: Story, commands: Commands) -> str:
 
 
 _ENDS: dict[str, tuple[Callable[[Outcome, Story, Commands], str], int]] = {
-    "IDLE": (_done_text, 0),
-    "IDLE_WITH_PENDING_REQUESTS": (_waiting_text, WAITING),
+    WorkflowRunState.IDLE: (_done_text, 0),
+    WorkflowRunState.IDLE_WITH_PENDING_REQUESTS: (_waiting_text, WAITING),
     DRAINED: (_drained_text, FAILED),
 }
 

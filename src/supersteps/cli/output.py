@@ -13,20 +13,21 @@ import click
 import msgspec
 
 from supersteps.cli.terminal import echo, harmless, harmless_json, shown
-from supersteps.service.states import WORDS
+from supersteps.service.states import DAMAGED, DRAINED, WORDS
+from supersteps.states import IN_PROGRESS, WorkflowRunState
 
 if TYPE_CHECKING:
     from supersteps.service.views import RunSummary
 
-STYLES = {
-    "IDLE": "green",
-    "IDLE_WITH_PENDING_REQUESTS": "yellow",
-    "IN_PROGRESS": "cyan",
-    "IN_PROGRESS_PENDING_REQUESTS": "cyan",
-    "FAILED": "red",
-    "CANCELLED": "bright_black",
-    "DAMAGED": "red",
-    "DRAINED": "yellow",
+STYLES: dict[str, str] = {
+    WorkflowRunState.IDLE: "green",
+    WorkflowRunState.IDLE_WITH_PENDING_REQUESTS: "yellow",
+    WorkflowRunState.IN_PROGRESS: "cyan",
+    WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS: "cyan",
+    WorkflowRunState.FAILED: "red",
+    WorkflowRunState.CANCELLED: "bright_black",
+    DAMAGED: "red",
+    DRAINED: "yellow",
 }
 
 
@@ -61,8 +62,8 @@ def status_text(status: str, *, is_abandoned: bool = False) -> str:
 
 def run_text(run: RunSummary) -> str:
     """Return a run's state as people say it: one that nobody drives, though it could go on, is stopped."""
-    is_at_rest = run.owner is None and run.status.startswith("IN_PROGRESS")
-    return status_text("DRAINED" if is_at_rest else run.status, is_abandoned=run.is_abandoned)
+    is_at_rest = run.owner is None and run.status in IN_PROGRESS
+    return status_text(DRAINED if is_at_rest else run.status, is_abandoned=run.is_abandoned)
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:

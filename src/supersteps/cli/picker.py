@@ -14,6 +14,7 @@ from supersteps.errors import SuperstepsError
 from supersteps.service.errors import ReferenceNotFoundError
 from supersteps.service.service import Service
 from supersteps.service.views import LogEntry, Question, RunSummary
+from supersteps.states import WorkflowRunState
 
 PAGE = 15
 _MOST_RUNS = 1000
@@ -144,7 +145,7 @@ def _run_item(run: RunSummary) -> Item:
     state = run_text(run)
     asks = (
         f", {count(len(run.requests), 'question')}"
-        if run.requests and run.status != "CANCELLED"
+        if run.requests and run.status != WorkflowRunState.CANCELLED
         else ""
     )
     name = click.style(run.run_id, fg="blue")

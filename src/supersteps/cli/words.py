@@ -15,7 +15,9 @@ import msgspec
 from supersteps.checkpoint.diff import Change
 from supersteps.cli.output import age, status_text, visible_width
 from supersteps.cli.terminal import harmless
+from supersteps.service.states import DAMAGED
 from supersteps.service.views import LogEntry, Question
+from supersteps.states import IN_PROGRESS, WorkflowRunState
 
 TITLES = {
     "messages": "Messages in flight",
@@ -51,8 +53,6 @@ _BRIEF = {
     "graph": "graph",
 }
 _NAME = re.compile(r"[^\W\d][\w-]*")
-_QUIET = ("IN_PROGRESS", "IN_PROGRESS_PENDING_REQUESTS")
-"""States that say nothing: every checkpoint on the way has them."""
 _ADDRESS = ("request_id", "source_executor_id")
 """Fields of a question that only say whose it is, which is shown beside it."""
 
@@ -180,9 +180,9 @@ def what_happened(entry: LogEntry) -> list[str]:
         words.append(click.style(f"asks {_ids(entry.asked)}", fg="yellow"))
     if entry.closed:
         words.append(f"closes {_ids(entry.closed)}")
-    if entry.error and entry.status != "DAMAGED":
-        words.append(status_text("FAILED"))
-    elif entry.status not in _QUIET:
+    if entry.error and entry.status != DAMAGED:
+        words.append(status_text(WorkflowRunState.FAILED))
+    elif entry.status not in IN_PROGRESS:  # every checkpoint on the way is
         words.append(status_text(entry.status))
     return words
 
@@ -212,7 +212,7 @@ def _attempts(numbers: Iterable[int]) -> str:
 
 def _origin(entry: LogEntry) -> str:
     """Return where a checkpoint comes from to which no executor led."""
-    if entry.status == "DAMAGED":
+    if entry.status == DAMAGED:
         return "?"
     if entry.parent is None:
         return "input" if entry.step == 0 else "(those before it were removed)"
@@ -233,7 +233,7 @@ def entry_line(entry: LogEntry, mark: str = "", now: datetime | None = None) -> 
         now: The present.
     """
     head = click.style(
-        entry.checkpoint_id, fg="bright_black" if entry.status == "DAMAGED" else "blue"
+        entry.checkpoint_id, fg="bright_black" if entry.status == DAMAGED else "blue"
     )
     parts = [head, f"@{entry.step}", *([mark] if mark else []), *what_happened(entry)]
     return "  ".join([*parts, click.style(f"{age(entry.timestamp, now)} ago", fg="bright_black")])

@@ -14,11 +14,10 @@ from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.engine import heartbeat
 from supersteps.errors import RunFencedError, RunNotFoundError
 from supersteps.ids import new_id
+from supersteps.states import WorkflowRunState
 from supersteps.storage.ports import DurableStorage
 from supersteps.storage.records import LEASE_SECONDS, RunRecord
 from supersteps.storage.rules import anew
-
-_CANCELLED = "CANCELLED"
 
 
 class RunHold:
@@ -91,7 +90,7 @@ class RunHold:
         self._sequence = run.sequence
         self._stored_head = run.head
         self._stored_commit = run.commit_id
-        self._is_cancelled = run.status == _CANCELLED
+        self._is_cancelled = run.status == WorkflowRunState.CANCELLED
         self._last_timestamp = max(self._last_timestamp, run.updated_at)
 
     def _settle(self, run: RunRecord) -> None:
@@ -204,7 +203,7 @@ class RunHold:
             run.head != self._stored_head
             or run.commit_id != self._stored_commit
             or run.incarnation != self._incarnation
-            or (run.status == _CANCELLED and not self._is_cancelled)
+            or (run.status == WorkflowRunState.CANCELLED and not self._is_cancelled)
         )
 
     def _moved_on(self, run: RunRecord) -> RunFencedError:

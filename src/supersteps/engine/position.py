@@ -11,7 +11,6 @@ from supersteps.engine.run_store import RunStore
 from supersteps.engine.state import State
 from supersteps.engine.time_travel.migration import Fitted
 from supersteps.engine.values import Sealed
-from supersteps.events import WorkflowRunState
 
 
 class Position:
@@ -57,19 +56,3 @@ class Position:
             self.recorded = Recorded.read(
                 records, self._sealer, fitted.fingerprint, fitted.translate
             )
-
-
-def run_state(goes_on: bool, is_waiting: bool) -> WorkflowRunState:
-    """Return the status of a run.
-
-    Args:
-        goes_on: Whether it has something to do, now or later, without anybody's answer.
-        is_waiting: Whether it waits for answers.
-    """
-    if goes_on:
-        return (
-            WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS
-            if is_waiting
-            else WorkflowRunState.IN_PROGRESS
-        )
-    return WorkflowRunState.IDLE_WITH_PENDING_REQUESTS if is_waiting else WorkflowRunState.IDLE

@@ -36,7 +36,7 @@ from supersteps.engine.merge import enter, merge
 from supersteps.engine.merged import Merged
 from supersteps.engine.parts import decode_outputs, encode_changes, encode_graph
 from supersteps.engine.plan import Plan, due_timers, late_questions
-from supersteps.engine.position import Position, run_state
+from supersteps.engine.position import Position
 from supersteps.engine.receivers import INPUT_SOURCE
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.sites import Sites
@@ -54,11 +54,11 @@ from supersteps.errors import (
 from supersteps.events import (
     RequestInfoEvent,
     WorkflowEvent,
-    WorkflowRunState,
     WorkflowWarningEvent,
 )
 from supersteps.ids import new_id
 from supersteps.secrets import redact
+from supersteps.states import WorkflowRunState, state_at_barrier
 from supersteps.storage.rules import RunRecord
 from supersteps.typing import display_name, twin_of
 
@@ -371,9 +371,8 @@ class Runner:
         goes_on = (
             bool(state.messages or state.replies or self.next_due or state.timers) or self.has_work
         )
-        if not state.requests:
-            return WorkflowRunState.IN_PROGRESS if goes_on else WorkflowRunState.IDLE
-        return run_state(goes_on, self._inbox.is_waiting(state))
+        is_waiting = bool(state.requests) and self._inbox.is_waiting(state)
+        return state_at_barrier(goes_on=goes_on, is_waiting=is_waiting)
 
     def waiting_requests(self) -> list[RequestInfoEvent]:
         """Return an event for each question that waits for an answer and whose deadline has not passed."""

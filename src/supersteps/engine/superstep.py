@@ -22,11 +22,12 @@ from supersteps.engine.merge import merge
 from supersteps.engine.merged import Merged
 from supersteps.engine.parts import encode_changes
 from supersteps.engine.plan import Plan, due_timers, late_questions, plan
-from supersteps.engine.position import Position, run_state
+from supersteps.engine.position import Position
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.sites import Sites
 from supersteps.errors import WorkflowConvergenceError
 from supersteps.events import SuperStepStarted
+from supersteps.states import state_at_barrier
 
 Landing = tuple[Plan, Merged, tuple[str, ...], int, int]
 """A superstep whose handlers have run: who handled what, what it changes, which executors ran, its
@@ -313,7 +314,7 @@ class Supersteps:
             iteration=step,
             steps_since_input=count,
             max_iterations=self._max_iterations,
-            status=run_state(goes_on, waiting).value,
+            status=state_at_barrier(goes_on=goes_on, is_waiting=waiting).value,
             more=more,
             inbox_read=planned.answers[-1].number if planned.answers else 0,
         )

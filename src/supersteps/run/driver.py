@@ -32,15 +32,13 @@ from supersteps.events import (
     WorkflowErrorDetails,
     WorkflowEvent,
     WorkflowFailedEvent,
-    WorkflowRunState,
     WorkflowStartedEvent,
     WorkflowWarningEvent,
 )
 from supersteps.run.phases import DRAINED, DRAINING, FAILED, READY, SETTLED, STOPPING, WORKING
 from supersteps.run.stream import EventStream
+from supersteps.states import WorkflowRunState
 from supersteps.storage.ports import DurableStorage
-
-_PENDING = WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS
 
 TURN_SECONDS = 0.02
 """How long supersteps may follow each other until others on the event loop have their turn."""
@@ -48,6 +46,9 @@ TURN_SECONDS = 0.02
 
 GRACE_SECONDS = 5.0
 """How long a handler that was cancelled may clean up before it is cancelled once more."""
+
+
+_PENDING = WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS
 
 
 @dataclass(frozen=True)
@@ -473,7 +474,11 @@ class RunDriver:
                 runner = self._opened.runner
                 asks = runner.has_questions
                 if runner.flows and not self._queued:
-                    self._stream.emit_state(_PENDING if asks else WorkflowRunState.IN_PROGRESS)
+                    self._stream.emit_state(
+                        WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS
+                        if asks
+                        else WorkflowRunState.IN_PROGRESS
+                    )
                 elif not await self._get_ready(runner):
                     return
                 self._looked = False

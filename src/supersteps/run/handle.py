@@ -17,10 +17,11 @@ from supersteps.errors import (
     RunClosedError,
     UnknownRequestError,
 )
-from supersteps.events import WorkflowEvent, WorkflowRunState
+from supersteps.events import WorkflowEvent
 from supersteps.run.driver import Opened, RunDriver
 from supersteps.run.phases import CANCELLED, CLOSED, READY, Phase
 from supersteps.run.result import ResultCollector, WorkflowRunResult
+from supersteps.states import WorkflowRunState
 from supersteps.storage.records import RunRecord
 
 CheckpointReference = str | CheckpointInfo | WorkflowCheckpoint

@@ -38,13 +38,14 @@ from supersteps.errors import (
     RunExistsError,
     RunFencedError,
 )
-from supersteps.events import WorkflowRunState, WorkflowStatusEvent
+from supersteps.events import WorkflowStatusEvent
 from supersteps.ids import check_id, new_run_id
 from supersteps.run.driver import Opened, RunDriver
 from supersteps.run.handle import CheckpointReference, StreamingRun
 from supersteps.run.result import WorkflowRunResult
 from supersteps.run.wait import until_at_rest, until_let_go
 from supersteps.run.waiters import WaitingRuns
+from supersteps.states import WorkflowRunState
 from supersteps.storage.ports import CheckpointStorage, DurableStorage
 from supersteps.storage.records import RunRecord
 from supersteps.storage.retention import RetentionPolicy

@@ -13,10 +13,10 @@ from supersteps.events import (
     WorkflowEvent,
     WorkflowFailedEvent,
     WorkflowOutputEvent,
-    WorkflowRunState,
     WorkflowStartedEvent,
     WorkflowStatusEvent,
 )
+from supersteps.states import WorkflowRunState
 
 EVENT_LIMIT = 10_000
 """How many events beside outputs, requests and status changes a result keeps: the newest."""

@@ -11,12 +11,9 @@ from typing import Any, TypeVar
 
 from supersteps._loops import look_at
 from supersteps.errors import RunDrainedError
-from supersteps.events import WorkflowRunState
 from supersteps.run.handle import StreamingRun
 from supersteps.run.result import WorkflowRunResult
-
-ENDS = (WorkflowRunState.IDLE, WorkflowRunState.IDLE_WITH_PENDING_REQUESTS)
-"""States in which nothing is left to do for the time being."""
+from supersteps.states import SETTLED
 
 T = TypeVar("T")
 
@@ -31,7 +28,7 @@ async def drive(run: StreamingRun, workflow_id: str) -> WorkflowRunResult:
         Exception: What ended the run.
     """
     result, asked = await until_asked_to_stop(run, run.wait_for_completion())
-    if asked is not None and result.get_final_state() not in ENDS:
+    if asked is not None and result.get_final_state() not in SETTLED:
         raise _drained(run, workflow_id, asked.name)
     return result
 

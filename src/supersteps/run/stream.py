@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from supersteps._loops import LoopEvent, has_ended, is_gone
 from supersteps.errors import StreamBusyError
-from supersteps.events import Note, WorkflowEvent, WorkflowRunState, WorkflowStatusEvent
+from supersteps.events import Note, WorkflowEvent, WorkflowStatusEvent
 from supersteps.run.result import ResultCollector
+from supersteps.states import WorkflowRunState
 
 UNDELIVERED = 1_000
 """How many events may wait for a consumer until handlers that await `ctx.add_event` wait for it."""

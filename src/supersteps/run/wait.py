@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from supersteps.errors import WorkflowRuntimeError
-from supersteps.events import WorkflowRunState
+from supersteps.states import ENDED, WorkflowRunState
 from supersteps.storage.ports import DurableStorage
 from supersteps.storage.records import RunRecord
 from supersteps.storage.rules import check_incarnation, lease_holds, limit_lease, no_such_run
@@ -14,9 +14,6 @@ from supersteps.storage.rules import check_incarnation, lease_holds, limit_lease
 # The run may be driven by any process on any machine, and no storage can call across: a file or a
 # row does not say that it has changed. So this looks, at one record.
 LOOK_EVERY_SECONDS = 0.2
-
-_ENDED = (WorkflowRunState.IDLE.value, WorkflowRunState.CANCELLED.value)
-_WAITING = WorkflowRunState.IDLE_WITH_PENDING_REQUESTS.value
 
 
 async def until_at_rest(storage: DurableStorage, run_id: str) -> RunRecord:
@@ -32,12 +29,15 @@ async def until_at_rest(storage: DurableStorage, run_id: str) -> RunRecord:
         run = await _record(storage, run_id)
         check_incarnation(run, which)
         which = run.incarnation
-        if run.status == WorkflowRunState.FAILED.value and not _is_held(run):
+        if run.status == WorkflowRunState.FAILED and not _is_held(run):
             raise WorkflowRuntimeError(
                 f"run {run_id!r} has failed: {run.error or 'nobody noted why'}. Resume it from "
                 f"{run.head!r} once the cause is mended."
             )
-        if run.status in _ENDED or (run.status == _WAITING and await _only_waits(storage, run)):
+        if run.status in ENDED or (
+            run.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
+            and await _only_waits(storage, run)
+        ):
             return run
         await asyncio.sleep(LOOK_EVERY_SECONDS)
 

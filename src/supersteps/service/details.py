@@ -25,6 +25,7 @@ from supersteps.service.history import forks_of, headers_of
 from supersteps.service.reads import UNREADABLE, all_runs
 from supersteps.service.summaries import summarize
 from supersteps.service.views import CheckpointDetails, LogEntry, Question, RunDetails
+from supersteps.states import WorkflowRunState
 from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import RunRecord
 from supersteps.viz.picture import Picture
@@ -215,7 +216,7 @@ async def _waiting_in(storage: ManagedStorage, run: RunRecord) -> list[Question]
 
 def _asked(run: RunRecord, parts: Mapping[PartKey, Part], answered: set[str]) -> list[Question]:
     """Return what waits at a run's head; questions of a cancelled run wait no more."""
-    if run.status == "CANCELLED":
+    if run.status == WorkflowRunState.CANCELLED:
         return []
     return [
         question_of(run, msgspec.json.decode(as_json(part), type=StoredRequest))

@@ -12,17 +12,16 @@ import msgspec
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.events import RequestInfoEvent, WorkflowEvent
 from supersteps.run.handle import StreamingRun
-from supersteps.run.script import ENDS, until_asked_to_stop
+from supersteps.run.script import until_asked_to_stop
 from supersteps.run.workflow import Workflow
+from supersteps.service.states import DRAINED
 from supersteps.service.views import Outcome, Question
+from supersteps.states import SETTLED
 from supersteps.typing.annotations import display_name
 from supersteps.typing.schema import schema_of
 
 Watch = Callable[[WorkflowEvent], None]
 """Is told of each event as it happens; must be quick."""
-
-DRAINED = "DRAINED"
-"""The status of an outcome where a signal stopped the run between two supersteps."""
 
 
 async def drive_run(
@@ -57,7 +56,7 @@ async def drive_run(
     _, asked_by = await until_asked_to_stop(run, consume(), on_signal)
     codec = Codec(workflow.types)
     latest = run.latest_checkpoint
-    is_drained = asked_by is not None and run.state not in ENDS
+    is_drained = asked_by is not None and run.state not in SETTLED
     outputs = (
         [] if is_drained else (await run.wait_for_completion()).get_outputs()
     )  # nothing is left to drive

@@ -30,12 +30,11 @@ from supersteps.checkpoint.stored import (
 )
 from supersteps.define.edges import is_fan_in
 from supersteps.service.reads import UNREADABLE
+from supersteps.service.states import DAMAGED
 from supersteps.service.views import LogEntry, Retry
+from supersteps.states import WorkflowRunState
 from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import RunRecord
-
-DAMAGED = "DAMAGED"
-"""Status of an entry whose checkpoint cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +200,7 @@ class FactsReader:
         is_head = run is not None and run.head == header.checkpoint_id
         known = header if isinstance(facts, str) else facts.header
         parent = known.parent_id or (run.parent_checkpoint if run is not None else None)
+        has_failed = run is not None and run.status == WorkflowRunState.FAILED
         entry = LogEntry(
             checkpoint_id=known.checkpoint_id,
             run_id=known.run_id,
@@ -211,7 +211,7 @@ class FactsReader:
             # A failure or a cancellation changes the run, not the checkpoint at which it happened.
             status=run.status if is_head and run is not None else known.status,
             is_head=is_head,
-            error=run.error if is_head and run is not None and run.status == "FAILED" else None,
+            error=run.error if is_head and run is not None and has_failed else None,
         )
         if isinstance(facts, str):
             return msgspec.structs.replace(entry, status=DAMAGED, error=facts)

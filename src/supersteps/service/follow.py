@@ -10,15 +10,17 @@ from supersteps.errors import CheckpointError
 from supersteps.service.errors import ReferenceNotFoundError
 from supersteps.service.facts import FactsReader
 from supersteps.service.reads import Unwarned
+from supersteps.service.states import DAMAGED
 from supersteps.service.summaries import step_of_head
 from supersteps.service.views import LogEntry
+from supersteps.states import ENDED, WorkflowRunState
 from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import RunRecord
 
 LOOK_EVERY_SECONDS = 0.2
 
-_WAITING = "IDLE_WITH_PENDING_REQUESTS"
-_ENDED = frozenset({"IDLE", "FAILED", "CANCELLED"})
+_NOTED_IN_RUN = {WorkflowRunState.FAILED, WorkflowRunState.CANCELLED}
+"""States that only the run's record has: they come about between two commits."""
 
 
 async def follow(
@@ -49,8 +51,8 @@ async def follow(
                 newest = max(newest, sequence)
             if entries:
                 seen, told = now.head, entries[-1][1].status
-        elif now.status in ("FAILED", "CANCELLED") and told not in (now.status, "DAMAGED"):
-            # No checkpoint says that it ended like this: its head, once more, does.
+        elif now.status in _NOTED_IN_RUN and told not in (now.status, DAMAGED):
+            # No checkpoint has this status: yield the head again, with the run's.
             for _, entry in await _new_entries(storage, now, newest):
                 yield entry
                 told = now.status
@@ -62,11 +64,11 @@ async def follow(
 
 
 async def _has_ended(storage: ManagedStorage, run: RunRecord) -> bool:
-    if run.status in _ENDED:
+    if run.status in ENDED | _NOTED_IN_RUN:
         return True
-    # With an answer that no superstep has taken yet the run will go on as soon as somebody resumes
-    # it.
-    if run.status != _WAITING or await storage.read_inbox(run.run_id):
+    if run.status != WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
+        return False
+    if await storage.read_inbox(run.run_id):  # whoever resumes the run takes these answers
         return False
     # The inbox may be empty because a superstep has taken the answer since the run was looked at.
     again = await storage.get_run(run.run_id)

@@ -8,8 +8,9 @@ from msgspec.structs import replace
 
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.service.errors import ServiceError
-from supersteps.service.facts import DAMAGED, FactsReader
+from supersteps.service.facts import FactsReader
 from supersteps.service.reads import Unwarned, all_runs
+from supersteps.service.states import DAMAGED
 from supersteps.service.summaries import summarize
 from supersteps.service.views import Log
 from supersteps.storage.ports import ManagedStorage

@@ -33,6 +33,7 @@ from supersteps.service.views import (
     RunDetails,
     RunSummary,
 )
+from supersteps.states import WorkflowRunState
 from supersteps.storage import answers, transfer
 from supersteps.storage.ports import ManagedStorage, has_backup
 from supersteps.storage.records import Damage, RunRecord
@@ -109,7 +110,7 @@ class Service:
         """Return runs with what is known of answers that nothing has taken yet: `answered` of those that wait."""
         found = []
         for run in runs:
-            if run.status == "IDLE_WITH_PENDING_REQUESTS":
+            if run.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
                 given = {entry.request_id for entry in await self.storage.read_inbox(run.run_id)}
                 answered = tuple(name for name in run.requests if name in given)
                 run = msgspec.structs.replace(run, answered=answered)

@@ -5,23 +5,27 @@ from __future__ import annotations
 import time
 
 from supersteps.service.summaries import describe_lease
+from supersteps.states import IN_PROGRESS, WorkflowRunState
 from supersteps.storage.records import RunRecord
 
-WORDS = {
-    "IDLE": "done",
-    "IDLE_WITH_PENDING_REQUESTS": "waiting",
-    "IN_PROGRESS": "in progress",
-    "IN_PROGRESS_PENDING_REQUESTS": "in progress, asks",
-    "FAILED": "failed",
-    "CANCELLED": "cancelled",
-    "DAMAGED": "damaged",
-    "DRAINED": "stopped",
+DAMAGED = "DAMAGED"
+"""Told instead of the status of a checkpoint that cannot be read."""
+DRAINED = "DRAINED"
+"""Told instead of the status of a run that was stopped between two supersteps."""
+
+WORDS: dict[str, str] = {
+    WorkflowRunState.IDLE: "done",
+    WorkflowRunState.IDLE_WITH_PENDING_REQUESTS: "waiting",
+    WorkflowRunState.IN_PROGRESS: "in progress",
+    WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS: "in progress, asks",
+    WorkflowRunState.FAILED: "failed",
+    WorkflowRunState.CANCELLED: "cancelled",
+    DAMAGED: "damaged",
+    DRAINED: "stopped",
 }
 
 
 def state_of(run: RunRecord) -> str:
     """Return a run's state in a word: one that nobody drives, though it could go on, is stopped."""
-    is_at_rest = (
-        run.status.startswith("IN_PROGRESS") and describe_lease(run.lease, time.time())[0] is None
-    )
-    return WORDS["DRAINED"] if is_at_rest else WORDS.get(run.status, run.status.lower())
+    is_at_rest = run.status in IN_PROGRESS and describe_lease(run.lease, time.time())[0] is None
+    return WORDS[DRAINED] if is_at_rest else WORDS.get(run.status, run.status.lower())

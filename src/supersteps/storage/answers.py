@@ -37,6 +37,7 @@ from supersteps.errors import (
     UnknownRequestError,
 )
 from supersteps.ids import new_id
+from supersteps.states import ENDED, WorkflowRunState
 from supersteps.storage import rules
 from supersteps.storage.ports import DurableStorage, ManagedStorage, is_managed
 from supersteps.storage.records import LEASE_SECONDS, InboxEntry, RunRecord
@@ -158,7 +159,7 @@ async def _waiting_in(
     # longer asks.
     answered = {entry.request_id for entry in await storage.read_inbox(run_id)}
     run, head = await _look(storage, run_id)
-    if run.status == "CANCELLED" or workflow_id not in (None, run.workflow_id):
+    if run.status == WorkflowRunState.CANCELLED or workflow_id not in (None, run.workflow_id):
         return []
     asked = {
         key: part
@@ -261,12 +262,12 @@ async def cancel_run(storage: DurableStorage, run_id: str) -> None:
     run = await storage.get_run(run_id)
     if run is None:
         raise rules.no_such_run(run_id)
-    if run.status in ("IDLE", "CANCELLED"):
+    if run.status in ENDED:
         return
     owner = this_process(new_id())
     taken = await storage.acquire(run_id, owner, LEASE_SECONDS, incarnation=run.incarnation)
     # It may have come to its end since it was looked at.
-    status = None if taken.status == "IDLE" else "CANCELLED"
+    status = None if taken.status == WorkflowRunState.IDLE else WorkflowRunState.CANCELLED.value
     await storage.release(run_id, taken.epoch, status=status, incarnation=run.incarnation)
 
 
@@ -277,7 +278,7 @@ async def _find_waiting(
     part = head.parts.get((REQUESTS, request_id))
     inbox = await storage.read_inbox(run_id, incarnation=run.incarnation)
     answered = any(entry.request_id == request_id for entry in inbox)
-    if part is None or answered or run.status == "CANCELLED":
+    if part is None or answered or run.status == WorkflowRunState.CANCELLED:
         raise await refusal(storage, run_id, request_id)
     return run, msgspec.json.decode(as_json(part), type=StoredRequest)
 
@@ -339,7 +340,7 @@ async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> Requ
     """
     run, head, inbox = await _look_at_once(storage, run_id)
     named = _named(run_id, request_id)
-    if run.status == "CANCELLED" and request_id in run.requests:
+    if run.status == WorkflowRunState.CANCELLED and request_id in run.requests:
         return StaleRequestError(
             f"{named} waits no more: the run was cancelled. Nothing was changed; resume the run "
             f"from its checkpoint {run.head!r}, and it waits again."

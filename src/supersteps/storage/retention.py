@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from supersteps.checkpoint.record import CheckpointHeader
+from supersteps.states import ASKING
 from supersteps.storage._lineage import branch_points, new_parents
 from supersteps.storage.records import RunRecord
-
-WAITING = frozenset({"IDLE_WITH_PENDING_REQUESTS", "IN_PROGRESS_PENDING_REQUESTS"})
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,6 @@ def plan_pruning(
         if header.checkpoint_id not in keep
         and not (policy.keep_steps is not None and header.iteration_count % policy.keep_steps == 0)
         and not (border is not None and header.timestamp >= border)
-        and (policy.waiting_too or header.status not in WAITING)
+        and (policy.waiting_too or header.status not in ASKING)
     ]
     return Pruning(gone, new_parents(ordered, frozenset(gone)))

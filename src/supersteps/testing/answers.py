@@ -25,6 +25,7 @@ from supersteps.errors import (
     StaleRequestError,
     UnknownRequestError,
 )
+from supersteps.states import WorkflowRunState
 from supersteps.storage import answers
 from supersteps.storage.ports import DurableStorage
 from supersteps.testing.subject import Subject
@@ -207,26 +208,35 @@ class Answers(Subject):
         storage = self.storage
         writer = Writer(storage)
         head = await writer.commit(
-            ask(question("q", {})), status="IDLE_WITH_PENDING_REQUESTS", lease_seconds=None
+            ask(question("q", {})),
+            status=WorkflowRunState.IDLE_WITH_PENDING_REQUESTS.value,
+            lease_seconds=None,
         )
 
         await answers.cancel_run(storage, "run")
         await answers.cancel_run(storage, "run")
 
         run = await record_of(storage)
-        assert (run.status, run.lease, run.head, run.epoch) == ("CANCELLED", None, head, 2)
+        assert (run.status, run.lease, run.head, run.epoch) == (
+            WorkflowRunState.CANCELLED.value,
+            None,
+            head,
+            2,
+        )
         if "head" not in self.missing():
             assert await record_of(self.reopen()) == run
         await refused(storage, lambda: self._answer("q", 1), StaleRequestError, "run was cancelled")
         await refused(storage, lambda: self._cancel("q"), StaleRequestError, "run was cancelled")
         assert await answers.list_requests(storage, "run") == []
         await writer.take()
-        await writer.commit(status="IDLE_WITH_PENDING_REQUESTS", lease_seconds=None)
+        await writer.commit(
+            status=WorkflowRunState.IDLE_WITH_PENDING_REQUESTS.value, lease_seconds=None
+        )
         await answers.answer(storage, "run", "q", 1)
 
     async def test_a_run_that_is_done_stays_done_and_a_busy_one_is_left_alone(self) -> None:
         storage = self.storage
-        await Writer(storage).commit(status="IDLE", lease_seconds=None)
+        await Writer(storage).commit(status=WorkflowRunState.IDLE.value, lease_seconds=None)
         before = await record_of(storage)
         await answers.cancel_run(storage, "run")
         assert await record_of(storage) == before

@@ -7,6 +7,7 @@ import pytest
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.parts import OUTPUTS
 from supersteps.errors import CheckpointNotFoundError
+from supersteps.states import WorkflowRunState
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import REQUEST, Writer, by_hand, plain, record_of, request, shared
 
@@ -49,12 +50,19 @@ class Branches(Subject):
     async def test_a_moved_head_is_durable(self) -> None:
         self.needs("head")
         writer = Writer(self.storage)
-        first = await writer.commit(Changes(puts={request("q"): REQUEST}), status="IDLE")
+        first = await writer.commit(
+            Changes(puts={request("q"): REQUEST}), status=WorkflowRunState.IDLE.value
+        )
         await writer.commit(Changes(deletes=[request("q")]), status="DONE")
         await writer.move(first)
 
         run = await record_of(self.reopen())
-        assert (run.head, run.branch, run.status, run.requests) == (first, 1, "IDLE", ("q",))
+        assert (run.head, run.branch, run.status, run.requests) == (
+            first,
+            1,
+            WorkflowRunState.IDLE.value,
+            ("q",),
+        )
 
     async def test_restoring_to_the_head_itself_keeps_the_branch(self) -> None:
         storage = self.storage

@@ -8,6 +8,7 @@ from typing import Any
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.parts import MESSAGES, OUTPUTS
+from supersteps.states import WorkflowRunState
 from supersteps.storage.ports import DurableStorage, ManagedStorage, is_managed
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.testing.subject import Subject
@@ -23,7 +24,9 @@ STEPS: Mapping[str, Step] = {
         Changes(puts={shared("n"): b"9"}, appends={OUTPUTS: [b"2"]}, deletes=[request("q")])
     ),
     "acquire": lambda w: w.storage.acquire("run", w.owner, LEASE),
-    "release": lambda w: w.storage.release("run", 1, status="FAILED", error="x"),
+    "release": lambda w: w.storage.release(
+        "run", 1, status=WorkflowRunState.FAILED.value, error="x"
+    ),
     "move_head": lambda w: w.storage.move_head("run", 1, "run-000000"),
     "append_journal": lambda w: w.storage.append_journal("run", 1, "run-000003", [b'{"call":3}']),
     "discard_journal": lambda w: w.storage.discard_journal("run", 1),

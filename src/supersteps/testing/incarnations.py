@@ -8,6 +8,7 @@ import pytest
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.errors import RunFencedError
+from supersteps.states import WorkflowRunState
 from supersteps.storage.ports import DurableStorage
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import LEASE, REQUEST, Writer, content_of, record_of, request, shared
@@ -21,7 +22,11 @@ _WRITES: dict[str, Attempt] = {
         "run", old.epoch, LEASE, incarnation=old.incarnation
     ),
     "release": lambda storage, old: storage.release(
-        "run", old.epoch, status="FAILED", error="x", incarnation=old.incarnation
+        "run",
+        old.epoch,
+        status=WorkflowRunState.FAILED.value,
+        error="x",
+        incarnation=old.incarnation,
     ),
     "move_head": lambda storage, old: storage.move_head(
         "run", old.epoch, "run-000000", incarnation=old.incarnation

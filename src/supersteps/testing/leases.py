@@ -10,6 +10,7 @@ import pytest
 
 from supersteps.checkpoint.owner import Owner, mark_advancing
 from supersteps.errors import RunBusyError
+from supersteps.states import WorkflowRunState
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import ELSEWHERE, LEASE, Writer, record_of
 
@@ -101,15 +102,15 @@ class Leases(Subject):
     async def test_a_released_run_can_be_taken_at_once(self) -> None:
         storage = self.storage
         await Writer(storage).commit(owner=ELSEWHERE)
-        await storage.release("run", 1, status="FAILED", error="boom")
+        await storage.release("run", 1, status=WorkflowRunState.FAILED.value, error="boom")
         run = await record_of(storage)
-        assert (run.lease, run.status, run.error) == (None, "FAILED", "boom")
+        assert (run.lease, run.status, run.error) == (None, WorkflowRunState.FAILED.value, "boom")
 
         writer = Writer(storage)
         await writer.take()
-        await writer.commit(status="IDLE")
+        await writer.commit(status=WorkflowRunState.IDLE.value)
         run = await record_of(storage)
-        assert (run.status, run.error) == ("IDLE", None)
+        assert (run.status, run.error) == (WorkflowRunState.IDLE.value, None)
 
     async def test_a_live_process_of_this_machine_keeps_its_run_and_a_dead_one_does_not(
         self,

@@ -7,6 +7,7 @@ import pytest
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.parts import OUTPUTS
 from supersteps.errors import RunExistsError, RunFencedError, RunNotFoundError
+from supersteps.states import WorkflowRunState
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import (
     LEASE,
@@ -47,7 +48,7 @@ class Ownership(Subject):
             metadata={"who": "me"},
             tags=("a", "b"),
             fingerprint="f",
-            status="IDLE",
+            status=WorkflowRunState.IDLE.value,
         )
 
         run = await record_of(self.storage)
@@ -58,7 +59,12 @@ class Ownership(Subject):
             0,
             0,
         )
-        assert (run.epoch, run.status, run.fingerprint, run.requests) == (1, "IDLE", "f", ("q",))
+        assert (run.epoch, run.status, run.fingerprint, run.requests) == (
+            1,
+            WorkflowRunState.IDLE.value,
+            "f",
+            ("q",),
+        )
         assert (run.metadata, run.tags) == ({"who": "me"}, ("a", "b"))
         assert run.created_at == run.updated_at == "2025-01-01T00:00:00.000000+00:00"
         assert run.lease is not None
@@ -71,7 +77,7 @@ class Ownership(Subject):
         writer = Writer(self.storage)
         await writer.commit(metadata={"who": "me"}, tags=("a",))
         await writer.commit(Changes(puts={request("q"): REQUEST}))
-        await self.storage.release("run", 1, status="FAILED", error="boom")
+        await self.storage.release("run", 1, status=WorkflowRunState.FAILED.value, error="boom")
 
         assert await self.reopen().get_run("run") == await self.storage.get_run("run")
 
@@ -79,7 +85,9 @@ class Ownership(Subject):
         writer = Writer(self.storage)
         await writer.commit(Changes(puts={shared("n"): b"1"}), metadata={"who": "me"})
         await writer.commit(
-            Changes(puts={request("q"): REQUEST}), status="IDLE", metadata={"who": "me"}
+            Changes(puts={request("q"): REQUEST}),
+            status=WorkflowRunState.IDLE.value,
+            metadata={"who": "me"},
         )
 
         other = self.reopen()
@@ -91,7 +99,11 @@ class Ownership(Subject):
             "run-000001",
             1,
         )
-        assert (run.status, run.requests, run.metadata) == ("IDLE", ("q",), {"who": "me"})
+        assert (run.status, run.requests, run.metadata) == (
+            WorkflowRunState.IDLE.value,
+            ("q",),
+            {"who": "me"},
+        )
         assert [r.run_id for r in await other.find_waiting_runs("q")] == ["run"]
         successor = Writer(other)
         await successor.take()
@@ -196,7 +208,7 @@ class Ownership(Subject):
         for attempt in (
             lambda: old.put(n=b"1"),
             lambda: storage.renew("run", 1, LEASE),
-            lambda: storage.release("run", 1, status="FAILED", error="x"),
+            lambda: storage.release("run", 1, status=WorkflowRunState.FAILED.value, error="x"),
             lambda: storage.move_head("run", 1, "run-000000"),
             lambda: storage.append_journal("run", 1, "run-000000", [b'"more"']),
             lambda: storage.discard_journal("run", 1),

@@ -10,6 +10,7 @@ import pytest
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.parts import OUTPUTS
 from supersteps.errors import RunNotFoundError
+from supersteps.states import WorkflowRunState
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import (
@@ -36,7 +37,9 @@ class Retention(Subject):
             )
             when = f"2025-01-0{number + 1}T00:00:00.000000+00:00"
             await writer.commit(
-                timestamp=when, status="DONE" if number == 3 else "IDLE", tags=(f"t{number}", "all")
+                timestamp=when,
+                status="DONE" if number == 3 else WorkflowRunState.IDLE.value,
+                tags=(f"t{number}", "all"),
             )
         await storage.save_checkpoint(by_hand("mine"))
 
@@ -107,7 +110,9 @@ class Retention(Subject):
         storage = self.managed()
         writer = Writer(storage)
         ids = [await writer.commit() for _ in range(2)]
-        ids.append(await writer.commit(ASK, status="IDLE_WITH_PENDING_REQUESTS"))
+        ids.append(
+            await writer.commit(ASK, status=WorkflowRunState.IDLE_WITH_PENDING_REQUESTS.value)
+        )
         ids += [await writer.commit() for _ in range(2)]
         await writer.move(ids[1])
         ids += [await writer.commit() for _ in range(3)]

@@ -13,6 +13,7 @@ from supersteps.checkpoint.parts import MESSAGES, OUTPUTS, PartKey
 from supersteps.checkpoint.record import CheckpointInfo
 from supersteps.errors import CheckpointEncodeError, CheckpointVersionError, StorageError
 from supersteps.ids import checkpoint_id
+from supersteps.states import WorkflowRunState
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import (
     EVERYTHING,
@@ -36,7 +37,7 @@ class RoundTrips(Subject):
             iteration_count=7,
             max_iterations=9,
             steps_since_input=3,
-            status="IDLE_WITH_PENDING_REQUESTS",
+            status=WorkflowRunState.IDLE_WITH_PENDING_REQUESTS.value,
             metadata={"who": "me", "tags": ["x"]},
         )
         await self.storage.commit(commit)

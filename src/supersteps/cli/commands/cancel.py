@@ -12,10 +12,10 @@ from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, is_terminal
 from supersteps.cli.terminal import echo
 from supersteps.cli.words import count
+from supersteps.service.states import WORDS
 from supersteps.service.views import RunSummary
+from supersteps.states import ENDED, WorkflowRunState
 from supersteps.storage.records import RunRecord
-
-_ENDED = {"IDLE": "done", "CANCELLED": "cancelled"}
 
 
 @click.command("cancel")
@@ -37,7 +37,7 @@ def command(run: str, yes: bool, store: str | None, output: str) -> None:
     if not yes and is_terminal():
         found = do(look())
         run = found.run_id  # while somebody thinks, @latest may come to mean another one
-        if found.status not in _ENDED:
+        if found.status not in ENDED:
             asks = f", {count(len(found.requests), 'question')} waiting" if found.requests else ""
             echo(
                 f"Run {run} of workflow {found.workflow_id} stands at {found.head}{asks}.", err=True
@@ -57,9 +57,9 @@ def command(run: str, yes: bool, store: str | None, output: str) -> None:
 
 def _show(before: RunRecord, after: RunSummary) -> None:
     where = f"after superstep {after.step}"
-    if before.status in _ENDED:
-        echo(f"run {after.run_id} is {_ENDED[before.status]} already, {where}; nothing was changed")
-    elif after.status == "IDLE":
+    if before.status in ENDED:
+        echo(f"run {after.run_id} is {WORDS[before.status]} already, {where}; nothing was changed")
+    elif after.status == WorkflowRunState.IDLE:
         echo(f"run {after.run_id} came to its end meanwhile, {where}; it stays done")
     else:
         asked = (

@@ -19,6 +19,7 @@ from supersteps.cli.progress import one_line_warnings, tell
 from supersteps.cli.questionnaire import understand
 from supersteps.service.references import choose_question
 from supersteps.service.service import Service
+from supersteps.states import WorkflowRunState
 
 
 @click.command("resume")
@@ -78,7 +79,7 @@ def command(
                     f"from superstep {header.iteration_count}, on a new branch (it was at "
                     f"{run.head})"
                 )
-            is_done = run is not None and is_head and run.status == "IDLE"
+            is_done = run is not None and is_head and run.status == WorkflowRunState.IDLE
             commands = Commands(store, apps, service.storage)
             return await drive(
                 resumed, workflow, commands, quiet=quiet, output=output, is_done=is_done

@@ -20,6 +20,7 @@ from supersteps.run.workflow import Workflow
 from supersteps.service.errors import InputError, ServiceError
 from supersteps.service.inputs import read_input, read_value
 from supersteps.service.settings import Settings, check_store, managed, open_store
+from supersteps.states import WorkflowRunState
 from supersteps.storage.addresses import storage_path
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.ports import ManagedStorage
@@ -117,7 +118,7 @@ def command(
             suggested = Commands(store, apps, storage)
             if not suggested.can_resume and not quiet:
                 tell(_no_store(storage))
-            is_done = record is not None and record.status == "IDLE"
+            is_done = record is not None and record.status == WorkflowRunState.IDLE
             return await drive(
                 run, workflow, suggested, quiet=quiet, output=output, is_done=is_done
             )

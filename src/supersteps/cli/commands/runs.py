@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,18 +13,17 @@ from click.shell_completion import CompletionItem
 from supersteps.cli.amounts import moment_of
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import age, emit, run_text, short, table
-from supersteps.events import WorkflowRunState
 from supersteps.service.service import Service
 from supersteps.service.views import RunSummary
+from supersteps.states import IN_PROGRESS, WorkflowRunState
 
-_AT_WORK = ("IN_PROGRESS", "IN_PROGRESS_PENDING_REQUESTS")
-_STATES: dict[str, tuple[tuple[str, ...], Callable[[RunSummary], bool]]] = {
-    "done": (("IDLE",), lambda _run: True),
-    "waiting": (("IDLE_WITH_PENDING_REQUESTS",), lambda _run: True),
-    "in-progress": (_AT_WORK, lambda run: run.owner is not None),
-    "stopped": (_AT_WORK, lambda run: run.owner is None),
-    "failed": (("FAILED",), lambda _run: True),
-    "cancelled": (("CANCELLED",), lambda _run: True),
+_STATES: dict[str, tuple[Collection[str], Callable[[RunSummary], bool]]] = {
+    "done": ({WorkflowRunState.IDLE}, lambda _run: True),
+    "waiting": ({WorkflowRunState.IDLE_WITH_PENDING_REQUESTS}, lambda _run: True),
+    "in-progress": (IN_PROGRESS, lambda run: run.owner is not None),
+    "stopped": (IN_PROGRESS, lambda run: run.owner is None),
+    "failed": ({WorkflowRunState.FAILED}, lambda _run: True),
+    "cancelled": ({WorkflowRunState.CANCELLED}, lambda _run: True),
 }
 """The words of the column STATE: statuses that a store can look for, and which of those runs are meant."""
 
@@ -149,11 +148,11 @@ def _show(found: list[RunSummary]) -> None:
 def _remark(run: RunSummary) -> str:
     if run.error:
         return short(run.error)
-    if run.requests and run.status != "CANCELLED":
+    if run.requests and run.status != WorkflowRunState.CANCELLED:
         asked = [name for name in run.requests if name not in (run.answered or ())]
         if not asked:
             return "answered, resume it"
         return f"asks {short(asked[0], 24)}" + (f" and {len(asked) - 1} more" if asked[1:] else "")
-    if run.owner and run.status.startswith("IN_PROGRESS"):
+    if run.owner and run.status in IN_PROGRESS:
         return f"its process is gone: {run.owner}" if run.is_abandoned else run.owner
     return f"forked from {run.parent_checkpoint}" if run.parent_checkpoint else ""

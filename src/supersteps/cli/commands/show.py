@@ -30,7 +30,9 @@ from supersteps.cli.words import (
 from supersteps.errors import CheckpointNotFoundError, RunNotFoundError
 from supersteps.service.errors import InputError, ReferenceNotFoundError
 from supersteps.service.service import Service
+from supersteps.service.states import DAMAGED
 from supersteps.service.views import CheckpointDetails, LogEntry, Question, RunDetails, RunSummary
+from supersteps.states import WorkflowRunState
 
 _LATEST = 7
 _LONGEST = 110
@@ -158,7 +160,7 @@ def _run_facts(found: RunDetails) -> list[tuple[str, str]]:
     elif run.owner:
         facts.append(("driven by", run.owner))
     given = len(run.requests) - len(found.questions)
-    if given > 0 and run.status != "CANCELLED":
+    if given > 0 and run.status != WorkflowRunState.CANCELLED:
         told = count(given, "question") if found.questions else "every question"
         facts.append(("answered", f"{told}: the answers are taken when the run is resumed"))
     if run.tags:
@@ -178,13 +180,15 @@ def _after_failure(found: RunDetails) -> str:
 
 
 def _next_steps(run: RunSummary, questions: list[Question]) -> str:
-    if run.error or run.status == "CANCELLED":
+    if run.error or run.status == WorkflowRunState.CANCELLED:
         return "" if run.error else f"supersteps resume {run.run_id}  (it goes on all the same)"
     if questions:
         return f"supersteps answer {questions[0].request_id}"
     if run.owner:
         return f"supersteps tail {run.run_id}"
-    return "" if run.status in ("IDLE", "DAMAGED") else f"supersteps resume {run.run_id}"
+    return (
+        "" if run.status in (WorkflowRunState.IDLE, DAMAGED) else f"supersteps resume {run.run_id}"
+    )
 
 
 def _question(question: Question, full: bool) -> Iterator[str]:

@@ -17,10 +17,14 @@ from supersteps.errors import SuperstepsError
 from supersteps.service.service import Service
 from supersteps.service.summaries import summarize
 from supersteps.service.views import LogEntry, RunSummary
+from supersteps.states import IN_PROGRESS, WorkflowRunState
 
 _LOOK_EVERY_SECONDS = 0.8
 """Two looks have to find the run standing still: between them whoever drives it may be about to begin."""
-_CODES = {"IDLE": 0, "IDLE_WITH_PENDING_REQUESTS": WAITING}
+_CODES: dict[str, int] = {
+    WorkflowRunState.IDLE: 0,
+    WorkflowRunState.IDLE_WITH_PENDING_REQUESTS: WAITING,
+}
 
 
 @click.command("tail")
@@ -52,7 +56,7 @@ def command(run: str, store: str | None, output: str) -> int:
     last = do(work())
     if last is None:
         return FAILED
-    if last.status == "IDLE_WITH_PENDING_REQUESTS":
+    if last.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
         tell(f"waiting for an answer: supersteps requests {last.run_id}")
     return _CODES.get(last.status, FAILED)
 
@@ -77,7 +81,7 @@ async def _tell_if_nobody_drives(service: Service, run_id: str) -> None:
 def _why_it_stands(run: RunSummary) -> str | None:
     if run.owner is not None:
         return None
-    if run.status.startswith("IN_PROGRESS"):
+    if run.status in IN_PROGRESS:
         gone = "its process is gone" if run.is_abandoned else "it was stopped"
         return f"nobody drives run {run.run_id}: {gone}"
     return f"nobody drives run {run.run_id}: it is answered" if run.answered else None

@@ -37,7 +37,7 @@ from supersteps.engine.parts import encode_messages, encode_sub_run
 from supersteps.engine.state import path_of
 from supersteps.engine.values import Sealer, is_text
 from supersteps.errors import ForkError, UnhandledMessageError
-from supersteps.events import WorkflowRunState
+from supersteps.states import WorkflowRunState, state_at_barrier
 from supersteps.typing import display_name
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -91,12 +91,10 @@ def first_changes(parts: Mapping[PartKey, Part]) -> Changes:
 def status_of(parts: Mapping[PartKey, Part]) -> WorkflowRunState:
     """Return where a run stands that begins with these parts."""
     sections = {key[0] for key in parts}
-    waits = REQUESTS in sections
-    if REPLIES in sections or TIMERS in sections or decode_messages(parts.get(MESSAGES)):
-        return (
-            WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS if waits else WorkflowRunState.IN_PROGRESS
-        )
-    return WorkflowRunState.IDLE_WITH_PENDING_REQUESTS if waits else WorkflowRunState.IDLE
+    goes_on = (
+        REPLIES in sections or TIMERS in sections or bool(decode_messages(parts.get(MESSAGES)))
+    )
+    return state_at_barrier(goes_on=goes_on, is_waiting=REQUESTS in sections)
 
 
 def parse_path(given: str | tuple[str | int, ...]) -> Path:

@@ -10,6 +10,7 @@ import msgspec
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointRecord, Commit
 from supersteps.errors import CheckpointError, RunBusyError
+from supersteps.states import WorkflowRunState
 from supersteps.storage import rules
 from supersteps.storage.rules import InboxEntry, RunRecord
 from supersteps.storage.sqlite import checkpoint_rows, run_rows, saved_rows
@@ -98,7 +99,7 @@ class Commits:
         except BaseException:
             self.heads.forget(header.run_id)  # it is half-way
             raise
-        if header.status == "IDLE":
+        if header.status == WorkflowRunState.IDLE:
             self.heads.forget(
                 header.run_id
             )  # it is done: of very many runs nothing stays in memory
