@@ -20,12 +20,14 @@ from supersteps.define.edges import (
 from supersteps.define.executor import Executor, handler, response_handler
 from supersteps.define.functions import FunctionExecutor, executor
 from supersteps.define.policies import ExecutorFailure, FailurePolicy
-from supersteps.define.requests import RequestInfoExecutor, RequestInfoMessage, RequestResponse
-from supersteps.define.subworkflow import (
+from supersteps.define.request_info import RequestInfoExecutor
+from supersteps.define.requests import (
+    RequestInfoMessage,
+    RequestResponse,
     SubWorkflowRequestMessage,
     SubWorkflowResponseMessage,
-    WorkflowExecutor,
 )
+from supersteps.define.subworkflow import WorkflowExecutor
 from supersteps.errors import (
     AlreadyAnsweredError,
     BlockedLoopWarning,

@@ -1,4 +1,4 @@
-"""A module imports only from its own layer or the ones below it.
+"""A module imports only from its own layer or the ones below it, and never in a circle.
 
 The table in scripts/architecture.py is the plan: whoever adds a folder says where it belongs.
 """
@@ -22,6 +22,9 @@ STORAGE_PORT = (
     "storage.answers",
     "storage._*",
 )
+
+# Modules that import each other in a circle, with the reason; see `import_circles`.
+CIRCLES: dict[frozenset[str], str] = {}
 
 
 def layer_of(module: str) -> int | None:
@@ -128,6 +131,53 @@ def violations(root: Path) -> list[str]:
     return found
 
 
+def imports_of(root: Path) -> dict[str, set[str]]:
+    """What each module imports from the package, also for readers only (`if TYPE_CHECKING:`)."""
+    modules = modules_of(root)
+    found = {}
+    for module, path in modules.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        statements = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+        names = {name for s in statements for name in targets(s, module, modules)}
+        found[module] = (names & modules.keys()) - {module}
+    return found
+
+
+def import_circles(root: Path) -> list[frozenset[str]]:
+    """Groups of modules each of which leads to all the others by imports, the largest first.
+
+    Imports inside functions and those for type checkers count as well: whoever reads one module of
+    such a group has to know all of them.
+    """
+    imports = imports_of(root)
+
+    def reached(module: str) -> set[str]:
+        seen: set[str] = set()
+        frontier = [module]
+        while frontier:
+            onward = imports[frontier.pop()] - seen
+            seen |= onward
+            frontier += onward
+        return seen
+
+    leads_to = {module: reached(module) for module in imports}
+    circles = {
+        frozenset(other for other in leads_to[module] if module in leads_to[other])
+        for module in imports
+        if module in leads_to[module]
+    }
+    return sorted(circles, key=lambda circle: (-len(circle), min(circle)))
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    found = import_circles(SOURCE)
+
+    unknown = [circle for circle in found if circle not in CIRCLES]
+    gone = [circle for circle in CIRCLES if circle not in found]
+    assert not unknown, "\n".join(f"a circle of {len(c)}: {', '.join(sorted(c))}" for c in unknown)
+    assert not gone, f"no circles any more, so take them off the list: {gone}"
+
+
 def test_every_module_keeps_to_its_layer() -> None:
     found = violations(SOURCE)
 
@@ -146,6 +196,24 @@ def write_package(root: Path, files: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return root
+
+
+def test_circles_are_found_whichever_way_the_imports_are_written(tmp_path: Path) -> None:
+    files = {
+        "errors.py": "import typing\nif typing.TYPE_CHECKING:\n    from .ids import Id",
+        "ids.py": "def f():\n    import supersteps.errors",
+        "define/graph.py": "from supersteps.define import edges, executor",
+        "define/edges.py": "from .executor import Executor",
+        "define/executor.py": "if True:\n    from ..define.graph import Graph",
+        "engine/plan.py": "from supersteps.define.graph import Graph",  # leads into one, is in none
+    }
+
+    circles = import_circles(write_package(tmp_path, files))
+
+    assert circles == [
+        {"define.graph", "define.edges", "define.executor"},
+        {"errors", "ids"},
+    ]
 
 
 @pytest.mark.parametrize(

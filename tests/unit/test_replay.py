@@ -25,7 +25,8 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.define.requests import RequestInfoExecutor, RequestInfoMessage, RequestResponse
+from supersteps.define.request_info import RequestInfoExecutor
+from supersteps.define.requests import RequestInfoMessage, RequestResponse
 from tests.contract.support import PlainStorage
 from tests.unit.support import (
     CountingStorage,

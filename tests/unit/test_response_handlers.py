@@ -15,7 +15,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.define.executor import ResponseSpec
+from supersteps.define.handler_spec import ResponseSpec
 
 
 @dataclass

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import product
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, is_typeddict
+from typing import Any, Union, get_args, get_origin, is_typeddict
 
+from supersteps.define.handler_spec import HandlerSpec, ResponseSpec
 from supersteps.errors import HandlerDefinitionError
 from supersteps.typing import display_name, matches, unwrap
-
-if TYPE_CHECKING:
-    from supersteps.define.executor import HandlerSpec, ResponseSpec
 
 
 class DispatchTable:

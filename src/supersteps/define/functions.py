@@ -8,8 +8,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, overload
 
-from supersteps.define.executor import Executor, equip, function_spec
+from supersteps.define.executor import Executor, equip
 from supersteps.define.handlers import Handlers
+from supersteps.define.signature import function_spec
 
 
 def check_concurrency(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""The frozen graph of a workflow: executors, edges, start; its description and fingerprint."""
+"""The frozen graph of a workflow, and of the workflows inside it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from supersteps.define.context import MISSING
 from supersteps.define.edges import EdgeGroup, ErrorEdgeGroup, FanInEdgeGroup, SingleEdgeGroup
 from supersteps.define.executor import Executor
+from supersteps.define.handler_spec import HandlerSpec
+from supersteps.define.handlers import Handlers
 from supersteps.define.policies import ExecutorFailure, FailurePolicy
-from supersteps.define.requests import RequestResponse
-from supersteps.define.subworkflow import (
+from supersteps.define.request_info import RequestInfoExecutor
+from supersteps.define.requests import (
+    RequestInfoMessage,
+    RequestResponse,
     SubWorkflowRequestMessage,
     SubWorkflowResponseMessage,
-    WorkflowExecutor,
 )
 from supersteps.typing import display_name
 
@@ -107,7 +110,7 @@ class Graph:
 
     @cached_property
     def ways(self) -> Mapping[str, Way]:
-        """The way of messages from an executor with one edge, which has no condition: nothing is to be chosen."""
+        """Executors that have one edge, without a condition, and where it leads."""
         ways = {}
         for source, groups in self.outgoing.items():
             if (
@@ -116,7 +119,7 @@ class Graph:
                 and groups[0].condition is None
             ):
                 target = self.nodes[groups[0].target_ids[0]].executor
-                if not isinstance(target, WorkflowExecutor):
+                if not isinstance(target.__supersteps__, Inner):
                     ways[source] = Way(target, (source,), groups[0].target_ids)
         return ways
 
@@ -148,12 +151,12 @@ class Graph:
         return {group.id: group for group in self.groups if isinstance(group, FanInEdgeGroup)}
 
     @cached_property
-    def nested(self) -> Mapping[str, WorkflowExecutor]:
-        """Executors that stand for sub-workflows, by id."""
+    def nested(self) -> Mapping[str, Inner]:
+        """The sub-workflows by id of the executor that stands for each."""
         return {
-            node_id: node.executor
+            node_id: inner
             for node_id, node in self.nodes.items()
-            if isinstance(node.executor, WorkflowExecutor)
+            if isinstance(inner := node.executor.__supersteps__, Inner)
         }
 
     @cached_property
@@ -173,8 +176,7 @@ class Graph:
                 seen.add(id(item))
                 found += item._own_annotations
                 for inner in reversed(list(item.nested.values())):
-                    workflow = inner.__supersteps__.workflow
-                    pending += (workflow.given_types, workflow.graph)
+                    pending += (inner.workflow.given_types, inner.graph)
         return found
 
     @cached_property
@@ -187,15 +189,15 @@ class Graph:
                 found += (answer.request_type, answer.response_type, *answer.sends, *answer.yields)
         if any(isinstance(group, ErrorEdgeGroup) for group in self.groups):
             found += [ExecutorFailure, RequestResponse]  # the latter is what a failed answer was
-        if any(inner.__supersteps__.may_ask for inner in self.nested.values()):
+        if any(inner.may_ask for inner in self.nested.values()):
             found += [SubWorkflowRequestMessage, SubWorkflowResponseMessage]
         return found
 
     @cached_property
     def description(self) -> GraphDescription:
-        """The structure as plain data: executors, handled types, edges, names of conditions; no limits, no looks.
+        """The structure as plain data: executors, handled types, edges, names of conditions.
 
-        Failure policies and concurrency are limits: they may change between two runs.
+        Limits are left out, since they may change between two runs: failure policies, concurrency.
         """
         # Only runs with a storage and pictures need it; it brings msgspec.
         from supersteps.define.description import GraphDescription
@@ -219,8 +221,7 @@ class Graph:
                 if node.executor.__supersteps__.response_specs
             },
             sub_workflows={
-                node_id: inner.__supersteps__.graph.description
-                for node_id, inner in self.nested.items()
+                node_id: inner.graph.description for node_id, inner in self.nested.items()
             },
         )
 
@@ -228,3 +229,92 @@ class Graph:
     def fingerprint(self) -> str:
         """Hash of the description, as 64 hexadecimal digits."""
         return self.description.fingerprint
+
+
+class InnerWorkflow(Protocol):
+    """What a graph needs to know of a workflow that is one of its nodes."""
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow's name."""
+
+    @property
+    def max_iterations(self) -> int:
+        """How many supersteps each of its runs may take."""
+
+    @property
+    def graph(self) -> Graph:
+        """Its structure."""
+
+    @property
+    def output_types(self) -> list[Any]:
+        """Types of the outputs that it may yield."""
+
+    @property
+    def given_types(self) -> list[Any]:
+        """Types that were given beside the annotations of its handlers."""
+
+
+class Inner(Handlers):
+    """What a sub-workflow handles, sends and yields: the `Handlers` of the node that stands for it.
+
+    Attributes:
+        workflow: The inner workflow.
+        allow_direct_output: Whether what it yields are outputs of the outer workflow.
+        may_ask: Whether anything inside can ask a question.
+    """
+
+    __slots__ = ("allow_direct_output", "may_ask", "workflow")
+
+    def __init__(self, workflow: InnerWorkflow, *, allow_direct_output: bool) -> None:
+        self.workflow = workflow
+        self.allow_direct_output = allow_direct_output
+        nodes = workflow.graph.nodes
+        self.may_ask = any(_asks(node.executor) for node in nodes.values())
+        taken = list(self.start.input_types)
+        if self.may_ask:
+            answers = (RequestResponse, SubWorkflowResponseMessage)
+            taken += [kind for kind in answers if kind not in taken]
+        super().__init__(
+            HandlerSpec(f"input_{number}", _never_called, kind, (), (), is_async=True)
+            for number, kind in enumerate(taken)
+        )
+
+    @property
+    def graph(self) -> Graph:
+        """The inner workflow's structure."""
+        return self.workflow.graph
+
+    @property
+    def start(self) -> Executor:
+        """The executor that gets the node's messages."""
+        graph = self.workflow.graph
+        return graph.nodes[graph.start_id].executor
+
+    @property
+    def output_types(self) -> list[Any]:
+        """Types of the messages it may send: what the inner workflow yields, and questions."""
+        outputs = self.workflow.output_types
+        if not outputs and not self.allow_direct_output:
+            return []
+        questions: list[Any] = (
+            [RequestInfoMessage, SubWorkflowRequestMessage] if self.may_ask else []
+        )
+        return [*([] if self.allow_direct_output else outputs), *questions]
+
+    @property
+    def workflow_output_types(self) -> list[Any]:
+        """Types of the outputs it may yield."""
+        return self.workflow.output_types if self.allow_direct_output else []
+
+
+def _asks(executor: Executor) -> bool:
+    """Return whether an executor may ask a question; of a sub-workflow, anything inside."""
+    handlers = executor.__supersteps__
+    if isinstance(handlers, Inner):
+        return handlers.may_ask
+    return isinstance(executor, RequestInfoExecutor) or bool(handlers.response_specs)
+
+
+async def _never_called(*_arguments: Any) -> None:
+    raise AssertionError("the messages of a sub-workflow's node go straight to its start executor")

@@ -6,14 +6,12 @@ It stands in one attribute with a reserved name, so that every other name is fre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from supersteps.define.dispatch import DispatchTable, specificity
+from supersteps.define.handler_spec import HandlerSpec, ResponseSpec
+from supersteps.define.snapshots import Snapshot
 from supersteps.errors import HandlerDefinitionError
-
-if TYPE_CHECKING:
-    from supersteps.define.executor import HandlerSpec, ResponseSpec
-    from supersteps.define.snapshots import Snapshot
 
 
 class Handlers:

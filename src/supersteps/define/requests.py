@@ -1,20 +1,14 @@
-"""Questions to the outside world: `RequestInfoExecutor` asks them, `RequestResponse` brings the answers back."""
+"""Questions and answers: the messages by which they travel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-from supersteps.define.context import WorkflowContext
-from supersteps.define.executor import Executor, handler
-
-if TYPE_CHECKING:
-    from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
-    from supersteps.define.summary import PendingRequestDetails, WorkflowCheckpointSummary
+from typing import Generic, TypeVar
 
 RequestT = TypeVar("RequestT", bound="RequestInfoMessage")
 ResponseT = TypeVar("ResponseT")
+QuestionT = TypeVar("QuestionT")
+AnswerT = TypeVar("AnswerT")
 
 
 def _new_request_id() -> str:
@@ -51,69 +45,39 @@ class RequestResponse(Generic[RequestT, ResponseT]):
     request_id: str
 
 
-class RequestInfoExecutor(Executor):
-    """The node that passes questions to the outside world; its id names it in the graph.
+@dataclass
+class SubWorkflowResponseMessage(Generic[AnswerT]):
+    """The answer to a sub-workflow's question, given by an executor around it.
 
-    Connect it both ways with each executor that asks: a `RequestInfoMessage` sent to it becomes a
-    `RequestInfoEvent`, and the answer comes back as a `RequestResponse`.
+    Attributes:
+        request_id: The question's id.
+        data: The answer.
     """
 
-    def __init__(self, id: str = "request_info") -> None:
-        """One node serves all executors that ask, and a workflow may have several.
+    request_id: str
+    data: AnswerT
 
-        Args:
-            id: Unique within the workflow.
-        """
-        super().__init__(id)
 
-    @handler
-    async def run(
-        self, message: RequestInfoMessage, ctx: WorkflowContext[RequestResponse[Any, Any]]
-    ) -> None:
-        """Record the question; the answer goes to the executor that sent it.
+@dataclass
+class SubWorkflowRequestMessage(Generic[QuestionT]):
+    """A sub-workflow's question, offered to the executors around it before the outside world.
 
-        A question that came out of a sub-workflow and is passed on goes out in the name of that
-        sub-workflow: where an edge leads there, the answer goes straight to the executor inside it
-        that asked.
-        """
-        source = ctx.get_source_executor_id()
-        if not ctx._call.leads_to_sub_workflow(message.source_executor_id):
-            message.source_executor_id = source
-        ctx._call.ask(message.request_id, message, source)
+    It goes to an executor that handles `SubWorkflowRequestMessage[Question]` and to which an edge
+    leads from the sub-workflow's node. That executor answers by
+    `ctx.send_message(request.create_response(answer), target_id=request.executor_id)`.
 
-    @staticmethod
-    def pending_requests_from_checkpoint(
-        checkpoint: WorkflowCheckpoint, *, request_executor_ids: Iterable[str] | None = None
-    ) -> list[PendingRequestDetails]:
-        """Return the questions that a checkpoint waits for, asked or just about to be.
+    Attributes:
+        request_id: The question's id.
+        data: The question.
+        executor_id: The sub-workflow's node, to which the answer goes.
+        source_executor_id: The executor inside the sub-workflow that asks, by its path.
+    """
 
-        Args:
-            checkpoint: The checkpoint.
-            request_executor_ids: Ids of the executors that ask; when given, questions on their way
-                to other executors do not count.
-        """
-        from supersteps.define.summary import (
-            waiting_questions,  # brings the decoder of checkpoints
-        )
+    request_id: str
+    data: QuestionT
+    executor_id: str
+    source_executor_id: str
 
-        return waiting_questions(checkpoint, request_executor_ids)
-
-    @staticmethod
-    def checkpoint_summary(
-        checkpoint: WorkflowCheckpoint,
-        *,
-        request_executor_ids: Iterable[str] | None = None,
-        preview_width: int = 70,
-    ) -> WorkflowCheckpointSummary:
-        """Return a checkpoint in a few words.
-
-        Args:
-            checkpoint: The checkpoint.
-            request_executor_ids: See `pending_requests_from_checkpoint`.
-            preview_width: Longest draft preview, in characters.
-        """
-        from supersteps.define.summary import summary_of  # brings the decoder of checkpoints
-
-        return summary_of(
-            checkpoint, request_executor_ids=request_executor_ids, preview_width=preview_width
-        )
+    def create_response(self, data: AnswerT) -> SubWorkflowResponseMessage[AnswerT]:
+        """Return the message that answers the question."""
+        return SubWorkflowResponseMessage(self.request_id, data)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from supersteps.define.context import WorkflowContext
 from supersteps.errors import HandlerDefinitionError, WorkflowRuntimeError
 from supersteps.typing import display_name
-
-if TYPE_CHECKING:
-    from supersteps.define.context import WorkflowContext
-    from supersteps.define.executor import Executor
 
 _KEYS = "__supersteps_snapshot_keys__"
 
@@ -29,7 +26,7 @@ class Snapshot:
     save: str
     restore: str
 
-    async def keep(self, executor: Executor, ctx: WorkflowContext[Any, Any]) -> None:
+    async def keep(self, executor: Any, ctx: WorkflowContext[Any, Any]) -> None:
         """Make what the executor saves its state.
 
         Raises:
@@ -53,7 +50,7 @@ class Snapshot:
         ctx.set_state(dict(state))
         vars(executor)[_KEYS] = frozenset(state)
 
-    async def bring_back(self, executor: Executor, ctx: WorkflowContext[Any, Any]) -> None:
+    async def bring_back(self, executor: Any, ctx: WorkflowContext[Any, Any]) -> None:
         """Give the executor its state, unless it has never saved any."""
         state = ctx.get_state().result()
         if state is not None:

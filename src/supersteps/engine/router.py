@@ -15,13 +15,14 @@ import msgspec
 
 from supersteps.define.edges import FanInEdgeGroup
 from supersteps.define.executor import Executor
-from supersteps.define.requests import RequestInfoExecutor, RequestInfoMessage, RequestResponse
-from supersteps.define.subworkflow import (
+from supersteps.define.request_info import RequestInfoExecutor
+from supersteps.define.requests import (
+    RequestInfoMessage,
+    RequestResponse,
     SubWorkflowRequestMessage,
     SubWorkflowResponseMessage,
-    WorkflowExecutor,
-    takes_input,
 )
+from supersteps.define.subworkflow import WorkflowExecutor, takes_input
 from supersteps.engine.answers import check_reply
 from supersteps.engine.effects import Ask
 from supersteps.engine.levels import Level, Levels

@@ -34,15 +34,23 @@ _STORED_AS = {
     "supersteps.define.summary": "supersteps.summaries",
     "supersteps.define.policies": "supersteps.policies",
     "supersteps.define.requests": "supersteps.requests",
-    "supersteps.define.subworkflow": "supersteps.subworkflow",
     "supersteps.states": "supersteps.events",
 }
 """Modules of this library that have moved since their types were first saved under these names."""
 
+_STORED_APART = {
+    "SubWorkflowRequestMessage": "supersteps.subworkflow",
+    "SubWorkflowResponseMessage": "supersteps.subworkflow",
+}
+"""Types in those modules that were first saved under the name of another one."""
+
 
 def stored_module(type_: type) -> str:
-    """Return the module by which a type is known in what is saved: names and fingerprints of graphs."""
-    return _STORED_AS.get(type_.__module__, type_.__module__)
+    """Return the module that names a type in what is saved: values and fingerprints of graphs."""
+    stored = _STORED_AS.get(type_.__module__)
+    if stored is None:
+        return type_.__module__
+    return _STORED_APART.get(type_.__qualname__, stored)
 
 
 def type_name(type_: type) -> str:

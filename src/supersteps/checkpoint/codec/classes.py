@@ -1,4 +1,4 @@
-"""Which classes of a program are saved, and how: each kind of class has a plan."""
+"""Which classes of a program can be saved, and the plan for each kind."""
 
 from __future__ import annotations
 
@@ -6,33 +6,17 @@ import dataclasses
 from collections.abc import Mapping
 from enum import Enum, Flag
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from supersteps.checkpoint.codec.attributes import is_heap_type
 from supersteps.checkpoint.codec.builtins import EncodeWalk
 from supersteps.checkpoint.codec.plain import TAG, VALUE
+from supersteps.checkpoint.codec.plans import CopyWalk, Plan
+from supersteps.checkpoint.codec.records import attrs_plan, dataclass_plan, struct_plan, tuple_plan
 from supersteps.checkpoint.codec.trouble import Trouble, short
 from supersteps.typing import display_name, is_attrs_class, is_pydantic_model, type_name
-
-
-class CopyWalk(Protocol):
-    """What a plan sees of the walk that copies."""
-
-    def copy(self, value: Any, depth: int) -> Any: ...
-
-    def copy_unknown(self, value: Any) -> Any: ...
-
-
-class Plan(Protocol):
-    """How the instances of one class are saved."""
-
-    def encode(self, walk: EncodeWalk, value: Any, depth: int) -> Any: ...
-
-    def revive(self, node: dict[str, Any]) -> Any: ...
-
-    def copy(self, walk: CopyWalk, value: Any, depth: int) -> Any: ...
 
 
 @lru_cache(maxsize=4096)
@@ -46,13 +30,6 @@ def plan_for(cls: Any) -> Plan | None:
         Its plan, or None if it is not a dataclass, attrs class, NamedTuple, Enum, msgspec.Struct or
         pydantic model, and does not have the methods `to_dict` and `from_dict` either.
     """
-    from supersteps.checkpoint.codec.records import (
-        attrs_plan,
-        dataclass_plan,
-        struct_plan,
-        tuple_plan,
-    )
-
     if issubclass(cls, Enum):
         return EnumPlan(cls)
     if issubclass(cls, msgspec.Struct):

@@ -24,7 +24,7 @@ from supersteps.checkpoint.codec.builtins import (
     EncodeWalk,
     encode_zone,
 )
-from supersteps.checkpoint.codec.classes import Plan, plan_for
+from supersteps.checkpoint.codec.classes import plan_for
 from supersteps.checkpoint.codec.copies import IMMUTABLE, Copier, CopyWalk, copy_anything, copy_deep
 from supersteps.checkpoint.codec.custom import (
     custom_copier,
@@ -46,6 +46,7 @@ from supersteps.checkpoint.codec.plain import (
     loads,
     may_have_tags,
 )
+from supersteps.checkpoint.codec.plans import Plan
 from supersteps.checkpoint.codec.raw import RawValue
 from supersteps.checkpoint.codec.revive import Reviver
 from supersteps.checkpoint.codec.scope import PROCESS, Custom, Scope, Upgrade

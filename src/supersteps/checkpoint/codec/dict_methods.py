@@ -7,8 +7,8 @@ from typing import Any
 
 from supersteps.checkpoint.codec.advice import registering
 from supersteps.checkpoint.codec.builtins import EncodeWalk
-from supersteps.checkpoint.codec.classes import CopyWalk
 from supersteps.checkpoint.codec.plain import TAG, VALUE
+from supersteps.checkpoint.codec.plans import CopyWalk
 from supersteps.checkpoint.codec.trouble import Trouble, short
 from supersteps.typing import display_name, type_name
 

@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import Any, Final
 
 from supersteps.checkpoint.codec.builtins import EncodeWalk, encode_frozen, encode_int, encode_str
-from supersteps.checkpoint.codec.classes import CopyWalk, Plan
 from supersteps.checkpoint.codec.numpy_values import ArrayPlan, ScalarPlan
 from supersteps.checkpoint.codec.plain import TAG, VALUE
+from supersteps.checkpoint.codec.plans import CopyWalk, Plan
 from supersteps.checkpoint.codec.trouble import SecretTrouble, Trouble, short
 from supersteps.typing import display_name, type_name
 

@@ -10,8 +10,8 @@ from math import prod
 from typing import Any, Final
 
 from supersteps.checkpoint.codec.builtins import EncodeWalk, encode_float, encode_int, encode_str
-from supersteps.checkpoint.codec.classes import CopyWalk
 from supersteps.checkpoint.codec.plain import TAG, VALUE
+from supersteps.checkpoint.codec.plans import CopyWalk
 from supersteps.checkpoint.codec.trouble import Trouble, short
 from supersteps.typing import display_name, type_name
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from supersteps.checkpoint.codec.attributes import InstanceState
 from supersteps.checkpoint.codec.builtins import EncodeWalk, check_depth
-from supersteps.checkpoint.codec.classes import CopyWalk
 from supersteps.checkpoint.codec.plain import TAG
+from supersteps.checkpoint.codec.plans import CopyWalk
 from supersteps.checkpoint.codec.pydantic_fields import FieldForm
 from supersteps.checkpoint.codec.records import ATTRIBUTES, UNSET_FIELDS, Carry, encode_any
 from supersteps.checkpoint.codec.trouble import Trouble

@@ -11,8 +11,8 @@ import msgspec
 
 from supersteps.checkpoint.codec.attributes import MISSING, InstanceState
 from supersteps.checkpoint.codec.builtins import EncodeWalk, check_depth
-from supersteps.checkpoint.codec.classes import CopyWalk
 from supersteps.checkpoint.codec.plain import TAG
+from supersteps.checkpoint.codec.plans import CopyWalk
 from supersteps.checkpoint.codec.trouble import Trouble
 from supersteps.typing import display_name, type_name
 

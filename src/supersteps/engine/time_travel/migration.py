@@ -76,7 +76,7 @@ class Migration:
             inner = graph.nested.get(self.rename.get(path, step).rpartition(PATH_MARK)[2])
             if inner is None:
                 return {}
-            graph = inner.__supersteps__.graph
+            graph = inner.graph
         return graph.nodes if steps else {}
 
 

@@ -57,7 +57,7 @@ class Check:
         graph: Graph | None = self._graph
         for segment in path.split(PATH_MARK) if path else ():
             inner = None if graph is None else graph.nested.get(segment.rpartition("#")[0])
-            graph = None if inner is None else inner.__supersteps__.graph
+            graph = None if inner is None else inner.graph
         return graph
 
     def _executor(self, address: str) -> Executor | None:

@@ -1,0 +1,82 @@
+"""`RequestInfoExecutor`: the node that asks the outside world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from supersteps.define.context import WorkflowContext
+from supersteps.define.executor import Executor, handler
+from supersteps.define.requests import RequestInfoMessage, RequestResponse
+
+if TYPE_CHECKING:
+    from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+    from supersteps.define.summary import PendingRequestDetails, WorkflowCheckpointSummary
+
+
+class RequestInfoExecutor(Executor):
+    """The node that passes questions to the outside world.
+
+    Connect it both ways with each executor that asks: a `RequestInfoMessage` sent to it becomes a
+    `RequestInfoEvent`, and the answer comes back as a `RequestResponse`.
+    """
+
+    def __init__(self, id: str = "request_info") -> None:
+        """One node serves all executors that ask, and a workflow may have several.
+
+        Args:
+            id: Unique within the workflow.
+        """
+        super().__init__(id)
+
+    @handler
+    async def run(
+        self, message: RequestInfoMessage, ctx: WorkflowContext[RequestResponse[Any, Any]]
+    ) -> None:
+        """Record the question; the answer goes to the executor that sent it.
+
+        A question that came out of a sub-workflow and is passed on goes out in the name of that
+        sub-workflow: where an edge leads there, the answer goes straight to the executor inside it
+        that asked.
+        """
+        source = ctx.get_source_executor_id()
+        if not ctx._call.leads_to_sub_workflow(message.source_executor_id):
+            message.source_executor_id = source
+        ctx._call.ask(message.request_id, message, source)
+
+    @staticmethod
+    def pending_requests_from_checkpoint(
+        checkpoint: WorkflowCheckpoint, *, request_executor_ids: Iterable[str] | None = None
+    ) -> list[PendingRequestDetails]:
+        """Return the questions that a checkpoint waits for, asked or just about to be.
+
+        Args:
+            checkpoint: The checkpoint.
+            request_executor_ids: Ids of the executors that ask; when given, questions on their way
+                to other executors do not count.
+        """
+        # Imported here because it brings the decoder of checkpoints.
+        from supersteps.define.summary import waiting_questions
+
+        return waiting_questions(checkpoint, request_executor_ids)
+
+    @staticmethod
+    def checkpoint_summary(
+        checkpoint: WorkflowCheckpoint,
+        *,
+        request_executor_ids: Iterable[str] | None = None,
+        preview_width: int = 70,
+    ) -> WorkflowCheckpointSummary:
+        """Return a checkpoint in a few words.
+
+        Args:
+            checkpoint: The checkpoint.
+            request_executor_ids: See `pending_requests_from_checkpoint`.
+            preview_width: Longest draft preview, in characters.
+        """
+        # Imported here because it brings the decoder of checkpoints.
+        from supersteps.define.summary import summary_of
+
+        return summary_of(
+            checkpoint, request_executor_ids=request_executor_ids, preview_width=preview_width
+        )
