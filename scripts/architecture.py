@@ -35,14 +35,13 @@ class Layer(NamedTuple):
 LAYERS = [
     Layer(("errors",), "the exception tree"),
     Layer(
-        ("_*", "ids", "secrets", "states", "typing"),
-        "the ground: states, ids, annotations, small helpers",
+        ("_*", "checkpoint_info", "events", "ids", "secrets", "states", "typing"),
+        "the ground: states, ids, events, annotations, small helpers",
     ),
     Layer(("viz",), "pictures of plain structures, so that checkpoints can be drawn too"),
     Layer(("checkpoint",), "records, commits, the typed JSON codec"),
     Layer(("storage",), "the ports and the storages"),
     Layer(("encryption",), "a storage around another one"),
-    Layer(("events",), "what a run's stream delivers"),
     Layer(("define",), "what a user writes: executors, edges, requests, the graph"),
     Layer(("engine",), "one run: plan, execute, merge, commit, announce"),
     Layer(("run",), "workflows and their runs: builder, handle, stream, result"),

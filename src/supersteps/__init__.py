@@ -104,7 +104,7 @@ if TYPE_CHECKING:
     )
     from supersteps.checkpoint.codec.codec import Codec, RawValue, checkpointable
     from supersteps.checkpoint.diff import Change, CheckpointDiff
-    from supersteps.checkpoint.record import CheckpointInfo
+    from supersteps.checkpoint_info import CheckpointInfo
     from supersteps.define.summary import PendingRequestDetails, WorkflowCheckpointSummary
     from supersteps.encryption.storage import EncryptedStorage, Keyring
     from supersteps.engine.time_travel.fork import DELETE
@@ -157,7 +157,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "checkpoint.codec.codec": ("Codec", "RawValue", "checkpointable"),
     "checkpoint.diff": ("Change", "CheckpointDiff"),
-    "checkpoint.record": ("CheckpointInfo",),
+    "checkpoint_info": ("CheckpointInfo",),
     "engine.time_travel.fork": ("DELETE",),
     "events": (
         "ExecutorCompletedEvent",

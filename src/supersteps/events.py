@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 import msgspec
 
 from supersteps._failures import message_of, traceback_of
-from supersteps.checkpoint.record import CheckpointInfo
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.secrets import redact
 from supersteps.states import WorkflowRunState
 

@@ -7,7 +7,8 @@ import pytest
 from supersteps.checkpoint.checkpoint import PendingRequest, WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.parts import GRAPH, OUTPUTS, ListPart, Part, PartKey
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo
+from supersteps.checkpoint.record import CheckpointHeader
+from supersteps.checkpoint_info import CheckpointInfo
 
 HEADER = CheckpointHeader(
     checkpoint_id="c",

@@ -6,8 +6,10 @@ import pytest
 from supersteps import InMemoryCheckpointStorage, WorkflowCheckpoint
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.parts import OUTPUTS, ListPart, Part, PartKey
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, Commit, check_version
+from supersteps.checkpoint.record import CheckpointHeader, Commit, check_version
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CheckpointVersionError
+from supersteps.typing.annotations import type_name
 
 A: PartKey = ("shared_state", "a")
 B: PartKey = ("shared_state", "b")
@@ -181,3 +183,7 @@ def test_composing_changes_leaves_both_as_they_were() -> None:
     )
     assert first == Changes(puts={A: b"1"}, appends={B: [b"1"]}, deletes=[OUTPUTS])
     assert second == Changes(puts={OUTPUTS: b"[]"}, appends={B: [b"2"]}, deletes=[A])
+
+
+def test_a_saved_checkpoint_info_is_found_by_the_name_it_was_first_saved_under() -> None:
+    assert type_name(CheckpointInfo) == "supersteps.checkpoint.record:CheckpointInfo"

@@ -15,14 +15,9 @@ from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.content import AnsweredRequest, PendingRequest, SubWorkflowState
 from supersteps.checkpoint.diff import CheckpointDiff, diff_parts, document
 from supersteps.checkpoint.parts import ANSWERED, OUTPUTS, SECTION_DEPTHS, ListPart, Part, PartKey
-from supersteps.checkpoint.record import (
-    FORMAT_VERSION,
-    CheckpointHeader,
-    CheckpointInfo,
-    CheckpointRecord,
-    utc_now,
-)
+from supersteps.checkpoint.record import FORMAT_VERSION, CheckpointHeader, CheckpointRecord, utc_now
 from supersteps.checkpoint.stored import decode_json
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.ids import new_id
 from supersteps.states import WorkflowRunState
 

@@ -11,6 +11,7 @@ import msgspec
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.parts import Part, PartKey
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CheckpointVersionError
 from supersteps.ids import new_id
 from supersteps.states import WorkflowRunState
@@ -94,22 +95,6 @@ class CheckpointHeader(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def info(self) -> CheckpointInfo:
         """The checkpoint's handle."""
         return CheckpointInfo(self.run_id, self.checkpoint_id, self.iteration_count, self.parent_id)
-
-
-class CheckpointInfo(msgspec.Struct, frozen=True, gc=False):
-    """The small handle of a checkpoint: ids only.
-
-    Attributes:
-        run_id: The run.
-        checkpoint_id: The checkpoint.
-        step_number: Its iteration count; 0 is the checkpoint that holds the raw input.
-        parent: Id of the checkpoint it follows, None for the first.
-    """
-
-    run_id: str
-    checkpoint_id: str
-    step_number: int
-    parent: str | None = None
 
 
 class CheckpointRecord(msgspec.Struct, frozen=True):

@@ -14,7 +14,8 @@ from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.encryption import records as sealed_records
 from supersteps.encryption.inspection import key_ids, verify
 from supersteps.encryption.keys import Keyring

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 
-from supersteps.checkpoint.record import CheckpointInfo
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.answers import response_type
 from supersteps.engine.equipment import Notes
 from supersteps.engine.levels import Levels

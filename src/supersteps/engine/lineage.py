@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo
+from supersteps.checkpoint.record import CheckpointHeader
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.storage.ports import DurableStorage, lineage_reader
 
 LINEAGE_LIMIT = 10_000

@@ -12,13 +12,8 @@ import msgspec
 
 from supersteps._failures import message_of
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.record import (
-    CheckpointHeader,
-    CheckpointInfo,
-    CheckpointRecord,
-    Commit,
-    utc_now,
-)
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit, utc_now
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.hold import RunHold
 from supersteps.engine.lineage import Lineage
 from supersteps.errors import (

@@ -7,7 +7,8 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from supersteps._loops import LoopEvent
-from supersteps.checkpoint.record import CheckpointInfo, utc_now
+from supersteps.checkpoint.record import utc_now
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.announcer import Announcer
 from supersteps.engine.apply import apply
 from supersteps.engine.convergence import Convergence

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from supersteps._loops import outlast
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
-from supersteps.checkpoint.record import CheckpointInfo
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.user_code import UserCodeError
 from supersteps.errors import (
     CheckpointingDisabledError,

@@ -14,7 +14,8 @@ from supersteps._process_fork import forkable_lock
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.storage import rules
 from supersteps.storage._layers import Layer
 from supersteps.storage.answers import Answering

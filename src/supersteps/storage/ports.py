@@ -16,7 +16,8 @@ from typing import Protocol, Self, TypeAlias, TypeGuard, runtime_checkable
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.record import CheckpointInfo
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.ids import checkpoint_id
 from supersteps.storage.ports import lineage_reader
 from supersteps.testing.subject import Subject

@@ -10,7 +10,7 @@ import pytest
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.parts import MESSAGES, OUTPUTS, PartKey
-from supersteps.checkpoint.record import CheckpointInfo
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CheckpointEncodeError, CheckpointVersionError, StorageError
 from supersteps.ids import checkpoint_id
 from supersteps.states import WorkflowRunState

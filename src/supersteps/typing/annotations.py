@@ -35,6 +35,7 @@ _STORED_AS = {
     "supersteps.define.policies": "supersteps.policies",
     "supersteps.define.requests": "supersteps.requests",
     "supersteps.states": "supersteps.events",
+    "supersteps.checkpoint_info": "supersteps.checkpoint.record",
 }
 """Modules of this library that have moved since their types were first saved under these names."""
 

@@ -10,8 +10,9 @@ import msgspec
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.parts import ANSWERED, INTERCEPTED, REQUESTS, TIMERS
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, utc_now
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, utc_now
 from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, StoredTimer, as_json
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Answer, due_timers
 from supersteps.engine.state import Request, State

@@ -5,8 +5,9 @@ from __future__ import annotations
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.parts import FAN_IN, GRAPH, MESSAGES
-from supersteps.checkpoint.record import CheckpointInfo, CheckpointRecord
+from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.stored import decode_messages
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.define.graph import Graph
 from supersteps.engine.parts import decode_graph, encode_graph
 from supersteps.engine.receivers import INPUT_SOURCE, addressed, unaddressed

@@ -13,7 +13,8 @@ from supersteps._paths import settled_path
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CorruptCheckpointWarning
 from supersteps.storage import rules
 from supersteps.storage._workers import Workers

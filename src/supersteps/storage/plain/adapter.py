@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, Commit
+from supersteps.checkpoint.record import CheckpointHeader, Commit
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.storage import rules
 from supersteps.storage.answers import Answering
 from supersteps.storage.plain import upkeep as plain_upkeep

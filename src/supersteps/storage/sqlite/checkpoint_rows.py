@@ -11,12 +11,8 @@ from zlib import crc32
 import msgspec
 
 from supersteps.checkpoint.parts import PartKey
-from supersteps.checkpoint.record import (
-    FORMAT_VERSION,
-    CheckpointHeader,
-    CheckpointInfo,
-    check_version,
-)
+from supersteps.checkpoint.record import FORMAT_VERSION, CheckpointHeader, check_version
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CorruptCheckpointError
 from supersteps.ids import checkpoint_id
 from supersteps.storage._statements import load_statements

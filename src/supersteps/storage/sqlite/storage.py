@@ -15,7 +15,8 @@ from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
-from supersteps.checkpoint.record import CheckpointHeader, CheckpointInfo, CheckpointRecord, Commit
+from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CorruptCheckpointWarning, RunBusyError, StorageError
 from supersteps.storage import rules
 from supersteps.storage.answers import Answering
