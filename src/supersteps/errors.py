@@ -1,74 +1,76 @@
-"""The exception tree: every error says which run, step, executor or file, what happened, and what to do next.
+"""Every error and warning of the library, in one tree.
+
+Each message says which run, step, executor or file, what happened, and what to do next.
 
 SuperstepsError
-├── WorkflowValidationError (ValueError)          a graph that cannot be built
-│   ├── MissingStartError                         no start executor was set
-│   ├── ExecutorDuplicationError                  two executors share an id
-│   ├── EdgeDuplicationError                      one edge was added twice
-│   ├── UnknownExecutorError                      an edge or the start names an executor nobody added
-│   ├── GraphConnectivityError                    executors that no path from the start reaches
-│   ├── TypeCompatibilityError                    the source never sends what the target accepts
-│   ├── FanInTypeError                            a fan-in target that takes no list
-│   ├── UnanswerableQuestionError                 a question that nobody could ever answer
-│   ├── EdgeGroupError                            a malformed edge group (no targets, two defaults, ...)
-│   └── HandlerDefinitionError                    a handler's signature cannot be understood
-├── WorkflowRuntimeError (RuntimeError)           a run that cannot go on
-│   ├── WorkflowConvergenceError                  max_iterations exceeded (a checkpoint was saved first)
-│   ├── UnhandledMessageError (also ValueError)   the input is of a type the start executor does not accept
-│   ├── UnknownTargetError (also ValueError)      send_message(target_id=...) along no edge
-│   ├── StateConflictError                        two executors wrote one shared key in one superstep
-│   ├── ReducerError                              a reducer raised
-│   ├── RoutingError                              an edge's condition or selection function raised or answered nonsense
-│   ├── ConcurrentRunError                        an executor instance with hooks is already in another run
-│   ├── UnanswerableRequestError                  a question whose answer the asker has no handler for
-│   ├── HandlerError                              a handler raised SystemExit or the like
-│   ├── HandlerTimeoutError (also TimeoutError)   a handler took longer than its failure policy allows
-│   ├── InterruptedCallError                      an at-most-once call was cut short; whether it took effect is unknown
-│   ├── RunDrainedError                           the run was asked to stop, and stopped after a commit
-│   ├── StreamBusyError                           a second consumer of one StreamingRun
-│   ├── RunClosedError                            the handle was closed or cancelled
-│   ├── CalledFromHandlerError                    a handler would wait for its own end
-│   └── HandlerContextError                       a context used after its handler returned
-├── PictureError (ValueError, RuntimeError)       a picture that cannot be drawn
-├── service.errors.ServiceError (ValueError)      asked of a store or the command line, and cannot be done as asked
-│   ├── ReferenceNotFoundError                    no run, checkpoint or question is meant
-│   ├── AmbiguousReferenceError                   several are
-│   ├── NoStoreError                              it is not said where runs are kept, or there is nothing
-│   ├── ApplicationError                          no workflow can be loaded from there
-│   └── InputError                                an input is not what the workflow takes
-├── RequestError (ValueError)                     an answer that cannot be taken (nothing was changed)
-│   ├── UnknownRequestError                       no run waits for this request id
-│   ├── AlreadyAnsweredError                      the request has been answered on this branch
-│   ├── StaleRequestError                         the request was taken back, or waits only on another branch
-│   ├── LateResponseError                         the request's deadline has passed
-│   ├── NoSchemaError                             only the workflow itself knows what the answer must be
-│   └── ResponseTypeError (also TypeError)        the answer is not of the type the request asks for
-└── CheckpointError                               saving, loading and owning runs
-    ├── CheckpointSaveError (RuntimeError)        a save failed; the run stopped at its last good checkpoint
-    ├── CheckpointNotFoundError (ValueError, too)   no such checkpoint in this storage
-    ├── CorruptCheckpointError (ValueError)       stored data is damaged; names the file or row
-    ├── DecryptionError (ValueError)              sealed records whose key is missing, or is another one
-    ├── CheckpointVersionError (ValueError)       written by a newer version of the library
-    ├── CheckpointEncodeError (ValueError)        a value that cannot make the trip
-    ├── CheckpointDecodeError (ValueError)        stored data that cannot be rebuilt here
-    ├── CheckpointingDisabledError (ValueError)   asked for checkpoints of a run that has no storage
-    ├── StorageError (RuntimeError)               the storage cannot be opened or used
-    ├── RunNotFoundError (ValueError)             no such run in this storage
-    ├── RunExistsError (ValueError)               a run with this id exists already
-    ├── RunBusyError (RuntimeError)               another live owner advances this run
-    ├── RunFencedError (RuntimeError)             this handle lost the run to another owner; it changed nothing
-    ├── ForkError (ValueError)                    a change to a checkpoint that leads nowhere, or does not fit
-    └── GraphChangedError (ValueError)            the graph no longer fits the checkpoint; lists what differs
++-- WorkflowValidationError (ValueError)         the graph cannot be built
+|   +-- MissingStartError                        no start executor was set
+|   +-- ExecutorDuplicationError                 two executors have the same id
+|   +-- EdgeDuplicationError                     the same edge was added twice
+|   +-- UnknownExecutorError                     an edge or the start names an unknown executor
+|   +-- GraphConnectivityError                   no path from the start reaches an executor
+|   +-- TypeCompatibilityError                   the source never sends what the target accepts
+|   +-- FanInTypeError                           the target of a fan-in does not accept a list
+|   +-- UnanswerableQuestionError                no answer to a question could reach its executor
+|   +-- EdgeGroupError                           a malformed edge group, e.g. without targets
+|   +-- HandlerDefinitionError                   a handler has an unsupported signature
++-- WorkflowRuntimeError (RuntimeError)          the run cannot continue
+|   +-- WorkflowConvergenceError                 max_iterations was reached (a checkpoint was saved)
+|   +-- UnhandledMessageError (also ValueError)  the start executor does not accept the input
+|   +-- UnknownTargetError (also ValueError)     send_message(target_id=...) without such an edge
+|   +-- StateConflictError                       two executors wrote one shared key in a superstep
+|   +-- ReducerError                             a reducer raised
+|   +-- RoutingError                             a condition or selection function failed
+|   +-- ConcurrentRunError                       an executor with hooks is already in another run
+|   +-- UnanswerableRequestError                 the executor has no handler for the answer
+|   +-- HandlerError                             a handler raised SystemExit or similar
+|   +-- HandlerTimeoutError (also TimeoutError)  a handler exceeded its policy's timeout
+|   +-- InterruptedCallError                     a crash interrupted an at-most-once call
+|   +-- RunDrainedError                          the run was asked to stop, and did after a commit
+|   +-- StreamBusyError                          a second consumer of one StreamingRun
+|   +-- RunClosedError                           the handle was closed or cancelled
+|   +-- CalledFromHandlerError                   a handler would wait for its own end
+|   +-- HandlerContextError                      a context was used after its handler returned
++-- PictureError (ValueError, RuntimeError)      a picture cannot be drawn
++-- service.errors.ServiceError (ValueError)     a request to a store or the CLI cannot be met
+|   +-- ReferenceNotFoundError                   no run, checkpoint or question matches
+|   +-- AmbiguousReferenceError                  several match
+|   +-- NoStoreError                             no store was named, or it is empty
+|   +-- ApplicationError                         no workflow can be loaded from there
+|   +-- InputError                               the workflow does not accept the input
++-- RequestError (ValueError)                    an answer was refused; nothing was changed
+|   +-- UnknownRequestError                      no run waits for this request id
+|   +-- AlreadyAnsweredError                     the request was already answered on this branch
+|   +-- StaleRequestError                        the request was cancelled, or is on another branch
+|   +-- LateResponseError                        the request's deadline has passed
+|   +-- NoSchemaError                            only the workflow itself can check the answer
+|   +-- ResponseTypeError (also TypeError)       the answer has the wrong type
++-- CheckpointError                              saving, loading and owning runs
+    +-- CheckpointSaveError (RuntimeError)       a save failed; the last good checkpoint is intact
+    +-- CheckpointNotFoundError (ValueError, too)  the storage has no such checkpoint
+    +-- CorruptCheckpointError (ValueError)      stored data is damaged; names the file or row
+    +-- DecryptionError (ValueError)             an encrypted record's key is missing or wrong
+    +-- CheckpointVersionError (ValueError)      written by a newer version of the library
+    +-- CheckpointEncodeError (ValueError)       a value cannot be saved
+    +-- CheckpointDecodeError (ValueError)       stored data cannot be rebuilt by this program
+    +-- CheckpointingDisabledError (ValueError)  the run has no storage, so it has no checkpoints
+    +-- StorageError (RuntimeError)              the storage cannot be opened or used
+    +-- RunNotFoundError (ValueError)            the storage has no such run
+    +-- RunExistsError (ValueError)              a run with this id exists already
+    +-- RunBusyError (RuntimeError)              another live owner is advancing this run
+    +-- RunFencedError (RuntimeError)            another owner took the run; nothing was written
+    +-- ForkError (ValueError)                   a change for a fork is invalid or does not fit
+    +-- GraphChangedError (ValueError)           the graph no longer fits the checkpoint
 
 SuperstepsWarning (UserWarning)
-├── CorruptCheckpointWarning                      a listing passed over a damaged checkpoint
-├── UndeliveredMessageWarning                     a message that no edge accepted
-├── IgnoredResultWarning                          a handler returned a value; it goes nowhere
-├── UnsavedStateWarning                           a dict in self.state, which is not saved
-├── PartialStorageWarning                         the storage lacks abilities that the guarantees need
-├── BlockedLoopWarning                            an executor keeps the loop from turning
-├── LeaseWarning                                  a lease could not be renewed meanwhile
-└── StorageWarning                                a storage works, but wants attention
++-- CorruptCheckpointWarning                     a listing skipped a damaged checkpoint
++-- UndeliveredMessageWarning                    no edge accepted a message
++-- IgnoredResultWarning                         a handler's return value was ignored
++-- UnsavedStateWarning                          a dict in self.state, which is not saved
++-- PartialStorageWarning                        the storage cannot keep all guarantees
++-- BlockedLoopWarning                           an executor blocks the event loop
++-- LeaseWarning                                 a lease could not be renewed for a while
++-- StorageWarning                               a storage works, but needs attention
 """
 
 from __future__ import annotations
@@ -99,7 +101,10 @@ class ValidationTypeEnum(Enum):
 
 
 class WorkflowValidationError(SuperstepsError, ValueError):
-    """A graph that cannot be built; `validation_type` says which rule it breaks."""
+    """The graph cannot be built; `validation_type` says which rule it breaks.
+
+    Catch this one to handle every mistake in a graph.
+    """
 
     validation_type: ValidationTypeEnum = ValidationTypeEnum.GRAPH_CONNECTIVITY
 
@@ -111,13 +116,13 @@ class WorkflowValidationError(SuperstepsError, ValueError):
 
 
 class MissingStartError(WorkflowValidationError):
-    """The builder was never told where to start."""
+    """The builder has no start executor: call `set_start_executor(...)`."""
 
     validation_type = ValidationTypeEnum.MISSING_START
 
 
 class ExecutorDuplicationError(WorkflowValidationError):
-    """Two different executors carry the same id."""
+    """Two different executors have the same id."""
 
     validation_type = ValidationTypeEnum.EXECUTOR_DUPLICATION
 
@@ -137,7 +142,7 @@ class EdgeDuplicationError(WorkflowValidationError):
 
 
 class UnknownExecutorError(WorkflowValidationError):
-    """An edge or the start names an executor that nobody added."""
+    """An edge or the start names an executor that was not added or registered."""
 
     validation_type = ValidationTypeEnum.UNKNOWN_EXECUTOR
 
@@ -147,7 +152,7 @@ class UnknownExecutorError(WorkflowValidationError):
 
 
 class GraphConnectivityError(WorkflowValidationError):
-    """Executors that no path from the start executor reaches."""
+    """No path from the start executor reaches some executors."""
 
     validation_type = ValidationTypeEnum.GRAPH_CONNECTIVITY
 
@@ -173,23 +178,23 @@ class TypeCompatibilityError(WorkflowValidationError):
 
 
 class FanInTypeError(TypeCompatibilityError):
-    """The target of a fan-in takes no list."""
+    """The target of a fan-in has no handler for a list."""
 
     validation_type = ValidationTypeEnum.FAN_IN_TYPE
 
 
 class UnanswerableQuestionError(WorkflowValidationError):
-    """Questions would be asked whose answer could never reach whoever asks."""
+    """The answer to a question could never reach the executor that asks it."""
 
 
 class EdgeGroupError(WorkflowValidationError):
-    """An edge group that makes no sense: no targets, no default, two defaults."""
+    """An edge group is malformed: no targets, no default, two defaults."""
 
     validation_type = ValidationTypeEnum.EDGE_GROUP
 
 
 class HandlerDefinitionError(WorkflowValidationError):
-    """A handler's signature cannot be understood; raised when its class or function is defined."""
+    """A handler's signature is not supported; raised when its class or function is defined."""
 
     validation_type = ValidationTypeEnum.HANDLER_OUTPUT_ANNOTATION
 
@@ -198,23 +203,29 @@ class HandlerDefinitionError(WorkflowValidationError):
 
 
 class WorkflowRuntimeError(SuperstepsError, RuntimeError):
-    """A run that cannot go on; its last checkpoint is intact."""
+    """The run cannot continue; its last checkpoint is intact."""
 
 
 class WorkflowConvergenceError(WorkflowRuntimeError):
-    """The run used up `max_iterations` supersteps with messages still in flight; a checkpoint was saved first."""
+    """The run used up `max_iterations` supersteps with messages still in flight.
+
+    A checkpoint was saved first: resume the run with a higher limit if it needs more supersteps.
+    """
 
 
 class UnhandledMessageError(WorkflowRuntimeError, ValueError):
-    """The input is of a type that the start executor does not accept; nothing was started."""
+    """The start executor does not accept an input of this type; nothing was started."""
 
 
 class UnknownTargetError(WorkflowRuntimeError, ValueError):
-    """`send_message(target_id=...)` names an executor to which no edge leads from the sender."""
+    """`send_message(target_id=...)` names an executor that no edge connects to the sender."""
 
 
 class StateConflictError(WorkflowRuntimeError):
-    """Two executors wrote one shared key in one superstep and the key has no reducer."""
+    """Two executors wrote the same shared key in one superstep and it has no reducer.
+
+    Give the key a reducer (`WorkflowBuilder.with_reducer`), or let one executor write it.
+    """
 
 
 class ReducerError(WorkflowRuntimeError):
@@ -222,37 +233,44 @@ class ReducerError(WorkflowRuntimeError):
 
 
 class RoutingError(WorkflowRuntimeError):
-    """An edge's condition or selection function raised, or chose a target it does not have."""
+    """An edge's condition or selection function raised, or returned an invalid answer."""
 
 
 class ConcurrentRunError(WorkflowRuntimeError):
-    """An executor instance that keeps state of its own is already at work in another run."""
+    """An executor instance that keeps its own state is already in use by another run.
+
+    Register a factory (`WorkflowBuilder.register_executor`) to give each run its own instance.
+    """
 
 
 class UnanswerableRequestError(WorkflowRuntimeError):
-    """An executor asks a question whose answer it has no handler for."""
+    """An executor asked a question but has no handler for the answer."""
 
 
 class HandlerError(WorkflowRuntimeError):
-    """A handler raised what cannot be passed on as it is; `__cause__` is what it raised.
+    """A handler raised an exception that cannot be re-raised unchanged; see `__cause__`.
 
-    These are exceptions that mean something to whoever called it: `StopIteration`,
-    `StopAsyncIteration`, `GeneratorExit`, `SystemExit`, a `CancelledError` though nobody cancelled
-    the run, and whatever else is no `Exception`. Every other exception of a handler is raised to
-    the consumer itself.
+    This replaces exceptions that have a meaning for the caller: `StopIteration`,
+    `StopAsyncIteration`, `GeneratorExit`, `SystemExit`, a `CancelledError` although the run was not
+    cancelled, and everything else that is not an `Exception`. Every other exception of a handler is
+    raised to the consumer unchanged.
     """
 
 
 class HandlerTimeoutError(WorkflowRuntimeError, TimeoutError):
-    """A handler took longer than its executor's failure policy allows."""
+    """A handler took longer than the timeout of its executor's failure policy."""
 
 
 class InterruptedCallError(WorkflowRuntimeError):
-    """A call that must not run twice was cut short by a crash: it may have had its effect, or not."""
+    """A crash interrupted an at-most-once call; it is unknown whether it took effect.
+
+    Check in the outside system, then handle the failure along an error edge, or resume the run with
+    a program that may call the handler again.
+    """
 
 
 class RunDrainedError(WorkflowRuntimeError):
-    """The run was asked to stop, and stopped after a commit; it can be resumed from there.
+    """The run was asked to stop and stopped after a commit; resume it from there.
 
     Attributes:
         run_id: The run.
@@ -266,7 +284,7 @@ class RunDrainedError(WorkflowRuntimeError):
 
 
 class StreamBusyError(WorkflowRuntimeError):
-    """A `StreamingRun` has one consumer at a time."""
+    """A second consumer iterates over a `StreamingRun`, which has one at a time."""
 
 
 class RunClosedError(WorkflowRuntimeError):
@@ -274,7 +292,7 @@ class RunClosedError(WorkflowRuntimeError):
 
 
 class CalledFromHandlerError(WorkflowRuntimeError):
-    """A handler tried to rewind, drain, end or consume the very run that waits for it."""
+    """A handler tried to restore, drain, close or consume the run that it belongs to."""
 
 
 class HandlerContextError(WorkflowRuntimeError):
@@ -285,14 +303,14 @@ class HandlerContextError(WorkflowRuntimeError):
 
 
 class PictureError(SuperstepsError, ValueError, RuntimeError):
-    """A picture that cannot be drawn: there is no structure to draw, or a program is missing."""
+    """A picture cannot be drawn: there is no structure to draw, or a program is missing."""
 
 
 # ----------------------------------------------------------------------------------------- requests
 
 
 class RequestError(SuperstepsError, ValueError):
-    """An answer that cannot be taken; nothing was changed."""
+    """An answer was refused; nothing was changed."""
 
 
 class UnknownRequestError(RequestError):
@@ -300,23 +318,26 @@ class UnknownRequestError(RequestError):
 
 
 class AlreadyAnsweredError(RequestError):
-    """The request has been answered on this branch; restore a checkpoint before the answer to answer anew."""
+    """The request was already answered on this branch.
+
+    To answer it again, restore a checkpoint from before the answer.
+    """
 
 
 class StaleRequestError(RequestError):
-    """The request no longer waits: it was taken back, or it belongs to a branch that the run has left."""
+    """The request no longer waits: it was cancelled, or is on a branch that the run has left."""
 
 
 class LateResponseError(RequestError):
-    """The request's deadline has passed; its default counts as the answer."""
+    """The request's deadline has passed; its default is the answer."""
 
 
 class NoSchemaError(RequestError):
-    """The answer's type has no JSON Schema, so only the workflow itself can check and take it."""
+    """The answer's type has no JSON Schema, so only the workflow itself can accept it."""
 
 
 class ResponseTypeError(RequestError, TypeError):
-    """The answer is not of the type that the request asks for."""
+    """The answer does not have the type that the request asks for."""
 
 
 # ------------------------------------------------------------------------ checkpoints and ownership
@@ -331,7 +352,7 @@ class CheckpointSaveError(CheckpointError, RuntimeError):
 
 
 class CheckpointNotFoundError(CheckpointError, ValueError, RuntimeError):
-    """The storage holds no such checkpoint."""
+    """The storage has no such checkpoint."""
 
 
 class CorruptCheckpointError(CheckpointError, ValueError):
@@ -339,7 +360,7 @@ class CorruptCheckpointError(CheckpointError, ValueError):
 
 
 class DecryptionError(CheckpointError, ValueError):
-    """Sealed records need a key that the keyring does not have, or has another one for; the message names its id."""
+    """The key of encrypted records is missing or wrong; the message names its id."""
 
 
 class CheckpointVersionError(CheckpointError, ValueError):
@@ -347,11 +368,11 @@ class CheckpointVersionError(CheckpointError, ValueError):
 
 
 class CheckpointEncodeError(CheckpointError, ValueError):
-    """A value cannot make the trip to disk and back; the message gives its path, its type and the fix."""
+    """A value cannot be saved; the message gives its path, its type and the fix."""
 
 
 class CheckpointDecodeError(CheckpointError, ValueError):
-    """Stored data cannot be rebuilt here."""
+    """Stored data cannot be rebuilt by this program: for example, a type is missing."""
 
 
 class CheckpointingDisabledError(CheckpointError, ValueError):
@@ -363,7 +384,7 @@ class StorageError(CheckpointError, RuntimeError):
 
 
 class RunNotFoundError(CheckpointError, ValueError):
-    """The storage holds no such run."""
+    """The storage has no such run."""
 
 
 class RunExistsError(CheckpointError, ValueError):
@@ -371,15 +392,15 @@ class RunExistsError(CheckpointError, ValueError):
 
 
 class RunBusyError(CheckpointError, RuntimeError):
-    """Another live owner advances this run; the message says who and until when."""
+    """Another live owner is advancing this run; the message says which and until when."""
 
 
 class RunFencedError(CheckpointError, RuntimeError):
-    """This handle lost the run to another owner; what it tried last was not written."""
+    """Another owner has taken the run from this handle, whose last write was refused."""
 
 
 class ForkError(CheckpointError, ValueError):
-    """A change that a fork was to make leads nowhere or does not fit its place; nothing was created."""
+    """A change for a fork names nothing, or does not fit its place; nothing was created."""
 
 
 class GraphChangedError(CheckpointError, ValueError):
@@ -402,32 +423,32 @@ class SuperstepsWarning(UserWarning):
 
 
 class CorruptCheckpointWarning(SuperstepsWarning):
-    """A listing passed over a damaged checkpoint."""
+    """A listing skipped a damaged checkpoint."""
 
 
 class UndeliveredMessageWarning(SuperstepsWarning):
-    """A message that no edge accepted; it went nowhere."""
+    """No edge accepted a message; it was not delivered."""
 
 
 class IgnoredResultWarning(SuperstepsWarning):
-    """A handler returned a value, which goes nowhere: handlers send messages and yield outputs."""
+    """A handler's return value was ignored: use `ctx.send_message` or `ctx.yield_output`."""
 
 
 class UnsavedStateWarning(SuperstepsWarning):
-    """An executor keeps a dict in `self.state`, which is in no checkpoint."""
+    """An executor keeps a dict in `self.state`, which no checkpoint saves."""
 
 
 class PartialStorageWarning(SuperstepsWarning):
-    """The storage lacks abilities that the guarantees need; given once per run."""
+    """The storage cannot keep all guarantees; given once per run."""
 
 
 class BlockedLoopWarning(SuperstepsWarning):
-    """An executor has kept the event loop from turning for seconds; given once per executor and run."""
+    """An executor has blocked the event loop for seconds; given once per executor and run."""
 
 
 class LeaseWarning(SuperstepsWarning):
-    """A run's lease could not be renewed during a long superstep; given until it can be again."""
+    """A run's lease could not be renewed during a long superstep; repeated until it can."""
 
 
 class StorageWarning(SuperstepsWarning):
-    """A storage works, but somebody should look after it: its log cannot be emptied, for one."""
+    """A storage works but needs attention: for example, its log cannot be truncated."""

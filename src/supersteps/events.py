@@ -1,4 +1,4 @@
-"""Events: what a consumer of a run's stream sees, as immutable values.
+"""Events: what a run's stream yields, as immutable values.
 
 Live events (an executor was invoked, completed or failed; a handler's own events) arrive as they
 happen and may repeat after a crash. `WorkflowOutputEvent`, `RequestInfoEvent`,
@@ -54,7 +54,7 @@ class WorkflowEvent:
     """Base of all events; subclass it for events of your own and send them with `ctx.add_event`.
 
     Attributes:
-        data: Anything; for display and for the consumer of the stream.
+        data: Any value, for the consumer of the stream.
         origin: Who made the event.
     """
 
@@ -69,7 +69,8 @@ class WorkflowEvent:
 
 
 class _FrameworkEvent(WorkflowEvent):
-    origin: ClassVar[WorkflowEventSource] = WorkflowEventSource.FRAMEWORK  # type: ignore[misc]  # fixed for these
+    # Fixed for these events, an attribute of the instance for others.
+    origin: ClassVar[WorkflowEventSource] = WorkflowEventSource.FRAMEWORK  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,19 @@ class WorkflowErrorDetails:
         executor_id: str | None = None,
         extra: dict[str, Any] | None = None,
     ) -> WorkflowErrorDetails:
-        """Return the details of an exception, of bounded length; revealed secrets are struck out.
+        """Return the details of an exception, of bounded length and with secrets redacted.
 
         Args:
             exc: The exception.
             executor_id: The executor that raised it.
-            extra: Further facts to carry along.
+            extra: Further facts to include.
         """
         return cls(type(exc).__name__, message_of(exc), traceback_of(exc), executor_id, extra)
 
 
 @dataclass(frozen=True)
 class WorkflowStartedEvent(_FrameworkEvent):
-    """The stream begins: a new run, or a resumed one.
+    """The stream starts: of a new run, or of a resumed one.
 
     Attributes:
         data: Unused.
@@ -160,7 +161,7 @@ class WorkflowErrorEvent(_FrameworkEvent):
 
 @dataclass(frozen=True)
 class WorkflowWarningEvent(_FrameworkEvent):
-    """Something that is probably not meant, such as a message that no edge accepted.
+    """Probably a mistake, such as a message that no edge accepted.
 
     Attributes:
         data: The warning's text.
@@ -175,7 +176,7 @@ class WorkflowWarningEvent(_FrameworkEvent):
 
 @dataclass(frozen=True)
 class WorkflowOutputEvent(_FrameworkEvent):
-    """A handler yielded an output, and it is committed.
+    """An output that a handler yielded, delivered after its commit.
 
     Attributes:
         data: The output.
@@ -188,14 +189,17 @@ class WorkflowOutputEvent(_FrameworkEvent):
 
 @dataclass(frozen=True)
 class RequestInfoEvent(_FrameworkEvent):
-    """A question to the outside world waits for its answer, and is committed.
+    """A question that waits for an answer from outside, delivered after its commit.
+
+    Answer it with `run.send_response(event.request_id, answer)` or
+    `workflow.send_responses({event.request_id: answer})`.
 
     Attributes:
-        request_id: Name it when answering.
+        request_id: Identifies the question; pass it with the answer.
         source_executor_id: The executor that asks.
         request_type: The type of the question.
         data: The question.
-        response_type: The type that the answer must have.
+        response_type: The type of the answer.
         deadline: When the question's default answers it: ISO 8601, UTC; None where it has no
             deadline.
     """
@@ -209,19 +213,19 @@ class RequestInfoEvent(_FrameworkEvent):
 
     @property
     def request_data(self) -> Any:
-        """The question, by its other name."""
+        """The question: another name for `data`."""
         return self.data
 
 
 @dataclass(frozen=True)
 class RequestClosedEvent(_FrameworkEvent):
-    """A question has ended without an answer from outside, and that is committed.
+    """A question was closed without an answer from outside, delivered after its commit.
 
     Attributes:
         request_id: The question.
         source_executor_id: The executor that asked.
-        outcome: "defaulted" where its deadline has passed, "cancelled" where it was taken back,
-            "intercepted" where an executor around the sub-workflow that asked answered first.
+        outcome: "defaulted" if its deadline has passed, "cancelled" if it was cancelled,
+            "intercepted" if an executor of the outer workflow answered it.
         data: Unused.
     """
 
@@ -266,13 +270,13 @@ class ExecutorFailedEvent(ExecutorEvent):
 
 
 class SuperStepStartInfo(msgspec.Struct, frozen=True):
-    """What a superstep begins with.
+    """What a superstep starts with.
 
     Attributes:
         executor_ids: Executors that have messages to handle.
         has_external_messages: Whether answers from outside are among the messages.
-        recorded: By executor, how many of its calls an earlier attempt at this superstep has
-            finished, before a crash or a failure: they are not made again.
+        recorded: By executor, how many of its calls an earlier attempt at this superstep had
+            finished before a crash or a failure; they are not repeated.
     """
 
     executor_ids: tuple[str, ...]
@@ -281,7 +285,7 @@ class SuperStepStartInfo(msgspec.Struct, frozen=True):
 
 
 class SuperStepCompletionInfo(msgspec.Struct, frozen=True):
-    """What a superstep led to.
+    """The result of a superstep.
 
     Attributes:
         executor_ids: Executors that ran.
@@ -302,7 +306,7 @@ class SuperStepStartedEvent(_FrameworkEvent):
 
     Attributes:
         step_number: Its number in the lineage, from 1.
-        start_info: What it begins with.
+        start_info: What it starts with.
         data: Unused.
     """
 
@@ -317,7 +321,7 @@ class SuperStepCompletedEvent(_FrameworkEvent):
 
     Attributes:
         step_number: Its number in the lineage, from 1.
-        completion_info: What it led to, and its checkpoint.
+        completion_info: Its result and its checkpoint.
         data: Unused.
     """
 
@@ -330,15 +334,15 @@ _new = object.__new__
 
 
 class Note(msgspec.Struct, gc=False):
-    """An event of every superstep that is not made yet: most of them never have to be.
+    """The fields of a frequent event, which is created only when it is read.
 
-    Subclasses hold what the event is made of, and fill its fields in directly: `__init__` of a
-    frozen dataclass takes more than twice as long. Results keep many notes, so the garbage
-    collector does not look at them.
+    Most of them are never read. `event()` fills the fields in directly: `__init__` of a frozen
+    dataclass takes more than twice as long. Results keep many notes, so the garbage collector does
+    not track them.
     """
 
     def event(self) -> WorkflowEvent:
-        """Make the event."""
+        """Return the event."""
         raise NotImplementedError
 
 
@@ -382,7 +386,7 @@ class SuperStepCompleted(Note):
 
 
 class ExecutorInvoked(Note):
-    """A call begins. One note, and one event, can serve all calls of an executor."""
+    """A call starts. One note, and one event, can serve all calls of an executor."""
 
     executor_id: str
     _made: WorkflowEvent | None = None
@@ -394,7 +398,7 @@ class ExecutorInvoked(Note):
 
 
 class ExecutorCompleted(Note):
-    """A call has ended well. One note, and one event, can serve all calls of an executor."""
+    """A call has succeeded. One note, and one event, can serve all calls of an executor."""
 
     executor_id: str
     _made: WorkflowEvent | None = None
@@ -419,22 +423,22 @@ _RESERVED: dict[type[WorkflowEvent], str] = {
     SuperStepStartedEvent: _OWN,
     SuperStepCompletedEvent: _OWN,
 }
-"""Events that only the library gives, and what a handler does instead: consumers rely on them."""
+"""Events that only the library may send, and what a handler should do instead."""
 
 RESERVED_EVENTS = tuple(_RESERVED)
 
 
 def refused_event(event: WorkflowEvent, executor_id: str) -> WorkflowWarningEvent:
-    """Return what is told instead of a reserved event that a handler has made up.
+    """Return the warning that replaces a reserved event of a handler.
 
     Args:
         event: The event, an instance of one of `RESERVED_EVENTS`.
-        executor_id: Whose handler.
+        executor_id: The handler's executor.
     """
     kind, instead = next(item for item in _RESERVED.items() if isinstance(event, item[0]))
     return WorkflowWarningEvent(
         f"executor {executor_id!r} passed a {type(event).__name__} to ctx.add_event, which was "
-        f"dropped: only the library gives events of type {kind.__name__}; {instead}"
+        f"dropped: only the library sends events of type {kind.__name__}; {instead}"
     )
 
 

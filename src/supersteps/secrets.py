@@ -1,7 +1,8 @@
-"""`Secret`: a secret by its name. What is sent, kept and shown is the name; the value is looked up where it is needed.
+"""`Secret`: a secret by its name, whose value is looked up when needed.
 
-The values that were looked up last are remembered in this process, to be struck out of what the
-library writes about failures: an error's text often quotes what it was given.
+Only the name is sent, saved and shown. The process remembers the values that it looked up last, so
+that they can be redacted from what the library writes about failures: an error's message often
+quotes its input.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from supersteps._process_fork import forkable_lock
 
 __all__ = ["Secret", "redact"]
 
-STRUCK_OUT: Final = "***"
+REDACTED: Final = "***"
 
 Resolver = Callable[[str], str | None]
 """Gives the value of a secret by its name, None when it has none."""
 
 _REMEMBERED: Final = 256
 _SHORTEST: Final = 4
-"""Values shorter than this are not struck out: they would be found in any text."""
+"""Shorter values are not redacted: they would match in any text."""
 _LINE: Final = 8
-"""Lines shorter than this are not struck out by themselves."""
+"""Shorter lines are not redacted by themselves."""
 
 _lock = forkable_lock()
 _revealed: OrderedDict[str, set[str]] = OrderedDict()
-_struck: tuple[str, ...] = ()
-"""What is struck out, the longest first, so that a secret that holds another one goes as a whole."""
+_redacted: tuple[str, ...] = ()
+"""What is redacted, longest first: a secret may contain another one."""
 
 
 def _environment(name: str) -> str | None:
@@ -48,8 +49,9 @@ _resolver: ContextVar[Resolver | None] = ContextVar("supersteps secrets", defaul
 class Secret:
     """A reference to a secret: put it into messages and state instead of the secret itself.
 
-    What is saved, logged, shown and compared is the name. `reveal()` looks the value up: in the
-    environment, or with what `Secret.use` or `Secret.using` say.
+    Only the name is saved, logged, shown and compared. Call `reveal()` where the value is needed,
+    for example `client = Client(token=Secret("API_TOKEN").reveal())`: it looks the value up in the
+    environment, or with the function passed to `Secret.use` or `Secret.using`.
 
     Args:
         name: The secret's name, by default that of an environment variable.
@@ -66,17 +68,17 @@ class Secret:
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
             raise ValueError(
-                "a Secret is made with the name under which its value is found, not with the value"
+                "Secret(...) takes the name under which the value is found, as a non-empty str"
             )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "_value", None)
 
     @classmethod
     def of(cls, value: str) -> Secret:
-        """Return a secret whose value is at hand. It can be passed around in memory; it is never saved."""
+        """Return a secret that holds its value: use it in memory only, it cannot be saved."""
         if not isinstance(value, str):
-            raise TypeError("the value of a Secret is a str")
-        secret = cls(STRUCK_OUT)
+            raise TypeError(f"the value of a Secret must be a str, not a {type(value).__name__}")
+        secret = cls(REDACTED)
         object.__setattr__(secret, "_value", value)
         _remember(value)
         return secret
@@ -90,32 +92,32 @@ class Secret:
         """Return the value.
 
         Raises:
-            LookupError: There is none under this name.
+            LookupError: There is no secret of this name.
         """
         if self._value is not None:
             return self._value
         value = (_resolver.get() or _process_resolver)(self.name)
         if value is None:
             raise LookupError(
-                f"there is no secret {self.name!r} here: set the environment variable of this "
-                "name, or say with Secret.use(...) where secrets are found"
+                f"there is no secret {self.name!r}: set the environment variable of this name, or "
+                "call Secret.use(...) with a function that finds it"
             )
         if not isinstance(value, str):
             value = None  # a traceback may show the variables
-            raise TypeError(f"what was found for secret {self.name!r} is no str")
+            raise TypeError(f"the value found for secret {self.name!r} is not a str")
         _remember(value)
         return value
 
     @staticmethod
     def use(resolver: Resolver | None) -> None:
-        """Have all secrets of this process looked up by a function, None for the environment."""
+        """Look up all secrets of this process with a function; None: in the environment."""
         global _process_resolver
         _process_resolver = _environment if resolver is None else resolver
 
     @staticmethod
     @contextmanager
     def using(resolver: Resolver) -> Iterator[None]:
-        """Have secrets looked up by a function inside a `with` block, and in the tasks that are begun there."""
+        """Look up secrets with a function inside a `with` block and in tasks started there."""
         token = _resolver.set(resolver)
         try:
             yield
@@ -123,7 +125,7 @@ class Secret:
             _resolver.reset(token)
 
     def __repr__(self) -> str:
-        return f"Secret({self.name!r})" if self._value is None else f"Secret({STRUCK_OUT})"
+        return f"Secret({self.name!r})" if self._value is None else f"Secret({REDACTED})"
 
     def __str__(self) -> str:
         return repr(self)
@@ -136,16 +138,16 @@ class Secret:
             return NotImplemented
         if self._value is None and other._value is None:
             return self.name == other.name
-        return self is other  # comparing values would tell something of them
+        return self is other  # comparing values would reveal something about them
 
     def __hash__(self) -> int:
         return hash((Secret, self.name)) if self._value is None else id(self)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a Secret does not change; {name!r} cannot be set")
+        raise AttributeError(f"a Secret is immutable; {name!r} cannot be set")
 
     def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"a Secret does not change; {name!r} cannot be deleted")
+        raise AttributeError(f"a Secret is immutable; {name!r} cannot be deleted")
 
     def __copy__(self) -> Secret:
         return self
@@ -156,16 +158,16 @@ class Secret:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._value is not None:
             raise TypeError(
-                "a Secret.of(...) holds a value and is never saved or sent; use Secret(name)"
+                "Secret.of(...) holds its value, so it cannot be pickled; use Secret(name)"
             )
         return Secret, (self.name,)
 
-    def __getstate__(self) -> Any:  # what object has by itself holds the value
+    def __getstate__(self) -> Any:  # object's own would contain the value
         return self.__reduce__()[1]
 
 
 def _remember(value: str) -> None:
-    global _struck
+    global _redacted
     if len(value) < _SHORTEST:
         return
     with _lock:
@@ -175,13 +177,13 @@ def _remember(value: str) -> None:
         _revealed[value] = _forms_of(value)
         if len(_revealed) > _REMEMBERED:
             _revealed.popitem(last=False)
-        _struck = tuple(
+        _redacted = tuple(
             sorted({form for forms in _revealed.values() for form in forms}, key=len, reverse=True)
         )
 
 
 def _forms_of(value: str) -> set[str]:
-    """Return what a value looks like in texts: as it is, stripped, line by line, by its repr, in JSON and URLs."""
+    """Return how a value may appear in a text: unchanged, by line, as repr, in JSON, in a URL."""
     # An exception group indents the lines of a key in PEM, and what is read from a file ends with a
     # line break.
     plain = {
@@ -200,8 +202,8 @@ def _forms_of(value: str) -> set[str]:
 
 
 def redact(text: str) -> str:
-    """Return a text in which the values of secrets that were revealed in this process are struck out."""
-    for value in _struck:
+    """Return a text without the values of secrets that this process has revealed."""
+    for value in _redacted:
         if value in text:
-            text = text.replace(value, STRUCK_OUT)
+            text = text.replace(value, REDACTED)
     return text

@@ -11,18 +11,18 @@ from enum import StrEnum
 
 
 class WorkflowRunState(StrEnum):
-    """Where a run stands."""
+    """The state of a run."""
 
     STARTED = "STARTED"
-    """Begun, nothing has run yet."""
+    """Started; no handler has run yet."""
     IN_PROGRESS = "IN_PROGRESS"
     """Messages are in flight."""
     IN_PROGRESS_PENDING_REQUESTS = "IN_PROGRESS_PENDING_REQUESTS"
     """Messages are in flight, and questions wait for answers."""
     IDLE = "IDLE"
-    """Nothing is left to do: the run is final."""
+    """The run is complete."""
     IDLE_WITH_PENDING_REQUESTS = "IDLE_WITH_PENDING_REQUESTS"
-    """Nothing is left to do until a question is answered."""
+    """The run waits for an answer."""
     FAILED = "FAILED"
     """A superstep failed; the run can be resumed from its last checkpoint."""
     CANCELLED = "CANCELLED"

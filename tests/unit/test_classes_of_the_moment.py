@@ -123,11 +123,11 @@ async def test_a_cell_with_a_class_that_is_run_again(notebook: Any) -> None:
     exec(CLASS, notebook.__dict__)
 
     with pytest.raises(
-        CheckpointEncodeError, match=r"'item' set by executor 'send'.*cell is run again"
+        CheckpointEncodeError, match=r"'item' set by executor 'send'.*cell was run again"
     ):
         await notebook.workflow.run(1, checkpoint_storage=storage)
     notebook.keep = False
-    with pytest.warns(UndeliveredMessageWarning, match=r"defined again since.*cell is run again"):
+    with pytest.warns(UndeliveredMessageWarning, match=r"defined again since.*cell was run again"):
         await notebook.workflow.run(1)
     with pytest.raises(UnhandledMessageError, match=r"defined again since.*Nothing was started"):
         await notebook.second.run(notebook.Item(1))

@@ -290,16 +290,16 @@ def test_a_long_reason_loses_its_middle() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ({1}, "set is no plain JSON"),
-        ((1,), "tuple is no plain JSON"),
-        ({"a": [b"x"]}, r"bytes is no plain JSON: b'x' - at `$.a[0]`"),
-        ({"a": {1: 2}}, "the key 1 is no JSON text - at `$.a`"),
-        ({"\ud800": 1}, "is no JSON text"),
-        ([float("nan")], "nan is no JSON number - at `$[0]`"),
-        (float("-inf"), "-inf is no JSON number"),
+        ({1}, "set is not plain JSON"),
+        ((1,), "tuple is not plain JSON"),
+        ({"a": [b"x"]}, r"bytes is not plain JSON: b'x' - at `$.a[0]`"),
+        ({"a": {1: 2}}, "the key 1 is not a JSON text - at `$.a`"),
+        ({"\ud800": 1}, "is not a JSON text"),
+        ([float("nan")], "nan is not a JSON number - at `$[0]`"),
+        (float("-inf"), "-inf is not a JSON number"),
         ("\ud800", "half a character"),
-        (Size.SMALL, "no plain JSON"),
-        (Item("a"), "Item is no plain JSON"),
+        (Size.SMALL, "not plain JSON"),
+        (Item("a"), "Item is not plain JSON"),
     ],
 )
 def test_what_is_no_json_fits_no_schema(value: Any, words: str) -> None:

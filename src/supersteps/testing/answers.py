@@ -101,7 +101,7 @@ class Answers(Subject):
             ({"n": "1"}, r"not of type 'integer' - at `\$\.n`"),
             ({"n": True}, "Plan"),
             ([], r'fits \{"\$ref"'),
-            ({"n": {1}}, "no plain JSON"),
+            ({"n": {1}}, "not plain JSON"),
             (float("nan"), "no JSON number"),
         ):
             give = functools.partial(self._answer, "q", wrong)

@@ -1,4 +1,4 @@
-"""Type annotations, for the rest of the library: reading them, and fitting values and edges to them."""
+"""Type annotations: reading them, and matching values and types to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading type annotations: how they are spelled, what they stand for, which types they reach."""
+"""Reading annotations: how to show them and which types they reach."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _STORED_AS = {
     "supersteps.states": "supersteps.events",
     "supersteps.checkpoint_info": "supersteps.checkpoint.record",
 }
-"""Modules of this library that have moved since their types were first saved under these names."""
+"""Modules that have moved, with the names under which their types were first saved."""
 
 _STORED_APART = {
     "SubWorkflowRequestMessage": "supersteps.subworkflow",
     "SubWorkflowResponseMessage": "supersteps.subworkflow",
 }
-"""Types in those modules that were first saved under the name of another one."""
+"""Types in those modules that were first saved under the name of another module."""
 
 
 def stored_module(type_: type) -> str:
-    """Return the module that names a type in what is saved: values and fingerprints of graphs."""
+    """Return the module under which a type is saved, in values and fingerprints of graphs."""
     stored = _STORED_AS.get(type_.__module__)
     if stored is None:
         return type_.__module__
@@ -55,12 +55,12 @@ def stored_module(type_: type) -> str:
 
 
 def type_name(type_: type) -> str:
-    """Give the name under which a type is saved: `module:qualname`."""
+    """Return the name under which a type is saved: `module:qualname`."""
     return f"{stored_module(type_)}:{type_.__qualname__}"
 
 
 def display_name(annotation: Any) -> str:
-    """Spell an annotation for people: `list[int]`, `orders.Order`, `int | None`."""
+    """Return an annotation as people read it: `list[int]`, `orders.Order`, `int | None`."""
     if annotation is None or annotation is types.NoneType:
         return "None"
     if annotation is Ellipsis:
@@ -86,7 +86,7 @@ def _display_argument(argument: Any) -> str:
 
 
 def is_main_file(module_name: str) -> bool:
-    """Tell whether the running script is the file that `module_name` would be imported from."""
+    """Return whether the running script is the file that `module_name` would be imported from."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name.removesuffix(".__main__") == module_name.removesuffix(
@@ -96,7 +96,7 @@ def is_main_file(module_name: str) -> bool:
     path = getattr(main, "__file__", None)
     if not isinstance(path, str):
         return False
-    from pathlib import PurePath  # slow to import, and seldom needed
+    from pathlib import PurePath  # slow to import and rarely needed
 
     parts = PurePath(path).with_suffix("").parts
     wanted = tuple(module_name.split("."))
@@ -107,7 +107,7 @@ def is_main_file(module_name: str) -> bool:
 
 
 def unwrap(annotation: Any) -> Any:
-    """Look through what does not change the values: Annotated, NewType, type aliases, Required and friends."""
+    """Remove wrappers that do not change the values: Annotated, NewType, aliases, Required."""
     while True:
         origin = get_origin(annotation)
         if origin is Annotated or origin in _WRAPPERS:
@@ -141,9 +141,9 @@ _PYDANTIC_MEANINGS: Mapping[str, Any] = {
 
 
 def _pydantic_meaning(annotation: Any) -> Any:
-    """Return the class that the values of one of pydantic's markers have, None for what is none.
+    """Return the class of the values of a pydantic marker type, None for another type.
 
-    They are classes without instances; the values are plain datetimes, texts and addresses.
+    Marker types have no instances; the values are plain datetimes, texts and addresses.
     """
     if not isinstance(annotation, type) or not annotation.__module__.startswith("pydantic."):
         return None
@@ -157,7 +157,7 @@ def _pydantic_meaning(annotation: Any) -> Any:
 
 
 def choices(variable: TypeVar) -> tuple[Any, ...]:
-    """Give the annotations one of which every value of a type variable fits: its constraints, its bound, or Any."""
+    """Return the annotations that a type variable allows: constraints, bound, or Any."""
     module = sys.modules.get(variable.__module__)
     written = variable.__constraints__ or (variable.__bound__ or Any,)
     return tuple(
@@ -166,7 +166,7 @@ def choices(variable: TypeVar) -> tuple[Any, ...]:
 
 
 def _alias_value(alias: Any) -> Any:
-    """Give what a `type X = ...` statement stands for; an alias with arguments is filled in."""
+    """Return the value of a `type X = ...` statement, with the alias's arguments filled in."""
     try:
         target = get_origin(alias) or alias
         value = target.__value__
@@ -178,7 +178,10 @@ def _alias_value(alias: Any) -> Any:
 
 
 class _Lenient(dict[str, Any]):
-    """A namespace in which every unknown name means `Any`: one forgotten import must not hide the other types."""
+    """A namespace in which unknown names mean `Any`.
+
+    One missing import must not hide the other types of an annotation.
+    """
 
     def __init__(self, known: Mapping[str, Any], outer: Mapping[str, Any]) -> None:
         super().__init__(known)
@@ -189,15 +192,13 @@ class _Lenient(dict[str, Any]):
 
 
 def _evaluate(annotation: Any, outer: Mapping[str, Any], inner: Mapping[str, Any]) -> Any:
-    """Resolve the strings in an annotation written in source code; what cannot be resolved becomes `Any`."""
+    """Resolve the strings in an annotation; what cannot be resolved becomes `Any`."""
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
         return typing.get_type_hints(
             holder, dict(outer), _Lenient(inner, outer), include_extras=True
         )["it"]
-    except (
-        Exception
-    ):  # half-written annotations fail in many ways; none of them is a reason to refuse the graph
+    except Exception:  # invalid annotations fail in many ways, which must not refuse the graph
         return Any if isinstance(annotation, (str, ForwardRef)) else annotation
 
 
@@ -211,12 +212,11 @@ def _own_annotations(cls: type) -> dict[str, Any]:
 
 @lru_cache(maxsize=2048)
 def own_hints(cls: type) -> Mapping[str, Any]:
-    """Give the annotations in one class body, strings resolved where they can be."""
+    """Return the annotations of one class body, with strings resolved where possible."""
     module = sys.modules.get(cls.__module__)
     outer = vars(module) if module is not None else {}
     inner = {**vars(cls), cls.__name__: cls}
-    # A field may share its name with a type ("date: date"); the module's meaning is the one that
-    # was written.
+    # A field may have the same name as a type ("date: date"): the annotation means the module's.
     inner = {
         name: value
         for name, value in inner.items()
@@ -226,7 +226,7 @@ def own_hints(cls: type) -> Mapping[str, Any]:
 
 
 def is_struct_like(cls: type) -> bool:
-    """Tell whether a class is made of annotated fields: a dataclass, NamedTuple, TypedDict, ..."""
+    """Return whether a class consists of annotated fields: a dataclass, NamedTuple, TypedDict."""
     return (
         dataclasses.is_dataclass(cls)
         or is_attrs_class(cls)
@@ -238,23 +238,23 @@ def is_struct_like(cls: type) -> bool:
 
 
 def is_attrs_class(cls: type) -> bool:
-    """Tell whether a class was made by attrs."""
+    """Return whether a class was created by attrs."""
     return isinstance(getattr(cls, "__attrs_attrs__", None), tuple)
 
 
 def is_pydantic_model(cls: type) -> bool:
-    """Tell whether a class is a pydantic (v2) model, without importing pydantic."""
+    """Return whether a class is a pydantic (v2) model, without importing pydantic."""
     return _is_subclass_of_loaded(cls, "pydantic", "BaseModel")
 
 
 def _is_subclass_of_loaded(cls: type, module: str, name: str) -> bool:
-    """Tell whether a class derives from one of a package, without importing the package."""
+    """Return whether a class derives from one of a package, without importing the package."""
     base = getattr(sys.modules.get(module), name, None)
     return isinstance(base, type) and issubclass(cls, base)
 
 
 def reachable_types(annotations: Iterable[Any]) -> list[type]:
-    """Collect every class that a value of the given annotations can be made of.
+    """Return every class that a value of the given annotations can contain.
 
     Args:
         annotations: Types, unions, generics and so on. Strings that cannot be resolved are skipped.
@@ -266,7 +266,7 @@ def reachable_types(annotations: Iterable[Any]) -> list[type]:
     seen: set[int] = set()
     pending = list(annotations)
     pending.reverse()
-    keep = []  # keeps what `seen` knows by id alive
+    keep = []  # keeps the objects alive whose ids are in `seen`
     while pending:
         annotation = pending.pop()
         if id(annotation) in seen:
@@ -280,29 +280,29 @@ def reachable_types(annotations: Iterable[Any]) -> list[type]:
 
 
 def twin_of(kind: type, annotations: Iterable[Any]) -> str:
-    """Say that annotations name another class of the same name, if they do: a cell was run again.
+    """Return a hint if annotations name another class of the same name: a cell was run again.
 
     Args:
-        kind: The class of a value that does not fit.
-        annotations: What would have fitted.
+        kind: The class of a value that does not match.
+        annotations: What would have matched.
 
     Returns:
-        A sentence to be added to a message, or nothing.
+        A sentence to append to a message, or "".
     """
     name = type_name(kind)
     if all(cls is kind or type_name(cls) != name for cls in reachable_types(annotations)):
         return ""
-    return f". {display_name(kind)} was defined again since; {DEFINED_AGAIN}"
+    return f". {display_name(kind)} has been defined again since then, {DEFINED_AGAIN}"
 
 
 DEFINED_AGAIN = (
-    "as happens when a notebook's cell is run again: run those that define the executors, make the "
-    "values and build the workflow again too"
+    "for example because a notebook's cell was run again: also run the cells again that define the "
+    "executors, create the values and build the workflow"
 )
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """Yield what an annotation is made of, one level down."""
+    """Yield the parts of an annotation, one level down."""
     plain = unwrap(annotation)
     origin = get_origin(plain)
     if plain is not annotation:
@@ -328,9 +328,8 @@ def _field_annotations(cls: type) -> Iterator[Any]:
             yield from (
                 arg for parent in getattr(base, "__orig_bases__", ()) for arg in get_args(parent)
             )
-    if typing.is_typeddict(
-        cls
-    ):  # its bases are not in the MRO, but their fields are in its annotations
+    # The bases of a TypedDict are not in the MRO, but their fields are in its annotations.
+    if typing.is_typeddict(cls):
         yield from (
             arg
             for parent in getattr(cls, "__orig_bases__", ())
@@ -351,7 +350,7 @@ def _is_library_base(cls: type) -> bool:
 
 
 def substitute(annotation: Any, mapping: Mapping[Any, Any]) -> Any:
-    """Replace type variables in an annotation by what `mapping` says they stand for."""
+    """Replace type variables in an annotation by their values in `mapping`."""
     try:
         if annotation in mapping:
             return mapping[annotation]
@@ -365,11 +364,11 @@ def substitute(annotation: Any, mapping: Mapping[Any, Any]) -> Any:
 
 @lru_cache(maxsize=2048)
 def generic_fields(origin: type, args: tuple[Any, ...]) -> tuple[tuple[str, Any], ...]:
-    """List the fields of a user generic whose type depends on its arguments.
+    """Return the fields of a user's generic class whose types depend on its arguments.
 
     Args:
         origin: The generic class, for example `RequestResponse`.
-        args: What it was subscripted with, for example `(Question, str)`.
+        args: Its type arguments, for example `(Question, str)`.
 
     Returns:
         Pairs of field name and annotation with the type variables replaced.
@@ -389,7 +388,7 @@ def generic_fields(origin: type, args: tuple[Any, ...]) -> tuple[tuple[str, Any]
 def base_arguments(
     cls: type, mapping: Mapping[Any, Any]
 ) -> Iterator[tuple[type, Mapping[Any, Any]]]:
-    """Yield the generic user bases of a class, each with what its type variables stand for."""
+    """Yield the generic user-defined bases of a class, each with the values of its variables."""
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin = get_origin(base) or base
         if isinstance(origin, type) and origin is not Generic and not _is_library_base(origin):

@@ -1,9 +1,9 @@
-"""JSON Schemas that let through what the conversion to Python takes, and nothing else.
+"""JSON Schemas that accept exactly what the conversion to Python does.
 
-Those of msgspec and pydantic describe; they leave out what a key or a text has to be. An answer is
-checked by its schema where nobody has the types, and has to be convertible later, so the schemas
-are made tighter here. Where that cannot be, there is no schema, and only the workflow itself takes
-the answer.
+The schemas of msgspec and pydantic are meant as descriptions: they leave out restrictions of keys
+and texts. But an answer is checked by its schema where the types are not available, and has to be
+convertible later, so the schemas are made stricter here. Where that is impossible there is no
+schema, and only the workflow itself can accept the answer.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _BYTE_SIZE: Final = (
     r"^\s*([0-9]*\.?[0-9]+)\s*([bB]|[kKmMgGtTpPeE]i?[bB]|[kKmMgGtTpPeE]?i?bit|[kKmMgGtTpPeE])?\s*$"
 )
 _MOST_COMBINATIONS: Final = 8
-"""Flags of up to this many members are listed in all their combinations."""
+"""All combinations are listed for flags of up to this many members."""
 
 
 class NoSchema(Exception):
-    """There is no schema that says exactly what is taken."""
+    """No schema describes exactly what is accepted."""
 
 
 def exact_schema_of(annotation: Any) -> dict[str, Any]:
     """Return the schema of an annotation that msgspec converts.
 
     Raises:
-        Exception: msgspec does not support the type, or cannot say exactly what it takes.
+        Exception: msgspec does not support the type, or no schema is exact.
     """
     types = msgspec.inspect.multi_type_info([annotation])
     own: Any = sys.modules["msgspec._json_schema"]
@@ -55,7 +55,7 @@ def exact_schema_of(annotation: Any) -> dict[str, Any]:
 
 @cache
 def _msgspec_generator() -> Any:
-    """Return msgspec's own generator with what it leaves out; wanted only by those who ask."""
+    """Return msgspec's schema generator, extended; imported only when a schema is needed."""
     import msgspec._json_schema as own
     import msgspec.inspect as mi
 
@@ -116,7 +116,7 @@ def flag_schema(cls: type[Flag]) -> dict[str, Any]:
     """Return the schema of a Flag: the numbers of its members and their combinations.
 
     Raises:
-        NoSchema: It has too many members for that.
+        NoSchema: It has too many members.
     """
     bits = [member.value for member in cls]
     mask = 0
@@ -139,23 +139,23 @@ def flag_schema(cls: type[Flag]) -> dict[str, Any]:
 
 
 def exact_pydantic_schema(adapter: Any) -> dict[str, Any]:
-    """Return the schema of what a pydantic `TypeAdapter` takes.
+    """Return the schema of what a pydantic `TypeAdapter` accepts.
 
     Raises:
-        Exception: pydantic has none, or it cannot say exactly what is taken.
+        Exception: pydantic has no schema, or no schema is exact.
     """
     schema: dict[str, Any] = _tightened(adapter.json_schema(schema_generator=_pydantic_generator()))
     return schema
 
 
 def _tightened(node: Any) -> Any:
-    """Put right what types of pydantic say of themselves."""
+    """Correct the schemas that types of pydantic declare for themselves."""
     if isinstance(node, list):
         return [_tightened(item) for item in node]
     if not isinstance(node, dict):
         return node
     if node.get("format") in ("file-path", "directory-path", "password"):
-        raise NoSchema  # it has to be there on another machine; it is a secret, and not saved
+        raise NoSchema  # a path that must exist on another machine; a secret, which is not saved
     if str(node.get("pattern", "")).endswith(r"\s*(\w+)?"):  # ByteSize
         node = {**node, "pattern": _BYTE_SIZE}
     return {
@@ -199,7 +199,7 @@ def _pydantic_generator() -> Any:
 
         def json_schema(self, schema: Any) -> dict[str, Any]:
             if "schema" in schema and schema["schema"].get("type") != "any":
-                raise NoSchema  # JSON inside of text, of which only the text could be checked
+                raise NoSchema  # JSON inside a text: a schema could check only that it is a text
             return {"type": "string", "format": "json-string"}
 
         def is_subclass_schema(self, schema: Any) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def _pydantic_generator() -> Any:
                     inner.pop("type", None)
                     made["propertyNames"] = inner
             if by_pattern := made.pop("patternProperties", None):
-                # It says nothing of the keys that do not match.
+                # A pattern alone does not restrict keys that do not match it.
                 ((pattern, made["additionalProperties"]),) = by_pattern.items()
                 made["propertyNames"] = {**made.get("propertyNames", {}), "pattern": pattern}
             return made
@@ -246,7 +246,7 @@ def _key_names(keys: Mapping[str, Any]) -> dict[str, Any] | None:
 def _moment(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
     bounds = ("le", "ge", "lt", "gt", "now_op")
     if any(bound in schema for bound in bounds):
-        raise NoSchema  # whether it fits can be told only by the clock and the type
+        raise NoSchema  # whether it fits depends on the current time
     made = {"type": "string", "format": name}
     zone = schema.get("tz_constraint")
     if zone in ("aware", "naive"):

@@ -1,4 +1,4 @@
-"""Formats of text in JSON Schemas: what is let through is what the conversion to Python takes."""
+"""Formats of texts in JSON Schemas, as the conversion to Python accepts them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _url(text: str) -> None:
     core = sys.modules.get("pydantic_core")
     if _BAD_ESCAPE.search(text) is not None:
         raise ValueError
-    if core is not None:  # the parser itself, where the program has it
+    if core is not None:  # pydantic's own parser, if the program uses pydantic
         core.MultiHostUrl(text)
     elif _URL.fullmatch(text) is None and _WITHOUT_HOST.fullmatch(text) is None:
         raise ValueError
@@ -79,7 +79,7 @@ CHECKS: Final[dict[str, Callable[[str], object]]] = {
     "base64": lambda text: b64decode(text, validate=True),
     "base64url": lambda text: b64decode(text, altchars=b"-_", validate=True),
 }
-"""By the name of the format: raises if text is not of it. Formats that are not here say nothing."""
+"""Check by name of the format, which raises for an invalid text; other formats are ignored."""
 
 ERRORS: Final = (ValueError, TypeError, ArithmeticError, RecursionError, re.error)
-"""What the checks raise."""
+"""The exceptions that the checks raise."""

@@ -1,4 +1,4 @@
-"""Whether a value fits an annotation, and whether the values of one annotation can fit another."""
+"""Whether values, or all values of a type, match an annotation."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _NEVER = (Never, NoReturn)
 
 
 def matches(value: Any, annotation: Any) -> bool:
-    """Tell whether a value fits an annotation, looking inside containers and generic fields.
+    """Return whether a value matches an annotation, inside containers and generic fields too.
 
-    The meaning of a plain class is that of `isinstance`: a bool is an int, an int is not a float.
-    What cannot be checked at run time (the signature of a callable, the items of an iterator) is
-    taken on trust.
+    A plain class means what `isinstance` says: a bool is an int, an int is not a float. What cannot
+    be checked at run time (the signature of a callable, the items of an iterator) is assumed to
+    match.
 
     Args:
         value: Any object.
@@ -76,7 +76,7 @@ def _matches_simple(value: Any, annotation: Any) -> bool:
 def _is_instance(value: Any, cls: type) -> bool:
     try:
         return isinstance(value, cls)
-    except TypeError:  # a Protocol without @runtime_checkable: compare the members, as it would
+    except TypeError:  # a Protocol without @runtime_checkable: compare the members
         return all(hasattr(value, name) for name in _protocol_members(cls))
 
 
@@ -100,7 +100,7 @@ _PROTOCOL_MACHINERY = frozenset({"__init__", "__subclasshook__", "__class_getite
 
 
 def _contents_match(value: Any, origin: Any, args: tuple[Any, ...]) -> bool:
-    """Check what is inside a value that is already known to be an instance of `origin`."""
+    """Check the content of a value that is known to be an instance of `origin`."""
     if origin is type:
         return _is_class_of(value, args[0])
     if issubclass(origin, tuple) and not hasattr(origin, "_fields"):
@@ -136,7 +136,7 @@ def _matches_tuple(value: tuple[Any, ...], args: tuple[Any, ...]) -> bool:
     if len(args) == 2 and args[1] is Ellipsis:
         return all(matches(item, args[0]) for item in value)
     if any(get_origin(arg) is typing.Unpack or getattr(arg, "__unpacked__", False) for arg in args):
-        return True  # tuple[int, *Ts]: no more than "a tuple" is promised
+        return True  # tuple[int, *Ts]: any tuple matches
     return len(value) == len(args) and all(map(matches, value, args))
 
 
@@ -164,7 +164,7 @@ def _typed_dict_hints(cls: type) -> dict[str, Any]:
             hints.update(
                 {key: reading.substitute(hint, mapping) for key, hint in inherited.items()}
             )
-    # The class repeats its bases' annotations; theirs were resolved where they were written.
+    # A class repeats the annotations of its bases, which were resolved where they were written.
     return {**reading.own_hints(cls), **hints}
 
 
@@ -176,14 +176,14 @@ def _is_user_generic(origin: type) -> bool:
 
 
 def is_subtype(source: Any, target: Any) -> bool:
-    """Tell whether every value of `source` is accepted by `target`.
+    """Return whether every value of `source` is accepted by `target`.
 
-    Containers are read as values (covariant): a `list[bool]` fits `list[int]`. `Any` fits
+    Containers are treated as values (covariant): a `list[bool]` fits `list[int]`. `Any` fits
     everything, both ways.
 
     Args:
         source: The annotation of what is sent.
-        target: The annotation of what is taken.
+        target: The annotation of what is accepted.
 
     Returns:
         True if it always fits.
@@ -192,23 +192,24 @@ def is_subtype(source: Any, target: Any) -> bool:
 
 
 def overlaps(source: Any, target: Any) -> bool:
-    """Tell whether some value of `source` could be accepted by `target`; False means a mismatch along an edge.
+    """Return whether some value of `source` could be accepted by `target`.
 
-    A source that promises a base class may send the derived one. An empty list would fit any list,
-    but `list[int]` and `list[str]` do not overlap: no useful value passes.
+    Edges are checked with this: False means that no message can pass. A source that declares a base
+    class may send the derived one. An empty list would fit any list, but `list[int]` and
+    `list[str]` do not overlap, because no useful value passes.
 
     Args:
         source: The annotation of what is sent.
         target: The annotation of what is taken.
 
     Returns:
-        True unless nothing can ever pass.
+        False if no value can pass.
     """
     return _Comparison(every=False).compare(source, target)
 
 
 class _Comparison:
-    """One walk serves both questions; `every` tells whether all or some of the source's values must fit."""
+    """One walk for both: `every` says whether all or some of the source's values must fit."""
 
     def __init__(self, *, every: bool) -> None:
         self._every = every
@@ -242,7 +243,7 @@ class _Comparison:
         return self._compare_arguments(lower, upper)
 
     def _compare_arguments(self, lower: Any, upper: Any) -> bool:
-        """Compare the arguments of two generics, where the class of `lower` derives from that of `upper`."""
+        """Compare the arguments of two generics; `lower`'s class derives from `upper`'s."""
         wanted = get_args(upper)
         cls = get_origin(upper) or upper
         given = _arguments_as(lower, cls)
@@ -280,14 +281,17 @@ def _is_subclass(cls: type, base: type) -> bool:
         cls = dict
     try:
         return issubclass(cls, base)
-    except TypeError:  # a Protocol that cannot be asked
+    except TypeError:  # a Protocol without @runtime_checkable
         return all(
             hasattr(cls, name) or name in _annotated(cls) for name in _protocol_members(base)
         )
 
 
 def _required(cls: Any) -> set[str]:
-    """Give the keys that a TypedDict must have; Python misses qualifiers in annotations that are strings."""
+    """Return the keys that a TypedDict requires.
+
+    Python itself misses qualifiers in annotations that are strings.
+    """
     keys = set(cls.__required_keys__)
     for name, hint in _typed_dict_hints(cls).items():
         if get_origin(hint) is NotRequired:
@@ -302,7 +306,7 @@ def _annotated(cls: type) -> set[str]:
 
 
 def _arguments_as(annotation: Any, cls: type) -> tuple[Any, ...] | None:
-    """Give the arguments of `annotation` seen as its base `cls`; None where they are not known."""
+    """Return the arguments of `annotation` seen as its base `cls`; None if they are unknown."""
     origin = get_origin(annotation) or annotation
     args = get_args(annotation)
     if origin is cls:
@@ -311,8 +315,10 @@ def _arguments_as(annotation: Any, cls: type) -> tuple[Any, ...] | None:
     for base, base_mapping in reading.base_arguments(origin, mapping):
         if issubclass(base, cls):
             parameters = getattr(base, "__parameters__", ())
-            filled = base[tuple(base_mapping.get(p, p) for p in parameters)] if parameters else base  # type: ignore[index]
+            filled: Any = base
+            if parameters:
+                filled = filled[tuple(base_mapping.get(p, p) for p in parameters)]
             return _arguments_as(filled, cls)
-    # list[int] as Sequence[int], dict[str, int] as Mapping[str, int]: the standard generics keep
-    # their parameters.
+    # list[int] as Sequence[int], dict[str, int] as Mapping[str, int]: the standard generics have
+    # the same parameters.
     return args or None

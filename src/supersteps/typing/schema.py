@@ -1,4 +1,4 @@
-"""Answers in plain JSON: the schema of an annotation, the check by a schema, the value that the JSON stands for."""
+"""Answers as plain JSON: schemas, checks by schema, conversion."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from supersteps.typing import display_name, is_pydantic_model, matches, reachabl
 MAX_FLOAT = int(sys.float_info.max)
 
 _LONGEST = 300
-"""Characters of a reason: it may quote the whole answer."""
+"""Maximum length of a reason, which may quote the whole answer."""
 
 
-class _Way(NamedTuple):
-    """How plain JSON becomes values of an annotation.
+class _Conversion(NamedTuple):
+    """How plain JSON is converted to values of an annotation.
 
     Attributes:
-        schema: The JSON Schema, encoded so that nobody changes what is kept; None where there is
-            none.
-        adapter: pydantic's `TypeAdapter`, where pydantic converts; else msgspec does.
+        schema: The JSON Schema, encoded so that no caller can change it; None if there is none.
+        adapter: pydantic's `TypeAdapter` if pydantic converts; otherwise msgspec does.
     """
 
     schema: bytes | None = None
@@ -36,44 +35,44 @@ class _Way(NamedTuple):
 
 
 def schema_of(annotation: Any) -> dict[str, Any] | None:
-    """Return the JSON Schema (draft 2020-12) of the plain-JSON form of what fits an annotation.
+    """Return the JSON Schema (draft 2020-12) of an annotation's values in plain JSON.
 
     Args:
-        annotation: Any type that an answer may have.
+        annotation: The type of an answer.
 
     Returns:
-        A schema that refers to nothing but its own `$defs`, the caller's to change; None where
-        there is none: for classes that neither msgspec nor, where the program has imported it,
-        pydantic can make from JSON.
+        A schema without references other than to its own `$defs`, which the caller may change. None
+        for classes that neither msgspec nor pydantic (if the program has imported it) can create
+        from JSON.
     """
-    encoded = _way_to(annotation).schema
+    encoded = _conversion_to(annotation).schema
     return None if encoded is None else msgspec.json.decode(encoded, type=dict[str, Any])
 
 
 def from_json(value: Any, annotation: Any) -> Any:
-    """Return the value of an annotation that plain JSON stands for.
+    """Convert plain JSON to a value of an annotation.
 
-    Nothing is coerced: `"1"` is no int, `1` no bool, `true` no int. An int does where a float is
-    wanted.
+    Nothing is coerced: `"1"` is not an int, `1` not a bool, `true` not an int. An int is accepted
+    as a float.
 
     Args:
-        value: What `json.loads` may return.
-        annotation: Any type. Where it has no schema, the JSON itself has to fit.
+        value: A value as `json.loads` returns it.
+        annotation: Any type. If it has no schema, the JSON itself has to match it.
 
     Raises:
-        ValueError: It does not fit; the message says why, and where.
+        ValueError: It does not fit; the message says why and where.
     """
-    way = _way_to(annotation)
+    conversion = _conversion_to(annotation)
     try:
-        if way.adapter is not None:
-            made = way.adapter.validate_json(msgspec.json.encode(value), strict=True)
-        elif way.schema is None or _is_anything(annotation):
+        if conversion.adapter is not None:
+            made = conversion.adapter.validate_json(msgspec.json.encode(value), strict=True)
+        elif conversion.schema is None or _is_anything(annotation):
             made = value
         elif _is_flag(annotation):
             made = annotation(value)
         else:
             made = msgspec.convert(value, annotation, strict=True, str_keys=True)
-    except Exception as error:  # validators and constructors of users raise what they like
+    except Exception as error:  # validators and constructors of users may raise anything
         raise ValueError(_shortened(_reason(error))) from error
     if not matches(made, annotation):
         raise ValueError(_shortened(f"{value!r} is not of type {display_name(annotation)}"))
@@ -84,68 +83,75 @@ def _is_anything(annotation: Any) -> bool:
     return unwrap(annotation) in (Any, object)
 
 
-def _way_to(annotation: Any) -> _Way:
+def _conversion_to(annotation: Any) -> _Conversion:
     pydantic = sys.modules.get("pydantic")
     try:
-        return _cached_way_to(annotation, pydantic is not None)
+        return _cached_conversion_to(annotation, pydantic is not None)
     except TypeError:  # unhashable: Annotated[int, {...}]
-        return _find_way_to(annotation, pydantic is not None)
+        return _find_conversion_to(annotation, pydantic is not None)
 
 
-def _find_way_to(annotation: Any, with_pydantic: bool) -> _Way:
-    """Ask msgspec, then pydantic; the latter at once where msgspec would pass over its validators."""
+def _find_conversion_to(annotation: Any, with_pydantic: bool) -> _Conversion:
+    """Try msgspec, then pydantic; pydantic at once where msgspec would skip its validators."""
     from supersteps.typing.exact_schema import exact_pydantic_schema, exact_schema_of, flag_schema
 
     if _is_anything(annotation):
-        return _Way(b"{}")
+        return _Conversion(b"{}")
     reachable = reachable_types([annotation])
     if _is_flag(annotation):
-        return _way(lambda: flag_schema(annotation), annotation) or _Way()
-    # msgspec would pass over pydantic's validators, and does not know that flags can be combined.
+        return _conversion(lambda: flag_schema(annotation), annotation) or _Conversion()
+    # msgspec would skip pydantic's validators, and does not know that flags can be combined.
     needs_pydantic = any(map(_is_pydantic, reachable)) or (
         with_pydantic and any(map(_is_flag, reachable))
     )
-    if not needs_pydantic and (found := _way(lambda: exact_schema_of(annotation), annotation)):
+    if not needs_pydantic and (
+        found := _conversion(lambda: exact_schema_of(annotation), annotation)
+    ):
         return found
     if with_pydantic:
         pydantic: Any = sys.modules["pydantic"]
         try:
             adapter = pydantic.TypeAdapter(annotation)
-        except Exception:  # a type that it does not support, a name that it cannot resolve
-            return _Way()
-        return _way(lambda: exact_pydantic_schema(adapter), annotation, adapter) or _Way()
-    return _Way()
+        except Exception:  # an unsupported type, a name that cannot be resolved
+            return _Conversion()
+        return (
+            _conversion(lambda: exact_pydantic_schema(adapter), annotation, adapter)
+            or _Conversion()
+        )
+    return _Conversion()
 
 
-def _way(make: Callable[[], dict[str, Any]], annotation: Any, adapter: Any = None) -> _Way | None:
-    """Return the way that a schema opens, None where there is no schema."""
-    from supersteps.typing.exact_schema import NoSchema  # wanted only where somebody asks
+def _conversion(
+    make: Callable[[], dict[str, Any]], annotation: Any, adapter: Any = None
+) -> _Conversion | None:
+    """Return the conversion for a schema, None if there is no schema."""
+    from supersteps.typing.exact_schema import NoSchema  # slow to import and rarely needed
 
     try:
         schema = msgspec.json.encode(make())
     except NoSchema:
-        return None if adapter is None else _Way(None, adapter)
-    except Exception:  # msgspec and pydantic say in many ways that they do not support a type
+        return None if adapter is None else _Conversion(None, adapter)
+    except Exception:  # msgspec and pydantic refuse types with many kinds of errors
         return None
     if len(_annotations) >= _MOST_ANNOTATIONS:
         _annotations.clear()
     _annotations[display_name(annotation), schema] = annotation
-    return _Way(schema, adapter)
+    return _Conversion(schema, adapter)
 
 
 _MOST_ANNOTATIONS = 512
 _annotations: dict[tuple[str, bytes], Any] = {}
-"""What a type's name and schema stand for in this process."""
+"""The annotation of a type's name and schema in this process."""
 
 
 def misfit(value: Any, type_name: str, schema: bytes) -> str | None:
-    """Return why JSON that fits a schema cannot be converted, as far as this process can tell.
+    """Return why JSON that fits a schema cannot be converted, if this process knows the type.
 
-    Validators of a program say more than a schema can. Where the program runs, they are asked.
+    Validators of a program can check more than a schema. Where the program runs, they do.
 
     Args:
-        value: What `json.loads` may return.
-        type_name: The annotation as it is displayed.
+        value: A value as `json.loads` returns it.
+        type_name: The annotation as displayed.
         schema: Its schema, as JSON.
     """
     annotation = _annotations.get((type_name, schema))
@@ -158,8 +164,8 @@ def misfit(value: Any, type_name: str, schema: bytes) -> str | None:
     return None
 
 
-# What is found without pydantic is kept apart: the program may import it later.
-_cached_way_to = lru_cache(maxsize=512)(_find_way_to)
+# The key says whether pydantic is imported: the program may import it later.
+_cached_conversion_to = lru_cache(maxsize=512)(_find_conversion_to)
 
 
 def _is_flag(annotation: Any) -> bool:
@@ -184,20 +190,20 @@ def _reason(error: Exception) -> str:
 
 
 def violation(value: Any, schema: Any) -> str | None:
-    """Return why a value is no plain JSON or does not fit a schema, None if it fits.
+    """Return why a value is not plain JSON or does not fit a schema, None if it fits.
 
-    Two things are stricter than a schema by itself, as the conversion to Python is: `1.0` is no
-    integer, and text of a known format (a date, a UUID) has to be of it. Nothing is ever fetched: a
-    reference that leads out of the schema is a reason, and so is a schema that is none.
+    Two checks are stricter than JSON Schema, as the conversion to Python is: `1.0` is not an
+    integer, and a text of a known format (a date, a UUID) must be valid. Nothing is ever fetched: a
+    reference to outside the schema is refused, and so is an invalid schema.
 
     Args:
-        value: What `json.loads` may return.
+        value: A value as `json.loads` returns it.
         schema: A JSON Schema, draft 2020-12.
     """
     try:
         trouble = _not_json(value, ())
     except RecursionError:
-        trouble = "it is nested too deeply, or holds itself"
+        trouble = "it is nested too deeply, or contains itself"
     if trouble is not None:
         return _shortened(trouble)
     from jsonschema.exceptions import best_match
@@ -206,15 +212,13 @@ def violation(value: Any, schema: Any) -> str | None:
     checks = _checks()
     try:
         checks.kind.check_schema(schema)
-        # The registry is empty and retrieves nothing; jsonschema's own would fetch whatever a
-        # schema names.
+        # The registry is empty and retrieves nothing; jsonschema's default would fetch whatever a
+        # schema references.
         validator = checks.kind(schema, registry=Registry(), format_checker=checks.formats)
         error = best_match(validator.iter_errors(value))
-    except (
-        Exception
-    ) as unusable:  # a broken schema fails in many ways: references, patterns, endless recursion
+    except Exception as unusable:  # bad references, patterns, endless recursion and so on
         told = getattr(unusable, "message", None) or str(unusable) or type(unusable).__name__
-        return _shortened(f"it cannot be checked, since its schema cannot be used: {told}")
+        return _shortened(f"it cannot be checked because its schema cannot be used: {told}")
     return None if error is None else _shortened(_placed(error.message, error.json_path))
 
 
@@ -225,7 +229,7 @@ class _Checks(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _checks() -> _Checks:
-    """Return the class of validators and what it knows of formats; loads jsonschema."""
+    """Return the validator class and its formats; imports jsonschema."""
     import jsonschema
 
     from supersteps.typing.formats import CHECKS, ERRORS
@@ -251,19 +255,19 @@ def _is_integer(item: object) -> bool:
 
 
 def _of_type(check: Any) -> Any:
-    """Return the check of a type that also knows how large a number a float can hold."""
+    """Return the check of a type, extended by the largest number that a float can hold."""
 
     def of_type(validator: Any, wanted: Any, item: Any, schema: Any) -> Iterator[Exception]:
         yield from check(validator, wanted, item, schema)
         if wanted == "number" and _is_integer(item) and abs(item) > MAX_FLOAT:
-            yield _problem("it is too large a number")
+            yield _problem("the number is too large")
 
     return of_type
 
 
 def _checked_by(check: Callable[[str], object]) -> Callable[[object], bool]:
     def is_of_format(item: object) -> bool:
-        if isinstance(item, str):  # a format says nothing of anything else
+        if isinstance(item, str):  # formats apply to texts only
             check(item)
         return True
 
@@ -281,7 +285,7 @@ def _exactly(_: Any, option: Any, item: Any, schema: Any) -> Iterator[Exception]
 
 
 def _is_same(one: Any, two: Any) -> bool:
-    """Compare as the conversion does: `1.0` is not `1`, and `true` is not either."""
+    """Compare as the conversion does: neither `1.0` nor `true` is `1`."""
     return type(one) is type(two) and bool(one == two)
 
 
@@ -306,13 +310,13 @@ def _not_json(value: Any, path: tuple[str | int, ...]) -> str | None:
         return (
             None
             if value.isascii() or _is_unicode(value)
-            else _placed("text with half a character", _json_path(path))
+            else _placed("the text has half a character (a lone surrogate)", _json_path(path))
         )
     if kind is float:
         return (
             None
             if math.isfinite(value)
-            else _placed(f"{value} is no JSON number", _json_path(path))
+            else _placed(f"{value} is not a JSON number", _json_path(path))
         )
     if kind in (int, bool) or value is None:
         return None
@@ -321,9 +325,9 @@ def _not_json(value: Any, path: tuple[str | int, ...]) -> str | None:
     if kind is dict:
         for key in value:
             if type(key) is not str or not _is_unicode(key):
-                return _placed(f"the key {key!r} is no JSON text", _json_path(path))
+                return _placed(f"the key {key!r} is not a JSON text", _json_path(path))
         return _first(_not_json(item, (*path, key)) for key, item in value.items())
-    return _placed(f"{display_name(kind)} is no plain JSON: {value!r}", _json_path(path))
+    return _placed(f"{display_name(kind)} is not plain JSON: {value!r}", _json_path(path))
 
 
 def _is_unicode(text: str) -> bool:
@@ -346,12 +350,12 @@ def _json_path(names: Iterable[str | int]) -> str:
 
 
 def _placed(reason: str, path: str) -> str:
-    """Return a reason with its place, in msgspec's manner."""
+    """Return a reason with its path, as msgspec writes it."""
     return reason if path == "$" else f"{reason} - at `{path}`"
 
 
 def _shortened(reason: str) -> str:
-    """Return a reason without its middle if it is long: both ends say what is the matter."""
+    """Return a reason without its middle if it is long: both ends are informative."""
     if len(reason) <= _LONGEST:
         return reason
     return f"{reason[:200]} ... {reason[-100:]}"
