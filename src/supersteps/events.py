@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
-from supersteps._failures import message_of, traceback_of
+from supersteps._error_texts import message_of, traceback_of
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.secrets import redact
 from supersteps.states import WorkflowRunState

@@ -310,9 +310,9 @@ NAIVE = datetime(2030, 1, 1)
             ValueError,
             "outside the years 1 to 9999",
         ),
-        (-1, ValueError, "deadline -1 does not lie ahead"),
-        (timedelta(seconds=-1), ValueError, "does not lie ahead"),
-        (float("nan"), ValueError, "does not lie ahead"),
+        (-1, ValueError, "deadline -1 is not a time from now"),
+        (timedelta(seconds=-1), ValueError, "is not a time from now"),
+        (float("nan"), ValueError, "is not a time from now"),
         (float("inf"), ValueError, "ends after the year 9999"),
         (timedelta.max, ValueError, "ends after the year 9999"),
         (

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from supersteps import Executor, WorkflowBuilder, WorkflowContext, WorkflowEvent, handler
-from supersteps._loops import LoopEvent
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.engine.backends.local import LocalBackend
 from supersteps.engine.call import CallSite
 from supersteps.engine.effects import Effects
+from supersteps.engine.event_loops import LoopEvent
 from supersteps.engine.execution import Execution
 from supersteps.engine.executors import Executors
 from supersteps.engine.journal import Recorded

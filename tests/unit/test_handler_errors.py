@@ -37,7 +37,7 @@ from supersteps import (
     executor,
     handler,
 )
-from supersteps._failures import MESSAGE_LIMIT, TRACEBACK_LIMIT, message_of, traceback_of
+from supersteps._error_texts import MESSAGE_LIMIT, TRACEBACK_LIMIT, message_of, traceback_of
 from supersteps.engine.user_code import UserCodeError
 from supersteps.secrets import Secret
 from tests.unit.support import (

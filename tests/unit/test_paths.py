@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from supersteps import FileCheckpointStorage, SqliteCheckpointStorage, open_storage
-from supersteps._paths import settled_path
 from supersteps.errors import StorageError
+from supersteps.storage._paths import settled_path
 from supersteps.storage.addresses import storage_path
 from supersteps.testing.writer import Writer, content_of, shared
 

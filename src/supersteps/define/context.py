@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Never, TypeAlias, get_args, get_origin
 
-from supersteps._moments import as_moment, moment_at, moment_from_now
+from supersteps.define.times import as_moment, moment_at, moment_from_now
 from supersteps.errors import WorkflowRuntimeError
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from supersteps._callables import discard, is_unfinished
-from supersteps._contexts import call_apart
-from supersteps._failures import described
+from supersteps._error_texts import described
+from supersteps._user_functions import call_apart, discard, is_unfinished
 from supersteps.define.executor import Executor
 from supersteps.errors import EdgeGroupError, RoutingError
 

@@ -10,7 +10,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from supersteps._callables import unusual_form
+from supersteps._user_functions import unusual_form
 from supersteps.errors import HandlerDefinitionError
 from supersteps.ids import check_id
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
 
-from supersteps._callables import unusual_form
+from supersteps._user_functions import unusual_form
 from supersteps.define.context import context_types
 from supersteps.define.handler_spec import HandlerSpec, ResponseSpec
 from supersteps.define.reserved import HANDLER_MARK, RESPONSE_MARK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from supersteps._loops import LoopEvent
+from supersteps.engine.event_loops import LoopEvent
 from supersteps.engine.execution import sleep_until
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from supersteps._loops import end_all
+from supersteps.engine.event_loops import end_all
 
 T = TypeVar("T")
 R = TypeVar("R")

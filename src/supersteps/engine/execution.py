@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 
-from supersteps._failures import annotate, described, message_of, traceback_of
-from supersteps._loops import LoopEvent, end_all
+from supersteps._error_texts import annotate, described, message_of, traceback_of
 from supersteps.define.executor import Executor
 from supersteps.define.policies import ExecutorFailure, FailurePolicy
 from supersteps.engine import watcher
@@ -19,6 +18,7 @@ from supersteps.engine.bounded import map_bounded
 from supersteps.engine.call import CallSite, Sleeper, as_text
 from supersteps.engine.effects import Delayed, Effects
 from supersteps.engine.equipment import Notes
+from supersteps.engine.event_loops import LoopEvent, end_all
 from supersteps.engine.executors import Executors
 from supersteps.engine.inside import Inside, present
 from supersteps.engine.journal import Journal, Note, Recorded

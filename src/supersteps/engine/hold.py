@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, suppress
 
 import msgspec
 
-from supersteps._loops import LoopEvent, LoopLock
 from supersteps._process_fork import restart_in_child
 from supersteps.checkpoint.owner import Owner, mark_advancing, this_process
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.engine import heartbeat
+from supersteps.engine.event_loops import LoopEvent, LoopLock
 from supersteps.errors import RunFencedError, RunNotFoundError
 from supersteps.ids import new_id
 from supersteps.states import WorkflowRunState

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from supersteps._failures import message_of
+from supersteps._error_texts import message_of
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit, utc_now
 from supersteps.checkpoint_info import CheckpointInfo

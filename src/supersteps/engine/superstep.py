@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from supersteps._loops import LoopEvent
 from supersteps.checkpoint.record import utc_now
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.announcer import Announcer
@@ -14,6 +13,7 @@ from supersteps.engine.apply import apply
 from supersteps.engine.convergence import Convergence
 from supersteps.engine.effects import Effects
 from supersteps.engine.equipment import Setting
+from supersteps.engine.event_loops import LoopEvent
 from supersteps.engine.execution import Execution
 from supersteps.engine.hooks import Hooks
 from supersteps.engine.inbox import Inbox

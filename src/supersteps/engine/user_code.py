@@ -18,8 +18,8 @@ from inspect import isawaitable
 from types import CoroutineType, coroutine
 from typing import Any
 
-from supersteps._contexts import own_context
-from supersteps._failures import described
+from supersteps._error_texts import described
+from supersteps._user_functions import own_context
 from supersteps.errors import HandlerError
 
 

@@ -7,9 +7,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from supersteps._callables import discard, is_unfinished
-from supersteps._contexts import call_apart
-from supersteps._failures import described
+from supersteps._error_texts import described
+from supersteps._user_functions import call_apart, discard, is_unfinished
 from supersteps.define.context import MISSING
 from supersteps.define.graph import Reducer
 from supersteps.engine.levels import SHARED_STATE, Scope

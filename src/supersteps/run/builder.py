@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
-from supersteps._callables import check_plain, discard, unusual_form
+from supersteps._user_functions import check_plain, discard, unusual_form
 from supersteps.define.context import MISSING
 from supersteps.define.edges import (
     Case,

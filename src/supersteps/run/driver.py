@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from supersteps._failures import annotate, described, notes_of
-from supersteps._loops import LoopLock, Turns, is_gone, look_at, start_task
+from supersteps._error_texts import annotate, described, notes_of
+from supersteps.engine.event_loops import LoopLock, Turns, is_gone, look_at, start_task
 from supersteps.engine.inside import Stretch
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.runner import Runner

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from supersteps._loops import outlast
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint_info import CheckpointInfo
+from supersteps.engine.event_loops import outlast
 from supersteps.engine.user_code import UserCodeError
 from supersteps.errors import (
     CheckpointingDisabledError,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from supersteps._loops import look_at
+from supersteps.engine.event_loops import look_at
 from supersteps.errors import RunDrainedError
 from supersteps.run.handle import StreamingRun
 from supersteps.run.result import WorkflowRunResult

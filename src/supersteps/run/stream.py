@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from supersteps._loops import LoopEvent, has_ended, is_gone
+from supersteps.engine.event_loops import LoopEvent, has_ended, is_gone
 from supersteps.errors import StreamBusyError
 from supersteps.events import Note, WorkflowEvent, WorkflowStatusEvent
 from supersteps.run.result import ResultCollector

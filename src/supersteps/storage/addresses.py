@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import unquote
 
-from supersteps._paths import settled_path
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.errors import StorageError
+from supersteps.storage._paths import settled_path
 from supersteps.storage.ports import CheckpointStorage
 
 GROUP = "supersteps.storages"

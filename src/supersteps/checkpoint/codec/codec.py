@@ -10,7 +10,7 @@ from math import isfinite
 from types import ModuleType
 from typing import Any, Self, TypeVar, cast
 
-from supersteps._callables import check_plain
+from supersteps._user_functions import check_plain
 from supersteps.checkpoint.codec.advice import (
     MAKE_KNOWN,
     belongs_to_another,

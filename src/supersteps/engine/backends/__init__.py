@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from supersteps._callables import discard
+from supersteps._user_functions import discard
 from supersteps.define.executor import Executor
 from supersteps.engine.call import CallSite
 from supersteps.engine.effects import Effects

@@ -13,9 +13,8 @@ from contextvars import copy_context
 from types import CoroutineType
 from typing import Any
 
-from supersteps._callables import discard, is_unfinished
-from supersteps._contexts import DECIMALS, renew_decimals
 from supersteps._process_fork import in_child
+from supersteps._user_functions import DECIMALS, discard, is_unfinished, renew_decimals
 from supersteps.define.context import WorkflowContext
 from supersteps.define.executor import Executor
 from supersteps.engine.backends import check_hook_result

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Self
 
-from supersteps._paths import settled_path
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.owner import Owner
@@ -17,6 +16,7 @@ from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Com
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CorruptCheckpointWarning
 from supersteps.storage import rules
+from supersteps.storage._paths import settled_path
 from supersteps.storage._workers import Workers
 from supersteps.storage.answers import Answering
 from supersteps.storage.files import removal, verification

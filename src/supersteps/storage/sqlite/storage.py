@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
-from supersteps._paths import settled_path
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.owner import Owner
@@ -19,6 +18,7 @@ from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Com
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CorruptCheckpointWarning, RunBusyError, StorageError
 from supersteps.storage import rules
+from supersteps.storage._paths import settled_path
 from supersteps.storage.answers import Answering
 from supersteps.storage.ports import AsyncClosing
 from supersteps.storage.retention import RetentionPolicy

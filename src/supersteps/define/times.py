@@ -21,27 +21,29 @@ def as_moment(value: datetime | timedelta | float, what: str) -> datetime:
         return moment_at(value, what)
     if not _is_span(value):
         raise TypeError(
-            f"{what} is a datetime with a time zone, a timedelta or a number of seconds, not {value!r}: write "
-            "datetime.now(UTC) + timedelta(hours=1), timedelta(hours=1) or 3600"
+            f"{what} is a datetime with a time zone, a timedelta or a number of seconds, "
+            f"not {value!r}: write datetime.now(UTC) + timedelta(hours=1), timedelta(hours=1) "
+            "or 3600"
         )
     return moment_from_now(value, what)
 
 
 def moment_at(value: Any, what: str) -> datetime:
-    """Return a time in UTC; see `as_moment`, spans of time are refused.
+    """Return a time in UTC; refuse spans of time.
 
     Raises:
-        TypeError: It is no datetime.
+        TypeError: It is not a datetime.
         ValueError: It has no time zone.
     """
     if not isinstance(value, datetime):
         raise TypeError(
-            f"{what} is a datetime with a time zone, not {value!r}: write datetime.now(UTC) + timedelta(hours=1)"
+            f"{what} is a datetime with a time zone, not {value!r}: write "
+            "datetime.now(UTC) + timedelta(hours=1)"
         )
     if value.utcoffset() is None:
         raise ValueError(
-            f"{what} {value.isoformat()} has no time zone, so it is another moment on every machine: write "
-            "datetime(..., tzinfo=UTC), or value.astimezone() if it is local time"
+            f"{what} {value.isoformat()} has no time zone, so it means a different time on every "
+            "machine: write datetime(..., tzinfo=UTC), or value.astimezone() if it is local time"
         )
     try:
         return value.astimezone(UTC)
@@ -52,19 +54,20 @@ def moment_at(value: Any, what: str) -> datetime:
 
 
 def moment_from_now(value: Any, what: str) -> datetime:
-    """Return the end of a span of time that begins now, in UTC; see `as_moment`, datetimes are refused.
+    """Return the end of a span of time that begins now, in UTC; refuse datetimes.
 
     Raises:
-        TypeError: It is no timedelta and no number.
+        TypeError: It is neither a timedelta nor a number.
         ValueError: It is negative or endless.
     """
     if not _is_span(value):
         raise TypeError(
-            f"{what} is a timedelta or a number of seconds, not {value!r}: write timedelta(minutes=5) or 300"
+            f"{what} is a timedelta or a number of seconds, not {value!r}: write "
+            "timedelta(minutes=5) or 300"
         )
     # Not every float: not-a-number is neither negative nor a time.
     if not value >= (timedelta(0) if isinstance(value, timedelta) else 0):
-        raise ValueError(f"{what} {value!r} does not lie ahead: write how long from now, 0 or more")
+        raise ValueError(f"{what} {value!r} is not a time from now: write 0 or more")
     try:
         return datetime.now(UTC) + (
             value if isinstance(value, timedelta) else timedelta(seconds=value)

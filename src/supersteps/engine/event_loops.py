@@ -1,8 +1,8 @@
-"""Waiting for each other within one event loop, and going on in another one.
+"""Events, locks and tasks that outlive the event loop they began in.
 
 A handle may be used in several event loops, one after the other: `asyncio.run` makes one for each
-call. What asyncio offers belongs to the loop in which somebody first waited; these primitives
-belong to no loop longer than somebody waits.
+call. The primitives of asyncio belong to the loop in which a task first waited; these belong to a
+loop only while a task waits.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class LoopEvent:
         return self._is_set
 
     def set(self) -> None:
-        """Let everybody go on who waits, and whoever comes until `clear`."""
+        """Wake every task that waits; until `clear`, nobody waits."""
         self._is_set = True
         if self._waiting is not None:
             (loop, event), self._waiting = self._waiting, None
-            with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            with suppress(RuntimeError):  # the loop is closed: nobody waits there
                 loop.call_soon_threadsafe(event.set) if _is_elsewhere(loop) else event.set()
 
     def clear(self) -> None:
-        """Let whoever comes wait."""
+        """Make tasks wait again."""
         self._is_set = False
 
     async def wait(self) -> None:
@@ -50,7 +50,7 @@ class LoopEvent:
 
 
 class LoopLock:
-    """A lock like asyncio's; one that an ended event loop has left locked holds up nobody."""
+    """A lock like asyncio's; one that was left locked by an event loop that has ended is free."""
 
     def __init__(self) -> None:
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
@@ -64,19 +64,19 @@ class LoopLock:
 
 
 class Turns:
-    """Sees to it that work which waits for nothing gives others on its event loop their turn."""
+    """Lets other tasks run while work that never waits goes on."""
 
     def __init__(self, seconds: float) -> None:
         """Begin.
 
         Args:
-            seconds: For how long the loop may stand still.
+            seconds: For how long the work may keep the event loop to itself.
         """
         self._seconds = seconds
         self._until = 0.0
 
     async def share(self) -> None:
-        """Let others have a turn, if their last one was too long ago."""
+        """Let others run, if their last turn was too long ago."""
         now = time.monotonic()
         if now > self._until:
             await asyncio.sleep(0)
@@ -84,10 +84,10 @@ class Turns:
 
 
 def start_task(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """Begin work in a task of its own, and do it at once up to where it waits, if Python can.
+    """Start work in a task of its own, and run it at once up to its first wait if Python can.
 
-    Python 3.12 and later can. Work that waits for nothing is then done when this returns, and has
-    needed no turn of the event loop; with 3.11 it begins at the loop's next turn.
+    Python 3.12 and later can. Work that never waits is then done when this returns, without a
+    turn of the event loop; with 3.11 it begins at the loop's next turn.
     """
     if sys.version_info >= (3, 12):
         loop = asyncio.get_running_loop()
@@ -129,7 +129,7 @@ async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 def look_at(task: asyncio.Future[Any]) -> None:
-    """Take note of what ended a task, so that asyncio does not report it as unseen."""
+    """Retrieve a task's exception, so that asyncio does not report it as never retrieved."""
     if not task.cancelled():
         task.exception()
 

@@ -1,15 +1,23 @@
-"""Functions that users hand over: which of them can be called where nothing is awaited.
+"""Functions that users hand over: which may be called, and how.
 
-A coroutine or a generator that nobody runs is a value like any other, and a true one: a condition
-that is `async def` by mistake would hold for every message.
+Some are called where nothing can be awaited, so they have to be plain functions. A coroutine that
+nobody awaits is a value like any other, and a true one: a condition that is `async def` by mistake
+would hold for every message.
+
+Each call runs in a context (`contextvars`) of its own: what it sets there reaches nobody else.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Generator
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextvars import Context, ContextVar, copy_context
+from decimal import getcontext, setcontext
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def unusual_form(function: Any) -> str | None:
@@ -67,3 +75,37 @@ def discard(value: Any) -> None:
     """Close a coroutine or generator that will not run, so that Python does not warn of it."""
     if isinstance(value, Coroutine | Generator):
         value.close()
+
+
+def _decimal_variable() -> ContextVar[Any] | None:
+    """Return the variable in which `decimal` keeps its context: the one that its first use sets."""
+    context = Context()
+    context.run(getcontext)
+    return next(iter(context), None)
+
+
+DECIMALS = _decimal_variable() or ContextVar[Any]("no decimals")
+"""Holds the context of `decimal`."""
+
+
+def own_context() -> Context:
+    """Return a copy of the present context: what is set in it reaches nobody else.
+
+    The values themselves are shared with the caller, as everywhere in Python. The exception is the
+    context of `decimal`: programs change it in place (`getcontext().prec = 50`), so each call has
+    its own.
+    """
+    context = copy_context()
+    if DECIMALS in context:
+        renew_decimals(context)
+    return context
+
+
+def renew_decimals(context: Context) -> None:
+    """Give a copied context a copy of the context of `decimal`, too."""
+    context.run(setcontext, context[DECIMALS].copy())
+
+
+def call_apart(function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Call a function in a context of its own."""
+    return own_context().run(function, *arguments, **options)

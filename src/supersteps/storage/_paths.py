@@ -19,7 +19,7 @@ def settled_path(given: str | os.PathLike[str], storage: str) -> Path:
         storage: Name of the class that gets it, for the message.
 
     Raises:
-        StorageError: It is no path of a file or folder.
+        StorageError: It is not the path of a file or folder.
     """
     text = os.fspath(given)
     if not text:

@@ -28,7 +28,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps._callables import check_plain, is_unfinished, unusual_form
+from supersteps._user_functions import check_plain, is_unfinished, unusual_form
 from tests.unit.support import Tally, built
 
 

@@ -1,4 +1,7 @@
-"""Exceptions as text. Those of users may have no text, too much of it, or take no notes."""
+"""Exceptions as text: readable, bounded, without secrets.
+
+Exceptions of users may have no text, too much of it, or refuse notes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def message_of(error: BaseException) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as trouble:
-        text = f"<its text cannot be had: __str__ raised {type(trouble).__name__}>"
+        text = f"<no text: __str__ raised {type(trouble).__name__}>"
     return _stored(text, MESSAGE_LIMIT)
 
 
