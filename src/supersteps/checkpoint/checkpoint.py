@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 
 import msgspec
 
+from supersteps._notebook import Shown
 from supersteps.checkpoint import content
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.content import AnsweredRequest, PendingRequest, SubWorkflowState
@@ -44,7 +45,7 @@ def _nothing() -> None:
 
 
 @dataclass(eq=False)
-class WorkflowCheckpoint:
+class WorkflowCheckpoint(Shown):
     """The state of a run at a barrier.
 
     A loaded checkpoint decodes its content when it is first looked at. Values of types that are not
@@ -275,12 +276,6 @@ class WorkflowCheckpoint:
             f"workflow_id={self.workflow_id!r}, iteration_count={self.iteration_count}, "
             f"status={self.status!r}, timestamp={self.timestamp!r})"
         )
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Return what a notebook shows."""
-        from supersteps.viz.notebook import checkpoint_bundle  # wanted only by notebooks
-
-        return checkpoint_bundle(self, include, exclude)
 
     def __copy__(self) -> Self:
         twin = type(self).__new__(type(self))

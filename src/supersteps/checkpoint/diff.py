@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from supersteps._notebook import Shown
 from supersteps.checkpoint.parts import SECTION_DEPTHS, ListPart, Part, PartKey
 from supersteps.checkpoint.stored import decode_json
 
@@ -46,7 +47,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class CheckpointDiff:
+class CheckpointDiff(Shown):
     """All differences between two checkpoints, in the order of the sections.
 
     Attributes:
@@ -75,12 +76,6 @@ class CheckpointDiff:
 
     def __len__(self) -> int:
         return len(self.changes)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Return what a notebook shows."""
-        from supersteps.viz.notebook import diff_bundle  # wanted only by notebooks
-
-        return diff_bundle(self, include, exclude)
 
     def __str__(self) -> str:
         if not self.changes:

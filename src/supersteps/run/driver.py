@@ -123,6 +123,10 @@ class RunDriver:
         self._looked = False
 
     @property
+    def _runner(self) -> Runner | None:
+        return self._opened.runner if self._opened is not None else None
+
+    @property
     def _store(self) -> RunStore | None:
         return self._opened.store if self._opened is not None else None
 

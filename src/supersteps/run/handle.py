@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from supersteps._notebook import Shown
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.event_loops import outlast
@@ -33,7 +34,7 @@ def reference_id(checkpoint: CheckpointReference) -> str:
     return checkpoint if isinstance(checkpoint, str) else checkpoint.checkpoint_id
 
 
-class StreamingRun(RunDriver):
+class StreamingRun(RunDriver, Shown):
     """One run of a workflow: an asynchronous stream of its events, and its handle.
 
     Nothing runs before the first step of iteration. The engine goes on only while somebody asks for events: after a
@@ -435,14 +436,6 @@ class StreamingRun(RunDriver):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Return what a notebook shows."""
-        from supersteps.viz.notebook import run_bundle  # wanted only by notebooks
-
-        runner = None if self._opened is None else self._opened.runner
-        state, graph = (None, None) if runner is None else (runner.state, runner.graph.description)
-        return run_bundle(self, self._stream.state.value, state, graph, include, exclude)
 
     def __repr__(self) -> str:
         return f"StreamingRun(run_id={self.run_id!r}, state={self._stream.state.value})"

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from supersteps._notebook import Shown
 from supersteps.define.edges import EdgeGroup
 from supersteps.define.executor import Executor
 from supersteps.define.graph import Graph
@@ -23,7 +24,7 @@ from supersteps.storage.ports import CheckpointStorage, DurableStorage
 from supersteps.storage.retention import RetentionPolicy
 
 
-class Workflow:
+class Workflow(Shown):
     """A frozen graph of executors with a name; build it with `WorkflowBuilder`.
 
     One object serves any number of runs, also at the same time.
@@ -189,12 +190,6 @@ class Workflow:
     def to_json(self) -> str:
         """Return the definition as JSON, for display."""
         return msgspec.json.encode(self.to_dict()).decode()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Return what a notebook shows."""
-        from supersteps.viz.notebook import workflow_bundle  # wanted only by notebooks
-
-        return workflow_bundle(self, include, exclude)
 
     def __repr__(self) -> str:
         return f"Workflow(workflow_id={self.workflow_id!r}, executors={list(self._graph.nodes)})"

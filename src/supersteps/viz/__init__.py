@@ -6,15 +6,18 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from supersteps.errors import PictureError
-from supersteps.viz.checkpoints import Checkpoint, marks_of, structure_of
+from supersteps.viz.checkpoints import marks_of, structure_of
 from supersteps.viz.graphviz import is_installed, render
 from supersteps.viz.picture import Picture
 from supersteps.viz.structure import picture_of
+
+if TYPE_CHECKING:
+    from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 
 __all__ = ["Format", "PictureError", "WorkflowViz"]
 
@@ -43,7 +46,7 @@ class WorkflowViz:
         self,
         subject: Any,
         *,
-        checkpoint: Checkpoint | None = None,
+        checkpoint: WorkflowCheckpoint | None = None,
         ran: Iterable[str] = (),
         failed: Iterable[str] = (),
     ) -> None:

@@ -1,4 +1,4 @@
-"""`marks_of`: what a checkpoint says of the nodes of a picture; `structure_of`: the graph it was taken of."""
+"""What a checkpoint says of a picture: its graph, and marks of the nodes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from supersteps.define.subworkflow import PATH_MARK
 from supersteps.viz.picture import Mark, MarkKind
-from supersteps.viz.structure import PATH_MARK, gate_id
+from supersteps.viz.structure import gate_id
+
+if TYPE_CHECKING:
+    from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 
 _RUN = re.compile(r"#\d+(?:\.\d+)?$")
 """What the run of a sub-workflow has after its node's id: the superstep in which it began."""
@@ -18,58 +22,6 @@ _RUN = re.compile(r"#\d+(?:\.\d+)?$")
 
 _FAN_IN = re.compile(r"(?:^|/)fan_in:.*->")
 """Names a fan-in among the receivers of a message for later."""
-
-
-class Question(Protocol):
-    """A question that waits, as far as a picture shows it."""
-
-    @property
-    def source_executor_id(self) -> str:
-        """Who asks."""
-        ...
-
-    @property
-    def request_executor_id(self) -> str:
-        """The `RequestInfoExecutor` that it went through; the asker, or nothing, where it asked directly."""
-        ...
-
-
-class Checkpoint(Protocol):
-    """A `WorkflowCheckpoint`, as far as a picture shows it."""
-
-    @property
-    def messages(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Messages in flight by sender."""
-        ...
-
-    @property
-    def fan_in(self) -> Mapping[str, Mapping[str, Sequence[Any]]]:
-        """What waits in fan-ins: by group, by source."""
-        ...
-
-    @property
-    def pending_requests(self) -> Mapping[str, Question]:
-        """Questions to the outside world."""
-        ...
-
-    @property
-    def intercepted_requests(self) -> Mapping[str, Question]:
-        """Questions of sub-workflows that executors around them answer."""
-        ...
-
-    @property
-    def timers(self) -> Mapping[str, Mapping[str, Any]]:
-        """Messages for later."""
-        ...
-
-    @property
-    def sub_workflows(self) -> Mapping[str, Any]:
-        """Runs of sub-workflows by path."""
-        ...
-
-    def document(self) -> Mapping[str, Any]:
-        """Return the content as one JSON-ready document."""
-        ...
 
 
 @dataclass
@@ -91,7 +43,7 @@ class Waiting:
     runs: Collection[str] = ()
 
 
-def structure_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
+def structure_of(checkpoint: WorkflowCheckpoint) -> dict[str, Any] | None:
     """Return the stored structure of the workflow that wrote a checkpoint, None where there is none.
 
     It is missing from checkpoints that were saved by hand.
@@ -101,7 +53,7 @@ def structure_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
 
 
 def marks_of(
-    checkpoint: Checkpoint | None,
+    checkpoint: WorkflowCheckpoint | None,
     *,
     ran: Iterable[str] = (),
     failed: Iterable[str] = (),
@@ -122,7 +74,7 @@ def marks_of(
     return marks_from(waiting, ran=ran, failed=failed, structure=structure)
 
 
-def waiting_at(checkpoint: Checkpoint) -> Waiting:
+def waiting_at(checkpoint: WorkflowCheckpoint) -> Waiting:
     """Return what waits at a checkpoint."""
     # A loaded checkpoint decodes itself when it is looked at; drawing it should not change what
     # comparing it costs.

@@ -1,4 +1,4 @@
-"""What notebooks show of workflows, runs, checkpoints and differences: HTML without scripts, everything escaped.
+"""What notebooks show: HTML without scripts, everything escaped.
 
 A notebook shows a value because it stands at the end of a cell; that must never fail. What cannot
 be drawn or decoded is left out, and in the worst case the `repr` is all there is.
@@ -7,11 +7,17 @@ be drawn or decoded is left out, and in the worst case the `repr` is all there i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import singledispatch
 from html import escape
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
+from supersteps.checkpoint.diff import Change, CheckpointDiff
+from supersteps.engine.runner import Runner
+from supersteps.run.handle import StreamingRun
+from supersteps.run.workflow import Workflow
 from supersteps.viz import LIMIT, WorkflowViz
 from supersteps.viz.checkpoints import Waiting, marks_from, marks_of, structure_of
 from supersteps.viz.picture import Mark
@@ -30,60 +36,18 @@ _CELL = (
 _SIGNS = {"add": ("+", "#e5f5e8"), "remove": ("-", "#fde7e9"), "replace": ("~", "#fff4d6")}
 
 
-class Change(Protocol):
-    """One difference, as far as it is shown; see `supersteps.Change`."""
-
-    @property
-    def kind(self) -> str:
-        """One of add, remove, replace."""
-        ...
-
-    @property
-    def path(self) -> tuple[str | int, ...]:
-        """The place."""
-        ...
-
-    @property
-    def before(self) -> Any:
-        """What was there."""
-        ...
-
-    @property
-    def after(self) -> Any:
-        """What is there."""
-        ...
-
-
-class Diff(Protocol):
-    """All differences between two checkpoints; see `supersteps.CheckpointDiff`."""
-
-    @property
-    def before(self) -> str:
-        """Id of the one checkpoint."""
-        ...
-
-    @property
-    def after(self) -> str:
-        """Id of the other."""
-        ...
-
-    @property
-    def changes(self) -> Sequence[Change]:
-        """What to do to the one to get the other."""
-        ...
-
-
 # ------------------------------------------------------------------------------------------ bundles
 
 
-def workflow_bundle(workflow: Any, include: Any = None, exclude: Any = None) -> dict[str, str]:
-    """Return a workflow as text, SVG and HTML by MIME type.
+@singledispatch
+def bundle_of(shown: object) -> dict[str, str]:
+    """Return a workflow, run, checkpoint or difference as text by MIME type."""
+    return {"text/plain": repr(shown)}
 
-    Args:
-        workflow: A `Workflow`.
-        include: MIME types to give; all when None.
-        exclude: MIME types to leave out.
-    """
+
+@bundle_of.register
+def _workflow(workflow: Workflow) -> dict[str, str]:
+    """Return its picture."""
     bundle = {"text/plain": repr(workflow)}
     try:
         svg = WorkflowViz(workflow).to_svg(graphviz=False)
@@ -91,17 +55,12 @@ def workflow_bundle(workflow: Any, include: Any = None, exclude: Any = None) -> 
         bundle["text/html"] = _page(f"Workflow {workflow.workflow_id}", _inline(svg))
     except Exception:  # whatever it is, the text is there
         pass
-    return _chosen(bundle, include, exclude)
+    return bundle
 
 
-def checkpoint_bundle(checkpoint: Any, include: Any = None, exclude: Any = None) -> dict[str, str]:
-    """Return a checkpoint as text and HTML by MIME type: facts, a picture with what waits where, state.
-
-    Args:
-        checkpoint: A `WorkflowCheckpoint`.
-        include: MIME types to give; all when None.
-        exclude: MIME types to leave out.
-    """
+@bundle_of.register
+def _checkpoint(checkpoint: WorkflowCheckpoint) -> dict[str, str]:
+    """Return facts, a picture with what waits where, and the state."""
     bundle = {"text/plain": repr(checkpoint)}
     try:
         facts = {
@@ -117,68 +76,37 @@ def checkpoint_bundle(checkpoint: Any, include: Any = None, exclude: Any = None)
         bundle["text/html"] = _page(f"Checkpoint {checkpoint.checkpoint_id}", *body)
     except Exception:
         pass
-    return _chosen(bundle, include, exclude)
+    return bundle
 
 
-def run_bundle(
-    run: Any,
-    status: str,
-    state: Any = None,
-    description: Any = None,
-    include: Any = None,
-    exclude: Any = None,
-) -> dict[str, str]:
-    """Return a run's handle as text and HTML by MIME type.
-
-    Args:
-        run: A `StreamingRun`.
-        status: Its status.
-        state: What it is at its last barrier, as the engine keeps it; None before it is opened.
-        description: Its graph's description; None before it is opened.
-        include: MIME types to give; all when None.
-        exclude: MIME types to leave out.
-    """
+@bundle_of.register
+def _run(run: StreamingRun) -> dict[str, str]:
+    """Return facts and, once it is opened, a picture with what waits where."""
     bundle = {"text/plain": repr(run)}
     try:
-        latest = run.latest_checkpoint
+        latest, runner = run.latest_checkpoint, run._runner
         facts = {
-            "status": status,
+            "status": run.state.value,
             "superstep": None if latest is None else latest.step_number,
             "checkpoint": None if latest is None else latest.checkpoint_id,
         }
-        picture = (
-            "" if state is None or description is None else _tried(_run_picture, state, description)
-        )
+        picture = "" if runner is None else _tried(_run_picture, runner)
         bundle["text/html"] = _page(f"Run {run.run_id}", _facts(facts), picture)
     except Exception:
         pass
-    return _chosen(bundle, include, exclude)
+    return bundle
 
 
-def diff_bundle(diff: Diff, include: Any = None, exclude: Any = None) -> dict[str, str]:
-    """Return the differences between two checkpoints as text and HTML by MIME type.
-
-    Args:
-        diff: A `CheckpointDiff`.
-        include: MIME types to give; all when None.
-        exclude: MIME types to leave out.
-    """
+@bundle_of.register
+def _diff(diff: CheckpointDiff) -> dict[str, str]:
+    """Return a table of the differences."""
     bundle = {"text/plain": str(diff)}
     try:
         body = _changes(diff.changes) if diff.changes else "<p>They hold the same.</p>"
         bundle["text/html"] = _page(f"{diff.before} → {diff.after}", body)
     except Exception:
         pass
-    return _chosen(bundle, include, exclude)
-
-
-def _chosen(bundle: dict[str, str], include: Any, exclude: Any) -> dict[str, str]:
-    """Return what a notebook wants of a bundle."""
-    return {
-        kind: text
-        for kind, text in bundle.items()
-        if (not include or kind in include) and (not exclude or kind not in exclude)
-    }
+    return bundle
 
 
 # ----------------------------------------------------------------------------------------- pictures
@@ -192,7 +120,7 @@ def _tried(make: Callable[..., str], *arguments: Any) -> str:
         return ""
 
 
-def _checkpoint_picture(checkpoint: Any) -> str:
+def _checkpoint_picture(checkpoint: WorkflowCheckpoint) -> str:
     """Return the picture of a checkpoint, nothing where it holds no structure."""
     structure = structure_of(checkpoint)
     if structure is None:
@@ -204,9 +132,9 @@ def _checkpoint_picture(checkpoint: Any) -> str:
     return _drawn(structure, marks)
 
 
-def _run_picture(state: Any, description: Any) -> str:
+def _run_picture(runner: Runner) -> str:
     """Return the picture of a run at its last barrier."""
-    structure = msgspec.to_builtins(description)
+    state, structure = runner.state, msgspec.to_builtins(runner.graph.description)
     asked = [*state.requests.values(), *state.intercepted.values()]
     waiting = Waiting(
         messages=[target for message in state.messages for target in message.target_ids],
@@ -247,7 +175,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _state(checkpoint: Any) -> str:
+def _state(checkpoint: WorkflowCheckpoint) -> str:
     """Return the keys of a checkpoint's state and other content, as it is stored: that needs no types."""
     document = checkpoint.document()
     rows: list[tuple[tuple[str | int, ...], Any]]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from supersteps.define.subworkflow import PATH_MARK
 from supersteps.viz.picture import Edge, EdgeKind, Mark, Node, NodeKind, Picture
 
 GATE = "\N{NO-BREAK SPACE}"
@@ -15,9 +16,6 @@ GATE = "\N{NO-BREAK SPACE}"
 Ids of executors are printable, which this character is not, so no executor can have the id of such
 a node.
 """
-
-PATH_MARK = "/"
-"""What joins the ids of nodes inside sub-workflows."""
 
 
 @dataclass(frozen=True, slots=True)
