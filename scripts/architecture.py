@@ -35,7 +35,17 @@ class Layer(NamedTuple):
 LAYERS = [
     Layer(("errors",), "the exception tree"),
     Layer(
-        ("_*", "checkpoint_info", "events", "ids", "secrets", "states", "typing"),
+        (
+            "_*",
+            "checkpoint_info",
+            "events",
+            "ids",
+            "paths",
+            "requests",
+            "secrets",
+            "states",
+            "typing",
+        ),
         "the ground: states, ids, events, annotations, small helpers",
     ),
     Layer(("checkpoint",), "records, commits, the typed JSON codec"),

@@ -21,12 +21,6 @@ from supersteps.define.executor import Executor, handler, response_handler
 from supersteps.define.functions import FunctionExecutor, executor
 from supersteps.define.policies import ExecutorFailure, FailurePolicy
 from supersteps.define.request_info import RequestInfoExecutor
-from supersteps.define.requests import (
-    RequestInfoMessage,
-    RequestResponse,
-    SubWorkflowRequestMessage,
-    SubWorkflowResponseMessage,
-)
 from supersteps.define.subworkflow import WorkflowExecutor
 from supersteps.errors import (
     AlreadyAnsweredError,
@@ -92,6 +86,12 @@ from supersteps.errors import (
     WorkflowConvergenceError,
     WorkflowRuntimeError,
     WorkflowValidationError,
+)
+from supersteps.requests import (
+    RequestInfoMessage,
+    RequestResponse,
+    SubWorkflowRequestMessage,
+    SubWorkflowResponseMessage,
 )
 from supersteps.run.builder import WorkflowBuilder
 

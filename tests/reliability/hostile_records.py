@@ -35,9 +35,9 @@ from supersteps.checkpoint.inbox import json_entry, read_entry
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
 from supersteps.checkpoint.stored import as_json
+from supersteps.checkpoint.values import Sealer
 from supersteps.engine.journal import Note, Recorded
 from supersteps.engine.parts import decode_graph, decode_outputs, decode_state
-from supersteps.engine.values import Sealer
 from supersteps.errors import CheckpointDecodeError, CheckpointEncodeError
 from supersteps.storage._run_file import read_run_file
 from supersteps.typing.schema import from_json

@@ -27,8 +27,8 @@ from supersteps import (
 )
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import CheckpointHeader
+from supersteps.checkpoint.values import Sealer
 from supersteps.engine.journal import Recorded
-from supersteps.engine.values import Sealer
 from tests.reliability import guarding, hostile, workload
 from tests.reliability.hostile_files import begin
 from tests.reliability.hostile_names import twins

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from supersteps import SqliteCheckpointStorage
 from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.values import Sealer
 from supersteps.engine.levels import SHARED_STATE
 from supersteps.engine.state import State
-from supersteps.engine.values import Sealer
 from supersteps.engine.view import Overlay, View, Write
 from tests.reliability.long_haul import (
     Countdown,

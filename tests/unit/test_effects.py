@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.values import Reply, Sealer
 from supersteps.engine.effects import Ask, Delayed, Effects, Send
-from supersteps.engine.values import Reply, Sealer
 from supersteps.engine.view import Write
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from supersteps import Executor, WorkflowBuilder, WorkflowContext, WorkflowEvent, handler
 from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.values import Sealer
 from supersteps.engine.backends.local import LocalBackend
 from supersteps.engine.call import CallSite
 from supersteps.engine.effects import Effects
@@ -19,7 +20,6 @@ from supersteps.engine.levels import Levels
 from supersteps.engine.plan import plan
 from supersteps.engine.state import Message, State
 from supersteps.engine.user_code import UserCodeError
-from supersteps.engine.values import Sealer
 from supersteps.engine.view import View
 from supersteps.events import Note
 from tests.unit.support import kinds, until

@@ -26,7 +26,7 @@ from supersteps import (
     response_handler,
 )
 from supersteps.define.request_info import RequestInfoExecutor
-from supersteps.define.requests import RequestInfoMessage, RequestResponse
+from supersteps.requests import RequestInfoMessage, RequestResponse
 from tests.contract.support import PlainStorage
 from tests.unit.support import (
     CountingStorage,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supersteps.engine.schedule import Schedule
+from supersteps.checkpoint.schedule import Schedule
 
 
 class Thing(NamedTuple):

@@ -7,11 +7,11 @@ import pytest
 
 from supersteps import ReducerError
 from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.define.context import MISSING
 from supersteps.define.graph import Graph, Reducer
 from supersteps.engine.levels import SHARED_STATE, Level
 from supersteps.engine.state import State
-from supersteps.engine.values import Sealed, Sealer
 from supersteps.engine.view import Overlay, View, Write, updated
 
 Sealers = pytest.mark.parametrize(

@@ -39,6 +39,9 @@ from supersteps._process_fork import forkable_lock
 PartKey: TypeAlias = tuple[str, ...]
 """A section's name followed by the names inside it."""
 
+Scope: TypeAlias = tuple[str, ...]
+"""A scope of state as the beginning of its keys' part keys."""
+
 MESSAGES: PartKey = ("messages",)
 OUTPUTS: PartKey = ("outputs",)
 GRAPH: PartKey = ("graph",)

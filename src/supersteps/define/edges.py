@@ -34,14 +34,6 @@ class Default:
     target: ExecutorSource
 
 
-_FAN_IN = "fan_in"
-
-
-def is_fan_in(name: str) -> bool:
-    """Return whether a receiver of a message for later is a fan-in, by its address, and not an executor."""
-    return (name.startswith(f"{_FAN_IN}:") or f"/{_FAN_IN}:" in name) and "->" in name
-
-
 def function_name(function: Callable[..., Any] | None) -> str | None:
     """Return the name under which a condition takes part in the graph's fingerprint."""
     if function is None:
@@ -240,7 +232,7 @@ class FanInEdgeGroup(EdgeGroup):
 
     @property
     def kind(self) -> str:
-        return _FAN_IN
+        return "fan_in"
 
 
 @dataclass(frozen=True)

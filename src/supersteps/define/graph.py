@@ -15,7 +15,7 @@ from supersteps.define.handler_spec import HandlerSpec
 from supersteps.define.handlers import Handlers
 from supersteps.define.policies import ExecutorFailure, FailurePolicy
 from supersteps.define.request_info import RequestInfoExecutor
-from supersteps.define.requests import (
+from supersteps.requests import (
     RequestInfoMessage,
     RequestResponse,
     SubWorkflowRequestMessage,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from supersteps.define.context import WorkflowContext
 from supersteps.define.executor import Executor, handler
-from supersteps.define.requests import RequestInfoMessage, RequestResponse
+from supersteps.requests import RequestInfoMessage, RequestResponse
 
 if TYPE_CHECKING:
     from supersteps.checkpoint.checkpoint import WorkflowCheckpoint

@@ -8,9 +8,6 @@ from supersteps.define.executor import Executor, equip
 from supersteps.define.graph import Inner, InnerWorkflow
 from supersteps.errors import WorkflowValidationError
 
-PATH_MARK = "/"
-"""Joins the names of nested sub-workflows in an executor's path."""
-
 
 class WorkflowExecutor(Executor):
     """A workflow as a node of another one.

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from supersteps.checkpoint.checkpoint import PendingRequest, WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import RawValue
-from supersteps.define.requests import RequestInfoMessage
+from supersteps.requests import RequestInfoMessage
 
 T = TypeVar("T")
 

@@ -12,12 +12,7 @@ from supersteps.define.executor import Executor
 from supersteps.define.graph import Graph
 from supersteps.define.policies import ExecutorFailure
 from supersteps.define.request_info import RequestInfoExecutor
-from supersteps.define.requests import (
-    RequestInfoMessage,
-    RequestResponse,
-    SubWorkflowRequestMessage,
-)
-from supersteps.define.subworkflow import PATH_MARK, WorkflowExecutor
+from supersteps.define.subworkflow import WorkflowExecutor
 from supersteps.errors import (
     EdgeDuplicationError,
     FanInTypeError,
@@ -25,6 +20,12 @@ from supersteps.errors import (
     TypeCompatibilityError,
     UnanswerableQuestionError,
     WorkflowValidationError,
+)
+from supersteps.paths import PATH_MARK
+from supersteps.requests import (
+    RequestInfoMessage,
+    RequestResponse,
+    SubWorkflowRequestMessage,
 )
 from supersteps.typing import display_name, is_subtype, overlaps
 

@@ -7,11 +7,11 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from supersteps.define.executor import Executor
-from supersteps.define.requests import RequestResponse
 from supersteps.engine.effects import Ask
 from supersteps.engine.levels import Levels
 from supersteps.engine.state import Request
 from supersteps.errors import ResponseTypeError, UnanswerableRequestError
+from supersteps.requests import RequestResponse
 from supersteps.typing import display_name, is_subtype
 from supersteps.typing.matching import matches
 from supersteps.typing.schema import schema_of

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from supersteps.checkpoint.values import SealedList, Sealer
 from supersteps.engine.levels import Levels
 from supersteps.engine.merged import Merged
-from supersteps.engine.state import State, path_of
-from supersteps.engine.values import SealedList, Sealer
+from supersteps.engine.state import State
+from supersteps.paths import path_of
 
 
 def apply(merged: Merged, state: State, levels: Levels, sealer: Sealer) -> None:

@@ -8,15 +8,15 @@ from typing import Any, Protocol
 
 import msgspec
 
-from supersteps.checkpoint.parts import EXECUTORS
+from supersteps.checkpoint.parts import EXECUTORS, Scope
 from supersteps.checkpoint.record import utc_now
+from supersteps.checkpoint.values import Sealed, Sealer, is_text
 from supersteps.checkpoint.work import Work
 from supersteps.define.context import MISSING, SHARED_SCOPE
 from supersteps.define.subworkflow import WorkflowExecutor
 from supersteps.engine.answers import is_answerable, no_response_handler
 from supersteps.engine.effects import Ask, Delayed, Effects, Send
-from supersteps.engine.levels import Level, Scope
-from supersteps.engine.values import Sealed, Sealer, is_text
+from supersteps.engine.levels import Level
 from supersteps.engine.view import SCOPE_MARK, Overlay, View, Write
 from supersteps.errors import CheckpointEncodeError, HandlerContextError, UnknownTargetError
 from supersteps.events import RESERVED_EVENTS, WorkflowEvent, refused_event

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from supersteps.checkpoint.parts import Scope
 from supersteps.checkpoint.stored import ReplyPart, decode_stored, raw
+from supersteps.checkpoint.values import Reply, Sealed, Sealer
 from supersteps.checkpoint.work import Work
-from supersteps.engine.levels import Scope
-from supersteps.engine.values import Reply, Sealed, Sealer
 from supersteps.engine.view import Write
 
 

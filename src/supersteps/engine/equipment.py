@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from supersteps.checkpoint.values import Sealer
 from supersteps.engine.backends import Backend
 from supersteps.engine.call import Reader
 from supersteps.engine.executors import Executors
 from supersteps.engine.levels import Levels
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.time_travel.replay import Replay
-from supersteps.engine.values import Sealer
 from supersteps.events import Note, WorkflowEvent
 
 

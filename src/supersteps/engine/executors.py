@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from supersteps.define.executor import Executor
 from supersteps.define.graph import Node
 from supersteps.engine.levels import Levels
-from supersteps.engine.state import path_of
 from supersteps.engine.user_code import UserCodeError, as_error, is_foreign
+from supersteps.paths import path_of
 
 
 def made(node: Node) -> Executor:

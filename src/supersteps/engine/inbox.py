@@ -10,12 +10,12 @@ import msgspec
 from supersteps.checkpoint.inbox import CANCELLED, DEFAULTED, read_entry
 from supersteps.checkpoint.record import utc_now
 from supersteps.checkpoint.stored import Outcome
+from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.engine.answers import check_response, response_type
 from supersteps.engine.levels import Levels
 from supersteps.engine.plan import Answer
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.state import State
-from supersteps.engine.values import Sealed, Sealer
 from supersteps.errors import (
     AlreadyAnsweredError,
     LateResponseError,

@@ -15,9 +15,9 @@ from typing import Literal
 import msgspec
 
 from supersteps.checkpoint.stored import decode_stored
+from supersteps.checkpoint.values import Sealer
 from supersteps.engine.effects import Effects
 from supersteps.engine.run_store import RunStore
-from supersteps.engine.values import Sealer
 from supersteps.errors import RunFencedError, RunNotFoundError
 
 

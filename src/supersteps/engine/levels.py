@@ -7,17 +7,13 @@ the message which began it: `review#3`, then `review#3.1` for the second one of 
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
-from supersteps.checkpoint.parts import EXECUTORS, SCOPES, SHARED, SUB_SCOPES, SUB_STATE
+from supersteps.checkpoint.parts import EXECUTORS, SCOPES, SHARED, SUB_SCOPES, SUB_STATE, Scope
 from supersteps.define.context import SHARED_SCOPE
 from supersteps.define.edges import FanInEdgeGroup
 from supersteps.define.executor import Executor
 from supersteps.define.graph import Graph, Node
-from supersteps.define.subworkflow import PATH_MARK, WorkflowExecutor
-
-Scope: TypeAlias = tuple[str, ...]
-"""A scope as the beginning of its keys' part keys."""
+from supersteps.define.subworkflow import WorkflowExecutor
+from supersteps.paths import PATH_MARK
 
 SHARED_STATE: Scope = (SHARED,)
 

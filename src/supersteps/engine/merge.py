@@ -9,17 +9,17 @@ from collections.abc import Sequence
 
 import msgspec
 
-from supersteps.define.subworkflow import PATH_MARK
+from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.engine.answers import open_request
 from supersteps.engine.effects import Ask, Delayed, Effects
 from supersteps.engine.levels import Level, Levels
 from supersteps.engine.merged import Closed, Merged
 from supersteps.engine.plan import Plan, moving
 from supersteps.engine.router import Router
-from supersteps.engine.state import Message, Request, State, SubRun, Timer, owner_of, path_of
-from supersteps.engine.values import Sealed, Sealer
+from supersteps.engine.state import Message, Request, State, SubRun, Timer, owner_of
 from supersteps.engine.writes import WriteMerge
 from supersteps.errors import WorkflowRuntimeError
+from supersteps.paths import PATH_MARK, path_of
 
 
 def merge(

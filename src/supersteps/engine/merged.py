@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from supersteps.checkpoint.parts import Scope
 from supersteps.checkpoint.stored import Outcome
-from supersteps.engine.levels import Scope
+from supersteps.checkpoint.values import Sealed
 from supersteps.engine.state import Message, Request, SubRun, Timer
-from supersteps.engine.values import Sealed
 
 
 class Closed(msgspec.Struct, frozen=True, gc=False):

@@ -32,13 +32,13 @@ from supersteps.checkpoint.stored import (
     decode_stored,
     raw,
 )
+from supersteps.checkpoint.values import Reply, Sealed, SealedList, Sealer
 from supersteps.define.description import GraphDescription
 from supersteps.engine.answers import response_schema
 from supersteps.engine.effects import load_payload, reply_part
 from supersteps.engine.levels import Levels
 from supersteps.engine.merged import Closed, Merged
 from supersteps.engine.state import Message, Request, State, SubRun, Timer
-from supersteps.engine.values import Reply, Sealed, SealedList, Sealer
 
 _encoder = msgspec.json.Encoder()
 

@@ -11,10 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from supersteps.checkpoint.stored import Outcome
+from supersteps.checkpoint.values import Reply, Sealed
 from supersteps.checkpoint.work import Work
 from supersteps.engine.levels import Levels
-from supersteps.engine.state import Request, State, path_of
-from supersteps.engine.values import Reply, Sealed
+from supersteps.engine.state import Request, State
+from supersteps.paths import path_of
 
 
 class PlannedCall(msgspec.Struct, frozen=True, gc=False):

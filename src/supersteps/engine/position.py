@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from supersteps.checkpoint.parts import OUTPUTS, Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
+from supersteps.checkpoint.values import Sealed
 from supersteps.engine.equipment import Setting
 from supersteps.engine.journal import Recorded
 from supersteps.engine.parts import decode_state
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.state import State
 from supersteps.engine.time_travel.migration import Fitted
-from supersteps.engine.values import Sealed
 
 
 class Position:

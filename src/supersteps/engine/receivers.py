@@ -10,13 +10,13 @@ from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.parts import MESSAGES, Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.stored import StoredMessage, decode_messages
+from supersteps.checkpoint.values import Sealer
 from supersteps.define.graph import Graph
 from supersteps.engine.levels import Levels
 from supersteps.engine.merge import enter
 from supersteps.engine.merged import Merged
 from supersteps.engine.parts import decode_state, encode_changes
 from supersteps.engine.router import Router
-from supersteps.engine.values import Sealer
 
 INPUT_SOURCE = "Workflow"
 """Sender of the input, as the start executor sees it."""

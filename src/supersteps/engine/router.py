@@ -13,22 +13,22 @@ from typing import Any
 
 import msgspec
 
+from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.define.edges import FanInEdgeGroup
 from supersteps.define.executor import Executor
 from supersteps.define.request_info import RequestInfoExecutor
-from supersteps.define.requests import (
-    RequestInfoMessage,
-    RequestResponse,
-    SubWorkflowRequestMessage,
-    SubWorkflowResponseMessage,
-)
 from supersteps.define.subworkflow import WorkflowExecutor, takes_input
 from supersteps.engine.answers import check_reply
 from supersteps.engine.effects import Ask
 from supersteps.engine.levels import Level, Levels
 from supersteps.engine.merged import Closed, Merged
 from supersteps.engine.state import Message, Request, State, SubRun
-from supersteps.engine.values import Sealed, Sealer
+from supersteps.requests import (
+    RequestInfoMessage,
+    RequestResponse,
+    SubWorkflowRequestMessage,
+    SubWorkflowResponseMessage,
+)
 from supersteps.typing import display_name, twin_of
 
 

@@ -17,9 +17,9 @@ from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.parts import EXECUTORS, GRAPH, OUTPUTS
 from supersteps.checkpoint.record import CheckpointRecord, utc_now
+from supersteps.checkpoint.values import Sealer
 from supersteps.define.executor import Executor
 from supersteps.define.graph import Graph
-from supersteps.define.requests import RequestInfoMessage
 from supersteps.define.subworkflow import takes_input
 from supersteps.engine.alarm import Alarm
 from supersteps.engine.announcer import Announcer
@@ -44,7 +44,6 @@ from supersteps.engine.state import State
 from supersteps.engine.superstep import Supersteps
 from supersteps.engine.time_travel.migration import Fitted
 from supersteps.engine.time_travel.replay import Replay
-from supersteps.engine.values import Sealer
 from supersteps.errors import (
     CheckpointingDisabledError,
     RequestError,
@@ -57,6 +56,7 @@ from supersteps.events import (
     WorkflowWarningEvent,
 )
 from supersteps.ids import new_id
+from supersteps.requests import RequestInfoMessage
 from supersteps.secrets import redact
 from supersteps.states import WorkflowRunState, state_at_barrier
 from supersteps.storage.rules import RunRecord

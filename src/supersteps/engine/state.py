@@ -9,12 +9,11 @@ from typing import Any
 
 import msgspec
 
-from supersteps.checkpoint.parts import EXECUTORS, SUB_SCOPES, SUB_STATE
+from supersteps.checkpoint.parts import EXECUTORS, SUB_SCOPES, SUB_STATE, Scope
+from supersteps.checkpoint.schedule import Schedule
+from supersteps.checkpoint.values import Sealed
 from supersteps.checkpoint.work import Work
-from supersteps.define.subworkflow import PATH_MARK
-from supersteps.engine.levels import Scope
-from supersteps.engine.schedule import Schedule
-from supersteps.engine.values import Sealed
+from supersteps.paths import path_of
 
 
 class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -171,11 +170,6 @@ class State:
                 self.holds[path_of(target)] += 1
         for path in self.sub_runs:
             self.holds[path_of(path)] += 1
-
-
-def path_of(address: str) -> str:
-    """Return the path of the sub-workflow's run in which something is, empty at the root."""
-    return address.rpartition(PATH_MARK)[0]
 
 
 def owner_of(scope: Scope) -> str:

@@ -9,11 +9,12 @@ import msgspec
 
 from supersteps._error_texts import described
 from supersteps._user_functions import call_apart, discard, is_unfinished
+from supersteps.checkpoint.parts import Scope
+from supersteps.checkpoint.values import Sealed, SealedList, Sealer
 from supersteps.define.context import MISSING
 from supersteps.define.graph import Reducer
-from supersteps.engine.levels import SHARED_STATE, Scope
+from supersteps.engine.levels import SHARED_STATE
 from supersteps.engine.state import State
-from supersteps.engine.values import Sealed, SealedList, Sealer
 from supersteps.errors import ReducerError
 
 SCOPE_MARK = ""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from supersteps.checkpoint.parts import EXECUTORS
+from supersteps.checkpoint.parts import EXECUTORS, Scope
+from supersteps.checkpoint.values import Sealed, SealedList, Sealer
 from supersteps.engine.effects import Effects
-from supersteps.engine.levels import Level, Levels, Scope
+from supersteps.engine.levels import Level, Levels
 from supersteps.engine.state import State
-from supersteps.engine.values import Sealed, SealedList, Sealer
 from supersteps.engine.view import updated
 from supersteps.errors import StateConflictError
 

@@ -28,7 +28,7 @@ from supersteps.checkpoint.stored import (
     as_json,
     decode_messages,
 )
-from supersteps.define.edges import is_fan_in
+from supersteps.paths import is_fan_in
 from supersteps.service.reads import UNREADABLE
 from supersteps.service.states import DAMAGED
 from supersteps.service.views import LogEntry, Retry

@@ -33,7 +33,7 @@ _WRAPPERS = frozenset(getattr(typing, name) for name in _QUALIFIERS if hasattr(t
 _STORED_AS = {
     "supersteps.define.summary": "supersteps.summaries",
     "supersteps.define.policies": "supersteps.policies",
-    "supersteps.define.requests": "supersteps.requests",
+    "supersteps.requests": "supersteps.requests",  # except those that were first saved apart
     "supersteps.states": "supersteps.events",
     "supersteps.checkpoint_info": "supersteps.checkpoint.record",
 }

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from supersteps.define.subworkflow import PATH_MARK
+from supersteps.paths import PATH_MARK
 from supersteps.viz.picture import Mark, MarkKind
 from supersteps.viz.structure import gate_id
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from supersteps.define.subworkflow import PATH_MARK
+from supersteps.paths import PATH_MARK
 from supersteps.viz.picture import Edge, EdgeKind, Mark, Node, NodeKind, Picture
 
 GATE = "\N{NO-BREAK SPACE}"

@@ -15,6 +15,7 @@ from typing import Any
 
 from supersteps._process_fork import in_child
 from supersteps._user_functions import DECIMALS, discard, is_unfinished, renew_decimals
+from supersteps.checkpoint.values import Reply, Sealed
 from supersteps.define.context import WorkflowContext
 from supersteps.define.executor import Executor
 from supersteps.engine.backends import check_hook_result
@@ -29,7 +30,6 @@ from supersteps.engine.user_code import (
     is_foreign,
     resume,
 )
-from supersteps.engine.values import Reply, Sealed
 from supersteps.errors import IgnoredResultWarning, UnhandledMessageError
 from supersteps.events import WorkflowEvent, WorkflowWarningEvent
 from supersteps.typing import display_name

@@ -28,15 +28,15 @@ from supersteps.checkpoint.parts import (
 )
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.stored import StoredMessage, as_json, decode_messages
-from supersteps.define.requests import RequestResponse
-from supersteps.define.subworkflow import PATH_MARK, takes_input
+from supersteps.checkpoint.values import Sealer, is_text
+from supersteps.define.subworkflow import takes_input
 from supersteps.engine.levels import Levels
 from supersteps.engine.merge import enter
 from supersteps.engine.merged import Merged
 from supersteps.engine.parts import encode_messages, encode_sub_run
-from supersteps.engine.state import path_of
-from supersteps.engine.values import Sealer, is_text
 from supersteps.errors import ForkError, UnhandledMessageError
+from supersteps.paths import PATH_MARK, path_of
+from supersteps.requests import RequestResponse
 from supersteps.states import WorkflowRunState, state_at_barrier
 from supersteps.typing import display_name
 

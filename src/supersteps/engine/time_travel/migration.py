@@ -23,15 +23,14 @@ from supersteps.checkpoint.parts import (
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.stored import StoredMessage, StoredTimer, as_json, decode_messages
 from supersteps.define.description import GraphDescription
-from supersteps.define.edges import is_fan_in
 from supersteps.define.graph import Graph, Node
-from supersteps.define.subworkflow import PATH_MARK
 from supersteps.engine.journal import Recorded
 from supersteps.engine.parts import encode_graph
 from supersteps.engine.time_travel.fork import DELETE
 from supersteps.engine.time_travel.misfits import Check
 from supersteps.engine.time_travel.names import Names
 from supersteps.errors import GraphChangedError, UnknownExecutorError
+from supersteps.paths import PATH_MARK, is_fan_in
 
 
 @dataclass(frozen=True)

@@ -25,16 +25,16 @@ from supersteps.checkpoint.stored import (
     as_json,
     decode_messages,
 )
+from supersteps.checkpoint.values import Sealer
 from supersteps.define.executor import Executor
 from supersteps.define.graph import Graph
-from supersteps.define.requests import RequestResponse
-from supersteps.define.subworkflow import PATH_MARK, WorkflowExecutor
+from supersteps.define.subworkflow import WorkflowExecutor
 from supersteps.engine.answers import response_type
 from supersteps.engine.levels import Levels
 from supersteps.engine.parts import decode_state
-from supersteps.engine.state import path_of
-from supersteps.engine.values import Sealer
 from supersteps.errors import CheckpointDecodeError, UnanswerableRequestError
+from supersteps.paths import PATH_MARK, path_of
+from supersteps.requests import RequestResponse
 from supersteps.typing import display_name
 from supersteps.typing.schema import schema_of
 

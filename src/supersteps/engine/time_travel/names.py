@@ -28,10 +28,9 @@ from supersteps.checkpoint.stored import (
     decode_messages,
 )
 from supersteps.define.description import GraphDescription
-from supersteps.define.edges import FanInEdgeGroup, is_fan_in
-from supersteps.define.subworkflow import PATH_MARK
+from supersteps.define.edges import FanInEdgeGroup
 from supersteps.engine.effects import Effects
-from supersteps.engine.state import path_of
+from supersteps.paths import PATH_MARK, is_fan_in, path_of
 
 
 class Names:

@@ -12,12 +12,12 @@ from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.parts import ANSWERED, INTERCEPTED, REQUESTS, TIMERS
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, utc_now
 from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, StoredTimer, as_json
+from supersteps.checkpoint.values import Sealer
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Answer, due_timers
 from supersteps.engine.state import Request, State
 from supersteps.engine.time_travel.resume_point import find_checkpoint
-from supersteps.engine.values import Sealer
 from supersteps.errors import CheckpointNotFoundError
 from supersteps.storage.ports import DurableStorage, is_managed
 

@@ -1,8 +1,8 @@
-"""Sealed values: how messages and state stay values that nobody can change behind another's back.
+"""`Sealed`: a message or state value that can no longer be changed.
 
-With a storage on, a value is encoded the moment it is sent or set, so that a refusal points at the user's own line,
-and each reader decodes a fresh copy. Without one it is copied at both ends by the same rules. Immutable scalars need
-neither.
+With a storage, a value is encoded when it is sent or set, so that a refusal points at the user's
+own line, and each reader decodes a fresh copy. Without one it is copied at both ends by the same
+rules. Immutable scalars need neither.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import msgspec
 
 from supersteps.checkpoint.codec.codec import IMMUTABLE, Codec, is_immutable
 from supersteps.checkpoint.parts import ListPart, Part
-from supersteps.define.requests import RequestResponse
+from supersteps.requests import RequestResponse
 
 
 def is_text(name: str) -> bool:
-    """Tell whether a name is Unicode text; one with half of a surrogate pair fits into no file and no database."""
+    """Tell whether a name is Unicode text: half of a surrogate pair fits no file or database."""
     if name.isascii():
         return True
     try:
@@ -32,7 +32,7 @@ _NOTHING: Any = object()
 
 
 class Sealed(msgspec.Struct, eq=False, gc=False):
-    """A value that cannot be changed any more; `open()` gives each reader a copy of its own.
+    """A value that can no longer be changed; `open()` gives each reader a copy of its own.
 
     Attributes:
         codec: Encodes, decodes and copies it.
@@ -49,7 +49,8 @@ class Sealed(msgspec.Struct, eq=False, gc=False):
             value, self._peeked = self._peeked, _NOTHING
             return value
         if self._value is _NOTHING:
-            return self.codec.decode(self._encoded)  # type: ignore[arg-type]  # one of the two is always there
+            # One of the two is always there.
+            return self.codec.decode(self._encoded)  # type: ignore[arg-type]
         return self.codec.copy(self._value)
 
     def peek(self) -> Any:
@@ -59,7 +60,7 @@ class Sealed(msgspec.Struct, eq=False, gc=False):
         return self._peeked
 
     def forget_peek(self) -> None:
-        """Drop the copy made by `peek`, because it was shown to code that might have changed it."""
+        """Drop the copy made by `peek`: it was shown to code that might have changed it."""
         self._peeked = _NOTHING
 
     def encode(self) -> bytes:
@@ -70,7 +71,7 @@ class Sealed(msgspec.Struct, eq=False, gc=False):
 
 
 class Scalar(Sealed):
-    """A value that nobody can change anyhow, so that all readers have the same."""
+    """An immutable value: all readers get the same object."""
 
     def open(self) -> Any:
         return self._value
@@ -83,7 +84,9 @@ class Scalar(Sealed):
 
 
 class SealedList(Sealed, kw_only=True):
-    """A sealed list that grows by appending: encoded elements, shared with shorter versions, or copied ones.
+    """A sealed list that grows by appending.
+
+    Its elements are encoded, and shared with shorter versions, or else copied.
 
     Attributes:
         elements: A list part where values are encoded, else the sealed elements.
@@ -106,7 +109,7 @@ class SealedList(Sealed, kw_only=True):
         ]
 
     def extended(self, items: Sequence[Sealed]) -> SealedList:
-        """Return the list with `items` after its own; what is encoded costs what is appended."""
+        """Return the list with `items` appended; the cost is that of the appended items."""
         if isinstance(self.elements, ListPart):
             return SealedList(
                 self.codec, elements=self.elements.extended([item.encode() for item in items])
@@ -115,13 +118,16 @@ class SealedList(Sealed, kw_only=True):
 
 
 class Reply(Sealed, kw_only=True):
-    """An answer on its way to the executor that asked: put together when it is opened; stored as its question.
+    """An answer on its way to the executor that asked.
+
+    It is put together when it is opened, and stored as its question.
 
     Attributes:
         request_id: The request.
         question: The question.
         answer: The answer.
-        direct: Whether a `@response_handler` takes it; else it is handled as a `RequestResponse`.
+        direct: Whether a `@response_handler` takes it; otherwise it is handled as a
+            `RequestResponse`.
     """
 
     request_id: str
@@ -141,7 +147,7 @@ class Sealer:
 
     Attributes:
         codec: Encodes, decodes and copies.
-        encoding: Whether values must be able to make the trip to a storage.
+        encoding: Whether values are encoded for a storage; otherwise they are copied.
     """
 
     __slots__ = ("codec", "encoding")
@@ -156,7 +162,7 @@ class Sealer:
         Args:
             value: The value.
             where: What it is, for the message of a refusal; a template for `details`.
-            details: What to fill into `where`; only done when there is something to say.
+            details: What to fill into `where`; done only when there is something to refuse.
 
         Raises:
             CheckpointEncodeError: It cannot be saved, or not even be copied.
@@ -172,14 +178,14 @@ class Sealer:
             raise
 
     def _explain(self, value: Any, where: str) -> None:
-        """Refuse the value once more, now with words for where it is."""
+        """Refuse the value again, now saying where it is."""
         if self.encoding:
             self.codec.encode(value, where)
         else:
             self.codec.copy(value, where)
 
     def load(self, part: Part) -> Sealed:
-        """Seal a value that comes from a storage; it is decoded when somebody reads it."""
+        """Seal a value that comes from a storage; it is decoded when it is read."""
         if isinstance(part, ListPart):
             return SealedList(self.codec, elements=part)
         return Sealed(self.codec, _NOTHING, part)
