@@ -319,21 +319,21 @@ def test_pruning(store: Store) -> None:
 
 
 def test_pruning_asks(store: Store, terminal: None) -> None:
-    code, out, err = store.run("prune", "--all", "--older-than", "0s", typed="n\n")
+    code, out, err = store.run("prune", "--all", "--keep-for", "0s", typed="n\n")
 
     assert (code, out) == (1, "")
     assert "long: 10 checkpoints of 11\n" in err
     assert "Remove 14 checkpoints for good? [y/N]:" in err
     assert err.rstrip().endswith("nothing was removed")
 
-    code, out, _ = store.run("prune", "--all", "--older-than", "0s", typed="y\n")
+    code, out, _ = store.run("prune", "--all", "--keep-for", "0s", typed="y\n")
     assert code == 0
     assert "GONE" in out
-    assert store.run("prune", "--all", "--older-than", "0s")[2].startswith("nothing to remove")
+    assert store.run("prune", "--all", "--keep-for", "0s")[2].startswith("nothing to remove")
 
 
 def test_questions_are_kept_unless_they_may_go(store: Store) -> None:
-    old = ("prune", "asking", "--older-than", "0s", "--dry-run")
+    old = ("prune", "asking", "--keep-for", "0s", "--dry-run")
 
     assert (
         store.json("restore", "asking@0")["head"] == "asking-000000"
@@ -342,26 +342,35 @@ def test_questions_are_kept_unless_they_may_go(store: Store) -> None:
     assert store.json(*old, "--waiting-too")[0]["checkpoints"] == ["asking-000001"]
 
 
+def test_the_former_name_of_keep_for_is_accepted(store: Store) -> None:
+    code, out, err = store.run("prune", "long", "--older-than", "30d", "--dry-run")
+
+    assert (code, out) == (0, "")
+    assert err.splitlines() == [
+        "--older-than is now called --keep-for",
+        "nothing to remove: 11 checkpoints of 1 run stay",
+    ]
+
+
 def test_what_is_young_stays(store: Store) -> None:
     for age in ("90s", "15m", "12h", "30d", "2w", "1.5h"):
-        assert (
-            store.json("prune", "--all", "--older-than", age, "--dry-run")[0]["checkpoints"] == []
-        )
+        assert store.json("prune", "--all", "--keep-for", age, "--dry-run")[0]["checkpoints"] == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["long"], "say what to keep: --keep-last N, --keep-steps N or --older-than AGE"),
+        (["long"], "say what to keep: --keep-last N, --keep-steps N or --keep-for AGE"),
         (["--keep-last", "3"], "name one run, or say --all"),
         (["long", "--all", "--keep-last", "3"], "name one run or say --all, not both"),
         (["long", "--keep-last", "0"], "0 is not in the range x>=1"),
         (
-            ["long", "--older-than", "30"],
+            ["long", "--keep-for", "30"],
             "'30' is no duration: write a number and a unit, as in 90s",
         ),
-        (["long", "--older-than", "-3d"], "'-3d' is no duration"),
-        (["long", "--older-than", "9999999w"], "reaches back too far"),
+        (["long", "--older-than", "1d", "--keep-for", "1d"], "give only that"),
+        (["long", "--keep-for", "-3d"], "'-3d' is no duration"),
+        (["long", "--keep-for", "9999999w"], "reaches back too far"),
     ],
 )
 def test_pruning_used_wrongly(

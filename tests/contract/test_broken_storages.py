@@ -140,7 +140,7 @@ class Overpruning(InMemoryCheckpointStorage):
         self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
     ) -> list[str]:
         waiting_too = RetentionPolicy(
-            policy.keep_last, policy.keep_steps, policy.older_than, waiting_too=True
+            policy.keep_last, policy.keep_steps, policy.keep_for, waiting_too=True
         )
         return await super().prune(run_id, waiting_too, dry_run=dry_run)
 

@@ -276,7 +276,7 @@ class Model:
             and followers.count(checkpoint_id) < 2
             and checkpoint_id not in newest
             and not (policy.keep_steps and kept.header.iteration_count % policy.keep_steps == 0)
-            and not (policy.older_than is not None and kept.header.timestamp.startswith("2099"))
+            and not (policy.keep_for is not None and kept.header.timestamp.startswith("2099"))
             and (policy.waiting_too or kept.header.status not in WAITING)
         ]
         if not dry_run:

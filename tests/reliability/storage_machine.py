@@ -301,7 +301,7 @@ class Trial(Comparing):
         policy = RetentionPolicy(
             keep_last=dice.choice([None, 1, 2, 5]),
             keep_steps=dice.choice([None, None, 2, 3]),
-            older_than=timedelta(days=30),
+            keep_for=timedelta(days=30),
             waiting_too=dice.random() < 0.5,
         )
         await self._do(

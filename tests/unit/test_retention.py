@@ -1,5 +1,8 @@
 """What a retention policy keeps, and a workflow that applies one while it runs."""
 
+import copy
+import dataclasses
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,35 @@ def test_a_policy_says_what_to_keep() -> None:
         RetentionPolicy()
     with pytest.raises(ValueError, match="keep_last is a number from 1"):
         RetentionPolicy(keep_last=0)
+
+
+def test_the_former_name_of_keep_for_is_accepted_with_a_warning() -> None:
+    with pytest.warns(DeprecationWarning, match="now called keep_for") as caught:
+        policy = RetentionPolicy(older_than=timedelta(days=7))
+    assert caught[0].filename == __file__
+    assert policy == RetentionPolicy(keep_for=timedelta(days=7))
+
+    with pytest.warns(DeprecationWarning, match="now called keep_for") as caught:
+        assert policy.older_than == timedelta(days=7)
+    assert caught[0].filename == __file__
+
+    with (
+        pytest.warns(DeprecationWarning, match="now called"),
+        pytest.raises(ValueError, match="both were given"),
+    ):
+        RetentionPolicy(keep_for=timedelta(days=7), older_than=timedelta(days=7))
+
+
+def test_a_policy_is_a_value() -> None:
+    policy = RetentionPolicy(2, 5, timedelta(days=7), True)
+
+    assert dataclasses.replace(policy, keep_last=3) == RetentionPolicy(
+        3, 5, timedelta(days=7), True
+    )
+    assert copy.copy(policy) == policy
+    assert hash(policy) == hash(copy.deepcopy(policy))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        policy.keep_last = 1  # type: ignore[misc]  # that is what is tried
 
 
 @pytest.mark.parametrize("address", ["memory:", "runs.db", "runs"])

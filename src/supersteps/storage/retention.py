@@ -1,7 +1,8 @@
-"""Which checkpoints a run may do without: the pure rules of pruning, the same for every storage."""
+"""`RetentionPolicy`: which checkpoints pruning keeps, on every storage."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,33 +13,85 @@ from supersteps.storage._lineage import branch_points, new_parents
 from supersteps.storage.records import RunRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class RetentionPolicy:
-    """What to keep of a run's checkpoints; what no rule keeps may go.
+    """What to keep of a run's checkpoints; pruning removes what no rule keeps.
 
-    The head, the points where branches part, and, unless `waiting_too`, checkpoints at which a
-    question waits for a human, are always kept.
+    If in doubt, use `keep_last`. The head, the points where branches part, and, unless
+    `waiting_too`, checkpoints at which a question waits for a human are always kept.
 
     Attributes:
         keep_last: Keep this many of the newest.
         keep_steps: Keep those whose superstep is a multiple of this.
-        older_than: Keep those younger than this.
-        waiting_too: Let checkpoints go at which a question waits.
+        keep_for: Keep those younger than this.
+        waiting_too: Remove checkpoints at which a question waits, too.
     """
 
     keep_last: int | None = None
     keep_steps: int | None = None
-    older_than: timedelta | None = None
+    keep_for: timedelta | None = None
     waiting_too: bool = False
 
-    def __post_init__(self) -> None:
-        if self.keep_last is None and self.keep_steps is None and self.older_than is None:
+    def __init__(
+        self,
+        keep_last: int | None = None,
+        keep_steps: int | None = None,
+        keep_for: timedelta | None = None,
+        waiting_too: bool = False,
+        *,
+        older_than: timedelta | None = None,
+    ) -> None:
+        """Choose one rule or several.
+
+        Args:
+            keep_last: Keep this many of the newest.
+            keep_steps: Keep those whose superstep is a multiple of this.
+            keep_for: Keep those younger than this.
+            waiting_too: Remove checkpoints at which a question waits, too.
+            older_than: The former name of `keep_for`.
+
+        Raises:
+            ValueError: There is no rule, or a number is below 1.
+        """
+        if older_than is not None:
+            _warn_of_old_name(stacklevel=3)
+            if keep_for is not None:
+                raise ValueError(
+                    "keep_for= and older_than= are the same rule, and both were given; keep "
+                    "keep_for=. Nothing was removed"
+                )
+            keep_for = older_than
+        if keep_last is None and keep_steps is None and keep_for is None:
             raise ValueError(
-                "say what to keep: keep_last=, keep_steps= or older_than=; nothing was removed"
+                "say what to keep: keep_last=, keep_steps= or keep_for=; nothing was removed"
             )
+        for name, value in (
+            ("keep_last", keep_last),
+            ("keep_steps", keep_steps),
+            ("keep_for", keep_for),
+            ("waiting_too", waiting_too),
+        ):
+            object.__setattr__(self, name, value)
+        self._check_numbers()
+
+    @property
+    def older_than(self) -> timedelta | None:
+        """The former name of `keep_for`."""
+        _warn_of_old_name(stacklevel=3)
+        return self.keep_for
+
+    def _check_numbers(self) -> None:
         for name, value in (("keep_last", self.keep_last), ("keep_steps", self.keep_steps)):
             if value is not None and (isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name} is a number from 1, not {value!r}; nothing was removed")
+
+
+def _warn_of_old_name(stacklevel: int) -> None:
+    warnings.warn(
+        "RetentionPolicy.older_than is now called keep_for: it keeps what is younger",
+        DeprecationWarning,
+        stacklevel=stacklevel,
+    )
 
 
 @dataclass(frozen=True)
@@ -74,8 +127,8 @@ def plan_pruning(
     if policy.keep_last is not None:
         keep.update(header.checkpoint_id for header in ordered[-policy.keep_last :])
     border = None
-    if policy.older_than is not None:
-        border = ((now or datetime.now(UTC)) - policy.older_than).isoformat(timespec="microseconds")
+    if policy.keep_for is not None:
+        border = ((now or datetime.now(UTC)) - policy.keep_for).isoformat(timespec="microseconds")
     gone = [
         header.checkpoint_id
         for header in ordered

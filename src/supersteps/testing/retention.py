@@ -146,7 +146,7 @@ class Retention(Subject):
         young = (datetime.now(UTC) - timedelta(minutes=1)).isoformat(timespec="microseconds")
         ids += [await writer.commit(timestamp=young), await writer.commit(timestamp=young)]
 
-        assert await storage.prune("run", RetentionPolicy(older_than=timedelta(hours=1))) == ids[:3]
+        assert await storage.prune("run", RetentionPolicy(keep_for=timedelta(hours=1))) == ids[:3]
 
     async def test_pruning_disturbs_neither_owner_nor_journal_nor_inbox(self) -> None:
         storage = self.managed()

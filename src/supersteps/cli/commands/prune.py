@@ -30,11 +30,12 @@ from supersteps.storage.retention import RetentionPolicy
     help="Keep those after superstep 0, N, 2N, ...",
 )
 @click.option(
-    "--older-than",
+    "--keep-for",
     callback=duration,
     metavar="AGE",
     help="Keep those that are younger: 90s, 15m, 12h, 30d, 2w.",
 )
+@click.option("--older-than", callback=duration, metavar="AGE", hidden=True)
 @click.option(
     "--waiting-too", is_flag=True, help="Let those go, too, at which a question waits for a person."
 )
@@ -49,6 +50,7 @@ def command(
     all_runs: bool,
     keep_last: int | None,
     keep_steps: int | None,
+    keep_for: timedelta | None,
     older_than: timedelta | None,
     waiting_too: bool,
     dry_run: bool,
@@ -65,17 +67,20 @@ def command(
 
     \b
     supersteps prune @latest --keep-last 20
-    supersteps prune --all --older-than 30d --keep-steps 100 --dry-run
+    supersteps prune --all --keep-for 30d --keep-steps 100 --dry-run
     """  # noqa: D301 - \b is how click is told to leave lines as they are
     if (run is None) is not all_runs:
         raise click.UsageError(
             "name one run, or say --all" if run is None else "name one run or say --all, not both"
         )
-    if keep_last is None and keep_steps is None and older_than is None:
-        raise click.UsageError(
-            "say what to keep: --keep-last N, --keep-steps N or --older-than AGE"
-        )
-    policy = RetentionPolicy(keep_last, keep_steps, older_than, waiting_too)
+    if older_than is not None:
+        if keep_for is not None:
+            raise click.UsageError("--older-than is the former name of --keep-for; give only that")
+        echo("--older-than is now called --keep-for", err=True)
+        keep_for = older_than
+    if keep_last is None and keep_steps is None and keep_for is None:
+        raise click.UsageError("say what to keep: --keep-last N, --keep-steps N or --keep-for AGE")
+    policy = RetentionPolicy(keep_last, keep_steps, keep_for, waiting_too)
 
     async def work(is_trial: bool) -> list[Pruned]:
         async with open_service(store) as service:
