@@ -102,7 +102,7 @@ class Answers(Subject):
             ({"n": True}, "Plan"),
             ([], r'fits \{"\$ref"'),
             ({"n": {1}}, "not plain JSON"),
-            (float("nan"), "no JSON number"),
+            (float("nan"), "not a JSON number"),
         ):
             give = functools.partial(self._answer, "q", wrong)
             await refused(storage, give, ResponseTypeError, words)
