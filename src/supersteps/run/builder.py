@@ -1,43 +1,15 @@
-"""`WorkflowBuilder`: gathers executors and edges, checks every rule, and freezes the graph."""
+"""`WorkflowBuilder`: a graph, and how its runs are saved and limited."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
-from supersteps._user_functions import check_plain, discard, unusual_form
-from supersteps.define.context import MISSING
-from supersteps.define.edges import (
-    Case,
-    Condition,
-    Default,
-    EdgeGroup,
-    ErrorEdgeGroup,
-    ExecutorSource,
-    FanInEdgeGroup,
-    FanOutEdgeGroup,
-    SelectionFunction,
-    SingleEdgeGroup,
-    SwitchCaseEdgeGroup,
-    check_switch,
-    function_name,
-)
-from supersteps.define.executor import Executor
-from supersteps.define.functions import FunctionExecutor, check_concurrency
-from supersteps.define.graph import Graph, Node, Reducer
-from supersteps.define.policies import FailurePolicy
-from supersteps.define.reserved import check_instance
-from supersteps.define.validation import validate
-from supersteps.errors import (
-    EdgeGroupError,
-    ExecutorDuplicationError,
-    MissingStartError,
-    UnknownExecutorError,
-    UnsavedStateWarning,
-    WorkflowValidationError,
-)
+from supersteps._user_functions import check_plain
+from supersteps.define.graph import Graph
+from supersteps.define.graph_builder import GraphBuilder
+from supersteps.errors import UnsavedStateWarning, WorkflowValidationError
 from supersteps.ids import check_id
 
 if TYPE_CHECKING:
@@ -46,37 +18,30 @@ if TYPE_CHECKING:
     from supersteps.storage.ports import CheckpointStorage
     from supersteps.storage.retention import RetentionPolicy
 
-_DECIDE = (
-    "It is asked while messages are routed, where nothing is awaited: let the executor await what "
-    "the decision needs and send that as part of the message."
-)
 DEFAULT_MAX_ITERATIONS = 100
 """Supersteps a run may take after an input from outside, unless the builder is told otherwise."""
 
 
-class WorkflowBuilder:
+class WorkflowBuilder(GraphBuilder):
     """Builds a `Workflow`, call by call.
 
-    Wherever an executor is wanted, give an instance, a factory without arguments (such as a class), or the name of
-    one that `register_executor` knows. With factories every run gets instances of its own.
+    Wherever an executor is wanted, give an instance, a factory without arguments (such as a class),
+    or the name of one that `register_executor` knows. With factories every run gets instances of
+    its own: choose them where executors keep attributes and runs may overlap.
     """
 
     def __init__(
         self, max_iterations: int = DEFAULT_MAX_ITERATIONS, name: str | None = None
     ) -> None:
-        """A new builder is empty; its methods fill it, and all but `build` return the builder itself.
+        """A new builder is empty; all its methods but `build` return the builder itself.
 
         Args:
-            max_iterations: How many supersteps a run may take after an input from outside, its very first not counted.
-            name: The workflow's name, which finds its runs in a storage; the start executor's id when None.
+            max_iterations: How many supersteps a run may take after an input from outside, its
+                very first not counted.
+            name: The workflow's name, which finds its runs in a storage; the start executor's id
+                when None.
         """
-        self._nodes: dict[str, Node] = {}
-        self._factories: dict[int, str] = {}
-        self._groups: list[EdgeGroup] = []
-        self._start: str | None = None
-        self._reducers: dict[str, Reducer] = {}
-        self._policies: dict[str, FailurePolicy] = {}
-        self._concurrency: dict[str, int] = {}
+        super().__init__()
         self._storage: CheckpointStorage | None = None
         self._types: list[Any] = []
         self._retention: RetentionPolicy | None = None
@@ -84,204 +49,12 @@ class WorkflowBuilder:
         self._name = None if name is None else check_id(name, "workflow name")
         self.set_max_iterations(max_iterations)
 
-    # ------------------------------------------------------------------------------------ executors
-
-    def register_executor(self, factory: Callable[[], Executor], name: str) -> Self:
-        """Make a factory known by a name, which edges may then use.
-
-        Args:
-            factory: Makes the executor, anew for each run; its id must be the name.
-            name: The executor's id.
-
-        Raises:
-            ExecutorDuplicationError: The name is taken.
-        """
-        if name in self._nodes:
-            raise ExecutorDuplicationError(
-                f"executor id {name!r} is taken already; ids are unique in a workflow", name
-            )
-        made = self._add_factory(factory)
-        if made != name:
-            raise WorkflowValidationError(
-                f"the factory registered as {name!r} makes an executor with id {made!r}; give both the same name"
-            )
-        return self
-
-    def _resolve(self, source: ExecutorSource) -> str:
-        """Return the id of an executor that is given in any way, adding it if it is new."""
-        if isinstance(source, str):
-            return source  # looked up in build(), so that the order of calls does not matter
-        if isinstance(source, Executor):
-            check_instance(source)
-            known = self._nodes.get(source.id)
-            if known is None:
-                self._nodes[source.id] = Node(source, None, len(self._nodes))
-            elif known.executor is not source:
-                raise ExecutorDuplicationError(
-                    f"two executors have the id {source.id!r} ({known.executor!r} and {source!r}); ids are unique in a "
-                    "workflow. Give one of them another id, or use the same instance in both places.",
-                    source.id,
-                )
-            return source.id
-        if callable(source):
-            return self._factories.get(id(source)) or self._add_factory(source)
-        raise TypeError(
-            f"an executor is wanted, got {type(source).__name__}: give an Executor instance, a function decorated with "
-            "@executor, a factory, or the name of a registered one"
-        )
-
-    def _add_factory(self, factory: Callable[[], Executor]) -> str:
-        try:
-            specimen = factory()
-        except TypeError as error:
-            raise TypeError(
-                f"{getattr(factory, '__name__', factory)!r} cannot be called without arguments to make an executor: "
-                f"{error}. Give an instance, or a lambda that fills the arguments in. A plain function becomes an "
-                "executor with @executor."
-            ) from error
-        if not isinstance(specimen, Executor):
-            form = unusual_form(factory)
-            discard(specimen)
-            raise TypeError(
-                f"factory {factory!r} made a {type(specimen).__name__}, not an Executor"
-                + (f": it is {form}, but has to be a plain function (def)" if form else "")
-            )
-        check_instance(specimen)
-        if specimen.id in self._nodes:
-            raise ExecutorDuplicationError(
-                f"factory {getattr(factory, '__name__', factory)!r} makes an executor with id {specimen.id!r}, which "
-                "is taken already; ids are unique in a workflow",
-                specimen.id,
-            )
-        self._nodes[specimen.id] = Node(specimen, factory, len(self._nodes))
-        self._factories[id(factory)] = specimen.id
-        return specimen.id
-
-    # ---------------------------------------------------------------------------------------- edges
-
-    def add_edge(
-        self, source: ExecutorSource, target: ExecutorSource, condition: Condition | None = None
-    ) -> Self:
-        """Lead messages from one executor to another.
-
-        Args:
-            source: Whose messages.
-            target: To whom; the source itself makes a loop.
-            condition: Takes a message and says whether it may pass; every one when None. It is
-                asked only about messages that the target handles; one that raises fails the
-                superstep.
-        """
-        ids = self._resolve(source), self._resolve(target)
-        if condition is not None:
-            what = _named("condition", condition)
-            check_plain(condition, f"{what} of edge {ids[0]} -> {ids[1]}", _DECIDE)
-        self._groups.append(SingleEdgeGroup(ids[:1], ids[1:], condition))
-        return self
-
-    def add_chain(self, executors: Sequence[ExecutorSource]) -> Self:
-        """Lead messages through executors one after the other."""
-        if len(executors) < 2:
-            raise EdgeGroupError(f"add_chain needs at least two executors, it got {len(executors)}")
-        for source, target in pairwise(executors):
-            self.add_edge(source, target)
-        return self
-
-    def add_fan_out_edges(self, source: ExecutorSource, targets: Sequence[ExecutorSource]) -> Self:
-        """Lead every message of one executor to several."""
-        return self._add_fan_out("add_fan_out_edges", source, targets, None)
-
-    def add_multi_selection_edge_group(
-        self,
-        source: ExecutorSource,
-        targets: Sequence[ExecutorSource],
-        selection_func: SelectionFunction,
-    ) -> Self:
-        """Lead each message to those of several executors that a function selects.
-
-        Args:
-            source: Whose messages.
-            targets: To whom they may go.
-            selection_func: Takes a message and the list of all target ids; returns those that get
-                it. It is asked only about messages that some of the targets handle.
-        """
-        return self._add_fan_out("add_multi_selection_edge_group", source, targets, selection_func)
-
-    def _add_fan_out(
-        self,
-        what: str,
-        source: ExecutorSource,
-        targets: Sequence[ExecutorSource],
-        select: SelectionFunction | None,
-    ) -> Self:
-        if len(targets) < 2:
-            raise EdgeGroupError(
-                f"{what} needs at least two targets, it got {len(targets)}; use add_edge for one"
-            )
-        ids = tuple(self._resolve(target) for target in targets)
-        source_id = self._resolve(source)
-        if select is not None:
-            what = _named("selection function", select)
-            check_plain(select, f"{what} of {source_id!r}", _DECIDE)
-        self._groups.append(FanOutEdgeGroup((source_id,), ids, select))
-        return self
-
-    def add_switch_case_edge_group(
-        self, source: ExecutorSource, cases: Sequence[Case | Default]
-    ) -> Self:
-        """Lead each message to exactly one executor: the first case that holds, else the default.
-
-        Args:
-            source: Whose messages.
-            cases: `Case(condition, target)` in the order in which they are tried, and one
-                `Default(target)`. A case whose target does not handle a message is passed over; a
-                condition that raises fails the superstep.
-        """
-        tried, default = check_switch(cases)
-        ids = (*(self._resolve(case.target) for case in tried), self._resolve(default.target))
-        source_id = self._resolve(source)
-        for case, target in zip(tried, ids, strict=False):
-            what = _named("condition", case.condition)
-            check_plain(case.condition, f"{what} of the case {source_id} -> {target}", _DECIDE)
-        conditions = tuple(case.condition for case in tried)
-        self._groups.append(SwitchCaseEdgeGroup((source_id,), ids, conditions))
-        return self
-
-    def add_fan_in_edges(self, sources: Sequence[ExecutorSource], target: ExecutorSource) -> Self:
-        """Wait for one message from every source and give the target the list of them.
-
-        The list is in the order of the sources. Only messages wait that the target handles in a
-        list; what a source sends beyond its first waits for the next list.
-        """
-        if len(sources) < 2:
-            raise EdgeGroupError(
-                f"add_fan_in_edges needs at least two sources, it got {len(sources)}; use add_edge"
-            )
-        ids = tuple(self._resolve(source) for source in sources)
-        self._groups.append(FanInEdgeGroup(ids, (self._resolve(target),)))
-        return self
-
-    def add_error_edge(self, source: ExecutorSource, handler: ExecutorSource) -> Self:
-        """Lead failures to an executor, instead of failing the superstep.
-
-        What the source could not handle goes to the handler as an `ExecutorFailure`, once the attempts of the source's
-        failure policy are used up.
-
-        Args:
-            source: Whose failures.
-            handler: To whom; it handles `ExecutorFailure`.
-        """
-        self._groups.append(ErrorEdgeGroup((self._resolve(source),), (self._resolve(handler),)))
-        return self
-
-    # ------------------------------------------------------------------------------------- settings
-
-    def set_start_executor(self, executor: ExecutorSource) -> Self:
-        """Say which executor gets the input."""
-        self._start = self._resolve(executor)
-        return self
-
     def set_max_iterations(self, max_iterations: int) -> Self:
-        """Say how many supersteps a run may take after an input from outside, its very first not counted."""
+        """Say how many supersteps a run may take after an input from outside.
+
+        The very first input of a run is not counted. The limit is a guard against loops that never
+        end.
+        """
         if (
             isinstance(max_iterations, bool)
             or not isinstance(max_iterations, int)
@@ -291,69 +64,6 @@ class WorkflowBuilder:
                 f"max_iterations is a number of supersteps, at least 1, not {max_iterations!r}"
             )
         self._max_iterations = max_iterations
-        return self
-
-    def with_failure_policy(self, executor: ExecutorSource, policy: FailurePolicy) -> Self:
-        """Say how calls of an executor are repeated when they fail, and how long they may take.
-
-        Args:
-            executor: Whose calls.
-            policy: Takes the place of an earlier one; an executor without a policy is called once, without a limit.
-
-        Raises:
-            TypeError: It is no policy.
-        """
-        if not isinstance(policy, FailurePolicy):
-            raise TypeError(
-                f"with_failure_policy takes a FailurePolicy, not {policy!r}: write FailurePolicy(max_attempts=3)"
-            )
-        self._policies[self._resolve(executor)] = policy
-        return self
-
-    def with_concurrency(self, executor: ExecutorSource, max_concurrency: int) -> Self:
-        """Let an executor handle several messages of a superstep at a time.
-
-        By default it handles one after the other. Use this where it mostly waits: for a service, a
-        model, a disk. Each call is recorded by itself, and what the calls did is merged in the
-        order of the messages.
-
-        Calls that run side by side do not see each other's writes: each sees the state at the
-        beginning of the superstep, and its own. Two of them that set or delete one key, of the
-        executor's own state or of a shared one without a reducer, are a `StateConflictError`:
-        send results on as messages, append to a shared list, or give the key a reducer.
-
-        Args:
-            executor: Which one; no sub-workflow, and none with checkpoint hooks.
-            max_concurrency: How many at a time, also where `@executor(max_concurrency=...)` says
-                another number; 1 for one after the other.
-
-        Raises:
-            ValueError: It is no number from 1 on.
-        """
-        limit = check_concurrency(max_concurrency)
-        self._concurrency[self._resolve(executor)] = limit
-        return self
-
-    def with_reducer(
-        self, key: str, reducer: Callable[[Any, Any], Any], initial: Any = MISSING
-    ) -> Self:
-        """Say how updates of a shared key are folded together, so that several executors may write it in one superstep.
-
-        Args:
-            key: The shared key.
-            reducer: `(value so far, update) -> value`, pure; called in the order of the graph and the messages.
-            initial: The value before the first update; without one, the first update is the value.
-
-        Raises:
-            TypeError: It is no function, or an `async def`.
-        """
-        check_plain(
-            reducer,
-            f"the reducer of shared key {key!r}",
-            "It folds updates while a superstep is merged, where nothing is awaited: let the "
-            "executors await what it needs and write that as their update.",
-        )
-        self._reducers[key] = Reducer(reducer, initial)
         return self
 
     def with_checkpointing(
@@ -366,10 +76,12 @@ class WorkflowBuilder:
         """Save a checkpoint after each superstep.
 
         Args:
-            checkpoint_storage: Where; any object with the five methods of `CheckpointStorage` will do.
-            types: Types of values that the handlers' annotations do not reach, such as those kept in state.
-            retention: Which checkpoints to keep while a run goes on; every one when None. It is applied now and then,
-                so a run may hold some more for a while.
+            checkpoint_storage: Where; any object with the five methods of `CheckpointStorage` will
+                do. Choose `SqliteCheckpointStorage` if in doubt.
+            types: Types of values that the handlers' annotations do not reach, such as those kept
+                in state.
+            retention: Which checkpoints to keep while a run goes on; every one when None. It is
+                applied now and then, so a run may hold some more for a while.
         """
         if isinstance(checkpoint_storage, type):
             raise TypeError(
@@ -383,12 +95,13 @@ class WorkflowBuilder:
         ]
         if missing:
             raise TypeError(
-                f"with_checkpointing takes a checkpoint storage; {type(checkpoint_storage).__name__} has no "
-                f"{', '.join(missing)}"
+                "with_checkpointing takes a checkpoint storage; "
+                f"{type(checkpoint_storage).__name__} has no {', '.join(missing)}"
             )
         if retention is not None and not callable(getattr(checkpoint_storage, "prune", None)):
             raise TypeError(
-                f"retention needs a storage that can prune; {type(checkpoint_storage).__name__} cannot"
+                "retention needs a storage that can prune; "
+                f"{type(checkpoint_storage).__name__} cannot"
             )
         self._storage = checkpoint_storage
         self._retention = retention
@@ -406,24 +119,26 @@ class WorkflowBuilder:
     ) -> Self:
         """Resume runs that an earlier graph began, where what they hold fits the present one.
 
-        Without an argument this allows every change of the graph that leaves nothing of the run without a place. The
-        functions are called only for checkpoints of another graph, and what they give is stored with the run's next
-        commit. Values of types that are no more come to them as `RawValue`.
+        Without an argument this allows every change of the graph that leaves nothing of the run
+        without a place. The functions are called only for checkpoints of another graph, and what
+        they return is stored with the run's next commit. Values of types that are gone come to them
+        as `RawValue`.
 
         Args:
-            rename: New ids of executors by their old ones; "node/id" names one inside a sub-workflow. Rules for
-                several earlier graphs may stand together; each leads to an id that is there now.
-            executor_state: Takes an executor's new id and the keys and values it keeps, and returns them as they are
-                now to be; None drops them.
+            rename: New ids of executors by their old ones; "node/id" names one inside a
+                sub-workflow. Rules for several earlier graphs may stand together; each leads to an
+                id that is there now.
+            executor_state: Takes an executor's new id and the keys and values that it keeps, and
+                returns the new ones; None drops them.
             shared_state: The same for the shared keys.
-            message: Takes the id of the receiver and a message in flight, or of a timer, and returns what it is now
-                to be; `DELETE` drops it with a warning.
-            upgrade: By the name of a saved type, `module:qualname`: takes what was saved (a dict of the fields) and
-                returns a value. Types that only gained fields with defaults need none.
+            message: Takes the id of the receiver and a message in flight, or of a timer, and
+                returns the new message; `DELETE` drops it with a warning.
+            upgrade: By the name of a saved type, `module:qualname`: takes what was saved (a dict of
+                the fields) and returns a value. Types that only gained fields with defaults need
+                none.
         """
-        from supersteps.engine.time_travel.migration import (
-            Migration,  # brings the engine: only for those who want it
-        )
+        # Brings the engine: only for those who want it.
+        from supersteps.engine.time_travel.migration import Migration
 
         functions = {"executor_state": executor_state, "shared_state": shared_state}
         functions |= {
@@ -440,60 +155,24 @@ class WorkflowBuilder:
         )
         return self
 
-    def _limits(self) -> dict[str, int]:
-        """Return how many messages executors handle at a time, where that is more than one."""
-        own = {
-            node_id: node.executor.max_concurrency
-            for node_id, node in self._nodes.items()
-            if isinstance(node.executor, FunctionExecutor)
-        }
-        limits = {**own, **self._concurrency}
-        return {node_id: limit for node_id, limit in limits.items() if limit > 1}
-
-    # ---------------------------------------------------------------------------------------- build
-
     def build(self) -> Workflow:
         """Check every rule and return the frozen workflow.
 
         Raises:
-            WorkflowValidationError: A rule is broken; the subclass says which, the message where and what to do.
+            WorkflowValidationError: A rule is broken; the subclass says which, the message where
+                and what to do.
         """
-        from supersteps.run.workflow import (
-            Workflow,  # brings asyncio and the engine: only when there is something to run
-        )
+        # Brings asyncio and the engine: only when there is something to run.
+        from supersteps.run.workflow import Workflow
 
-        if self._start is None:
-            raise MissingStartError(
-                "no start executor is set: call set_start_executor(executor) before build()"
-            )
-        used = [
-            node_id for group in self._groups for node_id in (*group.source_ids, *group.target_ids)
-        ]
-        for node_id in [self._start, *used, *self._policies, *self._concurrency]:
-            if node_id not in self._nodes:
-                raise UnknownExecutorError(
-                    f"executor {node_id!r} is named as the start, in an edge, by a failure policy "
-                    "or by with_concurrency, but nobody added it; known are "
-                    f"{', '.join(map(repr, self._nodes)) or 'none'}. Register it: "
-                    f"register_executor(factory, {node_id!r}).",
-                    node_id,
-                )
-        graph = Graph(
-            dict(self._nodes),
-            tuple(self._groups),
-            self._start,
-            dict(self._reducers),
-            dict(self._policies),
-            self._limits(),
-        )
-        validate(graph)
+        graph = self._graph()
         if self._storage is not None:
             _warn_of_unsaved_state(graph)
         if self._migration is not None:
             self._migration.check(graph)
         return Workflow(
             graph,
-            workflow_id=self._name or self._start,
+            workflow_id=self._name or graph.start_id,
             max_iterations=self._max_iterations,
             checkpoint_storage=self._storage,
             types=self._types,
@@ -515,11 +194,6 @@ def _warn_of_unsaved_state(graph: Graph) -> None:
                 UnsavedStateWarning,
                 stacklevel=3,
             )
-
-
-def _named(role: str, function: object) -> str:
-    """Return a function's role with its name, for the text of an error."""
-    return f"the {role} {function_name(function)!r}" if callable(function) else f"the {role}"
 
 
 _STORAGE_METHODS = (
