@@ -26,7 +26,7 @@ from supersteps import (
     executor,
     handler,
 )
-from supersteps.engine.bounded import map_bounded
+from supersteps.engine.event_loops import map_bounded
 from tests.unit.support import Tally, built, collect, no_task_left, outputs, shout_workflow, until
 
 

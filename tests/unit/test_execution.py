@@ -18,6 +18,7 @@ from supersteps.engine.executors import Executors
 from supersteps.engine.journal import Recorded
 from supersteps.engine.levels import Levels
 from supersteps.engine.plan import plan
+from supersteps.engine.setting import Setting
 from supersteps.engine.state import Message, State
 from supersteps.engine.user_code import UserCodeError
 from supersteps.engine.view import View
@@ -84,22 +85,33 @@ class Setup:
             builder.add_edge(start, other)
         self.graph = builder.build().graph
         self.levels = Levels(self.graph)
-        self.executors = {executor.id: executor for executor in executors}
         self.state = State(
             messages=[Message(SEALER.seal(n, ""), ("x",), (target,)) for target, n in messages]
         )
         self.records = Records()
         self.events: list[WorkflowEvent] = []
+        roots = {executor.id: executor for executor in executors}
+        self.setting = Setting(
+            run_id="r",
+            incarnation=lambda: "another",
+            sealer=SEALER,
+            emit=self.events.append,
+            workflow_id="w",
+            max_iterations=100,
+            levels=self.levels,
+            executors=Executors(self.levels, roots, "w"),
+            store=None,
+            replay=None,
+            backend=LocalBackend(),
+            notes=self,
+        )
 
     async def run(self, replayed: Mapping[tuple[str, str], Effects] | None = None) -> list[Any]:
         records: Any = self.records
         execution = Execution(
             plan(self.levels, self.state, []),
-            Executors(self.levels, self.executors),
-            LocalBackend(),
-            site=lambda address, _: self.site(address),
-            emit=self.events.append,
-            notes=self,
+            self.setting,
+            site=lambda post, _: self.site(post.address),
             recorded=Recorded(finished=dict(replayed or {})),
             journal=records,
             restore=self.restored,
@@ -119,19 +131,9 @@ class Setup:
         pass
 
     def site(self, executor_id: str) -> CallSite:
-        return CallSite(
-            address=executor_id,
-            executor_id=executor_id,
-            level=self.levels.root,
-            run_id="r",
-            workflow_id="w",
-            step_number=1,
-            branch=0,
-            view=View(self.state, {}, SEALER),
-            sealer=SEALER,
-            emit=self.events.append,
-            incarnation=lambda: "another",
-        )
+        post = self.setting.executors[executor_id]
+        view = View(self.state, {}, SEALER)
+        return CallSite(post, self.setting, view, step_number=1, branch=0)
 
 
 async def test_executors_run_side_by_side_and_each_takes_its_messages_in_order() -> None:
@@ -188,7 +190,7 @@ async def test_replayed_calls_are_not_run_and_their_writes_are_seen_by_later_cal
     log.clear()
 
     second = Setup(Worker("a", log), messages=[("a", 1), ("a", 5)])
-    worker = second.executors["a"]
+    worker = second.setting.executors.roots["a"]
     assert isinstance(worker, Worker)
     results = await second.run({("a", "0"): record})
 
@@ -200,7 +202,7 @@ async def test_replayed_calls_are_not_run_and_their_writes_are_seen_by_later_cal
 async def _effects_of(worker: Worker, number: int) -> Effects:
     setup = Setup(worker, messages=[(worker.id, number)])
     planned = plan(setup.levels, setup.state, []).calls[worker.id][0]
-    return await LocalBackend().invoke(worker, planned, setup.site(worker.id))
+    return await LocalBackend().invoke(planned, setup.site(worker.id))
 
 
 async def test_a_hook_runs_after_the_last_message_and_its_calls_are_recorded_as_one() -> None:

@@ -27,7 +27,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.engine import execution
+from supersteps.engine import alarm
 from tests.unit.support import (
     CountingStorage,
     Question,
@@ -589,9 +589,9 @@ async def test_one_can_sleep_for_years(monkeypatch: pytest.MonkeyPatch) -> None:
         left -= seconds
         waits.append(seconds)
 
-    monkeypatch.setattr(execution, "_seconds_until", lambda moment: left)
-    monkeypatch.setattr(execution, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(alarm, "_seconds_until", lambda moment: left)
+    monkeypatch.setattr(alarm, "asyncio", SimpleNamespace(sleep=sleep))
 
-    await execution.sleep_until(datetime.now(UTC).isoformat())
+    await alarm.sleep_until(datetime.now(UTC).isoformat())
 
     assert len(waits) == 3650 * 24  # the clock is looked at every hour

@@ -1,11 +1,17 @@
-"""`Alarm`: lets a run wait for a moment, and ends the wait when something else is to be done."""
+"""`Alarm`: lets a run wait for a moment, unless something else is to be done before."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 from supersteps.engine.event_loops import LoopEvent
-from supersteps.engine.execution import sleep_until
+
+_LONGEST_WAIT = 3600.0
+"""Seconds after which whoever sleeps looks at the clock again.
+
+It may have been set, or the machine may have slept.
+"""
 
 
 class Alarm:
@@ -32,3 +38,16 @@ class Alarm:
             for task in (waker, sleeper):
                 task.cancel()
             await asyncio.gather(waker, sleeper, return_exceptions=True)
+
+
+async def sleep_until(due: str) -> None:
+    """Wait until a time given as ISO 8601, UTC."""
+    moment = datetime.fromisoformat(due)
+    left = _seconds_until(moment)
+    while left > 0:
+        await asyncio.sleep(min(left, _LONGEST_WAIT))
+        left = _seconds_until(moment)
+
+
+def _seconds_until(moment: datetime) -> float:
+    return (moment - datetime.now(UTC)).total_seconds()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from supersteps.define.context import MISSING, SHARED_SCOPE
 from supersteps.define.subworkflow import WorkflowExecutor
 from supersteps.engine.answers import is_answerable, no_response_handler
 from supersteps.engine.effects import Ask, Delayed, Effects, Send
-from supersteps.engine.levels import Level
+from supersteps.engine.executors import Post
 from supersteps.engine.view import SCOPE_MARK, Overlay, View, Write
 from supersteps.errors import CheckpointEncodeError, HandlerContextError, UnknownTargetError
 from supersteps.events import RESERVED_EVENTS, WorkflowEvent, refused_event
@@ -28,7 +29,10 @@ class Sleeper(Protocol):
     """Lets a handler wait for a time that survives a crash."""
 
     async def sleep(self, executor_id: str, key: str, number: int, due: str) -> None:
-        """Wait until `due`, or until the time that an earlier attempt at this call has noted for the same sleep."""
+        """Wait until `due`.
+
+        Where an earlier attempt at this call has noted a time for the same sleep, that counts.
+        """
 
 
 class Reader(Protocol):
@@ -42,54 +46,74 @@ class Reader(Protocol):
         """Wait until it has taken some."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSetting:
+    """What all calls of a run have in common.
+
+    Attributes:
+        run_id: The run.
+        incarnation: Gives what tells it from others of the same id.
+        sealer: Makes values of messages and state.
+        emit: Takes live events; to be called on the event loop.
+        is_replaying: Whether a lineage is repeated, for debugging only.
+        reader: Whoever the events are for; None where nobody has to wait for that.
+    """
+
+    run_id: str
+    incarnation: Callable[[], str]
+    sealer: Sealer
+    emit: Callable[[WorkflowEvent], None]
+    is_replaying: bool = False
+    reader: Reader | None = None
+
+
 class CallSite(msgspec.Struct, eq=False):
     """What all calls of one executor in one superstep have in common.
 
     Attributes:
-        address: The executor, by path.
-        executor_id: The same by its id in its own workflow.
-        level: Where it stands.
-        run_id: The run.
-        workflow_id: The name of the workflow it belongs to.
-        branch: The branch of the run.
-        step_number: The superstep.
+        post: The executor, and where it stands.
+        run: The run.
         view: What the executor sees of the state.
-        sealer: Seals what the handler hands over.
-        emit: Passes live events on; to be called on the event loop.
-        incarnation: Gives what tells the run from others of the same id.
-        is_replaying: Whether the calls are repeated for debugging only.
+        step_number: The superstep.
+        branch: The branch of the run.
         sleeper: Lets handlers wait; None for checkpoint hooks.
-        reader: Takes the live events; None where nobody has to wait for it.
         has_told: Whether a warning has named a value that a handler returned.
     """
 
-    address: str
-    executor_id: str
-    level: Level
-    run_id: str
-    workflow_id: str
-    branch: int
-    step_number: int
+    post: Post
+    run: CallSetting
     view: View
-    sealer: Sealer
-    emit: Callable[[WorkflowEvent], None]
-    incarnation: Callable[[], str]
-    is_replaying: bool = False
+    step_number: int
+    branch: int
     sleeper: Sleeper | None = None
-    reader: Reader | None = None
     has_told: bool = False
 
     def __str__(self) -> str:
-        return f"executor {self.address!r} of run {self.run_id!r}"
+        return f"executor {self.post.address!r} of run {self.run.run_id!r}"
+
+    @property
+    def address(self) -> str:
+        """The executor, by path."""
+        return self.post.address
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        return self.run.run_id
+
+    @property
+    def emit(self) -> Callable[[WorkflowEvent], None]:
+        """Passes live events on; to be called on the event loop."""
+        return self.run.emit
 
     @property
     def reachable(self) -> Collection[str]:
         """The executors to which an edge for its messages leads."""
-        return self.level.graph.reachable[self.executor_id]
+        return self.post.level.graph.reachable[self.post.executor_id]
 
     def work(self, key: str) -> Work:
         """Return which piece of work one of these calls does, if it is the first attempt at it."""
-        return Work(self.branch, self.step_number, self.address, key)
+        return Work(self.branch, self.step_number, self.post.address, key)
 
 
 class Call(msgspec.Struct, eq=False):
@@ -124,15 +148,15 @@ class Call(msgspec.Struct, eq=False):
 
     @property
     def executor_id(self) -> str:
-        return self.site.executor_id
+        return self.site.post.executor_id
 
     @property
     def run_id(self) -> str:
-        return self.site.run_id
+        return self.site.run.run_id
 
     @property
     def workflow_id(self) -> str:
-        return self.site.workflow_id
+        return self.site.post.workflow_id
 
     @property
     def step_number(self) -> int:
@@ -140,12 +164,12 @@ class Call(msgspec.Struct, eq=False):
 
     @property
     def is_replaying(self) -> bool:
-        return self.site.is_replaying
+        return self.site.run.is_replaying
 
     @property
     def idempotency_key(self) -> str:
         work = self.work or self.site.work(self.effects.key)
-        return work.key(self.site.run_id, self.site.incarnation())
+        return work.key(self.site.run.run_id, self.site.run.incarnation())
 
     # ---------------------------------------------------------------------------- messages, outputs
 
@@ -165,46 +189,53 @@ class Call(msgspec.Struct, eq=False):
         if target_id not in self.site.reachable:
             leads_to = ", ".join(sorted(map(repr, self.site.reachable))) or "nowhere"
             raise UnknownTargetError(
-                f"executor {self.site.address!r} sends to target_id={target_id!r}, but no edge leads there; its edges "
-                f"lead to {leads_to}. Add the edge to the workflow, or correct the id."
+                f"executor {self.site.post.address!r} sends to target_id={target_id!r}, but no "
+                f"edge leads there; its edges lead to {leads_to}. Add the edge to the workflow, or "
+                "correct the id."
             )
 
     def _seal_message(self, message: Any) -> Sealed:
-        number = len(self.effects.sends) + len(self.effects.delayed)
-        return self.site.sealer.seal(
-            message, "message {} from executor {!r}", number, self.site.address
-        )
+        where = "message {0.number} from executor {0.site.post.address!r}"
+        return self.site.run.sealer.seal(message, where, self)
+
+    @property
+    def number(self) -> int:
+        """How many messages the handler has sent and scheduled so far."""
+        return len(self.effects.sends) + len(self.effects.delayed)
 
     def output(self, value: Any) -> None:
         self._check("yield_output", state_only=False)
         self.effects.outputs.append(
-            self.site.sealer.seal(value, "output of executor {!r}", self.site.address)
+            self.site.run.sealer.seal(value, "output of executor {!r}", self.site.post.address)
         )
 
     def emit(self, event: WorkflowEvent) -> Callable[[], Coroutine[Any, Any, None]] | None:
         self._check("add_event")
         if not isinstance(event, WorkflowEvent):
             raise TypeError(
-                f"add_event takes a WorkflowEvent, not {type(event).__name__}: subclass WorkflowEvent"
+                f"add_event takes a WorkflowEvent, not {type(event).__name__}: subclass "
+                "WorkflowEvent"
             )
         if isinstance(event, RESERVED_EVENTS):
-            event = refused_event(event, self.site.address)
-        (self.emit_live or self.site.emit)(event)
-        reader = self.site.reader
+            event = refused_event(event, self.site.post.address)
+        (self.emit_live or self.site.run.emit)(event)
+        reader = self.site.run.reader
         return reader.room if reader is not None and reader.is_full else None
 
     # ----------------------------------------------------------------------------------- questions
 
     def ask(self, request_id: str, data: Any, source_executor_id: str) -> None:
         self._check("request", state_only=False)
-        source = self.site.level.prefix + source_executor_id
-        sealed = self.site.sealer.seal(data, "request {!r} of executor {!r}", request_id, source)
+        source = self.site.post.level.prefix + source_executor_id
+        sealed = self.site.run.sealer.seal(
+            data, "request {!r} of executor {!r}", request_id, source
+        )
         self.effects.asks.append(Ask(request_id, source, sealed, utc_now()))
 
     def leads_to_sub_workflow(self, executor_id: str | None) -> bool:
         if executor_id is None or executor_id not in self.site.reachable:
             return False
-        return isinstance(self.site.level.graph.nodes[executor_id].executor, WorkflowExecutor)
+        return isinstance(self.site.post.level.graph.nodes[executor_id].executor, WorkflowExecutor)
 
     def request_info(
         self,
@@ -216,25 +247,36 @@ class Call(msgspec.Struct, eq=False):
     ) -> str:
         self._check("request_info", state_only=False)
         name = display_name(response_type)
-        asker = self.site.level.graph.nodes[self.executor_id].executor
+        asker = self.site.post.executor
         if not is_answerable(response_type, asker.__supersteps__.response_types(request_data)):
             raise no_response_handler(asker, request_data, name)
         chosen = (
             self._new_request_id() if request_id is None else check_id(request_id, "request_id")
         )
-        seal = self.site.sealer.seal
-        question = seal(request_data, "request {!r} of executor {!r}", chosen, self.site.address)
+        seal = self.site.run.sealer.seal
+        question = seal(
+            request_data, "request {!r} of executor {!r}", chosen, self.site.post.address
+        )
         fallback = None
         if default is not MISSING:
             if not matches(default, response_type):
                 raise TypeError(
-                    f"request_info of executor {self.site.address!r}: the default is a "
+                    f"request_info of executor {self.site.post.address!r}: the default is a "
                     f"{display_name(type(default))}, not a {name}, so it cannot be the answer"
                 )
             fallback = seal(default, "the default of request {!r}", chosen)
         due = None if deadline is None else as_text(deadline)
         self.effects.asks.append(
-            Ask(chosen, self.site.address, question, utc_now(), name, response_type, due, fallback)
+            Ask(
+                chosen,
+                self.site.post.address,
+                question,
+                utc_now(),
+                name,
+                response_type,
+                due,
+                fallback,
+            )
         )
         return chosen
 
@@ -246,31 +288,32 @@ class Call(msgspec.Struct, eq=False):
             f"{self.idempotency_key}:{len(self.effects.asks)}".encode(), digest_size=8
         ).hexdigest()
 
-    # --------------------------------------------------------------------------------------- waiting
+    # -------------------------------------------------------------------------------------- waiting
 
     async def sleep(self, due: datetime) -> None:
         self._check("sleep", state_only=False)
         self._sleeps += 1
-        if self.site.is_replaying:
+        if self.site.run.is_replaying:
             return  # it has slept
         assert self.site.sleeper is not None
         await self.site.sleeper.sleep(
-            self.site.address, self.effects.key, self._sleeps, as_text(due)
+            self.site.post.address, self.effects.key, self._sleeps, as_text(due)
         )
 
     # ---------------------------------------------------------------------------------------- state
 
     def read(self, scope: str | None, key: str, default: Any) -> Any:
         self._check("reading state")
-        place = self.site.level.scope(scope, self.executor_id)
+        place = self.site.post.level.scope(scope, self.executor_id)
         value = self.site.view.read(place, key, self._overlay)
         if value is not MISSING:
             return value
         if default is MISSING:
             known = self.site.view.keys(place, self._overlay)
             raise KeyError(
-                f"no shared state {key!r} (asked by executor {self.site.address!r}); keys there: "
-                f"{', '.join(map(repr, known)) or 'none'}. Pass default= for keys that may be missing."
+                f"no shared state {key!r} (asked by executor {self.site.post.address!r}); keys "
+                f"there: {', '.join(map(repr, known)) or 'none'}. Pass default= for keys that may "
+                "be missing."
             )
         return default
 
@@ -279,23 +322,23 @@ class Call(msgspec.Struct, eq=False):
         self._check_key(key)
         if scope is not None:
             self._check_text("the name of a scope", scope)
-        place = self.site.level.scope(scope, self.executor_id)
+        place = self.site.post.level.scope(scope, self.executor_id)
         what = "shared_state" if scope == SHARED_SCOPE else f"scope {scope!r}" if scope else "state"
-        sealed = self.site.sealer.seal(
-            value, "{} key {!r} set by executor {!r}", what, key, self.site.address
+        sealed = self.site.run.sealer.seal(
+            value, "{} key {!r} set by executor {!r}", what, key, self.site.post.address
         )
         self._record(
             Write(
                 place,
                 key,
                 sealed,
-                place == self.site.level.shared and self.site.view.has_reducer(key),
+                place == self.site.post.level.shared and self.site.view.has_reducer(key),
             )
         )
 
     def append(self, key: str, item: Any) -> None:
         self._check("append_shared_state")
-        view, shared = self.site.view, self.site.level.shared
+        view, shared = self.site.view, self.site.post.level.shared
         self._check_key(key)
         if view.has_reducer(key):
             raise TypeError(
@@ -304,10 +347,11 @@ class Call(msgspec.Struct, eq=False):
         if not view.is_list(key, self._overlay):
             kind = type(view.read(shared, key, self._overlay)).__name__
             raise TypeError(
-                f"append_shared_state of executor {self.site.address!r}: shared state {key!r} is a {kind}, not a list"
+                f"append_shared_state of executor {self.site.post.address!r}: shared state {key!r} "
+                f"is a {kind}, not a list"
             )
-        sealed = self.site.sealer.seal(
-            item, "item for shared_state key {!r} from executor {!r}", key, self.site.address
+        sealed = self.site.run.sealer.seal(
+            item, "item for shared_state key {!r} from executor {!r}", key, self.site.post.address
         )
         self._record(Write(shared, key, sealed, is_update=True))
 
@@ -316,11 +360,11 @@ class Call(msgspec.Struct, eq=False):
         self._check_key(key)
         if scope is not None:
             self._check_text("the name of a scope", scope)
-        self._record(Write(self.site.level.scope(scope, self.executor_id), key, None))
+        self._record(Write(self.site.post.level.scope(scope, self.executor_id), key, None))
 
     def read_own(self) -> dict[str, Any] | None:
         self._check("reading state")
-        own: Scope = (EXECUTORS, self.site.address)
+        own: Scope = (EXECUTORS, self.site.post.address)
         view = self.site.view
         names = view.keys(own, self._overlay)
         if not names:
@@ -331,13 +375,13 @@ class Call(msgspec.Struct, eq=False):
         self._check("writing state")
         if not isinstance(state, dict) or not all(isinstance(key, str) and key for key in state):
             raise TypeError(
-                f"set_state of executor {self.site.address!r} takes a dict with non-empty string keys, not "
-                f"{state!r:.200}; put other things under a key of it"
+                f"set_state of executor {self.site.post.address!r} takes a dict with non-empty "
+                f"string keys, not {state!r:.200}; put other things under a key of it"
             )
         for key in state:
             self._check_text("a state key", key)
-        own: Scope = (EXECUTORS, self.site.address)
-        seal = self.site.sealer.seal
+        own: Scope = (EXECUTORS, self.site.post.address)
+        seal = self.site.run.sealer.seal
         where = "state key {!r} set by executor {!r}"
         content = {key: seal(value, where, key, self.executor_id) for key, value in state.items()}
         if not content:
@@ -351,24 +395,28 @@ class Call(msgspec.Struct, eq=False):
     def _check_key(self, key: object) -> None:
         if not isinstance(key, str) or not key:
             raise TypeError(
-                f"state keys are non-empty strings, not {key!r} (executor {self.site.address!r})"
+                f"state keys are non-empty strings, not {key!r} (executor "
+                f"{self.site.post.address!r})"
             )
         self._check_text("a state key", key)
 
     def _check_text(self, what: str, name: str) -> None:
-        """Refuse what UTF-8 cannot hold, whatever the storage: else it would be noticed only when it is saved."""
+        """Refuse what UTF-8 cannot hold, whatever the storage.
+
+        Else it would be noticed only when it is saved.
+        """
         if not is_text(name):
             raise CheckpointEncodeError(
-                f"{what} is Unicode text, which {name!r:.200} is not (executor {self.site.address!r}): it "
-                "holds half of a surrogate pair, perhaps from decoding bytes with "
-                "errors='surrogateescape'. Decode them another way."
+                f"{what} is Unicode text, which {name!r:.200} is not (executor "
+                f"{self.site.post.address!r}): it holds half of a surrogate pair, perhaps from "
+                "decoding bytes with errors='surrogateescape'. Decode them another way."
             )
 
     def _record(self, write: Write) -> None:
         if self.read_only:
             raise HandlerContextError(
-                f"on_checkpoint_restored of executor {self.site.address!r} may only read state: what it wrote would be "
-                "in no checkpoint"
+                f"on_checkpoint_restored of executor {self.site.post.address!r} may only read "
+                "state: what it wrote would be in no checkpoint"
             )
         self.effects.writes.append(write)
         self.site.view.note(write, self._overlay)
@@ -376,15 +424,19 @@ class Call(msgspec.Struct, eq=False):
     def _check(self, what: str, *, state_only: bool = True) -> None:
         if self._closed:
             raise HandlerContextError(
-                f"{what}: the handler of executor {self.site.address!r} has returned; its context cannot be used any "
-                "more. Await what the handler starts before it returns."
+                f"{what}: the handler of executor {self.site.post.address!r} has returned; its "
+                "context cannot be used any more. Await what the handler starts before it returns."
             )
         if self.state_only and not state_only:
             raise HandlerContextError(
-                f"{what}: checkpoint hooks of executor {self.site.address!r} may only read and write state"
+                f"{what}: checkpoint hooks of executor {self.site.post.address!r} may only read "
+                "and write state"
             )
 
 
 def as_text(moment: datetime) -> str:
-    """Return a time as state and checkpoints hold it: ISO 8601, UTC, so that text order is time order."""
+    """Return a time as state and checkpoints hold it: ISO 8601, UTC.
+
+    So the order of the texts is that of the times.
+    """
     return moment.astimezone(UTC).isoformat(timespec="microseconds")

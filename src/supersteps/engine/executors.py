@@ -1,14 +1,21 @@
-"""The executors of one run: those of the root from the beginning, those of sub-workflows once they are wanted."""
+"""`Executors`: the executors of one run, each at its post in a graph.
+
+Those of the root are there from the beginning, those of sub-workflows are made once they are
+wanted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from supersteps.define.executor import Executor
 from supersteps.define.graph import Node
-from supersteps.engine.levels import Levels
+from supersteps.define.policies import FailurePolicy
+from supersteps.engine.levels import Level, Levels
 from supersteps.engine.user_code import UserCodeError, as_error, is_foreign
-from supersteps.paths import path_of
+from supersteps.events import ExecutorCompleted, ExecutorInvoked
 
 
 def made(node: Node) -> Executor:
@@ -28,6 +35,58 @@ def made(node: Node) -> Executor:
         raise UserCodeError(as_error(error, who)) from None
 
 
+class Post(msgspec.Struct, frozen=True, eq=False):
+    """An executor of a run, with what is the same of it in every superstep.
+
+    Attributes:
+        address: Its path.
+        executor_id: Its id in its own workflow.
+        level: Where it stands.
+        workflow_id: The name of the workflow it belongs to.
+        executor: The executor.
+        policy: What happens when a call fails; None where it is called once.
+        limit: How many messages it handles at a time.
+        has_hooks: Whether it keeps attributes of its own, with checkpoint hooks.
+        keeps_each: Whether its hook runs after each call: where a failed call is not the end, its
+            attributes go back to what they were after the call before it.
+        invoked: Tells that a call begins.
+        completed: Tells that a call has ended well.
+    """
+
+    address: str
+    executor_id: str
+    level: Level
+    workflow_id: str
+    executor: Executor
+    policy: FailurePolicy | None
+    limit: int
+    has_hooks: bool
+    keeps_each: bool
+    invoked: ExecutorInvoked
+    completed: ExecutorCompleted
+
+    @classmethod
+    def of(cls, executor: Executor, address: str, level: Level, workflow_id: str) -> Post:
+        """Return the post of an executor at a level."""
+        graph, executor_id = level.graph, level.local(address)
+        policy = graph.policies.get(executor_id)
+        has_hooks = executor.__supersteps__.has_hooks
+        may_fail = policy is not None or bool(graph.error_targets.get(executor_id))
+        return cls(
+            address,
+            executor_id,
+            level,
+            workflow_id,
+            executor,
+            policy,
+            graph.concurrency.get(executor_id, 1),
+            has_hooks,
+            has_hooks and may_fail,
+            ExecutorInvoked(address),
+            ExecutorCompleted(address),
+        )
+
+
 class Executors:
     """The executors of a run, by path.
 
@@ -35,24 +94,44 @@ class Executors:
         roots: Those of the workflow itself, by id.
     """
 
-    def __init__(self, levels: Levels, roots: Mapping[str, Executor]) -> None:
+    def __init__(
+        self, levels: Levels, roots: Mapping[str, Executor], workflow_id: str = ""
+    ) -> None:
+        """Gather.
+
+        Args:
+            levels: The graph and those of its sub-workflows.
+            roots: The executors of the workflow itself, by id.
+            workflow_id: The workflow's name.
+        """
         self.roots = roots
         self._levels = levels
-        self._inner: dict[str, dict[str, Executor]] = {}  # by run of a sub-workflow
+        self._workflow_id = workflow_id
+        self._posts: dict[str, Post] = {}
+        self._inner: dict[str, dict[str, Post]] = {}  # by run of a sub-workflow
 
-    def __getitem__(self, address: str) -> Executor:
-        executor = self.roots.get(address)
-        if executor is not None:  # not `or`: an executor may have a length
-            return executor
-        inner = self._inner.setdefault(path_of(address), {})
-        executor = inner.get(address)
-        if executor is None:
-            node = self._levels.node(address)
-            executor = inner[address] = made(node)
-        return executor
+    def __getitem__(self, address: str) -> Post:
+        return self._posts.get(address) or self._find(address)
+
+    def _find(self, address: str) -> Post:
+        level = self._levels.of(address)
+        if level.parent is None:
+            executor = self.roots[address]
+            post = self._posts[address] = Post.of(executor, address, level, self._workflow_id)
+            return post
+        posts = self._inner.setdefault(level.path, {})
+        inner = posts.get(address)
+        if inner is None:
+            executor = made(level.graph.nodes[level.local(address)])
+            workflow_id = level.stand_in.__supersteps__.workflow.workflow_id
+            inner = posts[address] = Post.of(executor, address, level, workflow_id)
+        return inner
 
     def forget_inner(self) -> None:
-        """Drop the executors of sub-workflows: a superstep was cut short, and their attributes may be half changed."""
+        """Drop the executors of sub-workflows, whose attributes may be half changed.
+
+        That is so when a superstep was cut short.
+        """
         self._inner.clear()
 
     def forget(self, path: str) -> None:

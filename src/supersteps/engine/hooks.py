@@ -1,17 +1,27 @@
-"""`Hooks`: executors that keep attributes of their own, and how those get into checkpoints and back."""
+"""`Hooks`: executors that keep attributes of their own, and whose instances they are.
+
+An executor with checkpoint hooks puts its attributes into the state before a checkpoint and takes
+them back after a restore. Its instance can be in one run at a time. A run that is idle gives its
+instances up to the next that comes; when it goes on, their attributes are brought back from its
+state.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Generic, Protocol, TypeVar, cast
 
-from supersteps.define.context import WorkflowContext
-from supersteps.engine.backends import Backend, check_hook_result
-from supersteps.engine.call import Call, CallSite
-from supersteps.engine.claims import Holder, claim, fresh_effects, remember_fresh
+from supersteps._process_fork import in_child
+from supersteps.checkpoint.parts import EXECUTORS
+from supersteps.define.executor import Executor
 from supersteps.engine.effects import Effects
-from supersteps.engine.executors import Executors
-from supersteps.engine.user_code import call_user
+from supersteps.engine.position import Position
+from supersteps.engine.setting import Setting
 from supersteps.engine.view import View, Write
+from supersteps.errors import ConcurrentRunError
+
+T = TypeVar("T")
 
 
 class Hooks:
@@ -22,36 +32,24 @@ class Hooks:
     """
 
     def __init__(
-        self,
-        executors: Executors,
-        shared: Iterable[str],
-        holder: Holder,
-        *,
-        site: Callable[[str, View], CallSite],
-        view: Callable[[str], View],
-        inner: Callable[[], Iterable[str]],
+        self, setting: Setting, position: Position, holder: Holder, shared: Iterable[str]
     ) -> None:
         """Gather.
 
         Args:
-            executors: The run's executors.
-            shared: Ids of those of the root whose instance serves other runs too.
+            setting: What the run works with.
+            position: Where it stands.
             holder: The run's handle.
-            site: Gives what a call needs to know of the run.
-            view: Gives a fresh view of the run's state to an executor.
-            inner: Gives the paths of those of sub-workflows that have been at work and keep attributes.
+            shared: Ids of those of the root whose instance serves other runs too.
         """
-        self._executors = executors
-        self._hooked = [
-            executor for executor in executors.roots.values() if executor.__supersteps__.has_hooks
-        ]
-        ids = frozenset(shared)
-        self._shared = {executor.id: executor for executor in self._hooked if executor.id in ids}
-        self.are_shared = bool(self._shared)
+        self._setting = setting
+        self._position = position
         self._holder = holder
-        self._site = site
-        self._view = view
-        self._inner = inner
+        roots = setting.executors.roots
+        self._hooked = [id for id, root in roots.items() if root.__supersteps__.has_hooks]
+        ids = frozenset(shared)
+        self._shared = {id: roots[id] for id in self._hooked if id in ids}
+        self.are_shared = bool(self._shared)
 
     def claim(self) -> bool:
         """Have the instances for this run; return whether another run has had one of them since.
@@ -61,46 +59,144 @@ class Hooks:
         """
         return self.are_shared and claim(self._shared.values(), self._holder)
 
-    async def begin(self, backend: Backend) -> list[Effects]:
-        """Run every checkpoint hook once for the first checkpoint; instances that other runs have used start afresh."""
+    async def begin(self) -> list[Effects]:
+        """Run every checkpoint hook once, for the first checkpoint.
+
+        Instances that other runs have used begin afresh.
+        """
         used = self.claim()
         results = []
-        for executor in self._hooked:
-            fresh = fresh_effects(executor) if used and executor.id in self._shared else None
+        for address in self._hooked:
+            post = self._setting.executors[address]
+            fresh = fresh_effects(post.executor) if used and address in self._shared else None
             if fresh is not None:
-                await self._restore(executor.id, fresh.writes)
-            effects = Effects(executor.id, "")
-            await backend.checkpoint(
-                executor, self._site(executor.id, self._view(executor.id)), effects
-            )
-            remember_fresh(executor, effects)
+                await self._restore(address, fresh.writes)
+            effects = Effects(address, "")
+            site = self._position.site(post, self._position.view(post))
+            await self._setting.backend.checkpoint(site, effects)
+            remember_fresh(post.executor, effects)
             results.append(effects)
         return results
 
-    async def restore(self, replayed: Mapping[tuple[str, str], Effects]) -> None:
-        """Let executors take their attributes back from the state and from what the journal adds to it."""
-        self._executors.forget_inner()
-        for address in (*(executor.id for executor in self._hooked), *self._inner()):
+    async def restore(self) -> None:
+        """Let executors take their attributes back.
+
+        They take them from the state, and from what the journal adds to it.
+        """
+        replayed = self._position.recorded.finished
+        self._setting.executors.forget_inner()
+        for address in (*self._hooked, *self._inner(replayed)):
             places = [place for place in replayed if place[0] == address]
             await self._restore(
                 address, [write for place in places for write in replayed[place].writes]
             )
 
+    def _inner(self, replayed: Mapping[tuple[str, str], Effects]) -> list[str]:
+        """Return the executors of sub-workflows whose attributes the state or the journal has."""
+        recorded = {address for address, _key in replayed}
+        state = self._position.state
+        return [
+            address
+            for address in self._setting.executors.hooked_inner(iter(state.sub_runs))
+            if (EXECUTORS, address) in state.scopes or address in recorded
+        ]
+
     async def _restore(self, address: str, writes: list[Write]) -> None:
-        view = self._view(address)
+        view = self._position.view(self._setting.executors[address])
         view.accept(writes)
         await self.restore_one(address, view)
 
     async def restore_one(self, address: str, view: View) -> None:
         """Let an executor take its attributes back from what it sees."""
-        call = Call(
-            self._site(address, view), Effects(address, ""), state_only=True, read_only=True
-        )
-        try:
-            executor = self._executors[address]
-            hook = "on_checkpoint_restored"
-            who = f"{hook} of executor {address!r}"
-            result = await call_user(who, executor.on_checkpoint_restored, WorkflowContext(call))
-            check_hook_result(executor, hook, result)
-        finally:
-            call.close()
+        site = self._position.site(self._setting.executors[address], view)
+        await self._setting.backend.restore(site)
+
+
+# ------------------------------------------------------------------------- whose the instances are
+
+
+class Holder(Protocol):
+    """A run handle that may hold instances."""
+
+    run_id: str
+
+    def is_active(self) -> bool:
+        """Return whether somebody is driving the run at this moment."""
+
+
+class _Known(Generic[T]):
+    """What is known of instances, while they live. They may compare by value, or have no hash."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[Executor], T]] = {}
+
+    def get(self, executor: Executor) -> T | None:
+        entry = self._entries.get(id(executor))
+        return entry[1] if entry is not None and entry[0]() is executor else None
+
+    def set(self, executor: Executor, value: T) -> None:
+        key, entries = id(executor), self._entries
+        entries[key] = (weakref.ref(executor, lambda _gone: entries.pop(key, None)), value)
+
+    def all(self) -> Iterator[tuple[Executor, T]]:
+        for reference, value in list(self._entries.values()):
+            executor = reference()
+            if executor is not None:
+                yield executor, value
+
+
+_holders: _Known[weakref.ref[Holder]] = _Known()
+_fresh: _Known[Effects] = _Known()
+
+_nobody: weakref.ref[Holder] = weakref.ref(cast(Holder, type("Nobody", (), {})()))
+"""Stands for a run that is no more; that of a class without any other instance."""
+
+
+@in_child
+def _let_go() -> None:
+    """Take instances from runs that the parent process drives: here nobody does."""
+    for executor, reference in _holders.all():
+        holder = reference()
+        if holder is not None and holder.is_active():
+            _holders.set(executor, _nobody)
+
+
+def claim(executors: Iterable[Executor], holder: Holder) -> bool:
+    """Let a run have its instances.
+
+    Args:
+        executors: Instances with hooks that serve more than one run.
+        holder: The run's handle.
+
+    Returns:
+        Whether another run has had one of them since: then its attributes are not this run's.
+
+    Raises:
+        ConcurrentRunError: Another run is being driven with one of them.
+    """
+    changed = False
+    for executor in executors:
+        reference = _holders.get(executor)
+        other = reference() if reference is not None else None
+        if other is not holder:
+            if other is not None and other.is_active():
+                raise ConcurrentRunError(
+                    f"executor {executor.id!r} keeps attributes of its own (it has checkpoint "
+                    f"hooks) and is at work in run {other.run_id!r}, so run {holder.run_id!r} "
+                    "cannot use the same instance. Give the builder a factory (register_executor) "
+                    "instead, then every run gets an instance of its own."
+                )
+            changed = changed or reference is not None
+            _holders.set(executor, weakref.ref(holder))
+    return changed
+
+
+def remember_fresh(executor: Executor, effects: Effects) -> None:
+    """Remember what an unused instance puts into its first checkpoint."""
+    if _fresh.get(executor) is None:
+        _fresh.set(executor, effects)
+
+
+def fresh_effects(executor: Executor) -> Effects | None:
+    """Return what an unused instance put into its first checkpoint, None if it never did."""
+    return _fresh.get(executor)

@@ -1,20 +1,26 @@
-"""`Position`: where a run stands between two supersteps."""
+"""`Position`: where a run stands between two supersteps, and what is called from there."""
 
 from __future__ import annotations
 
 from supersteps.checkpoint.parts import OUTPUTS, Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.values import Sealed
-from supersteps.engine.equipment import Setting
+from supersteps.engine.call import CallSite, Sleeper
+from supersteps.engine.executors import Post
 from supersteps.engine.journal import Recorded
 from supersteps.engine.parts import decode_state
 from supersteps.engine.run_store import RunStore
+from supersteps.engine.setting import Setting
 from supersteps.engine.state import State
 from supersteps.engine.time_travel.migration import Fitted
+from supersteps.engine.view import View
 
 
 class Position:
-    """Where a run stands: the state at its last barrier, and how far an earlier attempt at the next one has come.
+    """Where a run stands.
+
+    That is the state at its last barrier, and how far an earlier attempt at the next superstep has
+    come.
 
     Attributes:
         state: The state at the last barrier.
@@ -38,11 +44,11 @@ class Position:
         self.earlier_outputs: Part | None = None
         self.outputs: list[Sealed] = []
         self.parts: dict[PartKey, Part] = {}
-        self._sealer = setting.sealer
+        self._setting = setting
 
     def take(self, record: CheckpointRecord) -> None:
         """Stand at a checkpoint."""
-        self.state = decode_state(record.parts, self._sealer)
+        self.state = decode_state(record.parts, self._setting.sealer)
         self.iteration = record.header.iteration_count
         self.steps_since_input = record.header.steps_since_input
         self.earlier_outputs = record.parts.get(OUTPUTS)
@@ -50,9 +56,36 @@ class Position:
     async def read_journal(self, store: RunStore) -> None:
         """Learn which calls of the next superstep have begun or finished already."""
         fitted, records = self.fitted, await store.read_journal()
+        sealer = self._setting.sealer
         if fitted is None:
-            self.recorded = Recorded.read(records, self._sealer)
+            self.recorded = Recorded.read(records, sealer)
         else:
-            self.recorded = Recorded.read(
-                records, self._sealer, fitted.fingerprint, fitted.translate
-            )
+            self.recorded = Recorded.read(records, sealer, fitted.fingerprint, fitted.translate)
+
+    # ------------------------------------------------------------------------------- what is called
+
+    def view(self, post: Post) -> View:
+        """Return a fresh view of the state as an executor sees it."""
+        level = post.level
+        return View(self.state, level.graph.reducers, self._setting.sealer, level.shared)
+
+    def site(self, post: Post, view: View) -> CallSite:
+        """Return the site of what is called at the barrier itself: hooks."""
+        return self._site(post, view, self.iteration)
+
+    def coming_site(self, post: Post, sleeper: Sleeper) -> CallSite:
+        """Return the site of an executor's calls in the superstep that follows the barrier.
+
+        Args:
+            post: The executor.
+            sleeper: Lets handlers sleep.
+        """
+        return self._site(post, self.view(post), self.iteration + 1, sleeper)
+
+    def _site(self, post: Post, view: View, step: int, sleeper: Sleeper | None = None) -> CallSite:
+        setting = self._setting
+        if setting.replay is not None:
+            branch = setting.replay.branch(step)
+        else:
+            branch = 0 if setting.store is None else setting.store.branch
+        return CallSite(post, setting, view, step, branch, sleeper)

@@ -1,7 +1,7 @@
 """`Runner`: one run, as whoever drives it sees it: begun or loaded, answered, waited for, advanced.
 
-The runner knows nothing of streams and consumers: it is told to begin, to load, to take a superstep, and it passes
-events to whoever listens.
+The runner knows nothing of streams and consumers: it is told to begin, to load, to take a
+superstep, and it passes events to whoever listens.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import EXECUTORS, GRAPH, OUTPUTS
+from supersteps.checkpoint.parts import OUTPUTS
 from supersteps.checkpoint.record import CheckpointRecord, utc_now
 from supersteps.checkpoint.values import Sealer
 from supersteps.define.executor import Executor
@@ -23,23 +23,20 @@ from supersteps.define.graph import Graph
 from supersteps.define.subworkflow import takes_input
 from supersteps.engine.alarm import Alarm
 from supersteps.engine.announcer import Announcer
-from supersteps.engine.apply import apply
 from supersteps.engine.backends import Backend
+from supersteps.engine.barrier import Barrier, Labels, Step
 from supersteps.engine.call import Reader
-from supersteps.engine.claims import Holder
-from supersteps.engine.equipment import Notes, Setting
 from supersteps.engine.executors import Executors
-from supersteps.engine.hooks import Hooks
+from supersteps.engine.hooks import Holder, Hooks
 from supersteps.engine.inbox import Inbox
 from supersteps.engine.levels import Levels
 from supersteps.engine.merge import enter, merge
-from supersteps.engine.merged import Merged
-from supersteps.engine.parts import decode_outputs, encode_changes, encode_graph
+from supersteps.engine.parts import decode_outputs
 from supersteps.engine.plan import Plan, due_timers, late_questions
 from supersteps.engine.position import Position
 from supersteps.engine.receivers import INPUT_SOURCE
 from supersteps.engine.run_store import RunStore
-from supersteps.engine.sites import Sites
+from supersteps.engine.setting import Notes, Setting
 from supersteps.engine.state import State
 from supersteps.engine.superstep import Supersteps
 from supersteps.engine.time_travel.migration import Fitted
@@ -104,14 +101,13 @@ class Runner:
             run_id=run_id,
             incarnation=_incarnation(store, replay),
             workflow_id=workflow_id,
-            max_iterations=max_iterations
-            if replay is None
-            else max(max_iterations, replay.max_iterations),
+            max_iterations=max(max_iterations, 0 if replay is None else replay.max_iterations),
             levels=levels,
-            executors=Executors(levels, executors),
+            executors=Executors(levels, executors, workflow_id),
             sealer=Sealer(codec, encoding=store is not None or replay is not None),
             store=store,
             replay=replay,
+            is_replaying=replay is not None,
             backend=backend,
             emit=emit,
             notes=notes,
@@ -121,30 +117,18 @@ class Runner:
         self._fit = fit
         self._store = store
         self._replay = replay
-        self._position = Position(setting)
+        self._position = position = Position(setting)
         self._inbox = Inbox(levels, setting.sealer, store, run_id)
         self._announcer = Announcer(levels, run_id, emit, notes)
+        self._barrier = Barrier(setting, position, self._inbox, self._announcer)
         self._alarm = Alarm()
-        self._beginning: Merged | None = None
         self.at_work: AbstractContextManager[object] = (
             nullcontext() if store is None else store.at_work()
         )
-        sites = Sites(setting, self._position)
-        self._hooks = Hooks(
-            setting.executors,
-            (node_id for node_id, node in graph.nodes.items() if node.factory is None),
-            holder,
-            site=sites.present,
-            view=sites.view,
-            inner=self._hooked_inner,
-        )
+        shared = (node_id for node_id, node in graph.nodes.items() if node.factory is None)
+        self._hooks = Hooks(setting, position, holder, shared)
         self._supersteps = Supersteps(
-            setting,
-            self._position,
-            sites=sites,
-            inbox=self._inbox,
-            hooks=self._hooks,
-            announcer=self._announcer,
+            setting, position, self._barrier, inbox=self._inbox, hooks=self._hooks
         )
 
     @property
@@ -152,7 +136,7 @@ class Runner:
         """The state at the last barrier."""
         return self._position.state
 
-    # ---------------------------------------------------------------------------- beginning, loading
+    # --------------------------------------------------------------------------- beginning, loading
 
     async def begin(self, message: Any, metadata: dict[str, Any], tags: Sequence[str]) -> None:
         """Start the run: its first checkpoint holds the input, before any handler ran.
@@ -161,56 +145,39 @@ class Runner:
             UnhandledMessageError: The start executor does not take such an input.
             RunExistsError: The run's id is taken.
         """
-        setting, state = self._setting, self.state
-        if self._beginning is not None:  # an earlier attempt was cut short in its commit
-            assert self._store is not None
-            merged, self._beginning = self._beginning, None
-            await self._store.settle()
-            apply(merged, state, setting.levels, setting.sealer)
+        if self._barrier.cut is not None:  # an earlier attempt was cut short in its commit
+            await self._barrier.settle()
             return
+        setting = self._setting
         start = setting.executors.roots[self.graph.start_id]
         if not takes_input(start, message):
             handles = ", ".join(map(display_name, start.input_types))
             handles += twin_of(type(message), start.input_types)
             raise UnhandledMessageError(
-                f"workflow {setting.workflow_id!r} cannot start with a {display_name(type(message))}: its start "
-                f"executor {start.id!r} handles {handles}. Nothing was started."
+                f"workflow {setting.workflow_id!r} cannot start with a "
+                f"{display_name(type(message))}: its start executor {start.id!r} handles "
+                f"{handles}. Nothing was started."
             )
         payload = setting.sealer.seal(message, "the input of workflow {!r}", setting.workflow_id)
-        results = await self._hooks.begin(setting.backend)
-        merged = merge(setting.levels, state, Plan({}), results, setting.sealer, 0)
+        results = await self._hooks.begin()
+        planned = Plan({})
+        merged = merge(setting.levels, self.state, planned, results, setting.sealer, 0)
         merged.messages = [enter(setting.levels, payload, (INPUT_SOURCE,), merged)]
-        if self._store is not None:
-            changes = encode_changes(merged, state, setting.levels)
-            changes.puts[GRAPH] = encode_graph(self.graph.description)
-            try:
-                await self._store.commit(
-                    changes,
-                    iteration=0,
-                    steps_since_input=0,
-                    max_iterations=setting.max_iterations,
-                    status=WorkflowRunState.IN_PROGRESS.value,
-                    more=True,
-                    metadata=metadata,
-                    fingerprint=self.graph.fingerprint,
-                    tags=tags,
-                )
-            except Exception:
-                raise
-            except BaseException:  # such as the end of the event loop
-                self._beginning = merged
-                raise
-        apply(merged, state, setting.levels, setting.sealer)
+        await self._barrier.reach(Step(0, planned, merged, (), 0, Labels(metadata, tags)))
 
     @property
     def is_beginning(self) -> bool:
         """Whether an attempt to begin was cut short in its commit; to `begin` again settles it."""
-        return self._beginning is not None
+        cut = self._barrier.cut
+        return cut is not None and cut.labels is not None
 
     async def load(
         self, record: CheckpointRecord, run: RunRecord, fitted: Fitted | None = None
     ) -> None:
-        """Continue from a checkpoint: its state, what the journal and the inbox add, then the executors' hooks."""
+        """Continue from a checkpoint.
+
+        Its state comes first, then what the journal and the inbox add, then the executors' hooks.
+        """
         assert self._store is not None
         await self._store.load(record, run)
         await self._load(fitted or self._fit(record))
@@ -238,19 +205,19 @@ class Runner:
         self._position.take(record)
         self._position.parts = dict(record.parts)
         self._hooks.claim()
-        await self._hooks.restore({})
+        await self._hooks.restore()
 
     async def _load(self, fitted: Fitted) -> None:
         assert self._store is not None
         here = self._position
-        self._supersteps.forget()
+        self._barrier.forget()
         here.fitted = None if fitted.changes is None else fitted
         self._store.migrate(fitted.changes, fitted.fingerprint)
         here.take(fitted.record)
         await self._inbox.load(here.state, self._store)
         await here.read_journal(self._store)
         self._hooks.claim()
-        await self._hooks.restore(here.recorded.finished)
+        await self._hooks.restore()
         here.is_interrupted = False
         for text in fitted.warnings:
             self._setting.emit(WorkflowWarningEvent(text))
@@ -258,16 +225,7 @@ class Runner:
             said = redact(f"run {self._setting.run_id!r}: {text}")
             warnings.warn(said, UndeliveredMessageWarning, stacklevel=2)
 
-    def _hooked_inner(self) -> list[str]:
-        """Return the executors with hooks of sub-workflows whose attributes are in the state or the journal."""
-        recorded = {address for address, _key in self._position.recorded.finished}
-        return [
-            address
-            for address in self._setting.executors.hooked_inner(iter(self.state.sub_runs))
-            if (EXECUTORS, address) in self.state.scopes or address in recorded
-        ]
-
-    # ------------------------------------------------------------------------------------ looking at
+    # ----------------------------------------------------------------------------------- looking at
 
     def outputs(self) -> list[Any]:
         """Return every output of a run without storage."""
@@ -301,8 +259,8 @@ class Runner:
         """
         if self._replay is None:
             raise CheckpointingDisabledError(
-                f"run {self._setting.run_id!r} is no replay, so it has no snapshot: what it is at a barrier is in its "
-                "checkpoints; see run.latest_checkpoint"
+                f"run {self._setting.run_id!r} is no replay, so it has no snapshot: what it is at "
+                "a barrier is in its checkpoints; see run.latest_checkpoint"
             )
         here = self._position
         start, parts = self._replay.start.header, dict(here.parts)
@@ -320,7 +278,10 @@ class Runner:
         return WorkflowCheckpoint.from_record(header, lambda: parts, self._setting.sealer.codec)
 
     def leftovers(self) -> list[str]:
-        """Return a sentence for each fan-in and intercepted question that still waits, for when nothing else does."""
+        """Return a sentence for each fan-in and intercepted question that still waits.
+
+        To be asked when nothing else does.
+        """
         return self._announcer.leftovers(self.state)
 
     @property
@@ -354,7 +315,9 @@ class Runner:
 
     @property
     def next_due(self) -> str | None:
-        """When the next timer is due, or a question inside the run has to be answered; None when there is neither.
+        """When the next timer is due, or a question inside the run has to be answered.
+
+        None when there is neither.
 
         Questions to the outside world alone do not keep a run going.
         """
@@ -375,7 +338,7 @@ class Runner:
         return state_at_barrier(goes_on=goes_on, is_waiting=is_waiting)
 
     def waiting_requests(self) -> list[RequestInfoEvent]:
-        """Return an event for each question that waits for an answer and whose deadline has not passed."""
+        """Return an event for each question that waits and whose deadline has not passed."""
         waiting = [
             self.state.requests[request_id] for request_id in self._inbox.waiting(self.state)
         ]
@@ -391,7 +354,7 @@ class Runner:
         """Whether any question waits, answered or not."""
         return bool(self.state.requests)
 
-    # ------------------------------------------------------------------------------------- answering
+    # ------------------------------------------------------------------------------------ answering
 
     async def accept(self, responses: Mapping[str, Any]) -> None:
         """Take answers, durably; the next superstep consumes them.
@@ -416,11 +379,12 @@ class Runner:
     def _refuse_in_replay(self) -> None:
         if self._replay is not None:
             raise RequestError(
-                f"a replay of run {self._setting.run_id!r} takes only the answers that the run itself had; to try "
-                "another one, fork the checkpoint and answer the fork. Nothing was changed."
+                f"a replay of run {self._setting.run_id!r} takes only the answers that the run "
+                "itself had; to try another one, fork the checkpoint and answer the fork. Nothing "
+                "was changed."
             )
 
-    # --------------------------------------------------------------------------------------- waiting
+    # -------------------------------------------------------------------------------------- waiting
 
     async def look(self) -> None:
         """Learn of answers that others have put in, before the run is said to wait for them."""
@@ -444,7 +408,7 @@ class Runner:
         """End a `wait`: there may be something to do."""
         self._alarm.ring()
 
-    # ------------------------------------------------------------------------------------- superstep
+    # ------------------------------------------------------------------------------------ superstep
 
     def superstep(self) -> Coroutine[Any, Any, None]:
         """Deliver what is in flight, run the handlers, merge, commit, announce.
@@ -467,7 +431,10 @@ class Runner:
 
     @property
     def is_asleep(self) -> bool:
-        """Whether a superstep can be cut short without loss: only handlers' sleep goes on, the rest is recorded."""
+        """Whether a superstep can be cut short without loss.
+
+        Then only handlers' sleep goes on, and the rest is recorded.
+        """
         return self._supersteps.is_asleep
 
     async def asleep(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the engine calls code of users: in a context of its own, and sure of whose its errors are.
+"""Code of users: called in a context of its own, and sure of whose its errors are.
 
 What the engine and a storage raise ends a run in other ways than what a handler raises, and types
 do not tell them apart: a handler may itself start runs, answer questions, and meet a
@@ -13,10 +13,10 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
-from contextvars import Context
+from contextvars import Context, ContextVar
 from inspect import isawaitable
 from types import CoroutineType, coroutine
-from typing import Any
+from typing import Any, Protocol, Self
 
 from supersteps._error_texts import described
 from supersteps._user_functions import own_context
@@ -187,3 +187,55 @@ def as_error(error: BaseException, who: object) -> Exception:
     made = HandlerError(f"{who} {what}")
     made.__cause__ = error
     return made
+
+
+# --------------------------------------------------------------------------------- where code runs
+
+
+class Inside(Protocol):
+    """A stretch of a run's work in which it calls code of users.
+
+    It notes itself in the context of that code, which tasks and threads that are started there
+    inherit: they are part of the work, so they must not wait for the run.
+
+    Attributes:
+        outer: The stretch, of this run or of another, from which it was begun.
+    """
+
+    outer: Inside | None
+
+
+present: ContextVar[Inside | None] = ContextVar("supersteps_inside", default=None)
+"""The innermost stretch of work to which the present code belongs."""
+
+
+def is_inside(stretch: Inside) -> bool:
+    """Return whether the present code belongs to a stretch of work, or was started from there."""
+    here = present.get()
+    while here is not None and here is not stretch:
+        here = here.outer
+    return here is not None
+
+
+class Stretch:
+    """A stretch of work; a context manager that can be entered again once it was left."""
+
+    def __init__(self) -> None:
+        self.outer: Inside | None = None
+        self._is_going_on = False
+
+    def __enter__(self) -> Self:
+        self.outer = present.get()
+        self._is_going_on = True
+        present.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        present.set(self.outer)
+        self.outer = None
+        self._is_going_on = False
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it goes on, and the present code belongs to it."""
+        return self._is_going_on and is_inside(self)

@@ -15,10 +15,9 @@ from typing import Any
 
 from supersteps._error_texts import annotate, described, notes_of
 from supersteps.engine.event_loops import LoopLock, Turns, is_gone, look_at, start_task
-from supersteps.engine.inside import Stretch
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.runner import Runner
-from supersteps.engine.user_code import UserCodeError
+from supersteps.engine.user_code import Stretch, UserCodeError
 from supersteps.errors import (
     CalledFromHandlerError,
     PartialStorageWarning,

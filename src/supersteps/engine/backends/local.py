@@ -18,7 +18,6 @@ from supersteps._user_functions import DECIMALS, discard, is_unfinished, renew_d
 from supersteps.checkpoint.values import Reply, Sealed
 from supersteps.define.context import WorkflowContext
 from supersteps.define.executor import Executor
-from supersteps.engine.backends import check_hook_result
 from supersteps.engine.call import Call, CallSite, Reader
 from supersteps.engine.effects import Effects
 from supersteps.engine.plan import PlannedCall
@@ -35,7 +34,8 @@ from supersteps.events import WorkflowEvent, WorkflowWarningEvent
 from supersteps.typing import display_name
 
 MAX_THREADS = 64
-"""Plain handlers that can run at once in a process; they mostly wait, so there are more than processors."""
+"""Plain handlers that can run at once in a process; they mostly wait, so there are more than "
+"processors."""
 
 EVENTS_AHEAD = 200
 """How many events a handler in a thread gives before it looks whether the consumer keeps up."""
@@ -43,7 +43,8 @@ EVENTS_AHEAD = 200
 
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
-    # Not the loop's default pool: a few slow handlers there would hold up the saves of every storage that uses it.
+    # Not the loop's default pool: a few slow handlers there would hold up the saves of every
+    # storage that uses it.
     return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="supersteps-handler")
 
 
@@ -53,11 +54,12 @@ in_child(_threads.cache_clear)  # a forked child has the pool without its thread
 class LocalBackend:
     """The default backend."""
 
-    async def invoke(self, executor: Executor, planned: PlannedCall, site: CallSite) -> Effects:
-        level, sources = site.level, planned.source_ids
+    async def invoke(self, planned: PlannedCall, site: CallSite) -> Effects:
+        post, sources = site.post, planned.source_ids
+        executor, level = post.executor, post.level
         if level.prefix:
             sources = tuple(map(level.local, sources))
-        call = Call(site, Effects(site.address, planned.key), sources, planned.attempt)
+        call = Call(site, Effects(post.address, planned.key), sources, planned.attempt)
         if planned.attempt > 1:
             call.work = planned.work
         ctx: WorkflowContext[Any, Any] = WorkflowContext(call)
@@ -90,14 +92,35 @@ class LocalBackend:
             call.close()
         return call.effects
 
-    async def checkpoint(self, executor: Executor, site: CallSite, effects: Effects) -> None:
-        call = Call(site, effects, state_only=True)
-        try:
-            who = f"on_checkpointing of {site}"
-            result = await call_user(who, executor.on_checkpointing, WorkflowContext(call))
-            check_hook_result(executor, "on_checkpointing", result)
-        finally:
-            call.close()
+    async def checkpoint(self, site: CallSite, effects: Effects) -> None:
+        await _run_hook("on_checkpointing", Call(site, effects, state_only=True))
+
+    async def restore(self, site: CallSite) -> None:
+        effects = Effects(site.post.address, "")
+        call = Call(site, effects, state_only=True, read_only=True)
+        await _run_hook("on_checkpoint_restored", call)
+
+
+async def _run_hook(hook: str, call: Call) -> None:
+    """Run a checkpoint hook.
+
+    Raises:
+        UserCodeError: It raised.
+        TypeError: It returned a value: that would be saved nowhere.
+    """
+    executor = call.site.post.executor
+    try:
+        function = getattr(executor, hook)
+        result = await call_user(f"{hook} of {call.site}", function, WorkflowContext(call))
+    finally:
+        call.close()
+    if result is not None:
+        discard(result)
+        raise TypeError(
+            f"{hook} of executor {executor.id!r} returned a {display_name(type(result))}, which "
+            "goes nowhere: hooks write with ctx.queue_state_update(key, value), read with "
+            "ctx.read_state(key), and return None"
+        )
 
 
 def _choose(executor: Executor, payload: Sealed, call: Call) -> tuple[Any, tuple[Any, ...]]:
@@ -119,8 +142,8 @@ def _choose(executor: Executor, payload: Sealed, call: Call) -> tuple[Any, tuple
             return spec, (message,)
         what = display_name(type(message))
     raise UnhandledMessageError(
-        f"executor {call.effects.executor_id!r} of run {call.run_id!r} has no handler for {what}; it handles "
-        f"{', '.join(map(display_name, executor.input_types))}"
+        f"executor {call.effects.executor_id!r} of run {call.run_id!r} has no handler for {what}; "
+        f"it handles {', '.join(map(display_name, executor.input_types))}"
     )
 
 
@@ -134,7 +157,7 @@ def _check_result(result: Any, spec: Any, executor: Executor, site: CallSite) ->
         return
     owner = f"{type(executor).__qualname__}." if getattr(spec, "takes_self", True) else ""
     text = (
-        f"handler {owner}{spec.name} of executor {site.address!r} returned a "
+        f"handler {owner}{spec.name} of executor {site.post.address!r} returned a "
         f"{display_name(type(result))}, which goes nowhere: send it with ctx.send_message(...) or "
         "yield it with ctx.yield_output(...)"
     )
@@ -142,7 +165,7 @@ def _check_result(result: Any, spec: Any, executor: Executor, site: CallSite) ->
         discard(result)
         raise TypeError(text)
     site.has_told = True
-    site.emit(WorkflowWarningEvent(text))
+    site.run.emit(WorkflowWarningEvent(text))
     warnings.warn(text, IgnoredResultWarning, stacklevel=2)  # last: a filter may make it an error
 
 
@@ -154,7 +177,7 @@ async def _call_in_thread(handle: Callable[[], Any], call: Call, site: CallSite)
     """
     loop = asyncio.get_running_loop()
     home = threading.get_ident()
-    emit, reader = site.emit, site.reader
+    emit, reader = site.run.emit, site.run.reader
     count = 0
 
     def emit_from_thread(event: WorkflowEvent) -> None:
@@ -183,7 +206,10 @@ def _outcome(handle: Callable[[], Any]) -> tuple[Any, BaseException | None]:
 
 
 def _wait_for(reader: Reader, loop: asyncio.AbstractEventLoop) -> None:
-    """Hold this thread up until the loop has taken its events and the consumer keeps up, or the loop has stopped."""
+    """Hold this thread up until the loop has taken its events and the consumer keeps up.
+
+    It goes on, too, when the loop has stopped.
+    """
     room = asyncio.run_coroutine_threadsafe(reader.room(), loop)
     while True:
         try:

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from supersteps.checkpoint.values import Sealer
 from supersteps.engine.backends import Backend
-from supersteps.engine.call import Reader
+from supersteps.engine.call import CallSetting
 from supersteps.engine.executors import Executors
 from supersteps.engine.levels import Levels
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.time_travel.replay import Replay
-from supersteps.events import Note, WorkflowEvent
+from supersteps.events import Note
 
 
 class Sink(Protocol):
@@ -33,35 +32,25 @@ class Notes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(CallSetting):
     """What a run works with; what happens to the run does not change it.
 
     Attributes:
-        run_id: The run.
-        incarnation: Gives what tells it from others of the same id.
         workflow_id: The workflow that it runs.
         max_iterations: The limit of supersteps since the last input.
         levels: The graph and those of sub-workflows.
         executors: The executors of them all.
-        sealer: Makes values of messages and state.
         store: Its hold on the storage, None without one.
         replay: The lineage that it repeats, None where it does not.
         backend: Runs the handlers.
-        emit: Takes events.
-        notes: Takes those that happen in every superstep.
-        reader: Whoever they are for; None where nobody has to wait for that.
+        notes: Takes the events that happen in every superstep.
     """
 
-    run_id: str
-    incarnation: Callable[[], str]
     workflow_id: str
     max_iterations: int
     levels: Levels
     executors: Executors
-    sealer: Sealer
     store: RunStore | None
     replay: Replay | None
     backend: Backend
-    emit: Callable[[WorkflowEvent], None]
     notes: Notes
-    reader: Reader | None = None

@@ -1,0 +1,178 @@
+"""`Barrier`: the end of a superstep, where what it changes is encoded, committed and announced.
+
+The beginning of a run comes here too: its first checkpoint is committed like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import msgspec
+
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import GRAPH
+from supersteps.checkpoint.record import utc_now
+from supersteps.checkpoint_info import CheckpointInfo
+from supersteps.engine.announcer import Announcer
+from supersteps.engine.apply import apply
+from supersteps.engine.inbox import Inbox
+from supersteps.engine.journal import Recorded
+from supersteps.engine.merged import Merged
+from supersteps.engine.parts import encode_changes, encode_graph
+from supersteps.engine.plan import Plan
+from supersteps.engine.position import Position
+from supersteps.engine.run_store import RunStore
+from supersteps.engine.setting import Setting
+from supersteps.states import state_at_barrier
+
+
+class Labels(msgspec.Struct, frozen=True):
+    """What users note about a run when it begins.
+
+    Attributes:
+        metadata: Their remarks.
+        tags: Their labels.
+    """
+
+    metadata: dict[str, Any]
+    tags: Sequence[str]
+
+
+class Step(msgspec.Struct, frozen=True, eq=False):
+    """A superstep whose handlers have run, or the beginning of a run.
+
+    Attributes:
+        number: Its number in the lineage; 0 for the beginning.
+        planned: Who handled what.
+        merged: What it changes.
+        ran: Which executors ran.
+        since_input: How many supersteps since the last input there are with it.
+        labels: Of the beginning: what users note about the run.
+    """
+
+    number: int
+    planned: Plan
+    merged: Merged
+    ran: tuple[str, ...]
+    since_input: int
+    labels: Labels | None = None
+
+
+class Barrier:
+    """Takes a run over the end of a superstep: to its next position, durably."""
+
+    def __init__(
+        self, setting: Setting, position: Position, inbox: Inbox, announcer: Announcer
+    ) -> None:
+        """Prepare.
+
+        Args:
+            setting: What the run works with.
+            position: Where it stands; moved by each superstep.
+            inbox: Its accepted answers.
+            announcer: Told of each superstep once it is committed.
+        """
+        self._setting = setting
+        self._position = position
+        self._inbox = inbox
+        self._announcer = announcer
+        self._cut: Step | None = None
+
+    @property
+    def cut(self) -> Step | None:
+        """The superstep whose commit was cut short, None if there is none."""
+        return self._cut
+
+    def forget(self) -> None:
+        """Forget a superstep whose commit was cut short: the run goes on elsewhere."""
+        self._cut = None
+
+    async def reach(self, step: Step) -> None:
+        """Encode what a superstep changes, commit it, stand at the new barrier, announce it.
+
+        Raises:
+            CheckpointSaveError: The commit failed; the run stays at its last checkpoint.
+            RunExistsError: The run is to begin, and its id is taken.
+        """
+        setting = self._setting
+        info = None
+        if setting.store is not None:
+            try:
+                info = await self._commit(setting.store, step)
+            except Exception:
+                raise
+            except BaseException:  # such as the end of the event loop
+                self._cut = step
+                raise
+        elif setting.replay is not None:
+            await setting.replay.take_times(step.merged, step.number)
+            changes = self._encode(step, setting.replay.closed_at(step.number))
+            changes.apply(self._position.parts)
+        self._land(step, info)
+
+    async def settle(self) -> None:
+        """Learn what has become of a commit that was cut short, and go on after it."""
+        step, store = self._cut, self._setting.store
+        assert step is not None
+        assert store is not None
+        self._cut = None
+        if store.is_cut:
+            self._land(step, await store.settle())
+            self._position.is_interrupted = False
+
+    def _encode(self, step: Step, now: str) -> Changes:
+        levels = self._setting.levels
+        changes = encode_changes(
+            step.merged, self._position.state, levels, step=step.number, now=now
+        )
+        if step.labels is not None:
+            changes.puts[GRAPH] = encode_graph(levels.root.graph.description)
+        return changes
+
+    def _commit(self, store: RunStore, step: Step) -> Coroutine[Any, Any, CheckpointInfo]:
+        state, merged, planned = self._position.state, step.merged, step.planned
+        more = bool(merged.messages or merged.replies) or len(self._inbox.answers) > len(
+            planned.answers
+        )
+        goes_on = (
+            more
+            or bool(merged.timers)
+            or len(state.timers) > len(planned.timers)
+            or any(request.deadline is not None for request in merged.intercepted)
+            or state.intercepted.is_timed_without(planned.replies)
+        )
+        waiting = len(state.requests) + len(merged.opened) > len(merged.closed)
+        labels = step.labels
+        return store.commit(
+            self._encode(step, utc_now() if merged.closed else ""),
+            iteration=step.number,
+            steps_since_input=step.since_input,
+            max_iterations=self._setting.max_iterations,
+            status=state_at_barrier(goes_on=goes_on, is_waiting=waiting).value,
+            more=more,
+            inbox_read=planned.answers[-1].number if planned.answers else 0,
+            metadata=None if labels is None else labels.metadata,
+            tags=() if labels is None else labels.tags,
+            fingerprint=None if labels is None else self._setting.levels.root.graph.fingerprint,
+        )
+
+    def _land(self, step: Step, info: CheckpointInfo | None) -> None:
+        """Stand at the next barrier, and tell of it."""
+        here, setting, merged = self._position, self._setting, step.merged
+        here.recorded = Recorded()
+        here.fitted = None
+        for path in merged.ended:
+            setting.executors.forget(path)
+        apply(merged, here.state, setting.levels, setting.sealer)
+        here.steps_since_input = step.since_input
+        here.iteration = step.number
+        if step.planned.answers:
+            self._inbox.consume(step.planned.answers)
+        if merged.closed:
+            inside = [c.request.request_id for c in merged.closed if c.outcome == "intercepted"]
+            self._inbox.pass_over(inside)
+        if setting.store is None and merged.outputs:
+            here.outputs += [value for _source, value in merged.outputs]
+        if step.labels is None:
+            self._announcer.announce(merged, step.planned, step.ran, here.state, step.number, info)
