@@ -82,6 +82,8 @@ class Effort:
 
     def start(self) -> None:
         self._before = sys.gettrace()
+        # Python 3.12 traces instructions only if some frame wanted that before tracing began.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._trace)
 
     def stop(self) -> None:

@@ -110,6 +110,7 @@ class RunDriver:
         self._hold: RunStore | None = None  # the store, also while the run is being opened
         self._stream = EventStream(self, self._left)
         self._work: asyncio.Task[None] | None = None
+        self._interrupted: asyncio.Task[Any] | None = None  # by the end of the program
         self._parking: asyncio.Task[None] | None = None
         self._opening = LoopLock()
         self._turn = LoopLock()  # answers, restores and ends come one after the other
@@ -182,7 +183,7 @@ class RunDriver:
             self._begin(work())
             if self._work is None:
                 await self._turns.share()
-            else:
+            elif not self._stream.events:  # an eager start may have delivered some already
                 await self._stream.wait()
         return True
 
@@ -227,7 +228,13 @@ class RunDriver:
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._phase = WORKING
-        task = start_task(work, f"supersteps:{self.run_id}")
+        try:
+            task = start_task(work, f"supersteps:{self.run_id}")
+        except (KeyboardInterrupt, SystemExit):  # raised by an eager start, instead of its task
+            if self._interrupted is not None:
+                look_at(self._interrupted)
+                self._interrupted = None
+            raise
         if task.done():
             look_at(task)
         else:
@@ -319,6 +326,9 @@ class RunDriver:
         except asyncio.CancelledError:
             self._note_interruption()
             raise
+        except (KeyboardInterrupt, SystemExit):
+            self._interrupted = asyncio.current_task()
+            raise
         finally:
             self._end_work()
 
@@ -366,6 +376,9 @@ class RunDriver:
                 self._failure = error
         except asyncio.CancelledError:
             self._note_interruption()
+            raise
+        except (KeyboardInterrupt, SystemExit):
+            self._interrupted = asyncio.current_task()
             raise
         finally:
             self._end_work()
