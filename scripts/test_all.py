@@ -2,9 +2,10 @@
 
     python3 scripts/test_all.py [PYTHON ...] [-- PYTEST-ARGUMENT ...]
 
-Without names, `python3.11` to `python3.14` are looked for. One that is found and does not run (as a
-version manager's placeholder) is passed over. Each gets an environment of its own in `.venvs`,
-which is made once, and again when the dependencies change.
+Without names, `python3.11` to `python3.14` are looked for. Where one is found that does not run,
+such as the placeholder of a version manager, the newest version that pyenv has installed is taken.
+`--others` leaves out the version that runs this script. Each gets an environment of its own in
+`.venvs`, which is made once, and again when the dependencies change.
 """
 
 from __future__ import annotations
@@ -34,6 +35,18 @@ def look_at(python: str) -> tuple[str, str] | None:
     return (version, file) if done.returncode == 0 and file else None
 
 
+def installed_by_pyenv(minor: int) -> list[str]:
+    """Return the interpreters of a version (3.`minor`) that pyenv has installed, newest first."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = root.glob(f"versions/3.{minor}.*/bin/python3.{minor}")
+    return [str(path) for path in sorted(found, key=_patch, reverse=True)]
+
+
+def _patch(interpreter: Path) -> int:
+    patch = interpreter.parts[-3].rpartition(".")[2]
+    return int(patch) if patch.isdigit() else -1
+
+
 def find(named: Sequence[str]) -> dict[str, str]:
     """Return the interpreters to be used: files by version, each version (3.12) once.
 
@@ -45,7 +58,8 @@ def find(named: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for python in named or [f"python3.{minor}" for minor in MINORS]:
-        seen = look_at(python)
+        others = [] if named else installed_by_pyenv(int(python.rpartition(".")[2]))
+        seen = next(filter(None, map(look_at, [python, *others])), None)
         if seen is None:
             if named:
                 sys.exit(f"{python} does not run: name the file of an interpreter")
@@ -75,9 +89,15 @@ def make_environment(version: str, python: str) -> Path:
 def main(arguments: Sequence[str]) -> int:
     """Test on each interpreter; return 1 when tests failed on any."""
     cut = arguments.index("--") if "--" in arguments else len(arguments)
-    named, options = arguments[:cut], arguments[cut + 1 :]
+    named, options = list(arguments[:cut]), arguments[cut + 1 :]
+    skipped = ""
+    if "--others" in named:
+        named.remove("--others")
+        skipped = "{}.{}".format(*sys.version_info[:2])
     outcomes: list[str] = []
     for version, python in find(named).items():
+        if version == skipped:
+            continue
         interpreter = make_environment(version, python)
         print(f"Python {version} ({python})", flush=True)
         begun = time.monotonic()
