@@ -1,4 +1,4 @@
-"""Questions and answers: the messages by which they travel."""
+"""Questions and answers, as messages."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ AnswerT = TypeVar("AnswerT")
 
 
 def _new_request_id() -> str:
-    from uuid import uuid4  # slow to import, and only those who ask need it
+    from uuid import uuid4  # slow to import and needed only for questions
 
     return str(uuid4())
 
 
 @dataclass
 class RequestInfoMessage:
-    """Base of questions: subclass it as a dataclass with the fields the person needs to answer.
+    """Base of questions: subclass it as a dataclass with what a person needs to answer it.
 
     Attributes:
-        request_id: Names the question; the answer gives it.
-        source_executor_id: The executor that asks; filled in on the way out.
+        request_id: Identifies the question; passed with the answer.
+        source_executor_id: The executor that asks; filled in when it is asked.
     """
 
     request_id: str = field(default_factory=_new_request_id)
@@ -47,7 +47,7 @@ class RequestResponse(Generic[RequestT, ResponseT]):
 
 @dataclass
 class SubWorkflowResponseMessage(Generic[AnswerT]):
-    """The answer to a sub-workflow's question, given by an executor around it.
+    """The answer to a sub-workflow's question, given by an executor of the outer workflow.
 
     Attributes:
         request_id: The question's id.
@@ -60,7 +60,7 @@ class SubWorkflowResponseMessage(Generic[AnswerT]):
 
 @dataclass
 class SubWorkflowRequestMessage(Generic[QuestionT]):
-    """A sub-workflow's question, offered to the executors around it before the outside world.
+    """A sub-workflow's question, offered to the outer workflow before the outside world.
 
     It goes to an executor that handles `SubWorkflowRequestMessage[Question]` and to which an edge
     leads from the sub-workflow's node. That executor answers by

@@ -68,7 +68,7 @@ def unclear(number: int) -> Any:
 )
 def test_an_answer_that_is_neither_true_nor_false_names_its_condition(group: Any) -> None:
     with pytest.raises(
-        RoutingError, match=r"'unclear' of \w+:a->b.* gave a Unclear, which is neith"
+        RoutingError, match=r"'unclear' of \w+:a->b.* returned a Unclear, which is neith"
     ):
         group.choose(1, None, anyone)
 
@@ -181,8 +181,8 @@ def test_a_switch_has_cases_and_one_default() -> None:
 
     wrong: Any = [case, "d"]
     attempts: list[tuple[list[Case | Default], str]] = [
-        ([case], "exactly one Default.*it has 0"),
-        ([case, default, default], "exactly one Default.*it has 2"),
+        ([case], "exactly one Default.*not 0"),
+        ([case, default, default], "exactly one Default.*not 2"),
         ([default], "at least one Case"),
         (wrong, "takes Case"),
     ]

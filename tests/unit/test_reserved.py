@@ -88,17 +88,17 @@ async def test_names_are_free_for_attributes_and_methods(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "member", "expected"),
     [
-        ("id", property(lambda self: "x"), r"is set when it is made: pass it to super\(\)"),
+        ("id", property(lambda self: "x"), r"is set when it is created: pass it to super\(\)"),
         ("id", functools.cached_property(lambda self: "x"), "pass it to super"),
         ("id", lambda self: "x", "pass it to super"),
-        ("can_handle", True, "is a method that the engine calls: give an attribute"),
+        ("can_handle", True, "is a method that the engine calls: give your attribute"),
         ("can_handle", property(lambda self: True), "is a method that the engine calls"),
         ("on_checkpointing", "never", "is a method that the engine calls"),
         ("on_checkpoint_restored", None, "is a method that the engine calls"),
-        ("input_types", ["pdf", "docx"], "lists types: give an attribute of your own"),
-        ("output_types", "pdf", "lists types"),
-        ("workflow_output_types", lambda self: [], "lists types"),
-        ("__supersteps__", 7, "is the engine's own"),
+        ("input_types", ["pdf", "docx"], "is reserved for a list of types: give your attribute"),
+        ("output_types", "pdf", "is reserved for a list of types"),
+        ("workflow_output_types", lambda self: [], "is reserved for a list of types"),
+        ("__supersteps__", 7, "is reserved for the engine"),
     ],
 )
 def test_a_class_that_uses_a_reserved_name_for_something_else_is_refused(
@@ -125,7 +125,7 @@ async def test_names_are_free_in_the_node_of_a_sub_workflow(name: str) -> None:
 
 def test_a_hook_is_no_handler() -> None:
     for hook in ("on_checkpointing", "on_checkpoint_restored"):
-        with pytest.raises(HandlerDefinitionError, match=f"{hook} is a method .* and no handler"):
+        with pytest.raises(HandlerDefinitionError, match=f"{hook} is a method .*, not a handler"):
             type("Mine", (Echo,), {hook: vars(Echo)["echo"]})
 
 
@@ -229,7 +229,9 @@ def test_an_id_that_a_class_keeps_for_itself_is_an_error() -> None:
             self.x = 1
 
     for source in (Forgets("a"), lambda: Forgets("a")):
-        with pytest.raises(HandlerDefinitionError, match=r"Forgets\.__init__ takes an id and does"):
+        with pytest.raises(
+            HandlerDefinitionError, match=r"Forgets\.__init__ has a parameter `id` but does"
+        ):
             WorkflowBuilder().set_start_executor(source)
 
     class Idle(Executor):

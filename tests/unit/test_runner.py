@@ -752,7 +752,7 @@ async def test_what_waits_in_a_fan_in_survives_a_resume() -> None:
     @executor
     async def join(texts: list[str], ctx: WorkflowContext[Never, Any]) -> None:
         await ctx.yield_output((texts, sorted(ctx.source_executor_ids)))
-        with pytest.raises(RuntimeError, match="comes from 2 executors"):
+        with pytest.raises(RuntimeError, match="a message from 2 executors"):
             ctx.get_source_executor_id()
 
     storage = InMemoryCheckpointStorage()

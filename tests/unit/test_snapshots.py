@@ -90,9 +90,7 @@ async def test_state_that_was_set_otherwise_is_not_lost_unseen() -> None:
         async def add(self, number: int, ctx: WorkflowContext[int, int]) -> None:
             await ctx.queue_state_update("mine", number)
 
-    with pytest.raises(
-        WorkflowRuntimeError, match=r"'adder' keeps state in two ways: .*'mine' was"
-    ):
+    with pytest.raises(WorkflowRuntimeError, match=r"'adder' has state in two ways: .*'mine' was"):
         await looping(Both()).run(2)
 
 
@@ -116,7 +114,7 @@ async def test_what_is_saved_is_a_dict() -> None:
 )
 def test_half_of_a_pair_is_refused(there: str, missing: str) -> None:
     with pytest.raises(
-        HandlerDefinitionError, match=rf"class Half defines {there} and not {missing}, so what"
+        HandlerDefinitionError, match=rf"class Half defines {there} but not {missing}, so its"
     ):
         type("Half", (Adder,), {there: lambda self, *_: {}})
 

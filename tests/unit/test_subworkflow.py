@@ -1205,7 +1205,7 @@ def test_slashes_in_ids_are_refused(where: str) -> None:
     )  # alone it may
     outer = Pass("a/b" if where == "outer" else "in")
     sub = WorkflowExecutor(bad if where == "inner" else shout_workflow(), "sub")
-    with pytest.raises(WorkflowValidationError, match="executor id 'a/b' has a '/' in it"):
+    with pytest.raises(WorkflowValidationError, match="executor id 'a/b' contains '/'"):
         chain(outer, sub, Plain("out"))
 
 

@@ -168,7 +168,9 @@ def test_a_factory_that_has_to_be_awaited_is_refused() -> None:
 async def test_what_would_have_to_be_awaited_decides_nothing(
     wire: Callable[[Any], WorkflowBuilder], function: Any
 ) -> None:
-    with pytest.raises(RoutingError, match=r"gave a (coroutine|generator), which would have to be"):
+    with pytest.raises(
+        RoutingError, match=r"returned a (coroutine|generator), which would have to be"
+    ):
         await wire(function).build().run(1)
 
 

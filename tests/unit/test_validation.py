@@ -261,9 +261,7 @@ def test_what_a_response_handler_sends_counts_along_an_edge() -> None:
 def test_a_policy_or_an_error_edge_of_a_sub_workflows_node() -> None:
     inner = build(WorkflowBuilder(name="inner"), Reverse("back"))
     sub = WorkflowExecutor(inner, "sub")
-    with pytest.raises(
-        WorkflowValidationError, match=r"'sub' stands for a sub-workflow.*executors inside"
-    ):
+    with pytest.raises(WorkflowValidationError, match=r"'sub' is a sub-workflow.*executors inside"):
         build(WorkflowBuilder().with_failure_policy(sub, FailurePolicy(max_attempts=2)), sub)
 
 

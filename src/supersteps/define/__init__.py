@@ -1,1 +1,1 @@
-"""What a user writes: executors and their handlers, edges, requests, policies, and the graph of them."""
+"""What a user writes: executors, edges, requests, policies, the graph."""

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 class CallPort(Protocol):
-    """What a context needs of the call that it belongs to; the engine's backends provide it."""
+    """What a context needs of its call; the engine's backends provide it."""
 
     @property
     def executor_id(self) -> str:
-        """The executor, by its id in its own workflow."""
+        """Id of the executor in its own workflow."""
 
     @property
     def source_ids(self) -> tuple[str, ...]:
-        """Who sent the message, as the executor sees them."""
+        """Ids of the senders of the message, as the executor sees them."""
 
     @property
     def run_id(self) -> str:
@@ -35,7 +35,7 @@ class CallPort(Protocol):
 
     @property
     def idempotency_key(self) -> str:
-        """Names the call, also after a crash."""
+        """Identifies the call, also after a crash."""
 
     @property
     def attempt(self) -> int:
@@ -52,7 +52,7 @@ class CallPort(Protocol):
         """Record an output of the workflow."""
 
     def emit(self, event: WorkflowEvent) -> Callable[[], Coroutine[Any, Any, None]] | None:
-        """Pass a live event to the stream's consumer; return what waits for a consumer that does not keep up."""
+        """Send a live event; return a function that waits if the stream's consumer is too slow."""
 
     def read(self, scope: str | None, key: str, default: Any) -> Any:
         """Return a key's value as this executor sees it, or the default."""
@@ -64,19 +64,19 @@ class CallPort(Protocol):
         """Record an item to be appended to a shared list."""
 
     def delete(self, scope: str | None, key: str) -> None:
-        """Record that a key is no more."""
+        """Record the deletion of a key."""
 
     def read_own(self) -> dict[str, Any] | None:
-        """Return the executor's own scope, None when it was never written."""
+        """Return the executor's own scope, None if it was never written."""
 
     def replace_own(self, state: dict[str, Any]) -> None:
-        """Record a new content of the executor's own scope."""
+        """Record a new value of the executor's whole own scope."""
 
     def ask(self, request_id: str, data: Any, source_executor_id: str) -> None:
         """Record a question to the outside world."""
 
     def leads_to_sub_workflow(self, executor_id: str | None) -> bool:
-        """Return whether an edge of the executor leads to this one, and it stands for a sub-workflow."""
+        """Return whether an edge of the executor leads to this one and it is a sub-workflow's."""
 
     def request_info(
         self,
@@ -88,11 +88,11 @@ class CallPort(Protocol):
     ) -> str:
         """Record a question whose answer comes back to the executor; return its id.
 
-        Until `due`, if given, somebody may answer; then `default` counts as the answer.
+        Until `due`, if given, it may be answered; after that `default` is the answer.
         """
 
     def schedule(self, message: Any, due: datetime, target_id: str | None) -> None:
         """Record a message to be sent at a later time."""
 
     def sleep(self, due: datetime) -> Awaitable[None]:
-        """Return what lasts until a time that a restarted process keeps to."""
+        """Return an awaitable that completes at a time, which a restarted process keeps."""

@@ -1,4 +1,4 @@
-"""`WorkflowContext`: what a handler sees of the run."""
+"""`WorkflowContext`: a handler's access to its run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     OutT = TypeVar("OutT", default=Never, contravariant=True)
     WOutT = TypeVar("WOutT", default=Never, contravariant=True)
 else:
-    # Defaults of type variables are a matter for the type checker; at run time `__class_getitem__`
-    # supplies them, so that Python 3.11 needs no extra package.
+    # Defaults of type variables matter to type checkers only; at run time `__class_getitem__`
+    # applies them, so that Python 3.11 needs no extra package.
     from typing import TypeVar
 
     T = TypeVar("T")
@@ -30,7 +30,7 @@ else:
 
 
 class Ready(Generic[T]):
-    """A result that is there already: `await` it in an async handler, call `.result()` in a sync one."""
+    """A result that is ready: `await` it in an async handler, call `.result()` in a sync one."""
 
     __slots__ = ("_value",)
 
@@ -50,7 +50,7 @@ class Ready(Generic[T]):
 
 
 class _Unhurried(Ready[None]):
-    """Nothing, but whoever awaits it waits for a consumer that does not keep up."""
+    """Ready at once; awaiting it waits for a stream's consumer that is too slow."""
 
     __slots__ = ("_wait",)
 
@@ -65,21 +65,26 @@ class _Unhurried(Ready[None]):
 _DONE: Ready[None] = Ready(None)
 
 MISSING: Any = object()
-"""Stands for "no default given"."""
+"""Means that no default was passed."""
 
 SHARED_SCOPE = "shared"
 """Scope name of the state that all executors share, for `read_state` and `queue_state_update`."""
 
 
 class WorkflowContext(Generic[OutT, WOutT]):
-    """A handler's view of its run: messages, outputs, state and events.
+    """A handler's access to its run: messages, outputs, state, questions and events.
 
-    `WorkflowContext` neither sends nor yields, `WorkflowContext[A]` sends messages of type A,
-    `WorkflowContext[A, B]` also yields outputs of type B; unions are welcome, `Never` stands for
-    "none".
+    Annotate what the handler does, so that the graph can be checked when it is built:
+    `WorkflowContext[A]` sends messages of type A, `WorkflowContext[A, B]` also yields outputs of
+    type B, `WorkflowContext` alone does neither. Use unions for several types and `Never` for none.
 
-    Everything takes effect at the call; awaiting is for symmetry. So handlers that are plain
-    functions can use it too, and read with `ctx.get_state().result()`.
+    Everything takes effect at the call; awaiting is optional and exists for symmetry. So plain
+    functions can be handlers too, and read state with `ctx.get_state().result()`:
+
+        @handler
+        async def approve(self, order: Order, ctx: WorkflowContext[Invoice]) -> None:
+            await ctx.set_shared_state("order", order.id)
+            await ctx.send_message(Invoice(order))
     """
 
     __slots__ = ("_call",)
@@ -93,7 +98,8 @@ class WorkflowContext(Generic[OutT, WOutT]):
             raise TypeError(
                 f"WorkflowContext takes one or two types (messages, outputs), not {len(given)}"
             )
-        return super().__class_getitem__((*given, Never)[:2])  # type: ignore[misc]  # Generic's own, untyped
+        # Generic's own method, which is untyped.
+        return super().__class_getitem__((*given, Never)[:2])  # type: ignore[misc]
 
     # -------------------------------------------------------------------------- the call's identity
 
@@ -114,45 +120,45 @@ class WorkflowContext(Generic[OutT, WOutT]):
 
     @property
     def step_number(self) -> int:
-        """Number of the superstep in its lineage, from 1 (0 while hooks run for the first checkpoint)."""
+        """Number of the superstep in its lineage, from 1; 0 in hooks of the first checkpoint."""
         return self._call.step_number
 
     @property
     def idempotency_key(self) -> str:
-        """A UUID that names this piece of work: run, branch, superstep, executor, message.
+        """A UUID of this piece of work: run, branch, superstep, executor, message.
 
-        Pass it to a service that takes such a key, for example as Stripe's `idempotency_key`. Every
-        attempt at the same work has the same key, after a crash, after a restart and under a
-        failure policy; other work has another one, also in a fork, after a restore, and in a run
-        that was started anew under the same id. For several requests in one handler, append what
-        each is for.
+        Pass it to a service that accepts such a key, for example as Stripe's `idempotency_key`. All
+        attempts at the same work have the same key: after a crash, after a restart and under a
+        failure policy. Different work has a different key, also in a fork, after a restore, and in
+        a run that was started again under the same id. If a handler makes several requests, append
+        a name for each.
         """
         return self._call.idempotency_key
 
     @property
     def attempt(self) -> int:
-        """Number of the attempt at this call: 1 unless a failure policy has the call repeated."""
+        """Number of the attempt at this call: above 1 only if a failure policy repeats it."""
         return self._call.attempt
 
     @property
     def is_replaying(self) -> bool:
-        """True while `Workflow.replay` runs the handler again for debugging; leave out side effects then."""
+        """True while `Workflow.replay` runs the handler for debugging: skip side effects then."""
         return self._call.is_replaying
 
     @property
     def source_executor_ids(self) -> list[str]:
-        """Ids of the executors that sent the message; several after a fan-in."""
+        """Ids of the executors that sent the message; several for a fan-in."""
         return list(self._call.source_ids)
 
     def get_source_executor_id(self) -> str:
-        """Return the id of the one executor that sent the message.
+        """Return the id of the executor that sent the message.
 
         Raises:
-            RuntimeError: The message comes from several; see `source_executor_ids`.
+            RuntimeError: Several sent it (a fan-in): use `source_executor_ids`.
         """
         if len(self._call.source_ids) != 1:
             raise WorkflowRuntimeError(
-                f"the message that executor {self.executor_id!r} handles comes from "
+                f"executor {self.executor_id!r} handles a message from "
                 f"{len(self._call.source_ids)} executors ({', '.join(self._call.source_ids)}); use "
                 "ctx.source_executor_ids"
             )
@@ -164,18 +170,18 @@ class WorkflowContext(Generic[OutT, WOutT]):
         """Send a message along the executor's edges; it is delivered in the next superstep.
 
         Args:
-            message: Any value; the receiver gets a copy of it as it is now.
-            target_id: Deliver to this executor only; an edge must lead there.
+            message: Any value; the receiver gets a copy of its present value.
+            target_id: Deliver to this executor only, which an edge must connect.
 
         Raises:
-            UnknownTargetError: No edge leads to `target_id`.
+            UnknownTargetError: There is no edge to `target_id`.
             CheckpointEncodeError: The message cannot be saved.
         """
         self._call.send(message, target_id)
         return _DONE
 
     def yield_output(self, output: WOutT) -> Ready[None]:
-        """Yield an output of the workflow; it is announced once the superstep is committed.
+        """Yield an output of the workflow, which is delivered once the superstep is committed.
 
         Raises:
             CheckpointEncodeError: The output cannot be saved.
@@ -184,16 +190,16 @@ class WorkflowContext(Generic[OutT, WOutT]):
         return _DONE
 
     def add_event(self, event: WorkflowEvent) -> Ready[None]:
-        """Pass an event to whoever watches the stream, at once; it is not saved and may repeat after a crash.
+        """Send an event to the stream's consumer at once.
 
-        Subclass `WorkflowEvent` for events of your own. Those by which the library tells of a run
-        (outputs, questions, statuses, failures, executors, supersteps) are dropped, and a warning
-        event says so: consumers rely on them.
+        Use it for progress. The event is not saved and may repeat after a crash. Subclass
+        `WorkflowEvent` for your own events; the library's own (outputs, questions, statuses,
+        failures, executors, supersteps) are dropped with a warning event, because consumers rely on
+        them.
 
-        Await it where there are many events: while 1,000 of them are undelivered, the handler then
-        waits for the stream's consumer. A plain handler, which runs in a thread, waits by itself.
-        Nobody waits for a consumer that has left the stream, that only wants the result, or that
-        drains the run.
+        Await it if there are many events: while 1,000 of them are undelivered, the handler then
+        waits for the consumer. A plain handler, which runs in a thread, always waits. There is no
+        waiting if the consumer has left the stream, only wants the result, or drains the run.
         """
         wait = self._call.emit(event)
         return _DONE if wait is None else _Unhurried(wait)
@@ -209,34 +215,37 @@ class WorkflowContext(Generic[OutT, WOutT]):
         deadline: datetime | timedelta | float | None = None,
         default: Any = MISSING,
     ) -> Ready[str]:
-        """Ask the outside world; the answer comes to the executor's `@response_handler`, in a later superstep.
+        """Ask a question; the executor's `@response_handler` gets the answer in a later superstep.
+
+        The run stops with the question until it is answered, which may take weeks: no process has
+        to wait. Set a deadline and a default if the run must continue without an answer.
 
         Args:
-            request_data: The question: what the person needs to answer.
+            request_data: The question, with what a person needs to answer it.
             response_type: Type of the answer.
-            request_id: Names the question; made up when None.
-            deadline: Until when the answer may come: a time with a time zone, or a time span
+            request_id: Id of the question; a new one when None.
+            deadline: When the question expires: a time with a time zone, or a time span
                 (seconds) from now.
-            default: What counts as the answer when nobody has answered by the deadline.
+            default: The answer if none was given by the deadline.
 
         Returns:
             The question's id.
 
         Raises:
-            UnanswerableRequestError: The executor has no response handler for such a question and
+            UnanswerableRequestError: The executor has no response handler for this question and
                 answer.
             CheckpointEncodeError: The question or the default cannot be saved.
             ValueError: One of deadline and default is missing, or the deadline has no time zone.
         """
         if deadline is not None and default is MISSING:
             raise ValueError(
-                "request_info has a deadline but no default: say what the answer is when nobody "
-                "has answered by then (default=None if that is an answer)"
+                "request_info has a deadline but no default: pass default=, the answer if none is "
+                "given by the deadline (default=None if that is an answer)"
             )
         if deadline is None and default is not MISSING:
             raise ValueError(
-                "request_info has a default but no deadline: say with deadline= from when on the "
-                "default counts as the answer, or leave it out"
+                "request_info has a default but no deadline: pass deadline=, when the default "
+                "becomes the answer, or leave out default="
             )
         due = None if deadline is None else as_moment(deadline, "deadline")
         return Ready(self._call.request_info(request_data, response_type, request_id, due, default))
@@ -251,47 +260,47 @@ class WorkflowContext(Generic[OutT, WOutT]):
     ) -> Ready[None]:
         """Send a message along the executor's edges at a later time; give either `at` or `delay`.
 
-        The message is durable: it is delivered once per branch, also after a restart. The run stays
-        in progress until then.
+        Use it for reminders, retries and timeouts, and instead of a long `sleep`. The message is
+        durable: it is delivered once per branch, also after a restart. The run stays in progress
+        until then.
 
         Args:
-            message: Any value; the receiver gets a copy of it as it is now.
-            at: When, with a time zone.
-            delay: How long from now, as a timedelta or in seconds.
-            target_id: Deliver to this executor only; an edge must lead there, unless it is the
+            message: Any value; the receiver gets a copy of its present value.
+            at: The time, with a time zone.
+            delay: The time from now, as a timedelta or in seconds.
+            target_id: Deliver to this executor only, which an edge must connect, unless it is the
                 executor itself.
 
         Raises:
-            UnknownTargetError: No edge leads to `target_id`.
+            UnknownTargetError: There is no edge to `target_id`.
             CheckpointEncodeError: The message cannot be saved.
-            ValueError: Not exactly one of `at` and `delay` is given, or it is no time to come back
-                at.
+            ValueError: Not exactly one of `at` and `delay` is given, or it is not a valid time.
         """
         if (at is None) == (delay is None):
             given = "neither" if at is None else "both"
             raise ValueError(
-                f"schedule takes either at= (a time) or delay= (from now), it got {given}"
+                f"schedule takes either at= (a time) or delay= (from now), got {given}"
             )
         due = moment_at(at, "at") if at is not None else moment_from_now(delay, "delay")
         self._call.schedule(message, due, target_id)
         return _DONE
 
     async def sleep_until(self, when: datetime) -> None:
-        """Wait until a time, given with a time zone; one in the past is no wait.
+        """Wait until a time, which has a time zone; return at once if it has passed.
 
-        The wake-up time is durable: a restarted process waits for the rest only. The superstep is
-        held up meanwhile, so prefer `schedule` for long waits.
+        The wake-up time is durable: a restarted process waits only for the rest. The superstep
+        cannot end meanwhile, so use `schedule` for waits of more than a few seconds.
         """
         await self._call.sleep(moment_at(when, "when"))
 
     async def sleep(self, delay: timedelta | float) -> None:
-        """Wait for a timedelta or a number of seconds; see `sleep_until` for what a restart does."""
+        """Wait for a timedelta or a number of seconds; see `sleep_until` for restarts."""
         await self._call.sleep(moment_from_now(delay, "delay"))
 
     # ---------------------------------------------------------------------------------------- state
 
     def get_state(self) -> Ready[dict[str, Any] | None]:
-        """Return the executor's own state, None when it was never set."""
+        """Return the executor's own state, None if it was never set."""
         return Ready(self._call.read_own())
 
     def set_state(self, state: dict[str, Any]) -> Ready[None]:
@@ -308,7 +317,7 @@ class WorkflowContext(Generic[OutT, WOutT]):
         return _DONE
 
     def get_shared_state(self, key: str, default: Any = MISSING) -> Ready[Any]:
-        """Return a shared key's value: as of the last barrier, or as this executor wrote it since.
+        """Return a shared key's value: of the last barrier, or as this executor wrote it since.
 
         Args:
             key: The key.
@@ -322,9 +331,9 @@ class WorkflowContext(Generic[OutT, WOutT]):
     def set_shared_state(self, key: str, value: Any) -> Ready[None]:
         """Set a shared key; other executors see it in the next superstep.
 
-        With a reducer for the key (`WorkflowBuilder.with_reducer`) the value is an update that the
-        reducer folds in. Without one, two executors that write one key in one superstep are a
-        `StateConflictError`.
+        With a reducer for the key (`WorkflowBuilder.with_reducer`) the value is an update, which
+        the reducer combines with the present value. Without one, it is a `StateConflictError` if
+        two executors write the key in one superstep.
 
         Raises:
             CheckpointEncodeError: The value cannot be saved.
@@ -333,20 +342,20 @@ class WorkflowContext(Generic[OutT, WOutT]):
         return _DONE
 
     def append_shared_state(self, key: str, item: Any) -> Ready[None]:
-        """Append to a shared list; costs what is appended, however long the list has become.
+        """Append to a shared list, at a cost that does not depend on its length.
 
-        Several executors may append in one superstep; the order is that of the graph and the
-        messages. A missing key begins as an empty list.
+        Prefer it to setting a longer list. Several executors may append in one superstep; the order
+        follows the graph and the messages. A missing key starts as an empty list.
 
         Raises:
-            TypeError: The key holds something else than a list, or has a reducer.
+            TypeError: The key's value is not a list, or the key has a reducer.
             CheckpointEncodeError: The item cannot be saved.
         """
         self._call.append(key, item)
         return _DONE
 
     def delete_shared_state(self, key: str) -> Ready[None]:
-        """Remove a shared key; a missing one is no error."""
+        """Remove a shared key; does nothing if it is missing."""
         self._call.delete(SHARED_SCOPE, key)
         return _DONE
 
@@ -371,7 +380,7 @@ class WorkflowContext(Generic[OutT, WOutT]):
         return _DONE
 
     def delete_state(self, key: str, scope: str | None = None) -> Ready[None]:
-        """Remove a key from a scope; a missing one is no error."""
+        """Remove a key from a scope; does nothing if it is missing."""
         self._call.delete(scope, key)
         return _DONE
 
@@ -381,9 +390,9 @@ ContextTypes: TypeAlias = tuple[Sequence[Any], Sequence[Any]]
 
 
 def context_types(annotation: Any) -> ContextTypes | None:
-    """Return what a context annotation allows to send and to yield; None when it is no context annotation.
+    """Return what a context annotation allows; None if it is not a context annotation.
 
-    Unions come as their members, `Never` as nothing.
+    Unions are returned as their members, `Never` as nothing.
     """
     if annotation is WorkflowContext:
         return (), ()

@@ -1,4 +1,4 @@
-"""A graph's structure as plain data: stored with a run, compared when the run is resumed."""
+"""A graph's structure as plain data: stored with a run, compared on resume."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class GraphDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     """A graph's structure as stored beside a checkpoint.
 
     What a graph does not have is left out of the stored form, so that its fingerprint does not
-    change when the library learns to describe more.
+    change when a later version of the library describes more.
 
     Attributes:
         start: Id of the start executor.
         executors: Handled types by executor id.
         edges: One line for each edge group.
         responses: Answers by id of the executor that handles them, as "question -> answer".
-        sub_workflows: Structures of sub-workflows by the id of the executor that stands for them.
+        sub_workflows: Structures of sub-workflows by the id of their executor.
     """
 
     start: str
     executors: dict[str, list[str]]
     edges: list[str]
-    responses: dict[str, list[str]] = {}  # msgspec gives every description a dict of its own
+    responses: dict[str, list[str]] = {}  # msgspec creates a new dict for every description
     sub_workflows: dict[str, GraphDescription] = {}
 
     @property
@@ -40,9 +40,9 @@ class GraphDescription(msgspec.Struct, frozen=True, omit_defaults=True):
         return sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
     def differences(self, now: GraphDescription) -> list[str]:
-        """Return what has changed since this description, one sentence for each thing.
+        """Return what has changed since this description, one sentence for each change.
 
-        The classes of a script are the same whether it runs as `__main__` or is imported.
+        The classes of a script are the same, whether it runs as `__main__` or is imported.
         """
         found = [f"executor {i!r} was removed" for i in self.executors if i not in now.executors]
         found += [f"executor {i!r} was added" for i in now.executors if i not in self.executors]
@@ -81,11 +81,10 @@ class GraphDescription(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def _same_types(before: Sequence[str], now: Sequence[str]) -> bool:
-    """Return whether the same types are named, also where a script is `__main__` on one side only.
+    """Return whether the same types are named, also if a script is `__main__` on one side only.
 
-    A class that one side knows as one of `__main__` has a module on the other: with a stored
-    `__main__`, whatever module it is, as for the codec; with a present one, the module whose file
-    is the script.
+    A class that one side names in `__main__` has a module on the other: for a stored `__main__`,
+    any module, as for the codec; for a present one, the module whose file is the script.
     """
     if before == now:
         return True

@@ -1,4 +1,4 @@
-"""Choosing among handlers: by the type of a message, or by those of a question and its answer."""
+"""The choice of a handler: by types of messages, questions and answers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from supersteps.typing import display_name, matches, unwrap
 
 
 class DispatchTable:
-    """Chooses the handler of a message: exact type, nearest base class, anything else that matches, `Any` last.
+    """Chooses the handler of a message by its type.
 
-    At one class, annotations that look inside the value (`list[int]`) come before the bare class
+    The order is: exact type, nearest base class, any other annotation that matches, `Any`.
+
+    For the same class, annotations of the content (`list[int]`) come before the bare class
     (`list`).
     """
 
@@ -49,7 +51,7 @@ class DispatchTable:
             self._other.append((annotation, spec))  # Literal, Annotated, NewType, type variables
 
     def find(self, message: Any) -> HandlerSpec | None:
-        """Return the handler for a message, None when there is none."""
+        """Return the handler for a message, None if there is none."""
         kind = type(message)
         try:
             return self._cache[kind]
@@ -67,7 +69,7 @@ class DispatchTable:
         return self._remember(kind, self._last)
 
     def _remember(self, kind: type, spec: HandlerSpec | None) -> HandlerSpec | None:
-        """Cache a choice that depends on nothing but the message's class."""
+        """Cache a choice that depends only on the message's class."""
         looks_inside = any(base in self._inside for base in kind.__mro__)
         if not looks_inside and not self._other:
             self._cache[kind] = spec
@@ -75,21 +77,21 @@ class DispatchTable:
 
 
 def _has_virtual_subclasses(annotation: type) -> bool:
-    """Return whether isinstance() can hold without inheritance (abstract base classes, protocols)."""
+    """Return whether isinstance() can be true without inheritance: ABCs, protocols."""
     return type(annotation).__instancecheck__ is not type.__instancecheck__
 
 
 def specificity(value: Any, annotation: Any) -> tuple[int, int] | None:
-    """Return how closely an annotation names a value's type: the smaller, the closer.
+    """Return how closely an annotation matches a value's type: smaller is closer.
 
     The order is that of `DispatchTable`.
 
     Args:
         value: A question or an answer.
-        annotation: What a handler takes; of a union the closest member counts.
+        annotation: What a handler accepts; of a union, the closest member counts.
 
     Returns:
-        The rank, None when the value does not fit.
+        The rank, None if the value does not match.
     """
     ranks = [_rank(value, member) for member in union_members(annotation) if matches(value, member)]
     return min(ranks, default=None)
@@ -108,7 +110,7 @@ def _rank(value: Any, annotation: Any) -> tuple[int, int]:
 
 
 def union_members(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union, however nested; of anything else, the annotation itself."""
+    """Return the members of a union, also of nested ones, or the annotation itself."""
     annotation = unwrap(annotation)
     if get_origin(annotation) in (Union, UnionType):
         return tuple(member for part in get_args(annotation) for member in union_members(part))
@@ -119,7 +121,7 @@ def refuse_twins(owner: str, specs: Iterable[HandlerSpec]) -> None:
     """Refuse two handlers of one class (`owner`) for one message type.
 
     Raises:
-        HandlerDefinitionError: There are two.
+        HandlerDefinitionError: There are two such handlers.
     """
     seen: dict[Any, str] = {}
     for spec in specs:
@@ -127,17 +129,17 @@ def refuse_twins(owner: str, specs: Iterable[HandlerSpec]) -> None:
             if member in seen:
                 raise HandlerDefinitionError(
                     f"handlers {owner}.{seen[member]} and {owner}.{spec.name} both take "
-                    f"{display_name(member)}; a message type has one handler. Merge them, or "
-                    "narrow one annotation."
+                    f"{display_name(member)}; a message type can have only one handler. Merge "
+                    "them, or narrow one annotation."
                 )
             seen[member] = spec.name
 
 
 def refuse_response_twins(owner: str, specs: Iterable[ResponseSpec]) -> None:
-    """Refuse two response handlers of one class (`owner`) for one type of question with one type of answer.
+    """Refuse two response handlers of a class (`owner`) for the same question and answer.
 
     Raises:
-        HandlerDefinitionError: There are two.
+        HandlerDefinitionError: There are two such handlers.
     """
     seen: dict[tuple[Any, Any], str] = {}
     for spec in specs:
@@ -146,6 +148,7 @@ def refuse_response_twins(owner: str, specs: Iterable[ResponseSpec]) -> None:
                 raise HandlerDefinitionError(
                     f"response handlers {owner}.{seen[pair]} and {owner}.{spec.name} both take "
                     f"{display_name(pair[1])} as the answer to {display_name(pair[0])}; a question "
-                    "and an answer have one handler. Merge them, or narrow one annotation."
+                    "and its answer can have only one handler. Merge them, or narrow one "
+                    "annotation."
                 )
             seen[pair] = spec.name

@@ -1,4 +1,7 @@
-"""Edges: along which way messages travel. Values only; the engine's merge does the routing."""
+"""Edges: the ways that messages take through the graph.
+
+These are values only; the engine's merge does the routing.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from supersteps.errors import EdgeGroupError, RoutingError
 Condition = Callable[[Any], bool]
 SelectionFunction = Callable[[Any, list[str]], list[str]]
 Takes = Callable[[str], bool]
-"""Says of a target's id whether that executor handles the message in question."""
+"""Returns whether the executor of this id handles the message."""
 ExecutorSource = Executor | str | Callable[[], Executor]
-"""How the builder takes an executor: an instance, the name of a registered one, or a factory without arguments."""
+"""What the builder accepts as an executor: an instance, a registered name or a factory."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One way out of a switch-case: taken by messages for which `condition` is the first to hold."""
+    """One branch of a switch-case: for messages whose first true condition is this one."""
 
     condition: Condition
     target: ExecutorSource
@@ -29,26 +32,26 @@ class Case:
 
 @dataclass(frozen=True)
 class Default:
-    """The way out of a switch-case for messages that no case takes."""
+    """The branch of a switch-case for messages for which no condition is true."""
 
     target: ExecutorSource
 
 
 def function_name(function: Callable[..., Any] | None) -> str | None:
-    """Return the name under which a condition takes part in the graph's fingerprint."""
+    """Return a condition's name in the graph's fingerprint."""
     if function is None:
         return None
     return getattr(function, "__name__", type(function).__name__)
 
 
 def _plain(executor_id: str) -> str:
-    """Return an executor's id as part of a group's id: what joins ids there is escaped, so that no two groups agree."""
+    """Return an executor's id as part of a group's id, escaped so that all groups differ."""
     return executor_id.replace("%", "%25").replace("+", "%2B").replace("->", "-%3E")
 
 
 @dataclass(frozen=True)
 class EdgeGroup:
-    """Edges that decide together which of them a message takes.
+    """Edges that together choose the targets of a message.
 
     Attributes:
         source_ids: Where messages come from; one, except for a fan-in.
@@ -70,37 +73,40 @@ class EdgeGroup:
 
     @property
     def kind(self) -> str:
-        """The group's kind, as fingerprints and pictures name it."""
+        """The kind of the group, in fingerprints and pictures."""
         return "edge"
 
     @property
     def names(self) -> tuple[str | None, ...]:
-        """Names of the functions that decide, for the fingerprint."""
+        """Names of the functions that choose, for the fingerprint."""
         return ()
 
     @property
     def id(self) -> str:
-        """Names the group; the same in every process that builds the graph."""
-        return f"{self.kind}:{'+'.join(map(_plain, self.source_ids))}->{'+'.join(map(_plain, self.target_ids))}"
+        """Id of the group; the same in every process that builds the graph."""
+        sources, targets = (
+            "+".join(map(_plain, ids)) for ids in (self.source_ids, self.target_ids)
+        )
+        return f"{self.kind}:{sources}->{targets}"
 
     @property
     def is_plain(self) -> bool:
-        """Whether a message takes every edge whose target handles it: no function is asked."""
+        """Whether a message takes every edge whose target handles it, without a function."""
         return True
 
     def choose(self, message: Any, target_id: str | None, takes: Takes) -> Sequence[str]:
         """Return the targets that get a message.
 
-        Functions are asked only about messages that a target handles, and that are meant for one of
-        the group's targets where the sender has named a target.
+        Functions are called only for messages that a target handles and, if the sender has named a
+        target, that are meant for one of the group's.
 
         Args:
             message: The message.
             target_id: The only target that the sender wants, None for all.
-            takes: Says whether a target handles the message.
+            takes: Returns whether a target handles the message.
 
         Raises:
-            RoutingError: A condition or selection function raised, or named a target it does not
+            RoutingError: A condition or selection function raised, or chose a target it does not
                 have.
         """
         wanted = self.target_ids if target_id is None else _only(self.target_ids, target_id)
@@ -108,7 +114,7 @@ class EdgeGroup:
         return self._pick(message, takers, takes) if takers else ()
 
     def _pick(self, message: Any, takers: Sequence[str], takes: Takes) -> Sequence[str]:
-        """Return those of the targets that handle a message and are wanted to which it goes."""
+        """Return the targets of a message, out of those that handle it and are wanted."""
         return takers
 
     def _decide(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -117,14 +123,15 @@ class EdgeGroup:
         except Exception as error:
             raise RoutingError(
                 f"{what} {function_name(function)!r} of {self.id} raised {described(error)}. "
-                "Nothing of this superstep was committed; mend the function and resume the run."
+                "Nothing of this superstep was committed; fix the function and resume the run."
             ) from error
         if type(answer) is not bool and is_unfinished(answer):
             discard(answer)
             raise RoutingError(
-                f"{what} {function_name(function)!r} of {self.id} gave a {type(answer).__name__}, "
-                "which would have to be awaited or iterated over; it has to decide at once. "
-                "Nothing of this superstep was committed; mend the function and resume the run."
+                f"{what} {function_name(function)!r} of {self.id} returned a "
+                f"{type(answer).__name__}, which would have to be awaited or iterated; it has to "
+                "return its answer. Nothing of this superstep was committed; fix the function and "
+                "resume the run."
             )
         return answer
 
@@ -136,9 +143,9 @@ class EdgeGroup:
             return bool(answer)
         except Exception as error:
             raise RoutingError(
-                f"condition {function_name(condition)!r} of {self.id} gave a "
+                f"condition {function_name(condition)!r} of {self.id} returned a "
                 f"{type(answer).__name__}, which is neither true nor false: {described(error)}. "
-                "Nothing of this superstep was committed; mend the function and resume the run."
+                "Nothing of this superstep was committed; fix the function and resume the run."
             ) from error
 
 
@@ -164,7 +171,7 @@ class SingleEdgeGroup(EdgeGroup):
 
 @dataclass(frozen=True)
 class FanOutEdgeGroup(EdgeGroup):
-    """Edges to several targets: all of them, or those that a selection function picks."""
+    """Edges to several targets: all of them, or those that a selection function chooses."""
 
     selection_func: SelectionFunction | None = None
 
@@ -191,16 +198,16 @@ class FanOutEdgeGroup(EdgeGroup):
             raise RoutingError(
                 f"selection function {function_name(self.selection_func)!r} of {self.id} chose "
                 f"{answer!r}, which is not a list of some of its targets {list(self.target_ids)}. "
-                "Nothing of this superstep was committed; mend the function and resume the run."
+                "Nothing of this superstep was committed; fix the function and resume the run."
             )
         return [target for target in takers if target in answer]  # the graph's order, no repeats
 
 
 @dataclass(frozen=True)
 class SwitchCaseEdgeGroup(EdgeGroup):
-    """Edges of which one is taken: the first case that holds, else the default (the last target).
+    """Edges of which a message takes one: the first case that is true, else the default.
 
-    A case whose target does not handle a message is passed over, its condition not asked.
+    A case whose target does not handle a message is skipped without calling its condition.
     """
 
     conditions: tuple[Condition, ...] = ()
@@ -228,7 +235,10 @@ class SwitchCaseEdgeGroup(EdgeGroup):
 
 @dataclass(frozen=True)
 class FanInEdgeGroup(EdgeGroup):
-    """Edges that wait for one message from every source and give the target the list of them, in source order."""
+    """Edges that wait for a message from every source and deliver them as one list.
+
+    The list is in the order of the sources.
+    """
 
     @property
     def kind(self) -> str:
@@ -237,9 +247,9 @@ class FanInEdgeGroup(EdgeGroup):
 
 @dataclass(frozen=True)
 class ErrorEdgeGroup(EdgeGroup):
-    """An edge for failures: what its source could not handle goes to the target as an `ExecutorFailure`.
+    """An edge for failures: a call that failed for good is sent as an `ExecutorFailure`.
 
-    Messages that the source sends never take it.
+    The source's messages never take it.
     """
 
     @property
@@ -265,8 +275,8 @@ def check_switch(cases: Sequence[Case | Default]) -> tuple[list[Case], Default]:
         )
     if len(defaults) != 1:
         raise EdgeGroupError(
-            f"a switch-case needs exactly one Default(target), it has {len(defaults)}: say where "
-            "messages go that no case takes"
+            f"a switch-case needs exactly one Default(target), not {len(defaults)}: it gets the "
+            "messages for which no case is true"
         )
     if not chosen:
         raise EdgeGroupError(

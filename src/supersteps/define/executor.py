@@ -1,4 +1,4 @@
-"""`Executor`: a node of the graph; `@handler`, `@response_handler`: its methods."""
+"""`Executor`, a node of the graph; `@handler` and `@response_handler`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def handler(function: HandlerT) -> HandlerT:
     """Mark a method as the handler of one message type.
 
     It is written `(self, message: T, ctx: WorkflowContext[...])`. An executor may have several; a
-    message goes to the handler of its exact type, or else of its nearest base class.
+    message goes to the handler of its exact type, otherwise of its nearest base class.
 
     Args:
-        function: The method, async or plain; a plain one runs in a thread.
+        function: The method, async or plain; a plain one runs in a thread, so it may block.
 
     Returns:
         The method itself.
@@ -36,15 +36,15 @@ def handler(function: HandlerT) -> HandlerT:
 
 
 def response_handler(function: HandlerT) -> HandlerT:
-    """Mark a method as the handler of answers to the executor's own questions.
+    """Mark a method as the handler of answers to the executor's questions.
 
     It is written `(self, original_request: Q, response: A, ctx: WorkflowContext[...])` and takes
     answers of type A to questions of type Q that were asked with `ctx.request_info`. An executor
-    may have several; an answer goes to the handler of the question's exact type, or else of its
+    may have several; an answer goes to the handler of the question's exact type, otherwise of its
     nearest base class, and among those likewise by the type of the answer.
 
     Args:
-        function: The method, async or plain; a plain one runs in a thread.
+        function: The method, async or plain; a plain one runs in a thread, so it may block.
 
     Returns:
         The method itself.
@@ -55,7 +55,7 @@ def response_handler(function: HandlerT) -> HandlerT:
 
 def _local_scopes(function: Callable[..., Any], frame: FrameType | None) -> list[Mapping[str, Any]]:
     """Return the local names around a method's definition, innermost first."""
-    # Annotations that are strings may name classes of the enclosing function: its frame has them.
+    # Annotations that are strings may name classes of the enclosing function, as in tests.
     scopes: list[Mapping[str, Any]] = []
     if "<locals>" in function.__qualname__:
         while frame is not None and frame.f_code.co_name != "<module>" and len(scopes) < 8:
@@ -67,16 +67,17 @@ def _local_scopes(function: Callable[..., Any], frame: FrameType | None) -> list
 class Executor:
     """A node of the graph: subclass it and write `@handler` and `@response_handler` methods.
 
-    Keep what must survive in the run's state (`ctx.set_state`), or override `on_checkpointing` and
-    `on_checkpoint_restored` to move attributes of the instance there and back. The methods of Agent
-    Framework that do the same with one dict are called as well: `snapshot_state` and
-    `restore_state`, or `on_checkpoint_save` and `on_checkpoint_restore`.
+    State that must survive a restart belongs to the run: use `ctx.set_state`. If you need
+    attributes of the instance instead, override `on_checkpointing` and `on_checkpoint_restored` to
+    save and restore them. The equivalent methods of Agent Framework are called as well:
+    `snapshot_state` and `restore_state`, or `on_checkpoint_save` and `on_checkpoint_restore`. For a
+    node without attributes, `@executor` on a function is shorter.
 
-    Attributes, methods and fields of your own may have any name but `id`, `can_handle`,
-    `input_types`, `output_types`, `workflow_output_types` and those of the hooks.
+    Your own attributes, methods and fields may have any name except `id`, `can_handle`,
+    `input_types`, `output_types`, `workflow_output_types` and the names of the hooks.
 
     Attributes:
-        id: Names the executor in its workflow, in events and in checkpoints.
+        id: Identifies the executor in its workflow, in events and in checkpoints.
     """
 
     __supersteps__: Handlers
@@ -85,15 +86,15 @@ class Executor:
 
     def __new__(cls, *_args: Any, **_settings: Any) -> Self:
         self = super().__new__(cls)
-        vars(self)["id"] = cls.__name__  # of a class whose __init__ does not say another one
+        vars(self)["id"] = cls.__name__  # the default, for a class whose __init__ passes no id
         return self
 
     def __init__(self, id: str, **_settings: Any) -> None:
-        """Each executor has an id, which names it in its workflow and in everything that is saved.
+        """Each executor has an id, which is part of everything that is saved.
 
         Args:
-            id: Unique within a workflow; the same in every process that runs it.
-            _settings: Further arguments have no effect, as in Agent Framework.
+            id: Unique in a workflow; must be the same in every process that runs it.
+            _settings: Other arguments are ignored, as in Agent Framework.
 
         Raises:
             ValueError: The id is empty or cannot be stored.
@@ -130,11 +131,11 @@ class Executor:
         return self.__supersteps__.workflow_output_types
 
     def can_handle(self, message: Any) -> bool:
-        """Return whether a handler takes this message."""
+        """Return whether a handler accepts this message."""
         return self.__supersteps__.find(message) is not None
 
     async def on_checkpointing(self, ctx: WorkflowContext[Any, Any]) -> None:
-        """Override to put attributes into the state (`ctx.queue_state_update`) before a checkpoint.
+        """Override to save attributes to the state (`ctx.queue_state_update`) before a checkpoint.
 
         The override may be `async def` or a plain function.
         """
@@ -143,7 +144,7 @@ class Executor:
             await snapshot.keep(self, ctx)
 
     async def on_checkpoint_restored(self, ctx: WorkflowContext[Any, Any]) -> None:
-        """Override to take attributes out of the state (`ctx.read_state`) after a restore.
+        """Override to load attributes from the state (`ctx.read_state`) after a restore.
 
         The override may be `async def` or a plain function, which uses
         `ctx.read_state(key).result()`.
@@ -160,7 +161,7 @@ Executor.__supersteps__ = Handlers(())
 
 
 def equip(executor: Executor, id: str, handlers: Handlers) -> None:
-    """Give an executor its id and its handlers.
+    """Set the id and the handlers of an executor.
 
     Raises:
         ValueError: The id is empty or cannot be stored.

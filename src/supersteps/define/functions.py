@@ -14,21 +14,21 @@ from supersteps.define.signature import function_spec
 
 
 def check_concurrency(value: Any) -> int:
-    """Return a number of calls at a time.
+    """Return a number of concurrent calls, if it is valid.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not an int of at least 1.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"max_concurrency is a number of calls, from 1 on, not {value!r}")
+        raise ValueError(f"max_concurrency must be an int of at least 1, not {value!r}")
     return value
 
 
 class FunctionExecutor(Executor):
-    """A node made of one function, async or plain, with or without a context.
+    """An executor that is one function, async or plain, with or without a context.
 
     Attributes:
-        id: The given id, else the function's name.
+        id: The given id, otherwise the function's name.
         max_concurrency: How many messages of a superstep it handles at a time.
     """
 
@@ -40,17 +40,17 @@ class FunctionExecutor(Executor):
         max_concurrency: int = 1,
         _depth: int = 1,
     ) -> None:
-        """`@executor` makes one of the function that it stands above.
+        """Use the decorator `@executor` instead of calling this.
 
         Args:
             func: `(message: T)` or `(message: T, ctx: WorkflowContext[...])`; a plain function runs
                 in a thread.
-            id: The executor's id; the function's name when None.
+            id: The executor's id; by default the function's name.
             max_concurrency: How many messages of a superstep it handles at a time.
 
         Raises:
             HandlerDefinitionError: The signature cannot be understood.
-            ValueError: `max_concurrency` is no number from 1 on.
+            ValueError: `max_concurrency` is less than 1.
         """
         self.max_concurrency = check_concurrency(max_concurrency)
         scopes = [dict(sys._getframe(_depth).f_locals)] if "<locals>" in func.__qualname__ else []
@@ -60,22 +60,22 @@ class FunctionExecutor(Executor):
         self.__doc__ = inspect.getdoc(func)
 
     def __reduce__(self) -> Any:
-        """Let it be pickled by its name, as functions are."""
+        """Pickle it by its name, like a function."""
         module, name = self.func.__module__, self.func.__qualname__
         if _named(module, name) is not self:
             raise TypeError(
-                f"executor {self.id!r} cannot be pickled: {module}.{name} is not what that name "
-                "means; define it at the top of a module, under its own name"
+                f"executor {self.id!r} cannot be pickled: {module}.{name} is not this executor; "
+                "define it at the top level of a module, under its own name"
             )
         return _named, (module, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the wrapped function, as in a unit test of it."""
+        """Call the function itself, for example in a unit test."""
         return self.func(*args, **kwargs)
 
 
 def _named(module: str, name: str) -> Any:
-    """Find what a module calls by a name; None where there is nothing."""
+    """Return a module's attribute by its path, None if there is none."""
     found: Any = import_module(module)
     for part in name.split("."):
         found = getattr(found, part, None)
@@ -93,21 +93,23 @@ def executor(
 def executor(
     func: Callable[..., Any] | None = None, *, id: str | None = None, max_concurrency: int = 1
 ) -> FunctionExecutor | Callable[[Callable[..., Any]], FunctionExecutor]:
-    """Make a function a node of the graph: `@executor` or `@executor(id="name")`.
+    """Turn a function into an executor: `@executor` or `@executor(id="name")`.
+
+    The simplest way to write a node; use a class if it has several handlers or asks questions.
 
     Args:
         func: `(message: T)` or `(message: T, ctx: WorkflowContext[...])`, async or plain.
-        id: The executor's id; the function's name when None.
+        id: The executor's id; by default the function's name.
         max_concurrency: How many messages of a superstep it handles at a time; see
             `WorkflowBuilder.with_concurrency`, which takes precedence.
 
     Returns:
-        The executor, or the decorator that makes it.
+        The executor, or a decorator that returns it.
 
     Raises:
         HandlerDefinitionError: The signature cannot be understood.
         TypeError: `func` is not a function.
-        ValueError: `max_concurrency` is no number from 1 on.
+        ValueError: `max_concurrency` is less than 1.
     """
     limit = check_concurrency(max_concurrency)
     if func is None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reducer:
-    """How updates of a shared key are folded into its value.
+    """How updates of a shared key are combined with its value.
 
     Attributes:
         function: `(value so far, update) -> value`.
@@ -50,12 +50,12 @@ class Reducer:
 
 @dataclass(frozen=True)
 class Node:
-    """A place in the graph.
+    """An executor in the graph.
 
     Attributes:
-        executor: The executor; with a factory, one specimen of what it makes.
-        factory: Makes a fresh executor for each run; None when the instance serves all runs.
-        position: Place in the order in which executors were added; merges follow it.
+        executor: The executor; with a factory, an example of what it returns.
+        factory: Creates an executor for each run; None if the instance serves all runs.
+        position: Position in the order of adding; merges follow it.
     """
 
     executor: Executor
@@ -65,10 +65,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """An edge that is the only one of its source.
+    """The only edge of its source.
 
     Attributes:
-        executor: To whom it leads.
+        executor: The target.
         source_ids: Its source.
         target_ids: Its target.
     """
@@ -87,7 +87,7 @@ class Graph:
         groups: Every edge group, in the order in which they were added.
         start_id: The executor that gets the input.
         reducers: Reducers by shared key.
-        policies: Failure policies by executor id; those that have none are called once.
+        policies: Failure policies by executor id; executors without one are called once.
         concurrency: By executor id, how many messages it handles at a time; others handle one.
     """
 
@@ -125,7 +125,7 @@ class Graph:
 
     @cached_property
     def error_targets(self) -> Mapping[str, tuple[str, ...]]:
-        """For each executor, the ids to which its failures go; none where they fail the superstep."""
+        """Targets of error edges by executor; failures of others fail the superstep."""
         errors = [group for group in self.groups if isinstance(group, ErrorEdgeGroup)]
         return {
             node_id: tuple(
@@ -161,9 +161,9 @@ class Graph:
 
     @cached_property
     def annotations(self) -> list[Any]:
-        """Every annotation of the handlers, and what error edges deliver: the codec rebuilds these.
+        """Every annotation of the handlers and of error edges, whose values the codec rebuilds.
 
-        Those of sub-workflows are among them, of each graph once, however often it is nested.
+        Those of sub-workflows are included, once for each graph.
         """
         found: list[Any] = []
         seen: set[int] = set()
@@ -188,7 +188,7 @@ class Graph:
             for answer in node.executor.__supersteps__.response_specs:
                 found += (answer.request_type, answer.response_type, *answer.sends, *answer.yields)
         if any(isinstance(group, ErrorEdgeGroup) for group in self.groups):
-            found += [ExecutorFailure, RequestResponse]  # the latter is what a failed answer was
+            found += [ExecutorFailure, RequestResponse]  # the latter for a failed answer
         if any(inner.may_ask for inner in self.nested.values()):
             found += [SubWorkflowRequestMessage, SubWorkflowResponseMessage]
         return found
@@ -197,9 +197,9 @@ class Graph:
     def description(self) -> GraphDescription:
         """The structure as plain data: executors, handled types, edges, names of conditions.
 
-        Limits are left out, since they may change between two runs: failure policies, concurrency.
+        Limits may change between two runs, so they are left out: failure policies, concurrency.
         """
-        # Only runs with a storage and pictures need it; it brings msgspec.
+        # Imports msgspec, which only runs with a storage and pictures need.
         from supersteps.define.description import GraphDescription
 
         return GraphDescription(
@@ -232,7 +232,7 @@ class Graph:
 
 
 class InnerWorkflow(Protocol):
-    """What a graph needs to know of a workflow that is one of its nodes."""
+    """What a graph needs to know about a workflow that is one of its nodes."""
 
     @property
     def workflow_id(self) -> str:
@@ -252,11 +252,11 @@ class InnerWorkflow(Protocol):
 
     @property
     def given_types(self) -> list[Any]:
-        """Types that were given beside the annotations of its handlers."""
+        """Types that were passed in addition to the annotations of its handlers."""
 
 
 class Inner(Handlers):
-    """What a sub-workflow handles, sends and yields: the `Handlers` of the node that stands for it.
+    """What a sub-workflow handles, sends and yields: the `Handlers` of its node.
 
     Attributes:
         workflow: The inner workflow.
@@ -309,7 +309,7 @@ class Inner(Handlers):
 
 
 def _asks(executor: Executor) -> bool:
-    """Return whether an executor may ask a question; of a sub-workflow, anything inside."""
+    """Return whether an executor, or anything inside a sub-workflow, may ask a question."""
     handlers = executor.__supersteps__
     if isinstance(handlers, Inner):
         return handlers.may_ask

@@ -1,4 +1,4 @@
-"""`HandlerSpec`, `ResponseSpec`: one handler, as the engine calls it."""
+"""`HandlerSpec` and `ResponseSpec`: one handler, as the engine calls it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class HandlerSpec:
 
     Attributes:
         name: The method's or function's name.
-        function: The plain function.
-        message_type: Annotation of the messages it takes.
+        function: The function itself.
+        message_type: Annotation of the messages it accepts.
         sends: Message types it may send.
         yields: Output types it may yield.
         is_async: Whether it is a coroutine function; others run in a thread.
-        takes_context: Whether it wants the context as well (functions may do without).
+        takes_context: Whether it has a parameter for the context (functions need not).
         takes_self: Whether it is a method.
     """
 
@@ -34,7 +34,7 @@ class HandlerSpec:
     takes_self: bool = True
 
     def call(self, executor: object, message: Any, ctx: WorkflowContext[Any, Any]) -> Any:
-        """Call the handler; what an async one returns is to be awaited."""
+        """Call the handler; await the result of an async one."""
         if self.takes_self:
             return self.function(executor, message, ctx)
         return self.function(message, ctx) if self.takes_context else self.function(message)
@@ -46,8 +46,8 @@ class ResponseSpec:
 
     Attributes:
         name: The method's name.
-        function: The plain function.
-        request_type: Annotation of the questions whose answers it takes.
+        function: The function itself.
+        request_type: Annotation of the questions whose answers it accepts.
         response_type: Annotation of the answers.
         sends: Message types it may send.
         yields: Output types it may yield.
@@ -65,5 +65,5 @@ class ResponseSpec:
     def call(
         self, executor: object, question: Any, answer: Any, ctx: WorkflowContext[Any, Any]
     ) -> Any:
-        """Call the response handler; what an async one returns is to be awaited."""
+        """Call the response handler; await the result of an async one."""
         return self.function(executor, question, answer, ctx)

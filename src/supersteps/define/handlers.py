@@ -1,6 +1,6 @@
-"""`Handlers`: what an executor handles, sends and yields, as the engine sees it.
+"""`Handlers`: what an executor handles, sends and yields.
 
-It stands in one attribute with a reserved name, so that every other name is free for users' own.
+The engine keeps it in one attribute with a reserved name, so that users may choose all other names.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Handlers:
     Attributes:
         specs: Handlers of messages.
         response_specs: Handlers of answers.
-        has_hooks: Whether the executor keeps attributes of its own between calls, which checkpoint
+        has_hooks: Whether the executor keeps its own attributes between calls, which checkpoint
             hooks save and restore.
-        snapshot: The methods that save them as one dict, where the class has these.
-        find: Returns the handler of a message: exact type, nearest base, then `Any`; None when
+        snapshot: The methods that save them as one dict, if the class has these.
+        find: Returns the handler of a message: exact type, nearest base, then `Any`; None if
             there is none.
     """
 
@@ -77,7 +77,7 @@ class Handlers:
         return [*self.specs, *self.response_specs]
 
     def find_response(self, question: Any, answer: Any) -> ResponseSpec | None:
-        """Return the handler of an answer: the closest to the question's type, then to its own."""
+        """Return the handler of an answer: the closest for the question, then for the answer."""
         fitting = [
             ((of_question, of_answer), spec)
             for spec in self.response_specs
@@ -94,7 +94,7 @@ class Handlers:
             if (rank := specificity(question, spec.request_type)) is not None
         ]
         kinds = [kind for _rank, kind in sorted(fitting, key=lambda found: found[0])]
-        # Compared, not hashed: what is inside an Annotated[...] may have no hash.
+        # Compared, not hashed: the content of an Annotated[...] may be unhashable.
         return [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]]
 
 

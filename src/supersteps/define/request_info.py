@@ -1,4 +1,4 @@
-"""`RequestInfoExecutor`: the node that asks the outside world."""
+"""`RequestInfoExecutor`: sends questions to the outside world."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class RequestInfoExecutor(Executor):
-    """The node that passes questions to the outside world.
+    """The node that sends questions to the outside world.
+
+    An executor can ask by itself with `ctx.request_info`, which is simpler; use this one to show in
+    the graph who asks whom, or for workflows written for Agent Framework.
 
     Connect it both ways with each executor that asks: a `RequestInfoMessage` sent to it becomes a
     `RequestInfoEvent`, and the answer comes back as a `RequestResponse`.
@@ -35,9 +38,8 @@ class RequestInfoExecutor(Executor):
     ) -> None:
         """Record the question; the answer goes to the executor that sent it.
 
-        A question that came out of a sub-workflow and is passed on goes out in the name of that
-        sub-workflow: where an edge leads there, the answer goes straight to the executor inside it
-        that asked.
+        A question that came out of a sub-workflow is passed on in the name of that sub-workflow: if
+        there is an edge to it, the answer goes directly to the executor inside it that asked.
         """
         source = ctx.get_source_executor_id()
         if not ctx._call.leads_to_sub_workflow(message.source_executor_id):
@@ -48,14 +50,14 @@ class RequestInfoExecutor(Executor):
     def pending_requests_from_checkpoint(
         checkpoint: WorkflowCheckpoint, *, request_executor_ids: Iterable[str] | None = None
     ) -> list[PendingRequestDetails]:
-        """Return the questions that a checkpoint waits for, asked or just about to be.
+        """Return the questions that a checkpoint waits for, asked or in flight.
 
         Args:
             checkpoint: The checkpoint.
-            request_executor_ids: Ids of the executors that ask; when given, questions on their way
-                to other executors do not count.
+            request_executor_ids: Ids of the executors that ask; if given, questions in flight to
+                other executors are left out.
         """
-        # Imported here because it brings the decoder of checkpoints.
+        # Imported here because it imports the decoder of checkpoints.
         from supersteps.define.summary import waiting_questions
 
         return waiting_questions(checkpoint, request_executor_ids)
@@ -67,14 +69,14 @@ class RequestInfoExecutor(Executor):
         request_executor_ids: Iterable[str] | None = None,
         preview_width: int = 70,
     ) -> WorkflowCheckpointSummary:
-        """Return a checkpoint in a few words.
+        """Return a short description of a checkpoint.
 
         Args:
             checkpoint: The checkpoint.
             request_executor_ids: See `pending_requests_from_checkpoint`.
-            preview_width: Longest draft preview, in characters.
+            preview_width: Maximum length of the draft preview, in characters.
         """
-        # Imported here because it brings the decoder of checkpoints.
+        # Imported here because it imports the decoder of checkpoints.
         from supersteps.define.summary import summary_of
 
         return summary_of(

@@ -1,4 +1,4 @@
-"""What a handler's signature says: the types it takes, sends and yields."""
+"""A handler's signature: the types it accepts, sends and yields."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def handlers_of(cls: type) -> list[HandlerSpec | ResponseSpec]:
     """Return the handlers of a class, its own and those of its bases.
 
     Raises:
-        HandlerDefinitionError: A method overrides a handler and is none itself.
+        HandlerDefinitionError: A method overrides a handler but is not marked as one.
     """
     found: dict[str, HandlerSpec | ResponseSpec] = {}
     owners: dict[str, str] = {}
@@ -34,8 +34,8 @@ def handlers_of(cls: type) -> list[HandlerSpec | ResponseSpec]:
             elif found.pop(name, None) is not None and callable(member):
                 raise HandlerDefinitionError(
                     f"{base.__qualname__}.{name} overrides the handler {owners[name]}.{name} and "
-                    f"is not marked with @handler, so nothing would call it. Mark it, or write "
-                    f"`{name} = None` to do without this handler."
+                    "is not marked with @handler, so it would never be called. Mark it, or write "
+                    f"`{name} = None` to remove this handler."
                 )
     return list(found.values())
 
@@ -60,13 +60,13 @@ def _method_spec(
     """Return what the signature of a handler method says.
 
     Args:
-        owner: The class, for the text of an error.
-        function: The method without its decorators.
+        owner: The class, for error messages.
+        function: The undecorated method.
         scopes: Local names in which annotations may be resolved.
-        member: The method as the decorators made it.
+        member: The decorated method.
 
     Raises:
-        HandlerDefinitionError: The signature cannot be understood.
+        HandlerDefinitionError: The signature is not supported.
     """
     form = "(self, message: T, ctx: WorkflowContext[...])"
     where = f"handler {owner}.{function.__name__}"
@@ -107,7 +107,7 @@ def _response_spec(
 
 
 def _refuse_generator(where: str, function: Callable[..., Any]) -> None:
-    """Refuse a function whose body runs only while somebody iterates over what it gives.
+    """Refuse a generator function, whose body would never run.
 
     Raises:
         HandlerDefinitionError: It is a generator function.
@@ -115,7 +115,7 @@ def _refuse_generator(where: str, function: Callable[..., Any]) -> None:
     form = unusual_form(function)
     if form is not None and not inspect.iscoroutinefunction(function):
         raise HandlerDefinitionError(
-            f"{where} is {form}, and nothing would iterate over it. Send each message with "
+            f"{where} is {form}, which would never be iterated. Send each message with "
             "ctx.send_message(...), yield each output with ctx.yield_output(...), and leave out "
             "the yield."
         )
@@ -145,14 +145,14 @@ def _parameter_types(
 
 
 def function_spec(function: Callable[..., Any], scopes: Sequence[Mapping[str, Any]]) -> HandlerSpec:
-    """Return what the signature of an `@executor` function says, or refuse it.
+    """Return what the signature of an `@executor` function says.
 
     Args:
         function: The function: `(message: T)` or `(message: T, ctx: WorkflowContext[...])`.
         scopes: Local names in which annotations may be resolved.
 
     Raises:
-        HandlerDefinitionError: The signature cannot be understood.
+        HandlerDefinitionError: The signature is not supported.
     """
     where = f"executor function {function.__qualname__}"
     _refuse_generator(where, function)

@@ -1,4 +1,4 @@
-"""Executors that save their attributes as one dict, by the methods of Agent Framework."""
+"""Executors that save their attributes as one dict."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ _KEYS = "__supersteps_snapshot_keys__"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Two methods of an executor class.
+    """A pair of methods of an executor class, named as in Agent Framework.
 
     Attributes:
         save: Name of the method that returns the attributes to save: `() -> dict`, async or plain.
-        restore: Name of the one that takes them back: `(state: dict) -> None`, async or plain.
+        restore: Name of the method that restores them: `(state: dict) -> None`, async or plain.
     """
 
     save: str
     restore: str
 
     async def keep(self, executor: Any, ctx: WorkflowContext[Any, Any]) -> None:
-        """Make what the executor saves its state.
+        """Store what the executor saves as its state.
 
         Raises:
-            TypeError: It saves something else than a dict.
+            TypeError: It does not save a dict.
             WorkflowRuntimeError: Its handlers set state as well, which would be lost.
         """
         state = await _finished(getattr(executor, self.save)())
         if not isinstance(state, Mapping):
             raise TypeError(
                 f"{self.save} of executor {executor.id!r} returned a {display_name(type(state))}; "
-                "it returns a dict with string keys"
+                "it must return a dict with string keys"
             )
         saved = vars(executor).get(_KEYS, frozenset())
         foreign = (ctx.get_state().result() or {}).keys() - saved - state.keys()
         if foreign:
             raise WorkflowRuntimeError(
-                f"executor {executor.id!r} keeps state in two ways: {self.save} returns all of it, "
-                f"and {', '.join(map(repr, sorted(foreign)))} was set through the context and "
-                f"would be lost. Put it into what {self.save} returns, or set all through ctx."
+                f"executor {executor.id!r} has state in two ways: {self.save} returns all of it, "
+                f"while {', '.join(map(repr, sorted(foreign)))} was set through the context and "
+                f"would be lost. Add it to what {self.save} returns, or set all state through ctx."
             )
         ctx.set_state(dict(state))
         vars(executor)[_KEYS] = frozenset(state)
 
     async def bring_back(self, executor: Any, ctx: WorkflowContext[Any, Any]) -> None:
-        """Give the executor its state, unless it has never saved any."""
+        """Restore the executor's attributes, if it has ever saved any."""
         state = ctx.get_state().result()
         if state is not None:
             vars(executor)[_KEYS] = frozenset(state)
@@ -65,14 +65,14 @@ _PAIRS = (
 
 
 def snapshot_of(cls: type, *, overrides_hooks: bool) -> Snapshot | None:
-    """Return by which methods an executor class saves its attributes; None where it does not.
+    """Return the methods with which an executor class saves its attributes, None if it has none.
 
     Args:
         cls: The class.
         overrides_hooks: Whether it overrides `on_checkpointing` or `on_checkpoint_restored`.
 
     Raises:
-        HandlerDefinitionError: One method of two is missing, or there are several ways.
+        HandlerDefinitionError: One method of a pair is missing, or there are several pairs.
     """
     found = []
     for pair in _PAIRS:
@@ -83,10 +83,9 @@ def snapshot_of(cls: type, *, overrides_hooks: bool) -> Snapshot | None:
         missing = {pair.save, pair.restore} - {*there}
         if missing:
             raise HandlerDefinitionError(
-                f"executor class {cls.__qualname__} defines {there[0]} and not {missing.pop()}, so "
-                "what it keeps would not come back. Define both, or on_checkpointing(ctx) and "
-                "on_checkpoint_restored(ctx); give a method that has nothing to do with "
-                "checkpoints another name."
+                f"executor class {cls.__qualname__} defines {there[0]} but not {missing.pop()}, so "
+                "its attributes could not be restored. Define both, or on_checkpointing(ctx) and "
+                "on_checkpoint_restored(ctx); rename a method that is not about checkpoints."
             )
     if len(found) + overrides_hooks > 1:
         ways = [f"{pair.save} and {pair.restore}" for pair in found]

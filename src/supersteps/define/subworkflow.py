@@ -10,14 +10,14 @@ from supersteps.errors import WorkflowValidationError
 
 
 class WorkflowExecutor(Executor):
-    """A workflow as a node of another one.
+    """A workflow as a node of another one: use it to reuse a workflow or to divide a large one.
 
-    Every message to the node begins a run of its own inside the run of the outer workflow: with
-    state of its own, committed in the same checkpoints, superstep by superstep. What it yields is
-    sent along the node's edges; what it asks goes to the outside world, unless an executor behind
-    an edge of the node handles such questions. It is gone when it has nothing left to do. A
-    storage, retention or limit of time of the inner workflow plays no part; its `max_iterations`
-    counts its own supersteps. For the outer workflow it counts as one, like any executor's call.
+    Every message to the node starts an inner run inside the run of the outer workflow. It has its
+    own state and is committed in the same checkpoints, superstep by superstep. Its outputs are sent
+    along the node's edges. Its questions go to the outside world, unless an executor behind an edge
+    of the node handles such questions. The inner run ends when nothing is left to do. The inner
+    workflow's storage, retention and time limit are ignored; its `max_iterations` limits the
+    supersteps of each inner run, which for the limit of the outer workflow counts as one.
 
     Attributes:
         workflow: The inner workflow.
@@ -29,17 +29,17 @@ class WorkflowExecutor(Executor):
     def __init__(
         self, workflow: InnerWorkflow, id: str, *, allow_direct_output: bool = False
     ) -> None:
-        """The node takes what the inner workflow's start executor takes.
+        """The node accepts what the inner workflow's start executor accepts.
 
         Args:
-            workflow: The inner workflow; one object may stand in several places.
+            workflow: The inner workflow; one object may be used in several nodes.
             id: The node's id.
-            allow_direct_output: Make what the inner workflow yields outputs of the outer one,
+            allow_direct_output: Whether outputs of the inner workflow are outputs of the outer one
                 instead of messages.
 
         Raises:
-            WorkflowValidationError: One of its executors keeps attributes of its own and is not
-                made by a factory.
+            WorkflowValidationError: One of its executors keeps its own attributes and is not
+                created by a factory.
         """
         self.workflow = workflow
         self.allow_direct_output = allow_direct_output
@@ -47,9 +47,9 @@ class WorkflowExecutor(Executor):
         for node_id, node in workflow.graph.nodes.items():
             if node.factory is None and node.executor.__supersteps__.has_hooks:
                 raise WorkflowValidationError(
-                    f"executor {node_id!r} of sub-workflow {workflow.workflow_id!r} keeps "
-                    "attributes of its own (it has checkpoint hooks), so each run needs one "
-                    f"of its own: register_executor(factory, {node_id!r})"
+                    f"executor {node_id!r} of sub-workflow {workflow.workflow_id!r} keeps its own "
+                    "attributes (it has checkpoint hooks), so each run needs its own instance: "
+                    f"register_executor(factory, {node_id!r})"
                 )
 
 

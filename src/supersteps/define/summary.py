@@ -1,4 +1,4 @@
-"""Summaries of checkpoints, and the questions that they wait for."""
+"""Summaries of checkpoints and of the questions that they wait for."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class PendingRequestDetails:
         request_id: Its id.
         prompt: The question's `prompt` field, if it has one.
         draft: The question's `draft` field, if it has one.
-        iteration: The question's `iteration` field, if it has one, else the superstep that asked.
+        iteration: The question's `iteration` field, if it has one, otherwise the superstep that
+            asked.
         source_executor_id: The executor that asks.
-        original_request: The question; a `RawValue` where its type is not known.
+        original_request: The question; a `RawValue` if its type is unknown.
     """
 
     request_id: str
@@ -36,15 +37,15 @@ class PendingRequestDetails:
 
 @dataclass(frozen=True)
 class WorkflowCheckpointSummary:
-    """A checkpoint in a few words, for lists and pickers.
+    """A short description of a checkpoint, for lists.
 
     Attributes:
         checkpoint_id: Its id.
         iteration_count: Supersteps done.
-        targets: Executors to which messages are on their way.
-        executor_states: Executors that keep state.
+        targets: Executors with messages in flight to them.
+        executor_states: Executors that have state.
         status: "awaiting human response", "awaiting next superstep" or "idle".
-        draft_preview: The beginning of the first waiting question's draft.
+        draft_preview: The start of the draft of the first waiting question.
         pending_requests: Questions that wait for answers.
     """
 
@@ -60,7 +61,7 @@ class WorkflowCheckpointSummary:
 def waiting_questions(
     checkpoint: WorkflowCheckpoint, request_executor_ids: Iterable[str] | None
 ) -> list[PendingRequestDetails]:
-    """Return the questions that a checkpoint waits for: see `pending_requests_from_checkpoint`."""
+    """Return the questions that a checkpoint waits for; see `pending_requests_from_checkpoint`."""
     ids = None if request_executor_ids is None else frozenset(request_executor_ids)
     found = [_details(request.data, request) for request in checkpoint.pending_requests.values()]
     for sent in checkpoint.messages.values():
@@ -81,7 +82,7 @@ def summary_of(
     request_executor_ids: Iterable[str] | None,
     preview_width: int,
 ) -> WorkflowCheckpointSummary:
-    """Return a checkpoint in a few words: see `RequestInfoExecutor.checkpoint_summary`."""
+    """Return a summary of a checkpoint; see `RequestInfoExecutor.checkpoint_summary`."""
     pending = waiting_questions(checkpoint, request_executor_ids)
     targets = {
         target: None
@@ -103,7 +104,7 @@ def summary_of(
 
 
 def _is_question(value: Any) -> bool:
-    """Return whether a message is a question, also where its type is not known and it comes raw."""
+    """Return whether a message is a question, also if its type is unknown (a raw value)."""
     if isinstance(value, RawValue):
         return (
             isinstance(value.value, dict)
@@ -135,7 +136,7 @@ def _details(
 
 
 def _shorten(text: str, width: int) -> str:
-    """Return the text on one line, cut between words so that it fits."""
+    """Return the text on one line, shortened at a space to the width."""
     line = " ".join(text.split())
     if len(line) <= width:
         return line

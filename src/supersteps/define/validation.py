@@ -1,4 +1,4 @@
-"""The rules of a graph: one function and one error class for each."""
+"""The rules of a graph, each with a function and an error class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def validate(graph: Graph) -> None:
     """Check every rule.
 
     Raises:
-        WorkflowValidationError: The first rule that is broken, as the error class of that rule.
+        WorkflowValidationError: A rule is broken; the class is that of the first such rule.
     """
     check_duplicate_edges(graph.groups)
     check_connectivity(graph)
@@ -46,18 +46,19 @@ def validate(graph: Graph) -> None:
 
 
 def check_concurrency(graph: Graph) -> None:
-    """Refuse calls side by side where nobody could say what the executor's state is meanwhile."""
+    """Refuse concurrent calls of executors whose attributes are saved between calls."""
     for node_id, limit in graph.concurrency.items():
         executor = graph.nodes[node_id].executor
         if executor.__supersteps__.has_hooks:
             raise WorkflowValidationError(
-                f"executor {node_id!r} is to handle {limit} messages at a time, but has checkpoint "
-                "hooks: its attributes would be saved amid the other calls. Keep what it keeps in "
-                "the state (ctx.set_shared_state with a reducer), or let it handle one at a time."
+                f"executor {node_id!r} is set to handle {limit} messages at a time, but has "
+                "checkpoint hooks: its attributes would be saved in the middle of other calls. "
+                "Keep them in the state (ctx.set_shared_state with a reducer), or let it handle "
+                "one at a time."
             )
         if node_id in graph.nested:
             raise WorkflowValidationError(
-                f"executor {node_id!r} stands for a sub-workflow, which handles nothing itself, so "
+                f"executor {node_id!r} is a sub-workflow, which has no calls of its own, so "
                 f"it cannot have max_concurrency={limit}: use with_concurrency() in the builder of "
                 "the sub-workflow."
             )
@@ -69,7 +70,7 @@ def check_duplicate_edges(groups: Sequence[EdgeGroup]) -> None:
         (isinstance(group, FanInEdgeGroup), isinstance(group, ErrorEdgeGroup), source, target)
         for group in groups
         for source in group.source_ids
-        # of a switch only one way is taken, so two cases may lead to one target
+        # a message takes one edge of a switch, so two cases may have the same target
         for target in (
             set(group.target_ids) if isinstance(group, SwitchCaseEdgeGroup) else group.target_ids
         )
@@ -106,13 +107,15 @@ def check_connectivity(graph: Graph) -> None:
     if lost:
         raise GraphConnectivityError(
             f"no path leads from the start executor {graph.start_id!r} to "
-            f"{', '.join(map(repr, lost))}; they would never run. Add an edge to each, or leave "
+            f"{', '.join(map(repr, lost))}; they would never run. Add an edge to each, or remove "
             "them out."
         )
 
 
 def check_nested(graph: Graph) -> None:
-    """Refuse ids that could be taken for paths, and policies and error edges of a sub-workflow's node: it runs nothing.
+    """Check ids, policies and error edges in a graph with sub-workflows.
+
+    An id must not look like a path. The executor of a sub-workflow has no calls that could fail.
 
     Raises:
         WorkflowValidationError: One of these rules is broken.
@@ -121,8 +124,8 @@ def check_nested(graph: Graph) -> None:
         _check_paths([*graph.nodes, *inner.graph.nodes])
         if node_id in graph.policies or graph.error_targets.get(node_id):
             raise WorkflowValidationError(
-                f"executor {node_id!r} stands for a sub-workflow and runs nothing itself, so a "
-                "failure policy or an error edge of it would have no effect: give them to the "
+                f"executor {node_id!r} is a sub-workflow and has no calls of its own, so a "
+                "failure policy or an error edge would have no effect: add them to the "
                 "executors inside"
             )
 
@@ -131,20 +134,21 @@ def _check_paths(ids: Sequence[str]) -> None:
     """Refuse ids that could be taken for paths, in a graph that has sub-workflows.
 
     Raises:
-        WorkflowValidationError: An id has a slash in it.
+        WorkflowValidationError: An id contains a slash.
     """
     for node_id in ids:
         if PATH_MARK in node_id:
             raise WorkflowValidationError(
-                f"executor id {node_id!r} has a {PATH_MARK!r} in it, which joins names of nested "
-                "sub-workflows; give it another id, because this workflow has or is a sub-workflow"
+                f"executor id {node_id!r} contains {PATH_MARK!r}, which separates the names of "
+                "nested sub-workflows; give it another id, because this workflow has or is a "
+                "sub-workflow"
             )
 
 
 def check_types(graph: Graph, group: EdgeGroup) -> None:
     """Refuse an edge along which no message could ever be accepted.
 
-    A source that declares no message types is not judged: it may send anything.
+    A source that declares no message types may send anything and is not checked.
     """
     for target_id in group.target_ids:
         target = graph.nodes[target_id].executor
@@ -161,7 +165,8 @@ def check_types(graph: Graph, group: EdgeGroup) -> None:
                 raise TypeCompatibilityError(
                     f"edge {source_id} -> {target_id}: {source_id!r} sends {_names(sends)}, but "
                     f"{target_id!r} handles {_names(target.input_types)}. Change an annotation, "
-                    f"add a handler to {target_id!r}, or put an executor in between that converts.",
+                    f"add a handler to {target_id!r}, or add an executor between them that "
+                    "converts.",
                     source_id,
                     target_id,
                     sends,
@@ -196,8 +201,8 @@ def _check_fan_in(graph: Graph, group: FanInEdgeGroup, target: Executor) -> None
 
 
 def _check_error_edge(group: ErrorEdgeGroup, target: Executor) -> None:
-    # Not overlaps(): a handler for something more special would never be given what the engine
-    # delivers.
+    # Not overlaps(): a handler for a derived class would never be called, because the engine
+    # delivers an ExecutorFailure.
     if any(is_subtype(ExecutorFailure, kind) for kind in target.input_types):
         return
     source_id = group.source_ids[0]
@@ -225,13 +230,13 @@ def _names(types: Sequence[Any]) -> str:
 
 
 def check_questions(graph: Graph) -> None:
-    """Refuse questions that nobody could ever answer.
+    """Refuse questions whose answer could never reach the executor that asks.
 
-    Only what is sure is refused: an executor that does not say by type what it sends may ask
-    whatever it has a handler for.
+    Only certain cases are refused: an executor whose annotations do not say what it sends may ask
+    everything that it has a handler for.
 
     Raises:
-        UnanswerableQuestionError: There is one.
+        UnanswerableQuestionError: There is such a question.
     """
     for node_id, node in graph.nodes.items():
         if isinstance(node.executor, RequestInfoExecutor):
@@ -241,10 +246,10 @@ def check_questions(graph: Graph) -> None:
 
 
 def _check_port(graph: Graph, port: str) -> None:
-    """Refuse executors that ask through a port and could not take the answer."""
+    """Refuse executors that ask through a port but could not receive the answer."""
     takers = graph.reachable[port]
     if any(_may_ask(graph.nodes[taker].executor) for taker in takers):
-        return  # it also passes questions of that sub-workflow on, whoever sends them
+        return  # it also passes on questions of that sub-workflow
     for source, targets in graph.reachable.items():
         executor = graph.nodes[source].executor
         asked = [] if isinstance(executor, WorkflowExecutor) else _questions_of(executor)
@@ -264,10 +269,10 @@ def _check_port(graph: Graph, port: str) -> None:
 
 
 def _check_interceptors(graph: Graph, node: str) -> None:
-    """Refuse executors that would get a sub-workflow's questions and could not answer them."""
+    """Refuse executors that get a sub-workflow's questions but could not answer them."""
     targets = graph.reachable[node]
     if any(isinstance(graph.nodes[target].executor, RequestInfoExecutor) for target in targets):
-        return  # the outside world is asked as well
+        return  # the questions also go to the outside world
     questions = [*_questions_inside(graph.nested[node].graph)]
     for target in targets:
         executor = graph.nodes[target].executor
@@ -277,9 +282,9 @@ def _check_interceptors(graph: Graph, node: str) -> None:
         if taken is not None:
             raise UnanswerableQuestionError(
                 f"executor {target!r} would get the questions of sub-workflow {node!r} (it handles "
-                f"{display_name(taken)}), but no edges lead from it to {node!r}, so nobody could "
-                f"answer them: add_edge({target}, {node}), or let the outside world be asked as "
-                f"well by an edge from {node!r} to a RequestInfoExecutor"
+                f"{display_name(taken)}), but no edges lead from it to {node!r}, so it could not "
+                f"answer them: add_edge({target}, {node}), or send the questions to the outside "
+                f"world too, by an edge from {node!r} to a RequestInfoExecutor"
             )
 
 
@@ -313,7 +318,7 @@ def _questions_inside(graph: Graph) -> Iterator[Any]:
 
 
 def _questions_of(executor: Executor) -> list[Any]:
-    """Return the types of the questions that an executor says it sends."""
+    """Return the types of the questions that an executor is annotated to send."""
     return [kind for kind in executor.output_types if _is_question(kind)]
 
 
@@ -335,6 +340,6 @@ def _takes_answer(executor: Executor, question: Any) -> bool:
 
 
 def _kinds(executor: Executor) -> Iterator[Any]:
-    """Yield the types that an executor handles, members of unions one by one."""
+    """Yield the types that an executor handles, with the members of unions."""
     for kind in executor.input_types:
         yield from get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
