@@ -16,7 +16,7 @@ from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CorruptCheckpointError
 from supersteps.ids import checkpoint_id
 from supersteps.storage._statements import load_statements
-from supersteps.storage.sqlite.entries import (
+from supersteps.storage.delta.entries import (
     Difference,
     Entry,
     decode_entries,

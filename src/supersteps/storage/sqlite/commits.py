@@ -12,10 +12,10 @@ from supersteps.checkpoint.record import CheckpointRecord, Commit
 from supersteps.errors import CheckpointError, RunBusyError
 from supersteps.states import WorkflowRunState
 from supersteps.storage import rules
+from supersteps.storage.delta.heads import Head, Heads
 from supersteps.storage.rules import InboxEntry, RunRecord
 from supersteps.storage.sqlite import checkpoint_rows, run_rows, saved_rows
 from supersteps.storage.sqlite.checkpoint_rows import Row, RunKey
-from supersteps.storage.sqlite.heads import Head, Heads
 from supersteps.storage.sqlite.run_rows import StoredRun
 
 

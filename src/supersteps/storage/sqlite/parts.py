@@ -9,7 +9,7 @@ from zlib import crc32
 from supersteps.checkpoint import chunks
 from supersteps.checkpoint.chunks import DamagedChunkError, Fetch, Tree
 from supersteps.storage._statements import load_statements
-from supersteps.storage.sqlite.entries import Entry, Listed, Stored, is_intact
+from supersteps.storage.delta.entries import Entry, Listed, Stored, is_intact
 
 SQL = load_statements("supersteps.storage.sqlite", "parts.sql")
 

@@ -9,10 +9,10 @@ from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
 from supersteps.errors import CheckpointNotFoundError, CorruptCheckpointError
 from supersteps.storage import rules
+from supersteps.storage.delta.entries import Entry, Listed
+from supersteps.storage.delta.inspection import Inspector
 from supersteps.storage.sqlite import checkpoint_rows, saved_rows
 from supersteps.storage.sqlite.checkpoint_rows import Row, RunKey
-from supersteps.storage.sqlite.entries import Entry, Listed
-from supersteps.storage.sqlite.inspection import Inspector
 from supersteps.storage.sqlite.parts import DamagedPartError, read_value
 
 OpenList = Callable[[Listed, str], ListPart]

@@ -14,10 +14,10 @@ from supersteps.checkpoint.owner import Owner
 from supersteps.errors import CorruptCheckpointError
 from supersteps.ids import checkpoint_id
 from supersteps.storage._statements import load_statements
+from supersteps.storage.delta.entries import is_intact
 from supersteps.storage.records import LEASE_SECONDS
 from supersteps.storage.rules import InboxEntry, Lease, RunRecord
 from supersteps.storage.sqlite.checkpoint_rows import key_checksum
-from supersteps.storage.sqlite.entries import is_intact
 
 SQL = load_statements("supersteps.storage.sqlite", "runs.sql")
 

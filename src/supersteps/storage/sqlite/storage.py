@@ -20,13 +20,13 @@ from supersteps.errors import CorruptCheckpointWarning, RunBusyError, StorageErr
 from supersteps.storage import rules
 from supersteps.storage._paths import settled_path
 from supersteps.storage.answers import Answering
+from supersteps.storage.delta.entries import Listed
 from supersteps.storage.ports import AsyncClosing
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.rules import Damage, InboxEntry, RunRecord
 from supersteps.storage.sqlite import backup, checkpoint_rows, reads, run_rows, upkeep, verification
 from supersteps.storage.sqlite.commits import Commits
 from supersteps.storage.sqlite.database import Database
-from supersteps.storage.sqlite.entries import Listed
 from supersteps.storage.sqlite.parts import DamagedPartError, read_list
 from supersteps.storage.sqlite.readers import Readers
 from supersteps.storage.sqlite.run_rows import StoredRun

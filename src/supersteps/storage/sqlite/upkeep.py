@@ -9,11 +9,11 @@ from supersteps.checkpoint.parts import ListPart, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage import rules
+from supersteps.storage.delta.entries import INLINE_BYTES, Entry
 from supersteps.storage.retention import Pruning, RetentionPolicy, plan_pruning
 from supersteps.storage.sqlite import checkpoint_rows, run_rows, saved_rows
 from supersteps.storage.sqlite.checkpoint_rows import Row, RunKey
 from supersteps.storage.sqlite.commits import Commits
-from supersteps.storage.sqlite.entries import INLINE_BYTES, Entry
 from supersteps.storage.sqlite.parts import append_items, collect, write_value
 from supersteps.storage.sqlite.reads import OpenList, load_record
 from supersteps.storage.sqlite.saved_rows import SavedRow

@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Iterator
 
 from supersteps.errors import CheckpointVersionError, CorruptCheckpointError
+from supersteps.storage.delta.inspection import Inspector
 from supersteps.storage.rules import Damage
 from supersteps.storage.sqlite import checkpoint_rows, run_rows, saved_rows
 from supersteps.storage.sqlite.checkpoint_rows import Row, RunKey
-from supersteps.storage.sqlite.inspection import Inspector
 
 
 def verify(db: sqlite3.Connection, run_id: str | None) -> list[Damage]:

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.chunks import Tree
 from supersteps.checkpoint.parts import ListPart, PartKey
-from supersteps.storage.sqlite.checkpoint_rows import RunKey
-from supersteps.storage.sqlite.entries import (
+from supersteps.storage.delta.entries import (
     INLINE_BYTES,
     WHOLE_AFTER_ROWS,
     Difference,
@@ -19,6 +18,7 @@ from supersteps.storage.sqlite.entries import (
     encode_entries,
     entry_size,
 )
+from supersteps.storage.sqlite.checkpoint_rows import RunKey
 from supersteps.storage.sqlite.parts import append_items, read_value, write_value
 from supersteps.storage.sqlite.run_rows import StoredRun
 

@@ -6,9 +6,9 @@ import sqlite3
 
 from supersteps.checkpoint import chunks
 from supersteps.errors import CorruptCheckpointError
+from supersteps.storage.delta.entries import Entry, Listed
 from supersteps.storage.sqlite import checkpoint_rows, parts
 from supersteps.storage.sqlite.checkpoint_rows import Row, RunKey
-from supersteps.storage.sqlite.entries import Entry, Listed
 from supersteps.storage.sqlite.parts import DamagedPartError
 
 _ANCESTORS_TRIED = 1000

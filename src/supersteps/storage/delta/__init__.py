@@ -1,0 +1,1 @@
+"""How checkpoints are kept as differences: rules for every storage that uses SQL."""
