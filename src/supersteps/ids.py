@@ -37,6 +37,23 @@ def checkpoint_id(run_id: str, sequence: int) -> str:
     return f"{run_id}-{sequence:06d}"
 
 
+def split_checkpoint_id(identifier: str) -> tuple[str, int] | None:
+    """Return the run and the number in a checkpoint's id; None if it is not an id that a run gives.
+
+    Checkpoints that were saved by hand may have any id, also one that a run could have given.
+    """
+    run_id, _, digits = identifier.rpartition("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+        return None
+    number = int(digits)
+    return (run_id, number) if checkpoint_id(run_id, number) == identifier else None
+
+
+def checkpoint_number(identifier: str, run_id: str) -> int:
+    """Return the number of a checkpoint that is known to be one of this run's commits."""
+    return int(identifier[len(run_id) + 1 :])
+
+
 def check_id(value: object, what: str, max_length: int = MAX_ID_LENGTH) -> str:
     """Refuse an id that no storage could keep.
 

@@ -20,6 +20,7 @@ STORAGE_PORT = (
     "storage.rules",
     "storage.retention",
     "storage.answers",
+    "storage.delta.*",  # what every storage that uses SQL shares
     "storage._*",
 )
 

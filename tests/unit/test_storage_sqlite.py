@@ -30,12 +30,13 @@ from supersteps.errors import (
     RunFencedError,
     StorageError,
 )
+from supersteps.storage.delta.parts import read_value
+from supersteps.storage.delta.tables import Tables
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.sqlite import log
 from supersteps.storage.sqlite import writer as sqlite_writer
 from supersteps.storage.sqlite.commits import Commits
 from supersteps.storage.sqlite.database import APPLICATION_ID, Database
-from supersteps.storage.sqlite.parts import read_value
 from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 from supersteps.storage.sqlite.writer import Writer as SqliteWriter
 from supersteps.testing.writer import Writer, by_hand, content_of, shared
@@ -916,12 +917,12 @@ async def test_a_comparison_reads_only_what_differs(
     read: list[int] = []
     original = read_value
 
-    def watched(db: sqlite3.Connection, entry: Any) -> bytes:
-        value = original(db, entry)
+    def watched(tables: Tables, entry: Any) -> bytes:
+        value = original(tables, entry)
         read.append(len(value))
         return value
 
-    monkeypatch.setattr("supersteps.storage.sqlite.reads.read_value", watched)
+    monkeypatch.setattr("supersteps.storage.delta.parts.read_value", watched)
     first.diff(second)
     assert sum(read) < len(large(2)) + len(large(3)) + 100
 

@@ -6,7 +6,7 @@ stop. Entries are read in the order: deletes, then puts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -89,14 +89,6 @@ def decode_entries(data: bytes) -> Difference:
     """
     row = _decode(data)
     return Difference(dict(row.puts), row.deletes)
-
-
-def is_intact(checksum: object, compute: Callable[..., int], *columns: object) -> bool:
-    """Return whether columns fit their checksum; damage may have turned any of them into another type."""
-    try:
-        return compute(*columns) == checksum
-    except (TypeError, ValueError):
-        return False
 
 
 def entry_size(key: PartKey, entry: Entry) -> int:

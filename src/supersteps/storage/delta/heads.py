@@ -1,35 +1,71 @@
-"""What is remembered of the runs at work, so that a commit reads nothing and costs what it changes."""
+"""Heads of runs, remembered so that a commit reads nothing.
+
+A commit costs what it changes: `Head.begin` says what that is, the storage writes it with its own
+SQL, and `Head.follow` takes it over and gives what the new checkpoint's row says.
+"""
 
 from __future__ import annotations
 
-import sqlite3
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.chunks import Tree
-from supersteps.checkpoint.parts import ListPart, PartKey
+from supersteps.checkpoint.chunks import Tree, split
+from supersteps.checkpoint.parts import PartKey
+from supersteps.storage.delta.chains import Chain
 from supersteps.storage.delta.entries import (
     INLINE_BYTES,
     WHOLE_AFTER_ROWS,
     Difference,
     Entry,
-    Listed,
+    Stored,
     encode_entries,
     entry_size,
 )
-from supersteps.storage.sqlite.checkpoint_rows import RunKey
-from supersteps.storage.sqlite.parts import append_items, read_value, write_value
-from supersteps.storage.sqlite.run_rows import StoredRun
+from supersteps.storage.delta.rows import RunKey, StoredRun
 
 _BUDGET = 64 << 20
 """About how many bytes of entries and earlier values are remembered, over all runs."""
 
 
+class Append(NamedTuple):
+    """Elements to be stored at the end of a list.
+
+    Attributes:
+        key: The list's part key.
+        before: What is there: a `Listed`, a value that becomes a list now, None for nothing.
+        items: The elements.
+    """
+
+    key: PartKey
+    before: Entry | None
+    items: Sequence[bytes]
+
+
+class Step(NamedTuple):
+    """What a commit changes.
+
+    To be written in this order, in the commit's transaction: the new chunks of the values, then the
+    elements of the lists, each of whose new entries is put into the difference, then the row, with
+    what `Head.follow` returns.
+
+    Attributes:
+        difference: New entries and deleted ones, those of lists that are appended to excepted.
+        values: Large values; only their new chunks may not be stored yet.
+        appends: What is appended to lists.
+    """
+
+    difference: Difference
+    values: list[Tree]
+    appends: list[Append]
+
+
 class Head:
     """A run and the entries at its head.
 
-    It is true of the revision of `run`, and used only in a transaction that has found the run at that revision.
+    It is true of the revision of `run`, and used only in a transaction that has found the run at
+    that revision.
 
     Attributes:
         run: The run as it was read or written last.
@@ -39,9 +75,16 @@ class Head:
         rows: Rows since the last whole one.
         bytes: What those hold.
         trees: Large values at the head in pieces, so that a new version of one is compared with it.
-        has_namesakes: Whether checkpoints that were saved by hand have ids like those that the run gives.
-        is_journalled: Whether there may be records of finished calls, which the next commit makes void.
+        has_namesakes: Whether checkpoints that were saved by hand have ids like those that the run
+            gives.
+        is_journalled: Whether there may be records of finished calls, which the next commit makes
+            void.
         weight: About how many bytes it takes to remember it, as of when it was last weighed.
+
+    Args:
+        run: The run.
+        key: What its checkpoints have in common.
+        chain: What its head is made of; nothing for a new run.
     """
 
     __slots__ = (
@@ -57,16 +100,13 @@ class Head:
         "weight",
     )
 
-    def __init__(
-        self, run: StoredRun, key: RunKey, chain: Sequence[tuple[int, Difference]] = ()
-    ) -> None:
-        """Begin with what rows hold: the size of each, and its difference; none for a new run."""
+    def __init__(self, run: StoredRun, key: RunKey, chain: Chain = ()) -> None:
         self.run = run
         self.key = key
         self.entries: dict[PartKey, Entry] = {}
         self.trees: dict[PartKey, Tree] = {}
         self.rows = len(chain) - 1  # -1 for a new run, whose first row is whole by itself
-        self.bytes = sum(size for size, _ in chain[1:])
+        self.bytes = sum(len(row.entries) for row, _ in chain[1:])
         for _, difference in chain:
             difference.apply(self.entries)
         self.size = sum(entry_size(key, entry) for key, entry in self.entries.items())
@@ -84,10 +124,45 @@ class Head:
         )
         return self.weight - before
 
-    def write(self, db: sqlite3.Connection, changes: Changes) -> tuple[bool, bytes]:
-        """Store what changes and follow it; return whether the new checkpoint's row is whole, and its entries."""
-        difference = self._store(db, changes)
-        self._follow(difference)
+    def begin(self, changes: Changes) -> Step:
+        """Return what a commit changes, and what of it has to be stored apart from its row."""
+        entries = self.entries
+        puts: dict[PartKey, Entry] = {}
+        deletes: list[PartKey] = []
+        step = Step(Difference(puts, deletes), [], [])
+        if changes.deletes:
+            deletes += [key for key in dict.fromkeys(changes.deletes) if key in entries]
+            for key in deletes:
+                self.trees.pop(key, None)
+        for key, data in changes.puts.items():
+            if len(data) <= INLINE_BYTES:
+                if self.trees:
+                    # Its earlier version may be pruned from now on: nothing may be taken to be
+                    # stored because of it.
+                    self.trees.pop(key, None)
+                entry: Entry = data
+            else:
+                tree = self.trees[key] = split(data, self.trees.get(key))
+                step.values.append(tree)
+                entry = Stored(*tree.root)
+            if key in deletes or entry != entries.get(key):
+                puts[key] = entry
+        for key, items in changes.appends.items():
+            before = puts[key] if key in puts else None if key in deletes else entries.get(key)
+            step.appends.append(Append(key, before, items))
+            self.trees.pop(key, None)
+        return step
+
+    def follow(self, difference: Difference) -> tuple[bool, bytes]:
+        """Take over what a commit has changed.
+
+        Args:
+            difference: That of the step, with an entry for each list that was appended to.
+
+        Returns:
+            Whether the new checkpoint's row is whole, and what it says.
+        """
+        self._apply(difference)
         data = encode_entries(difference.puts, difference.deletes)
         self.rows += 1
         self.bytes += len(data)
@@ -98,43 +173,7 @@ class Head:
             self.bytes = 0
         return self.rows == 0, data
 
-    def _store(self, db: sqlite3.Connection, changes: Changes) -> Difference:
-        difference = Difference({}, [])
-        if changes.deletes:
-            difference.deletes = [
-                key for key in dict.fromkeys(changes.deletes) if key in self.entries
-            ]
-            for key in difference.deletes:
-                self.trees.pop(key, None)
-        for key, data in changes.puts.items():
-            if len(data) <= INLINE_BYTES:
-                if self.trees:
-                    # Its earlier version may be pruned from now on: nothing may be taken to be stored because of it.
-                    self.trees.pop(key, None)
-                entry: Entry = data
-            else:
-                entry, self.trees[key] = write_value(db, self.run.key, data, self.trees.get(key))
-            if entry != self._entry(key, difference):
-                difference.puts[key] = entry
-        for key, items in changes.appends.items():
-            difference.puts[key] = self._append(db, self._entry(key, difference), items)
-            self.trees.pop(key, None)
-        return difference
-
-    def _entry(self, key: PartKey, difference: Difference) -> Entry | None:
-        if key in difference.puts:
-            return difference.puts[key]
-        return None if key in difference.deletes else self.entries.get(key)
-
-    def _append(
-        self, db: sqlite3.Connection, entry: Entry | None, items: Sequence[bytes]
-    ) -> Listed:
-        if entry is not None and not isinstance(entry, Listed):
-            items = [*ListPart.from_json(read_value(db, entry)), *items]
-            entry = None
-        return append_items(db, self.run.key, entry, items)
-
-    def _follow(self, difference: Difference) -> None:
+    def _apply(self, difference: Difference) -> None:
         entries = self.entries
         for key in difference.deletes:
             self.size -= entry_size(key, entries.pop(key))

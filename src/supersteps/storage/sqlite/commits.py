@@ -12,11 +12,13 @@ from supersteps.checkpoint.record import CheckpointRecord, Commit
 from supersteps.errors import CheckpointError, RunBusyError
 from supersteps.states import WorkflowRunState
 from supersteps.storage import rules
+from supersteps.storage.delta.chains import read_chain, read_entries
 from supersteps.storage.delta.heads import Head, Heads
+from supersteps.storage.delta.rows import Row, RunKey, StoredRun, header_of
 from supersteps.storage.rules import InboxEntry, RunRecord
-from supersteps.storage.sqlite import checkpoint_rows, run_rows, saved_rows
-from supersteps.storage.sqlite.checkpoint_rows import Row, RunKey
-from supersteps.storage.sqlite.run_rows import StoredRun
+from supersteps.storage.sqlite import checkpoint_rows, parts, run_rows, saved_rows
+from supersteps.storage.sqlite.run_rows import head_number
+from supersteps.storage.sqlite.tables import SqliteTables
 
 
 class Commits:
@@ -69,25 +71,27 @@ class Commits:
 
     def _load(self, db: sqlite3.Connection, stored: StoredRun) -> Head:
         key = _key(stored)
-        chain = checkpoint_rows.read_chain(db, key, self._head_row(db, stored))
-        head = Head(stored, key, [(len(row.entries), difference) for row, difference in chain])
-        head.has_namesakes = saved_rows.has_namesakes(db, key.run_id)
-        return head
-
-    def _head_row(self, db: sqlite3.Connection, stored: StoredRun) -> Row:
-        row = checkpoint_rows.read_row(db, stored.key, run_rows.sequence_of(stored.record))
+        tables = SqliteTables(db)
+        row = tables.row(key.key, head_number(stored.record))
         if row is None:
             raise rules.no_such_checkpoint(stored.record.head, stored.record.run_id)
-        return row
+        head = Head(stored, key, read_chain(tables, key, row))
+        head.has_namesakes = saved_rows.has_namesakes(db, key.run_id)
+        return head
 
     def _write(self, db: sqlite3.Connection, head: Head, run: StoredRun, commit: Commit) -> None:
         """Write what follows the fence: the parts, the checkpoint, and what the commit makes void."""
         header = commit.header
-        parent = None if header.parent_id is None else run_rows.sequence_of(head.run.record)
+        parent = None if header.parent_id is None else head_number(head.run.record)
         read_before = head.run.record.inbox_read
         try:
             head.run = run
-            whole, entries = head.write(db, commit.changes)
+            step = head.begin(commit.changes)
+            for tree in step.values:
+                parts.store_value(db, run.key, tree)
+            for key, before, items in step.appends:
+                step.difference.puts[key] = parts.append(db, run.key, before, items)
+            whole, entries = head.follow(step.difference)
             if head.has_namesakes and saved_rows.find_saved(db, header.checkpoint_id) is not None:
                 raise rules.id_taken(header.checkpoint_id)
             checkpoint_rows.insert_checkpoint(db, head.key, header, parent, whole, entries)
@@ -191,9 +195,9 @@ class Commits:
     ) -> RunRecord:
         """Make another checkpoint the head of a run."""
         inbox = run_rows.read_inbox(db, stored.key)
-        keys = checkpoint_rows.read_entries(db, key, target)
+        keys = read_entries(SqliteTables(db), key, target)
         # The rule looks at the keys only; large values are not read for it.
-        record = CheckpointRecord(checkpoint_rows.header_of(target, key), dict.fromkeys(keys, b""))
+        record = CheckpointRecord(header_of(target, key), dict.fromkeys(keys, b""))
         last = inbox[-1].number if inbox else stored.record.inbox_read
         is_journalled = run_rows.is_journalled(db, stored)
         run = rules.move_head(stored.record, record, last, is_journalled=is_journalled)

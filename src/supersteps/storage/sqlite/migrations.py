@@ -9,9 +9,9 @@ from zlib import crc32
 import msgspec
 from msgspec.structs import asdict
 
+from supersteps.storage.delta.rows import key_checksum
 from supersteps.storage.rules import RunRecord
 from supersteps.storage.sqlite import run_rows
-from supersteps.storage.sqlite.checkpoint_rows import key_checksum
 from supersteps.storage.sqlite.run_rows import SQL
 
 _CHECKSUMS_SINCE = 2

@@ -1,43 +1,34 @@
-"""Values and lists that are too large for a checkpoint's row."""
+"""Large values and lists in their tables; see `storage/delta/parts.py` for the rules."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from zlib import crc32
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from supersteps.checkpoint import chunks
-from supersteps.checkpoint.chunks import DamagedChunkError, Fetch, Tree
+from supersteps.checkpoint.chunks import Tree
+from supersteps.checkpoint.parts import ListPart
 from supersteps.storage._statements import load_statements
-from supersteps.storage.delta.entries import Entry, Listed, Stored, is_intact
+from supersteps.storage.delta.entries import Entry, Listed
+from supersteps.storage.delta.parts import (
+    item_checksum,
+    needed_lengths,
+    read_value,
+    unneeded_chunks,
+)
+from supersteps.storage.sqlite.tables import SqliteTables
 
 SQL = load_statements("supersteps.storage.sqlite", "parts.sql")
 
 
-class DamagedPartError(ValueError):
-    """A stored value or list is not what was saved."""
+# ----------------------------------------------------------------------------------------- writing
 
 
-# -------------------------------------------------------------------------------------------------- values in chunks
-
-
-def write_value(
-    db: sqlite3.Connection, owner: int, data: bytes, before: Tree | None
-) -> tuple[Stored, Tree]:
-    """Store a value, as far as it is not stored yet.
-
-    Args:
-        db: The database, in a transaction.
-        owner: Whose it is.
-        data: The value.
-        before: The owner's earlier version of it, if it is remembered.
-    """
-    tree = chunks.split(data, before)
+def store_value(db: sqlite3.Connection, owner: int, tree: Tree) -> None:
+    """Store the chunks of a value, as far as they are not stored yet."""
     insert = SQL["insert_chunk"]
     for hash, piece in tree.new_chunks():
         if not db.execute(insert, (hash, owner, piece)).rowcount:
             _borrow(db, owner, hash)
-    return Stored(*tree.root), tree
 
 
 def _borrow(db: sqlite3.Connection, owner: int, hash: bytes) -> None:
@@ -46,47 +37,28 @@ def _borrow(db: sqlite3.Connection, owner: int, hash: bytes) -> None:
         db.execute(SQL["borrow"], (chunk, owner))
 
 
-def chunk_reader(db: sqlite3.Connection) -> Fetch:
-    """Return a function that reads chunks by their hashes."""
-    read = SQL["read_chunk"]
-
-    def fetch(hash: bytes) -> bytes | None:
-        row = db.execute(read, (hash,)).fetchone()
-        return None if row is None else row[0]
-
-    return fetch
-
-
-def read_value(db: sqlite3.Connection, entry: bytes | Stored) -> bytes:
-    """Return a value.
-
-    Raises:
-        DamagedPartError: A chunk of it is missing or damaged.
-    """
-    if isinstance(entry, bytes):
-        return entry
-    try:
-        return chunks.join(entry.root, chunk_reader(db))
-    except DamagedChunkError as error:
-        raise DamagedPartError(str(error)) from error
-
-
-# -------------------------------------------------------------------------------------------------------------- lists
-
-
-def append_items(
-    db: sqlite3.Connection, owner: int, entry: Listed | None, items: Sequence[bytes]
+def append(
+    db: sqlite3.Connection, owner: int, before: Entry | None, items: Sequence[bytes]
 ) -> Listed:
-    """Add elements after those of a list's view, which stays as it is.
+    """Add elements after those of a list's view, which stays as it is, and return the new view.
 
-    The view may be older than the list (after a restore): then a list begins that goes on from there.
+    The view may be older than the list (after a restore): then a list begins that goes on from
+    there. A value that was put as a whole becomes a list.
     """
-    if entry is None or _is_outgrown(db, entry):
-        entry = _begin_list(db, owner, entry)
-    key = entry.list
-    rows = [(key, at, item, crc32(item, at)) for at, item in enumerate(items, entry.length)]
-    db.executemany(SQL["insert_item"], rows)
-    return Listed(entry.list, entry.length + len(items))
+    if before is not None and not isinstance(before, Listed):
+        items = [*ListPart.from_json(read_value(SqliteTables(db), before)), *items]
+        before = None
+    if before is None or _is_outgrown(db, before):
+        before = _begin_list(db, owner, before)
+    key = before.list
+    db.executemany(
+        SQL["insert_item"],
+        [
+            (key, position, item, item_checksum(item, position))
+            for position, item in enumerate(items, before.length)
+        ],
+    )
+    return Listed(key, before.length + len(items))
 
 
 def _is_outgrown(db: sqlite3.Connection, entry: Listed) -> bool:
@@ -100,116 +72,38 @@ def _begin_list(db: sqlite3.Connection, owner: int, base: Listed | None) -> List
     return Listed(key, length)
 
 
-def segments(db: sqlite3.Connection, entry: Listed) -> Iterator[tuple[int, int, int]]:
-    """Give the lists that a view consists of, last first: key, first and last position but one."""
-    key: int | None = entry.list
-    end = entry.length
-    while key is not None:
-        row = db.execute(SQL["read_list"], (key,)).fetchone()
-        if row is None:
-            raise DamagedPartError(f"list {key} is missing")
-        base, begin = row
-        if base is not None and base >= key:
-            raise DamagedPartError(f"list {key} goes on from list {base}, which is no older one")
-        yield key, min(begin, end), end
-        key, end = base, min(begin, end)
-
-
-def read_list(db: sqlite3.Connection, entry: Listed) -> list[bytes]:
-    """Return the elements of a list's view.
-
-    Raises:
-        DamagedPartError: Elements are missing or damaged.
-    """
-    items: list[bytes] = []
-    for key, begin, end in reversed(list(segments(db, entry))):
-        expected = begin
-        for position, data, checksum in db.execute(SQL["read_items"], (key, begin, end)):
-            if position != expected or not is_intact(checksum, crc32, data, position):
-                raise DamagedPartError(
-                    f"element {position} of list {key} has been altered, or one before is gone"
-                )
-            items.append(data)
-            expected += 1
-    if len(items) != entry.length:
-        raise DamagedPartError(
-            f"list {entry.list} has {len(items)} elements instead of {entry.length}"
-        )
-    return items
-
-
-def count_intact(db: sqlite3.Connection, key: int) -> tuple[int, str]:
-    """Return up to which position a list's own elements are intact, and what is wrong with the next one."""
-    row = db.execute(SQL["read_list"], (key,)).fetchone()
-    expected = row[1] if row else 0
-    for position, data, checksum in db.execute(SQL["read_items"], (key, expected, 1 << 62)):
-        if position != expected or not is_intact(checksum, crc32, data, position):
-            break
-        expected += 1
-    return expected, f"element {expected} of list {key} has been altered or is gone"
-
-
-# --------------------------------------------------------------------------------------------- what nothing needs more
+# ---------------------------------------------------------------------------------------- removing
 
 
 def collect(
-    db: sqlite3.Connection, owner: int, gone: Iterable[Entry], kept: Sequence[Entry]
+    db: sqlite3.Connection, owner: int, gone: Iterable[Entry], kept: Collection[Entry]
 ) -> None:
-    """Remove what only `gone` entries of an owner refer to.
+    """Remove what only the entries of an owner that are `gone` needed."""
+    tables = SqliteTables(db)
+    for hash in unneeded_chunks(tables, gone, kept):
+        _release(db, owner, hash)
+    needed = needed_lengths(tables, kept)
+    if needed is not None:
+        _cut_lists(db, owner, needed)
 
-    Where damage hides what is still referred to, it stays.
-    """
-    fetch = chunk_reader(db)
-    needed: set[bytes] = set()
-    try:
-        for entry in kept:
-            if isinstance(entry, Stored):
-                for _hash in chunks.hashes(entry.root, fetch, needed):
-                    pass
-    except DamagedChunkError:
+
+def _release(db: sqlite3.Connection, owner: int, hash: bytes) -> None:
+    row = db.execute(SQL["find_chunk"], (hash,)).fetchone()
+    if row is None:
         return
-    unneeded = needed
-    for entry in gone:
-        if isinstance(entry, Stored):
-            _release(db, owner, _readable(entry, fetch, unneeded))
-    _collect_lists(db, owner, kept)
+    chunk, holder = row
+    if holder != owner:
+        db.execute(SQL["give_back"], (chunk, owner))
+        return
+    heir = db.execute(SQL["borrower"], (chunk,)).fetchone()
+    if heir is None:
+        db.execute(SQL["delete_chunk"], (chunk,))
+    else:
+        db.execute(SQL["pass_on"], (heir[0], chunk))
+        db.execute(SQL["give_back"], (chunk, heir[0]))
 
 
-def _readable(entry: Stored, fetch: Fetch, known: set[bytes]) -> list[bytes]:
-    found = []
-    try:
-        for hash in chunks.hashes(entry.root, fetch, known):
-            found.append(hash)
-    except DamagedChunkError:
-        pass  # what is below it cannot be found any more
-    return found
-
-
-def _release(db: sqlite3.Connection, owner: int, hashes: Iterable[bytes]) -> None:
-    for hash in hashes:
-        row = db.execute(SQL["find_chunk"], (hash,)).fetchone()
-        if row is None:
-            continue
-        chunk, holder = row
-        if holder != owner:
-            db.execute(SQL["give_back"], (chunk, owner))
-            continue
-        heir = db.execute(SQL["borrower"], (chunk,)).fetchone()
-        if heir is None:
-            db.execute(SQL["delete_chunk"], (chunk,))
-        else:
-            db.execute(SQL["pass_on"], (heir[0], chunk))
-            db.execute(SQL["give_back"], (chunk, heir[0]))
-
-
-def _collect_lists(db: sqlite3.Connection, owner: int, kept: Iterable[Entry]) -> None:
-    needed: dict[int, int] = {}  # how much of each list
-    for entry in {entry for entry in kept if isinstance(entry, Listed)}:
-        try:
-            for key, _begin, end in segments(db, entry):
-                needed[key] = max(needed.get(key, 0), end)
-        except DamagedPartError:
-            return
+def _cut_lists(db: sqlite3.Connection, owner: int, needed: Mapping[int, int]) -> None:
     for (key,) in db.execute(SQL["lists_of_owner"], (owner,)).fetchall():
         db.execute(SQL["delete_items"], (key, needed.get(key, 0)))
         if key not in needed:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from supersteps.checkpoint.parts import ListPart, Part, PartKey
+from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
 from supersteps.errors import CheckpointNotFoundError, CorruptCheckpointError
 from supersteps.storage import rules
-from supersteps.storage.delta.entries import Entry, Listed
+from supersteps.storage.delta.chains import read_entries
+from supersteps.storage.delta.entries import Entry
 from supersteps.storage.delta.inspection import Inspector
+from supersteps.storage.delta.parts import OpenList, read_parts, read_unlike
+from supersteps.storage.delta.rows import Row, RunKey, header_of
 from supersteps.storage.sqlite import checkpoint_rows, saved_rows
-from supersteps.storage.sqlite.checkpoint_rows import Row, RunKey
-from supersteps.storage.sqlite.parts import DamagedPartError, read_value
-
-OpenList = Callable[[Listed, str], ListPart]
-"""Gives a list part whose elements are read when somebody looks; the text says where it belongs."""
+from supersteps.storage.sqlite.tables import SqliteTables
 
 
 def load_record(
@@ -27,21 +26,25 @@ def load_record(
     Raises:
         CorruptCheckpointError: It is damaged.
     """
+    tables = SqliteTables(db)
     found = checkpoint_rows.find_row(db, wanted)
     if found is not None:
         run, row = found
         try:
-            header = checkpoint_rows.header_of(row, run)
+            header = header_of(row, run)
             where = f"checkpoint {wanted!r} of run {run.run_id!r}"
-            parts = _read_parts(db, checkpoint_rows.read_entries(db, run, row), where, open_list)
+            parts = read_parts(tables, read_entries(tables, run, row), where, open_list)
         except CorruptCheckpointError as error:
-            raise rules.damaged(f"{error}.", Inspector(db).nearest_intact(wanted)) from error
+            ancestor = Inspector(tables).nearest_intact(run, row)
+            raise rules.damaged(f"{error}.", ancestor) from error
         return CheckpointRecord(header, parts)
     saved = saved_rows.find_saved(db, wanted)
     if saved is None:
         return None
     header, entries = saved_rows.open_saved(saved)
-    return CheckpointRecord(header, _read_parts(db, entries, f"checkpoint {wanted!r}", open_list))
+    return CheckpointRecord(
+        header, read_parts(tables, entries, f"checkpoint {wanted!r}", open_list)
+    )
 
 
 def load_parts(
@@ -65,10 +68,6 @@ def load_parts(
     return record.parts
 
 
-_IN_COMMON: Part = b"null"
-"""Stands for a part that two checkpoints have in common, and that nobody needs to read to compare them."""
-
-
 def compare(
     db: sqlite3.Connection, first: CheckpointHeader, second: CheckpointHeader, open_list: OpenList
 ) -> tuple[Mapping[PartKey, Part], Mapping[PartKey, Part]]:
@@ -79,46 +78,24 @@ def compare(
         CorruptCheckpointError: One is damaged.
     """
     one, other = _entries_of(db, first), _entries_of(db, second)
-    common = {key for key, entry in one.items() if other.get(key) == entry}
-    found = []
-    for header, entries in ((first, one), (second, other)):
-        rest = {key: entry for key, entry in entries.items() if key not in common}
-        parts = _read_parts(db, rest, f"checkpoint {header.checkpoint_id!r}", open_list)
-        found.append(parts | dict.fromkeys(common, _IN_COMMON))
-    return found[0], found[1]
+    tables = SqliteTables(db)
+    return (
+        read_unlike(tables, one, other, f"checkpoint {first.checkpoint_id!r}", open_list),
+        read_unlike(tables, other, one, f"checkpoint {second.checkpoint_id!r}", open_list),
+    )
 
 
 def _entries_of(db: sqlite3.Connection, header: CheckpointHeader) -> Mapping[PartKey, Entry]:
     found = checkpoint_rows.find_row(db, header.checkpoint_id)
     if found is not None:
         run, row = found
-        return checkpoint_rows.read_entries(db, run, row)
+        return read_entries(SqliteTables(db), run, row)
     saved = saved_rows.find_saved(db, header.checkpoint_id)
     if saved is None:
         raise CheckpointNotFoundError(
             f"checkpoint {header.checkpoint_id!r} was deleted after it was read"
         )
     return saved_rows.open_saved(saved)[1]
-
-
-def _read_parts(
-    db: sqlite3.Connection, entries: Mapping[PartKey, Entry], where: str, open_list: OpenList
-) -> dict[PartKey, Part]:
-    parts: dict[PartKey, Part] = {}
-    for key, entry in entries.items():
-        if isinstance(entry, Listed):
-            parts[key] = open_list(entry, f"{where}, part {key!r}")
-            continue
-        try:
-            parts[key] = read_value(db, entry)
-        except DamagedPartError as error:
-            raise damaged_part(f"{where}, part {key!r}", error) from error
-    return parts
-
-
-def damaged_part(where: str, error: DamagedPartError) -> CorruptCheckpointError:
-    """Return the error of a value or list that is not what was saved."""
-    return CorruptCheckpointError(f"{where}, is damaged: {error}")
 
 
 # ---------------------------------------------------------------------------------------------------------- listings
@@ -159,7 +136,7 @@ def _headers(rows: Iterable[tuple[RunKey, Row]]) -> tuple[list[CheckpointHeader]
     problems: list[str] = []
     for run, row in rows:
         try:
-            headers.append(checkpoint_rows.header_of(row, run))
+            headers.append(header_of(row, run))
         except CorruptCheckpointError as error:
             problems.append(str(error))
     return headers, problems

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -12,12 +12,11 @@ from msgspec.structs import asdict, replace
 
 from supersteps.checkpoint.owner import Owner
 from supersteps.errors import CorruptCheckpointError
-from supersteps.ids import checkpoint_id
+from supersteps.ids import checkpoint_id, checkpoint_number
 from supersteps.storage._statements import load_statements
-from supersteps.storage.delta.entries import is_intact
+from supersteps.storage.delta.rows import StoredRun, is_intact, key_checksum
 from supersteps.storage.records import LEASE_SECONDS
 from supersteps.storage.rules import InboxEntry, Lease, RunRecord
-from supersteps.storage.sqlite.checkpoint_rows import key_checksum
 
 SQL = load_statements("supersteps.storage.sqlite", "runs.sql")
 
@@ -38,23 +37,9 @@ _LAST = 0xFFFFFFFF
 """The highest number of an entry that fits beside its run's key (`run << 32 | number`)."""
 
 
-class StoredRun(NamedTuple):
-    """A run as it was read.
-
-    Attributes:
-        key: Its key in the database.
-        revision: Changes with every write to the run.
-        record: The run.
-    """
-
-    key: int
-    revision: int
-    record: RunRecord
-
-
-def sequence_of(record: RunRecord) -> int:
+def head_number(record: RunRecord) -> int:
     """Return the number of a run's head."""
-    return int(record.head[len(record.run_id) + 1 :])
+    return checkpoint_number(record.head, record.run_id)
 
 
 def entries_of(key: int) -> tuple[int, int]:
@@ -217,7 +202,7 @@ def list_runs(
 def _changing(record: RunRecord) -> tuple[Any, ...]:
     lease = record.lease
     return (
-        sequence_of(record),
+        head_number(record),
         record.sequence,
         record.branch,
         record.epoch,
@@ -254,7 +239,7 @@ def _only_advances(old: RunRecord, new: RunRecord) -> bool:
 def _advancing(record: RunRecord) -> tuple[Any, ...]:
     assert record.lease is not None
     return (
-        sequence_of(record),
+        head_number(record),
         record.sequence,
         record.branch,
         record.lease.expires,
@@ -383,7 +368,7 @@ def read_journal(db: sqlite3.Connection, run: StoredRun) -> list[bytes]:
     Raises:
         CorruptCheckpointError: One has been altered, or one before others is gone.
     """
-    wanted = sequence_of(run.record)
+    wanted = head_number(run.record)
     records = []
     rows = db.execute(SQL["read_journal"], entries_of(run.key))
     for expected, (entry, head, record, checksum) in enumerate(rows, run.key << 32):
@@ -400,7 +385,7 @@ def read_journal(db: sqlite3.Connection, run: StoredRun) -> list[bytes]:
 
 def is_journalled(db: sqlite3.Connection, run: StoredRun) -> bool:
     """Return whether there are records of finished calls that follow a run's head."""
-    place = (*entries_of(run.key), sequence_of(run.record))
+    place = (*entries_of(run.key), head_number(run.record))
     return db.execute(SQL["is_journalled"], place).fetchone() is not None
 
 
@@ -413,7 +398,7 @@ def append_journal(db: sqlite3.Connection, run: StoredRun, records: Iterable[byt
     """Add records of finished calls that follow a run's head."""
     last = db.execute(SQL["last_journal_entry"], entries_of(run.key)).fetchone()[0]
     first = run.key << 32 if last is None else last + 1
-    head = sequence_of(run.record)
+    head = head_number(run.record)
     db.executemany(
         SQL["insert_journal"],
         [

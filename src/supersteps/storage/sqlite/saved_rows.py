@@ -13,7 +13,8 @@ from supersteps.checkpoint.parts import PartKey
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage._statements import load_statements
-from supersteps.storage.delta.entries import Entry, decode_entries, encode_entries, is_intact
+from supersteps.storage.delta.entries import Entry, decode_entries, encode_entries
+from supersteps.storage.delta.rows import is_intact
 
 SQL = load_statements("supersteps.storage.sqlite", "saved.sql")
 

@@ -21,15 +21,16 @@ from supersteps.storage import rules
 from supersteps.storage._paths import settled_path
 from supersteps.storage.answers import Answering
 from supersteps.storage.delta.entries import Listed
+from supersteps.storage.delta.parts import DamagedPartError, damaged_part, read_list
+from supersteps.storage.delta.rows import StoredRun
 from supersteps.storage.ports import AsyncClosing
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.rules import Damage, InboxEntry, RunRecord
 from supersteps.storage.sqlite import backup, checkpoint_rows, reads, run_rows, upkeep, verification
 from supersteps.storage.sqlite.commits import Commits
 from supersteps.storage.sqlite.database import Database
-from supersteps.storage.sqlite.parts import DamagedPartError, read_list
 from supersteps.storage.sqlite.readers import Readers
-from supersteps.storage.sqlite.run_rows import StoredRun
+from supersteps.storage.sqlite.tables import SqliteTables
 from supersteps.storage.sqlite.writer import Writer
 
 _LARGE_BYTES = 1 << 18
@@ -334,9 +335,9 @@ def _size(commit: Commit) -> int:
 
 def _read_list(db: sqlite3.Connection, entry: Listed, where: str) -> list[bytes]:
     try:
-        return read_list(db, entry)
+        return read_list(SqliteTables(db), entry)
     except DamagedPartError as error:
-        raise reads.damaged_part(where, error) from error
+        raise damaged_part(where, error) from error
 
 
 def _look(db: sqlite3.Connection, run_id: str, incarnation: str | None) -> StoredRun | None:

@@ -5,18 +5,31 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable
 
+from supersteps.checkpoint.chunks import split
 from supersteps.checkpoint.parts import ListPart, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.errors import CorruptCheckpointError
+from supersteps.ids import split_checkpoint_id
 from supersteps.storage import rules
-from supersteps.storage.delta.entries import INLINE_BYTES, Entry
+from supersteps.storage.delta.chains import read_entries
+from supersteps.storage.delta.entries import INLINE_BYTES, Entry, Stored
+from supersteps.storage.delta.parts import OpenList
+from supersteps.storage.delta.rows import (
+    Row,
+    RunKey,
+    bare_header,
+    check_row,
+    difference_of,
+    header_of,
+    id_of,
+)
 from supersteps.storage.retention import Pruning, RetentionPolicy, plan_pruning
 from supersteps.storage.sqlite import checkpoint_rows, run_rows, saved_rows
-from supersteps.storage.sqlite.checkpoint_rows import Row, RunKey
 from supersteps.storage.sqlite.commits import Commits
-from supersteps.storage.sqlite.parts import append_items, collect, write_value
-from supersteps.storage.sqlite.reads import OpenList, load_record
+from supersteps.storage.sqlite.parts import append, collect, store_value
+from supersteps.storage.sqlite.reads import load_record
 from supersteps.storage.sqlite.saved_rows import SavedRow
+from supersteps.storage.sqlite.tables import SqliteTables
 
 
 class Upkeep:
@@ -35,7 +48,7 @@ class Upkeep:
         """Remove the checkpoints of a run that a policy lets go; return their ids, oldest first."""
         run, rows, pruning = plan(db, run_id, policy)
         for checkpoint_id, parent in pruning.parents.items():
-            place = checkpoint_rows.split_id(parent) if parent else None
+            place = split_checkpoint_id(parent) if parent else None
             _build_on(db, run, rows[checkpoint_id], place[1] if place else None)
         self._remove(db, run, [rows[checkpoint_id] for checkpoint_id in pruning.gone])
         return pruning.gone
@@ -60,11 +73,7 @@ class Upkeep:
             db.execute(checkpoint_rows.SQL["delete"], (checkpoint,))
         left = list(checkpoint_rows.read_rows(db, run.key))
         try:
-            kept = [
-                entry
-                for row in left
-                for entry in checkpoint_rows.difference_of(row, run).puts.values()
-            ]
+            kept = [entry for row in left for entry in difference_of(row, run).puts.values()]
         except CorruptCheckpointError:
             return  # it hides what is still referred to; rather keep too much
         collect(db, run.key, gone, kept)
@@ -96,15 +105,10 @@ class Upkeep:
     def _leave_head(self, db: sqlite3.Connection, run: RunKey, lost: Row) -> bool:
         """Move the head of a run to the nearest checkpoint that is left; return False when there is none."""
         rows = {
-            checkpoint_rows.id_of(row, run): row
-            for row in _intact(checkpoint_rows.read_rows(db, run.key), run)
+            id_of(row, run): row for row in _intact(checkpoint_rows.read_rows(db, run.key), run)
         }
-        header = (
-            checkpoint_rows.header_of if _intact([lost], run) else checkpoint_rows.bare_header
-        )(lost, run)
-        head = rules.choose_head(
-            header, (checkpoint_rows.header_of(row, run) for row in rows.values())
-        )
+        header = (header_of if _intact([lost], run) else bare_header)(lost, run)
+        head = rules.choose_head(header, (header_of(row, run) for row in rows.values()))
         stored = run_rows.find_run(db, run.run_id)
         if head is None or stored is None:
             return False
@@ -121,18 +125,20 @@ class Upkeep:
         before = saved_rows.find_saved(db, header.checkpoint_id)
         if before is not None:
             _delete_saved(db, before)
-        place = checkpoint_rows.split_id(header.checkpoint_id)
+        place = split_checkpoint_id(header.checkpoint_id)
         if place is not None:
             saved_rows.outdate_run(db, place[0])
         key = saved_rows.insert_saved(db, header)
         entries: dict[PartKey, Entry] = {}
         for part_key, part in record.parts.items():
             if isinstance(part, ListPart):
-                entries[part_key] = append_items(db, -key, None, list(part))
+                entries[part_key] = append(db, -key, None, list(part))
             elif len(part) <= INLINE_BYTES:
                 entries[part_key] = part
             else:
-                entries[part_key] = write_value(db, -key, part, None)[0]
+                tree = split(part)
+                store_value(db, -key, tree)
+                entries[part_key] = Stored(*tree.root)
         saved_rows.fill_saved(db, key, header, entries)
 
 
@@ -148,18 +154,15 @@ def plan(
     run = checkpoint_rows.run_key(db, run_id)
     if stored is None or run is None:
         raise rules.no_such_run(run_id)
-    rows = {
-        checkpoint_rows.id_of(row, run): row
-        for row in _intact(checkpoint_rows.read_rows(db, run.key), run)
-    }
-    headers = [checkpoint_rows.header_of(row, run) for row in rows.values()]
+    rows = {id_of(row, run): row for row in _intact(checkpoint_rows.read_rows(db, run.key), run)}
+    headers = [header_of(row, run) for row in rows.values()]
     return run, rows, plan_pruning(stored.record, headers, policy)
 
 
 def _build_on(db: sqlite3.Connection, run: RunKey, row: Row, parent: int | None) -> None:
     """Have a checkpoint follow another one, and build on none: the one that it has built on is about to go."""
     try:
-        entries = None if row.whole else checkpoint_rows.read_entries(db, run, row)
+        entries = None if row.whole else read_entries(SqliteTables(db), run, row)
     except CorruptCheckpointError:
         return  # one that it builds on is damaged, so it cannot be read any more as it is
     checkpoint_rows.rewrite_checkpoint(db, run, row, parent, entries)
@@ -176,18 +179,14 @@ def _delete_saved(db: sqlite3.Connection, saved: SavedRow) -> None:
 
 def _entries(rows: Iterable[Row], run: RunKey) -> list[Entry]:
     """Return what rows refer to, as far as they can be read."""
-    return [
-        entry
-        for row in _intact(rows, run)
-        for entry in checkpoint_rows.difference_of(row, run).puts.values()
-    ]
+    return [entry for row in _intact(rows, run) for entry in difference_of(row, run).puts.values()]
 
 
 def _intact(rows: Iterable[Row], run: RunKey) -> list[Row]:
     intact = []
     for row in rows:
         try:
-            checkpoint_rows.check_row(row, run)
+            check_row(row, run)
         except CorruptCheckpointError:
             continue
         intact.append(row)

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 
 from supersteps.errors import CheckpointVersionError, CorruptCheckpointError
 from supersteps.storage.delta.inspection import Inspector
+from supersteps.storage.delta.rows import Row, RunKey, difference_of, header_of, id_of
 from supersteps.storage.rules import Damage
 from supersteps.storage.sqlite import checkpoint_rows, run_rows, saved_rows
-from supersteps.storage.sqlite.checkpoint_rows import Row, RunKey
+from supersteps.storage.sqlite.tables import SqliteTables
 
 
 def verify(db: sqlite3.Connection, run_id: str | None) -> list[Damage]:
     """Return what is damaged: of one run, or of all, of what was saved by hand and of the file itself."""
-    inspector = Inspector(db)
+    inspector = Inspector(SqliteTables(db))
     found: list[Damage] = []
     for run in checkpoint_rows.run_keys(db, run_id=run_id):
         found += _damage_of_run(db, run, inspector)
@@ -38,10 +39,10 @@ def verify(db: sqlite3.Connection, run_id: str | None) -> list[Damage]:
 def _damage_of_run(db: sqlite3.Connection, run: RunKey, inspector: Inspector) -> Iterator[Damage]:
     present: set[int] = set()
     for row in checkpoint_rows.read_rows(db, run.key):
-        wanted = checkpoint_rows.id_of(row, run)
+        wanted = id_of(row, run)
         problems = list(_row_problems(run, row, present, inspector))
         present.add(row.sequence)
-        ancestor = inspector.nearest_intact(wanted) if problems else None
+        ancestor = inspector.nearest_intact(run, row) if problems else None
         for what, problem in problems:
             yield Damage(
                 what=what,
@@ -81,8 +82,8 @@ def _row_problems(
     if not row.whole and row.parent not in present:
         yield where, "the row that it builds on is missing"
     try:
-        checkpoint_rows.header_of(row, run)
-        puts = checkpoint_rows.difference_of(row, run).puts
+        header_of(row, run)
+        puts = difference_of(row, run).puts
     except (CorruptCheckpointError, CheckpointVersionError) as error:
         yield where, str(error)
         return

@@ -1,0 +1,91 @@
+"""What a checkpoint's row builds on: rows of differences, down to one that holds everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+from supersteps.checkpoint.parts import PartKey
+from supersteps.checkpoint_info import CheckpointInfo
+from supersteps.errors import CorruptCheckpointError
+from supersteps.ids import checkpoint_id
+from supersteps.storage.delta.entries import Difference, Entry
+from supersteps.storage.delta.rows import (
+    Row,
+    RunKey,
+    damaged_row,
+    difference_of,
+    id_of,
+    is_intact,
+    row_checksum,
+)
+from supersteps.storage.delta.tables import Tables
+
+Chain: TypeAlias = Sequence[tuple[Row, Difference]]
+"""A whole row, then those that follow it up to a checkpoint's own, each with what it says."""
+
+
+def read_chain(tables: Tables, run: RunKey, row: Row) -> Chain:
+    """Return what a checkpoint's entries are made of.
+
+    Raises:
+        CorruptCheckpointError: One of the rows is damaged or missing.
+    """
+    chain = [(row, difference_of(row, run))]
+    while not row.whole:
+        before = None if row.parent is None else tables.row(run.key, row.parent)
+        if before is None or before.sequence >= row.sequence:
+            raise CorruptCheckpointError(
+                f"checkpoint {id_of(chain[0][0], run)!r} of run {run.run_id!r} is damaged: the row "
+                f"before {row.checkpoint} in table `checkpoints`, which it builds on, is missing"
+            )
+        row = before
+        chain.append((row, difference_of(row, run)))
+    return chain[::-1]
+
+
+def read_entries(tables: Tables, run: RunKey, row: Row) -> dict[PartKey, Entry]:
+    """Return a checkpoint's entries.
+
+    Raises:
+        CorruptCheckpointError: It is damaged.
+    """
+    entries: dict[PartKey, Entry] = {}
+    for _row, difference in read_chain(tables, run, row):
+        difference.apply(entries)
+    return entries
+
+
+def lineage_of(
+    run: RunKey, newest: Row, rows: Iterable[tuple[Any, ...]], limit: int
+) -> tuple[list[CheckpointInfo], list[str]]:
+    """Return a checkpoint and its ancestors, oldest first, and what is damaged.
+
+    It ends at the first one that is missing. The rows are read as one range, from which other
+    branches are left out: on long runs that is many times faster than one by one.
+
+    Args:
+        run: The run.
+        newest: The checkpoint, checked.
+        rows: Columns of the run's rows from this one on, the newest first: plain tuples, since
+            there may be 10,000 of them.
+        limit: At most so many.
+    """
+    name = run.run_id
+    lineage: list[CheckpointInfo] = []
+    wanted: int | None = newest.sequence
+    wanted_id = checkpoint_id(name, newest.sequence)
+    for columns in rows:
+        _key, _run, sequence, parent, iteration = columns[:5]
+        if len(lineage) == limit or wanted is None or sequence < wanted:
+            break
+        if sequence == wanted:
+            if not is_intact(columns[-1], row_checksum, columns[1:-1]):
+                damage = damaged_row(Row._make(columns), run)
+                return lineage[::-1], [
+                    f"the lineage of {id_of(newest, run)!r} breaks off: {damage}"
+                ]
+            before = None if parent is None else checkpoint_id(name, parent)
+            lineage.append(CheckpointInfo(name, wanted_id, iteration, before))
+            wanted, wanted_id = parent, before or ""
+    return lineage[::-1], []

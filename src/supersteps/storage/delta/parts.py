@@ -1,0 +1,202 @@
+"""Parts that are too large for a row: values in chunks, and lists element by element.
+
+A chunk is stored once, under its hash. It belongs to the *owner* who stored it first (a run, or a
+checkpoint that was saved by hand); other owners who need it *borrow* it. When its owner needs it no
+longer, it passes to a borrower, or is deleted where nobody borrows it.
+
+A list belongs to one owner. An entry names a list and how many of its elements it has; so what is
+appended costs what is appended. A list that has been appended to since is never changed: whoever
+appends to an older view of it begins a list that goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from zlib import crc32
+
+from supersteps.checkpoint import chunks
+from supersteps.checkpoint.chunks import DamagedChunkError
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
+from supersteps.errors import CorruptCheckpointError
+from supersteps.storage.delta.entries import Entry, Listed, Stored
+from supersteps.storage.delta.rows import is_intact
+from supersteps.storage.delta.tables import Tables
+
+OpenList = Callable[[Listed, str], ListPart]
+"""Gives a list part whose elements are read when needed; the text says where it belongs."""
+
+_ALL = 1 << 62
+
+
+class DamagedPartError(ValueError):
+    """A stored value or list is not what was saved."""
+
+
+def damaged_part(where: str, error: DamagedPartError) -> CorruptCheckpointError:
+    """Return the error of a value or list that is not what was saved."""
+    return CorruptCheckpointError(f"{where}, is damaged: {error}")
+
+
+# ------------------------------------------------------------------------------------------ reading
+
+
+def read_parts(
+    tables: Tables, entries: Mapping[PartKey, Entry], where: str, open_list: OpenList
+) -> dict[PartKey, Part]:
+    """Return the parts that entries stand for.
+
+    Raises:
+        CorruptCheckpointError: One is damaged.
+    """
+    parts: dict[PartKey, Part] = {}
+    for key, entry in entries.items():
+        if isinstance(entry, Listed):
+            parts[key] = open_list(entry, f"{where}, part {key!r}")
+            continue
+        try:
+            parts[key] = read_value(tables, entry)
+        except DamagedPartError as error:
+            raise damaged_part(f"{where}, part {key!r}", error) from error
+    return parts
+
+
+_IN_COMMON: Part = b"null"
+"""Stands for a part that two checkpoints have in common, which is not read to compare them."""
+
+
+def read_unlike(
+    tables: Tables,
+    entries: Mapping[PartKey, Entry],
+    others: Mapping[PartKey, Entry],
+    where: str,
+    open_list: OpenList,
+) -> dict[PartKey, Part]:
+    """Return the parts that entries stand for; those that are the same in `others` are not read.
+
+    Raises:
+        CorruptCheckpointError: One is damaged.
+    """
+    common = {key for key, entry in entries.items() if others.get(key) == entry}
+    rest = {key: entry for key, entry in entries.items() if key not in common}
+    return read_parts(tables, rest, where, open_list) | dict.fromkeys(common, _IN_COMMON)
+
+
+def read_value(tables: Tables, entry: bytes | Stored) -> bytes:
+    """Return a value.
+
+    Raises:
+        DamagedPartError: A chunk of it is missing or damaged.
+    """
+    if isinstance(entry, bytes):
+        return entry
+    try:
+        return chunks.join(entry.root, tables.chunk)
+    except DamagedChunkError as error:
+        raise DamagedPartError(str(error)) from error
+
+
+def read_list(tables: Tables, entry: Listed) -> list[bytes]:
+    """Return the elements of a list's view.
+
+    Raises:
+        DamagedPartError: Elements are missing or damaged.
+    """
+    items: list[bytes] = []
+    for key, begin, end in reversed(list(segments(tables, entry))):
+        expected = begin
+        for position, data, checksum in tables.items(key, begin, end):
+            if position != expected or not is_intact(checksum, item_checksum, data, position):
+                raise DamagedPartError(
+                    f"element {position} of list {key} has been altered, or one before is gone"
+                )
+            items.append(data)
+            expected += 1
+    if len(items) != entry.length:
+        raise DamagedPartError(
+            f"list {entry.list} has {len(items)} elements instead of {entry.length}"
+        )
+    return items
+
+
+def item_checksum(data: bytes, position: int) -> int:
+    """Return the checksum that is stored with an element."""
+    return crc32(data, position)
+
+
+def segments(tables: Tables, entry: Listed) -> Iterator[tuple[int, int, int]]:
+    """Give the lists that a view consists of, last first: key, first and last position but one.
+
+    Raises:
+        DamagedPartError: One of them is missing.
+    """
+    key: int | None = entry.list
+    end = entry.length
+    while key is not None:
+        found = tables.list_base(key)
+        if found is None:
+            raise DamagedPartError(f"list {key} is missing")
+        base, begin = found
+        if base is not None and base >= key:
+            raise DamagedPartError(f"list {key} goes on from list {base}, which is not older")
+        yield key, min(begin, end), end
+        key, end = base, min(begin, end)
+
+
+def count_intact(tables: Tables, key: int) -> tuple[int, str]:
+    """Return up to which position a list's own elements are intact, and what is wrong after it."""
+    found = tables.list_base(key)
+    expected = found[1] if found else 0
+    for position, data, checksum in tables.items(key, expected, _ALL):
+        if position != expected or not is_intact(checksum, item_checksum, data, position):
+            break
+        expected += 1
+    return expected, f"element {expected} of list {key} has been altered or is gone"
+
+
+# -------------------------------------------------------------------------- what is no longer needed
+
+
+def unneeded_chunks(tables: Tables, gone: Iterable[Entry], kept: Iterable[Entry]) -> list[bytes]:
+    """Return the hashes of chunks that an owner needs no longer.
+
+    Where damage hides what is still needed there are none: better to keep too much.
+
+    Args:
+        tables: Reads the values' nodes.
+        gone: The owner's entries that are deleted.
+        kept: Its entries that stay.
+    """
+    known: set[bytes] = set()
+    try:
+        for entry in kept:
+            if isinstance(entry, Stored):
+                for _hash in chunks.hashes(entry.root, tables.chunk, known):
+                    pass
+    except DamagedChunkError:
+        return []
+    found: list[bytes] = []
+    for entry in gone:
+        if not isinstance(entry, Stored):
+            continue
+        try:
+            for hash in chunks.hashes(entry.root, tables.chunk, known):
+                found.append(hash)
+        except DamagedChunkError:
+            continue  # what is below it cannot be found any longer
+    return found
+
+
+def needed_lengths(tables: Tables, kept: Iterable[Entry]) -> dict[int, int] | None:
+    """Return how much of each list an owner's entries need; of lists that are not in it, nothing.
+
+    Returns:
+        None where damage hides it.
+    """
+    needed: dict[int, int] = {}
+    for entry in {entry for entry in kept if isinstance(entry, Listed)}:
+        try:
+            for key, _begin, end in segments(tables, entry):
+                needed[key] = max(needed.get(key, 0), end)
+        except DamagedPartError:
+            return None
+    return needed
