@@ -1,4 +1,4 @@
-"""What a checkpoint's row builds on: rows of differences, down to one that holds everything."""
+"""Chains: the rows that a row of differences builds on; lineages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a checkpoint's row says of each part: small values themselves, of others where they are.
+"""Entries: a small value itself, of a large one where it is.
 
-A row holds all entries, or what differs from its parent's; the second kind costs what changed, the first lets a reader
-stop. Entries are read in the order: deletes, then puts.
+A row holds all entries, or what differs from its parent's; the second kind costs what changed, the
+first lets a reader stop. Entries are read in the order: deletes, then puts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ INLINE_BYTES = 2048
 """Values up to this size are kept in the row: the row and the value then fit in one page."""
 
 WHOLE_AFTER_ROWS = 32
-"""How many rows may follow one that holds everything before another one does, however little they hold."""
+"""So many rows may follow one that holds everything, however little they hold."""
 
 
 class Stored(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):

@@ -1,4 +1,4 @@
-"""A look at stored values and lists: each piece once, however many checkpoints share it."""
+"""What is wrong with stored values and lists, each read only once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts that are too large for a row: values in chunks, and lists element by element.
+"""Parts too large for a row: values in chunks, lists by their elements.
 
 A chunk is stored once, under its hash. It belongs to the *owner* who stored it first (a run, or a
 checkpoint that was saved by hand); other owners who need it *borrow* it. When its owner needs it no
@@ -153,7 +153,7 @@ def count_intact(tables: Tables, key: int) -> tuple[int, str]:
     return expected, f"element {expected} of list {key} has been altered or is gone"
 
 
-# -------------------------------------------------------------------------- what is no longer needed
+# ------------------------------------------------------------------------- what is no longer needed
 
 
 def unneeded_chunks(tables: Tables, gone: Iterable[Entry], kept: Iterable[Entry]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Checkpoints as rows: what the columns say of a checkpoint, and whether they are intact."""
+"""Checkpoints as rows: their columns, packed, checked and read."""
 
 from __future__ import annotations
 
@@ -105,7 +105,10 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def is_intact(checksum: object, compute: Callable[..., int], *columns: object) -> bool:
-    """Return whether columns fit their checksum; damage may have turned any of them into another type."""
+    """Return whether columns fit their checksum.
+
+    Damage may have turned any of them into another type.
+    """
     try:
         return compute(*columns) == checksum
     except (TypeError, ValueError):
@@ -155,8 +158,8 @@ def id_of(row: Row, run: RunKey) -> str:
 def damaged_row(row: Row, run: RunKey) -> CorruptCheckpointError:
     """Return the error of a row that is not what was saved."""
     return CorruptCheckpointError(
-        f"checkpoint {id_of(row, run)!r} of run {run.run_id!r} is damaged: its row {row.checkpoint} in table "
-        "`checkpoints` has been altered"
+        f"checkpoint {id_of(row, run)!r} of run {run.run_id!r} is damaged: its row "
+        f"{row.checkpoint} in table `checkpoints` has been altered"
     )
 
 
@@ -170,8 +173,8 @@ def check_row(row: Row, run: RunKey) -> None:
         raise damaged_row(row, run)
     if run.checksum is not None and not is_intact(run.checksum, key_checksum, *run[:5]):
         raise CorruptCheckpointError(
-            f"checkpoint {id_of(row, run)!r} of run {run.run_id!r} is damaged: its run's row {run.key} in table `runs` "
-            "has been altered"
+            f"checkpoint {id_of(row, run)!r} of run {run.run_id!r} is damaged: its run's row "
+            f"{run.key} in table `runs` has been altered"
         )
 
 

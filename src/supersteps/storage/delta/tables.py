@@ -1,4 +1,4 @@
-"""`Tables`: what the rules of this folder read of a database; each storage has its own SQL for it."""
+"""`Tables`: what the rules of this folder read of a database."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from supersteps.storage.delta.rows import Row
 
 
 class Tables(Protocol):
-    """One state of a database, such as a transaction sees it. Nothing is checked before it is given.
+    """One state of a database, as a transaction sees it; each storage has its own SQL for it.
 
-    Runs, lists and the owners of values are numbers that the database has given them.
+    What it gives has not been checked. Runs, lists and the owners of values are numbers that the
+    database has given them.
     """
 
     def row(self, run: int, sequence: int) -> Row | None:
