@@ -10,8 +10,9 @@ from typing import Any
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.parts import ANSWERED, GRAPH, MESSAGES, OUTPUTS, PartKey
+from supersteps.checkpoint.parts import ANSWERED, GRAPH, OUTPUTS, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, Commit
+from supersteps.checkpoint.sections.message import MESSAGES
 from supersteps.ids import checkpoint_id
 from supersteps.testing.writer import REQUEST
 from tests.reliability.model import Content, Run

@@ -25,10 +25,12 @@ from supersteps import (
     response_handler,
 )
 from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.sections.message import Message
+from supersteps.checkpoint.sections.timer import Timer
 from supersteps.checkpoint.values import Sealer
 from supersteps.engine.journal import Recorded
 from supersteps.engine.plan import due_timers
-from supersteps.engine.state import Message, State, Timer
+from supersteps.engine.state import State
 
 SetClock = Callable[[float], None]
 SEALER = Sealer(Codec(), encoding=True)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.values import Reply, Sealer
+from supersteps.checkpoint.sections.message import Reply
+from supersteps.checkpoint.values import Sealer
 from supersteps.engine.effects import Ask, Delayed, Effects, Send
 from supersteps.engine.view import Write
 

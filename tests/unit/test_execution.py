@@ -8,6 +8,7 @@ import pytest
 
 from supersteps import Executor, WorkflowBuilder, WorkflowContext, WorkflowEvent, handler
 from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.sections.message import Message
 from supersteps.checkpoint.values import Sealer
 from supersteps.engine.backends.local import LocalBackend
 from supersteps.engine.call import CallSite
@@ -19,7 +20,7 @@ from supersteps.engine.journal import Recorded
 from supersteps.engine.levels import Levels
 from supersteps.engine.plan import plan
 from supersteps.engine.setting import Setting
-from supersteps.engine.state import Message, State
+from supersteps.engine.state import State
 from supersteps.engine.user_code import UserCodeError
 from supersteps.engine.view import View
 from supersteps.events import Note

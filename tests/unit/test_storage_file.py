@@ -18,7 +18,8 @@ import pytest
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import this_process
-from supersteps.checkpoint.parts import MESSAGES, OUTPUTS, PartKey
+from supersteps.checkpoint.parts import OUTPUTS, PartKey
+from supersteps.checkpoint.sections.message import MESSAGES
 from supersteps.errors import (
     CheckpointEncodeError,
     CheckpointError,

@@ -19,6 +19,7 @@ from supersteps import (
     WorkflowContext,
 )
 from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.sections.message import Message
 from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.define.graph import Graph
 from supersteps.engine import merge as superstep
@@ -27,7 +28,7 @@ from supersteps.engine.effects import Ask, Effects, Send
 from supersteps.engine.levels import SHARED_STATE, Levels
 from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Answer, Plan
-from supersteps.engine.state import Message, Request, State
+from supersteps.engine.state import Request, State
 from supersteps.engine.view import Write
 from tests.unit.support import Question
 

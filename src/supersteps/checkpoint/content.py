@@ -15,7 +15,6 @@ from supersteps.checkpoint.parts import (
     EXECUTORS,
     FAN_IN,
     INTERCEPTED,
-    MESSAGES,
     OUTPUTS,
     REPLIES,
     REQUESTS,
@@ -24,26 +23,22 @@ from supersteps.checkpoint.parts import (
     SUB_SCOPES,
     SUB_STATE,
     SUB_WORKFLOWS,
-    TIMERS,
     ListPart,
     Part,
     PartKey,
 )
+from supersteps.checkpoint.sections.section import ValueReader
+from supersteps.checkpoint.sections.table import SECTIONS
 from supersteps.checkpoint.stored import (
     Outcome,
-    ReplyPart,
     StoredAnswer,
-    StoredMessage,
     StoredRequest,
     StoredSubWorkflow,
-    StoredTimer,
     as_json,
     decode_json,
-    decode_messages,
     decode_stored,
     raw,
 )
-from supersteps.checkpoint.work import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +175,7 @@ class _Reader:
     def __init__(self, codec: Codec, where: str) -> None:
         self._codec = codec
         self._where = where
+        self._values = ValueReader(codec, where)
 
     def read(self, parts: Mapping[PartKey, Part]) -> dict[str, Any]:
         found: dict[str, Any] = {name: empty(name) for name in NAMES}
@@ -191,10 +187,6 @@ class _Reader:
                     entries = found[section].setdefault(scope, {})
                     if name:  # the empty name only says that the scope exists
                         entries[name] = self._value(part, f"{section}[{scope!r}][{name!r}]")
-                case ("messages",):
-                    for message in decode_messages(part):
-                        described = self._message(message)
-                        found["messages"].setdefault(described["source_id"], []).append(described)
                 case ("fan_in", group):
                     found[FAN_IN][group] = self._value(part, f"fan_in[{group!r}]")
                 case ("requests", request_id):
@@ -203,14 +195,14 @@ class _Reader:
                     found["intercepted_requests"][request_id] = self._request(part)
                 case ("replies", request_id):
                     found[REPLIES][request_id] = self._value(part, f"replies[{request_id!r}]")
-                case ("timers", timer_id):
-                    found[TIMERS][timer_id] = self._timer(part)
                 case ("outputs",):
                     found["outputs"] = [
                         self._value(v, f"outputs[{i}]") for i, v in enumerate(elements(part))
                     ]
                 case ("answered",):
                     found["answered"] = [self._answer(item) for item in elements(part)]
+                case _ if known := SECTIONS.get(key[0]):
+                    known.describe(found[known.content], key, part, self._values)
                 case _:
                     pass
         found[SUB_WORKFLOWS] = self._sub_workflows(parts)
@@ -221,31 +213,6 @@ class _Reader:
 
     def _raw(self, data: msgspec.Raw, at: str) -> Any:
         return self._value(bytes(data), at)
-
-    def _message(self, message: StoredMessage) -> dict[str, Any]:
-        source = message.source_ids[0] if message.source_ids else ""
-        described = {
-            "data": self._raw(message.data, f"message from {source!r}"),
-            "source_id": source,
-            "source_ids": list(message.source_ids),
-            "target_ids": list(message.target_ids),
-        }
-        if message.reply is not None:
-            reply = message.reply
-            answer = self._raw(reply.answer, f"answer to {reply.request_id!r}")
-            described["reply"] = {
-                "request_id": reply.request_id,
-                "answer": answer,
-                "direct": reply.direct,
-            }
-        return described
-
-    def _timer(self, part: Part) -> dict[str, Any]:
-        timer = decode_stored(part, StoredTimer, f"{self._where}: a timer")
-        described = {"due": timer.due, "attempt": timer.attempt, **self._message(timer.message)}
-        if timer.work is not None:
-            described["work"] = msgspec.to_builtins(timer.work)
-        return described
 
     def _request(self, part: Part) -> PendingRequest:
         stored = decode_stored(part, StoredRequest, f"{self._where}: a request")
@@ -313,16 +280,7 @@ def encode_parts(checkpoint: Content, codec: Codec) -> dict[PartKey, Part]:
 
 def _encoded(checkpoint: Content, codec: Codec) -> Iterator[tuple[PartKey, Part]]:
     encode = msgspec.json.encode
-    yield (
-        MESSAGES,
-        encode(
-            [
-                _stored_message(m, source, codec)
-                for source, sent in checkpoint.messages.items()
-                for m in sent
-            ]
-        ),
-    )
+    yield from SECTIONS["messages"].encode(checkpoint.messages, codec)
     for name, value in checkpoint.shared_state.items():
         yield (SHARED, name), codec.encode(value, f"shared_state[{name!r}]")
     for section, scopes in ((EXECUTORS, checkpoint.executor_states), (SCOPES, checkpoint.scopes)):
@@ -337,19 +295,7 @@ def _encoded(checkpoint: Content, codec: Codec) -> Iterator[tuple[PartKey, Part]
             yield (section, request_id), encode(_stored_request(request_id, request, codec))
     for request_id, value in checkpoint.replies.items():
         yield (REPLIES, request_id), codec.encode(value, f"replies[{request_id!r}]")
-    for timer_id, timer in checkpoint.timers.items():
-        message = _stored_message(timer, timer.get("source_id", ""), codec)
-        yield (
-            (TIMERS, timer_id),
-            encode(
-                StoredTimer(
-                    timer["due"],
-                    message,
-                    timer.get("attempt", 1),
-                    msgspec.convert(timer.get("work"), Work | None),
-                )
-            ),
-        )
+    yield from SECTIONS["timers"].encode(checkpoint.timers, codec)
     for path, sub in checkpoint.sub_workflows.items():
         yield (
             (SUB_WORKFLOWS, path),
@@ -378,25 +324,6 @@ def _encoded_scopes(
             yield (*place, scope, ""), b"null"
         for name, value in entries.items():
             yield (*place, scope, name), codec.encode(value, f"{place[0]}[{scope!r}][{name!r}]")
-
-
-def _stored_message(message: Mapping[str, Any], source: str, codec: Codec) -> StoredMessage:
-    reply = message.get("reply")
-    return StoredMessage(
-        raw(codec.encode(message.get("data"), f"messages[{source!r}]")),
-        tuple(message.get("source_ids") or (source,)),
-        tuple(
-            message.get("target_ids")
-            or ([message["target_id"]] if message.get("target_id") else ())
-        ),
-        None
-        if reply is None
-        else ReplyPart(
-            reply["request_id"],
-            raw(codec.encode(reply["answer"], f"answer to {reply['request_id']!r}")),
-            reply["direct"],
-        ),
-    )
 
 
 def _stored_request(request_id: str, request: PendingRequest, codec: Codec) -> StoredRequest:

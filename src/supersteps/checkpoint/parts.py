@@ -42,7 +42,6 @@ PartKey: TypeAlias = tuple[str, ...]
 Scope: TypeAlias = tuple[str, ...]
 """A scope of state as the beginning of its keys' part keys."""
 
-MESSAGES: PartKey = ("messages",)
 OUTPUTS: PartKey = ("outputs",)
 GRAPH: PartKey = ("graph",)
 FAN_IN = "fan_in"
@@ -52,7 +51,6 @@ SCOPES = "scopes"
 REQUESTS = "requests"
 INTERCEPTED = "intercepted"
 REPLIES = "replies"
-TIMERS = "timers"
 SUB_WORKFLOWS = "sub_workflows"
 SUB_STATE = "sub_state"
 SUB_SCOPES = "sub_scopes"
@@ -67,7 +65,7 @@ SECTION_DEPTHS: Mapping[str, int] = {
     REQUESTS: 1,
     INTERCEPTED: 1,
     REPLIES: 1,
-    TIMERS: 1,
+    "timers": 1,
     SUB_WORKFLOWS: 1,
     SUB_STATE: 2,
     SUB_SCOPES: 3,

@@ -7,7 +7,6 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from supersteps.checkpoint.parts import ListPart, Part
-from supersteps.checkpoint.work import Work
 from supersteps.errors import CorruptCheckpointError
 
 T = TypeVar("T")
@@ -18,52 +17,6 @@ NULL = msgspec.Raw(b"null")
 def raw(data: bytes) -> msgspec.Raw:
     """Return encoded data for embedding; null always as the one object that counts as a field's default."""
     return NULL if data == b"null" else msgspec.Raw(data)
-
-
-class ReplyPart(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What makes a stored message an answer: its data is the question.
-
-    Attributes:
-        request_id: The request.
-        answer: The answer, encoded.
-        direct: Whether a `@response_handler` takes it; else it is handled as a `RequestResponse`.
-    """
-
-    request_id: str
-    answer: msgspec.Raw
-    direct: bool = False
-
-
-class StoredMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A message in flight as it is stored.
-
-    Attributes:
-        data: The message, encoded.
-        source_ids: Executors that sent it (several after a fan-in).
-        target_ids: Executors to which it goes in the next superstep.
-        reply: What makes it an answer, None for a plain message.
-    """
-
-    data: msgspec.Raw
-    source_ids: tuple[str, ...]
-    target_ids: tuple[str, ...]
-    reply: ReplyPart | None = None
-
-
-class StoredTimer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A message that is delivered at a given time, as it is stored.
-
-    Attributes:
-        due: When: ISO 8601, UTC.
-        message: The message.
-        attempt: Which attempt to handle it this will be, from 1.
-        work: Of a call that is tried again: which piece of work it does.
-    """
-
-    due: str
-    message: StoredMessage
-    attempt: int = 1
-    work: Work | None = None
 
 
 class StoredRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -163,13 +116,6 @@ def decode_stored(part: Part, kind: type[T], what: str) -> T:
 def decode_json(part: Part, what: str = "a part of the checkpoint") -> Any:
     """Return stored JSON as builtins; raises like `decode_stored`."""
     return decode_stored(part, Any, what)
-
-
-def decode_messages(part: Part | None) -> list[StoredMessage]:
-    """Return the messages in flight of a checkpoint, their data still encoded."""
-    return (
-        [] if part is None else decode_stored(part, list[StoredMessage], "the messages in flight")
-    )
 
 
 def as_json(part: Part) -> bytes:

@@ -14,7 +14,6 @@ import msgspec
 
 from supersteps.checkpoint.codec.codec import IMMUTABLE, Codec, is_immutable
 from supersteps.checkpoint.parts import ListPart, Part
-from supersteps.requests import RequestResponse
 
 
 def is_text(name: str) -> bool:
@@ -115,31 +114,6 @@ class SealedList(Sealed, kw_only=True):
                 self.codec, elements=self.elements.extended([item.encode() for item in items])
             )
         return SealedList(self.codec, elements=[*self.elements, *items])
-
-
-class Reply(Sealed, kw_only=True):
-    """An answer on its way to the executor that asked.
-
-    It is put together when it is opened, and stored as its question.
-
-    Attributes:
-        request_id: The request.
-        question: The question.
-        answer: The answer.
-        direct: Whether a `@response_handler` takes it; otherwise it is handled as a
-            `RequestResponse`.
-    """
-
-    request_id: str
-    question: Sealed
-    answer: Sealed
-    direct: bool
-
-    def open(self) -> Any:
-        return RequestResponse(self.answer.open(), self.question.open(), self.request_id)
-
-    def encode(self) -> bytes:
-        return self.question.encode()
 
 
 class Sealer:

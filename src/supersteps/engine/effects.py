@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from supersteps.checkpoint.parts import Scope
-from supersteps.checkpoint.stored import ReplyPart, decode_stored, raw
-from supersteps.checkpoint.values import Reply, Sealed, Sealer
+from supersteps.checkpoint.sections.message import ReplyPart, load_payload, reply_part
+from supersteps.checkpoint.stored import decode_stored, raw
+from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.checkpoint.work import Work
 from supersteps.engine.view import Write
 
@@ -216,25 +217,3 @@ class _Record(msgspec.Struct, omit_defaults=True):
 
 def _raw(value: Sealed | None) -> msgspec.Raw:
     return raw(b"null" if value is None else value.encode())
-
-
-def reply_part(payload: Sealed) -> ReplyPart | None:
-    """Return what makes a stored message an answer, None for a plain one."""
-    if not isinstance(payload, Reply):
-        return None
-    return ReplyPart(payload.request_id, _raw(payload.answer), payload.direct)
-
-
-def load_payload(data: msgspec.Raw, reply: ReplyPart | None, sealer: Sealer) -> Sealed:
-    """Return the payload of a stored message."""
-    payload = sealer.load(bytes(data))
-    if reply is None:
-        return payload
-    answer = sealer.load(bytes(reply.answer))
-    return Reply(
-        sealer.codec,
-        request_id=reply.request_id,
-        question=payload,
-        answer=answer,
-        direct=reply.direct,
-    )

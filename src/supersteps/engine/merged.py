@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import msgspec
 
 from supersteps.checkpoint.parts import Scope
+from supersteps.checkpoint.sections.message import Message
+from supersteps.checkpoint.sections.timer import Timer
 from supersteps.checkpoint.stored import Outcome
 from supersteps.checkpoint.values import Sealed
-from supersteps.engine.state import Message, Request, SubRun, Timer
+from supersteps.engine.state import Request, SubRun
 
 
 class Closed(msgspec.Struct, frozen=True, gc=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,33 +12,30 @@ from supersteps.checkpoint.parts import (
     ANSWERED,
     FAN_IN,
     INTERCEPTED,
-    MESSAGES,
     OUTPUTS,
     REPLIES,
     REQUESTS,
     SUB_WORKFLOWS,
-    TIMERS,
     ListPart,
     Part,
     PartKey,
 )
+from supersteps.checkpoint.sections.message import MESSAGES, encode_messages
+from supersteps.checkpoint.sections.table import SECTIONS
+from supersteps.checkpoint.sections.timer import TIMERS, encode_timer
 from supersteps.checkpoint.stored import (
     StoredAnswer,
-    StoredMessage,
     StoredRequest,
     StoredSubWorkflow,
-    StoredTimer,
-    decode_messages,
     decode_stored,
     raw,
 )
-from supersteps.checkpoint.values import Reply, Sealed, SealedList, Sealer
+from supersteps.checkpoint.values import Sealed, SealedList, Sealer
 from supersteps.define.description import GraphDescription
 from supersteps.engine.answers import response_schema
-from supersteps.engine.effects import load_payload, reply_part
 from supersteps.engine.levels import Levels
 from supersteps.engine.merged import Closed, Merged
-from supersteps.engine.state import Message, Request, State, SubRun, Timer
+from supersteps.engine.state import Request, State, SubRun
 
 _encoder = msgspec.json.Encoder()
 
@@ -109,26 +106,6 @@ def _encode_questions(
         puts[REPLIES, request_id] = value.encode()
     if merged.closed:
         changes.appends[ANSWERED] = [_encode_closed(closed, step, now) for closed in merged.closed]
-
-
-def encode_messages(messages: Iterable[Message]) -> bytes:
-    """Return messages in flight as their part."""
-    return _encoder.encode([_stored_message(message) for message in messages])
-
-
-def _stored_message(message: Message) -> StoredMessage:
-    payload = message.payload
-    reply = reply_part(payload) if isinstance(payload, Reply) else None
-    return StoredMessage(
-        msgspec.Raw(payload.encode()), message.source_ids, message.target_ids, reply
-    )
-
-
-def encode_timer(timer: Timer) -> bytes:
-    """Return a timer as its part."""
-    return _encoder.encode(
-        StoredTimer(timer.due, _stored_message(timer.message), timer.attempt, timer.work)
-    )
 
 
 def encode_sub_run(sub: SubRun) -> bytes:
@@ -207,16 +184,13 @@ def decode_state(parts: Mapping[PartKey, Part], sealer: Sealer) -> State:
                 state.intercepted[request_id] = _decode_request(part, sealer)
             case ("replies", request_id):
                 state.replies[request_id] = sealer.load(part)
-            case ("timers", timer_id):
-                state.timers[timer_id] = _decode_timer(timer_id, part, sealer)
             case ("sub_workflows", path):
                 sub = decode_stored(part, StoredSubWorkflow, f"the sub-workflow's run {path!r}")
                 state.sub_runs[path] = SubRun(sub.workflow_id, sub.node, sub.started, sub.steps)
+            case _ if section := SECTIONS.get(key[0]):
+                section.load(state, key, part, sealer)
             case _:
                 pass  # outputs, answered questions and the graph are read where they are wanted
-    state.messages = [
-        _decode_message(stored, sealer) for stored in decode_messages(parts.get(MESSAGES))
-    ]
     state.count_holds()
     return state
 
@@ -231,18 +205,6 @@ def decode_outputs(part: Part | None, sealer: Sealer) -> list[Any]:
         else decode_stored(part, list[msgspec.Raw], "the list of outputs")
     )
     return [sealer.load(bytes(item)).open() for item in items]
-
-
-def _decode_message(stored: StoredMessage, sealer: Sealer) -> Message:
-    return Message(
-        load_payload(stored.data, stored.reply, sealer), stored.source_ids, stored.target_ids
-    )
-
-
-def _decode_timer(timer_id: str, part: Part, sealer: Sealer) -> Timer:
-    stored = decode_stored(part, StoredTimer, f"the timer {timer_id!r}")
-    message = _decode_message(stored.message, sealer)
-    return Timer(timer_id, stored.due, message, stored.attempt, stored.work)
 
 
 def _decode_request(part: Part, sealer: Sealer) -> Request:

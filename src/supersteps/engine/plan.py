@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
+from supersteps.checkpoint.sections.message import Reply
 from supersteps.checkpoint.stored import Outcome
-from supersteps.checkpoint.values import Reply, Sealed
+from supersteps.checkpoint.values import Sealed
 from supersteps.checkpoint.work import Work
 from supersteps.engine.levels import Levels
 from supersteps.engine.state import Request, State

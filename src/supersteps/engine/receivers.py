@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import MESSAGES, Part, PartKey
+from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
-from supersteps.checkpoint.stored import StoredMessage, decode_messages
+from supersteps.checkpoint.sections.message import MESSAGES, StoredMessage, read_messages
 from supersteps.checkpoint.values import Sealer
 from supersteps.define.graph import Graph
 from supersteps.engine.levels import Levels
@@ -24,7 +24,7 @@ INPUT_SOURCE = "Workflow"
 
 def unaddressed(parts: Mapping[PartKey, Part]) -> list[StoredMessage]:
     """Return the messages in flight that name no receiver."""
-    return [message for message in decode_messages(parts.get(MESSAGES)) if not message.target_ids]
+    return [message for message in read_messages(parts.get(MESSAGES)) if not message.target_ids]
 
 
 def addressed(

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from supersteps.checkpoint.sections.message import Message
 from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.define.edges import FanInEdgeGroup
 from supersteps.define.executor import Executor
@@ -22,7 +23,7 @@ from supersteps.engine.answers import check_reply
 from supersteps.engine.effects import Ask
 from supersteps.engine.levels import Level, Levels
 from supersteps.engine.merged import Closed, Merged
-from supersteps.engine.state import Message, Request, State, SubRun
+from supersteps.engine.state import Request, State, SubRun
 from supersteps.requests import (
     RequestInfoMessage,
     RequestResponse,

@@ -7,46 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from supersteps.checkpoint.parts import EXECUTORS, SUB_SCOPES, SUB_STATE, Scope
 from supersteps.checkpoint.schedule import Schedule
+from supersteps.checkpoint.sections.message import Message
+from supersteps.checkpoint.sections.timer import Timer
 from supersteps.checkpoint.values import Sealed
-from supersteps.checkpoint.work import Work
 from supersteps.paths import path_of
-
-
-class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A message in flight.
-
-    Attributes:
-        payload: The message itself.
-        source_ids: Executors that sent it.
-        target_ids: Executors that get it in the next superstep; for later, fan-ins as well.
-    """
-
-    payload: Sealed
-    source_ids: tuple[str, ...]
-    target_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Timer:
-    """A message that is delivered at a given time.
-
-    Attributes:
-        timer_id: Its id: the superstep that set it, and a number.
-        due: When: ISO 8601, UTC.
-        message: The message.
-        attempt: Which attempt to handle it this will be, from 1.
-        work: Of a call that is tried again: which piece of work it does.
-    """
-
-    timer_id: str
-    due: str
-    message: Message
-    attempt: int = 1
-    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)

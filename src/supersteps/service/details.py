@@ -15,9 +15,11 @@ import msgspec
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.content import elements
 from supersteps.checkpoint.diff import document
-from supersteps.checkpoint.parts import GRAPH, MESSAGES, OUTPUTS, REQUESTS, TIMERS, Part, PartKey
+from supersteps.checkpoint.parts import GRAPH, OUTPUTS, REQUESTS, Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
-from supersteps.checkpoint.stored import StoredRequest, StoredTimer, as_json, decode_messages
+from supersteps.checkpoint.sections.message import MESSAGES, read_messages
+from supersteps.checkpoint.sections.timer import TIMERS, read_timer
+from supersteps.checkpoint.stored import StoredRequest, as_json
 from supersteps.errors import CheckpointNotFoundError
 from supersteps.service.errors import ServiceError
 from supersteps.service.facts import FactsReader, retry_of
@@ -147,11 +149,7 @@ async def show_run(storage: ManagedStorage, run: RunRecord) -> RunDetails:
             lineage.append(entry)
         following = header.parent_id
     timers = sorted(
-        (
-            msgspec.json.decode(as_json(part), type=StoredTimer)
-            for key, part in parts.items()
-            if key[0] == TIMERS
-        ),
+        (read_timer(part) for key, part in parts.items() if key[0] == TIMERS),
         key=lambda timer: timer.due,
     )
     return RunDetails(
@@ -161,9 +159,7 @@ async def show_run(storage: ManagedStorage, run: RunRecord) -> RunDetails:
         outputs=await asyncio.to_thread(outputs_of, parts),
         questions=_by_age(_asked(run, parts, answered)),
         waiting=dict(
-            Counter(
-                t for message in decode_messages(parts.get(MESSAGES)) for t in message.target_ids
-            )
+            Counter(t for message in read_messages(parts.get(MESSAGES)) for t in message.target_ids)
         ),
         timers=[timer.due for timer in timers],
         retries=[retry for timer in timers if (retry := retry_of(timer)) is not None],

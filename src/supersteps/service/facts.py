@@ -13,7 +13,6 @@ from supersteps.checkpoint.parts import (
     ANSWERED,
     GRAPH,
     INTERCEPTED,
-    MESSAGES,
     OUTPUTS,
     REQUESTS,
     ListPart,
@@ -21,13 +20,9 @@ from supersteps.checkpoint.parts import (
     PartKey,
 )
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
-from supersteps.checkpoint.stored import (
-    StoredAnswer,
-    StoredRequest,
-    StoredTimer,
-    as_json,
-    decode_messages,
-)
+from supersteps.checkpoint.sections.message import MESSAGES, read_messages
+from supersteps.checkpoint.sections.timer import StoredTimer, read_timer
+from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, as_json
 from supersteps.paths import is_fan_in
 from supersteps.service.reads import UNREADABLE
 from supersteps.service.states import DAMAGED
@@ -73,14 +68,14 @@ class _Structure(msgspec.Struct):
 def facts_of(record: CheckpointRecord) -> Facts:
     """Return what a history needs to know of a checkpoint."""
     parts = record.parts
-    messages = decode_messages(parts.get(MESSAGES))
+    messages = read_messages(parts.get(MESSAGES))
     timers: dict[str, tuple[str, ...]] = {}
     retries: dict[str, Retry] = {}
     asking: dict[PartKey, tuple[str, int]] = {}
     for key, part in parts.items():
         match key:
             case ("timers", timer_id):
-                timer = msgspec.json.decode(as_json(part), type=StoredTimer)
+                timer = read_timer(part)
                 timers[timer_id] = timer.message.target_ids
                 if (retry := retry_of(timer)) is not None:
                     retries[timer_id] = retry

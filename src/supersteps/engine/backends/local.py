@@ -15,7 +15,8 @@ from typing import Any
 
 from supersteps._process_fork import in_child
 from supersteps._user_functions import DECIMALS, discard, is_unfinished, renew_decimals
-from supersteps.checkpoint.values import Reply, Sealed
+from supersteps.checkpoint.sections.message import Reply
+from supersteps.checkpoint.values import Sealed
 from supersteps.define.context import WorkflowContext
 from supersteps.define.executor import Executor
 from supersteps.engine.call import Call, CallSite, Reader

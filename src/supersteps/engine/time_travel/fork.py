@@ -12,7 +12,6 @@ from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.parts import (
     EXECUTORS,
-    MESSAGES,
     REPLIES,
     REQUESTS,
     SCOPES,
@@ -21,19 +20,25 @@ from supersteps.checkpoint.parts import (
     SUB_SCOPES,
     SUB_STATE,
     SUB_WORKFLOWS,
-    TIMERS,
     ListPart,
     Part,
     PartKey,
 )
 from supersteps.checkpoint.record import CheckpointRecord
-from supersteps.checkpoint.stored import StoredMessage, as_json, decode_messages
+from supersteps.checkpoint.sections.message import (
+    MESSAGES,
+    StoredMessage,
+    encode_messages,
+    read_messages,
+)
+from supersteps.checkpoint.sections.timer import TIMERS
+from supersteps.checkpoint.stored import as_json
 from supersteps.checkpoint.values import Sealer, is_text
 from supersteps.define.subworkflow import takes_input
 from supersteps.engine.levels import Levels
 from supersteps.engine.merge import enter
 from supersteps.engine.merged import Merged
-from supersteps.engine.parts import encode_messages, encode_sub_run
+from supersteps.engine.parts import encode_sub_run
 from supersteps.errors import ForkError, UnhandledMessageError
 from supersteps.paths import PATH_MARK, path_of
 from supersteps.requests import RequestResponse
@@ -91,9 +96,7 @@ def first_changes(parts: Mapping[PartKey, Part]) -> Changes:
 def status_of(parts: Mapping[PartKey, Part]) -> WorkflowRunState:
     """Return where a run stands that begins with these parts."""
     sections = {key[0] for key in parts}
-    goes_on = (
-        REPLIES in sections or TIMERS in sections or bool(decode_messages(parts.get(MESSAGES)))
-    )
+    goes_on = REPLIES in sections or TIMERS in sections or bool(read_messages(parts.get(MESSAGES)))
     return state_at_barrier(goes_on=goes_on, is_waiting=REQUESTS in sections)
 
 
@@ -152,9 +155,7 @@ class _Editing:
         self._levels = levels
         self._codec = codec
         self._parts = dict(record.parts)
-        self._messages: list[StoredMessage | None] = list(
-            decode_messages(record.parts.get(MESSAGES))
-        )
+        self._messages: list[StoredMessage | None] = list(read_messages(record.parts.get(MESSAGES)))
         self._touches_messages = False
 
     def result(self) -> dict[PartKey, Part]:
@@ -217,7 +218,7 @@ class _Editing:
                 ((SUB_WORKFLOWS, path), encode_sub_run(sub))
                 for path, sub in merged.sub_runs.items()
             )
-        self._messages = list(decode_messages(encode_messages([message])))
+        self._messages = list(read_messages(encode_messages([message])))
         self._touches_messages = True
 
     def _change_message(self, given: Any, inner: Path, value: Any) -> None:

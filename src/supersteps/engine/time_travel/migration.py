@@ -10,18 +10,11 @@ import msgspec
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import (
-    EXECUTORS,
-    GRAPH,
-    MESSAGES,
-    SHARED,
-    TIMERS,
-    ListPart,
-    Part,
-    PartKey,
-)
+from supersteps.checkpoint.parts import EXECUTORS, GRAPH, SHARED, ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
-from supersteps.checkpoint.stored import StoredMessage, StoredTimer, as_json, decode_messages
+from supersteps.checkpoint.sections.message import MESSAGES, StoredMessage, read_messages
+from supersteps.checkpoint.sections.timer import TIMERS, read_timer, with_message
+from supersteps.checkpoint.stored import as_json
 from supersteps.define.description import GraphDescription
 from supersteps.define.graph import Graph, Node
 from supersteps.engine.journal import Recorded
@@ -213,7 +206,7 @@ class _Migrating:
             return
         counts: dict[str, list[int]] = {}
         kept = []
-        for message in decode_messages(self.parts.get(MESSAGES)):
+        for message in read_messages(self.parts.get(MESSAGES)):
             places = {}
             for target in message.target_ids:
                 places[target] = counts.setdefault(target, [0, 0])
@@ -229,14 +222,12 @@ class _Migrating:
         if MESSAGES in self.parts:
             self.parts[MESSAGES] = msgspec.json.encode(kept)
         for key, part in [item for item in self.parts.items() if item[0][0] == TIMERS]:
-            timer = msgspec.json.decode(as_json(part), type=StoredTimer)
+            timer = read_timer(part)
             forms = list(self._changed(timer.message, "timer"))
             del self.parts[key]
             for number, message in enumerate(forms):
                 name = key[1] if not number else f"{key[1]}.{number}"
-                self.parts[TIMERS, name] = msgspec.json.encode(
-                    msgspec.structs.replace(timer, message=message)
-                )
+                self.parts[TIMERS, name] = with_message(timer, message)
 
     def _changed(self, message: StoredMessage, what: str) -> Iterator[StoredMessage]:
         """Yield a message as the user's function makes it, once for each form that its receivers get."""

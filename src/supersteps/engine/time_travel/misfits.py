@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -11,19 +12,15 @@ from supersteps.checkpoint.parts import (
     EXECUTORS,
     FAN_IN,
     INTERCEPTED,
-    MESSAGES,
     REQUESTS,
     SUB_WORKFLOWS,
-    TIMERS,
     Part,
     PartKey,
 )
+from supersteps.checkpoint.sections.table import SECTIONS
 from supersteps.checkpoint.stored import (
-    StoredMessage,
     StoredRequest,
-    StoredTimer,
     as_json,
-    decode_messages,
 )
 from supersteps.checkpoint.values import Sealer
 from supersteps.define.executor import Executor
@@ -34,8 +31,6 @@ from supersteps.engine.levels import Levels
 from supersteps.engine.parts import decode_state
 from supersteps.errors import CheckpointDecodeError, UnanswerableRequestError
 from supersteps.paths import PATH_MARK, path_of
-from supersteps.requests import RequestResponse
-from supersteps.typing import display_name
 from supersteps.typing.schema import schema_of
 
 
@@ -70,22 +65,55 @@ class Check:
         )
         return None if node is None else node.executor
 
-    def _has_fan_in(self, name: str) -> bool:
+    def has_executor(self, address: str) -> bool:
+        """Return whether there is such an executor."""
+        return self._executor(address) is not None
+
+    def has_fan_in(self, name: str) -> bool:
+        """Return whether there is such a fan-in."""
         path = path_of(name) if self._graph.nested else ""
         graph = self._graph_at(path)
         return graph is not None and (name[len(path) + 1 :] if path else name) in graph.fan_ins
 
+    def has_sub_workflow(self, path: str) -> bool:
+        """Return whether the node exists whose sub-workflow has such a run."""
+        return self._graph_at(path) is not None
+
+    def handles(self, address: str, message: Any) -> bool:
+        """Return whether an executor handles a message that is on its way to it.
+
+        What is in flight has its receiver inside a sub-workflow: the node itself receives nothing.
+        """
+        executor = self._executor(address)
+        return (
+            executor is not None
+            and not isinstance(executor, WorkflowExecutor)
+            and executor.can_handle(message)
+        )
+
+    def takes_answer(self, address: str, question: Any, answer: Any) -> bool:
+        """Return whether a `@response_handler` of an executor takes an answer."""
+        executor = self._executor(address)
+        return (
+            executor is not None
+            and not isinstance(executor, WorkflowExecutor)
+            and executor.__supersteps__.find_response(question, answer) is not None
+        )
+
+    def decode(self, data: msgspec.Raw, what: str) -> Any:
+        """Return a value.
+
+        Raises:
+            CheckpointDecodeError: Its type is not known here.
+        """
+        return self._codec.decode(bytes(data), what)
+
     def _sections(self) -> Iterator[str]:
         for key, part in self._parts.items():
-            if key == MESSAGES:
-                for message in decode_messages(part):
-                    yield from self._message(message, "a message")
-            elif key[0] == TIMERS:
-                yield from self._message(
-                    msgspec.json.decode(as_json(part), type=StoredTimer).message, "a timer"
-                )
+            if section := SECTIONS.get(key[0]):
+                yield from section.misfits(key, part, self)
             elif key[0] == FAN_IN:
-                if not self._has_fan_in(key[1]):
+                if not self.has_fan_in(key[1]):
                     yield f"messages wait in {key[1]!r}, which is not there: keep that fan-in, or rename= its executors"
             elif key[0] == EXECUTORS and self._executor(key[1]) is None:
                 yield (
@@ -103,40 +131,6 @@ class Check:
                             f"request {asked.request_id!r} waits and its executor {address!r} is not there: rename= "
                             "it, or keep it until the request is answered"
                         )
-
-    def _message(self, message: StoredMessage, what: str) -> Iterator[str]:
-        try:
-            value = self._codec.decode(bytes(message.data), what)
-            answer = (
-                None
-                if message.reply is None
-                else self._codec.decode(bytes(message.reply.answer), what)
-            )
-        except CheckpointDecodeError as error:
-            yield f"{error} (on its way to {', '.join(map(repr, message.target_ids))}): use upgrade= or message="
-            return
-        for target in message.target_ids:
-            executor = self._executor(target)
-            if executor is None and self._has_fan_in(target):
-                continue
-            if executor is None:
-                yield f"{what} is on its way to executor {target!r}, which is not there: rename= it, or use message="
-                continue
-            if isinstance(executor, WorkflowExecutor):
-                takes = False  # what is in flight has a receiver inside; the run of a sub-workflow begins by routing
-            elif message.reply is None:
-                takes = executor.can_handle(value)
-            elif message.reply.direct:
-                takes = executor.__supersteps__.find_response(value, answer) is not None
-            else:
-                takes = executor.can_handle(
-                    RequestResponse(answer, value, message.reply.request_id)
-                )
-            if not takes:
-                yield (
-                    f"{what} of type {display_name(type(value))} is on its way to executor {target!r}, which does not "
-                    "handle it: change it by message= or upgrade=, or let message= return DELETE"
-                )
 
     def _questions(self) -> Iterator[str]:
         """Once everything is there: whether askers take the answers; the schemas of those are made anew."""

@@ -10,27 +10,23 @@ from supersteps.checkpoint.parts import (
     EXECUTORS,
     FAN_IN,
     INTERCEPTED,
-    MESSAGES,
     REQUESTS,
     SUB_SCOPES,
     SUB_STATE,
     SUB_WORKFLOWS,
-    TIMERS,
     Part,
     PartKey,
 )
+from supersteps.checkpoint.sections.table import SECTIONS
 from supersteps.checkpoint.stored import (
-    StoredMessage,
     StoredRequest,
     StoredSubWorkflow,
-    StoredTimer,
     as_json,
-    decode_messages,
 )
 from supersteps.define.description import GraphDescription
 from supersteps.define.edges import FanInEdgeGroup
 from supersteps.engine.effects import Effects
-from supersteps.paths import PATH_MARK, is_fan_in, path_of
+from supersteps.paths import PATH_MARK, path_of
 
 
 class Names:
@@ -79,18 +75,6 @@ class Names:
         renamed = FanInEdgeGroup(ids, (local(_unescaped(target)),)).id
         return (self.path(path) + mark if mark else "") + renamed, local
 
-    def message(self, message: StoredMessage) -> StoredMessage:
-        """Return a message."""
-        return msgspec.structs.replace(
-            message,
-            source_ids=tuple(map(self.address, message.source_ids)),
-            target_ids=tuple(map(self._receiver, message.target_ids)),
-        )
-
-    def _receiver(self, name: str) -> str:
-        """Return the name of an executor, or of a fan-in to which a message goes later."""
-        return self.fan_in(name)[0] if is_fan_in(name) else self.address(name)
-
     def effects(self, effects: Effects, executor_id: str, key: str) -> Effects:
         """Return what a call did, under its new name and key."""
         change = msgspec.structs.replace
@@ -137,11 +121,8 @@ class Names:
     def part(self, key: PartKey, part: Part) -> Part:
         """Return a part with the names inside it changed."""
         encode, decode, change = msgspec.json.encode, msgspec.json.decode, msgspec.structs.replace
-        if key == MESSAGES:
-            return encode([self.message(message) for message in decode_messages(part)])
-        if key[0] == TIMERS:
-            timer = decode(as_json(part), type=StoredTimer)
-            return encode(change(timer, message=self.message(timer.message)))
+        if section := SECTIONS.get(key[0]):
+            return section.rename_part(key, part, self)
         if key[0] in (REQUESTS, INTERCEPTED):
             asked = decode(as_json(part), type=StoredRequest)
             return encode(

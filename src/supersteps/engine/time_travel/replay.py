@@ -9,9 +9,10 @@ from dataclasses import replace
 import msgspec
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
-from supersteps.checkpoint.parts import ANSWERED, INTERCEPTED, REQUESTS, TIMERS
+from supersteps.checkpoint.parts import ANSWERED, INTERCEPTED, REQUESTS
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, utc_now
-from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, StoredTimer, as_json
+from supersteps.checkpoint.sections.timer import TIMERS, read_timer
+from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, as_json
 from supersteps.checkpoint.values import Sealer
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.merged import Merged
@@ -168,8 +169,7 @@ class Replay:
         for number, timer in enumerate(merged.timers):
             part = record.parts.get((TIMERS, timer.timer_id))
             if part is not None:
-                due = msgspec.json.decode(as_json(part), type=StoredTimer).due
-                merged.timers[number] = replace(timer, due=due)
+                merged.timers[number] = replace(timer, due=read_timer(part).due)
 
     async def _record(self, step: int) -> CheckpointRecord | None:
         """Return the lineage's checkpoint after a superstep, None where there is none any more."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import FAN_IN, GRAPH, MESSAGES
+from supersteps.checkpoint.parts import FAN_IN, GRAPH
 from supersteps.checkpoint.record import CheckpointRecord
-from supersteps.checkpoint.stored import decode_messages
+from supersteps.checkpoint.sections.message import MESSAGES, read_messages
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.define.graph import Graph
 from supersteps.engine.parts import decode_graph, encode_graph
@@ -152,7 +152,7 @@ def _strangers(graph: Graph, record: CheckpointRecord) -> list[str]:
     """Return what a checkpoint that says nothing of its graph, such as one made by hand, names and the graph lacks."""
     named = {
         target
-        for message in decode_messages(record.parts.get(MESSAGES))
+        for message in read_messages(record.parts.get(MESSAGES))
         for target in message.target_ids
     }
     found = [
