@@ -496,7 +496,7 @@ def test_a_shared_part_is_not_a_cycle(codec: Codec) -> None:
 
 def test_only_known_types_are_rebuilt() -> None:
     data = Codec(TYPES).encode(Item("x"))
-    with pytest.raises(CheckpointDecodeError, match="is not known here"):
+    with pytest.raises(CheckpointDecodeError, match="is unknown to this program"):
         Codec().decode(data)
 
 
@@ -739,7 +739,7 @@ def test_names_import_nothing_and_run_nothing(
     trap.__getattr__ = lambda name: pytest.fail("a module attribute was computed")  # type: ignore[method-assign]
     monkeypatch.setitem(sys.modules, "trap", trap)
     for name in ("trap:Thing", "xmlrpc.server:Thing", "this:x", "trap:a.b.c"):
-        with pytest.raises(CheckpointDecodeError, match="not known here"):
+        with pytest.raises(CheckpointDecodeError, match="unknown to this program"):
             codec.decode(json.dumps({"$": name}).encode())
     assert "this" not in sys.modules
     assert "xmlrpc.server" not in sys.modules
@@ -748,7 +748,7 @@ def test_names_import_nothing_and_run_nothing(
 def test_decode_errors_name_the_place(codec: Codec) -> None:
     data = b'{"a":{"$":"tuple","v":[1,{"$":"dict","v":[["k",{"$":"no:No"}]]}]}}'
     with pytest.raises(
-        CheckpointDecodeError, match=r"^state\['a'\]\[1\]\[0\]\[1\]: the type 'no:No' is not known"
+        CheckpointDecodeError, match=r"^state\['a'\]\[1\]\[0\]\[1\]: the type 'no:No' is unknown"
     ):
         codec.decode(data, "state")
 

@@ -1,1 +1,1 @@
-"""The typed JSON codec: what is saved is what comes back, and loading runs no code named by it."""
+"""The typed JSON codec: values to JSON and back, without loss."""

@@ -1,4 +1,4 @@
-"""What an instance holds beside the fields of its class."""
+"""Attributes of an instance that are not fields of its class."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from supersteps.checkpoint.codec.trouble import Trouble
 from supersteps.typing import display_name
 
 MISSING: Final = object()
-"""Stands for the value of a field that was never set."""
+"""The value of a field that was never set."""
 
 _HEAP_TYPE: Final = 1 << 9
 _CACHED_HASH: Final = "_attrs_cached_hash"
 
 
 def is_heap_type(cls: type) -> bool:
-    """Tell whether a class was made by a class statement rather than in C."""
+    """Return whether a class was created by a class statement and not in C."""
     return bool(cls.__flags__ & _HEAP_TYPE)
 
 
 class InstanceState:
     """The attributes of an instance that are not fields of its class.
 
-    Libraries set them on what they hand out (`_request_id` of OpenAI's responses), and classes in
-    their `__post_init__`. They are saved with the fields; what is computed anew is not.
+    Libraries set them on the objects they return (`_request_id` of OpenAI's responses), and classes
+    in their `__post_init__`. They are saved with the fields; cached results are not.
     """
 
     def __init__(self, cls: type, fields: frozenset[str]) -> None:
@@ -64,7 +64,7 @@ class InstanceState:
         return found
 
     def attach(self, value: Any, attributes: Any) -> None:
-        """Give an instance that was made of its fields its other attributes.
+        """Set the other attributes of an instance that was created from its fields.
 
         Raises:
             Trouble: They are not attributes, or instances of the class cannot have them.
@@ -91,8 +91,8 @@ def _is_cache(member: Any) -> bool:
 def _slots(cls: type) -> set[str]:
     names: set[str] = set()
     for base in cls.__mro__:
-        # The slots of msgspec's classes are the fields; those of pydantic's base class are
-        # saved as parts of the model.
+        # The slots of msgspec's classes are the fields; those of pydantic's base class are saved as
+        # parts of the model.
         if (
             is_heap_type(base)
             and not issubclass(base, msgspec.Struct)

@@ -1,7 +1,7 @@
-"""How the types of the standard library are written as tagged JSON.
+"""Encoders of the standard library's types, to tagged JSON.
 
 One encoder per exact type, `(walk, value, depth) -> JSON`. Encoders of containers call the encoders
-of their items straight from the walk's table, so that one level of a value costs one Python frame.
+of their items directly from the walk's table, so that one level of a value costs one Python frame.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from supersteps.secrets import Secret
 
 
 class EncodeWalk(Protocol):
-    """What an encoder sees of the walk that called it."""
+    """What an encoder needs of the walk that called it."""
 
     table: dict[type, Encoder]
     atoms: frozenset[type]
@@ -45,7 +45,7 @@ Encoder = Callable[[EncodeWalk, Any, int], Any]
 
 
 def check_depth(value: object, depth: int) -> None:
-    """Stop a walk that goes too deep.
+    """Raise if a walk is too deep.
 
     Raises:
         TooDeep: The value is nested too deeply, or contains itself.
@@ -79,7 +79,7 @@ def encode_items(
 
 
 def encode_dict(walk: EncodeWalk, value: dict[Any, Any], depth: int) -> dict[str, Any]:
-    """Encode a dict: as a JSON object if its keys allow it, else as a list of pairs."""
+    """Encode a dict: as a JSON object if its keys allow it, otherwise as a list of pairs."""
     check_depth(value, depth)
     if (
         TAG in value
@@ -126,12 +126,12 @@ def encode_pairs(walk: EncodeWalk, value: dict[Any, Any], depth: int) -> list[li
 
 
 def encode_tuple(walk: EncodeWalk, value: tuple[Any, ...], depth: int) -> Any:
-    """Write a tuple as its tagged items."""
+    """Encode a tuple as its tagged items."""
     return {TAG: "tuple", "v": encode_items(walk, value, depth + 1)}
 
 
 def _encode_set(walk: EncodeWalk, value: set[Any] | frozenset[Any], depth: int) -> Any:
-    # Sets have no order of their own; sorting by what is written makes equal sets equal bytes.
+    # Sets have no order; sorting by the encoded items makes equal sets equal bytes.
     items = list(value)
     coded = encode_items(walk, items, depth + 1, owner=value)
     return {TAG: type(value).__name__, "v": sorted(coded, key=dumps)}
@@ -140,8 +140,7 @@ def _encode_set(walk: EncodeWalk, value: set[Any] | frozenset[Any], depth: int) 
 def _encode_mapping(walk: EncodeWalk, value: Any, depth: int) -> Any:
     if vars(value):
         raise Trouble(
-            f"it carries attributes of its own ({', '.join(map(str, vars(value)))}) that would be "
-            "lost"
+            f"it has its own attributes ({', '.join(map(str, vars(value)))}) that would be lost"
         )
     return {TAG: type(value).__name__, "v": encode_pairs(walk, value, depth + 1)}
 
@@ -161,15 +160,15 @@ def _as_is(walk: EncodeWalk, value: Any, depth: int) -> Any:
 
 
 def encode_int(walk: EncodeWalk, value: int, depth: int) -> Any:
-    """Encode an int of any size; huge ones in hex, as their digits would be refused by Python itself."""
-    # The threshold lies below the smallest limit on digits that an interpreter can be told to keep.
+    """Encode an int of any size; a huge one in hex, because Python limits decimal digits."""
+    # The threshold is below the smallest limit on digits that can be set.
     return (
         value if not walk.careful or value.bit_length() <= 2000 else {TAG: "int", "v": hex(value)}
     )
 
 
 def encode_float(walk: EncodeWalk, value: float, depth: int) -> Any:
-    """Encode a float; what JSON cannot write becomes a word."""
+    """Encode a float; a word replaces what JSON cannot express."""
     if isfinite(value):
         return value
     sign = "-" if copysign(1, value) < 0 else ""
@@ -187,7 +186,7 @@ def _encode_complex(walk: EncodeWalk, value: complex, depth: int) -> Any:
 
 
 def is_text(value: str) -> bool:
-    """Tell whether a str is Unicode text; lone surrogates cannot be written as UTF-8."""
+    """Return whether a str is Unicode text; lone surrogates cannot be written as UTF-8."""
     if value.isascii():
         return True
     try:
@@ -198,7 +197,7 @@ def is_text(value: str) -> bool:
 
 
 def encode_str(walk: EncodeWalk, value: str, depth: int) -> Any:
-    """Encode a str; lone surrogates are spelled out, with backslashes doubled so that nothing else reads the same."""
+    """Encode a str; lone surrogates are escaped, and then backslashes too."""
     if not walk.careful or is_text(value):
         return value
     return {
@@ -227,7 +226,7 @@ def _encode_date(walk: EncodeWalk, value: date, depth: int) -> Any:
 
 
 def _encode_moment(walk: EncodeWalk, value: datetime | time, depth: int) -> Any:
-    """Encode a datetime or time: ISO 8601, with the zone beside it where a plain offset does not say all."""
+    """Encode a datetime or time as ISO 8601, with the zone if the offset is not enough."""
     zone = value.tzinfo
     coded: dict[str, Any] = {TAG: type(value).__name__}
     if zone is None or (type(zone) is timezone and len(zone_arguments(zone)) == 1):
@@ -248,14 +247,15 @@ def encode_zone(walk: EncodeWalk, zone: Any, depth: int) -> Any:
     if is_zone_info(zone) and zone.key is not None:
         return {TAG: "ZoneInfo", "v": zone.key}
     encoder = walk.table[type(zone)]
-    if encoder is not encode_zone:  # the program registered it
+    if encoder is not encode_zone:  # the program has registered it
         return encoder(walk, zone, depth)
     if found := fixed_offset(zone):
         names = [] if found.name is None else [found.name]
         return {**_offset_zone(walk, found.offset, names, depth), "of": found.library}
     raise Trouble(
-        f"its time zone {short(zone)} has no name to find it by; use zoneinfo.ZoneInfo(key) or a "
-        "fixed offset (datetime.timezone), or register the class of the zone with codec.register"
+        f"its time zone {short(zone)} has no name by which to find it; use zoneinfo.ZoneInfo(key) "
+        "or a fixed offset (datetime.timezone), or register the class of the zone with "
+        "codec.register"
     )
 
 
@@ -267,7 +267,7 @@ def _offset_zone(
 
 
 def encode_frozen(walk: EncodeWalk, value: Any, depth: int) -> Any:
-    """Encode a datetime or date of freezegun, which stands for a real one while a test runs."""
+    """Encode a datetime or date of freezegun, which replaces a real one during a test."""
     if not isinstance(value, datetime):
         return {**_encode_date(walk, value, depth), "of": "freezegun"}
     return {**_encode_moment(walk, value, depth), TAG: "datetime", "of": "freezegun"}
@@ -289,8 +289,8 @@ def _encode_secret(walk: EncodeWalk, value: Secret, depth: int) -> Any:
     """
     if not value.is_reference:
         raise Trouble(
-            "it is a Secret.of(...), which holds the value itself, and values of secrets are never "
-            "saved; put the value where it can be looked up, and use Secret(name)"
+            "it is a Secret.of(...), which contains the value itself, and values of secrets are "
+            "never saved; store the value where it can be looked up, and use Secret(name)"
         )
     return {TAG: "Secret", "v": encode_str(walk, value.name, depth)}
 

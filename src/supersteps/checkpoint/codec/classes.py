@@ -1,4 +1,4 @@
-"""Which classes of a program can be saved, and the plan for each kind."""
+"""Which classes of a program can be saved, and how."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from supersteps.typing import display_name, is_attrs_class, is_pydantic_model, t
 
 @lru_cache(maxsize=4096)
 def plan_for(cls: Any) -> Plan | None:
-    """Find out how the instances of a class are saved.
+    """Return how the instances of a class are saved.
 
     Args:
         cls: Any class.
 
     Returns:
         Its plan, or None if it is not a dataclass, attrs class, NamedTuple, Enum, msgspec.Struct or
-        pydantic model, and does not have the methods `to_dict` and `from_dict` either.
+        pydantic model, and does not have the methods `to_dict` and `from_dict`.
     """
     if issubclass(cls, Enum):
         return EnumPlan(cls)
@@ -53,7 +53,7 @@ def plan_for(cls: Any) -> Plan | None:
 
 
 def has_dict_methods(cls: type) -> bool:
-    """Tell whether a class has a method `to_dict` and a class or static method `from_dict`."""
+    """Return whether a class has a method `to_dict` and a class or static method `from_dict`."""
     makers = [vars(base).get("from_dict") for base in cls.__mro__ if "from_dict" in vars(base)]
     return callable(getattr(cls, "to_dict", None)) and isinstance(
         next(iter(makers), None), classmethod | staticmethod
@@ -71,7 +71,7 @@ def _is_named_tuple(cls: Any) -> bool:
 
 
 def _has_payload(cls: type, allowed: tuple[type, ...]) -> bool:
-    """Tell whether a class inherits data that is in none of its fields, as from list."""
+    """Return whether a class inherits data that is not in its fields, for example from list."""
     return any(
         not is_heap_type(base) and base is not object and base not in allowed
         for base in cls.__mro__
@@ -96,7 +96,7 @@ class EnumPlan:
             return {TAG: self._tag, VALUE: name}
         if self._is_flag and type(value._value_) is int and not is_huge(value._value_):
             return {TAG: self._tag, VALUE: value._value_}
-        raise Trouble(f"it is not among the members of {display_name(self._cls)}")
+        raise Trouble(f"it is not a member of {display_name(self._cls)}")
 
     def revive(self, node: dict[str, Any]) -> Any:
         value = node.get(VALUE)
@@ -113,5 +113,5 @@ class EnumPlan:
 
 
 def is_huge(value: int) -> bool:
-    """Tell whether an int is too long to be a JSON number."""
+    """Return whether an int is too long to be a JSON number."""
     return value.bit_length() > 2000

@@ -1,4 +1,7 @@
-"""The typed JSON codec: what is saved is what comes back, and loading runs no code that the data names."""
+"""The typed JSON codec: converts values to JSON and back.
+
+Every saved value is loaded unchanged, with its type. Loading runs no code that the data names.
+"""
 
 from __future__ import annotations
 
@@ -59,13 +62,15 @@ T = TypeVar("T")
 
 __all__ = ["IMMUTABLE", "Codec", "RawValue", "checkpointable", "is_immutable"]
 
-# Test libraries that freeze time replace what a module calls `datetime`, but not what is in a set.
+# Test libraries that freeze time replace a module's name `datetime`, but not a set's items.
 _MOMENTS = frozenset({datetime, time})
 _PLAIN = ATOMS | CONTAINERS | {float}
 
 
 def checkpointable(cls: type[T]) -> type[T]:
-    """Let every codec of this process save and rebuild a class, and the classes its fields are annotated with.
+    """Let all codecs of this process save a class and the classes of its fields.
+
+    Use it for types that no handler's annotation names, such as the elements of an untyped list.
 
     Args:
         cls: A dataclass, attrs class, NamedTuple, Enum, msgspec.Struct or pydantic model, or a
@@ -75,14 +80,14 @@ def checkpointable(cls: type[T]) -> type[T]:
         The same class.
 
     Raises:
-        TypeError: The class is none of these, so there is no telling what its state is.
+        TypeError: The class is none of these, so its state is unknown.
     """
     given: Any = cls
     if not isinstance(given, type) or plan_of(given) is None:
         raise TypeError(
-            f"@checkpointable cannot save {display_name(given)}: make it a "
+            f"@checkpointable cannot save {display_name(given)}: turn it into a "
             "dataclass, attrs class, NamedTuple, Enum, msgspec.Struct or pydantic model "
-            "(@checkpointable goes above @dataclass), give it methods to_dict and from_dict, or "
+            "(@checkpointable goes above @dataclass), add methods to_dict and from_dict, or "
             "use codec.register(type, encode, decode)"
         )
     PROCESS.add_later(cls)
@@ -90,7 +95,7 @@ def checkpointable(cls: type[T]) -> type[T]:
 
 
 def is_immutable(value: object) -> bool:
-    """Tell whether a value is a scalar that nobody can change and that comes back from JSON as it was."""
+    """Return whether a value is an immutable scalar that JSON restores unchanged."""
     kind = type(value)
     if kind in IMMUTABLE:
         return True
@@ -105,9 +110,12 @@ def is_immutable(value: object) -> bool:
 
 
 class Codec:
-    """Turns values into typed JSON and back.
+    """Converts values to typed JSON and back.
 
-    Plain JSON data is written as it is; everything else is an object with the key `$`, whose value
+    You need one only to register types: `codec = Codec(); codec.register(Money, encode, decode)`,
+    then pass `codec=codec` to the storage.
+
+    Plain JSON data is written unchanged. Everything else is an object with the key `$`, whose value
     is a word for the types of the standard library (`{"$": "tuple", "v": [1, 2]}`) and
     `module:qualname` for the user's.
 
@@ -129,7 +137,7 @@ class Codec:
         self.add_types(types)
 
     def extended(self, types: Iterable[Any] = ()) -> Codec:
-        """Make a codec that sees everything of this one, also what is added later, plus types of its own.
+        """Return a codec with everything of this one, also what is added later, and more types.
 
         Args:
             types: Annotations, as for the constructor.
@@ -142,14 +150,16 @@ class Codec:
         return child
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self  # what it knows grows with the program; a copy would stay behind
+        return self  # its types grow with the program; a copy would be out of date
 
     def __reduce__(self) -> Any:
-        """Let it be pickled, with the functions that were registered."""
+        """Pickle it with its registered functions."""
         return _codec_with, (self._scope.customs(), self._scope.importable_classes())
 
     def add_types(self, types: Iterable[Any]) -> None:
-        """Make everything reachable from the annotations rebuildable; of two types with one name the latest wins.
+        """Make everything reachable from the annotations rebuildable.
+
+        Of two types with one name, the later one replaces the other.
 
         Args:
             types: Classes, unions, generics and other annotations.
@@ -164,25 +174,25 @@ class Codec:
         *,
         name: str | None = None,
     ) -> None:
-        """Save a type with functions of your own. Subclasses are not included; register each.
+        """Save a type with your own functions. Subclasses are not included: register each.
 
-        It comes before the way in which the codec saves a type by itself, so that you can choose
-        another one, or decide that a `pydantic.SecretStr` may be saved.
+        The functions take precedence over the codec's own way to save the type. So you can choose
+        another one, or allow a `pydantic.SecretStr` to be saved.
 
         Args:
             type_: The exact type.
-            encode: Gives any supported value for an instance.
-            decode: Gives the instance for that value.
-            name: What the data calls it; `module:qualname` by default.
+            encode: Returns any supported value for an instance.
+            decode: Returns the instance for that value.
+            name: Its name in the data; `module:qualname` by default.
 
         Raises:
             ValueError: The type is one of JSON's own.
-            TypeError: One of the functions is no function, or an `async def`.
+            TypeError: One of the functions is not a function, or is an `async def`.
         """
         if type_ in _PLAIN:
             raise ValueError(
-                f"{display_name(type_)} is saved as plain JSON by the codec itself; register a "
-                "type of your own"
+                f"{display_name(type_)} is saved as plain JSON by the codec itself; register "
+                "one of your own types"
             )
         for function, role in ((encode, "encode"), (decode, "decode")):
             check_plain(
@@ -194,19 +204,19 @@ class Codec:
         self._scope.add_custom(Custom(type_, full_name, encode, decode))
 
     def add_upgrades(self, upgrades: Mapping[str, Callable[[Any], Any]]) -> None:
-        """Make present values of what was saved of earlier types, or of earlier forms of a type.
+        """Convert data of earlier types, or of earlier forms of a type, when it is loaded.
 
         Args:
-            upgrades: By the type's name in the data, `module:qualname`: takes what was saved (a
-                dict of the fields) and gives a value. Where the type still exists, data of its
-                present form is left to it.
+            upgrades: Functions by the type's name in the data, `module:qualname`. Each gets the
+                saved data (a dict of the fields) and returns a value. If the type still exists,
+                data of its present form is loaded without the function.
         """
         for name, function in upgrades.items():
             check_plain(function, f"the upgrade of {name!r}", "Nothing is awaited while it loads.")
             self._scope.add_upgrade(Upgrade(name, function))
 
     def forget(self) -> None:
-        """Drop what was looked up earlier, because the known types changed."""
+        """Clear the caches, because the known types have changed."""
         self._encoding.reset()
         self._careful.reset()
         self._copying = CopyWalk(self._copier_for)
@@ -214,7 +224,7 @@ class Codec:
         self._prefer_registered()
 
     def _prefer_registered(self) -> None:
-        """Put functions that were registered for a type before the codec's own."""
+        """Make registered functions take precedence over the codec's own."""
         for custom in self._scope.customs():
             if custom.type_ in ENCODERS:
                 encoder = custom_encoder(custom)
@@ -225,17 +235,17 @@ class Codec:
     # ------------------------------------------------------------------------------------- encoding
 
     def encode(self, value: Any, where: str = "value") -> bytes:
-        """Write a value as compact typed JSON.
+        """Encode a value as compact typed JSON.
 
         Args:
             value: Any supported value.
-            where: What it is; error messages begin with it.
+            where: A name for it, with which error messages begin.
 
         Returns:
             UTF-8 JSON; the same bytes for the same value.
 
         Raises:
-            CheckpointEncodeError: Something in it cannot make the trip; the message gives its path,
+            CheckpointEncodeError: Something in it cannot be saved; the message gives its path,
                 type and the fix.
         """
         kind = type(value)
@@ -250,30 +260,28 @@ class Codec:
                 data = dumps(self._tree(self._encoding, value, where))
             if len(data) <= MAX_DIGITS or 0 < sys.get_int_max_str_digits() <= MAX_DIGITS:
                 return data
-            # Somebody lifted Python's limit on digits, so a number may have been written that
-            # cannot be read.
+            # The program has removed Python's limit on digits, so a number may have been written
+            # that cannot be read.
             return dumps(self._tree(self._careful, value, where))
         except CheckpointEncodeError:
             raise
         except UNWRITABLE:
-            # Lone surrogates and huge ints are so rare that they are not looked for; once met,
-            # every str and int is.
+            # Lone surrogates and huge ints are too rare to check for. If there is one, check every
+            # str and int.
             return dumps(self._tree(self._careful, value, where))
         except RecursionError:
-            raise CheckpointEncodeError(
-                f"{where}: it is nested too deeply to be saved from here"
-            ) from None
+            raise CheckpointEncodeError(f"{where}: it is nested too deeply to be saved") from None
 
     def encode_builtins(self, value: Any, where: str = "value") -> Any:
-        """Give the tree that `encode` would write, for embedding in a bigger document.
+        """Return the tree that `encode` would write, to embed it in a larger document.
 
         Args:
             value: Any supported value.
-            where: What it is; error messages begin with it.
+            where: A name for it, with which error messages begin.
 
         Returns:
-            Dicts, lists and scalars (and msgspec.Raw); it may share parts with the value, so write
-            it at once.
+            Dicts, lists and scalars (and msgspec.Raw). The tree may share parts with the value, so
+            write it at once.
 
         Raises:
             CheckpointEncodeError: As for `encode`.
@@ -286,9 +294,7 @@ class Codec:
         except Trouble as trouble:
             raise CheckpointEncodeError(_refusal(trouble, where)) from trouble.__cause__
         except RecursionError:
-            raise CheckpointEncodeError(
-                f"{where}: it is nested too deeply to be saved from here"
-            ) from None
+            raise CheckpointEncodeError(f"{where}: it is nested too deeply to be saved") from None
 
     def _encoder_for(self, kind: type) -> Encoder:
         if custom := self._scope.custom_for(kind):
@@ -310,7 +316,7 @@ class Codec:
         return {TAG: "type", "v": name}
 
     def _class(self, name: str) -> type | None:
-        """Find a class that a value may be: one that could be rebuilt, or one of Python's own."""
+        """Return a class that a value may be: a rebuildable one, or one of Python's own."""
         found = self._scope.find(name)
         if isinstance(found, Custom):
             return found.type_
@@ -324,7 +330,8 @@ class Codec:
         if raw:
             return RawValue(node, self._content_of_raw)
         raise Trouble(
-            f"the class {short(name)} is not known here; import its module and {MAKE_KNOWN}"
+            f"the class {short(name)} is unknown to this program; import its module and "
+            f"{MAKE_KNOWN}"
         )
 
     def _plan(self, kind: type) -> Plan:
@@ -342,12 +349,12 @@ class Codec:
     # ------------------------------------------------------------------------------------- decoding
 
     def decode(self, data: bytes, where: str = "value", *, raw: bool = False) -> Any:
-        """Read a value that `encode` wrote.
+        """Decode a value that `encode` wrote.
 
         Args:
             data: The JSON.
-            where: What it is; error messages begin with it.
-            raw: Give a RawValue for a type that is not known here, instead of an error.
+            where: A name for it, with which error messages begin.
+            raw: Return a RawValue for a type that is unknown here, instead of raising.
 
         Returns:
             The value.
@@ -361,11 +368,11 @@ class Codec:
         return self.decode_builtins(node, where, raw=raw)
 
     def decode_builtins(self, node: Any, where: str = "value", *, raw: bool = False) -> Any:
-        """Read a value from a tree that is parsed already; the tree is used up.
+        """Decode a value from a parsed tree, which is consumed.
 
         Args:
-            node: What `encode_builtins` gave, after a trip through JSON.
-            where: What it is; error messages begin with it.
+            node: What `encode_builtins` returned, after encoding to JSON and parsing.
+            where: A name for it, with which error messages begin.
             raw: As for `decode`.
 
         Returns:
@@ -412,7 +419,8 @@ class Codec:
             return keep_raw
         else:
             raise Trouble(
-                f"the type {short(tag)} is not known here; import its module and {MAKE_KNOWN}"
+                f"the type {short(tag)} is unknown to this program; import its module and "
+                f"{MAKE_KNOWN}"
             )
         self._decoding.revivers[tag] = reviver
         return reviver
@@ -431,17 +439,17 @@ class Codec:
     # -------------------------------------------------------------------------------------- copying
 
     def copy(self, value: Any, where: str = "value") -> Any:
-        """Copy a value so that nobody can change the original through the copy.
+        """Copy a value so that changes of the copy do not affect the original.
 
         Equals `decode(encode(value))` for supported values; other values are copied by
         `copy.deepcopy`.
 
         Args:
             value: Any value.
-            where: What it is; error messages begin with it.
+            where: A name for it, with which error messages begin.
 
         Returns:
-            The copy; immutable scalars are returned as they are.
+            The copy; immutable scalars are returned unchanged.
 
         Raises:
             CheckpointEncodeError: It cannot be copied.
@@ -470,7 +478,7 @@ class Codec:
 
 
 def _codec_with(customs: Iterable[Custom], classes: Iterable[type]) -> Codec:
-    """Make a codec again that was pickled."""
+    """Recreate a codec that was pickled."""
     codec = Codec(classes)
     for custom in customs:
         codec.register(custom.type_, custom.encode, custom.decode, name=custom.name)
@@ -478,19 +486,19 @@ def _codec_with(customs: Iterable[Custom], classes: Iterable[type]) -> Codec:
 
 
 def plan_of(cls: type) -> Plan | None:
-    """Find out how values of a class are saved; None for a class of no kind that is known."""
+    """Return how values of a class are saved, None if they cannot be."""
     return _libraries().library_plan(cls) or plan_for(cls)
 
 
 def _known_class(name: str, *, may_import: bool = False) -> type | None:
-    """Find a class that every codec knows: of the standard library, or of one that it supports."""
+    """Return a class that every codec knows, of the standard library or a supported one."""
     found: type | None = _standard().standard_class(name)
     return found or _libraries().library_class(name, may_import=may_import)
 
 
 def _standard() -> ModuleType:
     from supersteps.checkpoint.codec import (
-        standard as _standard,  # rarely needed, so that importing the library stays quick
+        standard as _standard,  # rarely needed, and slow to import
     )
 
     return _standard
@@ -505,7 +513,7 @@ def _libraries() -> ModuleType:
 def _refusal(trouble: Trouble, where: str) -> str:
     if trouble.is_cycle:
         return (
-            f"{where}{trouble.path()}: the value contains itself; refer to things by an id instead"
+            f"{where}{trouble.path()}: the value contains itself; refer to objects by an id instead"
         )
     return f"{where}{trouble.path()}: {trouble.reason}"
 

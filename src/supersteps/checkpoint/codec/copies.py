@@ -1,4 +1,7 @@
-"""Isolated copies without the detour through JSON: what `decode(encode(value))` gives, only faster."""
+"""Isolated copies of values, without encoding them.
+
+A copy equals `decode(encode(value))`, which would take longer.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ IMMUTABLE: Final[frozenset[type]] = frozenset(
         *(PosixPath, PurePosixPath, WindowsPath, PureWindowsPath),
     }
 )
-"""Exact types of values that nobody can change and that come back from JSON as they were."""
+"""Exact types of immutable values that JSON restores unchanged."""
 
 
 class CopyWalk:
@@ -60,7 +63,7 @@ class _Copiers(dict[type, Copier]):
 
 
 def copy_anything(walk: CopyWalk, value: Any, depth: int) -> Any:
-    """Copy what the codec does not know, the way Python does.
+    """Copy a value of an unknown type with Python's `deepcopy`.
 
     Raises:
         Trouble: It cannot be copied.
@@ -74,14 +77,15 @@ def copy_anything(walk: CopyWalk, value: Any, depth: int) -> Any:
 
 
 def copy_deep(value: Any, where: str) -> Any:
-    """Copy a whole value the way Python does, cycles and all.
+    """Copy a whole value with Python's `deepcopy`, which allows cycles.
 
     Raises:
         CheckpointEncodeError: It cannot be copied.
     """
     try:
         return copy.deepcopy(value)
-    except Exception as error:  # deepcopy runs user code, which may raise anything; a RecursionError is one of them
+    # deepcopy runs user code, which may raise anything, including RecursionError
+    except Exception as error:
         raise CheckpointEncodeError(
             f"{where}: it cannot be copied ({type(error).__name__}: {error})"
         ) from error
@@ -116,7 +120,7 @@ def _copy_items(walk: CopyWalk, value: Collection[Any], depth: int) -> list[Any]
 
 
 def _copy_flat(value: Collection[Any], kinds: set[type]) -> list[Any] | None:
-    """Copy a list of flat dicts, or of flat lists, with loops that run in C; None if it is something else."""
+    """Copy a list of flat dicts or flat lists with loops in C; None for other lists."""
     if kinds == {dict}:
         scalars = chain(chain.from_iterable(value), chain.from_iterable(map(dict.values, value)))
         return list(map(dict.copy, value)) if IMMUTABLE.issuperset(map(type, scalars)) else None
@@ -143,7 +147,7 @@ def _copy_dict(walk: CopyWalk, value: dict[Any, Any], depth: int) -> dict[Any, A
             if kind not in IMMUTABLE:
                 out[key] = table[kind](
                     walk, item, depth + 1
-                )  # replaces a value, so iterating may go on
+                )  # replaces a value, which is allowed while iterating
     except Trouble as trouble:
         trouble.leave(value, key_step(key))
         raise

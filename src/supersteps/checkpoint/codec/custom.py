@@ -1,4 +1,4 @@
-"""Types that the user registered with functions of their own for the way out and the way in."""
+"""Types that the user registered, with functions to encode and decode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from supersteps.checkpoint.codec.trouble import Trouble, short
 
 
 def custom_encoder(custom: Custom) -> Encoder:
-    """Make the encoder of a registered type."""
+    """Return the encoder of a registered type."""
 
     def encode(walk: EncodeWalk, value: Any, depth: int) -> Any:
         content = _run(custom, custom.encode, value, "encode")
@@ -26,7 +26,7 @@ def custom_encoder(custom: Custom) -> Encoder:
 
 
 def custom_reviver(custom: Custom) -> Reviver:
-    """Make the reviver of a registered type."""
+    """Return the reviver of a registered type."""
 
     def revive(node: dict[str, Any]) -> Any:
         if node.keys() != {TAG, VALUE}:
@@ -36,7 +36,9 @@ def custom_reviver(custom: Custom) -> Reviver:
             )
         value = _run(custom, custom.decode, node[VALUE], "decode")
         if type(value) is not custom.type_:
-            raise Trouble(f"the registered decode function of {custom.name!r} gave {short(value)}")
+            raise Trouble(
+                f"the registered decode function of {custom.name!r} returned {short(value)}"
+            )
         return value
 
     return revive
@@ -45,12 +47,12 @@ def custom_reviver(custom: Custom) -> Reviver:
 def upgrading_reviver(
     upgrade: Upgrade, present: Reviver | None, names: frozenset[str] | None
 ) -> Reviver:
-    """Make the reviver of a type whose earlier form is upgraded.
+    """Return the reviver of a type with an upgrade of its earlier form.
 
     Args:
         upgrade: The function.
-        present: The reviver of the type's present form, None where there is no such type any more.
-        names: The keys of the present form, None where only trying tells.
+        present: The reviver of the type's present form, None if the type no longer exists.
+        names: The keys of the present form, None if it has to be tried.
     """
 
     def revive(node: dict[str, Any]) -> Any:
@@ -68,7 +70,7 @@ def upgrading_reviver(
             return upgrade.function(content)
         except (
             Exception
-        ) as error:  # the user's function; whatever it raises belongs into the message
+        ) as error:  # the user's function may raise anything; the message contains it
             raise Trouble(
                 f"the upgrade of {upgrade.name!r} raised {type(error).__name__}: {error}"
             ) from error
@@ -77,7 +79,7 @@ def upgrading_reviver(
 
 
 def custom_copier(custom: Custom) -> Copier:
-    """Make the copier of a registered type: what comes back is what its functions make of it."""
+    """Return the copier of a registered type, which encodes and decodes."""
 
     def copy(walk: CopyWalk, value: Any, depth: int) -> Any:
         content = walk.copy(_run(custom, custom.encode, value, "encode"), depth + 1)
@@ -89,6 +91,9 @@ def custom_copier(custom: Custom) -> Copier:
 def _run(custom: Custom, function: Callable[[Any], Any], value: Any, role: str) -> Any:
     try:
         return function(value)
-    except Exception as error:  # the user's function; whatever it raises belongs into the message
-        reason = f"the registered {role} function of {custom.name!r} raised {type(error).__name__}: {error}"
+    except Exception as error:  # the user's function may raise anything
+        reason = (
+            f"the registered {role} function of {custom.name!r} raised "
+            f"{type(error).__name__}: {error}"
+        )
         raise Trouble(reason) from error

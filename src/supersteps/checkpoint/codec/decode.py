@@ -1,4 +1,4 @@
-"""The walk that turns a JSON tree into a value."""
+"""The walk that converts a JSON tree to a value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from supersteps.checkpoint.codec.trouble import TooDeep, Trouble, key_step, shor
 
 
 class Decoding:
-    """Revives by tag; `find` supplies the revivers of user types, `keep_raw` for those that stay as they are."""
+    """Revives values by tag; `find` supplies revivers of user types, `keep_raw` of unknown ones."""
 
     def __init__(
         self, find: Callable[[Any, bool], Reviver], content_of_raw: Callable[[bytes], Any]
@@ -22,7 +22,7 @@ class Decoding:
         self._content_of_raw = content_of_raw
 
     def reset(self) -> None:
-        """Forget the revivers of user types."""
+        """Clear the revivers of user types."""
         self.revivers = dict(REVIVERS)
 
     def revive(self, node: Any, depth: int, raw: bool) -> Any:
@@ -50,7 +50,7 @@ class Decoding:
                     if type(item) in CONTAINERS:
                         node[key] = self.revive(
                             item, depth + 1, raw
-                        )  # replaces a value, so iterating may go on
+                        )  # replaces a value, which is allowed while iterating
             except Trouble as trouble:
                 trouble.leave(node, _step(node, key))
                 raise
@@ -58,12 +58,12 @@ class Decoding:
 
 
 def keep_raw(node: dict[str, Any]) -> Any:
-    """Stand for the reviver of a type that is not known here."""
+    """Marks types that are unknown here; never called."""
     raise AssertionError("a marker, never called")
 
 
 def _step(node: Any, key: Any) -> str:
-    """Spell where in the JSON a walk was, in the words of the value: the content of a tag is no level of its own."""
+    """Return a step of a path in terms of the value: a tag's content is not a level."""
     if type(node) is dict and TAG in node:
         return "" if key in ("v", VALUE) else f".{key}"
     return key_step(key)
@@ -77,6 +77,6 @@ def _call(reviver: Reviver, node: dict[str, Any]) -> Any:
         raise
     except (
         Exception
-    ) as error:  # constructors, user hooks and `__hash__` may raise anything, given hostile data
+    ) as error:  # constructors, user hooks and `__hash__` may raise anything for hostile data
         reason = f"{type(error).__name__}: {error}"
         raise Trouble(f"a saved {short(tag)} cannot be rebuilt ({reason})") from error

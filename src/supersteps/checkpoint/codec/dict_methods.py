@@ -1,4 +1,4 @@
-"""Classes with `to_dict` and `from_dict`, the usual way to make a class of one's own savable."""
+"""Classes with methods `to_dict` and `from_dict`, which make them savable."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from supersteps.typing import display_name, type_name
 
 
 class DictMethodsPlan:
-    """A class that gives its state as a dict, and takes it back.
+    """A class that converts its state to a dict and back.
 
-    Whether the two methods fit together is tried when a value is saved, so that one that could not
-    be loaded is refused where it is sent or set.
+    When a value is saved, both methods are called and the result is compared, so that a value that
+    could not be loaded is refused where it is sent or set.
     """
 
     def __init__(self, cls: Any) -> None:
@@ -33,11 +33,11 @@ class DictMethodsPlan:
         except Trouble as trouble:
             trouble.leave(value, ".to_dict()")
             raise
-        given = self._call("to_dict", copy.deepcopy, state)  # what loading will hand over
+        given = self._call("to_dict", copy.deepcopy, state)  # what loading will pass
         if not self._is_alike(value, state, self._make(given)):
             raise Trouble(
-                f"{self._method('from_dict')} does not give back what "
-                f"{self._method('to_dict')} was called on; make the two fit, or register it:\n"
+                f"{self._method('from_dict')} does not return an equal value for what "
+                f"{self._method('to_dict')} returned; correct one of them, or register the type:\n"
                 f"{registering(self._cls)}"
             )
         return {TAG: self._tag, VALUE: coded}
@@ -61,13 +61,13 @@ class DictMethodsPlan:
             if self._cls.__eq__ is object.__eq__:
                 return bool(made.to_dict() == state)
             return bool(made == value)
-        except Exception:  # a table, for example, compares cell by cell; it has to be registered
+        except Exception:  # for example, a table compares cell by cell; it has to be registered
             return False
 
     def _call(self, name: str, method: Any, *arguments: Any) -> Any:
         try:
             return method(*arguments)
-        except Exception as error:  # the user's method; whatever it raises belongs into the message
+        except Exception as error:  # the user's method may raise anything
             reason = f"{self._method(name)} raised {type(error).__name__}: {error}"
             raise Trouble(reason) from error
 

@@ -1,4 +1,4 @@
-"""The walk that turns a value into a JSON tree."""
+"""The walk that converts a value to a JSON tree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Encoding(EncodeWalk):
         self.careful = careful
 
     def reset(self) -> None:
-        """Forget the encoders of user types."""
+        """Clear the encoders of user types."""
         self.table = _Encoders(self._find)
 
 
@@ -38,5 +38,5 @@ class _Encoders(dict[type, Encoder]):
 
 
 def encode_raw(walk: EncodeWalk, value: RawValue, depth: int) -> Any:
-    """Encode a value whose type is not known here: as the JSON it came from."""
+    """Encode a value of an unknown type as the JSON that it came from."""
     return msgspec.Raw(value.json)

@@ -1,7 +1,7 @@
-"""Classes of other libraries whose values are saved without anybody naming or registering them.
+"""Values of other libraries that are saved without registration.
 
-The libraries are never imported to save: a value can only be there when its library is. To load a
-value outside of mere inspection, the one module that is written here is imported.
+Saving never imports a library: if there is a value, its library is imported. Loading imports the
+one module that is named here, except when a value is only inspected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PYDANTIC_SECRETS: Final = ("SecretStr", "SecretBytes", "Secret")
 
 
 def library_plan(cls: type) -> Plan | None:
-    """Find out how values of a class of another library are saved; None for every other class."""
+    """Return how values of a supported library's class are saved, None for other classes."""
     module = cls.__module__
     if module == "numpy":
         if cls is getattr(sys.modules.get(module), "ndarray", None):
@@ -37,12 +37,12 @@ def library_plan(cls: type) -> Plan | None:
         return SecretPlan(cls)
     if module == "freezegun.api" and cls.__qualname__ in ("FakeDatetime", "FakeDate"):
         return FrozenPlan()
-    # A program's own URLs have to be known like any other class of it.
+    # A program's own URL classes have to be known like its other classes.
     return TextPlan(cls) if _derives(cls, "pydantic.networks", _PYDANTIC_URLS) else None
 
 
 def library_class(name: str, *, may_import: bool = False) -> type | None:
-    """Find the class that data names if it is one that is always known.
+    """Return the class that data names if it is always known.
 
     Args:
         name: `module:qualname`.
@@ -79,7 +79,7 @@ def _derives(cls: type, module: str, names: tuple[str, ...]) -> bool:
 
 
 class TextPlan:
-    """URLs, by their text; what another URL would be read from it is refused."""
+    """URLs, by their text; refused if the text would be read as a different URL."""
 
     def __init__(self, cls: Any) -> None:
         self._cls = cls
@@ -101,12 +101,12 @@ class TextPlan:
         try:
             return self._cls(text)
         except ValueError as error:
-            reason = f"{short(text)} is no {display_name(self._cls)}: {error}"
+            reason = f"{short(text)} is not a valid {display_name(self._cls)}: {error}"
             raise Trouble(reason) from error
 
 
 class ByteSizePlan:
-    """pydantic's `ByteSize`, an int that prints itself in words."""
+    """pydantic's `ByteSize`, an int that is shown with a unit."""
 
     def __init__(self, cls: Any) -> None:
         self._cls = cls
@@ -129,27 +129,27 @@ class SecretPlan:
 
     def encode(self, walk: EncodeWalk, value: Any, depth: int) -> Any:
         raise SecretTrouble(
-            f"it is a {self._name}, and values of secrets are not saved. Keep the value where it "
-            "can be looked up, and supersteps.Secret(name) in its place; or, where the storage is "
+            f"it is a {self._name}, and values of secrets are not saved. Store the value where it "
+            "can be looked up, and use supersteps.Secret(name) instead; or, if the storage is "
             f"encrypted, allow it: codec.register({self._name}, {self._name}.get_secret_value, "
-            f"{self._name}), and give codec=codec to the storage"
+            f"{self._name}), and pass codec=codec to the storage"
         )
 
     def revive(self, node: dict[str, Any]) -> Any:
-        raise Trouble(f"a {self._name} is only loaded where it is registered")
+        raise Trouble(f"a {self._name} can be loaded only if it is registered")
 
     def copy(self, walk: CopyWalk, value: Any, depth: int) -> Any:
         return value
 
 
 class FrozenPlan:
-    """The datetime and date of freezegun; read by the revivers of those that they stand for."""
+    """The datetime and date of freezegun; read by the revivers of the types that they replace."""
 
     def encode(self, walk: EncodeWalk, value: Any, depth: int) -> Any:
         return encode_frozen(walk, value, depth)
 
     def revive(self, node: dict[str, Any]) -> Any:
-        raise Trouble("a frozen time is saved as the time it stands for")
+        raise Trouble("a frozen time is saved as the time that it replaces")
 
     def copy(self, walk: CopyWalk, value: Any, depth: int) -> Any:
         return value

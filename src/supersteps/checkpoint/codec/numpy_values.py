@@ -1,4 +1,4 @@
-"""Scalars and arrays of numpy. Loaded only when one is met; numpy itself is never imported here."""
+"""numpy's scalars and arrays, saved without importing numpy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from supersteps.checkpoint.codec.trouble import Trouble, short
 from supersteps.typing import display_name, type_name
 
 MAX_ARRAY_BYTES: Final = 16 * 1024 * 1024
-"""Larger arrays belong into a file or an object store; the message names the place."""
+"""Larger arrays belong in a file or an object store, and their path in the message."""
 
 _DTYPE: Final = re.compile(r"[<>|](b1|[iu][1248]|f[248]|c(8|16)|[SU][1-9]\d{0,8}|[mM]8(\[\w+\])?)")
 _TIMES: Final = "mM"
@@ -61,7 +61,7 @@ class ScalarPlan:
             numpy = sys.modules["numpy"]
             made = numpy.array(item, "i8").view(_checked(code))[()]
         if type(made) is not self._cls:
-            raise Trouble(f"{short(item)} makes no {display_name(self._cls)}")
+            raise Trouble(f"{short(item)} is not a valid {display_name(self._cls)}")
         return made
 
     def copy(self, walk: CopyWalk, value: Any, depth: int) -> Any:
@@ -102,7 +102,7 @@ class ArrayPlan:
         data = a2b_base64(node["v"], strict_mode=True)
         dtype = _checked(node["dtype"])
         if prod(shape) * dtype.itemsize != len(data):
-            raise Trouble(f"{len(data)} bytes are no array of {short(node['dtype'])} {shape}")
+            raise Trouble(f"{len(data)} bytes are not an array of {short(node['dtype'])} {shape}")
         made = self._cls(shape, dtype, buffer=bytearray(data) or None, order=order)
         return made.copy(order)
 
@@ -111,13 +111,13 @@ class ArrayPlan:
 
 
 def _is_portable(dtype: Any) -> bool:
-    """Tell whether a dtype is its own text, on every machine: no objects, records, long doubles."""
+    """Return whether a dtype is portable: no objects, records, long doubles."""
     return _DTYPE.fullmatch(dtype.str) is not None and dtype.names is None and not dtype.shape
 
 
 def _checked(code: Any) -> Any:
     if type(code) is not str or _DTYPE.fullmatch(code) is None:
-        raise Trouble(f"{short(code)} is no dtype that is saved")
+        raise Trouble(f"{short(code)} is not a supported dtype")
     return sys.modules["numpy"].dtype(code)
 
 

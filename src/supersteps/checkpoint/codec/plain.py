@@ -1,4 +1,4 @@
-"""Plain JSON at C speed: what needs no tags goes straight to msgspec, and everything else ends there too."""
+"""Plain JSON at the speed of C: values without tags go directly to msgspec."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ TAG: Final = "$"
 """The key that turns a JSON object into a typed value: `{"$": "tuple", "v": [1, 2]}`."""
 
 VALUE: Final = "$value"
-"""Holds the content of a user type that has no fields (enums, registered types); no field can have this name."""
+"""The key of the content of a user type without fields: enums, registered types."""
 
 MAX_ENCODE_DEPTH: Final = 490
 MAX_DECODE_DEPTH: Final = 500
-"""Levels of JSON. Reading allows a little more, so that everything that was written can be read."""
+"""Levels of JSON. Reading allows a few more, so that everything written can be read."""
 
 MAX_DIGITS: Final = 4300
-"""The longest integer that msgspec reads, and Python's own limit unless somebody changed it."""
+"""The longest integer that msgspec reads, which is also Python's default limit."""
 
 ATOMS: Final[frozenset[type]] = frozenset({str, int, bool, NoneType})
-"""Types whose values are their own JSON. Floats are not among them: nan and the infinities have none."""
+"""Types whose values are JSON already, except floats: nan and infinities are not."""
 
 STRINGS: Final[frozenset[type]] = frozenset({str})
 CONTAINERS: Final[frozenset[type]] = frozenset({list, dict})
 _PLAIN: Final = ATOMS | CONTAINERS | {float}
 LARGE: Final = 64
-"""From this length on, a container inside a value that is not plain is worth a look at whether it is plain itself."""
+"""From this length on, containers in a value that is not plain are checked separately."""
 
 _FLOATS: Final[frozenset[type]] = frozenset({float})
 
-# Deeper values take the ordinary walk: it notices cycles at once, a walk level by level only after
+# Deeper values take the ordinary walk, which notices cycles at once; a walk level by level needs
 # many rounds.
 _PLAIN_LEVELS: Final = 64
 
-# What msgspec raises for a str with lone surrogates, an int beyond its range, an int with too many
+# What msgspec raises for a str with lone surrogates, an int out of its range, an int with too many
 # digits.
 UNWRITABLE: Final = (UnicodeEncodeError, OverflowError, ValueError)
 
@@ -54,7 +54,7 @@ def loads(data: bytes, where: str) -> Any:
 
     Args:
         data: The document.
-        where: What it is, for the error message.
+        where: A name for it, for the error message.
 
     Returns:
         The tree of dicts, lists and scalars; it belongs to the caller.
@@ -71,14 +71,13 @@ def loads(data: bytes, where: str) -> Any:
 
 
 def may_have_tags(data: bytes) -> bool:
-    """Tell whether a document can contain the tag key, also when it is spelled with an escape."""
-    # Looking for one byte is so much faster than for two that it is worth doing first: most data
-    # has no dollar.
+    """Return whether a document may contain the tag key, also with an escape."""
+    # Looking for one byte is much faster than for two, and most data has no dollar sign.
     return (b"$" in data and b'"$' in data) or (b"\\" in data and b"\\u0024" in data)
 
 
 def _finite(items: Iterable[Any], kinds: Collection[type]) -> bool:
-    """Tell whether no float among `items`, whose types are `kinds`, is nan or infinite."""
+    """Return whether all floats among `items`, whose types are `kinds`, are finite."""
     return all(
         map(
             isfinite, items if kinds == _FLOATS else [item for item in items if type(item) is float]
@@ -87,7 +86,7 @@ def _finite(items: Iterable[Any], kinds: Collection[type]) -> bool:
 
 
 def is_plain(value: Collection[Any]) -> bool:
-    """Tell whether a dict, or the items of anything else, is JSON as it stands, all the way down.
+    """Return whether a dict, or the items of another container, is plain JSON at all levels.
 
     The check goes level by level rather than value by value, so that each level costs a few calls
     that loop in C.
@@ -120,7 +119,7 @@ def _has_plain_keys(dicts: Collection[dict[Any, Any]]) -> bool:
 
 
 def _distinct(items: Collection[Any], kinds: Collection[type], kind: type) -> Collection[Any]:
-    """Pick the containers of one type, each object once, so that a value that shares or loops does not grow."""
+    """Return the containers of one type, each once, so that sharing and cycles do not grow."""
     if kind not in kinds:
         return ()
     found = items if len(kinds) == 1 else [item for item in items if type(item) is kind]

@@ -1,4 +1,4 @@
-"""Fields of models whose values only pydantic can write, with the field's own serializer."""
+"""Fields of pydantic models that only their own serializers can write."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from supersteps.typing import display_name
 
 
 class FieldForm:
-    """How one field of a model becomes JSON, and a value again.
+    """How one field of a model is converted to JSON and back.
 
-    Loading is built on the schema of the field alone, with its validators, so that the hooks of the
-    model itself are not run.
+    Loading uses the schema of the field alone, with its validators, so that the hooks of the model
+    are not run.
     """
 
     def __init__(self, cls: Any, name: str) -> None:
@@ -24,18 +24,18 @@ class FieldForm:
         self._name = name
 
     def dump(self, model: Any, value: Any) -> Any:
-        """Return what the field's serializer makes of its value; None if that loses something."""
+        """Return the serialized value of the field, None if it would lose something."""
         if self._schema is None:
             return None
         try:
             data = self._dumped(model)
             made = self._validator.validate_json(msgspec.json.encode(data))
             return data if is_alike(value, made) else None
-        except Exception:  # serializers and validators of users raise what they like
+        except Exception:  # serializers and validators of users may raise anything
             return None
 
     def _dumped(self, model: Any) -> Any:
-        """Dump the field as a part of its model: a serializer may be a method of it."""
+        """Dump the field as a part of its model: a serializer may be a method of the model."""
         written = model.__pydantic_serializer__.to_json(
             model, include={self._name}, by_alias=False, round_trip=True, warnings=False
         )
@@ -43,18 +43,18 @@ class FieldForm:
         return data if self._cls.__pydantic_root_model__ else data[self._name]
 
     def load(self, data: Any) -> Any:
-        """Make the value that `dump` was given.
+        """Return the value that was passed to `dump`.
 
         Raises:
             Trouble: The field's validator refuses it.
         """
         where = f"the field {self._name!r} of {display_name(self._cls)}"
         if self._schema is None:
-            raise Trouble(f"{where} cannot be read by its own validator any more")
+            raise Trouble(f"{where} can no longer be read by its own validator")
         try:
             return self._validator.validate_json(msgspec.json.encode(data))
         except Exception as error:  # likewise
-            raise Trouble(f"{where} refuses what was saved of it: {error}") from error
+            raise Trouble(f"{where} refuses its saved value: {error}") from error
 
     @cached_property
     def _validator(self) -> Any:
@@ -68,7 +68,7 @@ class FieldForm:
 
 
 def _imports(schema: Any) -> bool:
-    """Tell whether a schema imports what text names, as pydantic's `ImportString` does."""
+    """Return whether a schema imports what text names, as pydantic's `ImportString` does."""
     if isinstance(schema, dict):
         return any(map(_imports, schema.values()))
     if isinstance(schema, list | tuple):
@@ -78,7 +78,7 @@ def _imports(schema: Any) -> bool:
 
 
 def _field_schema(schema: Any, name: str) -> Any:
-    """Find the schema of a field inside that of its model."""
+    """Return the schema of a field in the schema of its model."""
     definitions: list[Any] = []
     while isinstance(schema, dict) and schema.get("type") != "model-fields":
         definitions += schema.get("definitions", ())
@@ -96,7 +96,7 @@ def _field_schema(schema: Any, name: str) -> Any:
 
 
 def is_alike(one: Any, two: Any) -> bool:
-    """Tell whether two values are equal and of the same types all the way down."""
+    """Return whether two values are equal and of the same types at all levels."""
     if type(one) is not type(two):
         return False
     if isinstance(one, dict):

@@ -1,4 +1,4 @@
-"""How pydantic models are saved. Loaded only when one is met; pydantic is never imported here."""
+"""How pydantic models are saved, without importing pydantic."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _OTHERS: Final = frozenset(
 
 
 class ModelPlan:
-    """A pydantic v2 model: its fields and, where they say something, all else that it holds.
+    """A pydantic v2 model: its fields and everything else that it contains.
 
-    That is extras, private attributes, which fields were set or left out by `model_construct`, and
-    attributes beside the fields. Validators ran when the model was made and are not run again. A
-    field with a value of a type that nobody knows but the model goes through the field's own
-    serializer and validator.
+    The rest is extra and private attributes, which fields were set or left out by
+    `model_construct`, and attributes that are not fields. Validators ran when the model was created
+    and are not run again. A field whose value has a type that only the model knows is converted by
+    the field's own serializer and validator.
     """
 
     def __init__(self, cls: Any) -> None:
@@ -141,11 +141,12 @@ class ModelPlan:
         fields_set = node.get(_SET, {*self._names, *extra})
         if type(fields_set) not in (list, set) or any(type(name) is not str for name in fields_set):
             raise Trouble(
-                f"the names of the fields that were set of {display_name(self._cls)} are not names"
+                f"the names of the set fields of a saved {display_name(self._cls)} are not names"
             )
         if type(extra) is not dict or type(private) is not dict:
             raise Trouble(
-                f"the extra or private attributes of {display_name(self._cls)} are not an object"
+                f"the extra or private attributes of a saved {display_name(self._cls)} are not an "
+                "object"
             )
         value = self._cls.__new__(self._cls)
         fields = {name: node[name] for name in self._names if name in node}

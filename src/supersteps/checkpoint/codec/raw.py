@@ -1,4 +1,4 @@
-"""A saved value whose type this program does not have: it can be looked at and saved again, not used."""
+"""`RawValue`: a saved value whose type this program does not have."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from supersteps.checkpoint.codec.plain import TAG, VALUE, dumps
 class RawValue:
     """A read-only view of a saved value of an unknown type.
 
-    Fields are read as `raw["name"]` or `raw.name`. Encoding it gives back the JSON it came from.
+    Read fields as `raw["name"]` or `raw.name`. It can be saved again, as the same JSON.
 
     Attributes:
         type_name: The type as it was saved, `module:qualname`.
-        value: Its content: a dict of its fields, or for an enum or a registered type what it was
-            saved as.
+        value: Its content: a dict of its fields; for an enum or a registered type, the saved
+            content.
     """
 
     __slots__ = ("__weakref__", "_content", "_json", "_revive", "type_name")
@@ -35,18 +35,18 @@ class RawValue:
             if node.keys() == {TAG, VALUE}
             else {key: node[key] for key in node if key != TAG}
         )
-        # What is inside is revived when somebody looks; only then can it turn out to be damaged.
+        # The content is revived when it is read; only then can damage be noticed.
         set_once(self, "_content", dumps(content))
         set_once(self, "_revive", revive)
 
     @property
     def value(self) -> Any:
-        """The content, revived as far as types are known; a fresh copy each time."""
+        """The content, revived as far as types are known; a new copy each time."""
         return self._revive(self._content)
 
     @property
     def json(self) -> bytes:
-        """The JSON it came from, compact."""
+        """The JSON that it came from, compact."""
         return self._json
 
     def __getitem__(self, name: Any) -> Any:
@@ -67,18 +67,18 @@ class RawValue:
         return iter(self.value)
 
     def keys(self) -> list[str]:
-        """Give the names of the fields; with `raw[name]` this makes `dict(raw)` work."""
+        """Return the names of the fields, so that `dict(raw)` works."""
         content = self.value
         return list(content) if isinstance(content, dict) else []
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(
-            f"a RawValue is read-only; the type {self.type_name} is not known here"
+            f"a RawValue is read-only; the type {self.type_name} is unknown to this program"
         )
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(
-            f"a RawValue is read-only; the type {self.type_name} is not known here"
+            f"a RawValue is read-only; the type {self.type_name} is unknown to this program"
         )
 
     def __eq__(self, other: object) -> bool:

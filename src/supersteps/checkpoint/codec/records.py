@@ -1,4 +1,4 @@
-"""Classes whose instances are their fields, taken apart and made without their constructors."""
+"""Classes that consist of fields, read and created without constructors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from supersteps.checkpoint.codec.trouble import Trouble
 from supersteps.typing import display_name, type_name
 
 ATTRIBUTES: Final = "$attributes"
-"""The key of what an instance holds beside its fields; no field can have this name."""
+"""The key of an instance's other attributes; no field can have this name."""
 
 UNSET_FIELDS: Final = "$unset"
 """The key of the names of fields that were never set."""
@@ -49,25 +49,25 @@ def struct_plan(cls: Any) -> RecordPlan:
 
 
 class Parts(Protocol):
-    """How one kind of record is read and made."""
+    """How one kind of record is read and created."""
 
     state: InstanceState
 
     def read(self, value: Any) -> Iterable[Any] | None:
-        """Return the values of all fields, None if some are not set or there is more."""
+        """Return the values of all fields, None if some are unset or there are others."""
 
     def get(self, value: Any, name: str) -> Any:
         """Return the value of a field, MISSING if it was never set."""
 
     def make(self, node: dict[str, Any]) -> Any:
-        """Make an instance of its fields; a tag is passed over."""
+        """Create an instance from its fields; ignore the tag."""
 
     def default(self, name: str) -> Any:
         """Return the default of a field, MISSING if it has none."""
 
 
 class RecordPlan:
-    """A class whose instances are their fields: `{"$": "app:Order", "id": 7, "items": [...]}`."""
+    """A class that consists of its fields: `{"$": "app:Order", "id": 7, "items": [...]}`."""
 
     def __init__(self, cls: type, names: Iterable[str], parts: Parts) -> None:
         self._cls = cls
@@ -94,7 +94,7 @@ class RecordPlan:
         return out
 
     def _take_apart(self, value: Any, depth: int, carry: Carry) -> dict[str, Any]:
-        """Take an instance apart that has fields that are not set, or more than its fields."""
+        """Return the parts of an instance with unset fields or other attributes."""
         node: dict[str, Any] = {}
         unset, more = [], {}
         name = ""
@@ -120,10 +120,10 @@ class RecordPlan:
         return self._parts.make(node) if node.keys() == self._keys else self._put_together(node)
 
     def _put_together(self, node: dict[str, Any]) -> Any:
-        """Make an instance whose fields are not exactly those that were saved."""
+        """Create an instance whose fields differ from the saved ones."""
         node.pop(TAG, None)
         more, unset = node.pop(ATTRIBUTES, {}), node.pop(UNSET_FIELDS, [])
-        if type(more) is dict:  # an attribute may have become a field since
+        if type(more) is dict:  # an attribute may have become a field later
             node.update({name: more.pop(name) for name in self._names if name in more})
         if type(unset) is not list or any(name not in self._names for name in unset):
             raise Trouble(f"the unset fields of a saved {display_name(self._cls)} are not fields")
@@ -152,7 +152,7 @@ class RecordPlan:
     def copy(self, walk: CopyWalk, value: Any, depth: int) -> Any:
         try:
             values = self._parts.read(value)
-        except Trouble:  # it could not be saved, but copying is less strict
+        except Trouble:  # it cannot be saved, but copying is less strict
             return walk.copy_unknown(value)
         if values is None:
             return self._put_together(self._take_apart(value, depth, walk.copy))
@@ -183,8 +183,8 @@ class _InstanceParts:
         self._fields = fields
         self._default = default
         self.state = InstanceState(cls, self._keys)
-        # Writing straight to __dict__ is what makes this fast; a field with a slot or a
-        # descriptor is not found there.
+        # Writing directly to __dict__ makes this fast; a field with a slot or a descriptor is not
+        # found there.
         self._in_dict = self.state.has_dict and not any(
             _is_data_descriptor(cls, name) for name in fields
         )
@@ -204,7 +204,7 @@ class _InstanceParts:
             return getattr(value, name)
         except AttributeError:
             return MISSING
-        except Exception as error:  # the field is a property of the user's
+        except Exception as error:  # the field may be a property of the user's
             raise Trouble(
                 f"reading its field {name!r} raised {type(error).__name__}: {error}"
             ) from error
@@ -243,7 +243,7 @@ def _is_data_descriptor(cls: type, name: str) -> bool:
 
 
 class _TupleParts:
-    """NamedTuples; their `__new__` may be the user's, so it is left out."""
+    """NamedTuples; `__new__` may be the user's, so it is not called."""
 
     def __init__(self, cls: Any) -> None:
         self._cls = cls
@@ -253,7 +253,7 @@ class _TupleParts:
 
     def read(self, value: Any) -> Iterable[Any] | None:
         if tuple.__len__(value) != len(self._names):
-            raise Trouble(f"it holds {tuple.__len__(value)} items instead of {len(self._names)}")
+            raise Trouble(f"it has {tuple.__len__(value)} items instead of {len(self._names)}")
         return None if self.state.surplus(value) else tuple.__iter__(value)
 
     def get(self, value: Any, name: str) -> Any:
@@ -269,14 +269,14 @@ class _TupleParts:
 def _field_of(node: dict[str, Any]) -> Callable[[str], Any]:
     def get(name: str) -> Any:
         if name not in node:
-            raise Trouble(f"the field {name!r} has to be set")
+            raise Trouble(f"the field {name!r} must be set")
         return node[name]
 
     return get
 
 
 class _StructParts:
-    """msgspec Structs; `__post_init__` has run when the value was made, and is not run again."""
+    """msgspec Structs; `__post_init__` has run when the value was created and is not run again."""
 
     def __init__(self, cls: Any) -> None:
         self._cls = cls
@@ -292,8 +292,8 @@ class _StructParts:
     def read(self, value: Any) -> Iterable[Any] | None:
         if self._has_hook and self._blank is None:
             raise Trouble(
-                f"{display_name(self._cls)} has a __post_init__ and cannot be made without running "
-                "it; use a dataclass, or codec.register(type, encode, decode)"
+                f"{display_name(self._cls)} has a __post_init__ and cannot be created without "
+                "running it; use a dataclass, or codec.register(type, encode, decode)"
             )
         if self.state.surplus(value):
             return None
@@ -327,7 +327,7 @@ _SET_CLASS: Final = vars(object)["__class__"].__set__
 
 
 class _Quiet:
-    """Comes before the user's class among the bases, so that none of its hooks run."""
+    """A base before the user's class, so that none of its hooks run."""
 
     __slots__ = ()
 
@@ -339,10 +339,10 @@ class _Quiet:
 
 
 def _blank(cls: Any) -> Any:
-    """Make an instance of a Struct without running its `__post_init__`; None if that cannot be.
+    """Create an instance of a Struct without running `__post_init__`; None if impossible.
 
-    Only the constructor makes Structs, and it runs the hook. An instance of a derived class
-    without the hook has the same layout, so it can be turned into one of the class.
+    Only the constructor creates Structs, and it runs the hook. An instance of a derived class
+    without the hook has the same layout, so its class can be changed.
     """
     try:
         quiet = type(cls)(cls.__name__, (_Quiet, cls), {"__module__": cls.__module__})

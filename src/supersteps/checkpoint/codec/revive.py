@@ -1,8 +1,8 @@
-"""How tagged JSON of the standard library's types becomes values again.
+"""Revivers of the standard library's types, from tagged JSON.
 
-One reviver per tag, called with the JSON object after what it holds has been revived. Data is not
-trusted: every reviver checks the shape of what it is given, and none of them can be made to need
-much more memory than the data.
+There is one reviver per tag, which is called with the JSON object after its content has been
+revived. Data is not trusted: every reviver checks the shape of its argument, and none can be made
+to need much more memory than the data.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FLOAT_WORDS: Final = frozenset({"nan", "-nan", "inf", "-inf"})
 
 
 def expect(node: dict[str, Any], kind: type, *optional: str) -> Any:
-    """Give the content of a tagged object after checking that it has the shape its tag promises."""
+    """Return the content of a tagged object, after checking its shape."""
     if node.keys() != _ONLY_VALUE and (extra := sorted(node.keys() - _ONLY_VALUE - set(optional))):
         raise Trouble(f"a tagged {node[TAG]!r} with unknown parts: {', '.join(map(short, extra))}")
     value = node.get("v")
@@ -72,14 +72,14 @@ def _frozenset(node: dict[str, Any]) -> Any:
 
 
 def distinct(node: dict[str, Any], made: Any) -> Any:
-    """Return a container after checking that none of the items it was made of fell together."""
+    """Return a container after checking that its items are distinct."""
     if len(made) != len(node["v"]):
-        raise Trouble(f"a tagged {node[TAG]!r} holds an item twice")
+        raise Trouble(f"a tagged {node[TAG]!r} contains an item twice")
     return made
 
 
 def pairs(node: dict[str, Any], *optional: str) -> list[Any]:
-    """Return the entries of a tagged mapping after checking that they are entries."""
+    """Return the entries of a tagged mapping after checking their shape."""
     entries: list[Any] = expect(node, list, *optional)
     if any(type(entry) is not list or len(entry) != 2 for entry in entries):
         raise Trouble(f"a tagged {node[TAG]!r} needs [key, value] pairs")
@@ -122,7 +122,7 @@ def _float(node: dict[str, Any]) -> Any:
     text = expect(node, str)
     if text not in _FLOAT_WORDS:
         raise Trouble(
-            f"a tagged 'float' is one of {', '.join(sorted(_FLOAT_WORDS))}, not {short(text)}"
+            f"a tagged 'float' must be one of {', '.join(sorted(_FLOAT_WORDS))}, not {short(text)}"
         )
     return float(text)
 
@@ -169,12 +169,10 @@ def _moment(kind: type[datetime] | type[time]) -> Reviver:
         zone, fold = node.get("tz"), node.get("fold", 0)
         if zone is not None:
             if not isinstance(zone, tzinfo) or value.tzinfo is not None:
-                raise Trouble(
-                    f"a tagged {node[TAG]!r} with a time zone that makes no sense: {short(zone)}"
-                )
+                raise Trouble(f"a tagged {node[TAG]!r} with an invalid time zone: {short(zone)}")
             value = value.replace(tzinfo=zone)
         if fold not in (0, 1) or type(fold) is not int:
-            raise Trouble(f"a tagged {node[TAG]!r} has a fold of 0 or 1, not {short(fold)}")
+            raise Trouble(f"a tagged {node[TAG]!r} must have a fold of 0 or 1, not {short(fold)}")
         return value.replace(fold=fold) if fold else value
 
     return revive
@@ -185,11 +183,11 @@ def _date(node: dict[str, Any]) -> Any:
     return _frozen(node, _DATE[0], "FakeDate").fromisoformat(text)
 
 
-_DATE: Final = (date,)  # freezegun replaces what a module calls `date`, but not what is in a tuple
+_DATE: Final = (date,)  # freezegun replaces a module's name `date`, but not a tuple's items
 
 
 def _frozen(node: dict[str, Any], kind: Any, name: str) -> Any:
-    """Return the class that a test has put in the place of datetime or date, if it still has."""
+    """Return the class with which a test replaces datetime or date, if it still does."""
     if "of" not in node:
         return kind
     if node["of"] != "freezegun":
@@ -211,7 +209,7 @@ def _timezone(node: dict[str, Any]) -> Any:
     ):
         raise Trouble("a tagged 'timezone' needs an offset [days, seconds, microseconds]")
     if len(name) > 1 or any(type(part) is not str for part in name):
-        raise Trouble("a tagged 'timezone' has at most one name")
+        raise Trouble("a tagged 'timezone' can have only one name")
     if type(library := node.get("of", "")) is not str:
         raise Trouble(f"{short(library)} is not the name of a library")
     if library:
@@ -237,7 +235,10 @@ def _zone_info(node: dict[str, Any]) -> Any:
 
 @lru_cache(maxsize=256)
 def _has_zone(key: str) -> bool:
-    """Tell whether there is a file for a zone: `ZoneInfo` would import a package of the key's name to find out."""
+    """Return whether there is a file for a zone.
+
+    `ZoneInfo` itself would import a package with the key's name to find out.
+    """
     import zoneinfo
     from importlib.util import find_spec
 
@@ -251,7 +252,7 @@ def _has_zone(key: str) -> bool:
 
 def _unset(node: dict[str, Any]) -> Any:
     if len(node) != 1:
-        raise Trouble("a tagged 'UNSET' holds nothing")
+        raise Trouble("a tagged 'UNSET' has no content")
     return msgspec.UNSET
 
 

@@ -1,4 +1,4 @@
-"""Which types may be rebuilt: names are looked up here, and nowhere else."""
+"""Which types may be rebuilt: the only place where names are looked up."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from supersteps._process_fork import forkable_rlock
 from supersteps.typing import reachable_types, type_name
 from supersteps.typing.annotations import is_main_file
 
-# Classes that everything derives from: knowing one of them must not open the door to all of its
-# subclasses.
+# Base classes of everything: knowing one of them must not make all of its subclasses known.
 _FOUNDATIONS: Final = sys.stdlib_module_names - {"test"} | {
     "typing_extensions",
     "msgspec",
@@ -25,7 +24,7 @@ _lock = forkable_rlock()
 
 @dataclass(frozen=True, slots=True)
 class Custom:
-    """A type with functions of its own for the way out and the way in."""
+    """A type with registered functions to encode and decode."""
 
     type_: type
     name: str
@@ -35,20 +34,20 @@ class Custom:
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """A function that makes a value of what a type's earlier form was saved as."""
+    """A function that converts saved data of a type's earlier form to a value."""
 
     name: str
     function: Callable[[Any], Any]
 
 
 class Listener(Protocol):
-    """Somebody who caches what a scope answered."""
+    """An object that caches answers of a scope."""
 
     def forget(self) -> None: ...
 
 
 class Scope:
-    """The types that one codec can rebuild; what it does not know, its parent may."""
+    """The types that one codec can rebuild, in addition to its parent's."""
 
     def __init__(self, parent: Scope | None) -> None:
         self._parent = parent
@@ -66,7 +65,7 @@ class Scope:
     # --------------------------------------------------------------------------------------- adding
 
     def listen(self, listener: Listener) -> None:
-        """Have `listener.forget()` called whenever an earlier answer may no longer be right."""
+        """Call `listener.forget()` whenever an earlier answer may be out of date."""
         with _lock:
             self._listeners.add(listener)
 
@@ -79,7 +78,10 @@ class Scope:
                 self._changed()
 
     def add_later(self, cls: type) -> None:
-        """Make a class rebuildable now, and what its fields reach at the first use, when all names are defined."""
+        """Make a class rebuildable now, and the classes of its fields on first use.
+
+        Then all names are defined.
+        """
         with _lock:
             self._classes[type_name(cls)] = cls
             self._unread.append(cls)
@@ -93,7 +95,7 @@ class Scope:
             self._changed()
 
     def add_upgrade(self, upgrade: Upgrade) -> None:
-        """Register a function for what was saved under a type's name."""
+        """Register a function for data that was saved under a type's name."""
         with _lock:
             self._upgrades[upgrade.name] = upgrade
             self._changed()
@@ -117,7 +119,7 @@ class Scope:
             scope = scope._parent
 
     def custom_for(self, cls: type) -> Custom | None:
-        """Find the functions registered for exactly this type."""
+        """Return the functions registered for exactly this type."""
         return next((scope._customs[cls] for scope in self._chain() if cls in scope._customs), None)
 
     def customs(self) -> list[Custom]:
@@ -125,24 +127,24 @@ class Scope:
         return [custom for scope in [*self._chain()][::-1] for custom in scope._customs.values()]
 
     def importable_classes(self) -> list[type]:
-        """Return the known classes that another process finds under their names."""
+        """Return the known classes that another process can find by their names."""
         known = [cls for scope in self._chain() for cls in scope._classes.values()]
         return [cls for cls in known if _importable(type_name(cls)) is cls]
 
     def find(self, name: str) -> Custom | type | None:
-        """Look up the name of a type, as data gives it.
+        """Look up the name of a type in the data.
 
         Args:
             name: `module:qualname`, or the name given to `register`.
 
         Returns:
-            The registered functions, the class, or None. Nothing is imported and no module
+            The registered functions, the class, or None. No module is imported and no module
             attribute is computed.
         """
         return self._known(name) or self._imported_subclass(name) or self._of_main(name)
 
     def upgrade_for(self, name: str) -> Upgrade | None:
-        """Find the function that was registered for what is saved under a type's name."""
+        """Return the function that was registered for data saved under a type's name."""
         return next(
             (scope._upgrades[name] for scope in self._chain() if name in scope._upgrades), None
         )
@@ -166,7 +168,7 @@ class Scope:
         return found if any(self._known(type_name(base)) is base for base in roots) else None
 
     def _of_main(self, name: str) -> type | None:
-        """Find a class that moved between `__main__` and the module that the main file is when imported."""
+        """Find a class that moved between `__main__` and the module of the same file."""
         module_name, _, qualname = name.partition(":")
         if module_name != "__main__":
             found = self._known(f"__main__:{qualname}") if is_main_file(module_name) else None
@@ -181,7 +183,7 @@ class Scope:
 
 
 def _importable(name: str) -> type | None:
-    """Find the class that an imported module holds under a name; nothing is imported."""
+    """Return the class of an imported module by its name, without importing."""
     module_name, _, qualname = name.partition(":")
     namespace: Any = getattr(sys.modules.get(module_name), "__dict__", {})
     found: Any = None
@@ -200,4 +202,4 @@ def _is_foundation(cls: type) -> bool:
 
 
 PROCESS: Final = Scope(None)
-"""What `@checkpointable` registered; every codec sees it."""
+"""The classes that `@checkpointable` registered, for every codec."""

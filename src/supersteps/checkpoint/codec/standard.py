@@ -1,8 +1,8 @@
-"""The rarer types of the standard library: how each is written, and how it is read again.
+"""Encoders and revivers of rarer types of the standard library.
 
-Their modules are not imported for everybody. A value can only be there when its module is, so the
-encoders find the types in `sys.modules`; the revivers import the module, whose name stands here and
-not in the data.
+Their modules are imported only if needed. If there is a value, its module is imported, so encoders
+find the types in `sys.modules`. Revivers import the module, whose name is written here and not in
+the data.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from supersteps.typing import type_name
 
 
 class Leaf(NamedTuple):
-    """One type: how its values are written and read."""
+    """One type: how its values are encoded and decoded."""
 
     encode: Encoder
     revive: Reviver
@@ -59,7 +59,7 @@ def _by_text(module: str, name: str) -> Leaf:
 
 def _encode_pattern(walk: EncodeWalk, value: Any, depth: int) -> Any:
     if value.flags & re.DEBUG:
-        raise Trouble("it is compiled with re.DEBUG, which prints when it is compiled again")
+        raise Trouble("it is compiled with re.DEBUG, which would print when it is loaded")
     coded = walk.table[type(value.pattern)](walk, value.pattern, depth + 1)
     return {TAG: "Pattern", "v": [coded, value.flags]}
 
@@ -125,7 +125,7 @@ def _defaultdict(node: dict[str, Any]) -> Any:
     entries = pairs(node, "of")
     of = node.get("of")
     if of is not None and (type(of) is not str or of not in _FACTORIES):
-        raise Trouble(f"{short(of)} is no default_factory that can be rebuilt")
+        raise Trouble(f"{short(of)} is not a supported default_factory")
     return distinct(node, defaultdict(None if of is None else _FACTORIES[of], entries))
 
 
@@ -136,7 +136,7 @@ def _encode_namespace(walk: EncodeWalk, value: SimpleNamespace, depth: int) -> A
 def _namespace(node: dict[str, Any]) -> Any:
     entries = distinct(node, dict(pairs(node)))
     if not all(type(name) is str for name in entries):
-        raise Trouble("the attributes of a tagged 'SimpleNamespace' have names")
+        raise Trouble("the attributes of a tagged 'SimpleNamespace' must have names")
     return SimpleNamespace(**entries)
 
 
@@ -156,7 +156,7 @@ def _encode_array(walk: EncodeWalk, value: Any, depth: int) -> Any:
 def _array(node: dict[str, Any]) -> Any:
     items, typecode = expect(node, list, "typecode"), node.get("typecode")
     if type(typecode) is not str or len(typecode) != 1 or typecode not in _TYPECODES:
-        raise Trouble(f"{short(typecode)} is no typecode of numbers")
+        raise Trouble(f"{short(typecode)} is not a typecode of numbers")
     return import_module("array").array(typecode, items)
 
 
@@ -169,7 +169,7 @@ def _encode_ellipsis(walk: EncodeWalk, value: Any, depth: int) -> Any:
 
 def _ellipsis(node: dict[str, Any]) -> Any:
     if len(node) != 1:
-        raise Trouble("a tagged 'Ellipsis' holds nothing")
+        raise Trouble("a tagged 'Ellipsis' has no content")
     return ...
 
 
@@ -208,7 +208,7 @@ STANDARD_REVIVERS: Final[dict[str, Reviver]] = {
 
 
 def standard_encoder(kind: type) -> Encoder | None:
-    """Find the encoder of one of the rarer types of the standard library."""
+    """Return the encoder of one of the rarer types of the standard library."""
     name = type_name(kind)
     leaf = _LEAVES.get(name)
     if leaf is None or standard_class(name) is not kind:
@@ -217,7 +217,7 @@ def standard_encoder(kind: type) -> Encoder | None:
 
 
 def standard_class(name: str) -> type | None:
-    """Find one of the classes whose values the codec saves by itself; imports nothing."""
+    """Return a class whose values the codec saves by itself, without importing."""
     if found := _COMMON.get(name):
         return found
     module, _, qualname = name.partition(":")
@@ -228,9 +228,9 @@ def standard_class(name: str) -> type | None:
 
 
 def _is_inert(cls: Any) -> bool:
-    """Tell whether a class is an Enum or a named tuple: making one of its values does nothing else.
+    """Return whether a class is an Enum or named tuple: creating values has no side effects.
 
-    `http.HTTPStatus` and what `urllib.parse.urlparse` returns are known without an annotation.
+    `http.HTTPStatus` and the result of `urllib.parse.urlparse` are known without an annotation.
     """
     if not isinstance(cls, type):
         return False
@@ -246,4 +246,4 @@ _COMMON: Final[dict[str, type]] = {
     for kind in (*ENCODERS, EllipsisType, *filter(_is_class, vars(builtins).values()))
     if kind in ENCODERS or kind in (object, EllipsisType) or issubclass(kind, BaseException)
 }
-"""Classes that every process has; values may name them, as in `type[int]`."""
+"""Classes that every process has, which may be values, as for `type[int]`."""

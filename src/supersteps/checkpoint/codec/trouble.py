@@ -1,4 +1,4 @@
-"""How the walks over a value say where they had to stop."""
+"""`Trouble`: why and where a walk over a value had to stop."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _LONGEST_PATH = 240
 
 
 class Trouble(Exception):
-    """A walk cannot go on; on its way up each level adds where it was.
+    """A walk cannot continue; while it is raised, each level adds its step of the path.
 
-    The path is built only when something goes wrong, so walks that succeed pay nothing for it.
+    So the path costs nothing in walks that succeed.
     """
 
     def __init__(self, reason: str) -> None:
@@ -23,7 +23,7 @@ class Trouble(Exception):
 
     @property
     def is_final(self) -> bool:
-        """True if another way of writing the value would not help: it is too deep, or a secret."""
+        """Whether another way to encode the value would not help: it is too deep, or a secret."""
         return False
 
     def leave(self, owner: object, part: str) -> None:
@@ -33,11 +33,11 @@ class Trouble(Exception):
 
     @property
     def is_cycle(self) -> bool:
-        """True if the path passes one object twice. All of them were alive on the stack, so ids are unique."""
+        """Whether the path contains one object twice (all were alive, so ids are unique)."""
         return len(set(self._owners)) < len(self._owners)
 
     def path(self) -> str:
-        """Spell the path from the outside in, up to where a cycle closes."""
+        """Return the path from the outside in, up to the end of a cycle."""
         parts = list(reversed(self._parts))
         if self.is_cycle:
             seen: set[int] = set()
@@ -51,7 +51,7 @@ class Trouble(Exception):
 
 
 class TooDeep(Trouble):
-    """The walk went deeper than the limit: a cycle, or a value that is nested beyond reason."""
+    """The walk went deeper than the limit: a cycle, or a value that is nested extremely deeply."""
 
     @property
     def is_final(self) -> bool:
@@ -59,7 +59,7 @@ class TooDeep(Trouble):
 
 
 class SecretTrouble(Trouble):
-    """A value that is a secret is never saved, in whatever way."""
+    """A value is a secret, which is never saved."""
 
     @property
     def is_final(self) -> bool:
@@ -67,16 +67,16 @@ class SecretTrouble(Trouble):
 
 
 def key_step(key: object) -> str:
-    """Spell a dict key as a step of a path, without trusting the `repr` of user types."""
+    """Return a dict key as a step of a path, without trusting the `repr` of user types."""
     return f"[{short(key)}]"
 
 
 def short(value: Any) -> str:
-    """Show a value of an error message in a few characters."""
+    """Return a value in a few characters, for an error message."""
     if type(value) in (str, int, float, bool, bytes, type(None)):
         try:
             text = repr(value)
-        except ValueError:  # an int with more digits than Python agrees to print
+        except ValueError:  # an int with more digits than Python prints
             return "<a huge int>"
         return text if len(text) <= 60 else f"{text[:57]}..."
     return f"<{display_name(type(value))}>"

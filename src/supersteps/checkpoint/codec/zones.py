@@ -11,7 +11,7 @@ from supersteps.typing import type_name
 
 
 class FixedOffset(NamedTuple):
-    """What a zone of another library says: its offset, its name if it has one, and the library."""
+    """A zone of another library: its offset, its name if it has one, and the library."""
 
     offset: timedelta
     name: str | None
@@ -19,19 +19,19 @@ class FixedOffset(NamedTuple):
 
 
 def is_zone_info(zone: Any) -> bool:
-    """Tell whether a tzinfo is exactly a `ZoneInfo`, without importing zoneinfo."""
+    """Return whether a tzinfo is exactly a `ZoneInfo`, without importing zoneinfo."""
     module = sys.modules.get("zoneinfo")
     return module is not None and type(zone) is module.ZoneInfo
 
 
 def zone_arguments(zone: Any) -> tuple[Any, ...]:
-    """Return what a `timezone` was made of: the offset and, if it has one of its own, the name."""
+    """Return the arguments of a `timezone`: the offset and, if it has its own, the name."""
     arguments: tuple[Any, ...] = zone.__getinitargs__()
     return arguments
 
 
 def fixed_offset(zone: tzinfo) -> FixedOffset | None:
-    """Return what a fixed offset of another library says, None for every other zone."""
+    """Return a zone as a fixed offset of another library, None for other zones."""
     library = _LIBRARIES.get(type_name(type(zone)))
     offset = None if library is None else zone.utcoffset(None)
     if library is None or offset is None:
@@ -41,10 +41,10 @@ def fixed_offset(zone: tzinfo) -> FixedOffset | None:
 
 
 def library_zone(offset: timedelta, name: str | None, library: str) -> tzinfo:
-    """Make a fixed offset of another library again.
+    """Create a fixed offset of another library.
 
-    Where the program has not imported the library, nobody can tell the difference: it is a
-    `timezone` then, which is equal.
+    If the program has not imported the library, the result is an equal `timezone`, since the
+    program cannot tell the difference.
     """
     make = _MAKERS.get(library)
     made = None if make is None else make(offset, name)
@@ -75,8 +75,8 @@ def _dateutil_utc(offset: timedelta, name: str | None) -> tzinfo | None:
 
 
 _LIBRARIES: Final = {
-    "pydantic_core._pydantic_core:TzInfo": "pydantic",  # what pydantic parses from text
-    "dateutil.tz.tz:tzutc": "dateutil.tzutc",  # what boto3 gives
+    "pydantic_core._pydantic_core:TzInfo": "pydantic",  # what pydantic parses from a text
+    "dateutil.tz.tz:tzutc": "dateutil.tzutc",  # what boto3 returns
     "dateutil.tz.tz:tzoffset": "dateutil",
 }
 _MAKERS: Final[dict[str, Callable[[timedelta, str | None], tzinfo | None]]] = {
