@@ -55,7 +55,10 @@ LAYERS = [
     Layer(("engine",), "one run: plan, execute, merge, commit, announce"),
     Layer(("run",), "workflows and their runs: builder, handle, stream, result"),
     Layer(("viz",), "pictures of workflows, runs and checkpoints"),
-    Layer(("__init__", "telemetry", "testing"), "the public names; the contract of storages"),
+    Layer(
+        ("__init__", "backends", "telemetry", "testing"),
+        "the public names; the contract of storages",
+    ),
     Layer(("service",), "what a command line or a page wants done with a store"),
     Layer(("__main__", "cli", "ui"), "what people see"),
 ]

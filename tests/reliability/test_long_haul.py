@@ -9,7 +9,6 @@ from supersteps import SqliteCheckpointStorage
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.values import Sealer
 from supersteps.engine.levels import SHARED_STATE
-from supersteps.engine.state import State
 from supersteps.engine.view import Overlay, View, Write
 from tests.reliability.long_haul import (
     Countdown,
@@ -101,7 +100,7 @@ async def test_many_messages_in_one_superstep_are_one_commit(tmp_path: Path) -> 
 def test_items_that_are_appended_one_by_one_are_not_copied_each_time() -> None:
     sealer = Sealer(Codec(), encoding=True)
     overlay: Overlay = {}
-    view = View(State(), {}, sealer)
+    view = View({}, {}, sealer)
     view.note(Write(SHARED_STATE, "seen", sealer.seal(0, ""), is_update=True), overlay)
     before = overlay[SHARED_STATE]["seen"]
     view.note(Write(SHARED_STATE, "seen", sealer.seal(1, ""), is_update=True), overlay)

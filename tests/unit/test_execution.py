@@ -133,7 +133,7 @@ class Setup:
 
     def site(self, executor_id: str) -> CallSite:
         post = self.setting.executors[executor_id]
-        view = View(self.state, {}, SEALER)
+        view = View(self.state.scopes, {}, SEALER)
         return CallSite(post, self.setting, view, step_number=1, branch=0)
 
 

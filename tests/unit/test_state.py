@@ -58,7 +58,7 @@ def test_a_sealed_value_gives_each_reader_a_copy(sealer: Sealer) -> None:
 def test_what_others_wrote_does_not_slow_the_keys_of_a_scope() -> None:
     def seconds(others: int) -> float:
         sealer = Sealer(Codec(), encoding=False)
-        view = View(State(), {}, sealer)
+        view = View({}, {}, sealer)
         writes = [Write(SHARED_STATE, f"k{i}", seal(sealer, i)) for i in range(others)]
         view.accept([*writes, Write(OWN, "mine", seal(sealer, 1))])
         assert view.keys(OWN, {}) == ["mine"]
@@ -84,7 +84,7 @@ def test_lists_grow_without_touching_shorter_views(sealer: Sealer) -> None:
 @Sealers
 def test_a_view_is_the_barrier_under_the_calls_own_writes(sealer: Sealer) -> None:
     state = State(scopes={SHARED_STATE: {"a": seal(sealer, 1), "b": seal(sealer, 2)}})
-    view = View(state, {}, sealer)
+    view = View(state.scopes, {}, sealer)
     call: Overlay = {}
 
     assert view.read(SHARED_STATE, "a", call) == 1
@@ -107,7 +107,7 @@ def test_a_view_is_the_barrier_under_the_calls_own_writes(sealer: Sealer) -> Non
 @Sealers
 def test_updates_fold_over_what_the_call_and_the_executor_did_before(sealer: Sealer) -> None:
     state = State(scopes={SHARED_STATE: {"sum": seal(sealer, 100)}})
-    view = View(state, REDUCERS, sealer)
+    view = View(state.scopes, REDUCERS, sealer)
 
     def update(value: int) -> Write:
         return Write(SHARED_STATE, "sum", seal(sealer, value), is_update=True)
@@ -126,7 +126,7 @@ def test_updates_fold_over_what_the_call_and_the_executor_did_before(sealer: Sea
 
 @Sealers
 def test_appends(sealer: Sealer) -> None:
-    view = View(State(), {}, sealer)
+    view = View({}, {}, sealer)
     call: Overlay = {}
     assert view.is_list("log", call)
     for item in "ab":
@@ -135,9 +135,7 @@ def test_appends(sealer: Sealer) -> None:
     assert view.is_list("log", call)
     view.note(Write(SHARED_STATE, "log", seal(sealer, 7)), call)
     assert not view.is_list("log", call)
-    assert not View(State(scopes={SHARED_STATE: {"log": seal(sealer, "x")}}), {}, sealer).is_list(
-        "log", {}
-    )
+    assert not View({SHARED_STATE: {"log": seal(sealer, "x")}}, {}, sealer).is_list("log", {})
 
 
 @Sealers

@@ -67,7 +67,7 @@ class Position:
     def view(self, post: Post) -> View:
         """Return a fresh view of the state as an executor sees it."""
         level = post.level
-        return View(self.state, level.graph.reducers, self._setting.sealer, level.shared)
+        return View(self.state.scopes, level.graph.reducers, self._setting.sealer, level.shared)
 
     def site(self, post: Post, view: View) -> CallSite:
         """Return the site of what is called at the barrier itself: hooks."""

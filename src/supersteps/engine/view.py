@@ -14,7 +14,6 @@ from supersteps.checkpoint.values import Sealed, SealedList, Sealer
 from supersteps.define.context import MISSING
 from supersteps.define.graph import Reducer
 from supersteps.engine.levels import SHARED_STATE
-from supersteps.engine.state import State
 from supersteps.errors import ReducerError
 
 SCOPE_MARK = ""
@@ -28,7 +27,8 @@ class Write(msgspec.Struct, frozen=True, gc=False):
         scope: The scope.
         key: The key.
         value: The new value or the update; None deletes the key.
-        is_update: Whether the value is to be folded in by the key's reducer, or appended where there is none.
+        is_update: Whether the value is to be folded in by the key's reducer, or appended where
+            there is none.
     """
 
     scope: Scope
@@ -38,24 +38,29 @@ class Write(msgspec.Struct, frozen=True, gc=False):
 
 
 Overlay: TypeAlias = dict[Scope, dict[str, list[Sealed] | Sealed | None]]
-"""Keys as one executor has changed them since the barrier, by scope: a value, None for deleted, or updates."""
+"""Keys as one executor has changed them since the barrier, by scope.
+
+Each has a value, None where it was deleted, or a list of updates.
+"""
 
 
 _NOTHING: Mapping[str, list[Sealed] | Sealed | None] = {}
 
 
 class View(msgspec.Struct, eq=False):
-    """What one executor sees during a superstep: the barrier's state under its own finished calls' writes.
+    """What one executor sees during a superstep.
+
+    That is the barrier's state, under what its own finished calls have written.
 
     Attributes:
-        state: The state at the barrier.
+        scopes: The state at the barrier.
         reducers: Reducers by shared key.
         sealer: Seals what reducers make.
         shared: The shared scope of the executor's level.
         overlay: What its finished calls have changed.
     """
 
-    state: State
+    scopes: Mapping[Scope, Mapping[str, Sealed]]
     reducers: Mapping[str, Reducer]
     sealer: Sealer
     shared: Scope = SHARED_STATE
@@ -63,7 +68,7 @@ class View(msgspec.Struct, eq=False):
 
     def fresh(self) -> View:
         """Return what a call sees that runs side by side with the executor's others."""
-        return View(self.state, self.reducers, self.sealer, self.shared)
+        return View(self.scopes, self.reducers, self.sealer, self.shared)
 
     def note(self, write: Write, overlay: Overlay) -> None:
         """Add a write to an overlay."""
@@ -97,7 +102,7 @@ class View(msgspec.Struct, eq=False):
                 if not isinstance(found, list):
                     return self._fold(key, found, updates)
                 updates = [*found, *updates]
-        return self._fold(key, self.state.scopes.get(scope, {}).get(key), updates)
+        return self._fold(key, self.scopes.get(scope, {}).get(key), updates)
 
     def _fold(self, key: str, base: Sealed | None, updates: list[Sealed]) -> Any:
         if not updates:
@@ -115,7 +120,7 @@ class View(msgspec.Struct, eq=False):
             if changed and key in changed and not isinstance(changed[key], list):
                 break
         else:
-            base = self.state.scopes.get(self.shared, {}).get(key)
+            base = self.scopes.get(self.shared, {}).get(key)
             if base is None or isinstance(base, SealedList):
                 return True  # the usual case, told without looking inside
         value = self.read(self.shared, key, calls)
@@ -123,7 +128,7 @@ class View(msgspec.Struct, eq=False):
 
     def keys(self, scope: Scope, calls: Overlay) -> list[str]:
         """Return the keys of a scope, in the order in which they were first written."""
-        names = dict.fromkeys(self.state.scopes.get(scope, ()))
+        names = dict.fromkeys(self.scopes.get(scope, ()))
         for overlay in (self.overlay, calls):
             for key, value in overlay.get(scope, _NOTHING).items():
                 if value is None:
@@ -132,9 +137,21 @@ class View(msgspec.Struct, eq=False):
                     names.setdefault(key)
         return list(names)
 
+    def sealed(self, scope: Scope, key: str) -> Sealed | None:
+        """Return a key's value as the next call sees it, None when there is none."""
+        changed = self.overlay.get(scope, _NOTHING)
+        if key not in changed:
+            return self.scopes.get(scope, {}).get(key)
+        value = changed[key]
+        if not isinstance(value, list):
+            return value
+        return self.sealer.seal(self.read(scope, key, {}), "state key {!r}", key)
+
 
 def updated(key: str, reducer: Reducer | None, base: Sealed | None, updates: list[Sealed]) -> Any:
-    """Return a shared key's value after updates: folded in by its reducer, or appended where there is none.
+    """Return a shared key's value after updates.
+
+    They are folded in by its reducer, or appended where there is none.
 
     Raises:
         ReducerError: The reducer raised.
@@ -148,13 +165,13 @@ def updated(key: str, reducer: Reducer | None, base: Sealed | None, updates: lis
         except Exception as error:
             raise ReducerError(
                 f"the reducer of shared key {key!r} raised {described(error)}. Nothing of this "
-                "superstep was committed; mend the reducer and resume the run."
+                "superstep was committed; fix the reducer and resume the run."
             ) from error
         if is_unfinished(value):
             discard(value)
             raise ReducerError(
                 f"the reducer of shared key {key!r} gave a {type(value).__name__}, which would "
                 "have to be awaited or iterated over; it has to give the value at once. Nothing of "
-                "this superstep was committed; mend the reducer and resume the run."
+                "this superstep was committed; fix the reducer and resume the run."
             )
     return value

@@ -13,6 +13,7 @@ from supersteps.errors import UnsavedStateWarning, WorkflowValidationError
 from supersteps.ids import check_id
 
 if TYPE_CHECKING:
+    from supersteps.engine.backends import Backend
     from supersteps.engine.time_travel.migration import Migration
     from supersteps.run.workflow import Workflow
     from supersteps.storage.ports import CheckpointStorage
@@ -46,6 +47,7 @@ class WorkflowBuilder(GraphBuilder):
         self._types: list[Any] = []
         self._retention: RetentionPolicy | None = None
         self._migration: Migration | None = None
+        self._backend: Backend | None = None
         self._name = None if name is None else check_id(name, "workflow name")
         self.set_max_iterations(max_iterations)
 
@@ -155,6 +157,29 @@ class WorkflowBuilder(GraphBuilder):
         )
         return self
 
+    def with_backend(self, backend: Backend) -> Self:
+        """Have a backend of your own make the calls of handlers and checkpoint hooks.
+
+        Without one they are made in this process: async handlers on the event loop, plain ones in
+        threads. Choose another to limit how many calls run at once, to measure them, or to make
+        them in other processes; `supersteps.backends` has what that takes. Guarantees stay, since a
+        backend only makes calls: what they did is merged and committed here. Calls inside
+        sub-workflows go to the backend of the workflow that is run.
+
+        Args:
+            backend: Any object with the three methods of `supersteps.backends.Backend`; subclass
+                `LocalBackend` to add to what it does.
+        """
+        missing = [name for name in _BACKEND_METHODS if not callable(getattr(backend, name, None))]
+        if missing or isinstance(backend, type):
+            kind = backend if isinstance(backend, type) else type(backend)
+            what = f"{kind.__name__} has no {', '.join(missing)}"
+            if isinstance(backend, type):
+                what = f"{kind.__name__} is a class; write {kind.__name__}(...)"
+            raise TypeError(f"with_backend takes a backend; {what}")
+        self._backend = backend
+        return self
+
     def build(self) -> Workflow:
         """Check every rule and return the frozen workflow.
 
@@ -177,6 +202,7 @@ class WorkflowBuilder(GraphBuilder):
             checkpoint_storage=self._storage,
             types=self._types,
             retention=self._retention,
+            backend=self._backend,
             migration=self._migration,
         )
 
@@ -196,6 +222,7 @@ def _warn_of_unsaved_state(graph: Graph) -> None:
             )
 
 
+_BACKEND_METHODS = ("invoke", "checkpoint", "restore")
 _STORAGE_METHODS = (
     "save_checkpoint",
     "load_checkpoint",
