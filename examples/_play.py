@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from supersteps import (
-    AlreadyAnsweredError,
     FileCheckpointStorage,
     InMemoryCheckpointStorage,
-    LateResponseError,
-    RequestClosedEvent,
     RequestInfoEvent,
     SqliteCheckpointStorage,
     StreamingRun,
@@ -23,6 +20,8 @@ from supersteps import (
     Workflow,
     open_storage,
 )
+from supersteps.errors import AlreadyAnsweredError, LateResponseError
+from supersteps.events import RequestClosedEvent
 
 HOUR = float(os.environ.get("EXAMPLES_HOUR", "0.1"))
 """How many seconds stand for an hour, so that nobody has to wait for the examples."""

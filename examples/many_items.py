@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Never
 
 from supersteps import (
-    ExecutorCompletedEvent,
-    ExecutorFailedEvent,
     ExecutorFailure,
     FailurePolicy,
     SqliteCheckpointStorage,
-    SuperStepStartedEvent,
     Workflow,
     WorkflowBuilder,
     WorkflowContext,
     executor,
 )
+from supersteps.events import ExecutorCompletedEvent, ExecutorFailedEvent, SuperStepStartedEvent
 
 RUN_ID = "many-items"
 

@@ -8,15 +8,9 @@ import tempfile
 from dataclasses import dataclass
 from typing import Never
 
-from supersteps import (
-    CheckpointEncodeError,
-    Codec,
-    FileCheckpointStorage,
-    Workflow,
-    WorkflowBuilder,
-    WorkflowContext,
-    executor,
-)
+from supersteps import FileCheckpointStorage, Workflow, WorkflowBuilder, WorkflowContext, executor
+from supersteps.checkpoints import Codec
+from supersteps.errors import CheckpointEncodeError
 
 
 class Weight:

@@ -8,7 +8,6 @@ from typing import Never
 
 from supersteps import (
     CheckpointStorage,
-    ExecutorInvokedEvent,
     InMemoryCheckpointStorage,
     SuperStepCompletedEvent,
     Workflow,
@@ -17,6 +16,7 @@ from supersteps import (
     WorkflowOutputEvent,
     executor,
 )
+from supersteps.events import ExecutorInvokedEvent
 
 
 @executor

@@ -56,8 +56,11 @@ LAYERS = [
     Layer(("run",), "workflows and their runs: builder, handle, stream, result"),
     Layer(("viz",), "pictures of workflows, runs and checkpoints"),
     Layer(
-        ("__init__", "backends", "telemetry", "testing"),
-        "the public names; the contract of storages",
+        (
+            *("__init__", "backends", "checkpoints", "edges", "executors", "storages"),
+            *("telemetry", "testing"),
+        ),
+        "the public names, by topic; the contract of storages",
     ),
     Layer(("service",), "what a command line or a page wants done with a store"),
     Layer(("__main__", "cli", "ui"), "what people see"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Never, assert_type
 
+import supersteps
 from supersteps import (
     Case,
     CheckpointInfo,
@@ -40,6 +41,26 @@ from supersteps import (
     handler,
     response_handler,
 )
+from supersteps.checkpoints import Codec, PendingRequest
+from supersteps.edges import SwitchCaseEdgeGroup
+from supersteps.errors import RunDrainedError
+from supersteps.executors import Ready
+from supersteps.storages import DurableStorage
+
+# ---------------------------------------------------------------- names of the root and of topics
+
+codec_types: list[type[Codec]] = [supersteps.Codec, supersteps.checkpoints.Codec]
+pending: type[PendingRequest] = supersteps.PendingRequest
+drained: type[RunDrainedError] = supersteps.RunDrainedError
+group: type[SwitchCaseEdgeGroup] = supersteps.SwitchCaseEdgeGroup
+ready: type[Ready[int]] = supersteps.Ready[int]
+_ = supersteps.Workflows  # type: ignore[attr-defined]
+_ = supersteps.storages.SqlStorage  # type: ignore[attr-defined]
+
+
+async def close(storage: DurableStorage) -> None:
+    await storage.aclose()
+
 
 # ---------------------------------------------------------------- the API example of the design page
 

@@ -1,0 +1,62 @@
+"""Checkpoints: what one holds, how two differ, and how values are saved.
+
+`storage.load_checkpoint(id)` gives a `WorkflowCheckpoint`; `checkpoint.diff(other)` gives a
+`CheckpointDiff`. A type of your own is saved if it is a dataclass or another class with annotated
+fields; for others use `@checkpointable` or `Codec.register`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from supersteps.checkpoint.checkpoint import (
+        AnsweredRequest,
+        PendingRequest,
+        SubWorkflowState,
+        WorkflowCheckpoint,
+    )
+    from supersteps.checkpoint.codec.codec import Codec, RawValue, checkpointable
+    from supersteps.checkpoint.diff import Change, CheckpointDiff
+    from supersteps.checkpoint_info import CheckpointInfo
+    from supersteps.define.summary import PendingRequestDetails, WorkflowCheckpointSummary
+    from supersteps.engine.time_travel.fork import DELETE
+else:
+    from supersteps._lazy_names import lazy_name
+
+    _SOURCES = {
+        "supersteps.checkpoint.checkpoint": (
+            "AnsweredRequest",
+            "PendingRequest",
+            "SubWorkflowState",
+            "WorkflowCheckpoint",
+        ),
+        "supersteps.checkpoint.codec.codec": ("Codec", "RawValue", "checkpointable"),
+        "supersteps.checkpoint.diff": ("Change", "CheckpointDiff"),
+        "supersteps.checkpoint_info": ("CheckpointInfo",),
+        "supersteps.define.summary": ("PendingRequestDetails", "WorkflowCheckpointSummary"),
+        "supersteps.engine.time_travel.fork": ("DELETE",),
+    }
+
+    def __getattr__(name: str) -> Any:
+        value = globals()[name] = lazy_name(__name__, _SOURCES, name)
+        return value
+
+
+__all__ = [
+    "DELETE",
+    "AnsweredRequest",
+    "Change",
+    "CheckpointDiff",
+    "CheckpointInfo",
+    "Codec",
+    "PendingRequest",
+    "PendingRequestDetails",
+    "RawValue",
+    "SubWorkflowState",
+    "WorkflowCheckpoint",
+    "WorkflowCheckpointSummary",
+    "checkpointable",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
