@@ -1,4 +1,4 @@
-"""`WorkflowCheckpoint`: a committed state as users see it, decoded when they look."""
+"""`WorkflowCheckpoint`: the committed state of a run, decoded on access."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["AnsweredRequest", "PendingRequest", "SubWorkflowState", "WorkflowChe
 Compare = Callable[
     [CheckpointHeader, CheckpointHeader], tuple[Mapping[PartKey, Part], Mapping[PartKey, Part]]
 ]
-"""Gives the parts of two checkpoints of one storage; what both have stands under one and the same object in both."""
+"""Returns the parts of two checkpoints of a storage; common parts are the same object."""
 
 _LAZY = frozenset(content.NAMES)
 
@@ -48,9 +48,9 @@ def _nothing() -> None:
 class WorkflowCheckpoint(Shown):
     """The state of a run at a barrier.
 
-    A loaded checkpoint decodes its content when it is first looked at. Values of types that are not
-    known to the storage come as read-only `RawValue`s. Changing a loaded checkpoint changes nothing
-    that is stored.
+    A loaded checkpoint decodes its content when it is first read. Values of types that the
+    storage's codec does not know are read-only `RawValue`s. Changes of a loaded checkpoint are not
+    stored.
 
     Attributes:
         checkpoint_id: Its id.
@@ -62,7 +62,7 @@ class WorkflowCheckpoint(Shown):
         executor_states: Each executor's own keys and values.
         iteration_count: Supersteps done; 0 is the checkpoint that holds the raw input.
         max_iterations: The limit in force when it was written.
-        metadata: The user's remarks about the run.
+        metadata: The user's metadata of the run.
         version: Version of the stored format.
         run_id: The run it belongs to, empty for one saved by hand.
         parent: Id of the checkpoint it follows.
@@ -70,20 +70,20 @@ class WorkflowCheckpoint(Shown):
         branch: Number of the run's branch.
         status: A `WorkflowRunState` value.
         scopes: Keys and values of named scopes.
-        fan_in: What waits in fan-ins: by group, by source, a list of messages.
+        fan_in: Messages that wait in fan-ins: by group, by source, a list.
         pending_requests: Questions that wait for answers, by request id.
         outputs: Every output of the lineage so far.
-        answered: Every question of the lineage that has ended, with its answer.
+        answered: Every closed question of the lineage, with its answer.
         timers: Messages that are delivered at a given time, by id: like messages, with due, attempt
-            and, for a call that is tried again, work (the place of its first attempt).
+            and, for a call that is repeated, work (the id of its first attempt).
         sub_workflows: Runs of sub-workflows inside this one, by path.
-        intercepted_requests: Questions of sub-workflows that executors around them answer, by
-            request id.
-        replies: Such answers on their way in, by request id.
-        incarnation: What tells its run from others that have, had or will have the same id.
-        stored: What `to_dict` gives, for `dataclasses.asdict` of a loaded checkpoint: there it
-            stands in the place of the content, as JSON-ready builtins with all types. A checkpoint
-            that is made with it, as by `WorkflowCheckpoint(**asdict(checkpoint))`, is the same.
+        intercepted_requests: Questions of sub-workflows that executors of the outer workflow
+            answer, by request id.
+        replies: Such answers in flight to the sub-workflows, by request id.
+        incarnation: Tells its run from earlier and later ones with the same id.
+        stored: The result of `to_dict`, for `dataclasses.asdict` of a loaded checkpoint: it
+            replaces the content, as JSON-ready builtins with all types. A checkpoint that is
+            created with it, as by `WorkflowCheckpoint(**asdict(checkpoint))`, is equal.
     """
 
     checkpoint_id: str = field(default_factory=new_id)
@@ -121,7 +121,7 @@ class WorkflowCheckpoint(Shown):
             self.__dict__.update({name: content.empty(name) for name in missing})
 
     def _take_stored(self, stored: Mapping[str, Any], missing: Iterable[str]) -> None:
-        """Take the content from what is stored; everything else stays as it was given."""
+        """Set the content from its stored form, and leave all other fields unchanged."""
         for name in (*missing, "stored"):
             del self.__dict__[name]
         self.__dict__["_source"] = _source_of(stored)
@@ -135,14 +135,14 @@ class WorkflowCheckpoint(Shown):
         codec: Codec,
         compare: Compare | None = None,
     ) -> WorkflowCheckpoint:
-        """Return a checkpoint that reads and decodes its content when it is first looked at.
+        """Return a checkpoint that loads and decodes its content when it is first read.
 
         Args:
-            header: The small facts.
-            load_parts: Gives the encoded parts; called once at most.
-            codec: Decodes them; types it does not know come as `RawValue`.
-            compare: Gives the parts of two checkpoints for `diff`, without reading what they have
-                in common.
+            header: All fields except the content.
+            load_parts: Returns the encoded parts; called at most once.
+            codec: Decodes them; values of unknown types become `RawValue`s.
+            compare: Returns the parts of two checkpoints for `diff`, without reading their common
+                ones.
         """
         self = cls.__new__(cls)
         self.checkpoint_id = header.checkpoint_id
@@ -150,7 +150,7 @@ class WorkflowCheckpoint(Shown):
         self.timestamp = header.timestamp
         self.iteration_count = header.iteration_count
         self.max_iterations = header.max_iterations
-        self.metadata = copy.deepcopy(header.metadata)  # the header may be the storage's own
+        self.metadata = copy.deepcopy(header.metadata)  # the header may belong to the storage
         self.version = header.version
         self.run_id = header.run_id
         self.parent = header.parent_id
@@ -164,8 +164,8 @@ class WorkflowCheckpoint(Shown):
         return self
 
     def __getattr__(self, name: str) -> Any:
-        # Reached only while a loaded checkpoint's content has not been decoded: then the attribute
-        # is not there yet.
+        # Called only while the content of a loaded checkpoint has not been decoded: then the
+        # attribute does not exist yet.
         if name == "stored" and "_source" in self.__dict__:
             return self.to_dict()
         if name not in _LAZY or "_source" not in self.__dict__:
@@ -183,7 +183,7 @@ class WorkflowCheckpoint(Shown):
         return CheckpointInfo(self.run_id, self.checkpoint_id, self.iteration_count, self.parent)
 
     def to_header(self) -> CheckpointHeader:
-        """Return the checkpoint's small facts, without looking at its content."""
+        """Return the checkpoint's fields except its content, which is not decoded."""
         source = self.__dict__.get("_source")
         return CheckpointHeader(
             checkpoint_id=self.checkpoint_id,
@@ -206,11 +206,11 @@ class WorkflowCheckpoint(Shown):
         """Return the checkpoint encoded.
 
         Raises:
-            CheckpointEncodeError: It holds a value that cannot make the trip.
+            CheckpointEncodeError: It contains a value that cannot be saved.
         """
         header = self.to_header()
         source = self.__dict__.get("_source")
-        if source is not None and not _LAZY & self.__dict__.keys():  # never looked at, so unchanged
+        if source is not None and not _LAZY & self.__dict__.keys():  # never read, so unchanged
             return CheckpointRecord(header, dict(source[1]()))
         parts = content.encode_parts(self, codec)
         return CheckpointRecord(
@@ -218,14 +218,16 @@ class WorkflowCheckpoint(Shown):
         )
 
     def document(self) -> dict[str, Any]:
-        """Return the content as one JSON-ready document: sections, names, typed JSON values; what `diff` is about."""
+        """Return the content as JSON, which `diff` compares: sections, names, typed values."""
         return document(self._parts())
 
     def diff(self, other: WorkflowCheckpoint) -> CheckpointDiff:
-        """Return what to do to this checkpoint's content to get the other's; of any runs.
+        """Return the changes from this checkpoint's content to the other's, of any runs.
 
-        Parts that are stored alike are not decoded, and, where the storage finds them by hash, not
-        even read.
+        Equal parts are not decoded and, if the storage finds them by hash, not even read.
+
+        Example:
+            `print(earlier.diff(later))` shows the changes, one per line.
         """
         compare = self._untouched_compare()
         if compare is not None and compare == other._untouched_compare():
@@ -235,14 +237,14 @@ class WorkflowCheckpoint(Shown):
         return CheckpointDiff(self.checkpoint_id, other.checkpoint_id, diff_parts(before, after))
 
     def _untouched_compare(self) -> Compare | None:
-        """Return the storage's way to compare this checkpoint, as long as nobody can have changed it here."""
+        """Return the storage's comparison, unless the content may have been changed here."""
         return None if _LAZY & self.__dict__.keys() else self.__dict__.get("_compare")
 
     def _parts(self) -> Mapping[PartKey, Part]:
         return self.to_record(self._codec()).parts
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the checkpoint as JSON-ready builtins; `from_dict` takes them back, also after a trip through JSON."""
+        """Return the checkpoint as JSON-ready builtins, for `from_dict`."""
         record = self.to_record(self._codec())
         described: dict[str, Any] = msgspec.to_builtins(record.header)
         described["parts"] = [[list(key), decode_json(part)] for key, part in record.parts.items()]
@@ -250,10 +252,10 @@ class WorkflowCheckpoint(Shown):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WorkflowCheckpoint:
-        """Return the checkpoint that `to_dict` described.
+        """Return the checkpoint that `to_dict` returned.
 
         Raises:
-            ValueError: The data is not of that shape.
+            ValueError: The data does not have the shape of a checkpoint.
         """
         return cls.from_record(*_source_of(data))
 
@@ -290,17 +292,17 @@ class WorkflowCheckpoint(Shown):
         return cast(Self, twin)
 
     def __reduce__(self) -> Any:
-        """Let it be pickled: as `to_dict` describes it, since a codec belongs to its process."""
+        """Pickle the result of `to_dict`, since a codec belongs to its process."""
         return type(self).from_dict, (self.to_dict(),)
 
 
 def _source_of(
     data: Mapping[str, Any],
 ) -> tuple[CheckpointHeader, Callable[[], Mapping[PartKey, Part]], Codec]:
-    """Return what a checkpoint that `to_dict` described is read from.
+    """Return the source of a checkpoint that `to_dict` returned.
 
     Raises:
-        ValueError: The data is not of that shape.
+        ValueError: The data does not have the shape of a checkpoint.
     """
     header = dict(data)
     listed = msgspec.convert(header.pop("parts", ()), list[tuple[PartKey, Any]])
@@ -316,9 +318,9 @@ def _source_of(
 
 @cache
 def _fields_of_loaded() -> dict[str, Any]:
-    """Return the fields of a loaded checkpoint, as `dataclasses.asdict` and `replace` see them.
+    """Return the fields of a loaded checkpoint, for `dataclasses.asdict` and `replace`.
 
-    Its content is that which is stored: values of a program's own types would lose their types.
+    The content is in its stored form: values of a program's own types would lose their types.
     """
     named = WorkflowCheckpoint.__dataclass_fields__
     return {name: one for name, one in named.items() if name not in _LAZY}
@@ -329,11 +331,13 @@ def _unless_changed(
     parts: dict[PartKey, Part],
     codec: Codec,
 ) -> dict[PartKey, Part]:
-    """Return the parts of a loaded checkpoint that somebody has looked at, the stored ones where nothing was changed.
+    """Return the parts of a loaded checkpoint whose content has been read.
 
-    What is decoded for people leaves out what only the engine needs: the order of messages of
-    different senders, lists that grow element by element, the graph. A part that comes from what
-    was stored as it does from what is here now is unchanged.
+    Unchanged parts are returned as stored.
+
+    The decoded content leaves out what only the engine needs: the order of messages of different
+    senders, lists that grow element by element, the graph. A part is unchanged if the stored part
+    and the present content are encoded to the same bytes.
     """
     header, load_parts, own_codec = source
     stored = load_parts()

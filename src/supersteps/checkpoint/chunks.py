@@ -1,14 +1,16 @@
-"""Large values as trees of content-addressed chunks: equal pieces are stored once, a change costs what changed.
+"""Large values as trees of content-addressed chunks.
 
-A value is the bytes of its JSON. It is cut between elements of its arrays and objects, and long
-strings into blocks, into *leaves* of about a kilobyte; where to cut depends only on the elements
-near the cut, so that an insertion moves no cut but those around it. A leaf is stored under the hash
-of its bytes. The list of hashes is itself bytes, and is cut into *nodes* in the same way, until few
-are left: the root. Nothing is parsed on reading: the leaves one after the other are the value, byte
-for byte.
+Equal pieces are stored once, and the cost of a change depends on its size.
 
-A new version of a value is cut with the old one at hand: what both begin and end with is compared,
-not cut and hashed again.
+A value is the bytes of its JSON. It is cut into *leaves* of about a kilobyte: between elements of
+its arrays and objects, and long strings into blocks. Where it is cut depends only on the elements
+near the cut, so that an insertion changes only the cuts around it. A leaf is stored under the hash
+of its bytes. The list of hashes is also bytes, which are cut into *nodes* in the same way, until
+only a few are left: the root. Nothing is parsed when reading: the concatenated leaves are the
+value, byte for byte.
+
+A new version of a value is cut with the help of the old one: their common beginning and ending are
+compared, not cut and hashed again.
 """
 
 from __future__ import annotations
@@ -26,18 +28,18 @@ import msgspec
 HASH_BYTES = 16
 
 Fetch: TypeAlias = Callable[[bytes], bytes | None]
-"""Gives the data of a chunk by its hash, None when there is none."""
+"""Returns the data of a chunk by its hash, None if there is none."""
 
 
 class DamagedChunkError(ValueError):
-    """A chunk is missing, or is not what its hash says."""
+    """A chunk is missing, or does not match its hash."""
 
 
 class Root(NamedTuple):
-    """What has to be kept to find a value again.
+    """What has to be stored to find a value.
 
     Attributes:
-        hashes: Hashes of the top chunks, one after the other.
+        hashes: Hashes of the top chunks, concatenated.
         height: Levels of nodes above the leaves.
         size: Length of the value in bytes.
     """
@@ -48,40 +50,40 @@ class Root(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """How large pieces become, in bytes: at least `least`, on average `least + mean`, rarely above `most`."""
+    """The sizes of pieces in bytes: `least`, on average `least + mean`, rarely above `most`."""
 
     least: int
     mean: int
     most: int
 
 
-# A leaf and its row's own few bytes fit in a page of 4 KB, so that the commonest stores need no
-# overflow page. Smaller leaves would make a change cheaper and the list of hashes longer; at this
-# size the two about balance.
+# A leaf and the few bytes of its row fit in a page of 4 KB, so that the most common storages need
+# no overflow page. With smaller leaves, a change would cost less and the list of hashes would be
+# longer; this size balances the two.
 LEAF = Limits(512, 1024, 3072)
 NODE = Limits(8 * HASH_BYTES, 16 * HASH_BYTES, 128 * HASH_BYTES)
 _ROOT_HASHES = 16
-"""So many hashes are kept with whatever refers to the value, rather than in a node of their own."""
+"""Up to this many hashes are stored with the reference to the value, without a node."""
 
 _BLOCK = 3072
-"""Values inside a value that are larger than this are cut inside."""
+"""Inner values larger than this are cut themselves."""
 
 _GLANCE = 32
-"""Data that differs in the last few bytes has no common ending that is worth looking for."""
+"""No common ending is searched for if these last bytes differ."""
 
 Cuts: TypeAlias = Callable[[bytes, int, bytes], Iterator[tuple[int, bytes]]]
-"""Gives the places after `start` where data may be cut, and the context there (see `_json_cuts`)."""
+"""Yields the positions after `start` where data may be cut, with the context of each."""
 
 
 class Level:
-    """Data in pieces.
+    """One level of a tree: data in pieces.
 
     Attributes:
         data: The value's bytes, or the hashes of the level below.
         ends: Where each piece ends.
-        contexts: What is open at each end.
+        contexts: The open arrays and objects at each end.
         hashes: The hash of each piece.
-        fresh: Which pieces were not found in an earlier version.
+        fresh: Indexes of the pieces that are not in an earlier version.
     """
 
     __slots__ = ("contexts", "data", "ends", "fresh", "hashes")
@@ -119,11 +121,11 @@ class Tree:
 
     @property
     def root(self) -> Root:
-        """What has to be kept to find the value again."""
+        """What has to be stored to find the value."""
         return Root(b"".join(self.levels[-1].hashes), len(self.levels) - 1, len(self.data))
 
     def new_chunks(self) -> Iterator[tuple[bytes, bytes]]:
-        """Give hash and data of every chunk that the earlier version did not have in the same place."""
+        """Yield hash and data of every chunk that the earlier version does not have there."""
         for level in self.levels:
             for index in level.fresh:
                 yield level.hashes[index], level.piece(index)
@@ -133,19 +135,19 @@ def split(data: bytes, before: Tree | None = None) -> Tree:
     """Cut a value into chunks.
 
     Args:
-        data: The bytes of a JSON value. (Anything else makes the trip as well, in blocks.)
-        before: An earlier version of it, whose chunks are stored. It saves work; the cuts are the
-            same without it, except where a large value inside the value has become so small that it
-            would not be cut inside any more.
+        data: The bytes of a JSON value. (Other data is cut into blocks.)
+        before: An earlier version of it, whose chunks are stored. It saves work. The cuts are the
+            same without it, unless an inner value has shrunk so much that it would no longer be cut
+            itself.
     """
     try:
         levels = [_split_level(data, before.levels[0] if before else None, _json_cuts, LEAF)]
     except (msgspec.DecodeError, RecursionError):
         if (
             before is not None
-        ):  # cut at a place from which it cannot be read on (inside an escape sequence)
+        ):  # cut at a position from which it cannot be parsed (inside an escape sequence)
             return split(data)
-        levels = [_split_level(data, None, _block_cuts, LEAF)]  # no JSON, or hopelessly deep
+        levels = [_split_level(data, None, _block_cuts, LEAF)]  # not JSON, or nested too deeply
     while len(levels[-1].hashes) > _ROOT_HASHES:
         height = len(levels)
         below = before.levels[height] if before and height < len(before.levels) else None
@@ -174,7 +176,7 @@ def _split_level(
                 and old.ends[rest] == end - shift
                 and old.contexts[rest] == context
             ):
-                rest += 1  # from here on the old version has cut the very same bytes
+                rest += 1  # from here on, the old version has the same bytes
                 break
             rest = 0
     else:
@@ -184,7 +186,7 @@ def _split_level(
     level = Level(data, ends, contexts, old.hashes[:kept] if old else [], range(kept, len(ends)))
     level.hashes += [_hash(level.piece(index), kind) for index in level.fresh]
     if old and level.hashes[kept : kept + 1] == old.hashes[kept : kept + 1]:
-        level.fresh = range(kept + 1, len(ends))  # it was cut again, and to no avail
+        level.fresh = range(kept + 1, len(ends))  # nothing more is shared
     if rest and old:
         ends += [end + shift for end in islice(old.ends, rest, None)]
         contexts += old.contexts[rest:]
@@ -195,7 +197,7 @@ def _split_level(
 def _choose_cuts(
     data: bytes, start: int, context: bytes, cuts: Cuts, limits: Limits
 ) -> Iterator[tuple[int, bytes]]:
-    """Choose among the places where data may be cut: by the content just before, within the limits of size."""
+    """Choose among the allowed cuts, by the content before each and within the size limits."""
     least, mean, most = limits
     begin = previous = start
     for place, inside in cuts(data, start, context):
@@ -213,14 +215,14 @@ def _choose_cuts(
 
 
 def _same_beginning(data: bytes, old: Level) -> int:
-    """Return how many pieces the data shares with an older version from the beginning, and need not be cut again.
+    """Return how many leading pieces the data shares with an older version.
 
-    The last one of the old version ended with the data, and the last one in common may have ended
-    because of what followed: both are cut again.
+    They need not be cut again, except the last ones: the old version's last piece ended with its
+    data, and the last common piece may depend on what follows it.
     """
     low, high = 0, len(old.ends) - 1
     if high and data.startswith(old.data[: old.ends[high - 1]]):
-        return high - 1  # most often something was appended
+        return high - 1  # most often, data was appended
     while low < high:
         middle = (low + high + 1) // 2
         begin = old.ends[low - 1] if low else 0
@@ -232,12 +234,12 @@ def _same_beginning(data: bytes, old: Level) -> int:
 
 
 def _same_ending(data: bytes, old: Level, after: int) -> tuple[int, int]:
-    """Return from where on the data ends as an older version does, and by how much it has moved since.
+    """Return where a common ending with an older version starts, and by how much it has moved.
 
     Args:
         data: The data.
         old: The older version.
-        after: Only places after this one are of interest.
+        after: Only positions after this one count.
     """
     shift = len(data) - len(old.data)
     if data[-_GLANCE:] != old.data[-_GLANCE:]:
@@ -245,7 +247,7 @@ def _same_ending(data: bytes, old: Level, after: int) -> tuple[int, int]:
     low, high = (
         0,
         len(old.ends) - 1,
-    )  # the end of piece `high` begins a common ending, that of `low - 1` does not
+    )  # a common ending starts at the end of piece `high`, not of `low - 1`
     while low < high:
         middle = (low + high) // 2
         begin, stop = old.ends[middle], old.ends[high]
@@ -265,14 +267,13 @@ _KEY = b'{"":'
 
 
 def _json_cuts(data: bytes, start: int, context: bytes) -> Iterator[tuple[int, bytes]]:
-    """Give the places after the elements of a JSON value, and in it those of its large elements, in order.
+    """Yield the positions after the elements of a JSON value and of its large elements, in order.
 
     Args:
         data: The value.
-        start: Where to begin; an earlier cut, or 0.
-        context: What is open there: text which, put before the rest, makes it one JSON value again
-            (`{"":[` for the array in an object's value). So one can begin anywhere without reading
-            from the beginning.
+        start: Where to start: an earlier cut, or 0.
+        context: What is open at the start: a prefix that makes the rest one JSON value again
+            (`{"":[` for the array in an object's value), so that reading can start anywhere.
     """
     offset = start - len(context)
     for place, inside in _inner_cuts(context + data[start:], offset, b"", context):
@@ -281,17 +282,17 @@ def _json_cuts(data: bytes, start: int, context: bytes) -> Iterator[tuple[int, b
 
 
 def _inner_cuts(text: bytes, offset: int, outer: bytes, path: bytes) -> Iterator[tuple[int, bytes]]:
-    """Give the places inside one value.
+    """Yield the positions inside one value.
 
-    Lengths are those of compact JSON. In JSON with spaces the places are off, which costs sharing,
-    not correctness.
+    Lengths are those of compact JSON. In JSON with spaces the positions are shifted: less is
+    shared, but nothing is wrong.
 
     Args:
         text: The value.
-        offset: Where it begins in the whole.
+        offset: Where it starts in the whole data.
         outer: What is open around it.
-        path: What is open at its very beginning, which cuts must follow even where little is left
-            of large elements.
+        path: What is open at its very start. Cuts must follow it, even if little is left of large
+            elements.
     """
     first = text[:1]
     if first == b"[":
@@ -314,14 +315,14 @@ def _element_cuts(
     opened: bytes,
     path: bytes,
 ) -> Iterator[tuple[int, bytes]]:
-    """Give the places after each element but the last, and those inside large ones."""
+    """Yield the positions after each element except the last, and inside large ones."""
     place = offset
     names = iter(keys)
     between, within = outer + opened, outer + (_KEY if opened == b"{" else b"[")
     for value in values:
         if place != offset:
             yield place + 1, between
-        place += 1  # a comma, or what opened
+        place += 1  # a comma or an opening bracket
         if opened == b"{":
             place += len(_encode(next(names))) + 1
         length = len(bytes(value)) if not hasattr(value, "__len__") else len(value)
@@ -340,8 +341,8 @@ def _hash_cuts(data: bytes, start: int, context: bytes) -> Iterator[tuple[int, b
 
 
 def _hash(data: bytes, kind: bytes) -> bytes:
-    # The kind is part of what is hashed: a string of hashes that somebody stores must not pass for
-    # a node.
+    # The kind is part of the hashed data: a string of hashes that a user stores must not be taken
+    # for a node.
     return blake2b(data, digest_size=HASH_BYTES, person=kind).digest()
 
 
@@ -349,12 +350,12 @@ def _hash(data: bytes, kind: bytes) -> bytes:
 
 
 def join(root: Root, fetch: Fetch) -> bytes:
-    """Return a value from its chunks.
+    """Join the chunks of a value.
 
     Raises:
-        DamagedChunkError: A chunk is missing or is not what its hash says.
+        DamagedChunkError: A chunk is missing or does not match its hash.
     """
-    value = BytesIO()  # hands its content over without a copy
+    value = BytesIO()  # returns its content without a copy
     for hash in _leaves(root, fetch):
         value.write(_checked(hash, b"leaf", fetch))
     if value.tell() != root.size:
@@ -363,10 +364,12 @@ def join(root: Root, fetch: Fetch) -> bytes:
 
 
 def hashes(root: Root, fetch: Fetch, known: set[bytes]) -> Iterator[bytes]:
-    """Give the hashes of a value's chunks except those in `known`, which grows; leaves are not read.
+    """Yield the hashes of a value's chunks except those in `known`, without reading leaves.
+
+    The hashes are added to `known`.
 
     Raises:
-        DamagedChunkError: A node is missing or is not what its hash says.
+        DamagedChunkError: A node is missing or does not match its hash.
     """
     waiting = [(hash, root.height) for hash in _children(root.hashes)]
     while waiting:
@@ -407,13 +410,13 @@ def _checked(hash: bytes, kind: bytes, fetch: Fetch) -> bytes:
 
 
 def find_damage(root: Root, fetch: Fetch, seen: dict[bytes, str | None]) -> str | None:
-    """Return what is wrong with a value's chunks, None when nothing is.
+    """Return what is wrong with a value's chunks, None if they are intact.
 
     Args:
         root: The value.
         fetch: Reads chunks.
-        seen: What is wrong with the chunks that were looked at before; it grows, so that none is
-            read twice.
+        seen: Problems of the chunks that were read before; this call adds to it, so that no chunk
+            is read twice.
     """
     problems = (_damage(hash, root.height, fetch, seen) for hash in _children(root.hashes))
     return next((problem for problem in problems if problem is not None), None)

@@ -1,4 +1,4 @@
-"""What differs between two checkpoints: by part first, then inside the parts that differ."""
+"""Differences of two checkpoints: by part, then inside unequal parts."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Change:
     """One difference.
 
     Attributes:
-        kind: Whether the place is new, gone, or holds something else.
-        path: The place: a section and the names and indexes inside it.
-        before: What was there, as typed JSON builtins; None when nothing was.
-        after: What is there now, likewise.
+        kind: Whether the value was added, removed or replaced.
+        path: The location: a section, and the names and indexes inside it.
+        before: The old value, as typed JSON builtins; None if there was none.
+        after: The new value, likewise.
     """
 
     kind: Kind
@@ -33,7 +33,7 @@ class Change:
 
     @property
     def pointer(self) -> str:
-        """The place as a JSON Pointer (RFC 6901)."""
+        """The path as a JSON Pointer (RFC 6901)."""
         return "".join("/" + str(item).replace("~", "~0").replace("/", "~1") for item in self.path)
 
     def __str__(self) -> str:
@@ -51,9 +51,9 @@ class CheckpointDiff(Shown):
     """All differences between two checkpoints, in the order of the sections.
 
     Attributes:
-        before: Id of the one checkpoint.
-        after: Id of the other.
-        changes: What to do to the one to get the other, in this order.
+        before: Id of the first checkpoint.
+        after: Id of the second one.
+        changes: The changes that turn the first into the second, in this order.
     """
 
     before: str
@@ -79,14 +79,17 @@ class CheckpointDiff(Shown):
 
     def __str__(self) -> str:
         if not self.changes:
-            return f"{self.before} and {self.after} hold the same"
+            return f"{self.before} and {self.after} have the same content"
         return "\n".join(
             [f"{self.before} -> {self.after}", *(f"  {change}" for change in self.changes)]
         )
 
 
 def diff_parts(before: Mapping[PartKey, Part], after: Mapping[PartKey, Part]) -> tuple[Change, ...]:
-    """Return what differs between the parts of two checkpoints; parts that are the same bytes are not looked into."""
+    """Return the differences between the parts of two checkpoints.
+
+    Parts with equal bytes are not decoded.
+    """
     changes: list[Change] = []
     sections = {name: place for place, name in enumerate(SECTION_DEPTHS)}
     keys = sorted({**before, **after}, key=lambda key: (sections.get(key[0], len(sections)), key))
@@ -108,7 +111,7 @@ def diff_parts(before: Mapping[PartKey, Part], after: Mapping[PartKey, Part]) ->
 
 
 def document(parts: Mapping[PartKey, Part]) -> dict[str, Any]:
-    """Return the content of a checkpoint as one JSON-ready document: sections, names, typed JSON values."""
+    """Return the content of a checkpoint as JSON: sections, names, typed JSON values."""
     content: dict[str, Any] = {
         name: [] if depth == 0 else {} for name, depth in SECTION_DEPTHS.items()
     }
@@ -117,7 +120,7 @@ def document(parts: Mapping[PartKey, Part]) -> dict[str, Any]:
         place = content
         for name in way:
             place = place.setdefault(name, {})
-        if last or len(key) == 1:  # an empty name only says that the scope exists
+        if last or len(key) == 1:  # an empty name only means that the scope exists
             place[last] = _builtins(part)
     return content
 
@@ -147,8 +150,8 @@ def _diff_absent(
     lacking: Mapping[PartKey, Part],
     scopes: set[PartKey],
 ) -> Iterator[Change]:
-    """Report a part that only one side has; a whole scope that only one side has is reported once."""
-    if len(key) == 1:  # the document always holds the section itself
+    """Yield a change for a part that only one side has, one for a whole scope."""
+    if len(key) == 1:  # the document always contains the section itself
         yield from _diff_values(key, [] if kind == "add" else value, value if kind == "add" else [])
         return
     for depth in range(2, len(key)):
@@ -169,7 +172,7 @@ def _diff_absent(
 
 
 def _diff_values(path: Sequence[str | int], old: Any, new: Any) -> Iterator[Change]:
-    """Compare two JSON values, going into objects and arrays."""
+    """Compare two JSON values, including the content of objects and arrays."""
     path = tuple(path)
     if isinstance(old, dict) and isinstance(new, dict):
         for name in old.keys() - new.keys():
@@ -186,7 +189,7 @@ def _diff_values(path: Sequence[str | int], old: Any, new: Any) -> Iterator[Chan
 
 
 def _diff_arrays(path: tuple[str | int, ...], old: list[Any], new: list[Any]) -> Iterator[Change]:
-    """Compare two arrays: what they begin and end with alike is passed over."""
+    """Compare two arrays, skipping their common beginning and ending."""
     start = 0
     while start < min(len(old), len(new)) and _same(old[start], new[start]):
         start += 1
@@ -204,7 +207,7 @@ def _diff_arrays(path: tuple[str | int, ...], old: list[Any], new: list[Any]) ->
 
 
 def _same(old: Any, new: Any) -> bool:
-    """Return whether two JSON values are equal, telling 1 from 1.0 and True."""
+    """Return whether two JSON values are equal; 1, 1.0 and True are different."""
     if type(old) is not type(new):
         return False
     if isinstance(old, dict):

@@ -1,4 +1,4 @@
-"""Who owns a run: processes told apart across machines, boots and containers, and whether they still live."""
+"""The owner of a run, told apart across machines, boots and containers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from supersteps._process_fork import in_child
 
 
 class Owner(msgspec.Struct, frozen=True, gc=False):
-    """A process that may hold leases, and the handle within it.
+    """A process that may hold leases, and its handle.
 
     Attributes:
         host: Host name.
-        boot_id: Identity of this boot of the machine, empty where the system tells none.
-        pid_namespace: Identity of the process-id namespace (containers), empty where there are
-            none.
+        boot_id: Identity of this boot of the machine, empty if the system has none.
+        pid_namespace: Identity of the process-id namespace (containers), empty if there are none.
         pid: Process id.
-        started: When the process started, in the system's own words, empty where it tells none.
+        started: When the process started, as the system writes it, empty if unknown.
         handle: Identity of the run handle within the process.
     """
 
@@ -33,7 +32,7 @@ class Owner(msgspec.Struct, frozen=True, gc=False):
     handle: str = ""
 
     def describe(self) -> str:
-        """Return the owner as a person would name it."""
+        """Return the owner in words."""
         return f"process {self.pid} on {self.host}"
 
 
@@ -46,14 +45,14 @@ def _read_text(path: str) -> str:
 
 
 def _process_start(pid: int) -> str | None:
-    """Return when a process started, None if there is no such process, "" where the system does not tell."""
+    """Return when a process started, None if there is no such process, "" if it is unknown."""
     if sys.platform.startswith("linux"):
         stat = _read_text(f"/proc/{pid}/stat")
         if not stat:
             return None
         fields = stat[
             stat.rfind(")") + 2 :
-        ].split()  # the name may hold spaces; field 22 of proc(5) is the start
+        ].split()  # the name may contain spaces; field 22 of proc(5) is the start
         return None if fields[0] in "ZX" else fields[19]
     if sys.platform == "win32":
         return ""
@@ -68,7 +67,7 @@ def _process_start(pid: int) -> str | None:
 
 @functools.cache
 def _process_identity(pid: int) -> Owner:
-    """Return this process's identity; `pid` is the cache key, so that a forked child gets its own."""
+    """Return this process's identity; `pid` is the cache key: a forked child gets its own."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -82,35 +81,37 @@ def _process_identity(pid: int) -> Owner:
     )
 
 
-in_child(_process_identity.cache_clear)  # a process id may have been that of a forebear
+in_child(_process_identity.cache_clear)  # a process id may have been that of an ancestor
 
 
 def this_process(handle: str = "") -> Owner:
-    """Return the owner that a handle of this process is."""
+    """Return a handle of this process as an owner."""
     return msgspec.structs.replace(_process_identity(os.getpid()), handle=handle)
 
 
 def is_this_process(owner: Owner) -> bool:
-    """Return whether an owner is a handle of this very process."""
+    """Return whether an owner is a handle of this process."""
     return owner.pid == os.getpid() and msgspec.structs.replace(owner, handle="") == this_process()
 
 
 _advancing: set[str] = set()
-in_child(_advancing.clear)  # those handles are at work in the parent
+in_child(_advancing.clear)  # those handles are running in the parent
 
 
 def mark_advancing(handle: str, advancing: bool) -> None:
-    """Note whether a handle of this process is at work in a superstep; an idle one may be superseded."""
+    """Record whether a handle of this process is in a superstep; an idle one may be superseded."""
     (_advancing.add if advancing else _advancing.discard)(
         handle
     )  # atomic: one operation on a set of strings
 
 
 def is_alive(owner: Owner) -> bool | None:
-    """Return whether an owner can still be at work: None where only time can tell (another machine or container).
+    """Return whether an owner may be running, None if only its lease's time can tell.
 
-    A handle of this very process counts as alive only while it is in a superstep, so that an idle
-    one can be superseded.
+    That is the case for an owner on another machine or in another container.
+
+    A handle of this process counts as running only during a superstep, so that an idle one can be
+    superseded.
     """
     if is_this_process(owner):
         return owner.handle in _advancing
