@@ -8,14 +8,11 @@ fields; for others use `@checkpointable` or `Codec.register`.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from supersteps.checkpoint.checkpoint import (
-        AnsweredRequest,
-        PendingRequest,
-        SubWorkflowState,
-        WorkflowCheckpoint,
-    )
+    from supersteps.checkpoint.checkpoint import SubWorkflowState, WorkflowCheckpoint
     from supersteps.checkpoint.codec.codec import Codec, RawValue, checkpointable
     from supersteps.checkpoint.diff import Change, CheckpointDiff
+    from supersteps.checkpoint.sections.answered import AnsweredRequest
+    from supersteps.checkpoint.sections.question import PendingRequest
     from supersteps.checkpoint_info import CheckpointInfo
     from supersteps.define.summary import PendingRequestDetails, WorkflowCheckpointSummary
     from supersteps.engine.time_travel.fork import DELETE
@@ -23,14 +20,11 @@ else:
     from supersteps._lazy_names import lazy_name
 
     _SOURCES = {
-        "supersteps.checkpoint.checkpoint": (
-            "AnsweredRequest",
-            "PendingRequest",
-            "SubWorkflowState",
-            "WorkflowCheckpoint",
-        ),
+        "supersteps.checkpoint.checkpoint": ("SubWorkflowState", "WorkflowCheckpoint"),
         "supersteps.checkpoint.codec.codec": ("Codec", "RawValue", "checkpointable"),
         "supersteps.checkpoint.diff": ("Change", "CheckpointDiff"),
+        "supersteps.checkpoint.sections.answered": ("AnsweredRequest",),
+        "supersteps.checkpoint.sections.question": ("PendingRequest",),
         "supersteps.checkpoint_info": ("CheckpointInfo",),
         "supersteps.define.summary": ("PendingRequestDetails", "WorkflowCheckpointSummary"),
         "supersteps.engine.time_travel.fork": ("DELETE",),

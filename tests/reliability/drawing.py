@@ -10,8 +10,9 @@ from typing import Any
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.parts import ANSWERED, GRAPH, OUTPUTS, PartKey
+from supersteps.checkpoint.parts import GRAPH, OUTPUTS, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, Commit
+from supersteps.checkpoint.sections.answered import ANSWERED
 from supersteps.checkpoint.sections.message import MESSAGES
 from supersteps.ids import checkpoint_id
 from supersteps.testing.writer import REQUEST

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from supersteps.checkpoint.checkpoint import PendingRequest, WorkflowCheckpoint
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.parts import GRAPH, OUTPUTS, ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader
+from supersteps.checkpoint.sections.question import PendingRequest
 from supersteps.checkpoint_info import CheckpointInfo
 
 HEADER = CheckpointHeader(

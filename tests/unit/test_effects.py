@@ -5,8 +5,9 @@ from typing import Any
 
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.sections.message import Reply
+from supersteps.checkpoint.sections.question import Ask
 from supersteps.checkpoint.values import Sealer
-from supersteps.engine.effects import Ask, Delayed, Effects, Send
+from supersteps.engine.effects import Delayed, Effects, Send
 from supersteps.engine.view import Write
 
 

@@ -244,7 +244,7 @@ async def test_questions_wait_for_the_renamed_asker(storage: Any) -> None:
     result = await workflow("old").run("q", run_id="r")
     (asked,) = result.get_request_info_events()
     with pytest.raises(
-        GraphChangedError, match=r"request .* waits and its executor 'old' is not there"
+        GraphChangedError, match=r"request .* waits and its executor 'old' does not exist"
     ):
         await workflow("new").send_responses({asked.request_id: "a"})
     result = await workflow("new", rename={"old": "new"}).send_responses({asked.request_id: "a"})

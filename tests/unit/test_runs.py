@@ -5,8 +5,8 @@ from msgspec.structs import replace
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import Owner, this_process
-from supersteps.checkpoint.parts import REQUESTS
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
+from supersteps.checkpoint.sections.question import REQUESTS
 from supersteps.errors import (
     AlreadyAnsweredError,
     CheckpointVersionError,

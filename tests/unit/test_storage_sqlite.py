@@ -21,8 +21,9 @@ import msgspec
 import pytest
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import OUTPUTS, REQUESTS, SHARED, ListPart
+from supersteps.checkpoint.parts import OUTPUTS, SHARED, ListPart
 from supersteps.checkpoint.record import Commit
+from supersteps.checkpoint.sections.question import REQUESTS
 from supersteps.errors import (
     CheckpointNotFoundError,
     CheckpointVersionError,

@@ -20,15 +20,16 @@ from supersteps import (
 )
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.sections.message import Message
+from supersteps.checkpoint.sections.question import Ask, Request
 from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.define.graph import Graph
 from supersteps.engine import merge as superstep
 from supersteps.engine import plan as planning
-from supersteps.engine.effects import Ask, Effects, Send
+from supersteps.engine.effects import Effects, Send
 from supersteps.engine.levels import SHARED_STATE, Levels
 from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Answer, Plan
-from supersteps.engine.state import Request, State
+from supersteps.engine.state import State
 from supersteps.engine.view import Write
 from tests.unit.support import Question
 

@@ -13,11 +13,13 @@ import msgspec
 from supersteps._notebook import Shown
 from supersteps.checkpoint import content
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.content import AnsweredRequest, PendingRequest, SubWorkflowState
+from supersteps.checkpoint.content import SubWorkflowState
 from supersteps.checkpoint.diff import CheckpointDiff, diff_parts, document
-from supersteps.checkpoint.parts import ANSWERED, OUTPUTS, SECTION_DEPTHS, ListPart, Part, PartKey
+from supersteps.checkpoint.parts import OUTPUTS, SECTION_DEPTHS, ListPart, Part, PartKey
 from supersteps.checkpoint.record import FORMAT_VERSION, CheckpointHeader, CheckpointRecord, utc_now
-from supersteps.checkpoint.stored import decode_json
+from supersteps.checkpoint.sections.answered import ANSWERED, AnsweredRequest
+from supersteps.checkpoint.sections.question import PendingRequest
+from supersteps.checkpoint.stored import decode_json, elements
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.ids import new_id
 from supersteps.states import WorkflowRunState
@@ -312,7 +314,7 @@ def _source_of(
     parts: dict[PartKey, Part] = {key: msgspec.json.encode(value) for key, value in listed}
     for growing in (OUTPUTS, ANSWERED):
         if growing in parts:
-            parts[growing] = ListPart(content.elements(parts[growing]))
+            parts[growing] = ListPart(elements(parts[growing]))
     return msgspec.convert(header, CheckpointHeader), lambda: parts, Codec()
 
 

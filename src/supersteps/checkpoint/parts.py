@@ -48,13 +48,9 @@ FAN_IN = "fan_in"
 SHARED = "shared_state"
 EXECUTORS = "executor_states"
 SCOPES = "scopes"
-REQUESTS = "requests"
-INTERCEPTED = "intercepted"
-REPLIES = "replies"
 SUB_WORKFLOWS = "sub_workflows"
 SUB_STATE = "sub_state"
 SUB_SCOPES = "sub_scopes"
-ANSWERED: PartKey = ("answered",)
 
 SECTION_DEPTHS: Mapping[str, int] = {
     "messages": 0,
@@ -62,9 +58,9 @@ SECTION_DEPTHS: Mapping[str, int] = {
     SHARED: 1,
     EXECUTORS: 2,
     SCOPES: 2,
-    REQUESTS: 1,
-    INTERCEPTED: 1,
-    REPLIES: 1,
+    "requests": 1,
+    "intercepted": 1,
+    "replies": 1,
     "timers": 1,
     SUB_WORKFLOWS: 1,
     SUB_STATE: 2,

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from supersteps.checkpoint.checkpoint import PendingRequest, WorkflowCheckpoint
+from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import RawValue
+from supersteps.checkpoint.sections.question import PendingRequest
 from supersteps.requests import RequestInfoMessage
 
 T = TypeVar("T")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 
+from supersteps.checkpoint.sections.question import Request
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.answers import response_type
 from supersteps.engine.levels import Levels
 from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Plan
 from supersteps.engine.setting import Notes
-from supersteps.engine.state import Request, State
+from supersteps.engine.state import State
 from supersteps.errors import UndeliveredMessageWarning
 from supersteps.events import (
     RequestClosedEvent,

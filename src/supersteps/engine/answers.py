@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
+from supersteps.checkpoint.sections.question import Ask, Request, opened
 from supersteps.define.executor import Executor
-from supersteps.engine.effects import Ask
 from supersteps.engine.levels import Levels
-from supersteps.engine.state import Request
 from supersteps.errors import ResponseTypeError, UnanswerableRequestError
 from supersteps.requests import RequestResponse
 from supersteps.typing import display_name, is_subtype
@@ -37,19 +36,7 @@ def open_request(levels: Levels, asked_through: str, ask: Ask, step: int) -> Req
         wanted = direct_type(levels.specimen(ask.source_executor_id), question, ask.response_name)
     else:
         wanted = ported_type(levels, asked_through, ask.source_executor_id, question)
-    return Request(
-        request_id=ask.request_id,
-        source_executor_id=ask.source_executor_id,
-        request_executor_id=asked_through,
-        iteration=step,
-        timestamp=ask.timestamp,
-        response_type=wanted,
-        response_name=ask.response_name or display_name(wanted),
-        data=ask.data,
-        deadline=ask.deadline,
-        default=ask.default,
-        direct=direct,
-    )
+    return opened(ask, asked_through, wanted, step)
 
 
 def response_type(levels: Levels, request: Request) -> Any:

@@ -11,12 +11,13 @@ import msgspec
 
 from supersteps.checkpoint.parts import EXECUTORS, Scope
 from supersteps.checkpoint.record import utc_now
+from supersteps.checkpoint.sections.question import Ask
 from supersteps.checkpoint.values import Sealed, Sealer, is_text
 from supersteps.checkpoint.work import Work
 from supersteps.define.context import MISSING, SHARED_SCOPE
 from supersteps.define.subworkflow import WorkflowExecutor
 from supersteps.engine.answers import is_answerable, no_response_handler
-from supersteps.engine.effects import Ask, Delayed, Effects, Send
+from supersteps.engine.effects import Delayed, Effects, Send
 from supersteps.engine.executors import Post
 from supersteps.engine.view import SCOPE_MARK, Overlay, View, Write
 from supersteps.errors import CheckpointEncodeError, HandlerContextError, UnknownTargetError

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from supersteps.checkpoint.parts import Scope
 from supersteps.checkpoint.sections.message import ReplyPart, load_payload, reply_part
+from supersteps.checkpoint.sections.question import Ask, AskRecord, ask_from, record_of
 from supersteps.checkpoint.stored import decode_stored, raw
 from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.checkpoint.work import Work
@@ -45,30 +44,6 @@ class Delayed(msgspec.Struct, frozen=True, gc=False):
     attempt: int = 1
     source_ids: tuple[str, ...] = ()
     work: Work | None = None
-
-
-class Ask(msgspec.Struct, frozen=True, gc=False):
-    """A question that a handler asked.
-
-    Attributes:
-        request_id: Its id.
-        source_executor_id: Who gets the answer.
-        data: The question.
-        timestamp: When it was asked: ISO 8601, UTC.
-        response_name: Spelled type of the answer, None where the asker's handler says it.
-        response_type: The type itself, None where it comes from the journal.
-        deadline: When the default answers: ISO 8601, UTC.
-        default: The answer at the deadline.
-    """
-
-    request_id: str
-    source_executor_id: str
-    data: Sealed
-    timestamp: str
-    response_name: str | None = None
-    response_type: Any = None
-    deadline: str | None = None
-    default: Sealed | None = None
 
 
 class Effects(msgspec.Struct, gc=False):
@@ -109,19 +84,7 @@ class Effects(msgspec.Struct, gc=False):
                     (w.scope, w.key, w.value is not None, w.is_update, _raw(w.value))
                     for w in self.writes
                 ],
-                [
-                    _Ask(
-                        a.request_id,
-                        a.source_executor_id,
-                        _raw(a.data),
-                        a.timestamp,
-                        a.response_name,
-                        a.deadline,
-                        _raw(a.default),
-                        a.default is not None,
-                    )
-                    for a in self.asks
-                ],
+                [record_of(ask) for ask in self.asks],
                 [
                     _Delayed(
                         _raw(d.payload),
@@ -155,19 +118,7 @@ class Effects(msgspec.Struct, gc=False):
                 Write(scope, key, load(data) if exists else None, is_update)
                 for scope, key, exists, is_update, data in stored.writes
             ],
-            [
-                Ask(
-                    a.request_id,
-                    a.source_executor_id,
-                    load(a.data),
-                    a.timestamp,
-                    a.response_name,
-                    None,
-                    a.deadline,
-                    load(a.default) if a.has_default else None,
-                )
-                for a in stored.asks
-            ],
+            [ask_from(ask, sealer) for ask in stored.asks],
             [
                 Delayed(
                     load_payload(d.data, d.reply, sealer),
@@ -181,17 +132,6 @@ class Effects(msgspec.Struct, gc=False):
             ],
             [load(data) for data in stored.failures],
         )
-
-
-class _Ask(msgspec.Struct, omit_defaults=True):
-    request_id: str
-    source_executor_id: str
-    data: msgspec.Raw
-    timestamp: str
-    response_name: str | None = None
-    deadline: str | None = None
-    default: msgspec.Raw = msgspec.Raw(b"null")
-    has_default: bool = False
 
 
 class _Delayed(msgspec.Struct, omit_defaults=True):
@@ -210,7 +150,7 @@ class _Record(msgspec.Struct, omit_defaults=True):
     sends: list[tuple[msgspec.Raw, str | None]] = []
     outputs: list[msgspec.Raw] = []
     writes: list[tuple[Scope, str, bool, bool, msgspec.Raw]] = []
-    asks: list[_Ask] = []
+    asks: list[AskRecord] = []
     delayed: list[_Delayed] = []
     failures: list[msgspec.Raw] = []
 

@@ -9,7 +9,7 @@ import msgspec
 
 from supersteps.checkpoint.inbox import CANCELLED, DEFAULTED, read_entry
 from supersteps.checkpoint.record import utc_now
-from supersteps.checkpoint.stored import Outcome
+from supersteps.checkpoint.sections.answered import Outcome
 from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.engine.answers import check_response, response_type
 from supersteps.engine.levels import Levels

@@ -7,25 +7,12 @@ from collections.abc import Sequence
 import msgspec
 
 from supersteps.checkpoint.parts import Scope
+from supersteps.checkpoint.sections.answered import Closed
 from supersteps.checkpoint.sections.message import Message
+from supersteps.checkpoint.sections.question import Request
 from supersteps.checkpoint.sections.timer import Timer
-from supersteps.checkpoint.stored import Outcome
 from supersteps.checkpoint.values import Sealed
-from supersteps.engine.state import Request, SubRun
-
-
-class Closed(msgspec.Struct, frozen=True, gc=False):
-    """A question that has ended.
-
-    Attributes:
-        request: The question.
-        outcome: How.
-        value: The answer, None where there is none.
-    """
-
-    request: Request
-    outcome: Outcome
-    value: Sealed | None
+from supersteps.engine.state import SubRun
 
 
 class Merged(msgspec.Struct, gc=False):

@@ -8,34 +8,27 @@ from typing import Any
 import msgspec
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import (
-    ANSWERED,
-    FAN_IN,
+from supersteps.checkpoint.parts import FAN_IN, OUTPUTS, SUB_WORKFLOWS, ListPart, Part, PartKey
+from supersteps.checkpoint.sections.answered import ANSWERED, encode_closed
+from supersteps.checkpoint.sections.message import MESSAGES, encode_messages
+from supersteps.checkpoint.sections.question import (
     INTERCEPTED,
-    OUTPUTS,
     REPLIES,
     REQUESTS,
-    SUB_WORKFLOWS,
-    ListPart,
-    Part,
-    PartKey,
+    encode_request,
 )
-from supersteps.checkpoint.sections.message import MESSAGES, encode_messages
 from supersteps.checkpoint.sections.table import SECTIONS
 from supersteps.checkpoint.sections.timer import TIMERS, encode_timer
 from supersteps.checkpoint.stored import (
-    StoredAnswer,
-    StoredRequest,
     StoredSubWorkflow,
     decode_stored,
-    raw,
 )
 from supersteps.checkpoint.values import Sealed, SealedList, Sealer
 from supersteps.define.description import GraphDescription
 from supersteps.engine.answers import response_schema
 from supersteps.engine.levels import Levels
-from supersteps.engine.merged import Closed, Merged
-from supersteps.engine.state import Request, State, SubRun
+from supersteps.engine.merged import Merged
+from supersteps.engine.state import State, SubRun
 
 _encoder = msgspec.json.Encoder()
 
@@ -99,13 +92,17 @@ def _encode_questions(
     for released in merged.released:
         changes.deletes += [(INTERCEPTED, released), (REPLIES, released)]
     for request in merged.opened:
-        puts[REQUESTS, request.request_id] = encode_request(request, levels)
+        puts[REQUESTS, request.request_id] = encode_request(
+            request, response_schema(levels, request)
+        )
     for request in merged.intercepted:
-        puts[INTERCEPTED, request.request_id] = encode_request(request, levels)
+        puts[INTERCEPTED, request.request_id] = encode_request(
+            request, response_schema(levels, request)
+        )
     for request_id, value in merged.replies.items():
         puts[REPLIES, request_id] = value.encode()
     if merged.closed:
-        changes.appends[ANSWERED] = [_encode_closed(closed, step, now) for closed in merged.closed]
+        changes.appends[ANSWERED] = [encode_closed(closed, step, now) for closed in merged.closed]
 
 
 def encode_sub_run(sub: SubRun) -> bytes:
@@ -117,37 +114,6 @@ def encode_buffers(buffers: Mapping[str, list[Sealed]]) -> bytes:
     """Return what waits in a fan-in as its part."""
     return _encoder.encode(
         {source: [msgspec.Raw(v.encode()) for v in waiting] for source, waiting in buffers.items()}
-    )
-
-
-def encode_request(request: Request, levels: Levels) -> bytes:
-    """Return a waiting question as its part."""
-    schema = response_schema(levels, request)
-    return _encoder.encode(
-        StoredRequest(
-            request_id=request.request_id,
-            source_executor_id=request.source_executor_id,
-            request_executor_id=request.request_executor_id,
-            iteration=request.iteration,
-            timestamp=request.timestamp,
-            response_type=request.response_name,
-            data=msgspec.Raw(request.data.encode()),
-            response_schema=raw(_encoder.encode(schema)),
-            deadline=request.deadline,
-            default=raw(b"null" if request.default is None else request.default.encode()),
-            direct=request.direct,
-            node=request.node,
-        )
-    )
-
-
-def _encode_closed(closed: Closed, step: int, now: str) -> bytes:
-    request = closed.request
-    value = raw(b"null" if closed.value is None else closed.value.encode())
-    return _encoder.encode(
-        StoredAnswer(
-            request.request_id, request.source_executor_id, step, now, closed.outcome, value
-        )
     )
 
 
@@ -178,12 +144,6 @@ def decode_state(parts: Mapping[PartKey, Part], sealer: Sealer) -> State:
                 state.fan_in[group_id] = {
                     s: [sealer.load(bytes(v)) for v in waiting] for s, waiting in stored.items()
                 }
-            case ("requests", request_id):
-                state.requests[request_id] = _decode_request(part, sealer)
-            case ("intercepted", request_id):
-                state.intercepted[request_id] = _decode_request(part, sealer)
-            case ("replies", request_id):
-                state.replies[request_id] = sealer.load(part)
             case ("sub_workflows", path):
                 sub = decode_stored(part, StoredSubWorkflow, f"the sub-workflow's run {path!r}")
                 state.sub_runs[path] = SubRun(sub.workflow_id, sub.node, sub.started, sub.steps)
@@ -205,21 +165,3 @@ def decode_outputs(part: Part | None, sealer: Sealer) -> list[Any]:
         else decode_stored(part, list[msgspec.Raw], "the list of outputs")
     )
     return [sealer.load(bytes(item)).open() for item in items]
-
-
-def _decode_request(part: Part, sealer: Sealer) -> Request:
-    stored = decode_stored(part, StoredRequest, "a request")
-    return Request(
-        request_id=stored.request_id,
-        source_executor_id=stored.source_executor_id,
-        request_executor_id=stored.request_executor_id,
-        iteration=stored.iteration,
-        timestamp=stored.timestamp,
-        response_type=None,
-        response_name=stored.response_type,
-        data=sealer.load(bytes(stored.data)),
-        deadline=stored.deadline,
-        default=sealer.load(bytes(stored.default)) if stored.deadline is not None else None,
-        direct=stored.direct,
-        node=stored.node,
-    )

@@ -10,12 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
+from supersteps.checkpoint.sections.answered import Outcome
 from supersteps.checkpoint.sections.message import Reply
-from supersteps.checkpoint.stored import Outcome
+from supersteps.checkpoint.sections.question import Request
 from supersteps.checkpoint.values import Sealed
 from supersteps.checkpoint.work import Work
 from supersteps.engine.levels import Levels
-from supersteps.engine.state import Request, State
+from supersteps.engine.state import State
 from supersteps.paths import path_of
 
 

@@ -13,17 +13,18 @@ from typing import Any
 
 import msgspec
 
+from supersteps.checkpoint.sections.answered import Closed
 from supersteps.checkpoint.sections.message import Message
+from supersteps.checkpoint.sections.question import Ask, Request
 from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.define.edges import FanInEdgeGroup
 from supersteps.define.executor import Executor
 from supersteps.define.request_info import RequestInfoExecutor
 from supersteps.define.subworkflow import WorkflowExecutor, takes_input
 from supersteps.engine.answers import check_reply
-from supersteps.engine.effects import Ask
 from supersteps.engine.levels import Level, Levels
-from supersteps.engine.merged import Closed, Merged
-from supersteps.engine.state import Request, State, SubRun
+from supersteps.engine.merged import Merged
+from supersteps.engine.state import State, SubRun
 from supersteps.requests import (
     RequestInfoMessage,
     RequestResponse,

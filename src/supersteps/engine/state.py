@@ -5,47 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from supersteps.checkpoint.parts import EXECUTORS, SUB_SCOPES, SUB_STATE, Scope
 from supersteps.checkpoint.schedule import Schedule
 from supersteps.checkpoint.sections.message import Message
+from supersteps.checkpoint.sections.question import Request
 from supersteps.checkpoint.sections.timer import Timer
 from supersteps.checkpoint.values import Sealed
 from supersteps.paths import path_of
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A question that waits for its answer.
-
-    Attributes:
-        request_id: Its id.
-        source_executor_id: The executor that asks and gets the answer.
-        request_executor_id: The executor through which it went out; the asker where it asked directly.
-        iteration: The superstep that asked.
-        timestamp: When it was asked: ISO 8601, UTC.
-        response_type: Annotation of the answer, None where only its name is known.
-        response_name: The same for people to read.
-        data: The question.
-        deadline: When the default answers: ISO 8601, UTC.
-        default: The answer at the deadline.
-        direct: Whether a `@response_handler` takes the answer; else it comes as a `RequestResponse` message.
-        node: For a question that an executor around the sub-workflow answers: the sub-workflow's node.
-    """
-
-    request_id: str
-    source_executor_id: str
-    request_executor_id: str
-    iteration: int
-    timestamp: str
-    response_type: Any
-    response_name: str
-    data: Sealed
-    deadline: str | None = None
-    default: Sealed | None = None
-    direct: bool = False
-    node: str | None = None
 
 
 def _questions() -> Schedule[Request]:

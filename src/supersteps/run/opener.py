@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import GRAPH, REQUESTS
+from supersteps.checkpoint.parts import GRAPH
 from supersteps.checkpoint.record import CheckpointRecord
+from supersteps.checkpoint.sections.question import REQUESTS
 from supersteps.define.graph import Graph
 from supersteps.engine.backends import Backend
 from supersteps.engine.executors import made

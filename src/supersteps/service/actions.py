@@ -6,13 +6,9 @@ import asyncio
 import contextlib
 from typing import Any
 
-import msgspec
-
-from supersteps.checkpoint.content import elements
 from supersteps.checkpoint.owner import this_process
-from supersteps.checkpoint.parts import ANSWERED
 from supersteps.checkpoint.record import CheckpointRecord
-from supersteps.checkpoint.stored import StoredAnswer
+from supersteps.checkpoint.sections.answered import ANSWERED, find_answer
 from supersteps.errors import RequestError, RunFencedError, RunNotFoundError, UnknownRequestError
 from supersteps.ids import new_id
 from supersteps.service.details import list_questions, load
@@ -75,11 +71,7 @@ async def _where_it_ended(storage: ManagedStorage, request_id: str) -> list[str]
 
 
 def _has_ended(record: CheckpointRecord, request_id: str) -> bool:
-    part = record.parts.get(ANSWERED)
-    ended = () if part is None else elements(part)
-    return any(
-        msgspec.json.decode(item, type=StoredAnswer).request_id == request_id for item in ended
-    )
+    return find_answer(record.parts.get(ANSWERED), request_id) is not None
 
 
 async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:

@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
-from supersteps.checkpoint.content import elements
 from supersteps.checkpoint.diff import document
-from supersteps.checkpoint.parts import GRAPH, OUTPUTS, REQUESTS, Part, PartKey
+from supersteps.checkpoint.parts import GRAPH, OUTPUTS, Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.sections.message import MESSAGES, read_messages
+from supersteps.checkpoint.sections.question import REQUESTS, StoredRequest, read_request
 from supersteps.checkpoint.sections.timer import TIMERS, read_timer
-from supersteps.checkpoint.stored import StoredRequest, as_json
+from supersteps.checkpoint.stored import as_json, elements
 from supersteps.errors import CheckpointNotFoundError
 from supersteps.service.errors import ServiceError
 from supersteps.service.facts import FactsReader, retry_of
@@ -215,7 +215,7 @@ def _asked(run: RunRecord, parts: Mapping[PartKey, Part], answered: set[str]) ->
     if run.status == WorkflowRunState.CANCELLED:
         return []
     return [
-        question_of(run, msgspec.json.decode(as_json(part), type=StoredRequest))
+        question_of(run, read_request(part))
         for key, part in parts.items()
         if key[0] == REQUESTS and key[1] not in answered
     ]

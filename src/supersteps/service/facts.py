@@ -8,21 +8,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from supersteps.checkpoint.content import elements
-from supersteps.checkpoint.parts import (
-    ANSWERED,
-    GRAPH,
-    INTERCEPTED,
-    OUTPUTS,
-    REQUESTS,
-    ListPart,
-    Part,
-    PartKey,
-)
+from supersteps.checkpoint.parts import GRAPH, OUTPUTS, ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
+from supersteps.checkpoint.sections.answered import ANSWERED, StoredAnswer, read_answers
 from supersteps.checkpoint.sections.message import MESSAGES, read_messages
+from supersteps.checkpoint.sections.question import INTERCEPTED, REQUESTS, read_request
 from supersteps.checkpoint.sections.timer import StoredTimer, read_timer
-from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, as_json
+from supersteps.checkpoint.stored import as_json, elements
 from supersteps.paths import is_fan_in
 from supersteps.service.reads import UNREADABLE
 from supersteps.service.states import DAMAGED
@@ -80,7 +72,7 @@ def facts_of(record: CheckpointRecord) -> Facts:
                 if (retry := retry_of(timer)) is not None:
                     retries[timer_id] = retry
             case ("requests" | "intercepted", _):
-                stored = msgspec.json.decode(as_json(part), type=StoredRequest)
+                stored = read_request(part)
                 asking[key] = (stored.source_executor_id, stored.iteration)
             case _:
                 pass
@@ -146,11 +138,7 @@ def who_ran(before: Facts, after: Facts) -> tuple[str, ...]:
 
 def _ended_between(before: Facts, after: Facts) -> list[StoredAnswer]:
     known = _length(before.answered)
-    if _length(after.answered) <= known or after.answered is None:
-        return []
-    return [
-        msgspec.json.decode(item, type=StoredAnswer) for item in elements(after.answered)[known:]
-    ]
+    return read_answers(after.answered, known)
 
 
 class FactsReader:

@@ -8,20 +8,25 @@ asker wants.
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from supersteps.checkpoint.checkpoint import PendingRequest
-from supersteps.checkpoint.content import decode_parts, elements
 from supersteps.checkpoint.inbox import CANCELLED, json_entry, read_entry
 from supersteps.checkpoint.owner import this_process
-from supersteps.checkpoint.parts import ANSWERED, REQUESTS, Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
-from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, as_json
+from supersteps.checkpoint.sections.answered import ANSWERED, StoredAnswer, find_answer
+from supersteps.checkpoint.sections.question import (
+    REQUESTS,
+    PendingRequest,
+    StoredRequest,
+    describe_request,
+    read_request,
+)
+from supersteps.checkpoint.sections.section import ValueReader
 from supersteps.errors import (
     AlreadyAnsweredError,
     CheckpointVersionError,
@@ -161,13 +166,12 @@ async def _waiting_in(
     run, head = await _look(storage, run_id)
     if run.status == WorkflowRunState.CANCELLED or workflow_id not in (None, run.workflow_id):
         return []
-    asked = {
-        key: part
+    reader = ValueReader(storage.codec, f"checkpoint {run.head!r}")
+    return [
+        replace(describe_request(part, reader), run_id=run_id)
         for key, part in head.parts.items()
         if key[0] == REQUESTS and key[1] not in answered
-    }
-    decoded = decode_parts(asked, storage.codec, f"checkpoint {run.head!r}")
-    return [replace(request, run_id=run_id) for request in decoded["pending_requests"].values()]
+    ]
 
 
 async def _look(storage: DurableStorage, run_id: str) -> tuple[RunRecord, CheckpointRecord]:
@@ -280,7 +284,7 @@ async def _find_waiting(
     answered = any(entry.request_id == request_id for entry in inbox)
     if part is None or answered or run.status == WorkflowRunState.CANCELLED:
         raise await refusal(storage, run_id, request_id)
-    return run, msgspec.json.decode(as_json(part), type=StoredRequest)
+    return run, read_request(part)
 
 
 async def _put(storage: DurableStorage, run: RunRecord, request_id: str, entry: bytes) -> None:
@@ -347,7 +351,7 @@ async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> Requ
         )
     if request_id in inbox:
         return _put_in_already(named, inbox[request_id], run.head)
-    ended = _ended(head.parts, request_id)
+    ended = find_answer(head.parts.get(ANSWERED), request_id)
     if ended is not None:
         return _has_ended(named, ended)
     elsewhere = await _find_elsewhere(storage, run, request_id)
@@ -414,16 +418,6 @@ def _has_ended(named: str, ended: StoredAnswer) -> RequestError:
     return AlreadyAnsweredError(f"{named} was answered {when}. {again}")
 
 
-def _ended(parts: Mapping[PartKey, Part], request_id: str) -> StoredAnswer | None:
-    """Return how a question ended last, None if it has not ended on this lineage."""
-    part = parts.get(ANSWERED)
-    for item in [] if part is None else reversed(elements(part)):
-        ended = msgspec.json.decode(item, type=StoredAnswer)
-        if ended.request_id == request_id:
-            return ended
-    return None
-
-
 async def _find_elsewhere(
     storage: DurableStorage, run: RunRecord, request_id: str
 ) -> CheckpointHeader | None:
@@ -444,7 +438,8 @@ async def _find_elsewhere(
         except (CorruptCheckpointError, CheckpointVersionError):
             continue  # whether it knows the request cannot be told
         if record is not None and (
-            (REQUESTS, request_id) in record.parts or _ended(record.parts, request_id)
+            (REQUESTS, request_id) in record.parts
+            or find_answer(record.parts.get(ANSWERED), request_id)
         ):
             return header
     return None

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import Owner, is_alive, is_this_process
-from supersteps.checkpoint.parts import REQUESTS
 from supersteps.checkpoint.record import CheckpointRecord, Commit
+from supersteps.checkpoint.sections.question import REQUESTS
 from supersteps.errors import RunBusyError, RunExistsError, RunFencedError
 from supersteps.ids import checkpoint_id
 from supersteps.storage._inbox import accept_answers, check_answer, unread_entries

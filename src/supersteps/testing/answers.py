@@ -12,8 +12,9 @@ import pytest
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.inbox import CANCELLED, json_entry
-from supersteps.checkpoint.parts import ANSWERED
-from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, raw
+from supersteps.checkpoint.sections.answered import ANSWERED, StoredAnswer
+from supersteps.checkpoint.sections.question import StoredRequest
+from supersteps.checkpoint.stored import raw
 from supersteps.errors import (
     AlreadyAnsweredError,
     LateResponseError,

@@ -35,6 +35,8 @@ _STORED_AS = {
     "supersteps.define.policies": "supersteps.policies",
     "supersteps.requests": "supersteps.requests",  # except those that were first saved apart
     "supersteps.states": "supersteps.events",
+    "supersteps.checkpoint.sections.question": "supersteps.checkpoint.content",
+    "supersteps.checkpoint.sections.answered": "supersteps.checkpoint.content",
     "supersteps.checkpoint_info": "supersteps.checkpoint.record",
 }
 """Modules that have moved, with the names under which their types were first saved."""

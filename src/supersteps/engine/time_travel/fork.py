@@ -12,8 +12,6 @@ from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.parts import (
     EXECUTORS,
-    REPLIES,
-    REQUESTS,
     SCOPES,
     SECTION_DEPTHS,
     SHARED,
@@ -31,6 +29,7 @@ from supersteps.checkpoint.sections.message import (
     encode_messages,
     read_messages,
 )
+from supersteps.checkpoint.sections.question import REPLIES, REQUESTS
 from supersteps.checkpoint.sections.timer import TIMERS
 from supersteps.checkpoint.stored import as_json
 from supersteps.checkpoint.values import Sealer, is_text

@@ -8,20 +8,9 @@ from typing import Any
 import msgspec
 
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import (
-    EXECUTORS,
-    FAN_IN,
-    INTERCEPTED,
-    REQUESTS,
-    SUB_WORKFLOWS,
-    Part,
-    PartKey,
-)
+from supersteps.checkpoint.parts import EXECUTORS, FAN_IN, SUB_WORKFLOWS, Part, PartKey
+from supersteps.checkpoint.sections.question import INTERCEPTED, REQUESTS, with_schema
 from supersteps.checkpoint.sections.table import SECTIONS
-from supersteps.checkpoint.stored import (
-    StoredRequest,
-    as_json,
-)
 from supersteps.checkpoint.values import Sealer
 from supersteps.define.executor import Executor
 from supersteps.define.graph import Graph
@@ -121,16 +110,6 @@ class Check:
                 )
             elif key[0] == SUB_WORKFLOWS and self._graph_at(key[1]) is None:
                 yield f"sub-workflow {key[1]!r} is at work and its node is not there: keep it, or rename= it"
-            elif key[0] in (REQUESTS, INTERCEPTED):
-                asked = msgspec.json.decode(as_json(part), type=StoredRequest)
-                for address in dict.fromkeys(
-                    (asked.source_executor_id, asked.request_executor_id, asked.node)
-                ):
-                    if address is not None and self._executor(address) is None:
-                        yield (
-                            f"request {asked.request_id!r} waits and its executor {address!r} is not there: rename= "
-                            "it, or keep it until the request is answered"
-                        )
 
     def _questions(self) -> Iterator[str]:
         """Once everything is there: whether askers take the answers; the schemas of those are made anew."""
@@ -138,13 +117,9 @@ class Check:
         for section, requests in ((REQUESTS, state.requests), (INTERCEPTED, state.intercepted)):
             for request_id, request in requests.items():
                 try:
-                    schema = msgspec.json.encode(schema_of(response_type(self._levels, request)))
+                    schema = schema_of(response_type(self._levels, request))
                 except (UnanswerableRequestError, CheckpointDecodeError) as error:
-                    yield f"request {request_id!r} waits and cannot be answered any more: {error}"
+                    yield f"request {request_id!r} waits and can no longer be answered: {error}"
                     continue
-                stored = msgspec.json.decode(
-                    as_json(self._parts[section, request_id]), type=StoredRequest
-                )
-                if bytes(stored.response_schema) != schema:
-                    new = msgspec.structs.replace(stored, response_schema=msgspec.Raw(schema))
-                    self._parts[section, request_id] = msgspec.json.encode(new)
+                key = section, request_id
+                self._parts[key] = with_schema(self._parts[key], schema)

@@ -9,8 +9,6 @@ import msgspec
 from supersteps.checkpoint.parts import (
     EXECUTORS,
     FAN_IN,
-    INTERCEPTED,
-    REQUESTS,
     SUB_SCOPES,
     SUB_STATE,
     SUB_WORKFLOWS,
@@ -19,7 +17,6 @@ from supersteps.checkpoint.parts import (
 )
 from supersteps.checkpoint.sections.table import SECTIONS
 from supersteps.checkpoint.stored import (
-    StoredRequest,
     StoredSubWorkflow,
     as_json,
 )
@@ -123,16 +120,6 @@ class Names:
         encode, decode, change = msgspec.json.encode, msgspec.json.decode, msgspec.structs.replace
         if section := SECTIONS.get(key[0]):
             return section.rename_part(key, part, self)
-        if key[0] in (REQUESTS, INTERCEPTED):
-            asked = decode(as_json(part), type=StoredRequest)
-            return encode(
-                change(
-                    asked,
-                    source_executor_id=self.address(asked.source_executor_id),
-                    request_executor_id=self.address(asked.request_executor_id),
-                    node=None if asked.node is None else self.address(asked.node),
-                )
-            )
         if key[0] == SUB_WORKFLOWS:
             sub = decode(as_json(part), type=StoredSubWorkflow)
             return encode(change(sub, node=self.address(sub.node)))

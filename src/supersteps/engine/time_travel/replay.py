@@ -6,18 +6,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-import msgspec
-
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
-from supersteps.checkpoint.parts import ANSWERED, INTERCEPTED, REQUESTS
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, utc_now
+from supersteps.checkpoint.sections.answered import ANSWERED, StoredAnswer, read_answers
+from supersteps.checkpoint.sections.question import (
+    INTERCEPTED,
+    REQUESTS,
+    Request,
+    StoredRequest,
+    read_request,
+)
 from supersteps.checkpoint.sections.timer import TIMERS, read_timer
-from supersteps.checkpoint.stored import StoredAnswer, StoredRequest, as_json
 from supersteps.checkpoint.values import Sealer
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Answer, due_timers
-from supersteps.engine.state import Request, State
+from supersteps.engine.state import State
 from supersteps.engine.time_travel.resume_point import find_checkpoint
 from supersteps.errors import CheckpointNotFoundError
 from supersteps.storage.ports import DurableStorage, is_managed
@@ -186,7 +190,7 @@ class Replay:
 
 def _request(record: CheckpointRecord, section: str, request_id: str) -> StoredRequest | None:
     part = record.parts.get((section, request_id))
-    return None if part is None else msgspec.json.decode(as_json(part), type=StoredRequest)
+    return None if part is None else read_request(part)
 
 
 def _timed(request: Request, stored: StoredRequest | None) -> Request:
@@ -230,9 +234,8 @@ async def find_replay(
         after = ids[ids.index(start.header.checkpoint_id) :]
         lineage = [headers[checkpoint_id] for checkpoint_id in after if checkpoint_id in headers]
         last = await storage.load_record(tip)
-        ended = None if last is None else last.parts.get(ANSWERED)
-        if ended is not None:
-            answers = msgspec.json.decode(as_json(ended), type=list[StoredAnswer])
+        if last is not None:
+            answers = read_answers(last.parts.get(ANSWERED))
     first = start.header.iteration_count
     if to_step is not None and to_step < first:
         raise ValueError(

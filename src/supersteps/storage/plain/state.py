@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import REQUESTS, Part, PartKey
+from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
+from supersteps.checkpoint.sections.question import REQUESTS
 from supersteps.errors import CheckpointError, CheckpointSaveError, StorageError
 from supersteps.storage import rules
 from supersteps.storage.plain import upkeep as plain_upkeep
