@@ -29,7 +29,7 @@ from supersteps import (
     response_handler,
 )
 from supersteps.cli.app import cli
-from supersteps.cli.questionnaire import in_words
+from supersteps.cli.schema_text import in_words
 
 SECONDS = 20
 
@@ -135,7 +135,7 @@ def waiting() -> set[tuple[str, str]]:
 ALL = {(run, question) for run in ("first", "other") for question in ("good", "verdict", "title")}
 
 
-# -------------------------------------------------------------------------------------------------- runs
+# --------------------------------------------------------------------------------------------- runs
 
 
 def in_state(state: str) -> list[str]:
@@ -177,10 +177,10 @@ def test_no_run_is_called_what_commands_take_for_something_else(name: str) -> No
     refused = call("fork", "first@2", f"--run-id={name}", "--no-run")
 
     assert refused.exit_code == 2
-    assert f"'{name}' begins with '{name[0]}'" in refused.stderr
+    assert f"'{name}' starts with '{name[0]}'" in refused.stderr
 
 
-# -------------------------------------------------------------------------------------------------- show
+# --------------------------------------------------------------------------------------------- show
 
 
 @pytest.mark.usefixtures("store")
@@ -217,7 +217,7 @@ def test_a_checkpoint() -> None:
     assert "text   line 0\n         line 1\n         line 2!" in read(
         "show", "first-000002", "--full"
     )
-    assert "(--full shows what is cut)" not in shown
+    assert "(--full shows everything)" not in shown
 
 
 @pytest.mark.usefixtures("store")
@@ -241,7 +241,7 @@ def test_json_is_the_views() -> None:
     ] == [0]
 
 
-# --------------------------------------------------------------------------------------------------- log
+# ---------------------------------------------------------------------------------------------- log
 
 
 @pytest.mark.usefixtures("store")
@@ -277,7 +277,7 @@ def test_less_of_a_log() -> None:
     assert read("log", "broken").splitlines()[3] == "ValueError: the printer is on fire"
 
 
-# -------------------------------------------------------------------------------------------------- diff
+# --------------------------------------------------------------------------------------------- diff
 
 
 @pytest.mark.usefixtures("store")
@@ -308,7 +308,7 @@ def test_a_json_patch() -> None:
 def test_nothing_differs() -> None:
     assert (
         read("diff", "first@2", "first-000002", "--exit-code")
-        == "first-000002 and first-000002 hold the same\n"
+        == "first-000002 and first-000002 are equal\n"
     )
     assert call("diff", "first@2", "--exit-code").exit_code == 1
 
@@ -321,7 +321,7 @@ def test_without_a_terminal_a_checkpoint_has_to_be_named() -> None:
     assert "supersteps diff A [B]" in result.stderr
 
 
-# ---------------------------------------------------------------------------------------------- requests
+# ----------------------------------------------------------------------------------------- requests
 
 
 @pytest.mark.usefixtures("store")
@@ -336,7 +336,7 @@ def test_the_questions() -> None:
         if one["request_id"] == "verdict"
     ]
     assert in_words(asked["response_schema"]).startswith("an object with approved (true or false)")
-    assert call("requests", "broken").stderr == "no questions wait for an answer\n"
+    assert call("requests", "broken").stderr == "no questions are waiting\n"
     assert json.loads(read("requests", "--workflow", "another", "-o", "json")) == []
 
 
@@ -347,10 +347,10 @@ def test_an_answer() -> None:
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
         "request good is answered: true",
-        "the run goes on with it: supersteps resume first",
+        "continue the run: supersteps resume first",
     ]
     assert waiting() == ALL - {("first", "good")}
-    assert "answered  1 question: the answers are taken when the run is resumed" in read(
+    assert "answered  1 question: the answers are used when the run is resumed" in read(
         "show", "first"
     )
 
@@ -403,7 +403,7 @@ def command_line(*arguments: str, typed: str = "") -> "subprocess.CompletedProce
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["answer", "first:good", "maybe"], "Wanted: true or false"),
+        (["answer", "first:good", "maybe"], "Expected: true or false"),
         (["answer", "first:good", "3"], "3 is not of type 'boolean'"),
         (["answer", "first:good", "-3.5"], "-3.5 is not of type 'boolean'"),
         (["answer", "first:good"], '{"type": "boolean"}'),
@@ -456,7 +456,7 @@ def test_an_answer_that_was_taken(store: Path, capsys: pytest.CaptureFixture[str
             assert re.search(rf"{run} .* waiting .* asks (good|verdict|title)", read("runs"))
             assert call("answer", f"{run}:{question}", value).exit_code == 0
         assert re.search(
-            rf"{run} +editing +waiting +3 .* answered, resume it\n",
+            rf"{run} +editing +waiting +3 .* answered: resume it\n",
             read("runs", "--status", "waiting"),
         )
     asyncio.run(go_on())
@@ -483,7 +483,7 @@ def test_a_reference_with_several_meanings_says_states_in_words(
     assert "firstling (editing, stopped, " in error
 
 
-# --------------------------------------------------------------------------------------- other processes
+# ---------------------------------------------------------------------------------- other processes
 
 
 @pytest.mark.usefixtures("store")
@@ -526,9 +526,9 @@ class Session:
     def end(self, again: str = "", until: str = "") -> int:
         """Return the exit code once it has ended.
 
-        A signal that comes between the prompt and the wait for input is only seen with the next key, in any Python
-        program: `again` is typed until it is, which `until` tells. A further one would kill an interpreter that is
-        about to exit, and has put the signal's default back.
+        A signal that comes between the prompt and the wait for input is only seen with the next
+        key, in any Python program: `again` is typed until it is, which `until` tells. A further one
+        would kill an interpreter that is about to exit, and has put the signal's default back.
         """
         deadline = time.monotonic() + SECONDS
         while (found := self._read()) is not False:
@@ -597,11 +597,11 @@ def test_leaving_a_question_changes_nothing(key: str) -> None:
 @pytest.mark.usefixtures("store")
 def test_the_picker_at_a_terminal() -> None:
     session = Session("diff", NO_COLOR="1")
-    session.type("q to leave", "first\r")
-    session.type("q to leave", "@1\r")
+    session.type("q to quit", "first\r")
+    session.type("q to quit", "@1\r")
     session.type("/ for all", "1\r")
-    session.type("First the run", "other\r")
-    session.type("q to leave", "other-000000\r")
+    session.type("First choose the run", "other\r")
+    session.type("q to quit", "other-000000\r")
 
     assert session.end() == 0
     assert "~ count: 1 -> 100" in session.seen
@@ -611,12 +611,12 @@ def test_the_picker_at_a_terminal() -> None:
 @pytest.mark.usefixtures("store")
 def test_giving_up_in_the_picker() -> None:
     session = Session("diff")
-    session.type("q to leave", "q\r")
+    session.type("q to quit", "q\r")
 
     assert session.end() == 130
 
 
-# -------------------------------------------------------------------------------------------- completion
+# --------------------------------------------------------------------------------------- completion
 
 
 def completed(*typed: str) -> list[str]:

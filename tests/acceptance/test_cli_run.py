@@ -154,7 +154,7 @@ def printed_command(errors: str, beginning: str) -> list[str]:
     return words[1:]
 
 
-# ------------------------------------------------------------------------------------------ a run's end
+# -------------------------------------------------------------------------------------- a run's end
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
@@ -292,7 +292,7 @@ def test_without_a_store_it_runs_and_says_so(folder: Path) -> None:
 
     assert (code, out) == (0, "counted to 20\n[20]\n")
     assert errors.splitlines()[0].startswith(
-        "note: this run is kept nowhere, so it cannot be resumed; --store "
+        "note: this run is not stored, so it cannot be resumed; pass --store "
     )
     assert errors.splitlines()[-1].startswith("done: ")
     assert "after 1 superstep in" in errors
@@ -333,7 +333,7 @@ def test_a_failure_says_where_and_how_to_go_on(folder: Path) -> None:
     assert failed.startswith(
         "failed: run r in superstep 2, executor count: ValueError: thirteen is unlucky (flow.py, "
     )
-    assert advice.endswith("go on: supersteps resume r --app flow:workflow --store 'my runs.db'")
+    assert advice.endswith("continue: supersteps resume r --app flow:workflow --store 'my runs.db'")
 
     (folder / "mended").touch()
     code, out, errors = do(folder, *printed_command(errors, "supersteps resume"))
@@ -342,7 +342,7 @@ def test_a_failure_says_where_and_how_to_go_on(folder: Path) -> None:
 
     code, out, errors = do(folder, "resume", "r", "--app", "flow:workflow", "--store", "my runs.db")
     assert (code, out) == (0, "counted to 20\n[20]\n")
-    assert errors == "run r is done already: nothing was run\n"
+    assert errors == "run r is done already; nothing was run\n"
 
 
 @pytest.mark.parametrize(
@@ -353,9 +353,9 @@ def test_a_failure_says_where_and_how_to_go_on(folder: Path) -> None:
         (["run", "broken:workflow"], "broken cannot be imported: ModuleNotFoundError"),
         (["run", "flow:nothing"], "flow has no 'nothing'"),
         (["run", "flow:workflow", "many"], "takes int, and 'many' is none"),
-        (["run", "flow:workflow", "1", "--attach"], "give that too"),
+        (["run", "flow:workflow", "1", "--attach"], "--attach needs --run-id"),
         (["run", "flow:workflow", "1", "--meta", "x"], "not of the form KEY=JSON"),
-        (["resume"], "nobody says where the runs are"),
+        (["resume"], "no store is named"),
         (["resume", "@latest", "--store", "none.db"], "there is no store at none.db"),
     ],
 )
@@ -374,7 +374,7 @@ def test_starting_is_idempotent_with_attach(folder: Path) -> None:
 
     code, out, errors = do(folder, *arguments)
     assert (code, out) == (2, "")
-    assert errors == "error: there is a run 'r' already: --attach goes on with it\n"
+    assert errors == "error: run 'r' exists already: pass --attach to continue it\n"
     code, out, errors = do(folder, *arguments, "--attach")
     assert (code, out) == (0, "counted to 20\n[20]\n")
     assert calls(folder) == ["20"]
@@ -463,7 +463,7 @@ def test_a_class_of_another_file_is_another_class(folder: Path) -> None:
     assert "executor 'editor' handled review.Topic and now handles __main__.Topic" in errors
 
 
-# --------------------------------------------------------------------------------- killed and stopped
+# ------------------------------------------------------------------------------- killed and stopped
 
 
 @needs_sigkill
@@ -503,7 +503,7 @@ def test_a_signal_drains_and_the_printed_command_goes_on(
     assert sorted(map(int, calls(folder))) == [*range(21)]  # nothing was done twice
 
 
-# ------------------------------------------------------------------------------------- forks, followers
+# --------------------------------------------------------------------------------- forks, followers
 
 
 def test_a_fork_with_changes(folder: Path) -> None:
@@ -564,9 +564,7 @@ def test_tail_says_that_nobody_drives_the_run_and_goes_on_waiting(folder: Path) 
     told = watching.stderr.readline()
     guard.cancel()
 
-    assert told.startswith(
-        "nobody drives run r: its process is gone, so this waits until somebody does: "
-    )
+    assert told.startswith("no process drives run r: its process has died. To continue it: ")
     assert watching.poll() is None
     (folder / "slow.py").write_text(COUNT)
     words = printed_command(told, "supersteps resume")

@@ -146,7 +146,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"supersteps.cli.commands.{name}.is_terminal", lambda: True)
 
 
-# -------------------------------------------------------------------------------------------------------------- restore
+# ------------------------------------------------------------------------------------------ restore
 
 
 def test_restoring_a_checkpoint_and_what_comes_next(store: Store) -> None:
@@ -154,7 +154,7 @@ def test_restoring_a_checkpoint_and_what_comes_next(store: Store) -> None:
 
     assert code == 0
     assert out == (
-        "run long stands at long-000007 again, after superstep 7, on branch 1 (it was long-000010)\n"
+        "run long is at long-000007 again, after superstep 7, on branch 1 (it was long-000010)\n"
         "next: `supersteps resume long` runs superstep 8: count\n"
     )
     assert store.head("long") == "long-000007"
@@ -164,9 +164,9 @@ def test_restoring_shows_what_it_leaves_and_asks(store: Store, terminal: None) -
     code, out, err = store.run("restore", "long@-3", typed="n\n")
 
     assert (code, out) == (1, "")
-    assert "Run long stands at long-000010, after superstep 10, on branch 0." in err
+    assert "Run long is at long-000010, after superstep 10, on branch 0." in err
     assert (
-        "long-000007 is after superstep 7: 3 checkpoints back. What follows becomes branch 1" in err
+        "long-000007 is after superstep 7: 3 checkpoints back. The run continues on branch 1" in err
     )
     assert err.rstrip().endswith("nothing was changed")
     assert store.head("long") == "long-000010"
@@ -179,12 +179,12 @@ def test_restoring_shows_what_it_leaves_and_asks(store: Store, terminal: None) -
     )  # the way back to the branch that was left
     assert code == 0
     assert (
-        "long-000010, after superstep 10, is on another branch. What follows becomes branch 2"
+        "long-000010, after superstep 10, is on another branch. The run continues on branch 2"
         in err
     )
 
     code, out, err = store.run("restore", "long-000010", typed="y\n")
-    assert "That is this very checkpoint: restoring it only drops answers" in err
+    assert "That is this checkpoint: restoring it only discards the answers" in err
     assert "next: nothing, the run was done there" in out
 
 
@@ -236,7 +236,7 @@ def test_a_run_at_work_is_left_alone(store: Store) -> None:
         assert err.startswith("error: run 'asking'")
 
 
-# --------------------------------------------------------------------------------------------------------------- cancel
+# ------------------------------------------------------------------------------------------- cancel
 
 
 def test_cancelling(store: Store) -> None:
@@ -245,7 +245,7 @@ def test_cancelling(store: Store) -> None:
     assert code == 0
     assert out == (
         "run asking is cancelled, after superstep 1; its question will not be answered\n"
-        "its checkpoints stay: `supersteps resume asking` makes it go on after all\n"
+        "its checkpoints stay: `supersteps resume asking` continues it anyway\n"
     )
     assert store.json("cancel", "asking")["status"] == "CANCELLED"
     assert (
@@ -259,7 +259,7 @@ def test_cancelling_asks(store: Store, terminal: None) -> None:
 
     assert (code, out) == (1, "")
     assert "Run asking of workflow " in err
-    assert " stands at asking-000001, 1 question waiting." in err
+    assert " is at asking-000001, 1 question waiting." in err
     assert err.rstrip().endswith("nothing was changed")
     assert store.run("cancel", "ask", typed="y\n")[0] == 0
     code, out, err = store.run("cancel", "asking")  # there is nothing to ask about
@@ -280,7 +280,7 @@ def test_a_run_that_is_done_stays_done(store: Store) -> None:
     assert store.json("cancel", "short")["status"] == "IDLE"
 
 
-# ---------------------------------------------------------------------------------------------------------------- prune
+# -------------------------------------------------------------------------------------------- prune
 
 
 def test_a_dry_run_removes_nothing_and_lists_the_checkpoints(store: Store) -> None:
@@ -288,10 +288,10 @@ def test_a_dry_run_removes_nothing_and_lists_the_checkpoints(store: Store) -> No
 
     assert code == 0
     assert [line.split() for line in out.splitlines()] == [
-        ["RUN", "WOULD", "GO", "STAY"],
+        ["RUN", "WOULD", "DELETE", "KEEP"],
         ["long", "7", "4"],
     ]
-    assert err == "2 other runs keep all they have\n"
+    assert err == "2 other runs are unchanged\n"
     found = {
         each["run_id"]: each
         for each in store.json("prune", "--all", "--keep-last", "4", "--dry-run")
@@ -312,10 +312,10 @@ def test_pruning(store: Store) -> None:
         ["RUN", "GONE", "LEFT"],
         ["long", "7", "4"],
     ]
-    assert out.endswith("unused space was given back\n")
+    assert out.endswith("the freed space was returned to the file system\n")
     code, out, err = store.run("prune", "long", "--keep-last", "2", "--keep-steps", "5")
-    assert (code, out, err) == (0, "", "nothing to remove: 4 checkpoints of 1 run stay\n")
-    assert store.run("verify")[:2] == (0, "3 runs, everything is whole\n")
+    assert (code, out, err) == (0, "", "nothing to delete: 4 checkpoints of 1 run kept\n")
+    assert store.run("verify")[:2] == (0, "3 runs, no damage found\n")
 
 
 def test_pruning_asks(store: Store, terminal: None) -> None:
@@ -323,13 +323,13 @@ def test_pruning_asks(store: Store, terminal: None) -> None:
 
     assert (code, out) == (1, "")
     assert "long: 10 checkpoints of 11\n" in err
-    assert "Remove 14 checkpoints for good? [y/N]:" in err
-    assert err.rstrip().endswith("nothing was removed")
+    assert "Delete 14 checkpoints permanently? [y/N]:" in err
+    assert err.rstrip().endswith("nothing was deleted")
 
     code, out, _ = store.run("prune", "--all", "--keep-for", "0s", typed="y\n")
     assert code == 0
     assert "GONE" in out
-    assert store.run("prune", "--all", "--keep-for", "0s")[2].startswith("nothing to remove")
+    assert store.run("prune", "--all", "--keep-for", "0s")[2].startswith("nothing to delete")
 
 
 def test_questions_are_kept_unless_they_may_go(store: Store) -> None:
@@ -348,7 +348,7 @@ def test_the_former_name_of_keep_for_is_accepted(store: Store) -> None:
     assert (code, out) == (0, "")
     assert err.splitlines() == [
         "--older-than is now called --keep-for",
-        "nothing to remove: 11 checkpoints of 1 run stay",
+        "nothing to delete: 11 checkpoints of 1 run kept",
     ]
 
 
@@ -360,17 +360,17 @@ def test_what_is_young_stays(store: Store) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["long"], "say what to keep: --keep-last N, --keep-steps N or --keep-for AGE"),
-        (["--keep-last", "3"], "name one run, or say --all"),
-        (["long", "--all", "--keep-last", "3"], "name one run or say --all, not both"),
+        (["long"], "say what to keep: pass --keep-last N, --keep-steps N or --keep-for AGE"),
+        (["--keep-last", "3"], "name a run, or pass --all"),
+        (["long", "--all", "--keep-last", "3"], "name a run or pass --all, not both"),
         (["long", "--keep-last", "0"], "0 is not in the range x>=1"),
         (
             ["long", "--keep-for", "30"],
-            "'30' is no duration: write a number and a unit, as in 90s",
+            "'30' is not a duration: write a number and a unit, as in 90s",
         ),
-        (["long", "--older-than", "1d", "--keep-for", "1d"], "give only that"),
-        (["long", "--keep-for", "-3d"], "'-3d' is no duration"),
-        (["long", "--keep-for", "9999999w"], "reaches back too far"),
+        (["long", "--older-than", "1d", "--keep-for", "1d"], "pass only that"),
+        (["long", "--keep-for", "-3d"], "'-3d' is not a duration"),
+        (["long", "--keep-for", "9999999w"], "is too long ago"),
     ],
 )
 def test_pruning_used_wrongly(
@@ -382,12 +382,12 @@ def test_pruning_used_wrongly(
     assert complaint in err
 
 
-# --------------------------------------------------------------------------------------------------------------- verify
+# ------------------------------------------------------------------------------------------- verify
 
 
 def test_everything_is_whole(store: Store) -> None:
-    assert store.run("verify") == (0, "3 runs, everything is whole\n", "")
-    assert store.run("verify", "lo") == (0, "1 run, everything is whole\n", "")
+    assert store.run("verify") == (0, "3 runs, no damage found\n", "")
+    assert store.run("verify", "lo") == (0, "1 run, no damage found\n", "")
     assert store.json("verify") == []
 
 
@@ -398,8 +398,8 @@ def test_a_damaged_head_is_found_and_left(store: Store) -> None:
     assert code == 1
     assert "(checkpoint long-000010 of run long)" in out
     assert (
-        "the nearest intact checkpoint before it is long-000009: `supersteps restore long-000009` goes back to it"
-        in out
+        "the nearest intact checkpoint before it is long-000009: `supersteps restore "
+        "long-000009` moves the run back to it" in out
     )
     assert err == "1 damage, in 1 of 3 runs\n"
     assert store.run("verify", "short")[0] == 0
@@ -430,12 +430,9 @@ def test_damage_behind_a_whole_head(store: Store) -> None:
 
     assert code == 1
     assert "(checkpoint long-000004 of run long)" in out
-    assert "is long-000003: `supersteps restore long-000003` goes back to it" in out
+    assert "is long-000003: `supersteps restore long-000003` moves the run back to it" in out
     if store.kind == "file":
-        assert (
-            "the run's current checkpoint, long-000010, is whole, so it can go on; the nearest"
-            in out
-        )
+        assert "the run's head, long-000010, is intact, so the run can continue; the nearest" in out
 
 
 def test_a_damaged_beginning(store: Store) -> None:
@@ -445,8 +442,8 @@ def test_a_damaged_beginning(store: Store) -> None:
 
     assert code == 1
     assert (
-        "no checkpoint before it is whole; an export of the run can be imported under another id"
-        in out
+        "no earlier checkpoint is intact; if there is an export of the run, import it under "
+        "another id" in out
     )
 
 
@@ -473,12 +470,12 @@ def test_somebody_who_waits_is_told_why(store: Store, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Service, "verify", slowly)
     monkeypatch.setattr("supersteps.cli.commands.verify._PATIENCE", 0.05)
-    assert store.run("verify") == (0, "3 runs, everything is whole\n", "")  # nobody looks at stderr
+    assert store.run("verify") == (0, "3 runs, no damage found\n", "")  # nobody looks at stderr
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     code, out, err = store.run("verify")
 
-    assert (code, out) == (0, "3 runs, everything is whole\n")
+    assert (code, out) == (0, "3 runs, no damage found\n")
     assert err.startswith("\rchecking 3 runs, 0 s \r")
     assert err.endswith("\r\x1b[K")
 
@@ -493,7 +490,7 @@ def test_a_store_is_backed_up(store: Store, tmp_path: Path) -> None:
     code, out, _ = store.run("backup", name)
     assert code == 0
     assert out.startswith(f"the store is copied to {name}: ")
-    assert store.run("verify", "--store", name)[:2] == (0, "3 runs, everything is whole\n")
+    assert store.run("verify", "--store", name)[:2] == (0, "3 runs, no damage found\n")
     assert store.json("runs", "--store", name) == before
 
     code, _, err = store.run("backup", name)
@@ -525,10 +522,10 @@ def test_runs_within_a_span_of_time(store: Store) -> None:
     assert names("--since", "1d", "--status", "done") == ["short", "long"]
     assert names("--until", "1d") == []
     assert names("--since", long, "-n", "1") == ["asking"]
-    assert "is no time: write a date" in store.run("runs", "--since", "yesterday")[2]
+    assert "is not a time: write a date" in store.run("runs", "--since", "yesterday")[2]
 
 
-# ------------------------------------------------------------------------------------------------------ export, import
+# ----------------------------------------------------------------------------------- export, import
 
 
 def test_a_run_goes_through_a_file(store: Store, tmp_path: Path) -> None:
@@ -545,10 +542,11 @@ def test_a_run_goes_through_a_file(store: Store, tmp_path: Path) -> None:
         )
         assert code == 0
         assert out == (
-            f"run copy-{number} of workflow counting is in the store: in progress, after superstep 7\n"
-            f"to see it: `supersteps show copy-{number}`\n"
+            f"run copy-{number} of workflow counting was imported: in progress, after superstep "
+            "7\n"
+            f"to inspect it: `supersteps show copy-{number}`\n"
         )
-        assert store.run("verify", "--store", url)[:2] == (0, "1 run, everything is whole\n")
+        assert store.run("verify", "--store", url)[:2] == (0, "1 run, no damage found\n")
     (run,) = store.json("runs", "--store", str(tmp_path / "new.db"))
     assert (run["run_id"], run["step"], run["branch"]) == ("copy-0", 7, 1)
 
@@ -559,7 +557,7 @@ def test_a_file_is_not_replaced_unasked(store: Store, tmp_path: Path) -> None:
 
     code, _, err = store.run("export", "long", str(target))
     assert code == 2
-    assert "exists already: give another name, or --force to replace it" in err
+    assert "exists already: pass another name, or --force to replace it" in err
     assert target.read_text() == "precious"
 
     written = store.json("export", "long", str(target), "--force")
@@ -576,9 +574,7 @@ def test_through_a_pipe(store: Store, tmp_path: Path) -> None:
 
     code, out, err = store.run("import", "-", "--store", str(tmp_path / "other.db"), typed=out)
     assert code == 0
-    assert out.startswith(
-        "run asking of workflow review is in the store: waiting, after superstep 1"
-    )
+    assert out.startswith("run asking of workflow review was imported: waiting, after superstep 1")
 
 
 @pytest.mark.parametrize(
@@ -587,7 +583,8 @@ def test_through_a_pipe(store: Store, tmp_path: Path) -> None:
         (
             "long.jsonl",
             2,
-            "the store holds this run already: give this one another name with --run-id ID",
+            "the store already has a run with this id: import it under another one with --run-id "
+            "ID",
         ),
         ("upkept_flows.py", 1, "is no whole exported run"),
         ("cut.jsonl", 1, "is no whole exported run"),
@@ -608,12 +605,12 @@ def test_what_cannot_be_imported(
 
 
 def test_exporting_to_where_nothing_can_be(store: Store, tmp_path: Path) -> None:
-    assert "is a folder: give the name of a file" in store.run("export", "long", str(tmp_path))[2]
+    assert "is a folder: pass the name of a file" in store.run("export", "long", str(tmp_path))[2]
     assert "there is no folder" in store.run("export", "long", "no/where.jsonl")[2]
     assert store.run("export", "nobody")[0] == 2
 
 
-# ---------------------------------------------------------------------------------------------------------------- graph
+# -------------------------------------------------------------------------------------------- graph
 
 
 def test_drawing_a_run_needs_no_code(store: Store) -> None:
@@ -644,7 +641,7 @@ def test_the_suffix_says_what_to_draw(
     code, out, err = store.run("graph", "long@3", "-f", file)
 
     assert (code, out) == (0, "")
-    assert f"is in {file}" in err
+    assert f"was written to {file}" in err
     assert (tmp_path / file).read_text().startswith(beginning)
 
 
@@ -666,7 +663,7 @@ def test_drawing_the_code(store: Store, tmp_path: Path) -> None:
 
     code, _, err = store.run("graph", "upkept_flows:review", "--checkpoint", "long")
     assert code == 2
-    assert "is of workflow 'counting', and the code is of 'review'" in err
+    assert "belongs to workflow 'counting', but the code is of 'review'" in err
 
 
 def test_the_app_of_the_settings(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -686,7 +683,8 @@ def test_a_terminal_that_lacks_the_characters(
 
     monkeypatch.setattr("click.echo", echo)
     with pytest.raises(
-        ServiceError, match=r"stdout takes only ascii, which lacks .*: write the picture to a file"
+        ServiceError,
+        match=r"stdout is encoded as ascii, which has no .*: write the picture to a file",
     ):
         graph._print("a ╔══╗")
 
@@ -697,9 +695,9 @@ def test_a_terminal_that_lacks_the_characters(
         ([], "name a workflow (module:name or file.py:name), a run or a checkpoint"),
         (
             ["long", "-f", "run.png"],
-            "does not say what to draw: give --format, or a name that ends in .svg",
+            "does not name a format: pass --format, or a file name that ends in .svg",
         ),
-        (["long", "--checkpoint", "short"], "--checkpoint goes with an APP"),
+        (["long", "--checkpoint", "short"], "--checkpoint needs an APP"),
         (["nobody"], "none of the 3 runs"),
         (["nobody:flow"], "there is no module 'nobody'"),
         (["long", "-f", "no/where.svg"], "cannot be written"),

@@ -48,7 +48,7 @@ def in_a_process(code: str) -> str:
     ).stdout.strip()
 
 
-# ---------------------------------------------------------------------------------------------------------------- help
+# --------------------------------------------------------------------------------------------- help
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -78,7 +78,9 @@ def test_every_command_has_help(name: str, run: Callable[..., Ran]) -> None:
     assert re.match(rf"Usage: \S+ {name} ", short[1])
     assert COMMANDS[name][:-1] in " ".join(short[1].split())
     for parameter in command_named(name).params:
-        assert all(option in short[1] for option in parameter.opts if option.startswith("--"))
+        is_hidden = isinstance(parameter, click.Option) and parameter.hidden
+        options = [option for option in parameter.opts if option.startswith("--")]
+        assert all((option in short[1]) is not is_hidden for option in options)
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"completion"}))
@@ -103,7 +105,7 @@ def test_without_a_command_there_is_help(run: Callable[..., Ran]) -> None:
     code, out, err = run()
 
     assert code == 2
-    assert "Look after:" in out + err
+    assert "Maintenance:" in out + err
 
 
 def test_the_version(run: Callable[..., Ran]) -> None:
@@ -115,8 +117,13 @@ def test_the_version(run: Callable[..., Ran]) -> None:
 
 def test_help_imports_next_to_nothing() -> None:
     code = (
-        "import sys\nfrom supersteps.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass\n"
-        "print('-----'); print('\\n'.join(sys.modules))"
+        "import sys\n"
+        "from supersteps.cli import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print('-----'); print('\\n"
+        "'.join(sys.modules))"
     )
 
     imported = in_a_process(code).split("-----")[1].split()
@@ -147,7 +154,7 @@ def test_python_dash_m() -> None:
     assert ran.stdout.startswith("supersteps, version")
 
 
-# ------------------------------------------------------------------------------------------------------ wrong commands
+# ----------------------------------------------------------------------------------- wrong commands
 
 
 @pytest.mark.parametrize(
@@ -168,7 +175,7 @@ def test_what_is_no_command(typed: str, complaint: str, run: Callable[..., Ran])
     assert "Traceback" not in err
 
 
-# --------------------------------------------------------------------------------------------------------------- errors
+# ------------------------------------------------------------------------------------------- errors
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -188,7 +195,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (ServiceError("no\n  such\nthing"), 2, "error: no such thing\n"),
         (ReferenceNotFoundError("nothing"), 2, "error: nothing\n"),
         (RunBusyError("busy"), 1, "error: busy\n"),
-        (KeyError("x"), 1, "error: KeyError: 'x'. Set --debug to see where.\n"),
+        (KeyError("x"), 1, "error: KeyError: 'x'. Pass --debug to see where.\n"),
         (click.ClickException("hm"), 1, "Error: hm\n"),
         (KeyboardInterrupt(), 130, "\ninterrupted\n"),
         (click.exceptions.Abort(), 130, "interrupted\n"),
@@ -259,7 +266,7 @@ def test_whoever_reads_may_stop_reading() -> None:
     assert ended.split() == ["0"]
 
 
-# ----------------------------------------------------------------------------------------------------------- completion
+# --------------------------------------------------------------------------------------- completion
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -272,9 +279,14 @@ def test_the_script_for_a_shell(shell: str, run: Callable[..., Ran]) -> None:
 
 def test_commands_are_completed_without_importing_them() -> None:
     code = (
-        "import os, sys\nos.environ.update(_SUPERSTEPS_COMPLETE='bash_complete', COMP_WORDS='supersteps re', "
-        "COMP_CWORD='1')\nsys.argv = ['supersteps']\nfrom supersteps.cli import main\n"
-        "try:\n    main()\nexcept SystemExit: pass\n"
+        "import os, sys\n"
+        "os.environ.update(_SUPERSTEPS_COMPLETE='bash_complete', COMP_WORDS='supersteps re', "
+        "COMP_CWORD='1')\n"
+        "sys.argv = ['supersteps']\n"
+        "from supersteps.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit: pass\n"
         "print([m for m in sys.modules if m.startswith('supersteps.cli.commands')])"
     )
 
@@ -283,11 +295,19 @@ def test_commands_are_completed_without_importing_them() -> None:
 
 def test_options_are_completed() -> None:
     code = (
-        "import os, sys\nos.environ.update(_SUPERSTEPS_COMPLETE='bash_complete', COMP_WORDS='supersteps prune --keep', "
-        "COMP_CWORD='2')\nsys.argv = ['supersteps']\nfrom supersteps.cli import main\nmain()"
+        "import os, sys\n"
+        "os.environ.update(_SUPERSTEPS_COMPLETE='bash_complete', COMP_WORDS='supersteps prune "
+        "--keep', COMP_CWORD='2')\n"
+        "sys.argv = ['supersteps']\n"
+        "from supersteps.cli import main\n"
+        "main()"
     )
 
-    assert in_a_process(code).split() == ["plain,--keep-last", "plain,--keep-steps"]
+    assert in_a_process(code).split() == [
+        "plain,--keep-last",
+        "plain,--keep-steps",
+        "plain,--keep-for",
+    ]
 
 
 def test_modules_are_named_like_their_commands() -> None:

@@ -10,15 +10,10 @@ import click
 import msgspec
 import pytest
 
-from supersteps.cli.questionnaire import (
-    Asker,
-    Terminal,
-    Understood,
-    example,
-    in_words,
-    sample,
-    understand,
-)
+from supersteps.cli.prompt import Terminal
+from supersteps.cli.questionnaire import Asker
+from supersteps.cli.schema_text import in_words
+from supersteps.cli.typed_value import Understood, example, sample, understand
 from supersteps.service.errors import InputError
 from supersteps.typing.schema import schema_of
 
@@ -75,7 +70,7 @@ def ask(annotation: Any, *typed: str) -> tuple[Any, Person]:
     return value, person
 
 
-# ------------------------------------------------------------------------------------------- understanding
+# ------------------------------------------------------------------------------------ understanding
 
 
 @pytest.mark.parametrize(
@@ -106,7 +101,7 @@ def test_what_is_typed_is_understood(annotation: Any, text: str, value: Any, how
 
 
 def test_what_is_no_json_where_no_text_fits_says_what_is_wanted() -> None:
-    with pytest.raises(InputError, match=r"'maybe' does not fit. Wanted: true or false"):
+    with pytest.raises(InputError, match=r"'maybe' does not fit. Expected: true or false"):
         understand("maybe", schema_of(bool))
 
 
@@ -131,7 +126,7 @@ def test_an_example_that_fits(annotation: Any, typed: str | None) -> None:
     assert sample(schema_of(annotation)) == typed
 
 
-# ---------------------------------------------------------------------------------------------- in words
+# ----------------------------------------------------------------------------------------- in words
 
 
 @pytest.mark.parametrize(
@@ -144,19 +139,19 @@ def test_an_example_that_fits(annotation: Any, typed: str | None) -> None:
         (Literal["a", "b"], "one of: a, b", "'a|b'"),
         (Literal["a"], 'only "a"', "a"),
         (int | None, "a whole number or nothing (null)", "0"),
-        (list[int], "a list, each of them a whole number", "'[0]'"),
+        (list[int], "a list, each item a whole number", "'[0]'"),
         (dict[str, int], "an object whose values are a whole number", "'{}'"),
         (Any, "any JSON", "VALUE"),
         (
             Verdict,
-            "an object with approved (true or false), reason (optional: text), level (optional: one of: high, low), "
-            "more (optional: a whole number or nothing (null))",
+            "an object with approved (true or false), reason (optional: text), level (optional: "
+            "one of: high, low), more (optional: a whole number or nothing (null))",
             """'{"approved": true}'""",
         ),
         (
             Order,
-            "an object with address (an object with street (text), zip (a whole number)), "
-            "tags (a list, each of them text)",
+            "an object with address (an object with street (text), zip (a whole number)), tags "
+            "(a list, each item text)",
             """'{"address": {"street": "some text", "zip": 0}, "tags": ["some text"]}'""",
         ),
     ],
@@ -187,7 +182,7 @@ def test_a_schema_that_refers_to_itself_has_words() -> None:
     assert in_words({"$ref": "#/$defs/nowhere"}) == "any JSON"
 
 
-# ------------------------------------------------------------------------------------------------ asking
+# ------------------------------------------------------------------------------------------- asking
 
 
 def test_yes_and_no() -> None:
@@ -196,7 +191,7 @@ def test_yes_and_no() -> None:
     assert value is False
     assert person.prompts[0] == "answer (y/n): "
     assert person.seen[0] == "  type y or n"
-    assert "an answer is needed" in person.seen[1]
+    assert "an answer is required" in person.seen[1]
 
 
 @pytest.mark.parametrize("typed", ["2", "high", "h", "H"])
@@ -218,7 +213,7 @@ def test_a_number_is_asked_for_again_until_it_is_one() -> None:
     value, person = ask(int, "many", "1.5", "7")
 
     assert value == 7
-    assert person.seen == ["  'many' is no number", "  1.5 is not of type 'integer'"]
+    assert person.seen == ["  'many' is not a number", "  1.5 is not of type 'integer'"]
 
 
 def test_limits_hold() -> None:
@@ -250,7 +245,7 @@ def test_objects_in_objects_and_lists() -> None:
 
     assert value == {"address": {"street": "Main St", "zip": 12}, "tags": ["a", "b"]}
     assert person.prompts[0] == "address.street (text): "
-    assert person.prompts[-1] == "tags (a list, each of them text, as JSON): "
+    assert person.prompts[-1] == "tags (a list, each item text, as JSON): "
 
 
 def test_anything_is_json_or_text() -> None:

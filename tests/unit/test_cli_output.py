@@ -23,7 +23,7 @@ def written(function: Any, *, color: bool = False) -> Result:
     return CliRunner().invoke(click.command()(function), color=color)
 
 
-# ------------------------------------------------------------------------------------------------ output
+# ------------------------------------------------------------------------------------------- output
 
 
 def test_a_table_has_columns_as_wide_as_what_is_in_them() -> None:
@@ -67,7 +67,9 @@ def test_an_error_ends_with_one_period() -> None:
         == "error: it is: no store. Mend it."
     )
     assert failures.paragraph(ServiceError("from 1 to ... 3")) == "error: from 1 to ... 3"
-    assert failures.paragraph(OSError("gone.")) == "error: OSError: gone. Set --debug to see where."
+    assert (
+        failures.paragraph(OSError("gone.")) == "error: OSError: gone. Pass --debug to see where."
+    )
 
 
 def test_no_line_of_a_table_ends_in_spaces() -> None:
@@ -143,7 +145,7 @@ def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     assert written(command, color=True).stdout == "red\n"
 
 
-# ------------------------------------------------------------------------------------------------- words
+# -------------------------------------------------------------------------------------------- words
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,7 @@ def test_how_to_answer_is_safe_to_paste() -> None:
     assert words.answer_hint(question) == "supersteps answer 'is it; ok' 'true|false'"
 
 
-# -------------------------------------------------------------------------------------------------- diff
+# --------------------------------------------------------------------------------------------- diff
 
 
 def told(*changes: Change, messages: Any = None, full: bool = False) -> list[str]:
@@ -280,7 +282,7 @@ def told(*changes: Change, messages: Any = None, full: bool = False) -> list[str
 
 
 def test_nothing_differs() -> None:
-    assert told() == ["a and b hold the same"]
+    assert told() == ["a and b are equal"]
 
 
 def test_a_diff_by_section() -> None:
@@ -321,7 +323,7 @@ def test_when_the_same_question_was_asked_is_not_worth_telling() -> None:
         when, Change("replace", ("requests", "q", "data", "text"), before="a", after="b")
     )
 
-    assert told(when) == ["a and b hold the same; only the times at which they asked differ"]
+    assert told(when) == ["a and b are equal, except for the times at which they asked"]
     assert told(when, Change("replace", ("shared_state", "n"), before=1, after=2))[3:] == [
         "Shared state",
         "  ~ n: 1 -> 2",
@@ -395,7 +397,7 @@ def test_messages_in_another_order_are_told_place_by_place() -> None:
     assert told(change, messages=(messages, messages[::-1]))[4] == "  ~ [0].data: 1 -> 2"
 
 
-# -------------------------------------------------------------------------------------------------- path
+# --------------------------------------------------------------------------------------------- path
 
 CONTENT = {
     "shared_state": {"a": {"b": [1, {"c": 2}]}, "with.dot": {"x": 3}, "sl/ash": 4},
@@ -423,9 +425,9 @@ def test_a_value_by_its_place(path: str, wanted: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
-        ("shared_state.nope", "shared_state holds a, with.dot, sl/ash"),
-        ("nope", "the checkpoint holds shared_state, outputs"),
-        ("outputs.7", "outputs is a list of 1"),
+        ("shared_state.nope", "shared_state has a, with.dot, sl/ash"),
+        ("nope", "the checkpoint has shared_state, outputs"),
+        ("outputs.7", "outputs is a list of length 1"),
         ("outputs.0.x", "outputs.0 is x"),
     ],
 )

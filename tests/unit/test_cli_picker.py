@@ -8,7 +8,7 @@ import pytest
 from supersteps import RetentionPolicy, WorkflowBuilder, WorkflowContext, executor
 from supersteps.cli import picker
 from supersteps.cli.picker import pick_checkpoint, pick_question, pick_run
-from supersteps.cli.questionnaire import Terminal
+from supersteps.cli.prompt import Terminal
 from supersteps.service.errors import ReferenceNotFoundError
 from supersteps.service.service import Service
 from supersteps.storage.memory import InMemoryCheckpointStorage
@@ -50,7 +50,7 @@ async def test_enter_takes_the_newest_run() -> None:
     )
     assert click.unstyle(person.seen[0]) == "Resume which run?"
     assert shown(person) == ["two", "one"]
-    assert person.prompts == ["number, id or words to look for, q to leave [1]: "]
+    assert person.prompts == ["number, id or words to search for, q to quit [1]: "]
 
 
 @pytest.mark.parametrize("typed", ["2", "one", "on"])
@@ -65,7 +65,7 @@ async def test_words_narrow_the_list() -> None:
     person = Person("nothing like it", "fox", "FOX red", "")
 
     assert await pick_run(service, "?", terminal=person.terminal) == "red-fox"
-    assert person.seen.count("no run has 'nothing like it' in it") == 1
+    assert person.seen.count("no run contains 'nothing like it'") == 1
     assert shown(person) == ["red-owl", "blue-fox", "red-fox", "blue-fox", "red-fox", "red-fox"]
     assert "/ for all" in person.prompts[-1]
 
@@ -84,7 +84,7 @@ async def test_a_run_then_a_checkpoint_with_what_changed() -> None:
 
     assert chosen == "one-000001"
     told = [click.unstyle(line).strip() for line in person.seen]
-    assert "Fork from which checkpoint? First the run." in told
+    assert "Fork from which checkpoint? First choose the run." in told
     assert "the input, before anything ran" in told
     assert any(line.startswith("messages ~1") for line in told), told
 
@@ -166,7 +166,7 @@ async def test_what_was_pruned_before_a_checkpoint_is_not_the_input() -> None:
 
     await pick_checkpoint(service, "?", terminal=person.terminal)
 
-    assert "the checkpoints before it were removed" in person.seen[-2]
+    assert "the checkpoints before it were pruned" in person.seen[-2]
 
 
 async def test_the_only_question_is_not_asked_for() -> None:
@@ -184,7 +184,7 @@ async def test_a_question_of_several() -> None:
 
 
 async def test_no_questions() -> None:
-    with pytest.raises(ReferenceNotFoundError, match="nothing waits for an answer"):
+    with pytest.raises(ReferenceNotFoundError, match="no question is waiting for an answer"):
         await pick_question(await store("one"), "?", terminal=Person().terminal)
 
 

@@ -114,7 +114,7 @@ def test_a_handler_that_blocks_counts_and_waiting_does_not(clock: Clock) -> None
         told(story, started(1, "a"), completed(1, "a", more=False))[-1] == "superstep 1: a  (3.0 s)"
     )
     clock.now += 60  # a timer
-    assert story.status() == "1 superstep done · waiting for a time to come · 1 min 3 s"
+    assert story.status() == "1 superstep done · waiting for a timer · 1 min 3 s"
     story.take(started(2, "a"))
     clock.now += 1
     assert told(story, completed(2, "a"))[-1] == "superstep 2: a  (1.0 s)"
@@ -159,10 +159,10 @@ def test_failures_that_the_run_survives_are_told(clock: Clock) -> None:
     assert story.failures == [details]
     # Nothing else came of that superstep: it does not read as if the executor had done its work.
     assert told(story, completed(1, "shop")) == [
-        "superstep 1: shop failed: ConnectionError: no answer; the run goes on  (1 ms)"
+        "superstep 1: shop failed: ConnectionError: no answer; the run continues  (1 ms)"
     ]
     assert told(story, RequestClosedEvent("q", "editor", "defaulted")) == [
-        "question q of editor is closed: its deadline passed, so the default counts"
+        "question q of editor is closed: its deadline passed, so its default is the answer"
     ]
     assert told(story, WorkflowWarningEvent("a\nb")) == ["warning: a b"]
 
@@ -197,7 +197,7 @@ def test_calls_that_are_made_again(clock: Clock) -> None:
     story.take(started(5, "web"))
     (line,) = told(story, failed("web", 5), completed(5, "web"))
     assert (
-        line == "superstep 5: web failed (attempt 5 of 5): OSError: gone; the run goes on  (1 ms)"
+        line == "superstep 5: web failed (attempt 5 of 5): OSError: gone; the run continues  (1 ms)"
     )
     # Of an executor inside a sub-workflow only the event tells.
     story.take(started(6, "sub"))

@@ -16,7 +16,7 @@ import pydantic
 import pytest
 
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.cli.questionnaire import example, sample, understand
+from supersteps.cli.typed_value import example, sample, understand
 from supersteps.typing.schema import from_json, schema_of, violation
 from tests.unit.values_of_libraries import (
     FIELD_MODELS,

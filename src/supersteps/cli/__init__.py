@@ -1,4 +1,4 @@
-"""The command line: `supersteps`. What is to be done is the service layer's; here it is asked for and shown."""
+"""The command line, `supersteps`: arguments in, service calls, text out."""
 
 from __future__ import annotations
 

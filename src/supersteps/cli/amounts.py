@@ -1,4 +1,4 @@
-"""Long rows of names, sizes of files, and spans of time as people type them."""
+"""Lists of names, file sizes, and times and durations as users type them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
-    """Return names in a row, the last ones as a number where there are many: "a, b and 7 more"."""
+    """Return names as a list for a sentence, long lists cut: "a, b and 7 more"."""
     found = list(names)
     if len(found) <= most:
         return " and ".join(filter(None, [", ".join(found[:-1]), *found[-1:]]))
@@ -23,7 +23,7 @@ def listed(names: Iterable[str], most: int = 5) -> str:
 
 
 def size(number: int) -> str:
-    """Return how much a number of bytes is: "812 bytes", "3.4 MB"."""
+    """Return a number of bytes as text: "812 bytes", "3.4 MB"."""
     for length, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if number >= length:
             return f"{number / length:.1f} {unit}"
@@ -31,9 +31,9 @@ def size(number: int) -> str:
 
 
 def moment_of(ctx: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
-    """Return a moment as people type it; the callback of an option.
+    """Parse a point in time; use it as the callback of an option.
 
-    It is a date or a time (`2026-11-29`, `2026-11-29T08:30`, in UTC unless a zone is named), or how
+    Accepts a date or a time (`2026-11-29`, `2026-11-29T08:30`; UTC unless it names a zone), or how
     long ago (`90s`, `15m`, `12h`, `30d`, `2w`).
     """
     if value is None:
@@ -48,21 +48,22 @@ def moment_of(ctx: click.Context, parameter: click.Parameter, value: str | None)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise click.BadParameter(
-            f"{value!r} is no time: write a date or a time, as in 2026-11-29 or 2026-11-29T08:30 "
-            "(UTC), or how long ago, as in 90s, 15m, 12h, 30d or 2w",
+            f"{value!r} is not a time: write a date or a time, as in 2026-11-29 or "
+            "2026-11-29T08:30 (UTC), or how long ago, as in 90s, 15m, 12h, 30d or 2w",
             ctx,
             parameter,
         ) from None
 
 
 def duration(ctx: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
-    """Return a span of time as people type it: `90s`, `15m`, `12h`, `30d`, `2w`; the callback of an option."""
+    """Parse a duration such as `90s`, `12h`, `30d`; use it as the callback of an option."""
     if value is None:
         return None
     match = _SPAN.fullmatch(value.strip())
     if match is None:
         raise click.BadParameter(
-            f"{value!r} is no duration: write a number and a unit, as in 90s, 15m, 12h, 30d or 2w",
+            f"{value!r} is not a duration: write a number and a unit, as in 90s, 15m, 12h, 30d "
+            "or 2w",
             ctx,
             parameter,
         )
@@ -71,6 +72,6 @@ def duration(ctx: click.Context, parameter: click.Parameter, value: str | None) 
         _ = datetime.now(UTC) - span
     except OverflowError:
         raise click.BadParameter(
-            f"{value!r} reaches back too far: there was nothing then", ctx, parameter
+            f"{value!r} is too long ago: write a shorter duration or a later date", ctx, parameter
         ) from None
     return span

@@ -1,4 +1,4 @@
-"""The group of commands, each imported when it is used, and what becomes of their errors."""
+"""The group of commands, each imported when used, and their exit codes."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
 SECTIONS: dict[str, dict[str, str]] = {
     "Run": {
         "run": "Start a run of a workflow and drive it.",
-        "resume": "Go on with a run where it stands, or from one of its checkpoints.",
-        "fork": "Begin a new run at a checkpoint of any run.",
+        "resume": "Continue a run from its head or from another checkpoint.",
+        "fork": "Start a new run from a checkpoint of any run.",
     },
     "Look": {
-        "runs": "List runs, the newest first.",
+        "runs": "List runs, newest first.",
         "show": "Show a run or a checkpoint.",
-        "log": "Show the checkpoints of RUN on all its branches.",
-        "diff": "Show what differs between the checkpoints A and B of any runs.",
+        "log": "Show the checkpoints of RUN on all branches.",
+        "diff": "Show how the checkpoints A and B differ.",
         "tail": "Follow a run that another process drives.",
-        "graph": "Draw a workflow, or where a run stands.",
+        "graph": "Draw a workflow, or the state of a run.",
     },
-    "Ask and answer": {
-        "requests": "List the questions that wait for an answer.",
+    "Questions": {
+        "requests": "List the waiting questions.",
         "answer": "Answer the question REQUEST.",
     },
-    "Look after": {
-        "restore": "Make a checkpoint its run's current one again.",
-        "cancel": "End a run.",
-        "prune": "Remove checkpoints that are no longer wanted.",
-        "verify": "Check that everything stored is whole.",
-        "backup": "Write a copy of the whole store, while it is in use.",
+    "Maintenance": {
+        "restore": "Move a run back to one of its checkpoints.",
+        "cancel": "Cancel a run.",
+        "prune": "Delete old checkpoints by rules.",
+        "verify": "Check all stored data for damage.",
+        "backup": "Copy the whole store, even while it is in use.",
         "export": "Write a run to a file.",
-        "import": "Bring a run from a file into the store.",
-        "completion": "Print what makes a shell complete commands and options.",
+        "import": "Import a run from a file.",
+        "completion": "Print the shell script that enables Tab completion.",
     },
 }
-"""Commands by section of the help, with their short help: listing them imports none of them."""
+"""Commands by section of the help, with their short help, so that listing them imports none."""
 
 _MODULES = {"import": "import_"}
-"""Modules that cannot be named like their command."""
+"""Modules whose names differ from their commands."""
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used."""
+    """A group that imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for commands in SECTIONS.values() for name in commands]
@@ -89,9 +89,9 @@ class LazyGroup(click.Group):
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:  # further up click would call it a failure
-            # Whoever read the output has seen enough. Python would complain when it flushes at
-            # exit.
+        except BrokenPipeError:  # click would report it as a failure
+            # The reader of the pipe has closed it. Otherwise Python would print an error when it
+            # flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         return result
@@ -117,27 +117,27 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     name="supersteps",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 used wrongly, 3 waiting for an answer; 128 + N stopped "
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 waiting for an answer; 128 + N stopped "
     "by signal N.",
 )
 @click.version_option(None, "-V", "--version", package_name="supersteps", prog_name="supersteps")
 def cli() -> None:
-    """Run workflows that survive anything, and look at, answer, rewind and compare their runs.
+    """Run workflows that survive anything; inspect, answer, restore and compare their runs.
 
     \b
-    A RUN is an id or a unique beginning or end of one, @latest, or @-1 for the one before.
-    A CHECKPOINT is an id, RUN@7 for the one after superstep 7, RUN@-1 for the one before
-    the current one, or a RUN for its current one.
-    """  # noqa: D301 - \b is how click is told to leave lines as they are
+    A RUN is an id, the unique start or end of an id, @latest, or @-1 for the run before it.
+    A CHECKPOINT is an id, RUN@7 for the one after superstep 7, RUN@-1 for the one before the
+    head, or a RUN, which means its head.
+    """  # noqa: D301 - \b tells click to keep the line breaks
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and end the process.
+    """Run the command line and exit the process.
 
     Args:
-        arguments: What follows the program's name; that of the process when None.
+        arguments: Arguments after the program's name; those of the process if None.
     """
-    # One line each, without Python's excerpt of the source.
+    # Warnings take one line each, without the source line that Python adds.
     warnings.formatwarning = lambda message, *_, **__: (
         f"warning: {' '.join(str(message).split())}\n"
     )

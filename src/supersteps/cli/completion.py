@@ -1,4 +1,4 @@
-"""What a shell offers for an id when somebody presses Tab: what is in the configured store, and never an error."""
+"""Tab completion of ids from the configured store; never an error."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ Finder = Callable[["Service", str], Coroutine[Any, Any, list[CompletionItem]]]
 def complete_run(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the runs whose ids begin like what was typed."""
+    """Return the runs whose ids start with the typed text."""
     return _complete(context, incomplete, _runs)
 
 
 def complete_checkpoint(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return runs; behind `RUN@` its supersteps, and behind `RUN-` the ids of its checkpoints."""
+    """Return runs; after `RUN@` its supersteps, after `RUN-` the ids of its checkpoints."""
     return _complete(context, incomplete, _checkpoints)
 
 
 def complete_request(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the waiting questions whose ids begin like what was typed."""
+    """Return the waiting questions whose ids start with the typed text."""
     return _complete(context, incomplete, _requests)
 
 
@@ -45,7 +45,7 @@ def _complete(context: click.Context, incomplete: str, find: Finder) -> list[Com
         with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             return _found(context, incomplete, find)
-    except Exception:  # somebody who presses Tab wants no traceback
+    except Exception:  # pressing Tab must not print a traceback
         return []
 
 
@@ -55,7 +55,8 @@ def _found(context: click.Context, incomplete: str, find: Finder) -> list[Comple
     from supersteps.service.settings import open_store
 
     address = settings(context.params.get("store")).store
-    if address is None:  # only the application knows, and loading that may do anything
+    # only the application knows the store, and importing it may have side effects
+    if address is None:
         return []
 
     async def work() -> list[CompletionItem]:
@@ -102,7 +103,7 @@ async def _requests(service: Service, incomplete: str) -> list[CompletionItem]:
     from supersteps.cli.words import asked, cut, plain
 
     waiting = await service.list_questions()
-    # A fork asks what its origin asks, under the same id.
+    # A fork asks the questions of its origin again, under the same ids.
     unique = {one.request_id: one for one in waiting if one.request_id.startswith(incomplete)}
     if not unique:
         named = {f"{one.run_id}:{one.request_id}": one for one in waiting}

@@ -1,4 +1,4 @@
-"""Driving a run for somebody at a terminal, and what is said when it ends: how it stands, and what to type next."""
+"""Driving a run at a terminal, and the report at its end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from supersteps.cli.failures import FAILED, WAITING, is_debugging, one_end
 from supersteps.cli.options import settings
 from supersteps.cli.output import emit
 from supersteps.cli.progress import show_progress, tell
-from supersteps.cli.questionnaire import in_words
+from supersteps.cli.schema_text import in_words
 from supersteps.cli.story import Story, duration, one_line
 from supersteps.cli.terminal import echo, echo_result, harmless_json
 from supersteps.cli.words import count, cut, plain
@@ -37,26 +37,25 @@ from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 _LIBRARY = Path(supersteps.__file__).parent
 
 quiet_option = click.option(
-    "-q", "--quiet", is_flag=True, help="Show no progress, only how it ends."
+    "-q", "--quiet", is_flag=True, help="Show no progress, only the result."
 )
 limit_option = click.option(
     "--max-iterations",
     type=click.IntRange(1),
     metavar="N",
-    help="At most so many supersteps after an input from outside; the workflow's own limit unless "
-    "given.",
+    help="Limit of supersteps after each external input; the workflow's own limit by default.",
 )
 
 
 @dataclass(frozen=True)
 class Commands:
-    """The commands that go on with a run, with those options that have to be typed again.
+    """The commands that continue a run, with the options that have to be repeated.
 
     Attributes:
-        store: Address of the store, None where the settings or the workflow name it.
-        apps: Workflows that were named on the command line.
-        storage: Where the run is, None without any.
-        shared: Ids of questions that several runs ask, as a fork and its origin do.
+        store: Address of the store, None if the settings or the workflow name it.
+        apps: Workflows named on the command line.
+        storage: The run's storage, None without one.
+        shared: Ids of questions that several runs ask, such as a fork and its origin.
     """
 
     store: str | None
@@ -66,20 +65,20 @@ class Commands:
 
     @property
     def can_resume(self) -> bool:
-        """Whether the run outlives this process."""
+        """Whether the run can be resumed after this process ends."""
         return self.storage is not None and not isinstance(self.storage, InMemoryCheckpointStorage)
 
     def resume(self, reference: str) -> str:
-        """Return the command that goes on."""
+        """Return the command that continues the run."""
         named = [] if self.apps == settings().apps else self.apps
         apps = [word for app in named for word in ("--app", app)]
         return shlex.join(["supersteps", "resume", reference, *apps, *self._store(self.store)])
 
     def answer(self, question: Question) -> str:
-        """Return the command that answers a question; it needs no code, so it has to know the store."""
+        """Return the command that answers a question; it needs the store, but no code."""
         is_own = (
             self.store is None and bool(self.apps) and settings().store is None
-        )  # the workflow's, which code names
+        )  # the storage that the workflow's code names
         store = address_of(self.storage) if is_own else self.store
         is_shared = question.request_id in self.shared
         reference = f"{question.run_id}:{question.request_id}" if is_shared else question.request_id
@@ -91,7 +90,7 @@ class Commands:
 
 
 def address_of(storage: object) -> str | None:
-    """Return the address of a storage, None where it has none that can be told."""
+    """Return the address of a storage, None if it has none."""
     if isinstance(storage, SqliteCheckpointStorage):
         return f"sqlite:///{storage.path}"
     return str(storage.storage_path) if isinstance(storage, FileCheckpointStorage) else None
@@ -107,22 +106,22 @@ async def drive(
     is_done: bool = False,
     origin: str = "",
 ) -> int:
-    """Drive a run, write its outputs to stdout and all else to stderr.
+    """Drive a run; write its outputs to stdout and everything else to stderr.
 
     Args:
         run: The run.
         workflow: Its workflow.
-        commands: What to suggest.
-        quiet: Whether only the end is told.
-        output: How to write the outputs.
-        is_done: Whether the run was done before.
-        origin: What to say behind the run's id at the beginning.
+        commands: The commands to suggest.
+        quiet: Whether to report only the result.
+        output: Format of the outputs.
+        is_done: Whether the run was done already.
+        origin: Text after the run's id in the first line.
 
     Returns:
         The exit code.
 
     Raises:
-        Exception: What came before any superstep.
+        Exception: What was raised before the first superstep.
     """
     story = Story(
         origin,
@@ -132,7 +131,7 @@ async def drive(
         with show_progress(story, quiet=quiet or is_done) as progress:
 
             def on_signal(number: signal.Signals) -> None:
-                if story.is_in_step:  # between two of them it stops at once
+                if story.is_in_step:  # between supersteps it stops at once
                     again = "press Ctrl-C" if number == signal.SIGINT else f"send {number.name}"
                     progress.say(
                         f"stopping after superstep {story.step}; {again} again to stop at once"
@@ -140,7 +139,7 @@ async def drive(
 
             outcome = await drive_run(run, workflow, progress.watch, on_signal)
     except Exception as error:
-        if not story.has_begun:
+        if not story.has_started:
             raise
         tell(failed_text(error, story, run.run_id, commands))
         return FAILED
@@ -159,13 +158,13 @@ async def drive(
     tell(
         say(outcome, story, commands)
         if not is_done
-        else f"run {run.run_id} is done already: nothing was run"
+        else f"run {run.run_id} is done already; nothing was run"
     )
     return 128 + outcome.signal if outcome.signal is not None else code
 
 
 def show_outputs(outputs: Sequence[Any]) -> None:
-    """Write outputs to stdout, one on each line: texts as they are, all else as JSON."""
+    """Write outputs to stdout, one per line: text as is, everything else as JSON."""
     for value in outputs:
         if isinstance(value, str):
             echo_result(value)
@@ -173,7 +172,7 @@ def show_outputs(outputs: Sequence[Any]) -> None:
             echo(harmless_json(msgspec.json.encode(value).decode()))
 
 
-# -------------------------------------------------------------------------------------- how it ends
+# -------------------------------------------------------------------------------------- results
 
 
 def _done_text(outcome: Outcome, story: Story, commands: Commands) -> str:
@@ -196,10 +195,11 @@ def _waiting_text(outcome: Outcome, story: Story, commands: Commands) -> str:
         elif commands.can_resume:
             lines.append(f"    {commands.answer(question)}")
     if commands.can_resume:
-        lines.append(f"then go on: {commands.resume(outcome.run_id)}")
+        lines.append(f"then continue: {commands.resume(outcome.run_id)}")
     else:
         lines.append(
-            "It cannot be answered later, since nothing was kept: give --store sqlite:///runs.db."
+            "It cannot be answered later, since nothing was stored: pass --store "
+            "sqlite:///runs.db next time."
         )
     return "\n".join(lines)
 
@@ -209,9 +209,10 @@ def _drained_text(outcome: Outcome, story: Story, commands: Commands) -> str:
     stopped = f"stopped by {name}: run {outcome.run_id} after {count(outcome.step, 'superstep')}"
     if not commands.can_resume:
         return (
-            f"{stopped}. It cannot go on, since nothing was kept: give --store sqlite:///runs.db."
+            f"{stopped}. It cannot be resumed, since nothing was stored: pass --store "
+            "sqlite:///runs.db next time."
         )
-    return f"{stopped}, all of it saved\ngo on: {commands.resume(outcome.run_id)}"
+    return f"{stopped}, everything is saved\nto continue: {commands.resume(outcome.run_id)}"
 
 
 def _other_text(outcome: Outcome, story: Story, commands: Commands) -> str:
@@ -228,7 +229,7 @@ _ENDS: dict[str, tuple[Callable[[Outcome, Story, Commands], str], int]] = {
 
 
 def question_text(question: Question) -> str:
-    """Return who asks what, on one line."""
+    """Return a question on one line: the asker, the deadline, the text."""
     schema = question.response_schema
     wanted = f"  (answer: {in_words(schema)})" if schema is not None else ""
     until = f" until {question.deadline}" if question.deadline else ""
@@ -236,7 +237,7 @@ def question_text(question: Question) -> str:
 
 
 def failed_text(error: Exception, story: Story, run_id: str, commands: Commands) -> str:
-    """Return what stopped a run in a superstep: where, why, and how to go on once it is mended."""
+    """Return the report of a failed run: where, why, and how to continue once it is fixed."""
     kind, message = type(error).__name__, one_end(one_line(error))
     own = [f for f in story.failures if (f.error_type, f.message) == (kind, str(error))]
     who = f", executor {own[0].executor_id}" if own else ""
@@ -251,10 +252,12 @@ def failed_text(error: Exception, story: Story, run_id: str, commands: Commands)
     if is_debugging():
         lines.insert(0, "".join(traceback.format_exception(error)).rstrip())
     if commands.can_resume and isinstance(error, WorkflowConvergenceError):
-        lines.append(f"go on with a higher limit: {commands.resume(run_id)} --max-iterations N")
+        lines.append(
+            f"to continue with a higher limit: {commands.resume(run_id)} --max-iterations N"
+        )
     elif commands.can_resume:
         lines.append(
-            f"what came before is saved; once it is mended, go on: {commands.resume(run_id)}"
+            f"everything before it is saved; once it is fixed, continue: {commands.resume(run_id)}"
         )
     return "\n".join(lines)
 
@@ -262,14 +265,14 @@ def failed_text(error: Exception, story: Story, run_id: str, commands: Commands)
 def _interrupted_text(story: Story, run_id: str, commands: Commands) -> str:
     stopped = f"stopped at once: run {run_id} in superstep {story.step}, which was not saved"
     return (
-        f"{stopped}\ngo on with that superstep again: {commands.resume(run_id)}"
+        f"{stopped}\nto run that superstep again: {commands.resume(run_id)}"
         if commands.can_resume
         else stopped
     )
 
 
 def _place(error: BaseException) -> str:
-    """Return the line of the user's code from which an exception came."""
+    """Return the line of the user's code that raised an exception."""
     own = [
         f
         for f in traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""Errors as people want them: one paragraph with the next step; the traceback on request."""
+"""Errors as one paragraph with the next step; tracebacks on request."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _WRONG_USE = (
     RunNotFoundError,
     CheckpointNotFoundError,
 )
-"""Errors that say that what was typed cannot be done; the others happened while it was being done."""
+"""Errors in what the user typed; all other errors happened while a command was running."""
 
 
 def report(error: Exception) -> int:
-    """Tell of an error on stderr and return the process's exit code."""
+    """Report an error on stderr and return the exit code of the process."""
     if is_debugging():
         echo(redact("".join(traceback.format_exception(error))).rstrip(), err=True)
     else:
@@ -52,14 +52,14 @@ def paragraph(error: BaseException) -> str:
     text = one_end(text)
     if isinstance(error, SuperstepsError):
         return f"error: {text}"
-    return f"error: {type(error).__name__}: {text.removesuffix('.')}. Set --debug to see where."
+    return f"error: {type(error).__name__}: {text.removesuffix('.')}. Pass --debug to see where."
 
 
 def one_end(text: str) -> str:
-    """Return a text without the second of two periods, which comes of quoting a sentence at the end of another."""
+    """Return a text without doubled periods, which a quoted sentence at the end causes."""
     return _TWO_ENDS.sub(".", text)
 
 
 def is_debugging() -> bool:
-    """Return whether tracebacks are wanted."""
+    """Return whether tracebacks are to be shown."""
     return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")

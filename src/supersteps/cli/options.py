@@ -1,4 +1,4 @@
-"""What commands have in common: where the runs are, whose code they are, how to show them."""
+"""Options that the commands share: store, application, output, debug."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ def _set_debug(_ctx: click.Context, _parameter: click.Parameter, value: bool) ->
 
 
 def check_new_id(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse an id for a new run under which no command could find it again."""
+    """Refuse an id for a new run that commands would read as something else."""
     if value is not None and value.startswith(("-", "@")):
         raise click.BadParameter(
-            f"{value!r} begins with {value[0]!r}, which means something else to commands"
+            f"{value!r} starts with {value[0]!r}, which has another meaning in commands: choose "
+            "another id"
         )
     return value
 
@@ -60,7 +61,7 @@ store_option = click.option(
     "--store",
     metavar="URL",
     shell_complete=_complete_store,
-    help=f"Where the runs are: sqlite:///runs.db, a path, ... Else {STORE_VARIABLE}, or store in "
+    help=f"The store: sqlite:///runs.db, a path, ... Default: {STORE_VARIABLE}, or store in "
     "[tool.supersteps].",
 )
 app_option = click.option(
@@ -68,8 +69,7 @@ app_option = click.option(
     "apps",
     multiple=True,
     metavar="MODULE:NAME",
-    help=f"The workflow's code; several times for several. Else {APP_VARIABLE}, or app in "
-    "[tool.supersteps].",
+    help=f"The workflow's code; repeatable. Default: {APP_VARIABLE}, or app in [tool.supersteps].",
 )
 output_option = click.option(
     "-o",
@@ -77,7 +77,7 @@ output_option = click.option(
     type=click.Choice(["table", "json", "jsonl"]),
     default="table",
     show_default=True,
-    help="How to write what is found to stdout.",
+    help="Output format.",
 )
 debug_option = click.option(
     "--debug",
@@ -85,30 +85,30 @@ debug_option = click.option(
     expose_value=False,
     is_eager=True,
     callback=_set_debug,
-    help="Show the traceback of an error.",
+    help="Show tracebacks of errors.",
 )
 
 
 def common_options(function: F) -> F:
-    """Give a command the options that every command has: --store, --output, --debug."""
+    """Add the options that every command has: --store, --output, --debug."""
     return store_option(output_option(debug_option(function)))
 
 
 def do(work: Coroutine[Any, Any, T]) -> T:
-    """Do a command's work in an event loop."""
+    """Run a command's work in an event loop."""
     return asyncio.run(work)
 
 
 def settings(store: str | None = None, apps: tuple[str, ...] = ()) -> Settings:
-    """Return what is said on the command line, in the environment, and in the project's pyproject.toml."""
+    """Return the settings of the command line, the environment and pyproject.toml."""
     return read_settings(Path.cwd(), os.environ, store=store, apps=apps)
 
 
 def find_store(found: Settings, *, must_exist: bool = True) -> ManagedStorage:
-    """Return the store: the one that is named, else that of the application's workflow.
+    """Return the named store, else that of the application's workflow.
 
     Raises:
-        NoStoreError: Nobody says where the runs are, or there is nothing.
+        NoStoreError: No store is named, or it does not exist.
     """
     if found.store is not None:
         return open_store(found.store, must_exist=must_exist)
@@ -117,7 +117,7 @@ def find_store(found: Settings, *, must_exist: bool = True) -> ManagedStorage:
         if storage is not None:
             return managed(storage, f"the storage of {name}")
     raise NoStoreError(
-        f"nobody says where the runs are: give --store sqlite:///runs.db, set {STORE_VARIABLE}, or put "
+        f"no store is named: pass --store sqlite:///runs.db, set {STORE_VARIABLE}, or put "
         'store = "sqlite:///runs.db" under [tool.supersteps] in pyproject.toml'
     )
 
@@ -126,15 +126,15 @@ def find_store(found: Settings, *, must_exist: bool = True) -> ManagedStorage:
 async def open_service(
     store: str | None, apps: tuple[str, ...] = (), *, is_checked: bool = True
 ) -> AsyncIterator[Service]:
-    """Open the store for as long as a command works with it.
+    """Open the store for the duration of a command.
 
     Args:
-        store: Its address, if one was given.
-        apps: Workflows that were named.
-        is_checked: Whether one that cannot be read is refused at once.
+        store: Its address, if one was passed.
+        apps: Workflows named on the command line.
+        is_checked: Whether to refuse a store that cannot be read at once.
 
     Raises:
-        NoStoreError: Nobody says where it is, there is nothing, or it is no store.
+        NoStoreError: No store is named, it does not exist, or it is not a store.
     """
     found = settings(store, apps)
     async with find_store(found) as storage:
@@ -144,19 +144,19 @@ async def open_service(
 
 
 def workflow_of(found: Settings, workflow_id: str) -> Workflow:
-    """Return the code of the workflow that a stored run belongs to.
+    """Return the workflow that a stored run belongs to.
 
     Raises:
-        ApplicationError: It is not at hand.
+        ApplicationError: Its code is not among the named applications.
     """
     return find_workflow(found.apps, workflow_id, found.folder)
 
 
 def named_workflow(found: Settings) -> Workflow:
-    """Return the only workflow that is named.
+    """Return the only named workflow.
 
     Raises:
-        ApplicationError: None is, or several are.
+        ApplicationError: No workflow is named, or several are.
     """
     if len(found.apps) != 1:
         raise ApplicationError(

@@ -1,4 +1,4 @@
-"""What is written to stdout: tables for people, JSON for programs, plain text where it is piped."""
+"""Output on stdout: tables, JSON, and plain text in a pipe."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ STYLES: dict[str, str] = {
 _RESET = "\x1b[0m"
 _PIECES = re.compile(r"\x1b\[[0-9;]*m|.", re.DOTALL)
 _NARROWEST = 12
-"""Columns that the last column of a table has at least."""
+"""Minimum width of the last column of a table."""
 
 
 def emit(value: Any, output: str, show: Callable[[], None]) -> None:
-    """Write a value: as JSON, as one JSON line for each element of a list, or in the way that people read.
+    """Write a value as JSON, as JSON lines (one per element of a list), or as text.
 
     Args:
-        value: The value; anything that msgspec encodes.
+        value: The value; anything that msgspec can encode.
         output: "table", "json" or "jsonl".
-        show: Writes it for people.
+        show: Writes it as text.
     """
     if output == "table":
         show()
@@ -55,26 +55,27 @@ def emit(value: Any, output: str, show: Callable[[], None]) -> None:
 
 
 def status_text(status: str, *, is_abandoned: bool = False) -> str:
-    """Return a run's state as people say it, coloured where stdout shows colours."""
+    """Return a run's status in words, coloured if stdout shows colours."""
     word = "stopped" if is_abandoned else WORDS.get(status, status.lower())
     return click.style(word, fg="red" if is_abandoned else STYLES.get(status))
 
 
 def run_text(run: RunSummary) -> str:
-    """Return a run's state as people say it: one that nobody drives, though it could go on, is stopped."""
+    """Return a run's status in words; a run that could continue but has no owner is stopped."""
     is_at_rest = run.owner is None and run.status in IN_PROGRESS
     return status_text(DRAINED if is_at_rest else run.status, is_abandoned=run.is_abandoned)
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
-    """Write a table whose columns are as wide as what is in them; cells may be styled.
+    """Write a table with columns as wide as their content; cells may be styled.
 
     Args:
-        titles: One for each column.
-        rows: One cell for each column.
-        empty: What to say, on stderr, where there are no rows.
+        titles: One title per column.
+        rows: One cell per column.
+        empty: Message on stderr if there are no rows.
     """
-    lines = [[shown(cell) for cell in row] for row in rows]  # before it is measured
+    # escape first, since that changes the width
+    lines = [[shown(cell) for cell in row] for row in rows]
     if not lines:
         echo(empty, err=True)
         return
@@ -83,7 +84,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -
     room = terminal_width()
     if (
         room is not None
-    ):  # what is told last has the longest texts, and nothing behind it that would be moved
+    ):  # the last column has the longest texts, and no column after it to keep aligned
         room = max(room - sum(width + 2 for width in widths[:-1]), _NARROWEST)
     for cells in [heading, *lines]:
         if room is not None:
@@ -96,12 +97,12 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -
 
 
 def terminal_width() -> int | None:
-    """Return how many columns the terminal has that stdout is; None where it is none: what is piped is not cut."""
+    """Return the width of the terminal; None if stdout is piped, where nothing is cut."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def fitted(line: str, width: int) -> str:
-    """Return a styled line cut to so many columns of a terminal; each style that was begun is ended."""
+    """Return a styled line cut to a width in columns; every style is ended."""
     if visible_width(line) <= width:
         return line
     kept, taken, is_styled = [], 0, False
@@ -118,7 +119,7 @@ def fitted(line: str, width: int) -> str:
 
 
 def visible_width(cell: str) -> int:
-    """Return how many columns a styled text takes on a terminal; wide characters take two."""
+    """Return the width of a styled text in columns; wide characters take two."""
     from unicodedata import east_asian_width
 
     return sum(2 if east_asian_width(c) in "WF" else 1 for c in click.unstyle(cell))
@@ -134,12 +135,12 @@ def age(timestamp: str, now: datetime | None = None) -> str:
 
 
 def short(value: Any, width: int = 60) -> str:
-    """Return a typed-JSON value on one line, cut where it gets long."""
+    """Return a typed-JSON value on one line, cut to a width."""
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     text = " ".join(harmless(text).split())
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def is_terminal() -> bool:
-    """Return whether somebody looks at stdout and can type."""
+    """Return whether a user sees stdout and can type."""
     return sys.stdout.isatty() and sys.stdin.isatty()

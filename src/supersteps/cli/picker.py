@@ -1,4 +1,4 @@
-"""Choosing a run and a checkpoint at a terminal: a numbered list that is narrowed by typing, a line at a time."""
+"""Choosing from a numbered list at a terminal, narrowed by typing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import click
 
-from supersteps.cli.output import age, run_text
-from supersteps.cli.questionnaire import Terminal
+from supersteps.cli.output import age, is_terminal, run_text
+from supersteps.cli.prompt import Terminal
 from supersteps.cli.words import asked, brief_changes, count, cut, entry_line, plain
 from supersteps.errors import SuperstepsError
 from supersteps.service.errors import ReferenceNotFoundError
@@ -22,13 +22,12 @@ _MOST_RUNS = 1000
 
 @dataclass(frozen=True)
 class Item:
-    """Something to choose.
+    """An entry of the list.
 
     Attributes:
         name: Its id.
-        line: What is shown of it.
-        parent: The checkpoint that it is compared with when it is shown; empty for a run's input,
-            None where there is none to compare with.
+        line: Its text in the list.
+        parent: The checkpoint to compare it with; empty for a run's input, None if there is none.
     """
 
     name: str
@@ -36,25 +35,44 @@ class Item:
     parent: str | None = None
 
 
+async def chosen_checkpoint(service: Service, title: str, command: str) -> str:
+    """Let the user choose a checkpoint, for a command that was called without one.
+
+    Args:
+        service: The store.
+        title: What it is chosen for, shown above the list.
+        command: Name of the command, for the error message.
+
+    Raises:
+        UsageError: There is no terminal to choose on.
+    """
+    if not is_terminal():
+        raise click.UsageError(
+            f"name a run or a checkpoint, as in `supersteps {command} @latest` (there is no "
+            "terminal to choose one on)"
+        )
+    return await pick_checkpoint(service, title)
+
+
 async def pick_run(service: Service, title: str, *, terminal: Terminal | None = None) -> str:
-    """Have a person choose a run.
+    """Let the user choose a run.
 
     Args:
         service: Where the runs are.
-        title: What is to be chosen, and for what.
-        terminal: Where the person is; stdin and stderr when None.
+        title: The heading: what is chosen, and for what.
+        terminal: The user's terminal; stdin and stderr if None.
 
     Returns:
         The run's id.
 
     Raises:
         ReferenceNotFoundError: There are no runs.
-        click.Abort: The person gave up.
+        click.Abort: The user gave up.
     """
     runs = await service.list_runs(limit=_MOST_RUNS)
     if not runs:
         raise ReferenceNotFoundError(
-            "there is nothing to choose from: the store holds no runs yet. Start one first."
+            "there is nothing to choose from: the store has no runs yet. Start one first."
         )
     return await _Picker(
         [_run_item(run) for run in runs], title, "run", terminal or Terminal()
@@ -64,20 +82,20 @@ async def pick_run(service: Service, title: str, *, terminal: Terminal | None = 
 async def pick_checkpoint(
     service: Service, title: str, *, run: str | None = None, terminal: Terminal | None = None
 ) -> str:
-    """Have a person choose a run, where there are several, and one of its checkpoints.
+    """Let the user choose a run, if there are several, and one of its checkpoints.
 
     Args:
         service: Where the runs are.
-        title: What is to be chosen, and for what.
-        run: The run, where it is chosen already.
-        terminal: Where the person is; stdin and stderr when None.
+        title: The heading: what is chosen, and for what.
+        run: The run, if it is chosen already.
+        terminal: The user's terminal; stdin and stderr if None.
 
     Returns:
         The checkpoint's id.
 
     Raises:
         ReferenceNotFoundError: There are no runs.
-        click.Abort: The person gave up.
+        click.Abort: The user gave up.
     """
     terminal = terminal or Terminal()
     if run is None:
@@ -85,12 +103,12 @@ async def pick_checkpoint(
         run = (
             only[0].run_id
             if len(only) == 1
-            else await pick_run(service, f"{title} First the run.", terminal=terminal)
+            else await pick_run(service, f"{title} First choose the run.", terminal=terminal)
         )
     log = await service.log(run, with_forks=False)
     items = [_checkpoint_item(entry) for entry in log.entries]
-    # Branches that the run has left may hold newer ones than its head, which is the likeliest wish
-    # all the same.
+    # The head comes first, as the likeliest choice, although abandoned branches may have newer
+    # checkpoints.
     items.sort(key=lambda item: item.name != log.run.head)
     picker = _Picker(
         items,
@@ -105,26 +123,27 @@ async def pick_checkpoint(
 async def pick_question(
     service: Service, title: str, *, run: str | None = None, terminal: Terminal | None = None
 ) -> str:
-    """Have a person choose a question that waits for an answer; the only one is taken without asking.
+    """Let the user choose a waiting question; a single one is chosen without asking.
 
     Args:
         service: Where the runs are.
-        title: What is to be chosen, and for what.
-        run: Only those of this run.
-        terminal: Where the person is; stdin and stderr when None.
+        title: The heading: what is chosen, and for what.
+        run: Only questions of this run.
+        terminal: The user's terminal; stdin and stderr if None.
 
     Returns:
         The question, as RUN:REQUEST.
 
     Raises:
-        ReferenceNotFoundError: Nothing waits for an answer.
-        click.Abort: The person gave up.
+        ReferenceNotFoundError: No question is waiting.
+        click.Abort: The user gave up.
     """
     waiting = await service.list_questions(run)
     if not waiting:
         of_run = "" if run is None else f" in run {run!r}"
         raise ReferenceNotFoundError(
-            f"nothing waits for an answer{of_run} now: `supersteps runs` says where runs stand."
+            f"no question is waiting for an answer{of_run}: `supersteps runs` shows the state of "
+            "all runs."
         )
     items = [_question_item(question) for question in waiting]
     if len(items) == 1:
@@ -170,28 +189,28 @@ def _checkpoint_item(entry: LogEntry) -> Item:
 
 
 def _changes_of(service: Service) -> Callable[[Item], Awaitable[str]]:
-    async def tell(item: Item) -> str:
+    async def describe(item: Item) -> str:
         if item.parent is None:
-            return "what changed cannot be told: the checkpoints before it were removed"
+            return "its changes are unknown: the checkpoints before it were pruned"
         if not item.parent:
             return "the input, before anything ran"
         try:
             return brief_changes(await service.diff(item.parent, item.name))
         except SuperstepsError:
-            return "what changed cannot be told: the checkpoint before it is gone or damaged"
+            return "its changes are unknown: the checkpoint before it is missing or damaged"
 
-    return tell
+    return describe
 
 
 class _Picker:
-    """Shows pages of a list and takes what is typed until something is chosen.
+    """Shows pages of a list and reads commands until an entry is chosen.
 
     Args:
-        items: What there is, the likeliest first.
-        title: What stands above the list.
-        what: What one of them is called.
-        terminal: Where the person is.
-        tell: Finds out more of an item; asked only for what is on the screen, once each.
+        items: The entries, the likeliest first.
+        title: The heading of the list.
+        what: The noun for an entry.
+        terminal: The user's terminal.
+        describe: Returns more about an entry; called once for each entry on the screen.
     """
 
     def __init__(
@@ -200,22 +219,22 @@ class _Picker:
         title: str,
         what: str,
         terminal: Terminal,
-        tell: Callable[[Item], Awaitable[str]] | None = None,
+        describe: Callable[[Item], Awaitable[str]] | None = None,
     ) -> None:
         self._items = list(items)
         self._matching = self._items
         self._title = title
         self._what = what
         self._terminal = terminal
-        self._tell = tell
-        self._told: dict[str, str] = {}
+        self._describe = describe
+        self._described: dict[str, str] = {}
         self._page = 0
 
     async def pick(self) -> str:
-        """Return the name of what was chosen.
+        """Return the name of the chosen entry.
 
         Raises:
-            click.Abort: The person gave up.
+            click.Abort: The user gave up.
         """
         self._terminal.write(click.style(self._title, bold=True))
         await self._show()
@@ -233,7 +252,7 @@ class _Picker:
         turn = f", n/p page {self._page + 1} of {pages}" if pages > 1 else ""
         narrowed = ", / for all" if len(self._matching) < len(self._items) else ""
         first = self._page * PAGE + 1
-        return f"number, id or words to look for{turn}{narrowed}, q to leave [{first}]: "
+        return f"number, id or words to search for{turn}{narrowed}, q to quit [{first}]: "
 
     def _chosen(self, typed: str) -> Item | None:
         if typed in ("q", "quit"):
@@ -249,7 +268,7 @@ class _Picker:
         return beginning[0] if len(beginning) == 1 else None
 
     def _turned(self, typed: str) -> bool:
-        """Go to another page or back to all; return whether that was what was typed."""
+        """Turn the page or show all entries; return whether the input asked for that."""
         if typed in ("n", "p"):
             self._page = min(max(self._page + (1 if typed == "n" else -1), 0), self._pages() - 1)
         elif typed == "/":
@@ -264,13 +283,13 @@ class _Picker:
             item for item in self._items if all(word in self._searched(item) for word in words)
         ]
         if not found:
-            self._terminal.write(f"no {self._what} has {typed!r} in it")
+            self._terminal.write(f"no {self._what} contains {typed!r}")
             return False
         self._matching, self._page = found, 0
         return True
 
     def _searched(self, item: Item) -> str:
-        return f"{click.unstyle(item.line)} {self._told.get(item.name, '')}".lower()
+        return f"{click.unstyle(item.line)} {self._described.get(item.name, '')}".lower()
 
     def _pages(self) -> int:
         return -(-len(self._matching) // PAGE)
@@ -279,9 +298,9 @@ class _Picker:
         start = self._page * PAGE
         for number, item in enumerate(self._matching[start : start + PAGE], start + 1):
             self._terminal.write(f"{number:>4}  {item.line}")
-            if self._tell is not None:
-                if item.name not in self._told:
-                    self._told[item.name] = await self._tell(item)
+            if self._describe is not None:
+                if item.name not in self._described:
+                    self._described[item.name] = await self._describe(item)
                 self._terminal.write(
-                    click.style(f"      {self._told[item.name]}", fg="bright_black")
+                    click.style(f"      {self._described[item.name]}", fg="bright_black")
                 )

@@ -1,4 +1,4 @@
-"""What a run's story says, shown on stderr while it goes on: a line for each superstep, or a live display."""
+"""The progress of a run on stderr: lines, or a live display."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from rich.spinner import Spinner
 
 _TOLD_BY_EVENTS = (UndeliveredMessageWarning, IgnoredResultWarning, PartialStorageWarning)
-"""Warnings that come with an event of the same text."""
+"""Warnings that also arrive as an event with the same text."""
 
 _SCROLL_SECONDS = 0.25
 _REFRESHES_PER_SECOND = 10
 
 
 class Scroll:
-    """Lets a few lines per second through; supersteps in between are told of together."""
+    """Limits output to a few lines per second; supersteps in between share a line."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -37,7 +37,7 @@ class Scroll:
         self._number = 0
 
     def offer(self, line: Line) -> list[str]:
-        """Take a line; return what is to be shown now."""
+        """Add a line; return the lines to show now."""
         if line.step is None:
             return [*self.rest(), line.text]
         self._held = [*self._held[:1], line]  # the first and the last
@@ -45,7 +45,7 @@ class Scroll:
         return self.rest() if self._clock() - self._shown >= _SCROLL_SECONDS else []
 
     def rest(self) -> list[str]:
-        """Return what was held back."""
+        """Return the lines that were held back."""
         if not self._held:
             return []
         first, last = self._held[0], self._held[-1]
@@ -77,7 +77,7 @@ class Display(Protocol):
 
 
 class PlainDisplay:
-    """Every line, at once, on a stream that nobody may look at."""
+    """Writes every line at once, for a stream that is not a terminal."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
@@ -98,7 +98,7 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """A terminal: what goes on at this moment below what is over, which scrolls up."""
+    """A terminal: the current state on the last line, finished lines scroll up above it."""
 
     def __init__(self, story: Story) -> None:
         from rich.console import Console
@@ -109,7 +109,7 @@ class LiveDisplay:
         self._text = Text
         self._story = story
         self._scroll = Scroll()
-        # Handlers that print would write into the display; rich lets them write above it, if it is
+        # Output of handlers would break the display; rich writes it above the display if both use
         # the same terminal.
         self._console = Console(stderr=True, highlight=False)
         self._is_ascii = self._console.options.ascii_only
@@ -163,16 +163,16 @@ def is_live() -> bool:
 
 
 class Progress:
-    """Shows what becomes of a run, as it is told of its events.
+    """Shows the progress of a run from its events.
 
-    Showing never breaks the run: when it fails, nothing more is shown.
+    Showing never breaks the run: if it fails, nothing more is shown.
 
     Args:
-        story: What the events tell.
-        display: Where to show it, None for nowhere.
+        story: Turns events into lines.
+        display: Where to show the lines, None to show nothing.
 
     Attributes:
-        trouble: Why nothing more is shown, None while all is well.
+        trouble: Why nothing more is shown, None if showing works.
     """
 
     def __init__(self, story: Story, display: Display | None) -> None:
@@ -181,7 +181,7 @@ class Progress:
         self._display = display
 
     def watch(self, event: WorkflowEvent) -> None:
-        """Show what an event tells."""
+        """Show an event."""
         try:
             for line in self._story.take(event):
                 self._show(line)
@@ -189,7 +189,7 @@ class Progress:
             self.trouble = self.trouble or error
 
     def say(self, text: str) -> None:
-        """Say something while the display moves; also where no progress is shown."""
+        """Show a message, even if no progress is shown."""
         if self._display is None or self.trouble is not None:
             tell(text)
             return
@@ -205,9 +205,9 @@ class Progress:
 
 @contextmanager
 def show_progress(story: Story, *, quiet: bool = False) -> Iterator[Progress]:
-    """Show what becomes of a run; yield what is to be told of its events.
+    """Show the progress of a run; pass its events to the yielded object.
 
-    When that fails, why is said at the end.
+    If showing fails, the reason is reported at the end.
     """
     display = None if quiet else LiveDisplay(story) if is_live() else PlainDisplay()
     progress = Progress(story, display)
@@ -223,16 +223,17 @@ def show_progress(story: Story, *, quiet: bool = False) -> Iterator[Progress]:
 
 
 def tell(text: str) -> None:
-    """Say something on stderr; where nobody reads it any more, the run's end and exit code stay what they are."""
+    """Write a message to stderr; a closed stderr changes neither the run nor the exit code."""
     try:
         echo(text, err=True)
     except OSError:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # else Python complains at exit
+        # # otherwise Python prints an error when it flushes at exit
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
-    """Have warnings shown on one line each, without the source; those that events tell of are not shown twice."""
+    """Show warnings on one line each, without source code, and not those that are also events."""
 
     def show(
         message: Warning | str,

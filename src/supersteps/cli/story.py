@@ -1,4 +1,4 @@
-"""What a run's events say: `Story` turns them into lines and a status, for whoever shows them."""
+"""`Story`: the events of a run as lines of text and a status line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_NAMES = 6
 
 
 def duration(seconds: float) -> str:
-    """Return a span of time as people say it: "3 ms", "0.4 s", "12 s", "3 min 20 s", "2 h 5 min"."""
+    """Return a duration as text: "3 ms", "0.4 s", "12 s", "3 min 20 s", "2 h 5 min"."""
     if seconds < 0.0995:
         return f"{max(round(seconds * 1000), 1)} ms"
     if seconds < 9.95:
@@ -49,11 +49,11 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """Something that is over and can scroll by.
+    """A finished line of output.
 
     Attributes:
-        text: What to say.
-        step: The superstep that it tells of, None where it tells of something else.
+        text: The text.
+        step: The superstep it reports, None if it reports something else.
     """
 
     text: str
@@ -61,23 +61,23 @@ class Line:
 
 
 class Story:
-    """What the events of a run have told so far.
+    """Collects the events of a run and turns them into text.
 
     Args:
-        origin: What to say behind the run's id, when it is told.
-        clock: Gives seconds.
-        attempts: How often a call of an executor is made at most, by the executor's id.
+        origin: Text after the run's id in the first line.
+        clock: Returns seconds.
+        attempts: Maximum attempts of a call, by executor id.
 
     Attributes:
-        run_id: The run, empty while it is not known.
-        step: The superstep under way, or the last one.
+        run_id: The run, empty until it is known.
+        step: The current superstep, or the last one.
         steps: How many supersteps were committed.
-        has_begun: Whether a superstep has begun.
-        is_in_step: Whether one is under way.
-        outputs: How many outputs there were.
-        questions: Ids of the questions that wait.
-        at_work: Executors whose handlers run, with the time at which they began.
-        failures: Handlers that failed in the superstep under way.
+        has_started: Whether a superstep has started.
+        is_in_step: Whether a superstep is running.
+        outputs: Number of outputs so far.
+        questions: Ids of the waiting questions.
+        running: Executors whose handlers are running, with their start times.
+        failures: Handlers that failed in the current superstep.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class Story:
         self.run_id = ""
         self.step = 0
         self.steps = 0
-        self.has_begun = False
+        self.has_started = False
         self.outputs = 0
         self.questions: set[str] = set()
-        self.at_work: dict[str, float] = {}
+        self.running: dict[str, float] = {}
         self.failures: list[WorkflowErrorDetails] = []
         self._origin = origin
         self._attempts = attempts or {}
@@ -103,9 +103,9 @@ class Story:
         self._is_told = False
         self._step_began = self._began
         self.is_in_step = False
-        # A handler that blocks the event loop keeps the news of its superstep back until it is
-        # over, so a superstep counts from the end of the one before, unless there was something to
-        # wait for in between.
+        # A handler that blocks the event loop delays the events of its superstep until it returns.
+        # So a superstep is timed from the end of the previous one, unless the run waited in
+        # between.
         self._is_contiguous = True
         self._step_outputs = 0
         self._step_questions = 0
@@ -127,33 +127,31 @@ class Story:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the start."""
         return self._clock() - self._began
 
     def take(self, event: WorkflowEvent) -> list[Line]:
-        """Learn of an event; return what is over now and can be told."""
+        """Record an event; return the lines that it finishes."""
         taker = self._takers.get(type(event))
         return [] if taker is None else taker(event)
 
     def status(self, width: int = 80) -> str:
-        """Return what goes on at this moment, on one line that is no wider than that."""
+        """Return the current state on one line of at most `width` columns."""
         now = self._clock()
         parts = []
         if self.is_in_step:
             parts.append(f"superstep {self.step}")
             parts.append(
                 listed(
-                    (self._with_time(i, now - began) for i, began in [*self.at_work.items()]),
+                    (self._with_time(i, now - began) for i, began in [*self.running.items()]),
                     _MOST_NAMES,
                 )
             )
-            if not self.at_work:
+            if not self.running:
                 parts[-1] = "saving"
         elif self.steps:
             parts.append(f"{count(self.steps, 'superstep')} done")
-            parts.append(
-                "waiting for a time to come" if now - self._step_began > _LONG_SECONDS else ""
-            )
+            parts.append("waiting for a timer" if now - self._step_began > _LONG_SECONDS else "")
         else:
             parts.append("loading")
         if self.outputs:
@@ -171,7 +169,7 @@ class Story:
         return []
 
     def _introduction(self) -> list[Line]:
-        """Return which run it is, once it is certain that there is one: it has been created or loaded."""
+        """Return the first line, once the run has been created or loaded."""
         if self._is_told:
             return []
         self._is_told = True
@@ -179,31 +177,31 @@ class Story:
 
     def _step_started(self, event: SuperStepStartedEvent) -> list[Line]:
         self.step = event.step_number
-        self.has_begun = self.is_in_step = True
+        self.has_started = self.is_in_step = True
         if not self._is_contiguous:
             self._step_began = self._clock()
         self._step_outputs = self._step_questions = 0
-        self.at_work.clear()
+        self.running.clear()
         self._forget_calls()
         return self._introduction()
 
     def _invoked(self, event: ExecutorInvokedEvent) -> list[Line]:
-        self.at_work[event.executor_id] = self._clock()
+        self.running[event.executor_id] = self._clock()
         return []
 
     def _completed(self, event: ExecutorCompletedEvent) -> list[Line]:
-        self.at_work.pop(event.executor_id, None)
+        self.running.pop(event.executor_id, None)
         self._finished.add(event.executor_id)
         return []
 
     def _failed(self, event: ExecutorFailedEvent) -> list[Line]:
-        self.at_work.pop(event.executor_id, None)
+        self.running.pop(event.executor_id, None)
         self.failures.append(event.details)
         self._failed_lines.append(self._failure(event.details))
         return []
 
     def _failure(self, details: WorkflowErrorDetails) -> str:
-        """Return what becomes of a call that has failed, on one line."""
+        """Return the report of a failed call on one line."""
         extra = details.extra or {}
         name, attempt, again = (
             details.executor_id or "",
@@ -220,7 +218,7 @@ class Story:
             if attempt is not None and max(attempt, self._attempts.get(name, 1)) > 1
             else ""
         )
-        return f"{name} failed{tried}: {_reason(details)}; the run goes on"
+        return f"{name} failed{tried}: {_reason(details)}; the run continues"
 
     def _forget_calls(self) -> None:
         self.failures.clear()
@@ -242,9 +240,9 @@ class Story:
         self.questions.discard(event.request_id)
         source = event.source_executor_id
         why = {
-            "defaulted": "its deadline passed, so the default counts",
+            "defaulted": "its deadline passed, so its default is the answer",
             "intercepted": "an executor of the workflow answered it",
-        }.get(event.outcome, "it was taken back")
+        }.get(event.outcome, "it was cancelled")
         return [Line(f"question {event.request_id} of {source} is closed: {why}")]
 
     def _step_completed(self, event: SuperStepCompletedEvent) -> list[Line]:
@@ -256,12 +254,12 @@ class Story:
         self.is_in_step = False
         self._step_began = now
         self._is_contiguous = info.has_pending_messages
-        self.at_work.clear()
+        self.running.clear()
         if not info.has_pending_requests:
             self.questions.clear()
         lost = {details.executor_id for details in self.failures} - self._finished
         worked = [name for name in info.executor_ids if name not in lost]
-        ran = listed(worked, _MOST_NAMES) or "no executor"  # an answer that could not be used
+        ran = listed(worked, _MOST_NAMES) or "no executor"  # the answer could not be used
         facts = [f"superstep {self.step}: {ran}  ({duration(seconds)})"]
         if self._step_outputs:
             facts.append(count(self._step_outputs, "output"))
@@ -271,7 +269,7 @@ class Story:
         is_nothing_done = (
             bool(failed) and not worked and not self._step_outputs and not self._step_questions
         )
-        if is_nothing_done:  # then the failures are all there is to tell of it
+        if is_nothing_done:  # then the failures are the whole report
             failed[-1] += f"  ({duration(seconds)})"
         self._forget_calls()
         self._step_outputs = self._step_questions = 0

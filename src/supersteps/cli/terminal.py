@@ -1,8 +1,8 @@
-"""The way to the terminal: whatever a store or a program has put into a text is only shown there.
+"""Output to the terminal, with control characters of stored texts escaped.
 
-Names, values and errors come from other people's data. At a terminal, control characters could
-move the cursor, and bidirectional overrides and invisible characters could make a text look like
-another one. They are shown as escapes.
+Names, values and errors come from other people's data. At a terminal, control characters could move
+the cursor, and bidirectional overrides and invisible characters could make a text look like another
+one.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from typing import TextIO
 import click
 
 _UNSEEN = (
-    r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, save tab and new line
+    r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, except tab and newline
     r"\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     r"\U000e0001\U000e0020-\U000e007f"
     r"\ud800-\udfff"
 )
-# Joiners belong to the spelling of some languages and to some emoji; beside ASCII they only hide.
+# Some languages and emoji need joiners; next to ASCII they only hide something.
 _JOINERS = r"(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])"
 _HIDDEN = re.compile(f"[{_UNSEEN}]|{_JOINERS}")
 _STYLE = re.compile(r"(\x1b\[(?:[01247]|3[1-7]|9[0-7])?m)")
-"""What `click.style` makes, without what would make a text invisible."""
+"""The escape sequences of `click.style`, except those that make a text invisible."""
 
 
 def harmless(text: str) -> str:
-    """Return a text with an escape for each character that acts on a terminal or is not seen."""
+    """Return a text with escapes for control characters and invisible characters."""
     return _HIDDEN.sub(lambda found: _escape(found[0]), text.replace("\r\n", "\n"))
 
 
 def harmless_json(text: str) -> str:
-    """Return a JSON text that means the same, with escapes for characters that are not seen."""
+    """Return an equivalent JSON text with escapes for invisible characters."""
     return _HIDDEN.sub(lambda found: _json_escape(found[0]), text)
 
 
 def shown(text: str) -> str:
-    """Return a text that may be styled, with an escape for whatever else acts or hides in it."""
+    """Return a text with its styles kept and all other control characters escaped."""
     pieces = _STYLE.split(text)
     pieces[::2] = map(harmless, pieces[::2])
     return "".join(pieces)
@@ -51,18 +51,18 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True, file: TextIO | N
         text: The text.
         err: Whether it goes to stderr rather than stdout.
         nl: Whether a new line follows.
-        file: Where it goes otherwise.
+        file: Another stream to write to.
     """
     click.echo(shown(text), file=file, nl=nl, err=err)
 
 
 def echo_result(text: str) -> None:
-    """Write a result to stdout: as it is for a program, with escapes for a person."""
+    """Write a result to stdout: unchanged in a pipe, with escapes on a terminal."""
     click.echo(harmless(text) if sys.stdout.isatty() else text)
 
 
 def draw(text: str) -> None:
-    """Write to stderr what moves the cursor; nothing that others have made may be in it."""
+    """Write cursor movements to stderr; pass only text of this program."""
     click.echo(text, nl=False, err=True)
 
 

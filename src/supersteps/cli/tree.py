@@ -1,4 +1,4 @@
-"""Checkpoints as a drawing: lanes beside the list, like those of a version control's log."""
+"""Checkpoints drawn as lanes beside a list, like a version control log."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Style(NamedTuple):
 
     Attributes:
         node: A checkpoint.
-        lane: A lane that goes on.
+        lane: A lane that continues.
         join: Where other lanes end in this one.
         corner: The end of the last lane that joins.
-        between: The end of another one.
-        across: What leads from the lane to the ends.
+        between: The end of another lane that joins.
+        across: The line from the lane to the ends.
         cut: Under a checkpoint whose parent is not shown.
     """
 
@@ -38,8 +38,8 @@ class Row(NamedTuple):
     """A line of a drawing.
 
     Attributes:
-        lanes: What stands on the left.
-        entry: The checkpoint that this line is about; None for a line between two.
+        lanes: The drawing at the left.
+        entry: The checkpoint of this line; None for a line between two.
     """
 
     lanes: str
@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 
 def style_for(encoding: str | None) -> Style:
-    """Return the nicest characters that an encoding has."""
+    """Return the best characters that an encoding has."""
     try:
         "".join(UNICODE).encode(encoding or "ascii")
     except (LookupError, UnicodeEncodeError):
@@ -63,15 +63,15 @@ def draw(
     Args:
         entries: The checkpoints, each before its parent.
         style: The characters.
-        main: The checkpoint that begins the leftmost lane: the head of the run that is looked at.
+        main: The checkpoint at the top of the leftmost lane: the head of the run.
     """
     return list(_Drawing(entries, style, main).rows())
 
 
 class _Drawing:
-    """Lanes, each with the checkpoint that it leads to; None where a lane is free.
+    """Lanes, each with the checkpoint it leads to; None for a free lane.
 
-    The main lane is kept free until its checkpoint comes, so that the run itself stays on the left.
+    The main lane stays free until its checkpoint comes, so that the run itself is on the left.
     """
 
     def __init__(self, entries: Sequence[LogEntry], style: Style, main: str | None) -> None:
@@ -131,7 +131,7 @@ class _Drawing:
         return " ".join(cells).rstrip()
 
     def _joined(self, at: int, joining: list[int]) -> str:
-        """Return the line on which lanes end in another one: an end stands left of its lane in ASCII, else in it."""
+        """Return the line on which lanes join; in ASCII, an end is drawn left of its lane."""
         style, last = self._style, max(joining)
         line = list(self._line({}).ljust(2 * last + 1))
         line[2 * at] = style.join

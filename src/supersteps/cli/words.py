@@ -1,4 +1,4 @@
-"""How runs, checkpoints and values are put into words, wherever they are shown."""
+"""Runs, checkpoints and values as text, wherever they are shown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TITLES = {
     "scopes": "Named scopes",
     "requests": "Open questions",
     "intercepted": "Questions answered inside the workflow",
-    "replies": "Replies on their way",
+    "replies": "Answers in transit",
     "timers": "Timers",
     "sub_workflows": "Sub-workflows",
     "sub_state": "State of sub-workflows",
@@ -36,7 +36,7 @@ TITLES = {
     "outputs": "Outputs",
     "graph": "Structure of the workflow",
 }
-"""The sections of a checkpoint, as people say them."""
+"""Titles of a checkpoint's sections."""
 
 _BRIEF = {
     "messages": "messages",
@@ -54,11 +54,11 @@ _BRIEF = {
 }
 _NAME = re.compile(r"[^\W\d][\w-]*")
 _ADDRESS = ("request_id", "source_executor_id")
-"""Fields of a question that only say whose it is, which is shown beside it."""
+"""Fields of a question that only name its asker, which is shown beside it."""
 
 
 def respect_no_color() -> None:
-    """Show no colours in this command where NO_COLOR says so (https://no-color.org)."""
+    """Turn colours off if NO_COLOR is set (https://no-color.org)."""
     context = click.get_current_context(silent=True)
     if context is not None and os.environ.get("NO_COLOR"):
         context.color = False
@@ -70,7 +70,7 @@ def count(number: int, what: str) -> str:
 
 
 def moment(timestamp: str, now: datetime | None = None) -> str:
-    """Return a time for people: to the second, with how far away it is."""
+    """Return a time to the second, with its distance from now."""
     then = datetime.fromisoformat(timestamp).astimezone(UTC)
     present = now or datetime.now(UTC)
     ahead = then > present
@@ -82,7 +82,7 @@ def moment(timestamp: str, now: datetime | None = None) -> str:
 
 
 def plain(value: Any) -> str:
-    """Return a typed-JSON value as people would write it: text as it is, typed values like calls, the rest as JSON."""
+    """Return a typed-JSON value as text: strings as is, typed values like calls, else JSON."""
     return harmless(value if isinstance(value, str) else _inner(value))
 
 
@@ -106,7 +106,8 @@ def _inner(value: Any) -> str:
         if isinstance(inner, str) and ":" not in tag:  # a time, a path, a number with many digits
             return inner
         return f"{name}({_inner(inner)})"
-    return f"{name}({', '.join(f'{key}={_inner(item)}' for key, item in rest.items() if not _is_bookkeeping(key))})"
+    fields = [f"{key}={_inner(item)}" for key, item in rest.items() if not _is_bookkeeping(key)]
+    return f"{name}({', '.join(fields)})"
 
 
 def _is_bookkeeping(key: str) -> bool:
@@ -118,14 +119,14 @@ def _quoted(text: str) -> str:
 
 
 def asked(data: Any) -> Any:
-    """Return a question without the fields that a `RequestInfoMessage` has for the engine."""
+    """Return a question without the fields that only the engine needs."""
     if isinstance(data, dict) and "$" in data and all(name in data for name in _ADDRESS):
         return {name: value for name, value in data.items() if name not in _ADDRESS}
     return data
 
 
 def spread(data: Any) -> str:
-    """Return a question in full, the fields of one that has fields on lines of their own."""
+    """Return a question in full, one line per field."""
     data = asked(data)
     if not isinstance(data, dict) or not data or "v" in data or "$value" in data:
         return plain(data)
@@ -137,20 +138,20 @@ def spread(data: Any) -> str:
 
 
 def cut(text: str, width: int = 100) -> str:
-    """Return a text on one line, cut where it gets long."""
+    """Return a text on one line, cut to a width."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def pretty(value: Any) -> str:
-    """Return a value in full, over as many lines as it takes."""
+    """Return a value in full, on as many lines as it needs."""
     if isinstance(value, str):
         return harmless(value)
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
 def place(path: Iterable[str | int]) -> str:
-    """Return a place inside a section: `editor.mood`, `[0].data`, `editor["a key"]`."""
+    """Return a path inside a section: `editor.mood`, `[0].data`, `editor["a key"]`."""
     text = ""
     for item in path:
         if isinstance(item, int):
@@ -163,16 +164,16 @@ def place(path: Iterable[str | int]) -> str:
 
 
 def route(message: Any) -> str:
-    """Return where a stored message comes from and goes to."""
+    """Return the senders and receivers of a stored message."""
     sources = ", ".join(message.get("source_ids") or ()) or "outside"
-    return f"{sources} -> {', '.join(message.get('target_ids') or ()) or 'nobody'}"
+    return f"{sources} -> {', '.join(message.get('target_ids') or ()) or 'no executor'}"
 
 
 # ------------------------------------------------------------------------------------------ entries
 
 
 def what_happened(entry: LogEntry) -> list[str]:
-    """Return what led to a checkpoint, in a few words each."""
+    """Return what happened in a checkpoint's superstep, in a few words each."""
     words = [", ".join(who_ran(entry)) or _origin(entry)]
     if entry.outputs:
         words.append(click.style(f"+{count(entry.outputs, 'output')}", fg="green"))
@@ -188,7 +189,7 @@ def what_happened(entry: LogEntry) -> list[str]:
 
 
 def who_ran(entry: LogEntry) -> list[str]:
-    """Return the executors that ran before a checkpoint, those that failed with what waits: `web (attempt 2 waits)`."""
+    """Return the executors that ran in a checkpoint's superstep, as `web (attempt 2 waits)`."""
     waiting: dict[str, set[int]] = {}
     for retry in entry.retries:
         waiting.setdefault(retry.executor_id, set()).add(retry.attempt)
@@ -211,11 +212,11 @@ def _attempts(numbers: Iterable[int]) -> str:
 
 
 def _origin(entry: LogEntry) -> str:
-    """Return where a checkpoint comes from to which no executor led."""
+    """Return the origin of a checkpoint in whose superstep no executor ran."""
     if entry.status == DAMAGED:
         return "?"
     if entry.parent is None:
-        return "input" if entry.step == 0 else "(those before it were removed)"
+        return "input" if entry.step == 0 else "(earlier ones were pruned)"
     return "-" if entry.parent.startswith(f"{entry.run_id}-") else f"forked from {entry.parent}"
 
 
@@ -229,8 +230,8 @@ def entry_line(entry: LogEntry, mark: str = "", now: datetime | None = None) -> 
 
     Args:
         entry: The checkpoint.
-        mark: What it is besides, as `(head)`.
-        now: The present.
+        mark: A mark such as `(head)`.
+        now: The current time.
     """
     head = click.style(
         entry.checkpoint_id, fg="bright_black" if entry.status == DAMAGED else "blue"
@@ -240,7 +241,7 @@ def entry_line(entry: LogEntry, mark: str = "", now: datetime | None = None) -> 
 
 
 def aligned(rows: Iterable[tuple[str, str]], indent: str = "") -> list[str]:
-    """Return names and values as lines, the values under each other; those of several lines too."""
+    """Return names and values as lines with the values aligned, multi-line values too."""
     pairs = list(rows)
     width = max((visible_width(name) for name, _ in pairs), default=0)
     lines = []
@@ -255,10 +256,10 @@ def aligned(rows: Iterable[tuple[str, str]], indent: str = "") -> list[str]:
 
 
 def answer_hint(question: Question) -> str:
-    """Return how to answer a question, ready to be typed."""
+    """Return the command that answers a question."""
     if question.response_schema is None:
-        return "only the workflow's own code can take the answer"
-    from supersteps.cli.questionnaire import example
+        return "only the workflow's own code can accept the answer"
+    from supersteps.cli.typed_value import example
 
     shown = example(question.response_schema)
     return f"supersteps answer {shlex.quote(question.request_id)} {shown}"
@@ -268,7 +269,7 @@ def answer_hint(question: Question) -> str:
 
 
 def brief_changes(changes: Iterable[Change], shown: int = 2) -> str:
-    """Return what differs in one line: how much in each section, and the first places."""
+    """Return the differences on one line: how many in each section, and the first paths."""
     sections: dict[str, list[Change]] = {}
     for change in changes:
         sections.setdefault(str(change.path[0]), []).append(change)

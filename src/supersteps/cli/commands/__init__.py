@@ -1,1 +1,1 @@
-"""One module for each command, with the name `command` in it."""
+"""The commands: one module each, which defines `command`."""

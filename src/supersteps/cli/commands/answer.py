@@ -13,8 +13,11 @@ from supersteps.cli.completion import complete_request, complete_run
 from supersteps.cli.failures import USED_WRONGLY, report
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit, is_terminal
-from supersteps.cli.questionnaire import Asker, Terminal, in_words, understand
+from supersteps.cli.prompt import Terminal
+from supersteps.cli.questionnaire import Asker
+from supersteps.cli.schema_text import in_words
 from supersteps.cli.terminal import echo
+from supersteps.cli.typed_value import understand
 from supersteps.cli.words import aligned, moment, plain, respect_no_color, spread
 from supersteps.errors import RequestError
 from supersteps.service.actions import SEARCHED
@@ -26,7 +29,7 @@ from supersteps.storage.answers import cancel_request
 
 
 class _Answer(click.Command):
-    """A command that takes negative numbers for what they are, not for options."""
+    """A command that reads negative numbers as values, not as options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         numbers = (
@@ -45,11 +48,9 @@ class _Answer(click.Command):
     "--run",
     metavar="RUN",
     shell_complete=complete_run,
-    help="The run that asks, where several ask the same.",
+    help="The run that asks, if several runs ask the same question.",
 )
-@click.option(
-    "--cancel", is_flag=True, help="Take the question back instead: nobody will answer it."
-)
+@click.option("--cancel", is_flag=True, help="Cancel the question instead of answering it.")
 @common_options
 @click.pass_context
 def command(
@@ -61,24 +62,24 @@ def command(
     store: str | None,
     output: str,
 ) -> None:
-    """Answer the question REQUEST; the run takes the answer when it is resumed.
+    """Answer the question REQUEST; the run uses the answer when it is resumed.
 
-    A RUN stands for its only question. On a terminal, without either, you choose from the questions
-    that wait.
+    Instead of REQUEST, name a RUN that waits for only one question. Without either, choose from the
+    waiting questions at the terminal.
 
-    VALUE is JSON, or plain text where the question takes text; - reads it from stdin. Without VALUE
-    you are asked.
+    VALUE is JSON, or plain text if the question takes text; - reads it from stdin. Without VALUE,
+    you are prompted for it.
     """
     respect_no_color()
     if cancel and value is not None:
-        raise click.UsageError("--cancel takes the question back: give no VALUE with it")
+        raise click.UsageError("--cancel cancels the question: do not pass a VALUE")
 
     async def work() -> Question:
         async with open_service(store) as service:
             question = await _find(service, request_id or await _chosen(service, run), run)
             if cancel:
                 await cancel_request(service.storage, question.run_id, question.request_id)
-                echo(f"request {question.request_id} was taken back", err=True)
+                echo(f"request {question.request_id} is cancelled", err=True)
                 return question
             found = _read(question, value)
             answered = await service.answer(f"{question.run_id}:{question.request_id}", found)
@@ -92,14 +93,14 @@ def command(
         report(error)
         context.exit(USED_WRONGLY)
     emit(question, output, lambda: None)
-    echo(f"the run goes on with it: supersteps resume {question.run_id}", err=True)
+    echo(f"continue the run: supersteps resume {question.run_id}", err=True)
 
 
 async def _chosen(service: Service, run: str | None) -> str:
     if not is_terminal():
         raise click.UsageError(
-            "name a question, as in `supersteps answer REQUEST VALUE`: here is no terminal to "
-            "choose on; `supersteps requests` lists those that wait"
+            "name a question, as in `supersteps answer REQUEST VALUE` (there is no terminal to "
+            "choose one on); `supersteps requests` lists the waiting questions"
         )
     from supersteps.cli.picker import pick_question
 
@@ -116,8 +117,8 @@ async def _find(service: Service, request_id: str, run: str | None) -> Question:
         if reason is not None:
             raise reason from None
         if run is None and len(await service.storage.list_runs(limit=SEARCHED + 1)) > SEARCHED:
-            told = "If it is answered already, `supersteps answer --run RUN REQUEST` tells."
-            raise ReferenceNotFoundError(f"{error} {told}") from None
+            hint = "To see whether it was answered already: `supersteps answer --run RUN REQUEST`."
+            raise ReferenceNotFoundError(f"{error} {hint}") from None
         raise
 
 
@@ -127,7 +128,7 @@ def _read(question: Question, value: str | None) -> Any:
         return _ask(question, schema)
     text = "" if value is None else sys.stdin.read().rstrip("\r\n") if value == "-" else value
     if schema is None:
-        return text  # whoever takes answers says that only the workflow's code can
+        return text  # The storage reports that only the workflow's code can take the answer.
     understood = understand(text, schema)
     if understood.how == "text" and _looks_like_json(text):
         echo(f"taken as text: {json.dumps(understood.value, ensure_ascii=False)}", err=True)
@@ -144,9 +145,9 @@ def _looks_like_json(text: str) -> bool:
 def _ask(question: Question, schema: dict[str, Any]) -> Any:
     if not is_terminal():
         raise InputError(
-            f"request {question.request_id} needs a VALUE: {in_words(schema)}. Here is no "
-            f"terminal to ask at. Give what fits {json.dumps(schema, ensure_ascii=False)}, or - "
-            "to read it from stdin."
+            f"request {question.request_id} needs a VALUE: {in_words(schema)} (there is no "
+            "terminal to prompt at). Pass JSON that fits "
+            f"{json.dumps(schema, ensure_ascii=False)}, or - to read it from stdin."
         )
     terminal = Terminal()
     for line in describe(question):
@@ -155,12 +156,12 @@ def _ask(question: Question, schema: dict[str, Any]) -> Any:
     try:
         return Asker(schema, terminal).ask()
     except click.Abort:
-        terminal.write("nothing was changed, the question still waits")
+        terminal.write("nothing was changed, the question is still waiting")
         raise
 
 
 def describe(question: Question) -> list[str]:
-    """Return a question for somebody who is about to answer it."""
+    """Return a question as lines, for the user who is about to answer it."""
     rows = [("run", f"{question.run_id} ({question.workflow_id})")]
     rows.append(("asked by", f"{question.executor_id}, {moment(question.asked_at)}"))
     if question.deadline:

@@ -15,15 +15,15 @@ from supersteps.cli.terminal import echo
 
 @click.command("backup")
 @click.argument("file")
-@click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
+@click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
 @common_options
 def command(file: str, force: bool, store: str | None, output: str) -> None:
-    """Write a copy of the whole store, while it is in use.
+    """Copy the whole store, even while it is in use.
 
-    FILE is a file for a database, copied by SQLite's online backup as it is at one moment. For a
-    store of JSON files it is a new folder, in which each run is as it is at one moment. The copy
-    comes into its place once it is complete, and is a store like any other:
-    `supersteps verify --store FILE` checks it.
+    For a database, FILE is a file: a consistent copy of one moment, made by SQLite's online backup.
+    For a store of JSON files, it is a new folder in which each run is consistent in itself. The
+    copy appears at FILE only when it is complete, and is a store like any other: check it with
+    `supersteps verify --store FILE`.
     """
     path = Path(file).expanduser()
     if not path.is_dir():

@@ -20,14 +20,14 @@ from supersteps.storage.records import RunRecord
 
 @click.command("cancel")
 @click.argument("run", shell_complete=complete_run)
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @common_options
 def command(run: str, yes: bool, store: str | None, output: str) -> None:
-    """End a run.
+    """Cancel a run.
 
-    Its questions wait no more; its checkpoints stay, and `supersteps resume` makes it go on after
-    all. A run that is done stays done. One that another process drives has to be stopped there
-    first.
+    Its questions no longer wait for answers. Its checkpoints stay, and `supersteps resume` can
+    still continue it. A run that is done stays done. If another process is driving the run, stop
+    that process first.
     """
 
     async def look() -> RunRecord:
@@ -36,12 +36,10 @@ def command(run: str, yes: bool, store: str | None, output: str) -> None:
 
     if not yes and is_terminal():
         found = do(look())
-        run = found.run_id  # while somebody thinks, @latest may come to mean another one
+        run = found.run_id  # @latest may mean another run by the time the user confirms
         if found.status not in ENDED:
             asks = f", {count(len(found.requests), 'question')} waiting" if found.requests else ""
-            echo(
-                f"Run {run} of workflow {found.workflow_id} stands at {found.head}{asks}.", err=True
-            )
+            echo(f"Run {run} of workflow {found.workflow_id} is at {found.head}{asks}.", err=True)
             if not click.confirm("Cancel it?", err=True):
                 echo("nothing was changed", err=True)
                 click.get_current_context().exit(FAILED)
@@ -60,7 +58,7 @@ def _show(before: RunRecord, after: RunSummary) -> None:
     if before.status in ENDED:
         echo(f"run {after.run_id} is {WORDS[before.status]} already, {where}; nothing was changed")
     elif after.status == WorkflowRunState.IDLE:
-        echo(f"run {after.run_id} came to its end meanwhile, {where}; it stays done")
+        echo(f"run {after.run_id} finished in the meantime, {where}; it stays done")
     else:
         asked = (
             f"{count(len(before.requests), 'question')} of it"
@@ -69,7 +67,4 @@ def _show(before: RunRecord, after: RunSummary) -> None:
         )
         dropped = f"; {asked} will not be answered" if before.requests else ""
         echo(f"run {after.run_id} is cancelled, {where}{dropped}")
-        echo(
-            f"its checkpoints stay: `supersteps resume {quote(after.run_id)}` makes it go on "
-            "after all"
-        )
+        echo(f"its checkpoints stay: `supersteps resume {quote(after.run_id)}` continues it anyway")

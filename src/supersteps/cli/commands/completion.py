@@ -6,9 +6,8 @@ import click
 
 from supersteps.cli.terminal import echo
 
-# Bash takes words apart at `:`, `@` and `=`, as in sqlite:///runs.db and RUN@7, and replaces what
-# is behind the last of them. So the words are put together again here, and of what is offered only
-# that end is given.
+# Bash splits words at `:`, `@` and `=`, as in sqlite:///runs.db and RUN@7, and replaces only the
+# text after the last of them. So this joins the words again and offers only that last part.
 _BASH = r"""%(complete_func)s() {
     local IFS=$'\n' rest=${COMP_LINE:0:COMP_POINT} gap word words=() i
     for ((i = 0; i <= COMP_CWORD; i++)); do
@@ -39,20 +38,20 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print what makes a shell complete commands and options.
+    """Print the shell script that enables Tab completion.
 
-    Install it once, then open a new shell:
+    Install it once, then start a new shell:
 
     \b
     bash  supersteps completion bash >> ~/.bashrc
     zsh   supersteps completion zsh >> ~/.zshrc
     fish  supersteps completion fish > ~/.config/fish/completions/supersteps.fish
-    """  # noqa: D301 - \b is how click is told to leave lines as they are
+    """  # noqa: D301 - \b tells click to keep the line breaks
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)
     if kind is None:  # pragma: no cover - click knows these three
-        raise click.UsageError(f"nothing is known of {shell}")
+        raise click.UsageError(f"no completion for {shell}: choose bash, zsh or fish")
     if shell == "bash":
         kind = type("Bash", (kind,), {"source_template": _BASH})
     root = click.get_current_context().find_root()

@@ -22,7 +22,7 @@ from supersteps.service.service import Service
 
 _WIDTH = 90
 _AROUND = 24
-"""Characters that are the same and are shown before and after a difference."""
+"""How many equal characters are shown before and after a difference."""
 Messages: TypeAlias = tuple[list[Any], list[Any]]
 """The messages in flight on both sides."""
 _SIGNS = {"add": ("+", "green"), "remove": ("-", "red"), "replace": ("~", "yellow")}
@@ -31,9 +31,9 @@ _SIGNS = {"add": ("+", "green"), "remove": ("-", "red"), "replace": ("~", "yello
 @click.command("diff")
 @click.argument("before", metavar="[A]", required=False, shell_complete=complete_checkpoint)
 @click.argument("after", metavar="[B]", required=False, shell_complete=complete_checkpoint)
-@click.option("--patch", is_flag=True, help="Write a JSON Patch (RFC 6902); so does -o json.")
-@click.option("--full", is_flag=True, help="Cut nothing.")
-@click.option("--exit-code", is_flag=True, help="Exit with 1 where something differs.")
+@click.option("--patch", is_flag=True, help="Print a JSON Patch (RFC 6902); -o json does so too.")
+@click.option("--full", is_flag=True, help="Shorten nothing.")
+@click.option("--exit-code", is_flag=True, help="Exit with code 1 if they differ.")
 @common_options
 @click.pass_context
 def command(
@@ -46,9 +46,9 @@ def command(
     store: str | None,
     output: str,
 ) -> None:
-    """Show what differs between the checkpoints A and B of any runs.
+    """Show how the checkpoints A and B differ. They may belong to different runs.
 
-    With A alone: what its superstep changed. Without any, at a terminal, you choose both.
+    With A only: what its superstep changed. Without both, choose them at the terminal.
     """
     respect_no_color()
     if before is None and not is_terminal():
@@ -85,12 +85,12 @@ async def _chosen(service: Service, before: str | None, after: str | None) -> tu
         return before, after
     header = await service.find_checkpoint(before)
     parent = header.parent_id
-    if parent is None and header.run_id:  # a fork begins where it was forked from
+    if parent is None and header.run_id:  # a fork starts at the checkpoint it was forked from
         parent = (await service.find_run(header.run_id)).parent_checkpoint
     if parent is None:
         raise InputError(
-            f"{header.checkpoint_id} is the first checkpoint of its run: there is none before it "
-            f"to compare it with. Name another one: supersteps diff {header.checkpoint_id} B"
+            f"{header.checkpoint_id} is the first checkpoint of its run, so there is no earlier "
+            f"one to compare it with. Name another one: supersteps diff {header.checkpoint_id} B"
         )
     return parent, header.checkpoint_id
 
@@ -99,7 +99,7 @@ async def _chosen(service: Service, before: str | None, after: str | None) -> tu
 
 
 async def _messages(service: Service, found: CheckpointDiff) -> Messages:
-    """Return the messages in flight of both sides: each is one thing, whatever place it has in the list."""
+    """Return the messages in flight of both checkpoints, to compare regardless of order."""
     sides = [await service.show_checkpoint(side) for side in (found.before, found.after)]
     before, after = (side.content.get("messages", []) for side in sides)
     return before, after
@@ -108,20 +108,19 @@ async def _messages(service: Service, found: CheckpointDiff) -> Messages:
 def lines(
     found: CheckpointDiff, messages: Messages | None = None, *, full: bool = False
 ) -> list[str]:
-    """Return a diff for people, by section.
+    """Return a diff as lines of text, by section.
 
     Args:
         found: What differs.
-        messages: The messages in flight on both sides, to tell of whole messages.
-        full: Whether nothing is cut.
+        messages: The messages in flight on both sides, to report whole messages.
+        full: Whether to shorten nothing.
     """
     if not found:
-        return [f"{found.before} and {found.after} hold the same"]
-    told = _worth_telling(found)
+        return [f"{found.before} and {found.after} are equal"]
+    told = _relevant_changes(found)
     if not told:
         return [
-            f"{found.before} and {found.after} hold the same; only the times at which they asked "
-            "differ"
+            f"{found.before} and {found.after} are equal, except for the times at which they asked"
         ]
     shown = [
         click.style(f"--- {found.before}", bold=True),
@@ -135,13 +134,13 @@ def lines(
         if section == "messages" and messages is not None:
             changes = (
                 list(_whole_messages(*messages)) or changes
-            )  # they may only stand in another order
+            )  # they may differ only in their order
         shown += [f"  {line}" for change in changes for line in _change(section, change, full)]
     return shown
 
 
-def _worth_telling(found: CheckpointDiff) -> list[Change]:
-    """Return the changes without the times of questions that are the same otherwise: a fork has asked them again."""
+def _relevant_changes(found: CheckpointDiff) -> list[Change]:
+    """Return the changes, without the times of equal questions, which a fork asks again."""
     inside = Counter(change.path[:2] for change in found)
     return [
         change
@@ -155,7 +154,7 @@ def _worth_telling(found: CheckpointDiff) -> list[Change]:
 
 
 def _whole_messages(before: list[Any], after: list[Any]) -> Iterator[Change]:
-    """Yield which messages are gone and which are new; one that takes the way of another replaces it."""
+    """Yield removed and added messages; a new one on the same route replaces the old one."""
     encode = msgspec.json.encode
     gone, come = (
         _without(before, Counter(map(encode, after))),
@@ -174,7 +173,7 @@ def _whole_messages(before: list[Any], after: list[Any]) -> Iterator[Change]:
 
 
 def _without(messages: list[Any], others: Counter[bytes]) -> list[Any]:
-    """Return the messages that the others do not have, as often as they do not have them."""
+    """Return the messages that are not among the others, as a multiset difference."""
     left = []
     for message in messages:
         key = msgspec.json.encode(message)
@@ -188,21 +187,21 @@ def _without(messages: list[Any], others: Counter[bytes]) -> list[Any]:
 def _change(section: str, change: Change, full: bool) -> Iterator[str]:
     sign, color = _SIGNS[change.kind]
     name = place(change.path[1:]) or "(all)"
-    if section == "messages" and isinstance(change.path[1], str):  # a whole message, by its way
+    if section == "messages" and isinstance(change.path[1], str):  # a whole message, by its route
         name = change.path[1]
     if change.kind == "replace":
         yield from _replaced(section, name, change, full)
         return
     value = change.after if change.kind == "add" else change.before
-    text = _told(section, change, value) or _text(value, full, section)
+    text = _item_text(section, change, value) or _text(value, full, section)
     first, *more = text.split("\n")
     yield click.style(f"{sign} {name}: {first}", fg=color)
     for line in more:
         yield click.style(f"{sign}   {line}", fg=color)
 
 
-def _told(section: str, change: Change, value: Any) -> str | None:
-    """Return a whole question in words; None for everything else."""
+def _item_text(section: str, change: Change, value: Any) -> str | None:
+    """Return a whole question or answer as text; None for everything else."""
     if not isinstance(value, dict) or len(change.path) != 2:
         return None
     if section in ("requests", "intercepted"):
@@ -240,7 +239,7 @@ def _replaced(section: str, name: str, change: Change, full: bool) -> Iterator[s
 
 
 def _unified(old: str, new: str, full: bool) -> Iterator[str]:
-    """Yield the lines that differ, with what stands around them."""
+    """Yield the lines that differ, with their context."""
     colors = {"+": "green", "-": "red", "@": "cyan"}
     context = max(old.count("\n"), new.count("\n")) + 1 if full else 2
     compared: Iterable[str] = difflib.unified_diff(
@@ -253,7 +252,7 @@ def _unified(old: str, new: str, full: bool) -> Iterator[str]:
 
 
 def around(before: str, after: str) -> tuple[str, str]:
-    """Return two texts cut to where they differ, if they are long: what is the same at both ends goes first."""
+    """Return two texts, shortened at their equal ends if they are long."""
     if max(len(before), len(after)) <= _WIDTH:
         return before, after
     start = 0
@@ -276,12 +275,12 @@ def _window(text: str, start: int, end: int) -> str:
 
 
 def cut_end(text: str, width: int) -> str:
-    """Return a line cut where it gets long, its spaces as they are."""
+    """Return a line shortened to a width, its spaces unchanged."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _text(value: Any, full: bool, section: str) -> str:
-    """Return a value that was added or removed; text in quotes, since its spaces may be what matters."""
+    """Return an added or removed value; text in quotes, since spaces may matter."""
     if isinstance(value, str) and section != "messages":
         shown = msgspec.json.encode(value).decode()
     else:

@@ -22,14 +22,14 @@ from supersteps.cli.words import count
 @click.command("export")
 @click.argument("run", shell_complete=complete_run)
 @click.argument("file", required=False)
-@click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
+@click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
 @common_options
 def command(run: str, file: str | None, force: bool, store: str | None, output: str) -> None:
     """Write a run to a file.
 
-    The file holds everything of the run, on every branch, with a checksum over all of it;
-    `supersteps import` takes it on any machine, into any kind of store. FILE is RUN.jsonl unless
-    named; - is stdout. A run that is at work is written as it is at one moment.
+    The file holds the whole run, all branches included, with a checksum over everything.
+    `supersteps import` reads it on any machine, into any kind of store. FILE is RUN.jsonl by
+    default; - is stdout. A running run is exported as it is at one moment.
     """
 
     async def write(run_id: str, path: Path) -> int:
@@ -69,5 +69,5 @@ def _show(run_id: str, path: Path, checkpoints: int) -> None:
 
 
 def _file_name(run_id: str) -> str:
-    """Return a run's id as a name that every file system takes."""
+    """Return a file name for a run's id that every file system accepts."""
     return re.sub(r"[^\w.-]", "_", run_id).lstrip(".") or "run"

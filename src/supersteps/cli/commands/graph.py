@@ -38,25 +38,25 @@ _SUFFIXES = {
 }
 _APPLICATION = re.compile(r".+\.py(:[^/\\]+)?|[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _WIDTH = 100
-"""Columns of a text drawing that goes to a file."""
+"""Width of a text drawing that is written to a file."""
 
 
 @click.command("graph")
 @click.argument(
     "subject", metavar="[APP|RUN|CHECKPOINT]", required=False, shell_complete=complete_checkpoint
 )
-@click.option("--format", "format_", type=click.Choice(_FORMATS), help="What to draw.")
+@click.option("--format", "format_", type=click.Choice(_FORMATS), help="Format of the picture.")
 @click.option(
     "-f",
     "--file",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Where to write it; else stdout.",
+    help="File to write; stdout by default.",
 )
 @click.option(
     "--checkpoint",
     metavar="REF",
-    help="With APP: mark what waits at this checkpoint of one of the workflow's runs.",
+    help="With APP: mark the state of one of its runs at this checkpoint.",
 )
 @store_option
 @debug_option
@@ -67,24 +67,25 @@ def command(
     checkpoint: str | None,
     store: str | None,
 ) -> None:
-    """Draw a workflow, or where a run stands.
+    """Draw a workflow, or the state of a run.
 
-    APP is `module:name` or `file.py:name` and needs the workflow's code; without an argument it is
-    the app of the settings. A RUN or CHECKPOINT is drawn from what is stored, with what ran, what
-    failed, who asks, and what waits where.
+    APP is `module:name` or `file.py:name`, and its code is needed; without an argument, the app of
+    the settings is drawn. A RUN or CHECKPOINT is drawn from what is stored: which executors ran,
+    which failed, which ask, and where messages wait.
 
-    The format is what FILE's suffix says (.svg, .dot, .mmd, .txt), else ascii on a terminal and
-    mermaid in a pipe.
+    The format follows FILE's suffix (.svg, .dot, .mmd, .txt); without a file it is ascii on a
+    terminal and mermaid in a pipe.
 
     \b
     supersteps graph flows/orders.py:workflow
     supersteps graph @latest -f run.svg
-    """  # noqa: D301 - \b is how click is told to leave lines as they are
+    """  # noqa: D301 - \b tells click to keep the line breaks
     chosen = format_ or _format_for(file)
     is_application = subject is None or _APPLICATION.fullmatch(subject) is not None
     if checkpoint is not None and not is_application:
         raise click.UsageError(
-            f"--checkpoint goes with an APP; {subject!r} is a run or a checkpoint: give only one"
+            f"--checkpoint needs an APP, but {subject!r} is a run or a checkpoint: pass only one "
+            "of them"
         )
     picture = (
         _of_application(subject, checkpoint, store)
@@ -101,7 +102,7 @@ def command(
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ServiceError(f"{path} cannot be written: {error.strerror or error}") from error
-    echo(f"{picture.title or 'the picture'} is in {path}", err=True)
+    echo(f"{picture.title or 'the picture'} was written to {path}", err=True)
 
 
 def _print(text: str) -> None:
@@ -109,8 +110,8 @@ def _print(text: str) -> None:
         echo_result(text)
     except UnicodeEncodeError as error:
         raise ServiceError(
-            f"stdout takes only {error.encoding}, which lacks {text[error.start]!r}: write the "
-            "picture to a file with -f FILE, or set PYTHONIOENCODING=utf-8"
+            f"stdout is encoded as {error.encoding}, which has no {text[error.start]!r}: write "
+            "the picture to a file with -f FILE, or set PYTHONIOENCODING=utf-8"
         ) from error
 
 
@@ -120,7 +121,7 @@ def _format_for(file: str | None) -> str:
     found = _SUFFIXES.get(Path(file).suffix.lower())
     if found is None:
         raise click.UsageError(
-            f"{file!r} does not say what to draw: give --format, or a name that ends in .svg, "
+            f"{file!r} does not name a format: pass --format, or a file name that ends in .svg, "
             ".dot, .mmd or .txt"
         )
     return found
@@ -147,9 +148,9 @@ async def _where_it_stands(workflow: Workflow, service: Service, reference: str)
     details = await service.show_checkpoint(reference)
     if details.workflow_id != workflow.workflow_id:
         raise ServiceError(
-            f"checkpoint {details.entry.checkpoint_id!r} is of workflow {details.workflow_id!r}, "
-            f"and the code is of {workflow.workflow_id!r}: leave the APP away to draw what is "
-            "stored"
+            f"checkpoint {details.entry.checkpoint_id!r} belongs to workflow "
+            f"{details.workflow_id!r}, but the code is of {workflow.workflow_id!r}: omit the APP "
+            "to draw what is stored"
         )
     checkpoint = await service.storage.load_checkpoint(details.entry.checkpoint_id)
     return WorkflowViz(workflow, checkpoint=checkpoint, ran=details.entry.ran).picture
@@ -164,7 +165,7 @@ def _of_stored(reference: str, store: str | None) -> Picture:
 
 
 def _drawn(picture: Picture, chosen: str, width: int) -> str:
-    # Each is imported when it is wanted; the two that are looked at are kept readable.
+    # Each format is imported only when it is used. ascii and mermaid are readable text.
     from supersteps.viz.groups import grouped
 
     if chosen == "mermaid":

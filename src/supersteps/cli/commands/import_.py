@@ -26,14 +26,14 @@ from supersteps.service.views import RunSummary
     "--run-id",
     metavar="ID",
     callback=check_new_id,
-    help="What to call the run here; what it was called there unless given.",
+    help="Id of the imported run; the exported id by default.",
 )
 @common_options
 def command(file: str, run_id: str | None, store: str | None, output: str) -> None:
-    """Bring a run from a file into the store.
+    """Import a run from a file.
 
-    FILE was written by `supersteps export`; - is stdin. All of it is checked before anything is
-    written. The store may be a new one.
+    FILE was written by `supersteps export`; - is stdin. The whole file is checked before anything
+    is written. The store is created if it does not exist.
     """
     if run_id == "":
         raise click.UsageError("--run-id is empty")
@@ -53,8 +53,8 @@ def command(file: str, run_id: str | None, store: str | None, output: str) -> No
             run = do(work(Path(file)))
     except RunExistsError as error:
         raise ServiceError(
-            "the store holds this run already: give this one another name with --run-id ID. "
-            "Nothing was written."
+            "the store already has a run with this id: import it under another one with --run-id "
+            "ID. Nothing was written."
         ) from error
     emit(run, output, lambda: _show(run))
 
@@ -62,7 +62,7 @@ def command(file: str, run_id: str | None, store: str | None, output: str) -> No
 def _show(run: RunSummary) -> None:
     state = WORDS.get(run.status, run.status.lower())
     echo(
-        f"run {run.run_id} of workflow {run.workflow_id} is in the store: {state}, after "
-        f"superstep {run.step}"
+        f"run {run.run_id} of workflow {run.workflow_id} was imported: {state}, after superstep "
+        f"{run.step}"
     )
-    echo(f"to see it: `supersteps show {quote(run.run_id)}`")
+    echo(f"to inspect it: `supersteps show {quote(run.run_id)}`")

@@ -19,19 +19,16 @@ _WIDEST = 24
 
 @click.command("log")
 @click.argument("run", default="@latest", shell_complete=complete_run)
-@click.option("--graph", is_flag=True, help="Draw branches and forks as lanes.")
-@click.option("-n", "--limit", type=click.IntRange(1), help="At most so many checkpoints.")
-@click.option(
-    "--no-forks", is_flag=True, help="Only RUN itself, without the runs that were forked from it."
-)
+@click.option("--graph", is_flag=True, help="Draw branches and forks as lines.")
+@click.option("-n", "--limit", type=click.IntRange(1), help="Show at most this many checkpoints.")
+@click.option("--no-forks", is_flag=True, help="Only RUN itself, not the runs forked from it.")
 @common_options
 def command(
     run: str, graph: bool, limit: int | None, no_forks: bool, store: str | None, output: str
 ) -> None:
-    """Show the checkpoints of RUN on all its branches, and those of its forks, the newest first.
+    """Show the checkpoints of RUN on all branches, and those of its forks, newest first.
 
-    Without RUN it is the newest one. What stands after a checkpoint is what happened in its
-    superstep.
+    RUN is the newest run by default. Behind each checkpoint is what happened in its superstep.
     """
     respect_no_color()
 
@@ -57,7 +54,7 @@ def _show(found: Log, is_graph: bool) -> None:
         if is_graph
         else [Row("", entry) for entry in found.entries]
     )
-    width = terminal_width() if is_graph else None  # a line that wraps would tear the lanes apart
+    width = terminal_width() if is_graph else None  # wrapped lines would break the drawing
     for line in map(shown, lines(rows, found, style)):
         echo(line if width is None else fitted(line, width))
     if not found.is_complete:
@@ -65,7 +62,7 @@ def _show(found: Log, is_graph: bool) -> None:
 
 
 def lines(rows: list[Row], log: Log, style: Style = ASCII) -> list[str]:
-    """Return a history as lines: lanes, then what there is to say of the checkpoint."""
+    """Return a history as lines: the drawing, then the checkpoint."""
     width = min(
         max((visible_width(row.lanes) for row in rows if row.entry is not None), default=0), _WIDEST
     )
@@ -85,7 +82,7 @@ def lines(rows: list[Row], log: Log, style: Style = ASCII) -> list[str]:
 
 
 def mark(entry: LogEntry, log: Log) -> str:
-    """Return what a checkpoint is besides: `(head)`, `(fork 0193...)`."""
+    """Return a checkpoint's mark: `(head)`, `(fork 0193...)`, or nothing."""
     if not entry.is_head:
         return ""
     if entry.run_id == log.run.run_id:

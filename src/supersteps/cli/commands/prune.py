@@ -19,31 +19,42 @@ from supersteps.storage.retention import RetentionPolicy
 
 @click.command("prune")
 @click.argument("run", shell_complete=complete_run, required=False)
-@click.option("--all", "all_runs", is_flag=True, help="Every run in the store, instead of one.")
+@click.option("--all", "all_runs", is_flag=True, help="All runs in the store.")
 @click.option(
-    "--keep-last", type=click.IntRange(1), metavar="N", help="Keep the N newest of a run."
+    "--keep-last",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Keep the N newest checkpoints of a run.",
 )
 @click.option(
     "--keep-steps",
     type=click.IntRange(1),
     metavar="N",
-    help="Keep those after superstep 0, N, 2N, ...",
+    help="Keep the checkpoints after supersteps 0, N, 2N, ...",
 )
 @click.option(
     "--keep-for",
     callback=duration,
     metavar="AGE",
-    help="Keep those that are younger: 90s, 15m, 12h, 30d, 2w.",
-)
-@click.option("--older-than", callback=duration, metavar="AGE", hidden=True)
-@click.option(
-    "--waiting-too", is_flag=True, help="Let those go, too, at which a question waits for a person."
+    help="Keep checkpoints younger than this: 90s, 15m, 12h, 30d, 2w.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Only say what would go; -o json lists the checkpoints."
+    "--older-than",
+    callback=duration,
+    metavar="AGE",
+    hidden=True,
+    help="Former name of --keep-for.",
 )
-@click.option("--vacuum", is_flag=True, help="Give the space back to the file system afterwards.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--waiting-too", is_flag=True, help="Also delete checkpoints at which a question is waiting."
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only report what would be deleted; -o json lists the checkpoints.",
+)
+@click.option("--vacuum", is_flag=True, help="Return the freed space to the file system.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @common_options
 def command(
     run: str | None,
@@ -59,27 +70,29 @@ def command(
     store: str | None,
     output: str,
 ) -> None:
-    """Remove checkpoints that are no longer wanted.
+    """Delete old checkpoints by rules.
 
-    The rules say what to keep, and at least one is needed; what no rule keeps goes, for good. A
-    run's current checkpoint always stays, and so do those where its branches part and those at
-    which a question waits.
+    The options say which checkpoints to keep, and at least one is needed; all others are deleted
+    permanently. A run's head is always kept, and so are the checkpoints at which branches part and
+    those at which a question is waiting.
 
     \b
     supersteps prune @latest --keep-last 20
     supersteps prune --all --keep-for 30d --keep-steps 100 --dry-run
-    """  # noqa: D301 - \b is how click is told to leave lines as they are
+    """  # noqa: D301 - \b tells click to keep the line breaks
     if (run is None) is not all_runs:
         raise click.UsageError(
-            "name one run, or say --all" if run is None else "name one run or say --all, not both"
+            "name a run, or pass --all" if run is None else "name a run or pass --all, not both"
         )
     if older_than is not None:
         if keep_for is not None:
-            raise click.UsageError("--older-than is the former name of --keep-for; give only that")
+            raise click.UsageError("--older-than is the former name of --keep-for; pass only that")
         echo("--older-than is now called --keep-for", err=True)
         keep_for = older_than
     if keep_last is None and keep_steps is None and keep_for is None:
-        raise click.UsageError("say what to keep: --keep-last N, --keep-steps N or --keep-for AGE")
+        raise click.UsageError(
+            "say what to keep: pass --keep-last N, --keep-steps N or --keep-for AGE"
+        )
     policy = RetentionPolicy(keep_last, keep_steps, keep_for, waiting_too)
 
     async def work(is_trial: bool) -> list[Pruned]:
@@ -91,28 +104,28 @@ def command(
 
     if dry_run:
         found = do(work(True))
-        emit(found, output, lambda: _show(found, "WOULD GO", "STAY"))
+        emit(found, output, lambda: _show(found, "WOULD DELETE", "KEEP"))
         return
     if not yes and is_terminal():
         planned = do(work(True))
         total = sum(len(pruned.checkpoints) for pruned in planned)
         if total:
             _show(planned, "GO", "STAY", err=True)
-            if not click.confirm(f"Remove {count(total, 'checkpoint')} for good?", err=True):
-                echo("nothing was removed", err=True)
+            if not click.confirm(f"Delete {count(total, 'checkpoint')} permanently?", err=True):
+                echo("nothing was deleted", err=True)
                 click.get_current_context().exit(FAILED)
     found = do(work(False))
     emit(found, output, lambda: _show(found, "GONE", "LEFT"))
     if vacuum and output == "table":
-        echo("unused space was given back")
+        echo("the freed space was returned to the file system")
 
 
 def _show(found: list[Pruned], go: str, stay: str, *, err: bool = False) -> None:
     thinned = [pruned for pruned in found if pruned.checkpoints]
     rows = [[pruned.run_id, str(len(pruned.checkpoints)), str(pruned.kept)] for pruned in thinned]
     nothing = (
-        f"nothing to remove: {count(sum(p.kept for p in found), 'checkpoint')} of "
-        f"{count(len(found), 'run')} stay"
+        f"nothing to delete: {count(sum(p.kept for p in found), 'checkpoint')} of "
+        f"{count(len(found), 'run')} kept"
     )
     if err:
         for run_id, gone, left in rows:
@@ -122,8 +135,6 @@ def _show(found: list[Pruned], go: str, stay: str, *, err: bool = False) -> None
     others = len(found) - len(rows)
     if rows and others:
         echo(
-            "1 other run keeps all it has"
-            if others == 1
-            else f"{others} other runs keep all they have",
+            "1 other run is unchanged" if others == 1 else f"{others} other runs are unchanged",
             err=True,
         )

@@ -16,10 +16,10 @@ from supersteps.service.views import Question
 
 @click.command("requests")
 @click.argument("run", required=False, shell_complete=complete_run)
-@click.option("--workflow", metavar="NAME", help="Only those of runs of this workflow.")
+@click.option("--workflow", metavar="NAME", help="Only questions of this workflow's runs.")
 @common_options
 def command(run: str | None, workflow: str | None, store: str | None, output: str) -> None:
-    """List the questions that wait for an answer, the oldest first: all of them, or those of RUN."""
+    """List the waiting questions, oldest first: of all runs, or of RUN."""
     respect_no_color()
 
     async def work() -> list[Question]:
@@ -45,10 +45,10 @@ def _show(found: list[Question]) -> None:
             ]
             for question in found
         ],
-        empty="no questions wait for an answer",
+        empty="no questions are waiting",
     )
     if found:
-        echo("\nAnswer one: supersteps answer REQUEST [VALUE]", err=True)
+        echo("\nTo answer one: supersteps answer REQUEST [VALUE]", err=True)
 
 
 def _until(deadline: str | None) -> str:

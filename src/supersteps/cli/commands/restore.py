@@ -23,14 +23,13 @@ from supersteps.service.views import RunDetails, RunSummary
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """What a restore would do.
+    """The effect of a restore.
 
     Attributes:
         checkpoint: Id of the checkpoint.
         step: Its superstep.
-        run: Its run, as it is.
-        leaves: Checkpoints on the way from it to the current one; None where it is on another
-            branch.
+        run: Its run, as it is now.
+        leaves: How many checkpoints lie between it and the head; None if it is on another branch.
     """
 
     checkpoint: str
@@ -41,14 +40,14 @@ class _Plan(msgspec.Struct, frozen=True):
 
 @click.command("restore")
 @click.argument("checkpoint", shell_complete=complete_checkpoint)
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @common_options
 def command(checkpoint: str, yes: bool, store: str | None, output: str) -> None:
-    """Make a checkpoint its run's current one again.
+    """Move a run back to one of its checkpoints.
 
-    Nothing runs: the run only stands there again, on a new branch, and `supersteps resume` goes on
-    from there. What came after stays readable on its own branch. What handlers did to the world
-    outside stays done.
+    Nothing is run: the checkpoint becomes the run's head, on a new branch, and `supersteps resume`
+    continues from there. Later checkpoints stay readable on their own branch. Side effects of
+    handlers are not undone.
     """
 
     async def look() -> _Plan:
@@ -74,8 +73,8 @@ async def _plan(service: Service, reference: str) -> _Plan:
     header = await service.find_checkpoint(reference)
     if not header.run_id:
         raise ServiceError(
-            f"checkpoint {header.checkpoint_id!r} was saved by hand and belongs to no run, so no "
-            "run can go back to it: resume from it in code, with workflow.run_from_checkpoint"
+            f"checkpoint {header.checkpoint_id!r} was saved with `save_checkpoint` and belongs "
+            "to no run: resume from it in code, with workflow.run_from_checkpoint"
         )
     run = await service.find_run(header.run_id)
     parents = {
@@ -88,7 +87,7 @@ async def _plan(service: Service, reference: str) -> _Plan:
 
 
 def _steps_back(parents: Mapping[str, str | None], head: str, checkpoint: str) -> int | None:
-    """Return how many checkpoints of the head's lineage come after one; None if it is not on it."""
+    """Return how many checkpoints of the head's lineage follow one; None if it is not on it."""
     place: str | None = head
     steps = 0
     while place is not None and place != checkpoint:
@@ -100,15 +99,14 @@ def _steps_back(parents: Mapping[str, str | None], head: str, checkpoint: str) -
 def _announcement(plan: _Plan) -> str:
     run = plan.run
     stands = (
-        f"Run {run.run_id} stands at {run.head}, after superstep {run.step}, on branch "
-        f"{run.branch}."
+        f"Run {run.run_id} is at {run.head}, after superstep {run.step}, on branch {run.branch}."
     )
     if plan.leaves == 0:
         return (
-            f"{stands} That is this very checkpoint: restoring it only drops answers that no "
-            "superstep has taken yet, and what is recorded of the superstep under way."
+            f"{stands} That is this checkpoint: restoring it only discards the answers that no "
+            "superstep has consumed yet, and the journal of the current superstep."
         )
-    new = f"What follows becomes branch {run.branch + 1}; what it leaves stays readable."
+    new = f"The run continues on branch {run.branch + 1}; later checkpoints stay readable."
     if plan.leaves is None:
         return (
             f"{stands}\n{plan.checkpoint}, after superstep {plan.step}, is on another branch. {new}"
@@ -116,21 +114,21 @@ def _announcement(plan: _Plan) -> str:
     return (
         f"{stands}\n"
         f"{plan.checkpoint} is after superstep {plan.step}: {count(plan.leaves, 'checkpoint')} "
-        f"back. {new} What handlers did to the world outside stays done."
+        f"back. {new} Side effects of handlers are not undone."
     )
 
 
 def _show(plan: _Plan, run: RunSummary, details: RunDetails) -> None:
     was = f" (it was {plan.run.head})" if plan.run.head != run.head else ""
     echo(
-        f"run {run.run_id} stands at {run.head} again, after superstep {run.step}, on branch "
+        f"run {run.run_id} is at {run.head} again, after superstep {run.step}, on branch "
         f"{run.branch}{was}"
     )
     echo(_next(details))
 
 
 def _next(details: RunDetails) -> str:
-    """Return what resuming a run will do."""
+    """Return what resuming the run will do."""
     run = details.run
     resume = f"`supersteps resume {quote(run.run_id)}`"
     if details.waiting:
@@ -151,5 +149,5 @@ def _next(details: RunDetails) -> str:
             "requests`"
         )
     if details.timers:
-        return f"next: {resume} waits until {min(details.timers)} and goes on"
+        return f"next: {resume} waits until {min(details.timers)} and continues"
     return "next: nothing, the run was done there"

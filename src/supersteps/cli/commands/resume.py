@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from supersteps.cli.choice import chosen
 from supersteps.cli.completion import complete_checkpoint
 from supersteps.cli.endings import Commands, drive, limit_option, quiet_option
 from supersteps.cli.options import (
@@ -15,8 +14,9 @@ from supersteps.cli.options import (
     settings,
     workflow_of,
 )
+from supersteps.cli.picker import chosen_checkpoint
 from supersteps.cli.progress import one_line_warnings, tell
-from supersteps.cli.questionnaire import understand
+from supersteps.cli.typed_value import understand
 from supersteps.service.references import choose_question
 from supersteps.service.service import Service
 from supersteps.states import WorkflowRunState
@@ -31,7 +31,7 @@ from supersteps.states import WorkflowRunState
     "answers",
     multiple=True,
     metavar="REQUEST=VALUE",
-    help="Answer a question first; several times.",
+    help="Answer a question first; repeatable.",
 )
 @limit_option
 @quiet_option
@@ -46,19 +46,20 @@ def command(
     store: str | None,
     output: str,
 ) -> int:
-    """Go on with a run where it stands, or from one of its checkpoints.
+    """Continue a run from its head or from another checkpoint.
 
-    A checkpoint that is not the run's current one becomes that, on a new branch; what came after it
-    stays readable. On a terminal, without an argument, you choose from the checkpoints there are.
+    A checkpoint that is not the head becomes the head, on a new branch; later checkpoints stay
+    readable. Without an argument, choose a checkpoint at the terminal.
 
-    The workflow's code is needed: --app, SUPERSTEPS_APP or [tool.supersteps].
+    The workflow's code is needed: name it by --app, SUPERSTEPS_APP or [tool.supersteps].
     """
     given = dict(map(_answer, answers))
 
     async def work() -> int:
         async with open_service(store, apps) as service:
             header = await service.find_checkpoint(
-                checkpoint or await chosen(service, "Choose where to go on.", "resume")
+                checkpoint
+                or await chosen_checkpoint(service, "Choose where to continue.", "resume")
             )
             workflow = workflow_of(settings(store, apps), header.workflow_id)
             if max_iterations is not None:
@@ -70,7 +71,8 @@ def command(
                     await service.restore(header.checkpoint_id)
                 if not header.run_id:
                     raise click.UsageError(
-                        "--answer is for a run, and this checkpoint was saved by hand: name a run"
+                        "--answer needs a run, but this checkpoint was saved with "
+                        "`save_checkpoint` and belongs to none: name a run"
                     )
                 await _give(service, header.run_id, given)
             resumed = workflow.run_stream_from_checkpoint(header.checkpoint_id, service.storage)
@@ -90,7 +92,7 @@ def command(
 
 
 async def _give(service: Service, run_id: str, answers: dict[str, str]) -> None:
-    """Answer questions of a run; all are looked for before the first is answered."""
+    """Answer questions of a run; all are found before the first is answered."""
     waiting = await service.list_questions(run_id)
     found = [(choose_question(reference, waiting), text) for reference, text in answers.items()]
     values = [

@@ -25,11 +25,11 @@ _STATES: dict[str, tuple[Collection[str], Callable[[RunSummary], bool]]] = {
     "failed": ({WorkflowRunState.FAILED}, lambda _run: True),
     "cancelled": ({WorkflowRunState.CANCELLED}, lambda _run: True),
 }
-"""The words of the column STATE: statuses that a store can look for, and which of those runs are meant."""
+"""The values of the column STATE: the statuses to query, and a filter for the runs found."""
 
 
 class _State(click.ParamType[str]):
-    """A state of runs: a word of the column STATE, or a status as it is stored."""
+    """A state of runs: a value of the column STATE, or a stored status."""
 
     name = "state"
 
@@ -39,9 +39,7 @@ class _State(click.ParamType[str]):
             return word
         if value.upper() in WorkflowRunState.__members__:
             return value.upper()
-        return self.fail(
-            f"there is no state {value!r}; choose from {', '.join(_STATES)}", param, ctx
-        )
+        return self.fail(f"no such state: {value!r}; choose from {', '.join(_STATES)}", param, ctx)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -57,18 +55,21 @@ class _State(click.ParamType[str]):
     type=_State(),
     help=f"Only runs in this state: {', '.join(_STATES)}.",
 )
-@click.option("--tag", metavar="LABEL", help="Only runs with this label.")
+@click.option("--tag", metavar="LABEL", help="Only runs with this tag.")
 @click.option(
     "--since",
     metavar="TIME",
     callback=moment_of,
-    help="Only runs that were begun at TIME or later.",
+    help="Only runs started at TIME or later.",
 )
+@click.option("--until", metavar="TIME", callback=moment_of, help="Only runs started before TIME.")
 @click.option(
-    "--until", metavar="TIME", callback=moment_of, help="Only runs that were begun before TIME."
-)
-@click.option(
-    "-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many."
+    "-n",
+    "--limit",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Show at most this many.",
 )
 @common_options
 def command(
@@ -81,7 +82,7 @@ def command(
     store: str | None,
     output: str,
 ) -> None:
-    """List runs, the newest first.
+    """List runs, newest first.
 
     TIME is a date or a time in UTC, as in 2026-11-29 or 2026-11-29T08:30, or how long ago, as in
     90s, 15m, 12h, 30d or 2w.
@@ -102,7 +103,7 @@ def command(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Which runs are to be listed, apart from their state."""
+    """Filters of the list, other than the state."""
 
     workflow: str | None
     tag: str | None
@@ -123,7 +124,8 @@ class _Wanted:
 
 async def _in_state(service: Service, state: str, wanted: _Wanted) -> list[RunSummary]:
     statuses, is_meant = _STATES[state]
-    most = wanted.limit if len(statuses) == 1 else sys.maxsize  # of several, some are not meant
+    # with several statuses, some of the runs found are filtered out
+    most = wanted.limit if len(statuses) == 1 else sys.maxsize
     found = [
         run for one in statuses for run in await wanted.found(service, one, most) if is_meant(run)
     ]
@@ -142,7 +144,7 @@ def _show(found: list[RunSummary]) -> None:
         ]
         for run in found
     ]
-    table(["RUN", "WORKFLOW", "STATE", "STEP", "MOVED", ""], rows, empty="no runs")
+    table(["RUN", "WORKFLOW", "STATE", "STEP", "UPDATED", ""], rows, empty="no runs")
 
 
 def _remark(run: RunSummary) -> str:
@@ -151,8 +153,8 @@ def _remark(run: RunSummary) -> str:
     if run.requests and run.status != WorkflowRunState.CANCELLED:
         asked = [name for name in run.requests if name not in (run.answered or ())]
         if not asked:
-            return "answered, resume it"
+            return "answered: resume it"
         return f"asks {short(asked[0], 24)}" + (f" and {len(asked) - 1} more" if asked[1:] else "")
     if run.owner and run.status in IN_PROGRESS:
-        return f"its process is gone: {run.owner}" if run.is_abandoned else run.owner
+        return f"its process has died: {run.owner}" if run.is_abandoned else run.owner
     return f"forked from {run.parent_checkpoint}" if run.parent_checkpoint else ""

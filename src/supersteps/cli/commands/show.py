@@ -37,26 +37,26 @@ from supersteps.states import WorkflowRunState
 _LATEST = 7
 _LONGEST = 110
 _SHOWN = 10
-"""Elements of a list that are shown, the last ones."""
+"""How many elements of a list are shown: the last ones."""
 _SCOPED = {"fan_in": 1, "executor_states": 1, "scopes": 1, "sub_state": 1, "sub_scopes": 2}
-"""How many names stand above the keys of a section."""
+"""How many levels of names are above the keys of a section."""
 
 
 @click.command("show")
 @click.argument(
     "reference", metavar="[RUN|CHECKPOINT]", default="@latest", shell_complete=complete_checkpoint
 )
-@click.option("--full", is_flag=True, help="Cut nothing.")
+@click.option("--full", is_flag=True, help="Shorten nothing.")
 @click.option(
     "--path",
     metavar="PLACE",
-    help="Only the value there, as JSON: shared_state.total or /shared_state/total.",
+    help="Show only this value, as JSON: shared_state.total or /shared_state/total.",
 )
 @common_options
 def command(reference: str, full: bool, path: str | None, store: str | None, output: str) -> None:
-    """Show a run or a checkpoint: where it stands, what it asks, what it holds. The newest run unless one is named.
+    """Show a run or a checkpoint: its state, its questions, its content.
 
-    RUN@latest is a run's current checkpoint.
+    The newest run is shown by default. RUN@latest is a run's head.
     """
     respect_no_color()
 
@@ -77,14 +77,14 @@ def command(reference: str, full: bool, path: str | None, store: str | None, out
 
 
 async def _look(service: Service, reference: str) -> RunDetails | CheckpointDetails:
-    """Return the run that is meant, else the checkpoint."""
+    """Return the run that a reference names, else the checkpoint."""
     try:
         run = await service.find_run(reference)
     except (ReferenceNotFoundError, RunNotFoundError) as no_run:
         try:
             return await service.show_checkpoint(reference)
         except (ReferenceNotFoundError, CheckpointNotFoundError) as no_checkpoint:
-            # What looks like a place in a run was meant as one.
+            # A reference of the form RUN@7 can only mean a checkpoint.
             raise (no_checkpoint if "@" in reference.lstrip("@") else no_run) from None
     return await service.show_run(run.run_id)
 
@@ -93,7 +93,7 @@ async def _look(service: Service, reference: str) -> RunDetails | CheckpointDeta
 
 
 def show_run(found: RunDetails, full: bool) -> list[str]:
-    """Return a run as lines."""
+    """Return a run as lines of text."""
     return [line for block in _run_blocks(found, full) for line in (*block, "")][:-1]
 
 
@@ -149,20 +149,20 @@ def _run_facts(found: RunDetails) -> list[tuple[str, str]]:
         ("state", state),
         ("head", f"{run.head}{branches} ({count(found.checkpoints, 'checkpoint')} in all)"),
         ("started", moment(run.created_at)),
-        ("moved", moment(run.updated_at)),
+        ("updated", moment(run.updated_at)),
     ]
     if run.parent_checkpoint:
         facts.append(("forked from", run.parent_checkpoint))
     if run.is_abandoned:
         facts.append(
-            ("driven by", "nobody: its process died; resuming it goes on where it stopped")
+            ("driven by", "no process: its process died; resume it to continue where it stopped")
         )
     elif run.owner:
         facts.append(("driven by", run.owner))
     given = len(run.requests) - len(found.questions)
     if given > 0 and run.status != WorkflowRunState.CANCELLED:
-        told = count(given, "question") if found.questions else "every question"
-        facts.append(("answered", f"{told}: the answers are taken when the run is resumed"))
+        which = count(given, "question") if found.questions else "every question"
+        facts.append(("answered", f"{which}: the answers are used when the run is resumed"))
     if run.tags:
         facts.append(("tags", ", ".join(run.tags)))
     if found.metadata:
@@ -173,15 +173,15 @@ def _run_facts(found: RunDetails) -> list[tuple[str, str]]:
 def _after_failure(found: RunDetails) -> str:
     run = found.run
     return (
-        "Nothing of that superstep was kept. When the cause is mended: supersteps resume "
+        "Nothing of that superstep was saved. When the cause is fixed: supersteps resume "
         f"{run.run_id}\n"
-        f"To go on with something changed: supersteps fork {run.head}"
+        f"To continue with changes: supersteps fork {run.head}"
     )
 
 
 def _next_steps(run: RunSummary, questions: list[Question]) -> str:
     if run.error or run.status == WorkflowRunState.CANCELLED:
-        return "" if run.error else f"supersteps resume {run.run_id}  (it goes on all the same)"
+        return "" if run.error else f"supersteps resume {run.run_id}  (continues it anyway)"
     if questions:
         return f"supersteps answer {questions[0].request_id}"
     if run.owner:
@@ -204,7 +204,7 @@ def _question(question: Question, full: bool) -> Iterator[str]:
 
 
 def show_checkpoint(found: CheckpointDetails, full: bool) -> list[str]:
-    """Return a checkpoint as lines."""
+    """Return a checkpoint as lines of text."""
     blocks = [aligned(_checkpoint_facts(found))]
     for section, content in found.content.items():
         if content:
@@ -215,7 +215,7 @@ def show_checkpoint(found: CheckpointDetails, full: bool) -> list[str]:
                 ]
             )
     if not full and any("…" in line for block in blocks for line in block):
-        blocks.append([click.style("(--full shows what is cut)", fg="bright_black")])
+        blocks.append([click.style("(--full shows everything)", fg="bright_black")])
     return [line for block in blocks for line in (*block, "")][:-1]
 
 
@@ -224,12 +224,12 @@ def _checkpoint_facts(found: CheckpointDetails) -> list[tuple[str, str]]:
     head = click.style("  (head)", fg="cyan", bold=True) if entry.is_head else ""
     facts = [
         ("checkpoint", click.style(entry.checkpoint_id, bold=True) + head),
-        ("run", entry.run_id or "none: it was saved by hand"),
+        ("run", entry.run_id or "none: it was saved with `save_checkpoint`"),
         ("workflow", found.workflow_id),
         ("superstep", f"{entry.step}" + (f" on branch {entry.branch}" if entry.branch else "")),
         ("state", status_text(entry.status)),
         ("saved", moment(entry.timestamp)),
-        ("parent", entry.parent or "none: it holds the input"),
+        ("parent", entry.parent or "none: it is the first, with the input"),
     ]
     if entry.ran or entry.retries:
         facts.append(("ran", ", ".join(who_ran(entry))))
@@ -270,7 +270,7 @@ def _section(section: str, content: Any, full: bool) -> Iterator[str]:
             yield from _value(timer.get("message", {}).get("data"), full, "    ")
     elif section == "sub_workflows":
         runs = [
-            (name, f"{sub['workflow_id']}, begun by {sub['node']} in superstep {sub['started']}")
+            (name, f"{sub['workflow_id']}, started by {sub['node']} in superstep {sub['started']}")
             for name, sub in content.items()
         ]
         yield from aligned(runs, "  ")
@@ -290,7 +290,7 @@ def _reply(message: dict[str, Any]) -> str:
 
 
 def _named(content: dict[str, Any], full: bool, depth: int, indent: str) -> Iterator[str]:
-    """Yield names with their values, below the scopes that they are in."""
+    """Yield names and values, grouped by scope."""
     if depth:
         for name, inner in content.items():
             yield f"{indent}{click.style(name, fg='cyan')}{'' if inner else '  (empty)'}"
@@ -324,7 +324,7 @@ def _value(value: Any, full: bool, indent: str) -> Iterator[str]:
 
 
 def _short(value: Any, full: bool, width: int = 100) -> str:
-    """Return a value as it is shown: text in quotes only where it would be taken for something else."""
+    """Return a value as text; a string in quotes only if it could be mistaken."""
     text = plain(value)
     if not full:
         return cut(text, width) if text.strip() else json.dumps(value)
@@ -343,15 +343,15 @@ def _title(text: str, number: int = 0) -> str:
 
 
 def value_at(content: Any, path: str) -> Any:
-    """Return the value at a place in a checkpoint's content.
+    """Return the value at a path in a checkpoint's content.
 
     Args:
         content: The content.
-        path: A JSON Pointer (`/shared_state/x`), or names between dots; a name that has dots itself
-            is found too.
+        path: A JSON Pointer (`/shared_state/x`), or names joined by dots; names that have dots
+            themselves are found too.
 
     Raises:
-        InputError: There is nothing.
+        InputError: There is no value at that path.
     """
     if path.startswith("/"):
         names = [name.replace("~1", "/").replace("~0", "~") for name in path.split("/")[1:]]
@@ -362,7 +362,7 @@ def value_at(content: Any, path: str) -> Any:
         step = _step(found, rest)
         if step is None:
             before = ".".join(names[: len(names) - len(rest)])
-            raise InputError(f"there is nothing at {path!r}: {_what_is_there(found, before)}")
+            raise InputError(f"no value at {path!r}: {_content_of(found, before)}")
         found, rest = step
     return found
 
@@ -380,11 +380,11 @@ def _step(value: Any, names: list[str]) -> tuple[Any, list[str]] | None:
     return None
 
 
-def _what_is_there(value: Any, path: str) -> str:
+def _content_of(value: Any, path: str) -> str:
     where = path or "the checkpoint"
     if isinstance(value, dict):
         names = ", ".join(map(str, value)) or "nothing"
-        return f"{where} holds {cut(names, 300)}"
+        return f"{where} has {cut(names, 300)}"
     if isinstance(value, list):
-        return f"{where} is a list of {len(value)}"
+        return f"{where} is a list of length {len(value)}"
     return f"{where} is {cut(plain(value), 60)}"

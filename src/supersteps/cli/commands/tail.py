@@ -20,7 +20,7 @@ from supersteps.service.views import LogEntry, RunSummary
 from supersteps.states import IN_PROGRESS, WorkflowRunState
 
 _LOOK_EVERY_SECONDS = 0.8
-"""Two looks have to find the run standing still: between them whoever drives it may be about to begin."""
+"""Seconds between two checks: a run that was just started may not have an owner yet."""
 _CODES: dict[str, int] = {
     WorkflowRunState.IDLE: 0,
     WorkflowRunState.IDLE_WITH_PENDING_REQUESTS: WAITING,
@@ -33,10 +33,10 @@ _CODES: dict[str, int] = {
 @output_option
 @debug_option
 def command(run: str, store: str | None, output: str) -> int:
-    """Follow a run that another process drives: a line for each checkpoint, until it ends.
+    """Follow a run that another process drives: one line per checkpoint, until it ends.
 
-    With -o json, each line is a JSON object. The exit code is that of the run's end: 0 done, 1
-    failed or cancelled, 3 waiting for an answer. Ctrl-C ends only the watching.
+    With -o json, each line is a JSON object. The exit code says how the run ended: 0 done, 1 failed
+    or cancelled, 3 waiting for an answer. Ctrl-C stops following, not the run.
     """
     respect_no_color()
 
@@ -44,7 +44,7 @@ def command(run: str, store: str | None, output: str) -> int:
         last = None
         async with open_service(store) as service:
             record = await service.find_run(run)
-            watching = asyncio.create_task(_tell_if_nobody_drives(service, record.run_id))
+            watching = asyncio.create_task(_report_if_idle(service, record.run_id))
             try:
                 async for last in service.follow(record.run_id):
                     echo(_line(last) if output == "table" else msgspec.json.encode(last).decode())
@@ -61,8 +61,8 @@ def command(run: str, store: str | None, output: str) -> int:
     return _CODES.get(last.status, FAILED)
 
 
-async def _tell_if_nobody_drives(service: Service, run_id: str) -> None:
-    """Say so once a run has stood still for a while that only somebody who resumes it moves; again after it moved."""
+async def _report_if_idle(service: Service, run_id: str) -> None:
+    """Report a run that no process drives: once, and again after it has moved."""
     before, told = "", ""
     while True:
         await asyncio.sleep(_LOOK_EVERY_SECONDS)
@@ -70,21 +70,23 @@ async def _tell_if_nobody_drives(service: Service, run_id: str) -> None:
             run = await service.find_run(run_id)
             (now,) = await service.with_answers([await summarize(service.storage, run)])
         except SuperstepsError:
-            return  # whoever follows the run says what is wrong
-        why = _why_it_stands(now)
+            return  # the follower reports what is wrong
+        why = _idle_reason(now)
         if why is not None and before == now.head != told:
-            tell(f"{why}, so this waits until somebody does: supersteps resume {now.run_id}")
+            tell(f"{why}. To continue it: supersteps resume {now.run_id}")
             told = now.head
         before = now.head if why is not None else ""
 
 
-def _why_it_stands(run: RunSummary) -> str | None:
+def _idle_reason(run: RunSummary) -> str | None:
     if run.owner is not None:
         return None
     if run.status in IN_PROGRESS:
-        gone = "its process is gone" if run.is_abandoned else "it was stopped"
-        return f"nobody drives run {run.run_id}: {gone}"
-    return f"nobody drives run {run.run_id}: it is answered" if run.answered else None
+        gone = "its process has died" if run.is_abandoned else "it was stopped"
+        return f"no process drives run {run.run_id}: {gone}"
+    return (
+        f"no process drives run {run.run_id}: its questions are answered" if run.answered else None
+    )
 
 
 def _line(entry: LogEntry) -> str:

@@ -22,17 +22,17 @@ from supersteps.service.service import Service
 from supersteps.storage.records import Damage
 
 _PATIENCE = 1.0
-"""Seconds after which somebody who waits is told what takes so long."""
+"""Seconds after which progress is shown."""
 
 
 @click.command("verify")
 @click.argument("run", shell_complete=complete_run, required=False)
 @common_options
 def command(run: str | None, store: str | None, output: str) -> None:
-    """Check that everything stored is whole.
+    """Check all stored data for damage.
 
-    Reads every checkpoint, journal and inbox, of one run or of all, and checks every hash. Ends
-    with code 1 where something is damaged, and says which checkpoint before it is whole.
+    Reads every checkpoint, journal and inbox of one run or of all, and checks every hash. If
+    something is damaged, it exits with code 1 and names the nearest intact checkpoint.
     """
 
     async def work() -> tuple[list[Damage], dict[str, str]]:
@@ -48,7 +48,7 @@ def command(run: str | None, store: str | None, output: str) -> None:
 
 
 async def _heads(service: Service, reference: str | None) -> dict[str, str]:
-    """Return the current checkpoint of each run that is checked."""
+    """Return the head of each run that is checked."""
     if reference is None:
         return {run.run_id: run.head async for run in all_runs(service.storage)}
     run = await service.find_run(reference)
@@ -57,7 +57,7 @@ async def _heads(service: Service, reference: str | None) -> dict[str, str]:
 
 @contextmanager
 def _progress(text: str) -> Iterator[None]:
-    """Tell on a terminal that work goes on, once it takes long; by a thread, since reading may keep the loop busy."""
+    """Show progress on a terminal, from a thread, since reading may block the event loop."""
     done = threading.Event()
 
     def tell() -> None:
@@ -82,7 +82,7 @@ def _progress(text: str) -> Iterator[None]:
 
 def _show(found: list[Damage], heads: dict[str, str]) -> None:
     if not found:
-        echo(f"{count(len(heads), 'run')}, everything is whole")
+        echo(f"{count(len(heads), 'run')}, no damage found")
         return
     damaged = {damage.checkpoint_id for damage in found}
     for damage in found:
@@ -102,23 +102,24 @@ def _owner(damage: Damage) -> str:
 
 
 def _advice(damage: Damage, head: str | None, damaged: Collection[str | None]) -> str | None:
-    """Return what to do about a damage; None where its own text says all there is to say.
+    """Return what to do about a damage; None if its own text says enough.
 
     Args:
         damage: The damage.
-        head: The current checkpoint of its run, if there is one.
+        head: The head of its run, if there is one.
         damaged: Ids of all damaged checkpoints.
     """
     if head is None or damage.checkpoint_id is None:
         return None
     back = (
-        "no checkpoint before it is whole; an export of the run can be imported under another id"
+        "no earlier checkpoint is intact; if there is an export of the run, import it under "
+        "another id"
         if damage.intact_ancestor is None
-        else f"the nearest intact checkpoint before it is {damage.intact_ancestor}: "
-        f"`supersteps restore {quote(damage.intact_ancestor)}` goes back to it"
+        else f"the nearest intact checkpoint before it is {damage.intact_ancestor}: `supersteps "
+        f"restore {quote(damage.intact_ancestor)}` moves the run back to it"
     )
     if head in damaged:
         return back
     if head == damage.intact_ancestor:
-        return f"the run's current checkpoint, {head}, is whole, so it can go on"
-    return f"the run's current checkpoint, {head}, is whole, so it can go on; {back}"
+        return f"the run's head, {head}, is intact, so the run can continue"
+    return f"the run's head, {head}, is intact, so the run can continue; {back}"
