@@ -57,8 +57,8 @@ LAYERS = [
     Layer(("viz",), "pictures of workflows, runs and checkpoints"),
     Layer(
         (
-            *("__init__", "backends", "checkpoints", "edges", "executors", "storages"),
-            *("telemetry", "testing"),
+            *("__init__", "backends", "checkpoints", "edges", "executors", "observers"),
+            *("storages", "telemetry", "testing"),
         ),
         "the public names, by topic; the contract of storages",
     ),

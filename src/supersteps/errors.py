@@ -70,6 +70,7 @@ SuperstepsWarning (UserWarning)
 +-- PartialStorageWarning                        the storage cannot keep all guarantees
 +-- BlockedLoopWarning                           an executor blocks the event loop
 +-- LeaseWarning                                 a lease could not be renewed for a while
++-- ObserverWarning                              an observer raised an error
 +-- StorageWarning                               a storage works, but needs attention
 """
 
@@ -514,6 +515,10 @@ class BlockedLoopWarning(SuperstepsWarning):
 
 class LeaseWarning(SuperstepsWarning):
     """A run's lease could not be renewed during a long superstep; repeated until it can."""
+
+
+class ObserverWarning(SuperstepsWarning):
+    """An observer raised an error; the run goes on. Given once per method and run."""
 
 
 class StorageWarning(SuperstepsWarning):

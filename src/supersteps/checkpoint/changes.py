@@ -21,6 +21,12 @@ class Changes(msgspec.Struct, gc=False):
     appends: dict[PartKey, list[bytes]] = {}
     deletes: list[PartKey] = []
 
+    @property
+    def size(self) -> int:
+        """How many bytes are put or appended."""
+        appended = sum(len(item) for items in self.appends.values() for item in items)
+        return sum(map(len, self.puts.values())) + appended
+
     def apply(self, parts: dict[PartKey, Part]) -> None:
         """Change `parts` in place."""
         for key in self.deletes:

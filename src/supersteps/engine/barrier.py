@@ -5,6 +5,7 @@ The beginning of a run comes here too: its first checkpoint is committed like an
 
 from __future__ import annotations
 
+import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -98,13 +99,19 @@ class Barrier:
         setting = self._setting
         info = None
         if setting.store is not None:
+            now = utc_now() if step.merged.closed else ""
+            changes = self._encode(step, now)
+            begun = time.perf_counter() if setting.observation is not None else 0.0
             try:
-                info = await self._commit(setting.store, step)
+                info = await self._commit(setting.store, step, changes)
             except Exception:
                 raise
             except BaseException:  # such as the end of the event loop
                 self._cut = step
                 raise
+            if setting.observation is not None:
+                seconds = time.perf_counter() - begun
+                setting.observation.committed(info, changes.size, seconds)
         elif setting.replay is not None:
             await setting.replay.take_times(step.merged, step.number)
             changes = self._encode(step, setting.replay.closed_at(step.number))
@@ -130,7 +137,9 @@ class Barrier:
             changes.puts[GRAPH] = encode_graph(levels.root.graph.description)
         return changes
 
-    def _commit(self, store: RunStore, step: Step) -> Coroutine[Any, Any, CheckpointInfo]:
+    def _commit(
+        self, store: RunStore, step: Step, changes: Changes
+    ) -> Coroutine[Any, Any, CheckpointInfo]:
         state, merged, planned = self._position.state, step.merged, step.planned
         more = bool(merged.messages or merged.replies) or len(self._inbox.answers) > len(
             planned.answers
@@ -145,7 +154,7 @@ class Barrier:
         waiting = len(state.requests) + len(merged.opened) > len(merged.closed)
         labels = step.labels
         return store.commit(
-            self._encode(step, utc_now() if merged.closed else ""),
+            changes,
             iteration=step.number,
             steps_since_input=step.since_input,
             max_iterations=self._setting.max_iterations,

@@ -31,6 +31,7 @@ from supersteps.engine.hooks import Holder, Hooks
 from supersteps.engine.inbox import Inbox
 from supersteps.engine.levels import Levels
 from supersteps.engine.merge import enter, merge
+from supersteps.engine.observer import Observation, ObservedBackend, Observer
 from supersteps.engine.parts import decode_outputs
 from supersteps.engine.plan import Plan, due_timers, late_questions
 from supersteps.engine.position import Position
@@ -44,6 +45,7 @@ from supersteps.engine.time_travel.replay import Replay
 from supersteps.errors import (
     CheckpointingDisabledError,
     RequestError,
+    RunFencedError,
     UndeliveredMessageWarning,
     UnhandledMessageError,
 )
@@ -95,8 +97,12 @@ class Runner:
         reader: Reader | None = None,
         replay: Replay | None = None,
         fit: Callable[[CheckpointRecord], Fitted] = Fitted,
+        observer: Observer | None = None,
     ) -> None:
         levels = Levels(graph)
+        observation = None if observer is None else Observation(observer, run_id, workflow_id)
+        if observation is not None:
+            backend = ObservedBackend(backend, observation)
         self._setting = setting = Setting(
             run_id=run_id,
             incarnation=_incarnation(store, replay),
@@ -112,7 +118,9 @@ class Runner:
             emit=emit,
             notes=notes,
             reader=reader,
+            observation=observation,
         )
+        self._opening = nullcontext if observation is None else observation.opening
         self.graph = graph
         self._fit = fit
         self._store = store
@@ -145,9 +153,13 @@ class Runner:
             UnhandledMessageError: The start executor does not take such an input.
             RunExistsError: The run's id is taken.
         """
-        if self._barrier.cut is not None:  # an earlier attempt was cut short in its commit
-            await self._barrier.settle()
-            return
+        with self._opening():
+            if self._barrier.cut is None:
+                await self._begin(message, Labels(metadata, tags))
+            else:  # an earlier attempt was cut short in its commit
+                await self._barrier.settle()
+
+    async def _begin(self, message: Any, labels: Labels) -> None:
         setting = self._setting
         start = setting.executors.roots[self.graph.start_id]
         if not takes_input(start, message):
@@ -163,7 +175,7 @@ class Runner:
         planned = Plan({})
         merged = merge(setting.levels, self.state, planned, results, setting.sealer, 0)
         merged.messages = [enter(setting.levels, payload, (INPUT_SOURCE,), merged)]
-        await self._barrier.reach(Step(0, planned, merged, (), 0, Labels(metadata, tags)))
+        await self._barrier.reach(Step(0, planned, merged, (), 0, labels))
 
     @property
     def is_beginning(self) -> bool:
@@ -179,8 +191,9 @@ class Runner:
         Its state comes first, then what the journal and the inbox add, then the executors' hooks.
         """
         assert self._store is not None
-        await self._store.load(record, run)
-        await self._load(fitted or self._fit(record))
+        with self._opening():
+            await self._store.load(record, run)
+            await self._load(fitted or self._fit(record))
 
     async def restore(self, checkpoint_id: str) -> None:
         """Make a checkpoint of this run its head and continue from it.
@@ -202,10 +215,11 @@ class Runner:
         """Begin to repeat a lineage, in memory."""
         assert self._replay is not None
         record = self._replay.start
-        self._position.take(record)
-        self._position.parts = dict(record.parts)
-        self._hooks.claim()
-        await self._hooks.restore()
+        with self._opening():
+            self._position.take(record)
+            self._position.parts = dict(record.parts)
+            self._hooks.claim()
+            await self._hooks.restore()
 
     async def _load(self, fitted: Fitted) -> None:
         assert self._store is not None
@@ -419,6 +433,19 @@ class Runner:
             Exception: What a handler raised; its siblings have finished and are journalled.
         """
         return self._supersteps.take()
+
+    def rest(self, state: WorkflowRunState, error: BaseException | None = None) -> None:
+        """Tell an observer that the handle has nothing to do for the run any more, for now.
+
+        Args:
+            state: Where the run stands.
+            error: What ended the work, None where nothing did.
+        """
+        observation = self._setting.observation
+        if observation is not None:
+            if isinstance(error, RunFencedError):
+                observation.lost(error)
+            observation.rest(state, error)
 
     def stop(self) -> None:
         """Begin no further call, and let none count that ends: the work is cancelled."""

@@ -10,6 +10,7 @@ from supersteps.engine.backends import Backend
 from supersteps.engine.call import CallSetting
 from supersteps.engine.executors import Executors
 from supersteps.engine.levels import Levels
+from supersteps.engine.observer import Observation
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.time_travel.replay import Replay
 from supersteps.events import Note
@@ -44,6 +45,7 @@ class Setting(CallSetting):
         replay: The lineage that it repeats, None where it does not.
         backend: Runs the handlers.
         notes: Takes the events that happen in every superstep.
+        observation: Tells an observer of the run; None where nobody wants to know.
     """
 
     workflow_id: str
@@ -54,3 +56,4 @@ class Setting(CallSetting):
     replay: Replay | None
     backend: Backend
     notes: Notes
+    observation: Observation | None = None

@@ -131,7 +131,12 @@ class Supersteps:
         except WorkflowConvergenceError:
             here.is_interrupted = False
             raise
-        await self._advance(planned, since_input)
+        observation, work = self._setting.observation, self._advance(planned, since_input)
+        if observation is None:
+            await work
+        else:
+            calls = sum(map(len, planned.calls.values()))
+            await observation.superstep(work, here.iteration + 1, calls)
         if store is not None and store.is_untidy:
             await store.tidy()
         here.is_interrupted = False

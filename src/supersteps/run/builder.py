@@ -14,6 +14,7 @@ from supersteps.ids import check_id
 
 if TYPE_CHECKING:
     from supersteps.engine.backends import Backend
+    from supersteps.engine.observer import Observer
     from supersteps.engine.time_travel.migration import Migration
     from supersteps.run.workflow import Workflow
     from supersteps.storage.ports import CheckpointStorage
@@ -48,6 +49,7 @@ class WorkflowBuilder(GraphBuilder):
         self._retention: RetentionPolicy | None = None
         self._migration: Migration | None = None
         self._backend: Backend | None = None
+        self._observer: Observer | None = None
         self._name = None if name is None else check_id(name, "workflow name")
         self.set_max_iterations(max_iterations)
 
@@ -180,6 +182,23 @@ class WorkflowBuilder(GraphBuilder):
         self._backend = backend
         return self
 
+    def with_observer(self, observer: Observer) -> Self:
+        """Have an observer told what runs do, for tracing and metrics.
+
+        Args:
+            observer: An instance of a subclass of `supersteps.observers.Observer`, which says what
+                it may be told of. What it raises is warned about and harms no run.
+        """
+        # Brings the engine: only for those who want it.
+        from supersteps.engine.observer import Observer
+
+        if not isinstance(observer, Observer):
+            raise TypeError(
+                f"with_observer takes an instance of a subclass of Observer, not {observer!r:.200}"
+            )
+        self._observer = observer
+        return self
+
     def build(self) -> Workflow:
         """Check every rule and return the frozen workflow.
 
@@ -204,6 +223,7 @@ class WorkflowBuilder(GraphBuilder):
             retention=self._retention,
             backend=self._backend,
             migration=self._migration,
+            observer=self._observer,
         )
 
 

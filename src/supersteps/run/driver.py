@@ -300,6 +300,7 @@ class RunDriver:
             for text in runner.leftovers():
                 self.emit(WorkflowWarningEvent(text))
         self._stream.emit_state(runner.status)
+        runner.rest(runner.status)
         is_waiting = runner.status is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
         self._on_waiting(list(runner.state.requests) if is_waiting else [])
         return bool(self._stream.events)
@@ -320,6 +321,8 @@ class RunDriver:
             await self._do_unit()
             if not self._stream.is_taken and self._store is not None:
                 await self._store.release()  # parked: nobody knows when somebody will ask for more
+            if not self._stream.is_taken:
+                self._tell_rest()
         except Exception as error:
             if self._failure is None:
                 self._failure = error
@@ -398,6 +401,7 @@ class RunDriver:
             async with self._turn.here():
                 if self._hold is not None and self._phase is DRAINED:
                     await self._hold.release()
+                self._tell_rest()
                 self._stream.wake()
 
     async def _finish(self, work: asyncio.Task[None]) -> None:
@@ -438,11 +442,18 @@ class RunDriver:
         self._stream.make_room()  # handlers need not wait for it any more
         if self._opened is not None:
             self._opened.runner.wake()  # nobody waits for the timer any more
+        if self._work is None:
+            self._tell_rest()
         if self._work is None and self._store is not None and not self._phase.has_ended:
             with suppress(
                 RuntimeError
             ):  # no loop runs here any more: then the lease ends with the process
                 self._parking = asyncio.get_running_loop().create_task(self._park(self._store))
+
+    def _tell_rest(self, error: BaseException | None = None) -> None:
+        """Tell an observer that the handle has nothing to do for the run any more, for now."""
+        if self._opened is not None:
+            self._opened.runner.rest(self._stream.state, error)
 
     async def _park(self, store: RunStore) -> None:
         with suppress(Exception):  # the lease expires by itself
@@ -608,11 +619,12 @@ class RunDriver:
             annotate(error, f"and the failure could not be recorded: {described(second)}")
         self.emit(WorkflowFailedEvent(details))
         self._stream.emit_state(WorkflowRunState.FAILED)
+        self._tell_rest(error)
 
     async def _stop(self) -> None:
         """Stop the work under way, for somebody who waited for its result and was cancelled."""
         async with self._stopped():
-            pass
+            self._tell_rest()
 
     @asynccontextmanager
     async def _stopped(self) -> AsyncIterator[None]:

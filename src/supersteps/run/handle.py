@@ -423,6 +423,7 @@ class StreamingRun(RunDriver, Shown):
 
     def _close(self, how: Phase) -> None:
         self._phase = how
+        self._tell_rest()
         self._on_waiting([])
         self._stream.is_closed = True
 

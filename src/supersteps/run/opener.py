@@ -18,6 +18,7 @@ from supersteps.define.graph import Graph
 from supersteps.engine.backends import Backend
 from supersteps.engine.executors import made
 from supersteps.engine.levels import Levels
+from supersteps.engine.observer import Observer
 from supersteps.engine.parts import encode_graph
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.runner import Runner
@@ -86,6 +87,7 @@ class RunOpener:
         retention: RetentionPolicy | None,
         backend: Backend,
         migration: Migration | None,
+        observer: Observer | None = None,
     ) -> None:
         """Prepare.
 
@@ -96,11 +98,13 @@ class RunOpener:
             retention: Which checkpoints to keep while a run goes on.
             backend: Where handlers run.
             migration: How to go on with runs that an earlier graph began; they are refused when None.
+            observer: Is told what the runs do.
         """
         self._definition = definition
         self._types = types
         self._retention = retention
         self._backend = backend
+        self._observer = observer
         self._migration = migration
         self._adapters: weakref.WeakValueDictionary[int, DurableStorage] = (
             weakref.WeakValueDictionary()
@@ -428,6 +432,7 @@ class RunOpener:
             reader=run.reader,
             holder=run,
             replay=replay,
+            observer=self._observer,
             fit=Fitted if storage is None else lambda record: self._fit(storage, record),
         )
         return Opened(runner, store)

@@ -14,6 +14,7 @@ from supersteps.define.executor import Executor
 from supersteps.define.graph import Graph
 from supersteps.engine.backends import Backend
 from supersteps.engine.backends.local import LocalBackend
+from supersteps.engine.observer import Observer
 from supersteps.engine.time_travel.fork import Edits
 from supersteps.engine.time_travel.migration import Migration
 from supersteps.errors import WorkflowRuntimeError
@@ -45,6 +46,7 @@ class Workflow(Shown):
         retention: RetentionPolicy | None = None,
         backend: Backend | None = None,
         migration: Migration | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """`WorkflowBuilder.build()` makes workflows, once their graph has passed every check.
 
@@ -57,6 +59,7 @@ class Workflow(Shown):
             retention: Which checkpoints to keep while a run goes on.
             backend: Where handlers run; this process when None.
             migration: How to go on with runs that an earlier graph began; they are refused when None.
+            observer: Is told what runs do; nobody is when None.
         """
         self.workflow_id = workflow_id
         self.max_iterations = max_iterations
@@ -68,6 +71,7 @@ class Workflow(Shown):
             "retention": retention,
             "backend": backend,
             "migration": migration,
+            "observer": observer,
         }
         self._graph = graph
         self._given_types = list(types)
@@ -82,6 +86,7 @@ class Workflow(Shown):
             retention=retention,
             backend=backend or LocalBackend(),
             migration=migration,
+            observer=observer,
         )
 
     def __copy__(self) -> Self:
