@@ -1,9 +1,9 @@
 """Think of a number: the workflow guesses, you say "higher", "lower" or "yes".
 
     python -m examples.guessing_game
-    python -m examples.guessing_game --answers answers.txt    one answer a line, for when you are not at a terminal
+    python -m examples.guessing_game --answers answers.txt    one answer a line, without a terminal
 
-Leave it at any moment, by Ctrl-C or with `kill -9`: started again, it offers to go on with the game that waits.
+Leave it at any moment, by Ctrl-C or with `kill -9`: started again, it offers to continue the game.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from supersteps import (
     WorkflowBuilder,
     WorkflowContext,
     WorkflowRunResult,
+    WorkflowRunState,
     handler,
 )
 
@@ -134,9 +135,9 @@ class Player:
 def start(
     workflow: Workflow, storage: FileCheckpointStorage, player: Player, highest: int
 ) -> WorkflowRunResult:
-    """Go on with the game that was left, if there is one and the player wants it; else begin a new one."""
+    """Continue the unfinished game if the player wants to; else start a new one."""
     checkpoints = asyncio.run(storage.list_checkpoints(workflow_id=workflow.workflow_id))
-    is_under_way = bool(checkpoints) and checkpoints[-1].status != "IDLE"
+    is_under_way = bool(checkpoints) and checkpoints[-1].status != WorkflowRunState.IDLE
     if is_under_way and player.ask("A game is under way. Go on with it?", ("yes", "no")) == "yes":
         return asyncio.run(workflow.run_from_checkpoint(checkpoints[-1].checkpoint_id))
     print(f"Think of a number between 1 and {highest}.")
@@ -144,7 +145,7 @@ def start(
 
 
 def play(storage: FileCheckpointStorage, player: Player, highest: int) -> None:
-    """Play one game to its end. Between two guesses no event loop runs: all there is of the game is in the storage."""
+    """Play one game to its end; between two guesses the game exists only in the storage."""
     workflow = build_workflow(storage)
     result = start(workflow, storage, player, highest)
     while not result.get_outputs():

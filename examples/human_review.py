@@ -3,8 +3,8 @@
     python -m examples.human_review "Write about tides"
     python -m examples.human_review "Write about tides" --answers answers.txt
 
-Answer "approve", or say what to change. Leave it at any moment, by Ctrl-C or with `kill -9`: started again, it goes on
-with the review that waits (`--new` begins another).
+Answer "approve", or say what to change. Leave it at any moment, by Ctrl-C or with `kill -9`:
+started again, it continues the review that waits (`--new` begins another).
 """
 
 import argparse
@@ -26,6 +26,7 @@ from supersteps import (
     WorkflowBuilder,
     WorkflowContext,
     WorkflowRunResult,
+    WorkflowRunState,
     handler,
 )
 
@@ -143,7 +144,7 @@ async def start(
 ) -> WorkflowRunResult:
     """Go on with the review that was left, or begin a new one."""
     checkpoints = await storage.list_checkpoints(workflow_id=workflow.workflow_id)
-    if checkpoints and checkpoints[-1].status != "IDLE" and not new:
+    if checkpoints and checkpoints[-1].status != WorkflowRunState.IDLE and not new:
         summary = RequestInfoExecutor.checkpoint_summary(checkpoints[-1])
         print(f"(going on after superstep {summary.iteration_count}: {summary.status})")
         return await workflow.run_from_checkpoint(checkpoints[-1].checkpoint_id)

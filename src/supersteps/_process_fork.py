@@ -1,20 +1,20 @@
-"""What happens to this library when its process forks (`os.fork`): all of it, in one place.
+"""What this library does when its process forks (`os.fork`).
 
 A forked child has a copy of the memory but only one thread, the one that forked. The other
-threads are missing, locks that they held stay locked for ever, and what they were changing stays
+threads are missing, locks that they held stay locked forever, and what they were changing stays
 half changed. SQLite is worse off: its table of the locks it holds is copied, while the locks
 themselves stay with the parent. A connection that the child opens to a file that was open at the
 fork therefore takes no lock, and another process may delete the log while it is in use.
 
 One hook for the whole library prevents this:
 
-- Before the fork, whoever has files or connections open closes them (`register`). Then all locks
-  of the library are taken (`forkable_lock`), so that nothing is half changed.
-- The parent lets go of the locks and opens its files again when it needs them.
-- The child, too, begins without threads and open files (`restart_in_child`, `in_child`).
+- Before the fork, everything registered closes its files and connections (`register`). Then all
+  locks of the library are taken (`forkable_lock`), so that nothing is half changed.
+- The parent releases the locks and opens its files again when it needs them.
+- The child starts without threads and open files (`restart_in_child`, `in_child`).
 
-A fork does not wait for ever. What could not be closed in `PATIENCE_SECONDS` stays open, and the
-child gets an error when it wants to use it.
+A fork does not wait forever. What could not be closed in `PATIENCE_SECONDS` stays open, and the
+child gets an error when it uses it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Forkable(Protocol):
         """
 
     def after_fork(self, *, in_child: bool) -> None:
-        """Let others go on.
+        """Allow use again.
 
         Args:
             in_child: Whether this is the child. There, `before_fork` may not have been called: a
@@ -57,8 +57,8 @@ class Forkable(Protocol):
 class Restartable(Protocol):
     """Something that has threads, or belongs to one process."""
 
-    def begin_anew(self) -> None:
-        """Forget what belongs to the process that this one was forked from."""
+    def restart(self) -> None:
+        """Drop what belongs to the parent process."""
 
 
 class Lock(Protocol):
@@ -92,7 +92,7 @@ def register(thing: Forkable, order: int = READS) -> None:
 
 
 def restart_in_child(thing: Restartable) -> None:
-    """Have something begin anew in each forked child, which has only one thread then."""
+    """Restart something in each forked child, which has only one thread then."""
     with _registering:
         _restartable.add(thing)
 
@@ -122,7 +122,7 @@ def forkable_rlock() -> Any:
     return lock
 
 
-def keep_for_ever(thing: object) -> None:
+def keep_forever(thing: object) -> None:
     """Never free something of the parent's: to close it here would disturb the parent."""
     _kept.append(thing)
     try:
@@ -201,7 +201,7 @@ def _after_in_child() -> None:
         for thing in list(things):
             thing.after_fork(in_child=True)
     for thing in list(_restartable):
-        thing.begin_anew()
+        thing.restart()
     for reset in _resets:
         reset()
 

@@ -1,4 +1,4 @@
-"""Identifiers: time-ordered run ids, numbered checkpoint ids, and file names that stay in their directory."""
+"""Ids of runs and checkpoints, and safe file names made of ids."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def new_run_id() -> str:
     """Return a fresh id whose text order is its order of creation.
 
     Returns:
-        24 hexadecimal digits: 48 bits of Unix time in milliseconds, then 48 random bits. Within a process the time
-        part never goes back, whatever the clock does.
+        24 hexadecimal digits: 48 bits of Unix time in milliseconds, then 48 random bits. Within a
+        process the time part never goes back, whatever the clock does.
     """
     global _last_ms
     with _lock:
@@ -33,7 +33,7 @@ def new_id() -> str:
 
 
 def checkpoint_id(run_id: str, sequence: int) -> str:
-    """Return the id of a run's checkpoint number `sequence`; within a run, ids sort in commit order."""
+    """Return the id of a run's checkpoint number `sequence`; a run's ids sort in commit order."""
     return f"{run_id}-{sequence:06d}"
 
 
@@ -72,7 +72,8 @@ def check_id(value: object, what: str, max_length: int = MAX_ID_LENGTH) -> str:
         raise ValueError(f"{what} must be a non-empty string, not {value!r}")
     if len(value) > max_length:
         raise ValueError(
-            f"{what} has {len(value)} characters; at most {max_length} are allowed: {value[:40]!r}..."
+            f"{what} has {len(value)} characters; at most {max_length} are allowed: "
+            f"{value[:40]!r}..."
         )
     if not value.isprintable():
         raise ValueError(f"{what} contains control or unprintable characters: {value!r}")
@@ -84,10 +85,11 @@ _MAX_FILE_STEM = 150
 
 
 def file_stem(identifier: str) -> str:
-    """Return a file name stem for an id: the id itself where it is tame, else escaped so that it cannot leave.
+    """Return a file name stem for an id: the id itself if it is safe, else escaped.
 
-    Every byte outside `[A-Za-z0-9_.-]`, and a leading dot, is written as %XX; an escape that grows too long for a
-    file system is cut and ended with a hash of the whole, so that two ids never share a name.
+    Every byte outside `[A-Za-z0-9_.-]`, and a leading dot, is written as %XX, so that the file
+    stays in its folder. An escaped id that is too long for a file system is cut and ends with a
+    hash of the whole, so that two ids never share a name.
     """
     stem = "".join(
         c if c in _SAFE else "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogatepass"))
@@ -96,9 +98,7 @@ def file_stem(identifier: str) -> str:
     if stem.startswith("."):
         stem = "%2E" + stem[1:]
     if len(stem) > _MAX_FILE_STEM:
-        from hashlib import (
-            blake2b,
-        )  # costs a few milliseconds to import, and hardly anybody gets here
+        from hashlib import blake2b  # slow to import, and seldom needed
 
         digest = blake2b(identifier.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         stem = f"{stem[: _MAX_FILE_STEM - 33]}~{digest}"

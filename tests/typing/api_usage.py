@@ -1,6 +1,7 @@
 """The API as users write it, for the type checker: never run, only checked.
 
-What must stay an error carries an ignore comment with its code; an ignore that is no longer needed is an error itself.
+What must stay an error carries an ignore comment with its code; an ignore that is no longer needed
+is an error itself.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -62,7 +63,7 @@ async def close(storage: DurableStorage) -> None:
     await storage.aclose()
 
 
-# ---------------------------------------------------------------- the API example of the design page
+# -------------------------------------------------------------- the API example of the design page
 
 
 class UpperCase(Executor):
@@ -155,7 +156,7 @@ async def use_the_handle(run: StreamingRun) -> None:
     await run.restore_checkpoint(5)  # type: ignore[arg-type]
 
 
-# -------------------------------------------------------------------------------- executors, contexts
+# ------------------------------------------------------------------------------ executors, contexts
 
 
 @dataclass
@@ -230,7 +231,8 @@ class Careful(Executor):
         assert_type(ctx.attempt, int)
         assert_type(ctx.is_replaying, bool)
         await ctx.request_info(Spend(message))  # type: ignore[call-arg]
-        await ctx.request_info(Spend(message), bool, deadline="tomorrow", default=False)  # type: ignore[arg-type]
+        text, ask = "tomorrow", ctx.request_info
+        await ask(Spend(message), bool, deadline=text, default=False)  # type: ignore[arg-type]
         await ctx.schedule("no", delay=60)  # type: ignore[arg-type]
         await ctx.schedule(message, delay="60")  # type: ignore[arg-type]
         await ctx.sleep_until(60)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import pytest
 from scripts.architecture import DOCUMENT, LAYERS, SOURCE, drawn
 
 PACKAGE = "supersteps"
-# Adapters know the port and nothing of each other: inside storage/ only these modules of it may be imported.
+# Storages know the port and nothing of each other: inside storage/ import only these modules of it.
 STORAGE_PORT = (
     "storage.ports",
     "storage.records",
@@ -29,7 +29,7 @@ CIRCLES: dict[frozenset[str], str] = {}
 
 
 def layer_of(module: str) -> int | None:
-    """The place of a module's layer, counted from the bottom; None when the table does not have it."""
+    """The place of a module's layer, counted from the bottom; None if it is not in the table."""
     top = module.split(".")[0]
     # Fullest names first: `_*` must not swallow `__init__`.
     for place, layer in enumerate(LAYERS):
@@ -53,7 +53,7 @@ def modules_of(root: Path) -> dict[str, Path]:
 
 
 def runtime_imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Imports that are executed, also those inside functions; `if TYPE_CHECKING:` is only for readers."""
+    """Imports that are executed, also inside functions, but not under `if TYPE_CHECKING:`."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
@@ -82,7 +82,7 @@ def targets(
                 modules[module].name == "__init__.py" and module != "__init__"
             )
             base = ".".join(here[: len(here) - climb] + ([base] if base else []))
-        # `from supersteps.storage import base` names a module, `from supersteps.storage import Storage` the package.
+        # `from supersteps.storage import base` names a module, `... import Storage` the package.
         full_names = [
             f"{base}.{alias.name}"
             if f"{base}.{alias.name}".removeprefix(f"{PACKAGE}.") in modules
@@ -116,11 +116,13 @@ def violations(root: Path) -> list[str]:
                 other = layer_of(target)
                 if other is None:
                     found.append(
-                        f"{where}, which is in no layer: add it to the table in scripts/architecture.py"
+                        f"{where}, which is in no layer: add it to the table in "
+                        "scripts/architecture.py"
                     )
                 elif other > own:
                     found.append(
-                        f"{where}, which is above it (layer {other} of {len(LAYERS)}, its own is {own})"
+                        f"{where}, which is above it (layer {other} of {len(LAYERS)}, its own is "
+                        f"{own})"
                     )
                 elif (
                     is_inside_storage(module)
@@ -297,13 +299,15 @@ def test_a_breach_is_named(tmp_path: Path, module: str, text: str, complaint: st
     [
         (
             "define/graph.py",
-            "from ..errors import GraphError\nfrom supersteps.define.edges import Edge\nimport json",
+            "from ..errors import GraphError\nfrom supersteps.define.edges import Edge\n"
+            "import json",
         ),
         ("define/graph.py", "from supersteps import errors"),
         ("define/graph.py", "from .validation import check"),
         (
             "errors.py",
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .define.graph import Graph",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+            "    from .define.graph import Graph",
         ),
         (
             "errors.py",
@@ -318,7 +322,8 @@ def test_a_breach_is_named(tmp_path: Path, module: str, text: str, complaint: st
         ("storage/__init__.py", "from .memory import Memory\nfrom .base import Storage"),
         (
             "storage/sqlite.py",
-            "from .ports import Storage\nfrom . import ports, _paths\nfrom ..checkpoint import codec",
+            "from .ports import Storage\nfrom . import ports, _paths\n"
+            "from ..checkpoint import codec",
         ),
         ("__init__.py", "from .run.builder import WorkflowBuilder\nfrom supersteps import viz"),
         ("cli/main.py", "from supersteps import WorkflowBuilder"),

@@ -83,6 +83,6 @@ def test_retention_needs_a_storage_that_can_prune() -> None:
         async def list_checkpoints(self) -> None: ...
         async def delete_checkpoint(self) -> None: ...
 
-    builder = WorkflowBuilder()
+    policy = RetentionPolicy(keep_last=1)
     with pytest.raises(TypeError, match="Bare cannot"):
-        builder.with_checkpointing(Bare(), retention=RetentionPolicy(keep_last=1))  # type: ignore[arg-type]
+        WorkflowBuilder().with_checkpointing(Bare(), retention=policy)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from supersteps._process_fork import WRITES, keep_for_ever, register
+from supersteps._process_fork import WRITES, keep_forever, register
 from supersteps._thread_warnings import report, warn_from_thread
 from supersteps.errors import LeaseWarning, RunFencedError, RunNotFoundError
 
@@ -96,7 +96,7 @@ class Heartbeat:
     def after_fork(self, *, in_child: bool) -> None:
         """Begin anew in the child: the threads, and the runs, are the parent's."""
         if in_child:
-            keep_for_ever(self._runners)
+            keep_forever(self._runners)
             self._begin()
 
     # -------------------------------------------------------------------------------- the threads

@@ -51,7 +51,7 @@ class RunHold:
         self._quiet = LoopEvent()
         restart_in_child(self)
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Be another handle, without the run: in a forked child, whoever had it is the parent."""
         if self._lease_until:
             self._epoch = -1  # no commit of the superstep that was going on counts here

@@ -206,9 +206,9 @@ class RunStore(RunHold):
             what = f"superstep {commit.header.iteration_count}"
             raise self.save_error(what, error) from error
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Be another handle, without the run and its commits: in a forked child."""
-        super().begin_anew()
+        super().restart()
         self._cut = self._cut_info = None
 
     @property

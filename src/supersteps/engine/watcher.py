@@ -121,7 +121,7 @@ class Watcher:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Forget the threads and loops of the process that this one was forked from."""
         for table in (self.at_work, self.untold, self._loops, self._questions, self._named):
             table.clear()

@@ -103,12 +103,12 @@ class Workflow(Shown):
 
     @property
     def id(self) -> str:
-        """The workflow's name."""
+        """Same as `workflow_id`, for scripts that use the reference's name."""
         return self.workflow_id
 
     @property
     def name(self) -> str:
-        """The workflow's name."""
+        """Same as `workflow_id`, for scripts that use the reference's name."""
         return self.workflow_id
 
     @property

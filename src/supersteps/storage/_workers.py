@@ -29,10 +29,10 @@ class Workers:
     def __init__(self, name: str, count: int) -> None:
         self._name = name
         self._count = count
-        self.begin_anew()
+        self.restart()
         restart_in_child(self)
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Forget the threads; a forked child has the pool without them."""
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None

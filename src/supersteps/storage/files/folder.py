@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from supersteps._process_fork import keep_for_ever, restart_in_child
+from supersteps._process_fork import keep_forever, restart_in_child
 from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.errors import (
@@ -89,9 +89,9 @@ class CheckpointFolder:
         self._begin()
         restart_in_child(self)
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Forget the runs: in a forked child the locks, and what they guard, are the parent's."""
-        keep_for_ever((self.by_hand, self._runs))  # to close a lock's file could unlock it there
+        keep_forever((self.by_hand, self._runs))  # to close a lock's file could unlock it there
         self._begin()
 
     def _begin(self) -> None:

@@ -74,7 +74,7 @@ class PlainRuns:
         async with run.lock:
             yield run
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Forget the runs that tasks of the parent were changing: nobody here goes on with that."""
         self._runs = {run_id: run for run_id, run in self._runs.items() if not run.lock.is_taken}
 

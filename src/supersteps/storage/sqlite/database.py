@@ -97,10 +97,10 @@ class Database:
     def __init__(self, path: Path, busy_seconds: float) -> None:
         self.path = path
         self._busy_seconds = busy_seconds
-        self.begin_anew()
+        self.restart()
         restart_in_child(self)
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Forget that the file has been checked; a forked child checks it for itself."""
         self._lock = threading.Lock()
         self._is_checked = False

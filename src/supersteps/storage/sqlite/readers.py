@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, TypeVar
 
-from supersteps._process_fork import READS, keep_for_ever, register
+from supersteps._process_fork import READS, keep_forever, register
 from supersteps.storage._workers import Workers
 from supersteps.storage.sqlite.database import Database
 from supersteps.storage.sqlite.read_only import StillConnection, check_still
@@ -88,7 +88,7 @@ class Readers:
             return
         if self._in_use or self._idle:
             self._database.bar()
-            keep_for_ever(self._idle)
+            keep_forever(self._idle)
         self._begin()
 
     @contextmanager

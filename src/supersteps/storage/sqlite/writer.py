@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
 
-from supersteps._process_fork import WRITES, Lock, keep_for_ever, register
+from supersteps._process_fork import WRITES, Lock, keep_forever, register
 from supersteps.errors import StorageError
 from supersteps.storage.sqlite.database import Database, Whereabouts, is_busy
 from supersteps.storage.sqlite.jobs import Batch, Job, Work, deliver, perform
@@ -168,7 +168,7 @@ class Writer:
             return
         if self._db is not None:
             self._database.bar()
-            keep_for_ever(self._db)
+            keep_forever(self._db)
         self._forget()
         self._begin()
 
