@@ -17,7 +17,7 @@ from supersteps import (
     handler,
 )
 from supersteps.engine.backends.local import EVENTS_AHEAD
-from supersteps.run import driver
+from supersteps.run import driver, work
 from supersteps.run.stream import UNDELIVERED
 from tests.unit.support import until
 
@@ -236,6 +236,7 @@ def test_a_thread_is_let_go_when_its_loop_ends() -> None:
 async def test_supersteps_that_wait_for_nothing_let_others_have_their_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(work, "TURN_SECONDS", -1.0)
     monkeypatch.setattr(driver, "TURN_SECONDS", -1.0)
     turns = 0
 

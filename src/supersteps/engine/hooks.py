@@ -118,7 +118,9 @@ class Hooks:
 class Holder(Protocol):
     """A run handle that may hold instances."""
 
-    run_id: str
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
 
     def is_active(self) -> bool:
         """Return whether somebody is driving the run at this moment."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ from supersteps._notebook import Shown
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.event_loops import outlast
+from supersteps.engine.time_travel.resume_point import CheckpointReference, reference_id
 from supersteps.engine.user_code import UserCodeError
 from supersteps.errors import (
     CheckpointingDisabledError,
@@ -19,53 +20,31 @@ from supersteps.errors import (
     UnknownRequestError,
 )
 from supersteps.events import WorkflowEvent
-from supersteps.run.driver import Opened, RunDriver
-from supersteps.run.phases import CANCELLED, CLOSED, READY, Phase
+from supersteps.run.driver import RunDriver
+from supersteps.run.phases import CANCELLED, CLOSED, Phase
 from supersteps.run.result import ResultCollector, WorkflowRunResult
+from supersteps.run.work import Opened, Origin
 from supersteps.states import WorkflowRunState
 from supersteps.storage.records import RunRecord
-
-CheckpointReference = str | CheckpointInfo | WorkflowCheckpoint
-"""A checkpoint by its id, its handle or itself."""
-
-
-def reference_id(checkpoint: CheckpointReference) -> str:
-    """Return the id of a checkpoint that is given in any way."""
-    return checkpoint if isinstance(checkpoint, str) else checkpoint.checkpoint_id
 
 
 class StreamingRun(RunDriver, Shown):
     """One run of a workflow: an asynchronous stream of its events, and its handle.
 
-    Nothing runs before the first step of iteration. The engine goes on only while somebody asks for events: after a
-    `break` the superstep under way is finished and committed, then nothing moves until the next iteration.
-
-    Attributes:
-        run_id: The run's id; for a resumed run known once it is opened.
+    Nothing runs before the first step of iteration. The engine goes on only while somebody asks for
+    events: after a `break` the superstep under way is finished and committed, then nothing moves
+    until the next iteration. Iterate over it to watch a run; `wait_for_completion()` if only the
+    result matters.
     """
 
-    def __init__(
-        self,
-        run_id: str,
-        open_run: Callable[[RunDriver], Awaitable[Opened]],
-        *,
-        on_waiting: Callable[[StreamingRun, list[str]], None],
-        begins_anew: bool = False,
-        include_status_events: bool = False,
-    ) -> None:
-        """Workflows make the handles of their runs: `run_stream`, `run_stream_from_checkpoint`, `fork` and others.
+    def __init__(self, origin: Origin, *, include_status_events: bool = False) -> None:
+        """Workflows make the handles of their runs: `run_stream`, `fork` and others.
 
         Args:
-            run_id: The run's id, empty while it is not known.
-            open_run: Begins or loads the run, emitting through `emit`.
-            on_waiting: Told when the run only waits for answers, with the ids of the questions.
-            begins_anew: Whether opening it starts a new run; then nothing but iterating may open it.
+            origin: Where the run comes from.
             include_status_events: Whether results list status changes among the events.
         """
-        super().__init__(
-            run_id, open_run, on_waiting=lambda request_ids: on_waiting(self, request_ids)
-        )
-        self._begins_anew = begins_anew
+        super().__init__(origin)
         self._include_status_events = include_status_events
 
     # -------------------------------------------------------------------------------------- looking
@@ -116,11 +95,11 @@ class StreamingRun(RunDriver, Shown):
         Raises:
             CheckpointingDisabledError: This is no replay, or it has not begun.
         """
-        if self._opened is None:
+        if self._runner is None:
             raise CheckpointingDisabledError(
                 "nothing was replayed yet: iterate the handle or wait_for_completion() first"
             )
-        return self._opened.runner.snapshot()
+        return self._runner.snapshot()
 
     # ------------------------------------------------------------------------------------ consuming
 
@@ -156,9 +135,9 @@ class StreamingRun(RunDriver, Shown):
         hold = stream.collect(ResultCollector(include_status_events=self._include_status_events))
         self._go_on()
         try:
-            while await self._advance(self._drive):
+            while await self._advance(self._do_all):
                 pass
-            if self._phase is CLOSED:
+            if self._life.phase is CLOSED:
                 self._check_open()
             complete = not stream.delivered_some
             collector = stream.collector  # a restore begins a new one
@@ -189,8 +168,8 @@ class StreamingRun(RunDriver, Shown):
         while self._stream.is_taken:
             await self._stream.freed()
         result = await self.wait_for_completion()
-        if has_waited and self._opened is not None and not result.get_request_info_events():
-            result.extend(self._opened.runner.waiting_requests())
+        if has_waited and self._runner is not None and not result.get_request_info_events():
+            result.extend(self._runner.waiting_requests())
         return result
 
     async def left(self) -> None:
@@ -215,7 +194,7 @@ class StreamingRun(RunDriver, Shown):
 
     def stands_at(self, record: RunRecord) -> bool:
         """Return whether the handle is of use for going on with a run from where it is."""
-        if self._phase.has_ended or self._failure is not None:
+        if self._life.has_ended or self._life.failure is not None:
             return False
         store = self._store
         return store is None or (store.head is not None and store.is_at(record))
@@ -223,23 +202,28 @@ class StreamingRun(RunDriver, Shown):
     @property
     def is_overtaken(self) -> bool:
         """Whether the handle has ended because somebody else has the run."""
-        return self._is_lost
+        return self._life.is_lost
 
     async def _all_outputs(self, collector: ResultCollector, complete: bool) -> list[Any] | None:
-        """Return every output of the lineage; `complete` says that the collector saw all that this handle committed."""
-        if self._opened is None:
+        """Return every output of the lineage, None of a run that could not be opened.
+
+        Args:
+            collector: Has seen what was committed since the last wait.
+            complete: Whether it has seen all that this handle committed.
+        """
+        runner = self._runner
+        if runner is None:
             return None
-        runner = self._opened.runner
         if not complete:
             stored = await runner.stored_outputs()
             return stored if stored is not None else runner.outputs()
         return runner.earlier_outputs() + collector.new_outputs()
 
     def _check_open(self) -> None:
-        if self._phase.has_ended and not self._stream.events:
+        if self._life.has_ended and not self._stream.events:
             raise RunClosedError(
-                f"run {self.run_id!r} was {self._phase.name.lower()} through this handle. Resume "
-                "it by workflow.run_from_checkpoint() with its latest checkpoint."
+                f"run {self.run_id!r} was {self._life.phase.name.lower()} through this handle. "
+                "Resume it by workflow.run_from_checkpoint() with its latest checkpoint."
             )
 
     # ------------------------------------------------------------------------------------- steering
@@ -267,27 +251,54 @@ class StreamingRun(RunDriver, Shown):
 
     async def _accept(self, responses: Mapping[str, Any]) -> None:
         self._check_open()
-        if self._opened is None and self._begins_anew:
+        opened = await self._ready_to_answer()
+        await opened.runner.accept(responses)
+        self._life.expect_more()
+
+    async def _ready_to_answer(self) -> Opened:
+        """Return the run, opened if it need not be created for that.
+
+        Raises:
+            UnknownRequestError: It does not exist yet, or could not be opened: it asks nothing.
+        """
+        if self._work.opened is None and self._work.origin.begins_anew:
             raise UnknownRequestError(
-                f"run {self.run_id!r} has not begun, so it asks nothing: iterate it or wait_for_completion() first"
+                f"run {self.run_id!r} has not begun, so it asks nothing: iterate it or "
+                "wait_for_completion() first"
             )
-        if self._opened is None:
-            await self._do_unit()
-            self._raise_trouble()
-        if self._opened is None:
+        opened = await self._ready()
+        if opened is None:
             raise UnknownRequestError(f"run {self.run_id!r} could not be opened: it asks nothing")
-        await self._opened.runner.accept(responses)
-        self._expect_more()
+        return opened
+
+    async def _ready(self) -> Opened | None:
+        """Return the run, opened if need be; None where others could not open it.
+
+        Raises:
+            Exception: Why it could not be opened.
+        """
+        if self._work.opened is None:
+            await self._work.do()
+            self._life.raise_trouble()
+        return self._work.opened
 
     def queue_responses(self, responses: Mapping[str, Any]) -> None:
-        """Have answers taken at the next step of iteration, which raises a `RequestError` if they cannot be.
+        """Have answers taken at the next step of iteration, which raises if they cannot be.
 
         Raises:
             StreamBusyError: Somebody else is iterating.
         """
         self._stream.check_free()
-        self._queued.update(responses)
-        self._expect_more()
+        self._work.queue_answers(responses)
+        self._life.expect_more()
+
+    def waits_for(self, request_id: str) -> bool:
+        """Return whether the run, as this handle knows it, waits for an answer to this question."""
+        return (
+            not self._life.has_ended
+            and self._runner is not None
+            and request_id in self._runner.state.requests
+        )
 
     async def restore_checkpoint(self, checkpoint: CheckpointReference) -> None:
         """Rewind this very run: work in flight is cancelled, undelivered events are dropped, then iterate again.
@@ -314,32 +325,26 @@ class StreamingRun(RunDriver, Shown):
     async def _restore(self, checkpoint_id: str) -> None:
         async with self._stopped():
             self._check_open()
-            if self._opened is None and self._begins_anew:
+            if self._work.opened is None and self._work.origin.begins_anew:
                 raise CheckpointNotFoundError(
-                    f"run {self.run_id!r} has not begun, so it has no checkpoints: iterate it or wait_for_completion() "
-                    "first"
+                    f"run {self.run_id!r} has not begun, so it has no checkpoints: iterate it or "
+                    "wait_for_completion() first"
                 )
-            if self._opened is None:
-                await self._do_unit()
-                self._raise_trouble()
-            assert self._opened is not None
-            if self._opened.store is None:
+            opened = await self._ready()
+            assert opened is not None
+            if opened.store is None:
                 raise CheckpointingDisabledError(
                     f"run {self.run_id!r} has no checkpoints to restore: build its workflow "
                     "with_checkpointing(checkpoint_storage=...)"
                 )
-            runner = self._opened.runner
-            with self._loading:
-                await runner.restore(checkpoint_id)
+            with self._work.loading:
+                await opened.runner.restore(checkpoint_id)
             self._stream.begin_anew()
-            self._queued.clear()
-            self._awaited.clear()
-            self._failure = self._refusal = None
-            self._is_lost = False
-            self._phase = READY
+            self._work.forget_answers()
+            self._life.rewind()
             self._stream.emit_state(WorkflowRunState.IN_PROGRESS)
-            for event in runner.waiting_requests():
-                self.emit(event)
+            for event in opened.runner.waiting_requests():
+                self._stream.emit(event)
 
     async def cancel(self) -> None:
         """End the run: work in flight is cancelled, and the storage notes that it was.
@@ -355,23 +360,24 @@ class StreamingRun(RunDriver, Shown):
 
     async def _cancel(self) -> None:
         async with self._stopped():
-            if self._phase.has_ended:
+            if self._life.has_ended:
                 return
-            is_done = (
-                self._opened is not None and self._opened.runner.status is WorkflowRunState.IDLE
-            )
-            if not is_done:
-                if self._store is not None and self._failure is None:
-                    try:
-                        await self._store.own()
-                    except (
-                        CheckpointNotFoundError
-                    ):  # the one to go on from was pruned; the run can end all the same
-                        await self._store.own_where_it_stands()
-                    await self._store.release(status=WorkflowRunState.CANCELLED.value)
+            if self._runner is None or self._runner.status is not WorkflowRunState.IDLE:
+                await self._note_cancelled()
                 self._stream.events.clear()
                 self._stream.emit_state(WorkflowRunState.CANCELLED)
             self._close(CANCELLED)
+
+    async def _note_cancelled(self) -> None:
+        """Have the storage know that the run was cancelled, unless it has failed before."""
+        store = self._store
+        if store is None or self._life.failure is not None:
+            return
+        try:
+            await store.own()
+        except CheckpointNotFoundError:  # the one to go on from was pruned; the run can end anyway
+            await store.own_where_it_stands()
+        await store.release(status=WorkflowRunState.CANCELLED.value)
 
     async def cancel_request(self, request_id: str) -> None:
         """Take a question back: nobody is to answer it, and its asker hears nothing; the next superstep closes it.
@@ -382,13 +388,9 @@ class StreamingRun(RunDriver, Shown):
         self._refuse_while_loading("run.cancel_request()")
         async with self._turn.here():
             self._check_open()
-            if self._opened is None and not self._begins_anew:
-                await self._do_unit()
-                self._raise_trouble()
-            if self._opened is None:
-                raise UnknownRequestError(f"run {self.run_id!r} has not begun, so it asks nothing")
-            await self._opened.runner.cancel_request(request_id)
-            self._expect_more()
+            opened = await self._ready_to_answer()
+            await opened.runner.cancel_request(request_id)
+            self._life.expect_more()
 
     async def drain(self) -> None:
         """Let the superstep under way end and be committed, then stop; iterating again goes on.
@@ -414,7 +416,7 @@ class StreamingRun(RunDriver, Shown):
 
     async def _aclose(self) -> None:
         async with self._stopped():
-            if self._phase.has_ended:
+            if self._life.has_ended:
                 return
             self._stream.events.clear()
             self._close(CLOSED)
@@ -422,9 +424,9 @@ class StreamingRun(RunDriver, Shown):
                 await self._store.release()
 
     def _close(self, how: Phase) -> None:
-        self._phase = how
-        self._tell_rest()
-        self._on_waiting([])
+        self._life.phase = how
+        self._work.tell_rest()
+        self._work.origin.note_waiting(self, [])
         self._stream.is_closed = True
 
     async def __aenter__(self) -> Self:

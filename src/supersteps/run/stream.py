@@ -22,7 +22,9 @@ UNDELIVERED = 1_000
 class Source(Protocol):
     """A run that gives its events to whoever asks."""
 
-    run_id: str
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
 
     async def next_event(self) -> WorkflowEvent:
         """Return the next event, doing the work that leads to it."""
@@ -72,7 +74,7 @@ class EventStream:
         self._task: weakref.ref[asyncio.Task[Any]] | None = None  # of the consumer
         self._state = WorkflowRunState.STARTED
 
-    # -------------------------------------------------------------------------------- the giving end
+    # ------------------------------------------------------------------------------- the giving end
 
     @property
     def state(self) -> WorkflowRunState:
@@ -125,7 +127,7 @@ class EventStream:
         self._state = WorkflowRunState.STARTED
         self.make_room()
 
-    # ----------------------------------------------------------------------------------- back-pressure
+    # -------------------------------------------------------------------------------- back-pressure
 
     @property
     def is_full(self) -> bool:

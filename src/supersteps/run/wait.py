@@ -1,19 +1,50 @@
-"""Looking on while others drive a run: until it is at rest, or nobody has it any more."""
+"""Waiting for a run that others drive: until it rests, or nobody has it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
+from supersteps.engine.time_travel.resume_point import head_of
 from supersteps.errors import WorkflowRuntimeError
+from supersteps.events import WorkflowStatusEvent
+from supersteps.run.handle import StreamingRun
+from supersteps.run.origins import WatchedRun
+from supersteps.run.result import WorkflowRunResult
+from supersteps.run.setup import RunSetup
 from supersteps.states import ENDED, WorkflowRunState
-from supersteps.storage.ports import DurableStorage
+from supersteps.storage.ports import CheckpointStorage, DurableStorage
 from supersteps.storage.records import RunRecord
 from supersteps.storage.rules import check_incarnation, lease_holds, limit_lease, no_such_run
 
 # The run may be driven by any process on any machine, and no storage can call across: a file or a
 # row does not say that it has changed. So this looks, at one record.
 LOOK_EVERY_SECONDS = 0.2
+
+
+async def result_of(
+    setup: RunSetup, run_id: str, checkpoint_storage: CheckpointStorage | None
+) -> WorkflowRunResult:
+    """Wait until a run is done or waits for answers, whoever drives it; see `Workflow.wait`."""
+    storage = setup.require(setup.storage_for(checkpoint_storage), "find runs in")
+    handle = setup.registry.handle(storage, run_id)
+    if handle is not None and handle.is_active():
+        await handle.left()
+    run = await until_at_rest(storage, run_id)
+    record = await storage.load_record(run.head)
+    if record is None:
+        record, run = await head_of(storage, run_id)
+    watched = StreamingRun(WatchedRun(setup, run_id))
+    runner = setup.equip(watched._work, storage).runner
+    runner.show(setup.fit(storage, record).record)
+    state = WorkflowRunState(run.status)
+    is_waiting = state is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
+    return WorkflowRunResult(
+        runner.waiting_requests() if is_waiting else [],
+        [WorkflowStatusEvent(state)],
+        run_id=run_id,
+        outputs=runner.earlier_outputs(),
+    )
 
 
 async def until_at_rest(storage: DurableStorage, run_id: str) -> RunRecord:
@@ -31,8 +62,8 @@ async def until_at_rest(storage: DurableStorage, run_id: str) -> RunRecord:
         which = run.incarnation
         if run.status == WorkflowRunState.FAILED and not _is_held(run):
             raise WorkflowRuntimeError(
-                f"run {run_id!r} has failed: {run.error or 'nobody noted why'}. Resume it from "
-                f"{run.head!r} once the cause is mended."
+                f"run {run_id!r} has failed: {run.error or 'the cause was not recorded'}. Fix the "
+                f"cause, then resume the run from {run.head!r}."
             )
         if run.status in ENDED or (
             run.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
@@ -63,9 +94,9 @@ async def _record(storage: DurableStorage, run_id: str) -> RunRecord:
 
 def _is_held(run: RunRecord) -> bool:
     now = time.time()
-    # A lease that reaches further than one lasts is from before the clock was set back, or of a
-    # machine with another clock: whoever tries to take the run has it shortened, and who only looks
-    # would wait for hours.
+    # A lease that reaches further than a lease lasts is from before the clock was set back, or from
+    # a machine with another clock. Taking the run shortens it; whoever only looks would wait for
+    # hours.
     return limit_lease(run, now) is run and lease_holds(run.lease, now)
 
 

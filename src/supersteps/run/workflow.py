@@ -17,10 +17,14 @@ from supersteps.engine.backends.local import LocalBackend
 from supersteps.engine.observer import Observer
 from supersteps.engine.time_travel.fork import Edits
 from supersteps.engine.time_travel.migration import Migration
+from supersteps.engine.time_travel.resume_point import CheckpointReference
 from supersteps.errors import WorkflowRuntimeError
-from supersteps.run.handle import CheckpointReference, StreamingRun
-from supersteps.run.opener import RunOpener
+from supersteps.run.answer import answer_and_wait, answered_run
+from supersteps.run.handle import StreamingRun
+from supersteps.run.origins import ForkedRun, NewRun, ReplayedRun, ResumedRun
 from supersteps.run.result import WorkflowRunResult
+from supersteps.run.setup import RunSetup
+from supersteps.run.wait import result_of
 from supersteps.storage.ports import CheckpointStorage, DurableStorage
 from supersteps.storage.retention import RetentionPolicy
 
@@ -79,7 +83,7 @@ class Workflow(Shown):
         # Now, while those of sub-workflows are known: asked later, each level would ask the next.
         kinds = (k for node in graph.nodes.values() for k in node.executor.workflow_output_types)
         self._output_types = list(dict.fromkeys(kinds))
-        self._opener = RunOpener(
+        self._setup = RunSetup(
             self,
             checkpoint_storage=checkpoint_storage,
             types=self._types,
@@ -144,7 +148,7 @@ class Workflow(Shown):
     @property
     def checkpoint_storage(self) -> DurableStorage | None:
         """Where runs are saved unless a run is given another storage."""
-        return self._opener.storage
+        return self._setup.storage
 
     @property
     def graph_signature_hash(self) -> str:
@@ -234,15 +238,8 @@ class Workflow(Shown):
             CheckpointSaveError: A checkpoint could not be saved.
             Exception: What a handler raised.
         """
-        run = self._opener.start(
-            message,
-            run_id,
-            if_exists,
-            checkpoint_storage,
-            metadata,
-            tags,
-            include_status_events=include_status_events,
-        )
+        origin = self._new_run(message, run_id, if_exists, checkpoint_storage, metadata, tags)
+        run = StreamingRun(origin, include_status_events=include_status_events)
         return await run.wait_for_completion()
 
     def run_sync(
@@ -278,15 +275,8 @@ class Workflow(Shown):
             )
         from supersteps.run.script import drive  # wanted only by scripts
 
-        run = self._opener.start(
-            message,
-            run_id,
-            if_exists,
-            checkpoint_storage,
-            metadata,
-            tags,
-            include_status_events=include_status_events,
-        )
+        origin = self._new_run(message, run_id, if_exists, checkpoint_storage, metadata, tags)
+        run = StreamingRun(origin, include_status_events=include_status_events)
         return asyncio.run(drive(run, self.workflow_id))
 
     def run_stream(
@@ -303,7 +293,28 @@ class Workflow(Shown):
 
         Args: see `run`.
         """
-        return self._opener.start(message, run_id, if_exists, checkpoint_storage, metadata, tags)
+        return StreamingRun(
+            self._new_run(message, run_id, if_exists, checkpoint_storage, metadata, tags)
+        )
+
+    def _new_run(
+        self,
+        message: Any,
+        run_id: str | None,
+        if_exists: Literal["error", "attach"],
+        checkpoint_storage: CheckpointStorage | None,
+        metadata: Mapping[str, Any] | None,
+        tags: Sequence[str],
+    ) -> NewRun:
+        return NewRun(
+            self._setup,
+            self._setup.storage_for(checkpoint_storage),
+            message,
+            run_id=run_id,
+            if_exists=if_exists,
+            metadata=metadata,
+            tags=tags,
+        )
 
     async def run_from_checkpoint(
         self,
@@ -327,9 +338,8 @@ class Workflow(Shown):
             RunBusyError: Another live owner advances the run.
             RequestError: An answer cannot be taken; nothing was changed.
         """
-        return await self._opener.resume(
-            checkpoint_id, checkpoint_storage, responses
-        ).wait_for_completion()
+        run = self.run_stream_from_checkpoint(checkpoint_id, checkpoint_storage, responses)
+        return await run.wait_for_completion()
 
     def run_stream_from_checkpoint(
         self,
@@ -341,7 +351,8 @@ class Workflow(Shown):
 
         Args: see `run_from_checkpoint`.
         """
-        return self._opener.resume(checkpoint_id, checkpoint_storage, responses)
+        storage = self._setup.storage_for(checkpoint_storage)
+        return StreamingRun(ResumedRun(self._setup, storage, checkpoint_id, responses))
 
     def fork(
         self,
@@ -377,7 +388,18 @@ class Workflow(Shown):
             CheckpointEncodeError: A new value cannot be saved.
             RunExistsError: A run has this id.
         """
-        return self._opener.fork(checkpoint, changes, run_id, checkpoint_storage, metadata, tags)
+        storage = self._setup.storage_for(checkpoint_storage)
+        return StreamingRun(
+            ForkedRun(
+                self._setup,
+                storage,
+                checkpoint,
+                changes,
+                run_id=run_id,
+                metadata=metadata,
+                tags=tags,
+            )
+        )
 
     def replay(
         self,
@@ -402,7 +424,8 @@ class Workflow(Shown):
             GraphChangedError: The workflow is no longer the one that wrote it.
             ValueError: `to_step` comes before the checkpoint.
         """
-        return self._opener.replay(checkpoint_or_run_id, to_step, checkpoint_storage)
+        storage = self._setup.storage_for(checkpoint_storage)
+        return StreamingRun(ReplayedRun(self._setup, storage, checkpoint_or_run_id, to_step))
 
     async def send_responses(self, responses: Mapping[str, Any]) -> WorkflowRunResult:
         """Answer the run that waits for these requests, and drive it on.
@@ -422,7 +445,7 @@ class Workflow(Shown):
                 handle's `send_response` there. Nothing was changed.
             CalledFromHandlerError: A handler of the run asks, for whose end it would wait.
         """
-        return await self._opener.give(responses)
+        return await answer_and_wait(self._setup, responses)
 
     async def wait(
         self,
@@ -453,11 +476,11 @@ class Workflow(Shown):
             StreamBusyError: The task that asks iterates over the run's handle itself.
         """
         async with asyncio.timeout(timeout):
-            return await self._opener.wait(run_id, checkpoint_storage)
+            return await result_of(self._setup, run_id, checkpoint_storage)
 
     def send_responses_streaming(self, responses: Mapping[str, Any]) -> StreamingRun:
         """Return the handle of the run that waits for these requests; it is answered at the first step of iteration."""
-        return self._opener.answer(responses)
+        return answered_run(self._setup, responses)
 
 
 def _workflow_with(cls: type[Workflow], graph: Graph, given: Mapping[str, Any]) -> Workflow:

@@ -1,6 +1,8 @@
-"""Finding what to continue: a checkpoint by any reference, a run's head, and whether the graph still fits."""
+"""What a run goes on from: a checkpoint, a head, and whether the graph fits."""
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
@@ -8,6 +10,7 @@ from supersteps.checkpoint.parts import FAN_IN, GRAPH
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.sections.message import MESSAGES, read_messages
 from supersteps.checkpoint_info import CheckpointInfo
+from supersteps.define.description import GraphDescription
 from supersteps.define.graph import Graph
 from supersteps.engine.parts import decode_graph, encode_graph
 from supersteps.engine.receivers import INPUT_SOURCE, addressed, unaddressed
@@ -19,16 +22,24 @@ from supersteps.ids import new_run_id
 from supersteps.storage.ports import DurableStorage
 from supersteps.storage.rules import RunRecord
 
+CheckpointReference: TypeAlias = str | CheckpointInfo | WorkflowCheckpoint
+"""A checkpoint by its id, its handle or itself."""
+
+
+def reference_id(checkpoint: CheckpointReference) -> str:
+    """Return the id of a checkpoint that is given in any way."""
+    return checkpoint if isinstance(checkpoint, str) else checkpoint.checkpoint_id
+
 
 async def find_checkpoint(
-    storage: DurableStorage, reference: str | CheckpointInfo | WorkflowCheckpoint
+    storage: DurableStorage, reference: CheckpointReference
 ) -> CheckpointRecord:
     """Return a checkpoint as stored; one that was made by hand and never saved is taken as it is.
 
     Raises:
         CheckpointNotFoundError: The storage holds no such checkpoint.
     """
-    checkpoint_id = reference if isinstance(reference, str) else reference.checkpoint_id
+    checkpoint_id = reference_id(reference)
     record = await storage.load_record(checkpoint_id)
     if record is not None:
         if isinstance(reference, WorkflowCheckpoint) and (
@@ -56,7 +67,7 @@ async def find_checkpoint(
 
 
 async def find_run(
-    storage: DurableStorage, reference: str | CheckpointInfo | WorkflowCheckpoint
+    storage: DurableStorage, reference: CheckpointReference
 ) -> tuple[CheckpointRecord, RunRecord | None]:
     """Return a checkpoint and the run that has committed it here.
 
@@ -114,7 +125,7 @@ def fitted(
     """
     before = decode_graph(record.parts.get(GRAPH))
     if migration is None or before is None or record.header.workflow_id != workflow_id:
-        check_graph(graph, workflow_id, record)
+        _check_graph(graph, workflow_id, record, before)
     elif before.differences(graph.description):
         return fit(graph, record, before, codec, migration)
     if before is None:
@@ -129,7 +140,12 @@ def check_graph(graph: Graph, workflow_id: str, record: CheckpointRecord) -> Non
     Raises:
         GraphChangedError: The structures differ; the error lists how.
     """
-    before = decode_graph(record.parts.get(GRAPH))
+    _check_graph(graph, workflow_id, record, decode_graph(record.parts.get(GRAPH)))
+
+
+def _check_graph(
+    graph: Graph, workflow_id: str, record: CheckpointRecord, before: GraphDescription | None
+) -> None:
     differences = (
         _strangers(graph, record) if before is None else before.differences(graph.description)
     )

@@ -1,4 +1,4 @@
-"""`WaitingRuns`: who waits for which request, among the runs of one workflow and in the storages that they live in."""
+"""`RunRegistry`: the runs of one workflow at hand, and who waits for what."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from supersteps.run.handle import StreamingRun
 from supersteps.storage.ports import DurableStorage, when_closed
 
 
-class WaitingRuns:
+class RunRegistry:
     """The runs that wait for answers.
 
     A run with a storage can be found there again, so its handle is held weakly; one without lives only as long as
@@ -166,7 +166,7 @@ class WaitingRuns:
         return common[0]
 
 
-def _let_go(reference: weakref.ref[WaitingRuns], key: int) -> None:
+def _let_go(reference: weakref.ref[RunRegistry], key: int) -> None:
     waiting = reference()
     if waiting is not None:
         waiting.let_go(key)

@@ -1,0 +1,329 @@
+"""`RunWork`: what is done for a run: it is opened, then superstep by superstep."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from supersteps._error_texts import annotate, described, notes_of
+from supersteps.engine.event_loops import LoopLock
+from supersteps.engine.hooks import Holder
+from supersteps.engine.run_store import RunStore
+from supersteps.engine.runner import Runner
+from supersteps.engine.user_code import Stretch, UserCodeError
+from supersteps.errors import (
+    PartialStorageWarning,
+    RequestError,
+    RunBusyError,
+    RunFencedError,
+    WorkflowRuntimeError,
+)
+from supersteps.events import (
+    WorkflowErrorDetails,
+    WorkflowFailedEvent,
+    WorkflowStartedEvent,
+    WorkflowWarningEvent,
+)
+from supersteps.run.phases import DRAINING, SETTLED, STOPPING, WORKING, Life
+from supersteps.run.stream import EventStream
+from supersteps.states import WorkflowRunState
+
+_PENDING = WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS
+
+TURN_SECONDS = 0.02
+"""How long supersteps may follow each other until others on the event loop have their turn."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What opening a run gives.
+
+    Attributes:
+        runner: Advances it.
+        store: Its hold on the storage, None without one.
+    """
+
+    runner: Runner
+    store: RunStore | None
+
+
+class Origin(Protocol):
+    """Where a run comes from: a new input, a checkpoint, another run, an answer."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, empty while it is not known."""
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether opening the run creates it; then nothing but iterating may open it."""
+
+    async def open(self, work: RunWork) -> Opened:
+        """Begin the run or load it; called again if an earlier attempt was interrupted."""
+
+    def note_waiting(self, handle: Holder, request_ids: Sequence[str]) -> None:
+        """Learn which questions a run only waits for; none when it is done or its handle ends."""
+
+
+class RunWork:
+    """The work of one run, one unit after the other: opening it, then each superstep.
+
+    A failure is kept until the events before it are taken.
+
+    Attributes:
+        run_id: The run's id; for a resumed run known once it is opened.
+        origin: Where the run comes from.
+        stream: Takes the events.
+        handle: The run's handle.
+        opened: What opening it gave, None before that.
+        hold: The run's store, known as soon as the run is being opened.
+        loading: Entered while hooks take attributes back, and nobody else may come in.
+        has_looked: Whether the inbox was read since the last superstep.
+    """
+
+    def __init__(self, origin: Origin, stream: EventStream, life: Life, handle: Holder) -> None:
+        self.run_id = origin.run_id
+        self.origin = origin
+        self.stream = stream
+        self.handle = handle
+        self.opened: Opened | None = None
+        self.hold: RunStore | None = None
+        self.loading = Stretch()
+        self.has_looked = False
+        self._life = life
+        self._queued: dict[str, Any] = {}
+        self._awaited: dict[str, Any] = {}  # answers to questions that are about to be asked
+        self._opening = LoopLock()
+
+    @property
+    def runner(self) -> Runner | None:
+        """Advances the run, None before it is opened."""
+        return self.opened.runner if self.opened is not None else None
+
+    @property
+    def store(self) -> RunStore | None:
+        """Its hold on the storage, None without one or before it is opened."""
+        return self.opened.store if self.opened is not None else None
+
+    # ------------------------------------------------------------------------------------ the units
+
+    def has_next(self) -> bool:
+        """Return whether there is something to do or to say; at the end, say how the run stands."""
+        runner, life = self.runner, self._life
+        if runner is None:
+            return True
+        if runner.flows or self._queued or runner.has_work or runner.next_due:
+            return not life.is_drained
+        if self._may_look(runner) and not life.is_drained:
+            return True
+        if self._awaited and not life.is_drained:  # never asked: a unit that says so
+            self._queued, self._awaited = self._awaited, {}
+            return True
+        if life.phase is SETTLED:
+            return False
+        life.settle()
+        if runner.status is WorkflowRunState.IDLE:
+            for text in runner.leftovers():
+                self.stream.emit(WorkflowWarningEvent(text))
+        self.stream.emit_state(runner.status)
+        runner.rest(runner.status)
+        is_waiting = runner.status is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
+        self.origin.note_waiting(self.handle, list(runner.state.requests) if is_waiting else [])
+        return bool(self.stream.events)
+
+    def _may_look(self, runner: Runner) -> bool:
+        """Return whether others may have answered since the last superstep or request to go on."""
+        return not self.has_looked and self.store is not None and runner.has_questions
+
+    async def do(self) -> None:
+        """Open the run, or take one superstep; what goes wrong is kept for the consumer."""
+        life = self._life
+        try:
+            if self.opened is None:
+                await self._open()
+            else:
+                await self._advance(self.opened.runner)
+        except asyncio.CancelledError as error:
+            if self.hold is not None:
+                await self.hold.release()
+            if life.phase in (STOPPING, DRAINING) or _is_cancelled():
+                raise
+            failure = WorkflowRuntimeError(
+                f"run {self.run_id!r}: something that it waited for was cancelled"
+            )
+            failure.__cause__ = error
+            await self._fail(failure)
+        except UserCodeError as raised:
+            await self._fail(raised.error, raised.where)
+        except RequestError as error:
+            life.refusal = error
+        except (RunFencedError, RunBusyError) as error:
+            life.is_lost = True
+            await self._fail(error)
+        except Exception as error:
+            await self._fail(error)
+        except (KeyboardInterrupt, SystemExit) as error:
+            life.failure = error
+            if self.hold is not None:
+                with suppress(Exception):  # the lease expires by itself
+                    await self.hold.release()
+            raise
+        except GeneratorExit:  # the event loop was closed; the run goes on in another one
+            raise
+        except BaseException as error:
+            life.failure = error
+            raise
+
+    async def _fail(self, error: Exception, where: str = "") -> None:
+        """Record why the run stopped, give it up, and tell the consumer.
+
+        Args:
+            error: Why.
+            where: In which executor and superstep, if the error's notes may not say so.
+        """
+        self._life.failure = error
+        self._announce()
+        details = WorkflowErrorDetails.from_exception(error, extra={"run_id": self.run_id})
+        try:
+            if self.store is not None and not self._life.is_lost:
+                await self.store.release(
+                    status=WorkflowRunState.FAILED.value, error=_text_of(error, where)
+                )
+        except Exception as second:
+            annotate(error, f"and the failure could not be recorded: {described(second)}")
+        self.stream.emit(WorkflowFailedEvent(details))
+        self.stream.emit_state(WorkflowRunState.FAILED)
+        self.tell_rest(error)
+
+    def tell_rest(self, error: BaseException | None = None) -> None:
+        """Tell an observer that the handle has nothing to do for the run any more, for now."""
+        if self.opened is not None:
+            self.opened.runner.rest(self.stream.state, error)
+
+    # -------------------------------------------------------------------------------- opening a run
+
+    async def _open(self) -> None:
+        async with self._opening.here():
+            if self.opened is not None or self._life.failure is not None:
+                return  # somebody else was first
+            if self.run_id:
+                self._announce()
+            with self.loading:
+                self.opened = await self.origin.open(self)
+            self._announce()
+            self._say_what_is_missing()
+            for event in self.opened.runner.waiting_requests():
+                self.stream.emit(event)
+
+    def begin_with(self, store: RunStore | None) -> None:
+        """Learn of the store through which the run is being opened; its id is known now."""
+        self.hold = store
+        self._announce()
+
+    def _announce(self) -> None:
+        """Say that the run begins, once."""
+        if self.stream.state is WorkflowRunState.STARTED:
+            self.stream.emit(WorkflowStartedEvent(run_id=self.run_id))
+            self.stream.emit_state(WorkflowRunState.IN_PROGRESS)
+
+    def _say_what_is_missing(self) -> None:
+        """Say, once per run, which promises its storage cannot keep."""
+        missing: Sequence[str] = (
+            () if self.store is None else getattr(self.store.storage, "missing", ())
+        )
+        if missing:
+            text = "Not every promise holds for this run. " + " ".join(missing)
+            self.stream.emit(WorkflowWarningEvent(text))
+            warnings.warn(f"run {self.run_id!r}: {text}", PartialStorageWarning, stacklevel=2)
+
+    # ----------------------------------------------------------------------------------- supersteps
+
+    async def _advance(self, runner: Runner) -> None:
+        """Take a superstep, several for somebody who only wants the result, or wait for a timer."""
+        asks = runner.has_questions
+        if runner.flows and not self._queued:
+            self.stream.emit_state(_PENDING if asks else WorkflowRunState.IN_PROGRESS)
+        elif not await self._get_ready(runner):
+            return
+        self.has_looked = False
+        with runner.at_work:
+            await runner.superstep()
+            if self.stream.collector is not None:
+                await self._take_more(runner, asks)
+        if runner.has_questions and (runner.flows or runner.status is not WorkflowRunState.IDLE):
+            self.stream.emit_state(_PENDING)
+
+    async def _get_ready(self, runner: Runner) -> bool:
+        """Take what has come from outside, or wait for it; return whether to take a superstep."""
+        await self._take_queued(runner)
+        if not runner.has_work and self._may_look(runner):
+            self.has_looked = True
+            await runner.look()
+            return False
+        self.stream.emit_state(runner.status)
+        if runner.has_work:
+            return True
+        if self.stream.is_taken and not self._life.is_drained:
+            await runner.wait()  # for a timer; whoever answers, drains or leaves ends the wait
+        return False
+
+    async def _take_more(self, runner: Runner, asks: bool) -> None:
+        """Take further supersteps for somebody who only wants the result, while messages flow.
+
+        Nothing but the messages has to be looked at between them, so they follow at once.
+
+        Args:
+            runner: Takes them.
+            asks: Whether questions waited so far; where that changes, the consumer is told first.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + TURN_SECONDS
+        while (
+            runner.flows
+            and runner.has_questions is asks
+            and self._life.phase is WORKING
+            and self.stream.collector is not None
+            and not self._queued
+            and clock() < until
+        ):
+            await runner.superstep()
+
+    # ------------------------------------------------------------------------------ answers to take
+
+    def queue_answers(self, responses: Mapping[str, Any]) -> None:
+        """Have answers taken by the next unit."""
+        self._queued.update(responses)
+
+    def answer_when_asked(self, responses: Mapping[str, Any]) -> None:
+        """Have answers taken as soon as their questions are asked, which are on their way."""
+        self._awaited.update(responses)
+
+    def forget_answers(self) -> None:
+        """Forget answers that were not taken yet: the run was rewound."""
+        self._queued.clear()
+        self._awaited.clear()
+
+    async def _take_queued(self, runner: Runner) -> None:
+        for request_id in self._awaited.keys() & runner.state.requests.keys():
+            self._queued[request_id] = self._awaited.pop(request_id)
+        queued, self._queued = self._queued, {}
+        if queued:
+            await runner.accept(queued)
+
+
+def _text_of(error: Exception, where: str) -> str:
+    """Return an error as one text, with the executor and superstep in which it happened."""
+    notes = notes_of(error)
+    if where and where not in notes:
+        notes.append(where)
+    return "\n".join([described(error), *notes])
+
+
+def _is_cancelled() -> bool:
+    """Return whether somebody cancelled this task; a handler may raise CancelledError by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
