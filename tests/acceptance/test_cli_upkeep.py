@@ -586,8 +586,8 @@ def test_through_a_pipe(store: Store, tmp_path: Path) -> None:
             "the store already has a run with this id: import it under another one with --run-id "
             "ID",
         ),
-        ("upkept_flows.py", 1, "is no whole exported run"),
-        ("cut.jsonl", 1, "is no whole exported run"),
+        ("upkept_flows.py", 1, "is not a complete exported run"),
+        ("cut.jsonl", 1, "is not a complete exported run"),
         ("missing.jsonl", 2, "does not exist"),
     ],
 )

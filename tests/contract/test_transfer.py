@@ -378,9 +378,9 @@ async def test_every_damage_is_noticed_before_anything_is_written(
     ("line", "old", "new", "problem"),
     [
         (2, b'"parent_id":"run-000000"', b'"parent_id":"run-000009"', "which is not in it"),
-        (2, b'"parent_id":"run-000000"', b'"parent_id":null', "follows nothing"),
-        (2, b'"sequence":1', b'"sequence":7', "is not one of run"),
-        (2, b'"run_id":"run"', b'"run_id":"other"', "is not one of run"),
+        (2, b'"parent_id":"run-000000"', b'"parent_id":null', "has no parent"),
+        (2, b'"sequence":1', b'"sequence":7', "does not belong to run"),
+        (2, b'"run_id":"run"', b'"run_id":"other"', "does not belong to run"),
         (0, b'"head":"run-000005"', b'"head":"run-000009"', "the head 'run-000009' is not in it"),
         (0, b'"sequence":5', b'"sequence":4', "out of order"),
     ],

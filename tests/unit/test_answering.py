@@ -66,13 +66,13 @@ async def test_a_branch_that_was_left_is_searched_newest_first() -> None:
 
     with pytest.raises(
         StaleRequestError,
-        match=r"'run-000002' of branch 0, while its head is 'run-000003' of branch 1",
+        match=r"'run-000002' of branch 0, while the run.s head is 'run-000003' of branch 1",
     ):
         await answers.answer(storage, "run", "q", 1)
     assert isinstance(await answers.refusal(storage, "run", "early"), StaleRequestError)
     unknown = await answers.refusal(storage, "run", "never")
     assert type(unknown) is UnknownRequestError
-    assert "requests that wait: 'here'" in str(unknown)
+    assert "waiting requests: 'here'" in str(unknown)
 
 
 async def test_only_so_many_checkpoints_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,8 +131,8 @@ async def test_a_question_that_was_asked_again_has_ended_as_it_did_last() -> Non
     [
         (b'"yes"', AlreadyAnsweredError, "was answered at 2"),
         (json_entry(1), AlreadyAnsweredError, "was answered at 2"),
-        (DEFAULTED, LateResponseError, "passed its deadline, and its default counts since 2"),
-        (CANCELLED, StaleRequestError, "was taken back at 2"),
+        (DEFAULTED, LateResponseError, "has passed, and its default is the answer since 2"),
+        (CANCELLED, StaleRequestError, "was cancelled at 2"),
     ],
 )
 async def test_what_lies_in_the_inbox_is_named(

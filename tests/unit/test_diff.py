@@ -104,7 +104,7 @@ def test_equal_checkpoints_have_no_differences() -> None:
 
     assert not difference
     assert len(difference) == 0
-    assert "hold the same" in str(difference)
+    assert "have the same content" in str(difference)
 
 
 def test_a_grown_list_part_is_compared_by_its_new_elements_only() -> None:

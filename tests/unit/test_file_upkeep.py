@@ -118,7 +118,7 @@ async def test_a_damaged_checkpoint_comes_with_an_offer(
         "run-000004": "The nearest intact checkpoint before it is 'run-000003'.",
         "run-000002": "The nearest intact checkpoint before it is 'run-000001'.",
         "run-000001": "The nearest intact checkpoint before it is 'run-000000'.",
-        "run-000000": "None before it is intact.",
+        "run-000000": "No checkpoint before it is intact.",
     }.items():
         spoil(folder / f"{name}.json")
         with pytest.raises(CorruptCheckpointError) as caught:

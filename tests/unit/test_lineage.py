@@ -78,4 +78,4 @@ def test_the_offer_names_the_checkpoint_or_says_that_there_is_none() -> None:
         str(rules.damaged("It is cut.", "r-1"))
         == "It is cut. The nearest intact checkpoint before it is 'r-1'."
     )
-    assert str(rules.damaged("It is cut.", None)) == "It is cut. None before it is intact."
+    assert str(rules.damaged("It is cut.", None)) == "It is cut. No checkpoint before it is intact."

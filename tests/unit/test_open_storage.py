@@ -84,7 +84,9 @@ def test_what_makes_no_sense(address: str, advice: str) -> None:
 
 
 def test_an_unknown_scheme() -> None:
-    with pytest.raises(StorageError, match=r"'redis'\. Known: file, memory, sqlite"):
+    with pytest.raises(
+        StorageError, match=r"'redis' is not registered\. Known: file, memory, sqlite"
+    ):
         open_storage("redis://localhost/1")
 
 

@@ -82,11 +82,11 @@ def test_the_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("path", "advice"),
     [
-        ("", "was given an empty one"),
+        ("", "must not be empty"),
         (":memory:", r"InMemoryCheckpointStorage\(\)"),
         ("file::memory:?cache=shared", r"InMemoryCheckpointStorage\(\)"),
-        ("file:runs.db?mode=ro", r"open_storage\(\), or write the path alone"),
-        ("sqlite:///runs.db", r"open_storage\(\), or write the path alone"),
+        ("file:runs.db?mode=ro", r"open_storage\(\), or pass the path alone"),
+        ("sqlite:///runs.db", r"open_storage\(\), or pass the path alone"),
         ("a\0b", "cannot use the path"),
     ],
 )

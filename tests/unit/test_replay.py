@@ -79,7 +79,7 @@ async def test_a_whole_run_is_repeated_with_its_answers(storage: Any) -> None:
     assert await everything(storage, "old") == before
     head = await storage.load_checkpoint((await storage.get_run("old")).head)
     reached = replay.snapshot()
-    assert str(reached.diff(head)).endswith("hold the same")
+    assert str(reached.diff(head)).endswith("have the same content")
     assert reached.iteration_count == head.iteration_count
 
 

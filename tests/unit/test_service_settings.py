@@ -182,9 +182,9 @@ def test_a_new_store_may_be_asked_for(tmp_path: Path) -> None:
 
 
 def test_an_address_without_sense_names_no_store() -> None:
-    with pytest.raises(NoStoreError, match="nobody has registered the scheme"):
+    with pytest.raises(NoStoreError, match="the scheme"):
         open_store("redis://host/0")
-    with pytest.raises(NoStoreError, match="cannot make sense"):
+    with pytest.raises(NoStoreError, match="is not valid"):
         open_store("sqlite://runs.db")
 
 

@@ -479,7 +479,7 @@ async def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
         lambda: storage.delete_run("run"),
         lambda: storage.find_waiting_runs("q"),
     ):
-        with pytest.raises(StorageError, match=r"file.*A file stands where a folder is needed"):
+        with pytest.raises(StorageError, match=r"file.*There is a file where a folder is needed"):
             await attempt()
     assert (tmp_path / "file").read_text() == "mine"
     await storage.aclose()

@@ -1,1 +1,1 @@
-"""Where checkpoints live: the ports, the rules of ownership, and one small file per storage."""
+"""Where checkpoints are stored: the ports, the rules, the storages."""

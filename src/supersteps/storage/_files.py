@@ -1,9 +1,9 @@
-"""Files that survive: every change to the file system that a storage makes goes through this module.
+"""Durable files: all changes that storages make to the file system.
 
-A file that others may read is replaced as a whole: written beside its place, synced, renamed, and
-the rename synced. A log is written in place behind what is valid in it. What an interrupted write
-leaves behind has a name that begins with a dot, the same for every attempt, so that the next
-attempt clears it away.
+A file that others may read is replaced as a whole: written under another name, synced, renamed, and
+the rename synced. A log is written in place, after its valid content. The file of an interrupted
+write has a name that starts with a dot and is the same for every attempt, so that the next attempt
+removes it.
 """
 
 from __future__ import annotations
@@ -24,27 +24,38 @@ if sys.platform == "darwin":
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 
+_NO_PERMISSION = (
+    "Permission is missing: check the owner and the mode of the file and its folder, or choose "
+    "another folder."
+)
+
 _ADVICE = {
-    errno.ENOSPC: "The disk is full: free some space. What was saved before is intact.",
-    errno.EDQUOT: "The disk quota is used up: free some space. What was saved before is intact.",
-    errno.EFBIG: "The file would be larger than the system allows. What was saved before is intact.",
-    errno.EACCES: "Permission is missing: check the owner and the mode of the file and its folder, or choose another.",
-    errno.EPERM: "Permission is missing: check the owner and the mode of the file and its folder, or choose another.",
+    errno.ENOSPC: "The disk is full: free some space. Everything saved before is intact.",
+    errno.EDQUOT: "The disk quota is used up: free some space. Everything saved before is intact.",
+    errno.EFBIG: "The file would exceed the system's limit. Everything saved before is intact.",
+    errno.EACCES: _NO_PERMISSION,
+    errno.EPERM: _NO_PERMISSION,
     errno.EROFS: "The file system is read-only: choose another folder or remount it.",
-    errno.ENOTDIR: "A file stands where a folder is needed: remove it or choose another folder.",
-    errno.EEXIST: "A file stands where a folder is needed: remove it or choose another folder.",
-    errno.EISDIR: "A folder stands where a file is needed: remove it or choose another folder.",
+    errno.ENOTDIR: "There is a file where a folder is needed: remove it or choose another folder.",
+    errno.EEXIST: "There is a file where a folder is needed: remove it or choose another folder.",
+    errno.EISDIR: "There is a folder where a file is needed: remove it or choose another folder.",
     errno.ENAMETOOLONG: "The path is too long for this file system: choose a shorter folder or id.",
     errno.EMFILE: "This process has too many open files: raise its limit (ulimit -n).",
-    errno.ELOOP: "A symbolic link stands where a file is written: remove the link. What it points to was not touched.",
-    errno.ENXIO: "A pipe or a device stands where a file is needed: remove it.",
-    errno.EIO: "The disk failed: check it before you go on. What was saved before may need a look, too.",
+    errno.ELOOP: (
+        "There is a symbolic link where a file is needed: remove the link. Its target was not "
+        "changed."
+    ),
+    errno.ENXIO: "There is a pipe or a device where a file is needed: remove it.",
+    errno.EIO: (
+        "The disk failed: check it before you continue, and what was saved before with "
+        "`supersteps verify`."
+    ),
 }
 
 
 @contextlib.contextmanager
 def explained(action: str, path: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one that says what could not be done to which file, and what to do.
+    """Turn an error of the operating system into one that names the file and what to do.
 
     Args:
         action: What is being done ("write", "read").
@@ -72,7 +83,7 @@ def _open(path: Path, flags: int) -> int:
 
 
 _INTO_FILES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""What is written never goes through a link to a file elsewhere, and never waits for the reader of a pipe."""
+"""Writing never follows a link to a file elsewhere, and never waits for the reader of a pipe."""
 
 
 def _write(fd: int, data: memoryview) -> int:
@@ -85,7 +96,7 @@ def _truncate(fd: int, length: int) -> None:
 
 def _sync(fd: int) -> None:
     if sys.platform == "darwin":
-        # There fsync leaves the data in the drive's own cache, which a power cut empties.
+        # On macOS, fsync leaves the data in the drive's cache, which a power cut empties.
         try:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
             return
@@ -93,7 +104,7 @@ def _sync(fd: int) -> None:
             if error.errno not in (
                 errno.ENOTSUP,
                 errno.EINVAL,
-            ):  # a file system that knows no stronger one than fsync
+            ):  # a file system without a stronger sync than fsync
                 raise
     os.fsync(fd)
 
@@ -114,7 +125,7 @@ def _make_folder(path: Path) -> None:
 
 
 def read(path: Path, most: int = -1) -> bytes | None:
-    """Return a file's content, or `most` bytes of it, None when there is no such file.
+    """Return a file's content, or `most` bytes of it, None if there is no such file.
 
     Raises:
         StorageError: It cannot be read.
@@ -129,21 +140,24 @@ def read(path: Path, most: int = -1) -> bytes | None:
 
 
 def _open_file(path: str, flags: int) -> int:
-    """Open a file for reading, but no pipe, which may keep a reader waiting, and no device, which may have no end."""
+    """Open a regular file for reading.
+
+    Reading a pipe might wait forever, and a device might have no end.
+    """
     fd = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISDIR(
         os.fstat(fd).st_mode
     ):  # `open` itself refuses a folder
         return fd
     os.close(fd)
-    raise OSError(errno.ENXIO, "it is no regular file")
+    raise OSError(errno.ENXIO, "it is not a regular file")
 
 
 def exists(path: Path) -> bool:
-    """Return whether there is such a file.
+    """Return whether a file exists.
 
     Raises:
-        StorageError: The system does not let us look.
+        StorageError: The system does not permit it.
     """
     with explained("look at", path):
         try:
@@ -154,18 +168,18 @@ def exists(path: Path) -> bool:
 
 
 def draft_of(path: Path) -> Path:
-    """Return where a file is written before it is renamed."""
+    """Return the path under which a file is written before it is renamed."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Create or replace a file as a whole; it is durable when this returns, and never to be seen half written.
+    """Create or replace a file as a whole and durably; it is never visible half written.
 
-    Writers of one path must not overlap.
+    Two writers must not write one path at the same time.
 
     Raises:
-        StorageError: It cannot be written. Unless only the last step failed, the old file is what
-            it was.
+        StorageError: It cannot be written. Unless only the last step failed, the old file is
+            unchanged.
     """
     draft = draft_of(path)
     with explained("write", path):
@@ -178,17 +192,17 @@ def write_durably(path: Path, data: bytes) -> None:
                 os.close(fd)
             _replace(draft, path)
         except OSError:
-            with contextlib.suppress(OSError):  # the failure that led here is the one to tell of
+            with contextlib.suppress(OSError):  # report the failure that led here, not this one
                 os.unlink(draft)
             raise
         sync_folder(path.parent)
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Create a file, synced; its name is durable when its folder is synced.
+    """Create a file and sync it; its name is durable once its folder is synced.
 
     Raises:
-        StorageError: It cannot be written, or is there already.
+        StorageError: It cannot be written, or exists already.
     """
     with explained("write", path):
         fd = _open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _INTO_FILES)
@@ -200,7 +214,7 @@ def write_new(path: Path, data: bytes) -> None:
 
 
 def rename_durably(path: Path, target: Path) -> None:
-    """Give a file another name in its folder, durably; one that has this name already is replaced.
+    """Rename a file in its folder durably, replacing an existing one.
 
     Raises:
         StorageError: It cannot be renamed.
@@ -211,10 +225,10 @@ def rename_durably(path: Path, target: Path) -> None:
 
 
 def append_durably(path: Path, data: bytes, at: int) -> None:
-    """Write `data` behind the first `at` bytes of a file and drop what followed them; durable when this returns.
+    """Write `data` after the first `at` bytes of a file and cut the file there, durably.
 
     Raises:
-        StorageError: It cannot be written; the first `at` bytes are what they were.
+        StorageError: It cannot be written; the first `at` bytes are unchanged.
     """
     with explained("write", path):
         is_new = at == 0 and not path.exists()
@@ -226,7 +240,7 @@ def append_durably(path: Path, data: bytes, at: int) -> None:
                 _write_all(fd, data)
                 _sync(fd)
             except OSError:
-                # Nobody may later take for saved what the system may have failed to save.
+                # Data that the system may have failed to save must not count as saved later.
                 with contextlib.suppress(OSError):
                     _truncate(fd, at)
                 raise
@@ -237,7 +251,7 @@ def append_durably(path: Path, data: bytes, at: int) -> None:
 
 
 def remove_durably(*paths: Path) -> bool:
-    """Delete files, durably; return whether any was there.
+    """Delete files durably; return whether any existed.
 
     Raises:
         StorageError: One cannot be deleted.
@@ -254,17 +268,17 @@ def remove_durably(*paths: Path) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and those above it as far as they are missing, durably.
+    """Create a folder and its missing parents durably.
 
     Raises:
-        StorageError: It cannot be created, or a file is in its place.
+        StorageError: It cannot be created, or there is a file of this name.
     """
     with explained("create the folder", path):
         _make_missing(path)
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable. Windows has no such call; there the system does it in its own time."""
+    """Make the names in a folder durable. Windows has no such call and does it by itself."""
     if sys.platform == "win32":
         return
     fd = _open(path, os.O_RDONLY)
@@ -282,7 +296,7 @@ def _make_missing(path: Path) -> None:
     try:
         _make_folder(path)
     except FileExistsError:
-        if not path.is_dir():  # else another process was quicker
+        if not path.is_dir():  # otherwise another process was faster
             raise
     sync_folder(path.parent)
 

@@ -1,4 +1,4 @@
-"""The rules of a run's inbox: which answers wait, and which may be put in."""
+"""The rules of a run's inbox: which answers wait, which are accepted."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from supersteps.storage.records import InboxEntry, RunRecord
 
 
 def unread_entries(run: RunRecord, inbox: Iterable[InboxEntry]) -> list[InboxEntry]:
-    """Return the inbox entries that no commit has consumed and no restore has dropped."""
+    """Return the inbox entries that were neither consumed by a commit nor dropped by a restore."""
     return [entry for entry in inbox if entry.number > run.inbox_read]
 
 
 def accept_answers(
     run: RunRecord, inbox: Sequence[InboxEntry], answers: Iterable[tuple[str, bytes]]
 ) -> list[InboxEntry]:
-    """Return the entries that answers become, numbered after those of the inbox: all of them or an error.
+    """Return new inbox entries for answers: for all of them, or raise.
 
     Args:
         run: The run.
@@ -25,7 +25,7 @@ def accept_answers(
         answers: Request ids and encoded values.
 
     Raises:
-        AlreadyAnsweredError: The inbox, or an earlier one of `answers`, has an answer for one of
+        AlreadyAnsweredError: The inbox, or an earlier one of `answers`, answers one of
             the requests.
         UnknownRequestError: The run's head does not wait for one of the requests.
     """
@@ -46,26 +46,26 @@ def check_answer(
     answered: Container[str],
     waiting: Container[str] | None = None,
 ) -> None:
-    """Refuse an answer that the run does not wait for.
+    """Refuse an answer for which the run does not wait.
 
     Args:
         run: The run.
-        request_id: The request that the answer names.
-        answered: Requests whose answers lie in the inbox, unconsumed.
-        waiting: The run's requests, as what is quick to ask; for whoever asks for many of them.
+        request_id: The request of the answer.
+        answered: Requests with unconsumed answers in the inbox.
+        waiting: The run's requests, as a set or dict; pass it when checking many answers.
 
     Raises:
-        AlreadyAnsweredError: An answer lies in the inbox already.
+        AlreadyAnsweredError: The inbox already has an answer.
         UnknownRequestError: The run's head does not wait for this request.
     """
     if request_id in answered:
         raise AlreadyAnsweredError(
-            f"request {request_id!r} of run {run.run_id!r} is answered already; its answer waits "
+            f"request {request_id!r} of run {run.run_id!r} was already answered; its answer waits "
             "for the next superstep"
         )
     if request_id not in (run.requests if waiting is None else waiting):
         listed = ", ".join(map(repr, run.requests)) or "none"
         raise UnknownRequestError(
             f"run {run.run_id!r} does not wait for request {request_id!r} at its head "
-            f"{run.head!r}; requests that wait: {listed}. Nothing was changed."
+            f"{run.head!r}; waiting requests: {listed}. Nothing was changed."
         )

@@ -1,4 +1,4 @@
-"""The parts of many checkpoints in memory: each holds what changed, seldom one holds everything."""
+"""The parts of many checkpoints in memory, mostly as differences."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
 
 _DEEPEST = 64
-"""Layers that are looked through at most; then those above the whole one are joined."""
+"""Maximum number of layers to search; then those above the full one are joined."""
 
 
 class Layer:
-    """The parts of one checkpoint, as what differs from those of its parent. Immutable."""
+    """The parts of one checkpoint, as differences from those of its parent. Immutable."""
 
     __slots__ = ("_changed", "_deleted", "_depth", "_parent", "_piled", "_whole")
 
     def __init__(self, parts: Mapping[PartKey, Part]) -> None:
-        """Begin with everything."""
+        """Create the full layer, with all parts."""
         self._changed: Mapping[PartKey, Part] = dict(parts)
         self._deleted: frozenset[PartKey] = frozenset()
         self._parent: Layer | None = None
         self._depth = 0
-        self._piled = 0  # changes since the layer that holds everything
-        self._whole = len(parts)  # how much that one holds
+        self._piled = 0  # changes since the full layer
+        self._whole = len(parts)  # number of parts in the full layer
 
     def after(self, changes: Changes) -> Layer:
-        """Return the parts after a superstep; costs what it changed."""
+        """Return the parts after a superstep, at the cost of its changes."""
         deleted = frozenset(changes.deletes)
         changed: dict[PartKey, Part] = dict(changes.puts)
         for key, items in changes.appends.items():
@@ -43,7 +43,7 @@ class Layer:
         return layer._joined() if is_high else layer
 
     def _joined(self) -> Layer:
-        """Return the same parts in two layers, or in one where as much has changed as there is."""
+        """Return the same parts in two layers, or in one if most parts have changed."""
         layers = self._layers()
         base = layers.pop()
         changed: dict[PartKey, Part] = {}
@@ -62,14 +62,14 @@ class Layer:
         return joined
 
     def _layers(self) -> list[Layer]:
-        """Return this layer and those below it, down to the one that holds everything."""
+        """Return this layer and those below it, down to the full one."""
         layers = [self]
         while (parent := layers[-1]._parent) is not None:
             layers.append(parent)
         return layers
 
     def get(self, key: PartKey) -> Part | None:
-        """Return a part, None when there is none."""
+        """Return a part, None if there is none."""
         layer: Layer | None = self
         while layer is not None:
             if (part := layer._changed.get(key)) is not None:
@@ -80,7 +80,7 @@ class Layer:
         return None
 
     def to_dict(self) -> dict[PartKey, Part]:
-        """Return every part, in the order in which their keys were first written."""
+        """Return all parts, in the order in which their keys were first written."""
         parts: dict[PartKey, Part] = {}
         for layer in reversed(self._layers()):
             for key in layer._deleted:

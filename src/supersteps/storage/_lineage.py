@@ -1,4 +1,4 @@
-"""The tree of a run's checkpoints: what follows what, also when some of them go or are damaged. Pure rules."""
+"""Rules of a run's tree of checkpoints, also after deletions and damage."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from supersteps.checkpoint.record import CheckpointHeader
 def choose_head(
     lost: CheckpointHeader, remaining: Iterable[CheckpointHeader]
 ) -> CheckpointHeader | None:
-    """Return the checkpoint that becomes a run's head when its head is deleted, None when nothing is left.
+    """Return the checkpoint that becomes the head when the head is deleted, None if none is left.
 
-    That is the parent. Where earlier deletes took it, the newest one before the lost head, of its
-    own branch if possible; else the newest of all.
+    That is the parent. If it was deleted earlier, it is the newest one before the lost head, on the
+    same branch if possible, otherwise the newest of all.
     """
     others = {
         header.checkpoint_id: header
@@ -32,15 +32,14 @@ def choose_head(
 def new_parents(
     headers: Iterable[CheckpointHeader], gone: Collection[str]
 ) -> dict[str, str | None]:
-    """Return, for checkpoints that stay and whose parents go, the nearest ancestor that stays too.
+    """Return the nearest retained ancestor for each checkpoint whose parent is deleted.
 
-    Whoever removes checkpoints, by a policy or one by one, gives these their new parents first: so
-    a lineage never leads to a checkpoint that is not there, and a crash in between leaves one that
-    is merely shorter.
+    A storage sets these parents before it deletes checkpoints. So a lineage never leads to a
+    missing checkpoint, and after a crash it is only shorter.
 
     Args:
-        headers: Headers of all checkpoints of the run, those that go included, in any order.
-        gone: Ids of those that go.
+        headers: Headers of all checkpoints of the run, including deleted ones, in any order.
+        gone: Ids of the deleted ones.
     """
     found = list(headers)
     parent_of = {header.checkpoint_id: header.parent_id for header in found}
@@ -56,17 +55,17 @@ def new_parents(
 
 
 def branch_points(headers: Iterable[CheckpointHeader]) -> set[str]:
-    """Return the ids of checkpoints that more than one other follows."""
+    """Return the ids of checkpoints that have several children."""
     children = Counter(header.parent_id for header in headers if header.parent_id is not None)
     return {parent for parent, count in children.items() if count > 1}
 
 
 def intact_before(number: int, intact: Sequence[CheckpointHeader]) -> CheckpointHeader | None:
-    """Return the nearest intact checkpoint before a damaged one whose own parent cannot be read any more.
+    """Return the nearest intact checkpoint before a damaged one with an unreadable parent.
 
-    Within a branch each checkpoint follows the one before it, and numbers of branches only grow; so
-    the branch of the next intact checkpoint tells where to look, unless the damaged one was the
-    first of a branch itself.
+    In a branch, each checkpoint follows the one before it, and branch numbers only grow. So the
+    branch of the next intact checkpoint is the one to search, unless the damaged one was the first
+    of a branch.
 
     Args:
         number: The damaged checkpoint's sequence number.

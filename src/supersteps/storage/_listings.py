@@ -1,4 +1,4 @@
-"""What a listing holds, and in which order: pure rules, the same for every storage."""
+"""Content and order of listings, the same for every storage."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from supersteps.storage.records import RunRecord
 
 
 def is_selected(header: CheckpointHeader, workflow_id: str | None, run_id: str | None) -> bool:
-    """Return whether a listing with these filters holds a checkpoint; None lets everything pass."""
+    """Return whether a listing with these filters contains a checkpoint; None filters nothing."""
     return workflow_id in (None, header.workflow_id) and run_id in (None, header.run_id)
 
 
 def listing_order(header: CheckpointHeader) -> tuple[str, int, str]:
-    """Return the key by which listings are sorted: by time, within a run by the order of commits."""
+    """Return the sort key of listings: by time, and in a run by the order of commits."""
     return header.timestamp, header.sequence, header.checkpoint_id
 
 
@@ -27,13 +27,13 @@ def page_of_runs(
     limit: int,
     before: RunRecord | None,
 ) -> list[RunRecord]:
-    """Return the newest runs that pass the filters, newest first, after those of the page that `before` ended.
+    """Return the newest runs that match, newest first, after the run `before`.
 
     Raises:
         ValueError: `limit` is negative.
     """
     if limit < 0:
-        raise ValueError(f"limit is how many runs are wanted at most, so not {limit!r}")
+        raise ValueError(f"limit is the maximum number of runs, at least 0, not {limit!r}")
     passing = [
         run
         for run in found

@@ -1,9 +1,11 @@
-"""One run as one file: JSON lines that any version from this one on can tell from damage.
+"""The format of an exported run: a file of JSON lines with a checksum.
 
-{"format": "supersteps-run/1", "run": {...}}        the run's record {"header": {...}, "puts":
-[...], ...}                 a checkpoint, as what differs from its parent; one line for each
-{"journal": [...], "inbox": [...]}                    what followed the head {"checksum": "..."}
-over all lines before
+    {"format": "supersteps-run/1", "run": {...}}   the run's record
+    {"header": {...}, "puts": [...], ...}          a checkpoint, as differences from its parent
+    {"journal": [...], "inbox": [...]}             what followed the head
+    {"checksum": "..."}                            over all lines before
+
+Later versions of the library can tell a newer format from damage.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class Step(msgspec.Struct):
     deletes: list[PartKey] = []
 
     def changes(self) -> Changes:
-        """Return what differs from the parent."""
+        """Return the differences from the parent."""
         return Changes(
             puts={key: bytes(raw) for key, raw in self.puts},
             appends={key: [bytes(raw) for raw in items] for key, items in self.appends},
@@ -54,7 +56,7 @@ class Step(msgspec.Struct):
 
 
 class Tail(msgspec.Struct):
-    """The last line but one."""
+    """The second to last line."""
 
     journal: list[bytes]
     inbox: list[InboxEntry]
@@ -67,7 +69,7 @@ class End(msgspec.Struct):
 
 
 class RunFile(msgspec.Struct):
-    """Content of an exported file, all of it checked."""
+    """The checked content of an exported file."""
 
     run: RunRecord
     steps: list[Step]
@@ -80,7 +82,7 @@ def encode_line(line: Head | Step | Tail | End) -> bytes:
 
 
 def new_digest() -> blake2b:
-    """Return the checksum of no lines yet."""
+    """Return the checksum of zero lines."""
     return blake2b(digest_size=16)
 
 
@@ -88,12 +90,12 @@ def new_digest() -> blake2b:
 
 
 def step_between(parent: Mapping[PartKey, Part], record: CheckpointRecord) -> Step:
-    """Return a checkpoint as what differs from its parent's parts."""
+    """Return a checkpoint as differences from its parent's parts."""
     step = _difference(parent, record)
     parts = dict(parent)
     step.changes().apply(parts)
-    # A key that went and came again between two checkpoints of which only these are left has
-    # another place now.
+    # A key that was deleted and written again between two checkpoints has another position now, if
+    # only these two are left.
     return (
         step
         if _in_sections(parts) == _in_sections(record.parts)
@@ -124,7 +126,7 @@ def _difference(
 
 
 def _in_sections(keys: Iterable[PartKey]) -> list[PartKey]:
-    """Return keys in the order that counts: inside each section; the order of sections means nothing."""
+    """Return keys ordered inside each section; the order of sections has no meaning."""
     return sorted(keys, key=itemgetter(0))
 
 
@@ -135,8 +137,8 @@ def read_run_file(path: Path) -> RunFile:
     """Return the content of an exported file.
 
     Raises:
-        CorruptCheckpointError: It is damaged or is no exported run.
-        CheckpointVersionError: A newer library wrote it.
+        CorruptCheckpointError: It is damaged or not an exported run.
+        CheckpointVersionError: A newer version of the library wrote it.
         StorageError: It cannot be read.
     """
     try:
@@ -151,7 +153,8 @@ def read_run_file(path: Path) -> RunFile:
         raise
     except (ValueError, RecursionError) as error:
         raise CorruptCheckpointError(
-            f"{path} is no whole exported run: {error}. Export it again; nothing was written."
+            f"{path} is not a complete exported run: {error}. Export the run again; nothing was "
+            "written."
         ) from error
 
 
@@ -162,8 +165,8 @@ def _decode(lines: list[bytes], path: Path) -> RunFile:
     if version != FORMAT:
         if version.startswith(FORMAT.partition("/")[0] + "/"):
             raise CheckpointVersionError(
-                f"{path} was exported by a newer library ({version}; this one reads {FORMAT}): "
-                "upgrade supersteps, then import it again. Nothing was written."
+                f"{path} was exported by a newer version of supersteps ({version}; this one reads "
+                f"{FORMAT}): upgrade supersteps, then import it again. Nothing was written."
             )
         raise ValueError(f"its format is {version!r}")
     if len(lines) < 4:
@@ -181,7 +184,7 @@ def _decode(lines: list[bytes], path: Path) -> RunFile:
 
 
 def _check(run: RunRecord, steps: list[Step], path: Path) -> None:
-    """Refuse what could not be committed again, step by step."""
+    """Refuse checkpoints that could not be committed in their order."""
     last = -1
     known: set[str] = set()
     for header in (step.header for step in steps):
@@ -190,7 +193,7 @@ def _check(run: RunRecord, steps: list[Step], path: Path) -> None:
             run.run_id, header.sequence
         ):
             raise ValueError(
-                f"checkpoint {header.checkpoint_id!r} is not one of run {run.run_id!r}"
+                f"checkpoint {header.checkpoint_id!r} does not belong to run {run.run_id!r}"
             )
         if header.sequence <= last or header.sequence > run.sequence:
             raise ValueError(f"checkpoint {header.checkpoint_id!r} is out of order")
@@ -200,7 +203,7 @@ def _check(run: RunRecord, steps: list[Step], path: Path) -> None:
                 "in it"
             )
         if header.parent_id is None and known and not steps[0].header.sequence:
-            raise ValueError(f"checkpoint {header.checkpoint_id!r} follows nothing")
+            raise ValueError(f"checkpoint {header.checkpoint_id!r} has no parent")
         last = header.sequence
         known.add(header.checkpoint_id)
     if run.head not in known:

@@ -1,4 +1,4 @@
-"""SQL kept in `.sql` files beside the storage that uses it, as named blocks.
+"""SQL statements from `.sql` files, as named blocks.
 
 -- name: find_run
 SELECT ... FROM runs WHERE run_id = ?
@@ -16,7 +16,7 @@ def load_statements(package: str, file: str) -> dict[str, str]:
     """Return the statements of a file by their names.
 
     Args:
-        package: The package that the file lies in.
+        package: The package that contains the file.
         file: Its name.
     """
     text = files(package).joinpath(file).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Threads for blocking work, owned by one storage and bound to no event loop."""
+"""Threads for blocking work of one storage, for any event loop."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 class Workers:
-    """A thread pool that begins with its first job and may begin again after it was closed.
+    """A thread pool that starts with its first job and may start again after closing.
 
-    It is not the event loop's own pool: a storage must neither wait for other people's jobs nor
-    keep theirs waiting.
+    It is not the event loop's own pool, so that a storage neither waits for other jobs nor delays
+    them.
 
     Args:
-        name: Begins the names of the threads.
-        count: The most threads at once.
+        name: Prefix of the threads' names.
+        count: Maximum number of threads.
     """
 
     def __init__(self, name: str, count: int) -> None:
@@ -33,16 +33,16 @@ class Workers:
         restart_in_child(self)
 
     def restart(self) -> None:
-        """Forget the threads; a forked child has the pool without them."""
+        """Forget the threads, which do not exist in a forked child."""
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
     async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a job on a thread and return what it returns.
 
-        A job that has begun is never abandoned: when the waiting task is cancelled, the
-        cancellation goes on once the job is done. So whoever cancels a save, then reads or writes,
-        does not race with it.
+        A started job is never abandoned: if the waiting task is cancelled, the cancellation
+        continues after the job. So a caller that cancels a save and then reads or writes does not
+        race with it.
         """
         future = self._submit(job, *args, **kwargs)
         waiting = asyncio.wrap_future(future)
@@ -55,7 +55,7 @@ class Workers:
         return waiting.result()
 
     async def aclose(self) -> None:
-        """Wait for the jobs under way and let the threads go."""
+        """Wait for the running jobs and end the threads."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is None:
@@ -66,7 +66,7 @@ class Workers:
             pool.shutdown()
             closed.set_result(None)
 
-        # Waiting for threads blocks, and the pool cannot wait for itself.
+        # Waiting for threads blocks, so it needs a thread outside the pool.
         threading.Thread(target=close, name=f"{self._name}-close").start()
         await asyncio.wrap_future(closed)
 
@@ -83,4 +83,4 @@ async def _outlast(waiting: asyncio.Future[T]) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait((waiting,))
     if not waiting.cancelled():
-        waiting.exception()  # seen: the cancellation is what the task reports
+        waiting.exception()  # retrieved; the task reports the cancellation

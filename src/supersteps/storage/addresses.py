@@ -16,12 +16,12 @@ from supersteps.storage._paths import settled_path
 from supersteps.storage.ports import CheckpointStorage
 
 GROUP = "supersteps.storages"
-"""Entry points of this group add schemes: their name is the scheme, their object an `Opener`."""
+"""Entry points of this group add schemes: the name is the scheme, the object an `Opener`."""
 
 Opener = Callable[..., CheckpointStorage]
-"""Is called with the whole address and `codec=`; the classes here with a path, if they need one, and `codec=`."""
+"""Called with the address and `codec=`; built-in ones with a path, if any, and `codec=`."""
 
-# In the form in which others register theirs, and like those imported when somebody asks for them.
+# In the form of entry points, and like those imported when used.
 _CLASSES = {
     "sqlite": EntryPoint(
         "sqlite", "supersteps.storage.sqlite.storage:SqliteCheckpointStorage", GROUP
@@ -34,24 +34,24 @@ _DATABASE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 
 
 def open_storage(url: str | os.PathLike[str], *, codec: Codec | None = None) -> CheckpointStorage:
-    """Return the storage at an address; nothing is created before it is used.
+    """Return the storage of an address; nothing is created before it is used.
 
     Args:
         url: `sqlite:///runs.db` (relative to the working directory), `sqlite:////var/lib/runs.db`
             (absolute), `file:///var/lib/checkpoints` (absolute), `memory:`, an address of a scheme
             that another package registers, or a path: of a database if it ends in .db, .sqlite or
-            .sqlite3, else of a folder of JSON files.
+            .sqlite3, otherwise of a folder of JSON files.
         codec: Encodes and decodes values.
 
     Raises:
-        StorageError: Nobody knows the scheme, or the address makes no sense to it.
+        StorageError: The scheme is unknown, or the address is not valid.
     """
     match = _ADDRESS.fullmatch(url) if isinstance(url, str) else None
     if match is None:
         path = os.fspath(url)
         if not path:
             raise StorageError(
-                "the address of a storage is empty; see open_storage for what it may be"
+                "the address of a storage is empty; see open_storage for valid addresses"
             )
         if path == ":memory:":
             raise _senseless(path, "memory:")
@@ -72,13 +72,13 @@ def open_storage(url: str | os.PathLike[str], *, codec: Codec | None = None) -> 
 
 
 def storage_path(url: str | os.PathLike[str]) -> Path | None:
-    """Return the file or folder in which the storage at an address keeps everything; None where there is no such one.
+    """Return the file or folder that contains a storage, None if there is no such thing.
 
     Args:
         url: See `open_storage`.
 
     Raises:
-        StorageError: The address makes no sense.
+        StorageError: The address is not valid.
     """
     match = _ADDRESS.fullmatch(url) if isinstance(url, str) else None
     if match is None:
@@ -98,9 +98,9 @@ def _registered(scheme: str, address: str) -> Opener:
     if scheme not in others.names:
         known = ", ".join(sorted({*_CLASSES, *others.names}))
         raise StorageError(
-            f"no storage is known for {address!r}: nobody has registered the scheme {scheme!r}. "
-            f"Known: {known}. Install the package that brings it (entry point group {GROUP!r}), or "
-            "give a path."
+            f"no storage is known for {address!r}: the scheme {scheme!r} is not registered. Known: "
+            f"{known}. Install the package that provides it (entry point group {GROUP!r}), or pass "
+            "a path."
         )
     return cast(Opener, others[scheme].load())
 
@@ -128,4 +128,4 @@ def _file_path(address: str, rest: str) -> str:
 
 
 def _senseless(address: str, sense: str) -> StorageError:
-    return StorageError(f"cannot make sense of the storage address {address!r}: write {sense}")
+    return StorageError(f"the storage address {address!r} is not valid: write {sense}")

@@ -1,8 +1,8 @@
-"""What people may do with questions without the workflow's code: list them, answer them, take them back, end a run.
+"""Questions without the workflow's code: list, answer and cancel them.
 
 An answer given here is plain JSON. It is checked against the schema that is stored with the
-question, and lies in the run's inbox until whoever resumes the run turns it into the type that the
-asker wants.
+question, and waits in the run's inbox. The process that resumes the run converts it to the type
+that the executor expects.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from supersteps.typing.schema import misfit, violation
 
 _PAGE = 100
 _SEARCHED = 200
-"""Checkpoints that are looked through for a request that the run does not know (any more)."""
+"""Maximum number of checkpoints to search for an unknown request."""
 
 
 def _now() -> datetime:
@@ -58,35 +58,35 @@ def _now() -> datetime:
 
 
 class Answering:
-    """For storages: what people may do with questions without the workflow's code."""
+    """Methods of storages for questions, without the workflow's code."""
 
     async def list_requests(
         self: DurableStorage, run_id: str | None = None, workflow_id: str | None = None
     ) -> list[PendingRequest]:
-        """Return the questions that wait for an answer, oldest first; see `answering.list_requests`."""
+        """Return the questions that wait, oldest first; see `answers.list_requests`."""
         return await list_requests(self, run_id, workflow_id)
 
     async def answer(self: DurableStorage, run_id: str, request_id: str, value: Any) -> None:
-        """Answer a question in plain JSON; see `answering.answer`.
+        """Answer a question in plain JSON; see `answers.answer`.
 
         Raises:
-            RequestError: The answer cannot be taken; nothing was changed.
+            RequestError: The answer was refused; nothing was changed.
         """
         await answer(self, run_id, request_id, value)
 
     async def cancel_request(self: DurableStorage, run_id: str, request_id: str) -> None:
-        """Take a question back; see `answering.cancel_request`.
+        """Cancel a question; see `answers.cancel_request`.
 
         Raises:
-            RequestError: It does not wait; nothing was changed.
+            RequestError: The question does not wait; nothing was changed.
         """
         await cancel_request(self, run_id, request_id)
 
     async def cancel_run(self: DurableStorage, run_id: str) -> None:
-        """End a run; see `answering.cancel_run`.
+        """Cancel a run; see `answers.cancel_run`.
 
         Raises:
-            RunBusyError: Somebody advances it.
+            RunBusyError: Another process is advancing it.
         """
         await cancel_run(self, run_id)
 
@@ -99,12 +99,12 @@ async def list_requests(
 ) -> list[PendingRequest]:
     """Return the questions that wait for an answer at the heads of runs.
 
-    Those that have been answered are left out, also while no superstep has taken the answer yet,
-    and so are those of cancelled runs. Runs whose head is damaged are passed over with a
+    Answered questions are left out, even if no superstep has consumed the answer yet, and so are
+    those of cancelled runs. Runs with a damaged head are skipped with a
     `CorruptCheckpointWarning`.
 
     Args:
-        storage: Where the runs live.
+        storage: The storage of the runs.
         run_id: Only those of this run.
         workflow_id: Only those of this workflow's runs.
 
@@ -114,7 +114,7 @@ async def list_requests(
     Raises:
         RunNotFoundError: There is no run `run_id`.
         CorruptCheckpointError: The head of the run `run_id` is damaged.
-        StorageError: All runs are asked for, and the storage cannot list them.
+        StorageError: No run is named, and the storage cannot list its runs.
     """
     if run_id is not None:
         found = await _waiting_in(storage, run_id, workflow_id)
@@ -124,18 +124,16 @@ async def list_requests(
             try:
                 found += await _waiting_in(storage, asking, workflow_id)
             except RunNotFoundError:
-                pass  # it was deleted meanwhile
+                pass  # it was deleted in the meantime
             except CorruptCheckpointError as error:
                 warnings.warn(str(error), CorruptCheckpointWarning, stacklevel=2)
     else:
-        raise StorageError(
-            f"{type(storage).__name__} cannot list its runs; name the run whose requests are wanted"
-        )
+        raise StorageError(f"{type(storage).__name__} cannot list its runs; pass run_id=")
     return sorted(found, key=lambda request: (request.timestamp, request.run_id))
 
 
 async def _runs_that_ask(storage: ManagedStorage, workflow_id: str | None) -> AsyncIterator[str]:
-    """Yield the ids of runs that wait for answers, each once, also when runs are deleted meanwhile."""
+    """Yield the ids of runs that wait for answers, each once, also while runs are deleted."""
     passed: dict[str, None] = {}
     marks: list[str] = []
     while True:
@@ -145,7 +143,7 @@ async def _runs_that_ask(storage: ManagedStorage, workflow_id: str | None) -> As
             )
         except (
             RunNotFoundError
-        ):  # the last of the page before is gone: go on after the one before it
+        ):  # the last run of the page was deleted: continue after the one before it
             marks.pop()
             continue
         if not page:
@@ -160,8 +158,8 @@ async def _runs_that_ask(storage: ManagedStorage, workflow_id: str | None) -> As
 async def _waiting_in(
     storage: DurableStorage, run_id: str, workflow_id: str | None
 ) -> list[PendingRequest]:
-    # The inbox first: a commit that comes in between has consumed what was in it, and its head no
-    # longer asks.
+    # The inbox first: a commit in between has consumed its entries, and its head no longer has the
+    # questions.
     answered = {entry.request_id for entry in await storage.read_inbox(run_id)}
     run, head = await _look(storage, run_id)
     if run.status == WorkflowRunState.CANCELLED or workflow_id not in (None, run.workflow_id):
@@ -179,7 +177,7 @@ async def _look(storage: DurableStorage, run_id: str) -> tuple[RunRecord, Checkp
 
     Raises:
         RunNotFoundError: There is no such run.
-        CheckpointNotFoundError: The head is not there.
+        CheckpointNotFoundError: The head does not exist.
     """
     missing = None
     while (run := await storage.get_run(run_id)) is not None:
@@ -187,10 +185,10 @@ async def _look(storage: DurableStorage, run_id: str) -> tuple[RunRecord, Checkp
         if head is not None and head.header.incarnation == run.incarnation:
             return run, head
         if head is not None:
-            continue  # the run was deleted and another one started since it was read
+            continue  # the run was deleted and another one started after it was read
         if run.head == missing:
             raise rules.no_such_checkpoint(run.head, run_id)
-        missing = run.head  # deleted since the run was read: then it has another one now
+        missing = run.head  # deleted after the run was read, which then has another head
     raise rules.no_such_run(run_id)
 
 
@@ -205,24 +203,27 @@ async def answer(
     *,
     clock: Callable[[], datetime] = _now,
 ) -> None:
-    """Answer a question that waits at the head of a run, durably; the run takes the answer when it is resumed.
+    """Answer a question that waits at the head of a run, durably.
+
+    The run consumes the answer when it is resumed. Use it where the workflow's code is not
+    available, for example in a web service; otherwise use `workflow.send_responses`.
 
     Args:
-        storage: Where the run lives.
+        storage: The storage of the run.
         run_id: The run.
         request_id: The question.
-        value: The answer in plain JSON: what `json.loads` may return.
-        clock: The time by which deadlines pass, aware.
+        value: The answer in plain JSON, as `json.loads` returns it.
+        clock: Returns the present time, with a time zone, for deadlines.
 
     Raises:
         RunNotFoundError: There is no such run.
-        UnknownRequestError: The run has never asked this.
+        UnknownRequestError: The run has never asked this question.
         AlreadyAnsweredError: It has been answered on this branch.
-        StaleRequestError: It was taken back, its run was cancelled, or it belongs to a branch that
-            the run has left.
+        StaleRequestError: It was cancelled, its run was cancelled, or it is on a branch that the
+            run has left.
         LateResponseError: Its deadline has passed.
-        NoSchemaError: Only the workflow itself knows what the answer must be.
-        ResponseTypeError: The value is no plain JSON or does not fit the schema.
+        NoSchemaError: Only the workflow itself can check the answer.
+        ResponseTypeError: The value is not plain JSON or does not fit the schema.
     """
     run, request = await _find_waiting(storage, run_id, request_id)
     _check_deadline(request, run_id, clock())
@@ -231,37 +232,37 @@ async def answer(
 
 
 async def cancel_request(storage: DurableStorage, run_id: str, request_id: str) -> None:
-    """Take a question back that waits at the head of a run, durably: nobody will answer it.
+    """Cancel a question that waits at the head of a run, durably.
 
     Args:
-        storage: Where the run lives.
+        storage: The storage of the run.
         run_id: The run.
         request_id: The question.
 
     Raises:
         RunNotFoundError: There is no such run.
-        UnknownRequestError: The run has never asked this.
+        UnknownRequestError: The run has never asked this question.
         AlreadyAnsweredError: It has been answered on this branch.
-        LateResponseError: Its default has been taken.
-        StaleRequestError: It was taken back, its run was cancelled, or it belongs to a branch that
-            the run has left.
+        LateResponseError: Its default became the answer.
+        StaleRequestError: It was cancelled, its run was cancelled, or it is on a branch that the
+            run has left.
     """
     run, _request = await _find_waiting(storage, run_id, request_id)
     await _put(storage, run, request_id, CANCELLED)
 
 
 async def cancel_run(storage: DurableStorage, run_id: str) -> None:
-    """End a run: it becomes CANCELLED, and its questions wait no more. One that is done stays done.
+    """Cancel a run, whose questions no longer wait. A completed run stays completed.
 
-    Its checkpoints stay; resuming it makes it go on.
+    Its checkpoints are retained, and it continues when it is resumed.
 
     Args:
-        storage: Where the run lives.
+        storage: The storage of the run.
         run_id: The run.
 
     Raises:
         RunNotFoundError: There is no such run.
-        RunBusyError: Somebody advances it.
+        RunBusyError: Another process is advancing it.
     """
     run = await storage.get_run(run_id)
     if run is None:
@@ -270,7 +271,7 @@ async def cancel_run(storage: DurableStorage, run_id: str) -> None:
         return
     owner = this_process(new_id())
     taken = await storage.acquire(run_id, owner, LEASE_SECONDS, incarnation=run.incarnation)
-    # It may have come to its end since it was looked at.
+    # It may have completed after it was read.
     status = None if taken.status == WorkflowRunState.IDLE else WorkflowRunState.CANCELLED.value
     await storage.release(run_id, taken.epoch, status=status, incarnation=run.incarnation)
 
@@ -290,7 +291,7 @@ async def _find_waiting(
 async def _put(storage: DurableStorage, run: RunRecord, request_id: str, entry: bytes) -> None:
     try:
         await storage.add_answers(run.run_id, [(request_id, entry)], incarnation=run.incarnation)
-    except UnknownRequestError as error:  # the head has moved since it was looked at
+    except UnknownRequestError as error:  # the head has moved after it was read
         raise await refusal(storage, run.run_id, request_id) from error
 
 
@@ -298,8 +299,8 @@ def _check_deadline(request: StoredRequest, run_id: str, now: datetime) -> None:
     if request.deadline is not None and datetime.fromisoformat(request.deadline) <= now:
         raise LateResponseError(
             f"{_named(run_id, request.request_id)} had to be answered by {request.deadline}, and "
-            f"now it is {now.isoformat()}: its default counts as the answer. Nothing was changed; "
-            "resume the run to go on."
+            f"it is now {now.isoformat()}: its default is the answer. Nothing was changed; resume "
+            "the run to continue."
         )
 
 
@@ -308,9 +309,9 @@ def _check_value(request: StoredRequest, run_id: str, value: Any) -> None:
     named = _named(run_id, request.request_id)
     if schema is None:
         raise NoSchemaError(
-            f"{named} wants an answer of type {request.response_type}, for which there is no JSON "
-            "Schema: only the workflow itself can check it. Nothing was changed; answer where the "
-            "workflow's code is, when resuming."
+            f"{named} needs an answer of type {request.response_type}, which has no JSON Schema: "
+            "only the workflow itself can check it. Nothing was changed; answer when resuming the "
+            "run with the workflow's code."
         )
     reason = violation(value, schema) or misfit(
         value, request.response_type, bytes(request.response_schema)
@@ -318,7 +319,7 @@ def _check_value(request: StoredRequest, run_id: str, value: Any) -> None:
     if reason is not None:
         wanted = msgspec.json.encode(schema).decode()
         raise ResponseTypeError(
-            f"{named} wants an answer of type {request.response_type}, and this one does not fit: "
+            f"{named} needs an answer of type {request.response_type}, and this one does not fit: "
             f"{reason}. Nothing was changed; answer with JSON that fits "
             f"{wanted if len(wanted) <= 400 else wanted[:400] + ' ...'}"
         )
@@ -328,16 +329,16 @@ def _check_value(request: StoredRequest, run_id: str, value: Any) -> None:
 
 
 async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> RequestError:
-    """Return the error that an answer deserves whose request does not wait at the head of its run.
+    """Return the error for an answer whose request does not wait at the head of its run.
 
     Args:
-        storage: Where the run lives.
+        storage: The storage of the run.
         run_id: The run.
         request_id: The request.
 
     Returns:
         `AlreadyAnsweredError`, `LateResponseError`, `StaleRequestError` or `UnknownRequestError`,
-        to be raised.
+        for the caller to raise.
 
     Raises:
         RunNotFoundError: There is no such run.
@@ -346,8 +347,8 @@ async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> Requ
     named = _named(run_id, request_id)
     if run.status == WorkflowRunState.CANCELLED and request_id in run.requests:
         return StaleRequestError(
-            f"{named} waits no more: the run was cancelled. Nothing was changed; resume the run "
-            f"from its checkpoint {run.head!r}, and it waits again."
+            f"{named} no longer waits: the run was cancelled. Nothing was changed; resume the run "
+            f"from its checkpoint {run.head!r}, then it waits again."
         )
     if request_id in inbox:
         return _put_in_already(named, inbox[request_id], run.head)
@@ -357,22 +358,22 @@ async def refusal(storage: DurableStorage, run_id: str, request_id: str) -> Requ
     elsewhere = await _find_elsewhere(storage, run, request_id)
     if elsewhere is not None:
         return StaleRequestError(
-            f"{named} belongs to a branch that the run has left: to checkpoint "
-            f"{elsewhere.checkpoint_id!r} of branch {elsewhere.branch}, while its head is "
+            f"{named} is on a branch that the run has left: in checkpoint "
+            f"{elsewhere.checkpoint_id!r} of branch {elsewhere.branch}, while the run's head is "
             f"{run.head!r} of branch {run.branch}. Nothing was changed; restore a checkpoint of "
-            "that branch to go on there."
+            "that branch to continue there."
         )
     waiting = ", ".join(repr(asked) for asked in run.requests if asked not in inbox) or "none"
     return UnknownRequestError(
         f"run {run_id!r} does not wait for request {request_id!r} at its head {run.head!r}; "
-        f"requests that wait: {waiting}. Nothing was changed; answer one of those."
+        f"waiting requests: {waiting}. Nothing was changed; answer one of those."
     )
 
 
 async def _look_at_once(
     storage: DurableStorage, run_id: str
 ) -> tuple[RunRecord, CheckpointRecord, dict[str, InboxEntry]]:
-    """Return a run, its head, and the inbox that belongs to that head, by request; raises as `_look` does."""
+    """Return a run, its head, and that head's inbox by request; raises as `_look` does."""
     while True:
         run, head = await _look(storage, run_id)
         inbox = {entry.request_id: entry for entry in await storage.read_inbox(run_id)}
@@ -389,17 +390,17 @@ def _put_in_already(named: str, entry: InboxEntry, head: str) -> RequestError:
     kind, _ = read_entry(entry.value)
     if kind == "cancelled":
         return StaleRequestError(
-            f"{named} was taken back at {entry.received_at}; the next superstep takes note of "
-            f"that. Nothing was changed; restore the checkpoint {head!r}, and it waits again."
+            f"{named} was cancelled at {entry.received_at}; the next superstep will record it. "
+            f"Nothing was changed; restore the checkpoint {head!r}, then it waits again."
         )
     if kind == "defaulted":
         return LateResponseError(
-            f"{named} passed its deadline, and its default counts since {entry.received_at}. "
-            "Nothing was changed."
+            f"the deadline of {named} has passed, and its default is the answer since "
+            f"{entry.received_at}. Nothing was changed."
         )
     return AlreadyAnsweredError(
         f"{named} was answered at {entry.received_at}; the answer waits for the next superstep. "
-        f"Nothing was changed; restore the checkpoint {head!r} to answer anew."
+        f"Nothing was changed; restore the checkpoint {head!r} to answer again."
     )
 
 
@@ -407,13 +408,13 @@ def _has_ended(named: str, ended: StoredAnswer) -> RequestError:
     when = f"in superstep {ended.iteration}, at {ended.timestamp}"
     if ended.outcome == "cancelled":
         return StaleRequestError(
-            f"{named} was taken back {when}. Nothing was changed; restore a checkpoint before "
-            "that, and it waits again."
+            f"{named} was cancelled {when}. Nothing was changed; restore a checkpoint from before "
+            "that, then it waits again."
         )
-    again = "Nothing was changed; restore a checkpoint before that to answer anew."
+    again = "Nothing was changed; restore a checkpoint from before that to answer again."
     if ended.outcome == "defaulted":
         return LateResponseError(
-            f"{named} passed its deadline, and its default was taken {when}. {again}"
+            f"the deadline of {named} has passed, and its default became the answer {when}. {again}"
         )
     return AlreadyAnsweredError(f"{named} was answered {when}. {again}")
 
@@ -421,22 +422,23 @@ def _has_ended(named: str, ended: StoredAnswer) -> RequestError:
 async def _find_elsewhere(
     storage: DurableStorage, run: RunRecord, request_id: str
 ) -> CheckpointHeader | None:
-    """Return the newest checkpoint off the head's lineage that knows a request, among as many as one may look at."""
+    """Return the newest checkpoint that is not on the lineage but knows a request.
+
+    At most a limited number of checkpoints is searched.
+    """
     if not is_managed(storage):
         return None
     headers = await storage.list_headers(run.run_id)
     lineage = {
         info.checkpoint_id for info in await storage.list_lineage(run.head, len(headers) + 1)
     }
-    known = [
-        header for header in headers if header.sequence <= run.sequence
-    ]  # not what followed since
+    known = [header for header in headers if header.sequence <= run.sequence]  # not later ones
     left = [header for header in reversed(known) if header.checkpoint_id not in lineage]
     for header in left[:_SEARCHED]:
         try:
             record = await storage.load_record(header.checkpoint_id)
         except (CorruptCheckpointError, CheckpointVersionError):
-            continue  # whether it knows the request cannot be told
+            continue  # it is unknown whether it has the request
         if record is not None and (
             (REQUESTS, request_id) in record.parts
             or find_answer(record.parts.get(ANSWERED), request_id)

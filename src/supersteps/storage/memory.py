@@ -1,4 +1,4 @@
-"""`InMemoryCheckpointStorage`: every promise of a durable storage except surviving the process."""
+"""`InMemoryCheckpointStorage`: a complete storage in the process."""
 
 from __future__ import annotations
 
@@ -25,35 +25,36 @@ from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
 
 class _Kept(msgspec.Struct, frozen=True, gc=False):
-    """A checkpoint as it is kept: its parts as what differs from those of its parent."""
+    """A stored checkpoint: its parts as differences from those of its parent."""
 
     header: CheckpointHeader
     parts: Layer
 
     def record(self) -> CheckpointRecord:
-        """Return the whole of it, for somebody who may change what is mutable."""
+        """Return the whole checkpoint; the caller may change mutable values."""
         return CheckpointRecord(_private_header(self.header), self.parts.to_dict())
 
 
 class _Run(msgspec.Struct):
-    """What is kept of a run besides its checkpoints' content."""
+    """Everything of a run except the content of its checkpoints."""
 
     record: RunRecord
-    checkpoint_ids: dict[str, None]  # a set in the order of commits
+    checkpoint_ids: dict[str, None]  # an ordered set
     journal: list[bytes]
     inbox: list[InboxEntry]
 
 
 class InMemoryCheckpointStorage(Answering, AsyncClosing):
-    """Keeps checkpoints in this process.
+    """Keeps checkpoints in this process: use it for tests and experiments.
 
-    What is kept is encoded, as on disk: nothing that is handed in or out can change it, and what
-    could not be saved to disk is refused here as well. Checkpoints share the parts that did not
-    change between them. For what each method does, see the port: `ManagedStorage`.
+    It has every feature of a durable storage, but its content ends with the process. Values are
+    encoded, as on disk: changing a value later does not change what is stored, and a value that
+    could not be saved to disk is refused. Checkpoints share unchanged parts. For each method, see
+    the port: `ManagedStorage`.
 
     Args:
         codec: Encodes and decodes values; types registered with it are rebuilt on load.
-        clock: The time by which leases expire, Unix seconds.
+        clock: Returns the present time for leases, in Unix seconds.
     """
 
     def __init__(
@@ -61,18 +62,20 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     ) -> None:
         self.codec = codec if codec is not None else Codec()
         self._clock = clock
-        self._lock = forkable_lock()  # every method takes it once, for its whole work
+        self._lock = forkable_lock()  # every method holds it for its whole work
         self._checkpoints: dict[str, _Kept] = {}
         self._runs: dict[str, _Run] = {}
 
     def __copy__(self) -> Self:
-        return self  # a storage is a place: a copy of what refers to it refers to the same one
+        return (
+            self  # a storage is a place: copies of objects that refer to it refer to the same one
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Let it be pickled: with all that it holds now, to which nothing is added later."""
+        """Pickle it with its present content."""
         with self._lock:
             state = dict(self.__dict__)
         del state["_lock"]
@@ -81,7 +84,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=forkable_lock())
 
-    # -------------------------------------------------------------------------------------------- whole checkpoints
+    # ---------------------------------------------------------------------------- whole checkpoints
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
         record = checkpoint.to_record(self.codec)
@@ -125,7 +128,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             )
             return True
 
-    # ---------------------------------------------------------------------------------------------- runs and commits
+    # ----------------------------------------------------------------------------- runs and commits
 
     async def get_run(self, run_id: str) -> RunRecord | None:
         with self._lock:
@@ -146,7 +149,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         return self.read_lineage(checkpoint_id, limit)
 
     def read_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
-        """Return what `list_lineage` returns, on the calling thread."""
+        """Return what `list_lineage` returns, synchronously."""
         lineage: list[CheckpointInfo] = []
         next_id: str | None = checkpoint_id
         with self._lock:
@@ -233,7 +236,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
                 del self._checkpoints[checkpoint_id]
             return run is not None
 
-    # -------------------------------------------------------------------------------------------------- looking after
+    # -------------------------------------------------------------------------------- looking after
 
     async def list_runs(
         self,
@@ -267,13 +270,13 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         return pruning.gone
 
     async def verify(self, run_id: str | None = None) -> list[Damage]:
-        """Return nothing: memory that the process shares with nobody does not rot."""
+        """Return nothing: memory of the process is not damaged."""
         return []
 
     async def vacuum(self) -> None:
-        """Do nothing: what is not used any more is gone already."""
+        """Do nothing: unused data is already deleted."""
 
-    # --------------------------------------------------------------------------------------------- journal and inbox
+    # ---------------------------------------------------------------------------- journal and inbox
 
     async def append_journal(
         self,
@@ -320,7 +323,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
             run = self._look(run_id, incarnation)
             return rules.unread_entries(run.record, run.inbox) if run is not None else []
 
-    # -------------------------------------------------------------------------------- under the lock, or without need
+    # -------------------------------------------------------------- under the lock, or without need
 
     def _look(self, run_id: str, incarnation: str | None) -> _Run | None:
         run = self._runs.get(run_id)
@@ -339,7 +342,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         return run
 
     def _committed_by(self, checkpoint_id: str) -> _Run | None:
-        """Return the run that committed a checkpoint, None when it was saved by hand or is not there."""
+        """Return the run that committed a checkpoint, None if no run did."""
         record = self._checkpoints.get(checkpoint_id)
         run = self._runs.get(record.header.run_id) if record is not None else None
         return run if run is not None and checkpoint_id in run.checkpoint_ids else None
@@ -376,7 +379,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         return WorkflowCheckpoint.from_record(kept.header, kept.parts.to_dict, self.codec)
 
 
-# The user's remarks are the one mutable thing in a header and in a run's record.
+# The user's metadata is the only mutable value in a header and in a run's record.
 
 
 def _private_header(header: CheckpointHeader) -> CheckpointHeader:

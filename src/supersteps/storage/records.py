@@ -1,4 +1,4 @@
-"""What a storage keeps of runs besides their checkpoints, as frozen values."""
+"""Records of runs, leases, inboxes and damage, as frozen values."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import msgspec
 from supersteps.checkpoint.owner import Owner
 
 LEASE_SECONDS = 30.0
-"""How long others keep off after a sign of life from another machine's owner."""
+"""For how many seconds a lease lasts after a renewal."""
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):
-    """Who advances a run, and until when others keep off.
+    """The owner of a run, and until when it is reserved to it.
 
     Attributes:
-        owner: The holder.
+        owner: The owner.
         expires: Unix time in seconds, by the storage's clock.
-        seconds: How long it lasts from a sign of life on.
+        seconds: How long it lasts after a renewal.
     """
 
     owner: Owner
@@ -43,14 +43,14 @@ class InboxEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Damage(msgspec.Struct, frozen=True):
-    """Something stored that cannot be trusted any more.
+    """Something stored that is damaged.
 
     Attributes:
         what: What is damaged: a file or a row, in words.
         problem: What is wrong with it.
-        run_id: The run it belongs to, if that can be told.
-        checkpoint_id: The checkpoint it belongs to, if that can be told.
-        intact_ancestor: The nearest checkpoint before it that is whole, if there is one.
+        run_id: The run it belongs to, if known.
+        checkpoint_id: The checkpoint it belongs to, if known.
+        intact_ancestor: The nearest intact checkpoint before it, if there is one.
     """
 
     what: str
@@ -61,7 +61,7 @@ class Damage(msgspec.Struct, frozen=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a storage knows of a run.
+    """What a storage knows about a run.
 
     Attributes:
         run_id: Id of the run.
@@ -70,22 +70,22 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         head: Id of the current checkpoint.
         sequence: Number of the newest commit on any branch.
         branch: Number of the current branch.
-        epoch: Fencing epoch: one more each time somebody takes the run.
-        lease: Who advances it now, if anybody.
+        epoch: Fencing epoch, which grows each time a handle acquires the run.
+        lease: The present lease, if there is one.
         created_at: ISO 8601, UTC.
         updated_at: ISO 8601, UTC; the newest checkpoint's timestamp or later.
         fingerprint: Hash of the graph's structure at the last commit of this run.
-        error: The last failure, as text, until the run goes on.
+        error: The last failure, as text, until the run continues.
         requests: Ids of the requests that wait at the head.
         inbox_read: Inbox entries up to this number are consumed or dropped.
         commit_id: Identity of the newest commit.
-        metadata: The user's own remarks.
-        tags: The user's own labels.
+        metadata: The user's metadata.
+        tags: The user's tags.
         parent_run: The run it was forked from.
         parent_checkpoint: The checkpoint it was forked from.
-        incarnation: What tells the run from others that have, had or will have its id: random,
-            chosen by the first commit, compared by every write. Ids are for people and may recur;
-            this does not. Empty for runs that an earlier version of the library began.
+        incarnation: Tells the run from earlier and later ones with the same id, which may recur:
+            random, chosen by the first commit, and compared by every write. Empty for runs that an
+            earlier version of the library started.
     """
 
     run_id: str

@@ -1,4 +1,4 @@
-"""`RetentionPolicy`: which checkpoints pruning keeps, on every storage."""
+"""`RetentionPolicy`: which checkpoints pruning retains."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from supersteps.storage.records import RunRecord
 
 @dataclass(frozen=True, init=False)
 class RetentionPolicy:
-    """What to keep of a run's checkpoints; pruning removes what no rule keeps.
+    """Which checkpoints of a run to keep; pruning removes those that no rule keeps.
 
-    If in doubt, use `keep_last`. The head, the points where branches part, and, unless
-    `waiting_too`, checkpoints at which a question waits for a human are always kept.
+    If in doubt, use `keep_last`. The head, checkpoints where branches part, and (unless
+    `waiting_too`) checkpoints with a question that waits are always kept.
 
     Attributes:
-        keep_last: Keep this many of the newest.
+        keep_last: Keep this number of the newest.
         keep_steps: Keep those whose superstep is a multiple of this.
         keep_for: Keep those younger than this.
-        waiting_too: Remove checkpoints at which a question waits, too.
+        waiting_too: Also remove checkpoints with a question that waits.
     """
 
     keep_last: int | None = None
@@ -41,13 +41,13 @@ class RetentionPolicy:
         *,
         older_than: timedelta | None = None,
     ) -> None:
-        """Choose one rule or several.
+        """Set one or several rules; a checkpoint is kept if any of them keeps it.
 
         Args:
-            keep_last: Keep this many of the newest.
+            keep_last: Keep this number of the newest.
             keep_steps: Keep those whose superstep is a multiple of this.
             keep_for: Keep those younger than this.
-            waiting_too: Remove checkpoints at which a question waits, too.
+            waiting_too: Also remove checkpoints with a question that waits.
             older_than: The former name of `keep_for`.
 
         Raises:
@@ -57,14 +57,12 @@ class RetentionPolicy:
             _warn_of_old_name(stacklevel=3)
             if keep_for is not None:
                 raise ValueError(
-                    "keep_for= and older_than= are the same rule, and both were given; keep "
+                    "keep_for= and older_than= are the same rule, but both were passed; pass only "
                     "keep_for=. Nothing was removed"
                 )
             keep_for = older_than
         if keep_last is None and keep_steps is None and keep_for is None:
-            raise ValueError(
-                "say what to keep: keep_last=, keep_steps= or keep_for=; nothing was removed"
-            )
+            raise ValueError("pass keep_last=, keep_steps= or keep_for=; nothing was removed")
         for name, value in (
             ("keep_last", keep_last),
             ("keep_steps", keep_steps),
@@ -83,7 +81,7 @@ class RetentionPolicy:
     def _check_numbers(self) -> None:
         for name, value in (("keep_last", self.keep_last), ("keep_steps", self.keep_steps)):
             if value is not None and (isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name} is a number from 1, not {value!r}; nothing was removed")
+                raise ValueError(f"{name} must be at least 1, not {value!r}; nothing was removed")
 
 
 def _warn_of_old_name(stacklevel: int) -> None:
@@ -96,11 +94,11 @@ def _warn_of_old_name(stacklevel: int) -> None:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What pruning does to a run.
+    """The changes that pruning makes to a run.
 
     Attributes:
-        gone: Ids of the checkpoints that go, oldest first.
-        parents: New parents of checkpoints that stay and whose parents go.
+        gone: Ids of the deleted checkpoints, oldest first.
+        parents: New parents of retained checkpoints whose parents are deleted.
     """
 
     gone: list[str]
@@ -114,13 +112,13 @@ def plan_pruning(
     *,
     now: datetime | None = None,
 ) -> Pruning:
-    """Return which of a run's checkpoints a policy lets go.
+    """Return which of a run's checkpoints a policy removes.
 
     Args:
         run: The run.
         headers: Headers of all of its checkpoints, in any order.
         policy: What to keep.
-        now: The present; the system's clock when None.
+        now: The present; by default the system's clock.
     """
     ordered = sorted(headers, key=lambda header: header.sequence)
     keep = {run.head, *branch_points(ordered)}

@@ -1,4 +1,7 @@
-"""One run, from any storage into any other, on any machine: `export_run` writes it to a file, `import_run` reads it."""
+"""`export_run` and `import_run`: one run as a file, for any storage.
+
+Use them to move a run to another machine or another kind of storage.
+"""
 
 from __future__ import annotations
 
@@ -40,26 +43,26 @@ from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import RunRecord
 
 _ATTEMPTS = 10
-"""How often a run that is being advanced is looked at again until nothing changes in between."""
+"""How often a running run is read again until it does not change in between."""
 
 
 async def export_run(storage: ManagedStorage, run_id: str, path: str | os.PathLike[str]) -> int:
-    """Write a run to a file that `import_run` takes on any machine.
+    """Write a run to a file, which `import_run` can read on any machine.
 
-    The run may be at work meanwhile: the file holds what it was at one moment.
+    The run may advance meanwhile: the file has its state at one moment.
 
     Args:
-        storage: Where the run is.
+        storage: The storage of the run.
         run_id: The run.
-        path: The file; replaced when it exists, once the new one is complete.
+        path: The file; an existing one is replaced once the new one is complete.
 
     Returns:
-        How many checkpoints the file holds.
+        The number of checkpoints in the file.
 
     Raises:
         RunNotFoundError: There is no such run.
-        CorruptCheckpointError: Something of it is damaged.
-        StorageError: The file cannot be written, or the run changes too fast to be read.
+        CorruptCheckpointError: A part of it is damaged.
+        StorageError: The file cannot be written, or the run advances too fast to be read.
     """
     run, tail = await _read_at_rest(storage, run_id)
     await _refuse_damaged(storage, run_id)
@@ -71,25 +74,26 @@ async def export_run(storage: ManagedStorage, run_id: str, path: str | os.PathLi
             os.replace(draft, target)
             await asyncio.to_thread(_files.sync_folder, target.parent)
     finally:
-        with contextlib.suppress(OSError):  # what led here is the thing to tell of
+        with contextlib.suppress(OSError):  # report the failure that led here, not this one
             draft.unlink()
-    return count - 2  # beside the checkpoints there are a first and a last line
+    return count - 2  # without the first and the last line
 
 
 async def _read_at_rest(storage: ManagedStorage, run_id: str) -> tuple[RunRecord, Tail]:
-    """Return a run's record with the journal and the inbox that belong to it."""
+    """Return a run's record with its journal and its inbox."""
     for _ in range(_ATTEMPTS):
         run = await storage.get_run(run_id)
         if run is None:
             raise RunNotFoundError(
-                f"{type(storage).__name__} holds no run {run_id!r}; nothing was exported"
+                f"there is no run {run_id!r} in the {type(storage).__name__}; nothing was exported"
             )
         tail = Tail(await storage.read_journal(run_id, run.head), await storage.read_inbox(run_id))
         again = await storage.get_run(run_id)
         if again is not None and replace(again, lease=None) == replace(run, lease=None):
             return replace(run, lease=None), tail
     raise StorageError(
-        f"run {run_id!r} is advancing too fast to be exported; export it when it waits or is done"
+        f"run {run_id!r} is advancing too fast to be exported; export it when it waits or has "
+        "completed"
     )
 
 
@@ -98,9 +102,8 @@ async def _refuse_damaged(storage: ManagedStorage, run_id: str) -> None:
     if damages:
         more = f" (and {len(damages) - 1} more)" if len(damages) > 1 else ""
         raise CorruptCheckpointError(
-            f"run {run_id!r} is not exported, because something of it is damaged: "
-            f"{damages[0].problem}{more} Once the damaged checkpoints are deleted "
-            "(delete_checkpoint), the rest can be exported."
+            f"run {run_id!r} was not exported, because it is damaged: {damages[0].problem}{more} "
+            "Delete the damaged checkpoints (delete_checkpoint) to export the rest."
         )
 
 
@@ -132,9 +135,9 @@ async def _lines(storage: ManagedStorage, run: RunRecord, tail: Tail) -> AsyncIt
     ]
     if run.head not in {header.checkpoint_id for header in headers}:
         raise _changed(run.head)
-    for header in headers:  # those after them were committed after we looked
+    for header in headers:  # later ones were committed after the record was read
         record = await _load(storage, header.checkpoint_id)
-        if record.header.parent_id != header.parent_id:  # the one before it has gone since
+        if record.header.parent_id != header.parent_id:  # its parent was deleted in the meantime
             raise _changed(header.parent_id or header.checkpoint_id)
         if record.header.parent_id is None:
             parent: Mapping[PartKey, Part] = {}
@@ -166,23 +169,23 @@ def _changed(deleted: str) -> StorageError:
 async def import_run(
     storage: ManagedStorage, path: str | os.PathLike[str], *, run_id: str | None = None
 ) -> RunRecord:
-    """Bring a run from a file into a storage: its checkpoints on all branches, its journal, its inbox.
+    """Read a run from a file into a storage: all checkpoints, the journal and the inbox.
 
-    The whole file is checked before anything is written. When that fails in the middle, what was
-    written is deleted again; only when the process is killed in the middle a part of the run stays,
-    which `delete_run` removes.
+    The whole file is checked before anything is written. If the import fails halfway, what was
+    written is deleted. Only if the process is killed halfway, a part of the run remains; delete it
+    with `delete_run`.
 
     Args:
-        storage: Where it is to live.
+        storage: The storage to write to.
         path: A file that `export_run` wrote.
-        run_id: Its id here; the one it had when None.
+        run_id: Its new id; by default, its old one.
 
     Returns:
         The run's record.
 
     Raises:
-        RunExistsError: The storage holds a run with this id.
-        CorruptCheckpointError: The file is damaged or is no exported run; nothing was written.
+        RunExistsError: The storage has a run with this id.
+        CorruptCheckpointError: The file is damaged or is not an exported run; nothing was written.
         CheckpointVersionError: A newer library wrote the file; nothing was written.
         StorageError: The file cannot be read, or the storage failed.
     """
@@ -190,22 +193,24 @@ async def import_run(
     new_name = content.run.run_id if run_id is None else check_id(run_id, "run_id")
     if await storage.get_run(new_name) is not None:
         raise RunExistsError(
-            f"{type(storage).__name__} holds a run {new_name!r} already; import it under another "
-            "run_id=, or, if that is what an interrupted import left, delete_run() it first"
+            f"{type(storage).__name__} has a run {new_name!r} already; import it under another "
+            "run_id=, or, if it remained from an interrupted import, call delete_run() first"
         )
     await _Import(storage, content, new_name).run()
     imported = await storage.get_run(new_name)
     if imported is None:
-        raise RunNotFoundError(f"run {new_name!r} was imported, and somebody has deleted it since")
+        raise RunNotFoundError(
+            f"run {new_name!r} was imported, and then deleted by another process"
+        )
     return imported
 
 
 class _Import:
-    """Commits the checkpoints of an exported run once more, in their order.
+    """Commits the checkpoints of an exported run again, in their order.
 
-    Two checkpoints that are not in the file may stand in for ones that were deleted, until the end:
-    one before all others, for several to follow when the first is gone; and one after them, so that
-    no number is given twice.
+    Up to two checkpoints that are not in the file stand in for deleted ones until the end: one
+    before all others, as a parent of several if the first was deleted; and one after all others, so
+    that no number is used twice.
     """
 
     def __init__(self, storage: ManagedStorage, content: RunFile, run_id: str) -> None:
@@ -213,8 +218,8 @@ class _Import:
         self._content = content
         self._run_id = run_id
         self._owner = this_process(f"import {new_id()}")
-        # Under its id the run is the one that it was, and what is sealed can be opened. Whoever
-        # held it before is fenced all the same: epochs go on from a number that nobody has had.
+        # Under its old id, the run has its old identity, so encrypted values can be decrypted. An
+        # earlier owner is fenced all the same: the epochs continue from an unused number.
         is_same = run_id == content.run.run_id
         self._incarnation = content.run.incarnation if is_same else new_id()
         self._epoch = content.run.epoch + 1 + randbits(32)
@@ -225,11 +230,11 @@ class _Import:
     async def run(self) -> None:
         mark_advancing(
             self._owner.handle, True
-        )  # nobody in this process may take half a run for an idle one
+        )  # no other handle in this process may take the incomplete run for an idle one
         try:
             await self._write()
         except RunFencedError:
-            raise  # it is somebody else's now
+            raise  # another owner has it now
         except BaseException:
             if self._is_created:
                 await self._storage.delete_run(self._run_id)
@@ -264,7 +269,7 @@ class _Import:
         await self._finish()
 
     async def _follow(self, parent: str | None, standing_in: list[str]) -> None:
-        """Move the head to where the next checkpoint follows."""
+        """Move the head to the parent of the next checkpoint."""
         if parent is not None:
             await self._move(self._here(parent))
         elif standing_in:
@@ -303,11 +308,11 @@ class _Import:
             self._head = target
 
     async def _settle(self, places: list[str]) -> None:
-        """Put the head where it was, on a branch with the number that it had: keys of calls are made from that."""
+        """Restore the head and its branch number, from which keys of calls are derived."""
         wanted = self._here(self._content.run.head)
         elsewhere = next((place for place in places if place != wanted), None)
-        # Restores that no superstep followed left their numbers behind; one too many does no harm,
-        # one too few would.
+        # Restores without a superstep after them have used up numbers. One number too many does no
+        # harm, one too few would.
         while elsewhere is not None and self._branch < self._content.run.branch - (
             self._head != wanted
         ):
@@ -329,5 +334,5 @@ class _Import:
         return checkpoint_id(self._run_id, sequence)
 
     def _here(self, identifier: str) -> str:
-        """Return what a checkpoint of the file is called here."""
+        """Return the new id of a checkpoint of the file."""
         return self._renamed(int(identifier.rpartition("-")[2]))

@@ -167,8 +167,8 @@ class Answers(Subject):
         for name, error, words in (
             ("a", AlreadyAnsweredError, "was answered in superstep 2"),
             ("b", LateResponseError, "deadline.* in superstep 2"),
-            ("c", StaleRequestError, "taken back in superstep 2"),
-            ("nobody", UnknownRequestError, "requests that wait: 'here'"),
+            ("c", StaleRequestError, "cancelled in superstep 2"),
+            ("nobody", UnknownRequestError, "waiting requests: 'here'"),
         ):
             await refused(storage, lambda name=name: self._answer(name, 1), error, words)  # type: ignore[misc]
             await refused(storage, lambda name=name: self._cancel(name), error, words)  # type: ignore[misc]
@@ -199,8 +199,8 @@ class Answers(Subject):
         assert [(e.request_id, e.value) for e in await storage.read_inbox("run")] == [
             ("q", CANCELLED)
         ]
-        await refused(storage, lambda: self._cancel("q"), StaleRequestError, "taken back")
-        await refused(storage, lambda: self._answer("q", 1), StaleRequestError, "taken back")
+        await refused(storage, lambda: self._cancel("q"), StaleRequestError, "cancelled")
+        await refused(storage, lambda: self._answer("q", 1), StaleRequestError, "cancelled")
         assert [asked.request_id for asked in await answers.list_requests(storage, "run")] == [
             "other"
         ]

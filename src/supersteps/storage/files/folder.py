@@ -125,7 +125,7 @@ class CheckpointFolder:
             )
         return [RunFolder(self.runs_path / name) for name in names]
 
-    # ------------------------------------------------------------------------------------------------------- reading
+    # -------------------------------------------------------------------------------------- reading
 
     def load(self, wanted: str) -> CheckpointRecord | None:
         """Return a checkpoint that is there and, if a run wrote it, committed.
@@ -237,7 +237,7 @@ class CheckpointFolder:
             return []
         return folder.unread(run)
 
-    # ------------------------------------------------------------------------------------------------- saving by hand
+    # ------------------------------------------------------------------------------- saving by hand
 
     def save(self, record: CheckpointRecord) -> None:
         """Write a checkpoint that no run commits."""
@@ -254,7 +254,7 @@ class CheckpointFolder:
             elif self.load(header.checkpoint_id) != record:
                 raise rules.id_taken(header.checkpoint_id)
 
-    # --------------------------------------------------------------------------------------------------------- runs
+    # ----------------------------------------------------------------------------------------- runs
 
     def commit(self, commit: Commit, clock: Callable[[], float]) -> int | None:
         """Write a checkpoint and make it the head; return the number of the run's newest answer."""
@@ -346,7 +346,7 @@ class CheckpointFolder:
                 raise rules.no_such_checkpoint(target_id, run_id)
             return self.set_head(folder, state, target)
 
-    # --------------------------------------------------------------------------------------------- journal and inbox
+    # ---------------------------------------------------------------------------- journal and inbox
 
     def append_journal(
         self,
@@ -384,7 +384,7 @@ class CheckpointFolder:
             folder.write_inbox([*waiting, *entries])
             return entries
 
-    # ------------------------------------------------------------------------------------------------ with a lock held
+    # ----------------------------------------------------------------------------- with a lock held
 
     @contextlib.contextmanager
     def hold(self, run_id: str) -> Iterator[RunFolder]:
@@ -447,7 +447,7 @@ class CheckpointFolder:
         folder.parts = target.parts
         return run
 
-    # ------------------------------------------------------------------------------------------------ what is committed
+    # ---------------------------------------------------------------------------- what is committed
 
     def _extent(self, run_id: str, problems: list[str]) -> _Extent:
         """Return which checkpoints of a run count: all, where its record cannot tell."""

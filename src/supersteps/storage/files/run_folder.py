@@ -106,7 +106,7 @@ class RunFolder:
         """The files that belong to the run, beside its checkpoints."""
         return self.record_path, self._journal_path, self._inbox_path
 
-    # ---------------------------------------------------------------------------------------------------- the record
+    # ----------------------------------------------------------------------------------- the record
 
     def exists(self) -> bool:
         """Return whether there is such a run, possibly a damaged one."""
@@ -200,7 +200,7 @@ class RunFolder:
         frame = decode(body, _Journals, self.record_path)
         return RunState(decode(body, RunRecord, self.record_path), frame.journals)
 
-    # --------------------------------------------------------------------------------------------------- the journal
+    # ---------------------------------------------------------------------------------- the journal
 
     def append_journal(self, state: RunState, records: Sequence[bytes]) -> None:
         """Add a batch of records that follow the head, durably."""
@@ -271,7 +271,7 @@ class RunFolder:
             end += len(line) + 1
         return records, end
 
-    # ----------------------------------------------------------------------------------------------------- the inbox
+    # ------------------------------------------------------------------------------------ the inbox
 
     def write_inbox(self, entries: Sequence[InboxEntry]) -> None:
         """Replace the inbox as a whole, durably."""

@@ -75,7 +75,7 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         await self._workers.aclose()
         self.note_closed()
 
-    # -------------------------------------------------------------------------------------------- whole checkpoints
+    # ---------------------------------------------------------------------------- whole checkpoints
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
         record = checkpoint.to_record(self.codec)
@@ -109,7 +109,7 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         return await self._workers.run(removal.delete_checkpoint, self._folder, checkpoint_id)
 
-    # ---------------------------------------------------------------------------------------------- runs and commits
+    # ----------------------------------------------------------------------------- runs and commits
 
     async def get_run(self, run_id: str) -> RunRecord | None:
         return await self._workers.run(self._folder.run(run_id).peek)
@@ -194,7 +194,7 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     async def delete_run(self, run_id: str) -> bool:
         return await self._workers.run(removal.delete_run, self._folder, run_id)
 
-    # -------------------------------------------------------------------------------------------------- looking after
+    # -------------------------------------------------------------------------------- looking after
 
     async def list_runs(
         self,
@@ -258,7 +258,7 @@ class FileCheckpointStorage(Answering, AsyncClosing):
         """Clear away what interrupted writes and deletions have left behind."""
         _warn(await self._workers.run(removal.vacuum, self._folder))
 
-    # --------------------------------------------------------------------------------------------- journal and inbox
+    # ---------------------------------------------------------------------------- journal and inbox
 
     async def append_journal(
         self,

@@ -105,7 +105,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
             await close()
         self.note_closed()
 
-    # -------------------------------------------------------------------------------------------- whole checkpoints
+    # ---------------------------------------------------------------------------- whole checkpoints
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
         return await self._calls.save_checkpoint(checkpoint)
@@ -137,7 +137,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
                 await self._save(moved)
             return await self._calls.delete_checkpoint(checkpoint_id)
 
-    # ---------------------------------------------------------------------------------------------- runs and commits
+    # ----------------------------------------------------------------------------- runs and commits
 
     async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
         return [run for run in await self._all_runs() if request_id in run.requests]
@@ -230,7 +230,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
                 await self._calls.delete_checkpoint(checkpoint.checkpoint_id)
             return bool(checkpoints)
 
-    # -------------------------------------------------------------------------------------------------- looking after
+    # -------------------------------------------------------------------------------- looking after
 
     async def list_runs(
         self,
@@ -288,7 +288,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
         if vacuum is not None:
             await vacuum()
 
-    # --------------------------------------------------------------------------------------------- journal and inbox
+    # ---------------------------------------------------------------------------- journal and inbox
 
     async def append_journal(
         self,

@@ -40,7 +40,7 @@ class PlainState:
         self._clock = clock
         self._runs = runs_of(storage)
 
-    # ------------------------------------------------------------------------------------------------------- reading
+    # -------------------------------------------------------------------------------------- reading
 
     async def list_checkpoints(
         self, workflow_id: str | None = None, run_id: str | None = None
@@ -65,7 +65,7 @@ class PlainState:
             return replace(record, header=replace(record.header, incarnation=known))
         return record
 
-    # --------------------------------------------------------------------------------------------- with a run in hand
+    # --------------------------------------------------------------------------- with a run in hand
 
     async def _save(self, checkpoint: WorkflowCheckpoint) -> None:
         try:

@@ -35,7 +35,7 @@ class Commits:
         self._clock = clock
         self.heads = Heads()
 
-    # ------------------------------------------------------------------------------------------------------- commit
+    # --------------------------------------------------------------------------------------- commit
 
     def commit(self, db: sqlite3.Connection, commit: Commit) -> int | None:
         """Write a checkpoint and make it the head; return the number of the run's newest answer."""
@@ -116,7 +116,7 @@ class Commits:
         stored = run_rows.find_run(db, commit.header.run_id)
         return stored is not None and rules.is_same_commit(stored.record, commit)
 
-    # ---------------------------------------------------------------------------------------------------- ownership
+    # ------------------------------------------------------------------------------------ ownership
 
     def acquire(
         self,
@@ -229,7 +229,7 @@ class Commits:
             return head.run
         return run_rows.find_run(db, run_id)
 
-    # -------------------------------------------------------------------------------------------- journal and inbox
+    # ---------------------------------------------------------------------------- journal and inbox
 
     def append_journal(
         self,

@@ -223,7 +223,7 @@ class Database:
         finally:
             db.execute("ROLLBACK")
 
-    # ----------------------------------------------------------------------------------------------------- opening
+    # -------------------------------------------------------------------------------------- opening
 
     def _check(self) -> None:
         """Create the file, or see that it is ours, and bring it up to date."""
@@ -342,7 +342,7 @@ class Database:
                         f"{path} is no regular file, and was left as it is. Give the storage a file of its own."
                     )
 
-    # ------------------------------------------------------------------------------------------------------ errors
+    # --------------------------------------------------------------------------------------- errors
 
     @contextmanager
     def errors(self, task: str) -> Iterator[None]:

@@ -98,7 +98,7 @@ def _entries_of(db: sqlite3.Connection, header: CheckpointHeader) -> Mapping[Par
     return saved_rows.open_saved(saved)[1]
 
 
-# ---------------------------------------------------------------------------------------------------------- listings
+# ----------------------------------------------------------------------------------------- listings
 
 
 def list_headers(

@@ -196,7 +196,7 @@ def list_runs(
     return found, problems
 
 
-# ------------------------------------------------------------------------------------------------------------ writing
+# ------------------------------------------------------------------------------------------ writing
 
 
 def _changing(record: RunRecord) -> tuple[Any, ...]:
@@ -359,7 +359,7 @@ def insert_waiting(db: sqlite3.Connection, key: int, asked: Sequence[str]) -> No
     )
 
 
-# -------------------------------------------------------------------------------------------------- journal and inbox
+# -------------------------------------------------------------------------------- journal and inbox
 
 
 def read_journal(db: sqlite3.Connection, run: StoredRun) -> list[bytes]:

@@ -90,7 +90,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         await self._writer.aclose()
         self.note_closed()
 
-    # -------------------------------------------------------------------------------------------- whole checkpoints
+    # ---------------------------------------------------------------------------- whole checkpoints
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
         record = checkpoint.to_record(self.codec)
@@ -124,7 +124,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         return await self._writer.run(lambda db: self._upkeep.delete_checkpoint(db, checkpoint_id))
 
-    # ---------------------------------------------------------------------------------------------- runs and commits
+    # ----------------------------------------------------------------------------- runs and commits
 
     async def get_run(self, run_id: str) -> RunRecord | None:
         stored = await self._readers.run(run_rows.find_run, run_id)
@@ -202,7 +202,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     async def delete_run(self, run_id: str) -> bool:
         return await self._writer.run(lambda db: self._upkeep.delete_run(db, run_id))
 
-    # --------------------------------------------------------------------------------------------- journal and inbox
+    # ---------------------------------------------------------------------------- journal and inbox
 
     async def append_journal(
         self,
@@ -246,7 +246,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
         return await self._readers.run(_read_inbox, run_id, incarnation)
 
-    # -------------------------------------------------------------------------------------------------- looking after
+    # -------------------------------------------------------------------------------- looking after
 
     async def list_runs(
         self,
@@ -303,7 +303,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
         """Give space that is no longer used back to the file system; nobody else can write meanwhile."""
         await self._writer.run_apart(lambda db: db.execute("VACUUM") and None)
 
-    # -------------------------------------------------------------------------------------------------------- reading
+    # -------------------------------------------------------------------------------------- reading
 
     def _load_parts(self, header: CheckpointHeader) -> Mapping[PartKey, Part]:
         return self._readers.run_here(reads.load_parts, header, self._open_list)

@@ -42,7 +42,7 @@ class Upkeep:
     def __init__(self, commits: Commits) -> None:
         self._commits = commits
 
-    # ------------------------------------------------------------------------------------------------------- runs
+    # ----------------------------------------------------------------------------------------- runs
 
     def prune(self, db: sqlite3.Connection, run_id: str, policy: RetentionPolicy) -> list[str]:
         """Remove the checkpoints of a run that a policy lets go; return their ids, oldest first."""
@@ -78,7 +78,7 @@ class Upkeep:
             return  # it hides what is still referred to; rather keep too much
         collect(db, run.key, gone, kept)
 
-    # ------------------------------------------------------------------------------------------------- checkpoints
+    # ---------------------------------------------------------------------------------- checkpoints
 
     def delete_checkpoint(self, db: sqlite3.Connection, unwanted: str) -> bool:
         """Delete a checkpoint, and move its run's head away from it; return whether it was there."""

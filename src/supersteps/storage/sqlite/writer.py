@@ -181,7 +181,7 @@ class Writer:
         """Return whether a small commit may be made on an event loop's thread now."""
         return self._db is not None and self._slow_share < _SLOW_SHARE and not self._needs_tidying()
 
-    # ------------------------------------------------------------------------------------------------------- waiting
+    # -------------------------------------------------------------------------------------- waiting
 
     def _put(self, job: Job[Any], alone: str | None) -> None:
         """Write a job at once, call the worker, or leave it to the event loop's next turn."""
@@ -223,7 +223,7 @@ class Writer:
         if cancelled is not None:
             raise cancelled
 
-    # ------------------------------------------------------------------------------------------- on the loop's thread
+    # ------------------------------------------------------------------------- on the loop's thread
 
     def _take_turn(self, job: Job[Any]) -> asyncio.Future[None] | None:
         """Write what is queued, or return what to wait for: the worker writes it."""
@@ -268,7 +268,7 @@ class Writer:
         self._pool.submit(self._work)
         self._is_called = True
 
-    # ------------------------------------------------------------------------------------------------- on the worker
+    # -------------------------------------------------------------------------------- on the worker
 
     def _work(self) -> None:
         with self._lock:
@@ -338,7 +338,7 @@ class Writer:
         finally:
             self._drop_connection()
 
-    # -------------------------------------------------------------------------------------------------- transactions
+    # --------------------------------------------------------------------------------- transactions
 
     def _write(self, jobs: list[Job[Any]], *, waiting: bool) -> bool:
         """Do jobs in one transaction; return False, having done nothing, when that would have to wait and may not."""
@@ -411,7 +411,7 @@ class Writer:
         if self._until_room > 0:
             self._until_room -= 1
 
-    # ------------------------------------------------------------------------------------------------------- trouble
+    # -------------------------------------------------------------------------------------- trouble
 
     def _mend(self) -> None:
         """Settle what an interrupt has left unsettled. The lock is held."""
