@@ -6,8 +6,8 @@ new process or forked.
 
 This module lists what most programs need. The rest is in modules by topic: `supersteps.executors`,
 `supersteps.edges`, `supersteps.events`, `supersteps.checkpoints`, `supersteps.storages`,
-`supersteps.errors` and, for what programs seldom need, `supersteps.backends`, `supersteps.testing`
-and `supersteps.viz`.
+`supersteps.errors` and, for what programs seldom need, `supersteps.backends`,
+`supersteps.observers`, `supersteps.testing` and `supersteps.viz`.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -111,6 +111,7 @@ __all__ = [
     "LeaseWarning",
     "MissingStartError",
     "NoSchemaError",
+    "ObserverWarning",
     "PartialStorageWarning",
     "PictureError",
     "ReducerError",
