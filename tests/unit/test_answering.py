@@ -26,9 +26,10 @@ from supersteps.errors import (
     StorageError,
     UnknownRequestError,
 )
-from supersteps.storage import answers
+from supersteps.storage import answers, pages
+from supersteps.storage.listings import RunFilter
 from supersteps.storage.memory import InMemoryCheckpointStorage
-from supersteps.storage.ports import DurableStorage, is_managed
+from supersteps.storage.ports import Capabilities, DurableStorage, is_managed
 from supersteps.storage.records import InboxEntry, RunRecord
 from supersteps.testing.answers import ask, end, question
 from tests.contract.support import SUBJECTS, Writer, open_subject, record_of
@@ -201,17 +202,10 @@ class Meanwhile(InMemoryCheckpointStorage):
         await self._before("acquire")
         return await super().acquire(run_id, owner, lease_seconds, **which)
 
-    async def list_runs(
-        self,
-        workflow_id: str | None = None,
-        status: str | None = None,
-        tag: str | None = None,
-        limit: int = 50,
-        before: str | None = None,
-    ) -> list[RunRecord]:
-        if before is not None:
-            await self._before("list_runs")
-        return await super().list_runs(workflow_id, status, tag, limit, before)
+    async def find_runs(self, wanted: RunFilter) -> list[RunRecord]:
+        if wanted.before is not None:
+            await self._before("find_runs")
+        return await super().find_runs(wanted)
 
     async def get_run(self, run_id: str) -> RunRecord | None:
         await self._before("get_run")
@@ -350,7 +344,7 @@ async def ask_in(storage: DurableStorage, count: int) -> None:
 
 
 async def test_many_runs_are_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "_PAGE", 2)
+    monkeypatch.setattr(pages, "PAGE", 2)
     storage = InMemoryCheckpointStorage()
     await ask_in(storage, 5)
 
@@ -369,8 +363,8 @@ async def test_runs_are_deleted_while_one_lists(
         for run_id in gone:
             await storage.delete_run(run_id)
 
-    monkeypatch.setattr(answers, "_PAGE", 2)
-    storage = Meanwhile("list_runs", delete)
+    monkeypatch.setattr(pages, "PAGE", 2)
+    storage = Meanwhile("find_runs", delete)
     await ask_in(storage, 5)
     storage.armed = True
 
@@ -399,10 +393,7 @@ async def test_a_run_with_a_damaged_head_does_not_hide_the_others() -> None:
 
 async def test_a_storage_that_cannot_list_its_runs_is_asked_by_run() -> None:
     class Unmanaged(InMemoryCheckpointStorage):
-        def __getattribute__(self, name: str) -> Any:
-            if name == "list_runs":
-                raise AttributeError(name)
-            return super().__getattribute__(name)
+        capabilities = Capabilities(is_permanent=False)
 
     storage = Unmanaged()
     await ask_in(storage, 1)

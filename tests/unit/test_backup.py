@@ -276,7 +276,7 @@ async def test_what_cannot_be_backed_up_is_named(tmp_path: Path) -> None:
         assert not has_backup(storage)
         with pytest.raises(ServiceError, match=r"InMemoryCheckpointStorage.* cannot be backed up"):
             await Service(storage).backup(tmp_path / "copy")
-    with pytest.raises(StorageError, match="a InMemoryCheckpointStorage cannot be backed up"):
+    with pytest.raises(StorageError, match="InMemoryCheckpointStorage cannot be backed up"):
         await EncryptedStorage(InMemoryCheckpointStorage(), KEYS).backup(tmp_path / "copy")
 
 

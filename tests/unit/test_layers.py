@@ -19,6 +19,8 @@ STORAGE_PORT = (
     "storage.records",
     "storage.rules",
     "storage.retention",
+    "storage.listings",
+    "storage.pages",
     "storage.answers",
     "storage.delta.*",  # what every storage that uses SQL shares
     "storage._*",

@@ -8,8 +8,8 @@ import pytest
 
 from supersteps.cli.amounts import moment_of
 from supersteps.cli.commands.runs import command
-from supersteps.service import listings
 from supersteps.service.service import Service
+from supersteps.storage.listings import RunFilter
 from supersteps.storage.records import RunRecord
 from tests.contract.support import SUBJECTS, open_subject
 from tests.unit.support import shout_workflow
@@ -22,10 +22,7 @@ def begun(run: RunRecord) -> datetime:
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-async def test_runs_within_a_span(
-    subject: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listings, "PAGE", 2)
+async def test_runs_within_a_span(subject: str, tmp_path: Path) -> None:
     async with open_subject(subject, tmp_path) as storage:
         for number in range(6):
             await shout_workflow(storage=storage).run("x", run_id=str(number), tags=["t"])
@@ -35,12 +32,13 @@ async def test_runs_within_a_span(
         async def names(
             since: int | None = None, until: int | None = None, limit: int = 50, **more: str
         ) -> str:
-            found = await service.list_runs(
+            wanted = RunFilter(
                 since=None if since is None else times[since],
                 until=None if until is None else times[until],
                 limit=limit,
                 **more,
             )
+            found = await service.list_runs(wanted)
             return "".join(run.run_id for run in found)
 
         assert await names() == "543210"

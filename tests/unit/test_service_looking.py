@@ -27,6 +27,7 @@ from supersteps.service.errors import ReferenceNotFoundError, ServiceError
 from supersteps.service.reads import Unwarned
 from supersteps.service.service import Service
 from supersteps.service.summaries import describe_lease
+from supersteps.storage.listings import RunFilter
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.records import Lease
 from supersteps.testing.answers import ask, question
@@ -61,13 +62,16 @@ async def test_runs_are_listed_newest_first(subject: str, tmp_path: Path) -> Non
             ("two", "IDLE_WITH_PENDING_REQUESTS", 2),
             ("one", "IDLE", 2),
         ]
-        assert [r.run_id for r in await service.list_runs(workflow_id="shout")] == ["one"]
-        assert [r.run_id for r in await service.list_runs(status="IDLE_WITH_PENDING_REQUESTS")] == [
-            "two"
+        assert [r.run_id for r in await service.list_runs(RunFilter(workflow_id="shout"))] == [
+            "one"
         ]
-        assert [r.run_id for r in await service.list_runs(limit=1)] == ["two"]
+        assert [
+            r.run_id
+            for r in await service.list_runs(RunFilter(status="IDLE_WITH_PENDING_REQUESTS"))
+        ] == ["two"]
+        assert [r.run_id for r in await service.list_runs(RunFilter(limit=1))] == ["two"]
         if subject != "adapter":  # a plain storage has nowhere to keep labels
-            assert [r.run_id for r in await service.list_runs(tag="t")] == ["one"]
+            assert [r.run_id for r in await service.list_runs(RunFilter(tag="t"))] == ["one"]
         assert (await service.list_runs())[0].requests == ("ask-x",)
 
 

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ from supersteps.ids import checkpoint_id
 from supersteps.service.errors import AmbiguousReferenceError, ReferenceNotFoundError, ServiceError
 from supersteps.service.reads import age
 from supersteps.service.service import Service
+from supersteps.storage.listings import RunFilter
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import RunRecord
@@ -138,7 +138,7 @@ async def test_an_empty_store_says_so() -> None:
 
 
 async def test_more_runs_than_a_page_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("supersteps.service.reads._PAGE", 2)
+    monkeypatch.setattr("supersteps.storage.pages.PAGE", 2)
     service = await runs(InMemoryCheckpointStorage(), *(f"r{n}" for n in range(7)))
 
     assert await found(service, "@-6") == "r0"
@@ -146,7 +146,7 @@ async def test_more_runs_than_a_page_holds(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_an_exact_run_costs_one_read() -> None:
     class Strict(InMemoryCheckpointStorage):
-        async def list_runs(self, *_args: Any, **_kwargs: Any) -> list[RunRecord]:
+        async def find_runs(self, wanted: RunFilter) -> list[RunRecord]:
             raise StorageError("not wanted")
 
     storage = Strict()

@@ -9,18 +9,25 @@ from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.parts import OUTPUTS
+from supersteps.encryption.storage import EncryptedStorage, Keyring
 from supersteps.errors import CheckpointError, CheckpointSaveError, RunFencedError
+from supersteps.storage.addresses import open_storage
 from supersteps.storage.files.storage import FileCheckpointStorage
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.plain import runs as plain_runs
 from supersteps.storage.plain.adapter import PlainStorageAdapter, as_durable
 from supersteps.storage.ports import (
+    Capabilities,
     CheckpointStorage,
     DurableStorage,
+    capabilities_of,
     has_backup,
     is_durable,
     is_managed,
+    lineage_reader,
+    name_of,
 )
+from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 from tests.contract.support import (
     ELSEWHERE,
     REQUEST,
@@ -195,7 +202,7 @@ async def test_a_storage_without_hash_or_weak_references_is_fine() -> None:
 
 
 def test_what_is_missing_is_said_in_sentences() -> None:
-    missing = PlainStorageAdapter(PlainStorage()).missing
+    missing = PlainStorageAdapter(PlainStorage()).capabilities.missing
     assert len(missing) == 7
     assert all(sentence.endswith(".") and "PlainStorage" in sentence for sentence in missing)
 
@@ -331,7 +338,42 @@ async def test_a_wrapper_that_passes_everything_on_is_as_durable_as_what_it_wrap
     assert as_durable(wrapper) is wrapper
     await Writer(wrapper).put(n=b"1")
     assert [run.run_id for run in await wrapper.list_runs()] == ["run"]
+    assert capabilities_of(wrapper) == capabilities_of(InMemoryCheckpointStorage())
     assert not is_durable(PlainStorage())
+
+
+def test_a_storage_says_where_it_is(tmp_path: Path) -> None:
+    database = SqliteCheckpointStorage(tmp_path / "runs.db")
+    folder = FileCheckpointStorage(tmp_path / "folder")
+    keyring = Keyring({"k": b"k" * 32}, "k")
+
+    for storage in (database, folder, EncryptedStorage(database, keyring)):
+        said = capabilities_of(storage)
+        assert said.address is not None
+        assert said.is_permanent
+        assert not said.missing
+        assert capabilities_of(open_storage(said.address)) == said
+        assert name_of(storage) == f"{type(storage).__name__} ({said.address})"
+    in_memory = EncryptedStorage(InMemoryCheckpointStorage(), keyring)
+    assert not capabilities_of(in_memory).is_permanent
+    assert name_of(in_memory) == "EncryptedStorage"
+
+
+def test_an_adapter_gives_no_address_from_which_to_go_on(tmp_path: Path) -> None:
+    class Seeing(SqliteCheckpointStorage):
+        async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
+            return await super().save_checkpoint(checkpoint)
+
+    said = capabilities_of(as_durable(Seeing(tmp_path / "runs.db")))
+
+    assert (said.address, said.is_permanent, said.can_back_up) == (None, True, False)
+    assert lineage_reader(as_durable(Seeing(tmp_path / "runs.db"))) is None
+
+
+def test_of_a_storage_that_says_nothing_its_methods_tell() -> None:
+    said = capabilities_of(PlainStorage())
+
+    assert said == Capabilities()
 
 
 async def test_leases_are_kept_in_process() -> None:

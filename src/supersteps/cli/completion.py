@@ -68,9 +68,12 @@ def _found(context: click.Context, incomplete: str, find: Finder) -> list[Comple
 
 async def _runs(service: Service, incomplete: str) -> list[CompletionItem]:
     from supersteps.cli.output import run_text
+    from supersteps.storage.listings import RunFilter
 
     found = [
-        run for run in await service.list_runs(limit=1000) if run.run_id.startswith(incomplete)
+        run
+        for run in await service.list_runs(RunFilter(limit=1000))
+        if run.run_id.startswith(incomplete)
     ]
     return [
         CompletionItem(run.run_id, help=_about(run.workflow_id, click.unstyle(run_text(run))))
@@ -79,7 +82,9 @@ async def _runs(service: Service, incomplete: str) -> list[CompletionItem]:
 
 
 async def _checkpoints(service: Service, incomplete: str) -> list[CompletionItem]:
-    runs = await service.list_runs(limit=1000)
+    from supersteps.storage.listings import RunFilter
+
+    runs = await service.list_runs(RunFilter(limit=1000))
     named = [run for run in runs if incomplete.startswith((f"{run.run_id}@", f"{run.run_id}-"))]
     if not named:
         return await _runs(service, incomplete)

@@ -29,10 +29,7 @@ from supersteps.service.drive import drive_run
 from supersteps.service.states import DRAINED
 from supersteps.service.views import Outcome, Question
 from supersteps.states import WorkflowRunState
-from supersteps.storage.files.storage import FileCheckpointStorage
-from supersteps.storage.memory import InMemoryCheckpointStorage
-from supersteps.storage.ports import is_durable
-from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
+from supersteps.storage.ports import DurableStorage, capabilities_of
 
 _LIBRARY = Path(supersteps.__file__).parent
 
@@ -60,13 +57,13 @@ class Commands:
 
     store: str | None
     apps: tuple[str, ...]
-    storage: object | None
+    storage: DurableStorage | None
     shared: frozenset[str] = frozenset()
 
     @property
     def can_resume(self) -> bool:
         """Whether the run can be resumed after this process ends."""
-        return self.storage is not None and not isinstance(self.storage, InMemoryCheckpointStorage)
+        return self.storage is not None and capabilities_of(self.storage).is_permanent
 
     def resume(self, reference: str) -> str:
         """Return the command that continues the run."""
@@ -79,7 +76,7 @@ class Commands:
         is_own = (
             self.store is None and bool(self.apps) and settings().store is None
         )  # the storage that the workflow's code names
-        store = address_of(self.storage) if is_own else self.store
+        store = capabilities_of(self.storage).address if is_own else self.store
         is_shared = question.request_id in self.shared
         reference = f"{question.run_id}:{question.request_id}" if is_shared else question.request_id
         return shlex.join(["supersteps", "answer", reference, "VALUE", *self._store(store)])
@@ -87,13 +84,6 @@ class Commands:
     @staticmethod
     def _store(store: str | None) -> list[str]:
         return [] if store is None else ["--store", store]
-
-
-def address_of(storage: object) -> str | None:
-    """Return the address of a storage, None if it has none."""
-    if isinstance(storage, SqliteCheckpointStorage):
-        return f"sqlite:///{storage.path}"
-    return str(storage.storage_path) if isinstance(storage, FileCheckpointStorage) else None
 
 
 async def drive(
@@ -148,7 +138,7 @@ async def drive(
         raise
     if outcome.checkpoint is None:
         outcome = msgspec.structs.replace(outcome, step=story.step)
-    if is_durable(commands.storage):
+    if commands.storage is not None:
         asked = [question.request_id for question in outcome.questions]
         shared = [name for name in asked if len(await commands.storage.find_waiting_runs(name)) > 1]
         commands = replace(commands, shared=frozenset(shared))

@@ -15,6 +15,7 @@ from supersteps.service.errors import ReferenceNotFoundError
 from supersteps.service.service import Service
 from supersteps.service.views import LogEntry, Question, RunSummary
 from supersteps.states import WorkflowRunState
+from supersteps.storage.listings import RunFilter
 
 PAGE = 15
 _MOST_RUNS = 1000
@@ -69,7 +70,7 @@ async def pick_run(service: Service, title: str, *, terminal: Terminal | None = 
         ReferenceNotFoundError: There are no runs.
         click.Abort: The user gave up.
     """
-    runs = await service.list_runs(limit=_MOST_RUNS)
+    runs = await service.list_runs(RunFilter(limit=_MOST_RUNS))
     if not runs:
         raise ReferenceNotFoundError(
             "there is nothing to choose from: the store has no runs yet. Start one first."
@@ -99,7 +100,7 @@ async def pick_checkpoint(
     """
     terminal = terminal or Terminal()
     if run is None:
-        only = await service.list_runs(limit=2)
+        only = await service.list_runs(RunFilter(limit=2))
         run = (
             only[0].run_id
             if len(only) == 1

@@ -12,10 +12,9 @@ from supersteps.encryption.keys import Keyring
 from supersteps.encryption.records import HEADER, open_header
 from supersteps.errors import CheckpointError, CorruptCheckpointError, CorruptCheckpointWarning
 from supersteps.storage import rules
+from supersteps.storage.pages import all_runs
 from supersteps.storage.ports import DurableStorage, ManagedStorage
 from supersteps.storage.records import Damage, RunRecord
-
-_PAGE = 100
 
 
 async def verify(outer: DurableStorage, inner: ManagedStorage, run_id: str | None) -> list[Damage]:
@@ -42,9 +41,10 @@ async def verify(outer: DurableStorage, inner: ManagedStorage, run_id: str | Non
     spoilt = known | {identifier for identifier, _ in bad}
     for identifier, problem in bad:
         found.append(await _damage(inner, identifier, problem, spoilt))
-    for run in await _all_runs(inner) if run_id is None else [await inner.get_run(run_id)]:
-        if run is not None:
-            found += [damage async for damage in _damages_of(outer, run)]
+    one = None if run_id is None else await inner.get_run(run_id)
+    runs = [run async for run in all_runs(inner)] if run_id is None else [one] if one else []
+    for run in runs:
+        found += [damage async for damage in _damages_of(outer, run)]
     return found
 
 
@@ -78,13 +78,6 @@ async def _damages_of(outer: DurableStorage, run: RunRecord) -> AsyncIterator[Da
             await read()
         except CheckpointError as error:
             yield Damage(f"{what} of run {run.run_id!r}", str(error), run.run_id)
-
-
-async def _all_runs(inner: ManagedStorage) -> list[RunRecord]:
-    found: list[RunRecord] = []
-    while page := await inner.list_runs(limit=_PAGE, before=found[-1].run_id if found else None):
-        found += page
-    return found
 
 
 # --------------------------------------------------------------------------------------------- keys

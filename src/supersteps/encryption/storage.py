@@ -31,15 +31,18 @@ from supersteps.errors import (
 )
 from supersteps.storage import rules
 from supersteps.storage.answers import Answering
+from supersteps.storage.listings import RunFilter
 from supersteps.storage.ports import (
     AsyncClosing,
+    Capabilities,
     DurableStorage,
-    LineageReader,
     ManagedStorage,
+    capabilities_of,
     has_backup,
     is_durable,
     is_managed,
     lineage_reader,
+    name_of,
 )
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy
@@ -49,7 +52,7 @@ __all__ = ["EncryptedStorage", "Keyring"]
 _UNREADABLE = (CorruptCheckpointError, DecryptionError)
 
 
-class EncryptedStorage(Answering, AsyncClosing):
+class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
     """Seals every record on its way into a storage, and opens it on its way out.
 
     Each value, message, question, answer, output, error text and remark is encrypted and
@@ -82,7 +85,7 @@ class EncryptedStorage(Answering, AsyncClosing):
     def __init__(self, storage: DurableStorage, keyring: Keyring, *, strict: bool = True) -> None:
         if not is_durable(storage):
             raise TypeError(
-                f"{type(storage).__name__} is no DurableStorage; wrap what as_durable() makes of it"
+                f"{type(storage).__name__} is not a DurableStorage; wrap what as_durable() makes of it"
             )
         self.storage = storage
         self.keyring = keyring
@@ -94,9 +97,9 @@ class EncryptedStorage(Answering, AsyncClosing):
         return f"EncryptedStorage({self.storage!r}, {self.keyring!r}, strict={self.strict})"
 
     @property
-    def missing(self) -> tuple[str, ...]:
-        """What is not guaranteed with the storage inside, a sentence for each."""
-        return tuple(getattr(self.storage, "missing", ()))
+    def capabilities(self) -> Capabilities:
+        """Those of the storage inside; whoever opens its address needs the keys."""
+        return capabilities_of(self.storage)
 
     def __copy__(self) -> Self:
         return self  # a storage is a place: a copy of what refers to it refers to the same one
@@ -244,10 +247,12 @@ class EncryptedStorage(Answering, AsyncClosing):
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
         return await self.storage.list_lineage(checkpoint_id, limit)
 
-    @property
-    def read_lineage(self) -> LineageReader | None:
-        """What reads a lineage on the calling thread, where the storage inside has it."""
-        return lineage_reader(self.storage)
+    def read_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
+        """Return what `list_lineage` returns, where the storage inside can do that at once."""
+        reader = lineage_reader(self.storage)
+        if reader is None:
+            raise StorageError(f"{name_of(self.storage)} has no read_lineage: use list_lineage")
+        return reader(checkpoint_id, limit)
 
     async def commit(self, commit: Commit) -> int | None:
         """Seal what a commit changes and have it written; see the storage inside.
@@ -421,36 +426,25 @@ class EncryptedStorage(Answering, AsyncClosing):
     def _managed(self) -> ManagedStorage:
         if not is_managed(self.storage):
             raise StorageError(
-                f"{type(self.storage).__name__} cannot look after its runs: it is no ManagedStorage"
+                f"{name_of(self.storage)} cannot look after its runs: it is not a ManagedStorage"
             )
         return self.storage
 
-    async def list_runs(
-        self,
-        workflow_id: str | None = None,
-        status: str | None = None,
-        tag: str | None = None,
-        limit: int = 50,
-        before: str | None = None,
-    ) -> list[RunRecord]:
-        """Return runs, the newest first; see `ManagedStorage.list_runs`.
+    async def find_runs(self, wanted: RunFilter) -> list[RunRecord]:
+        """See the port.
 
-        One whose record cannot be opened is there with what is in clear, and a
+        A run whose record cannot be opened is there with what is in clear, and a
         `CorruptCheckpointWarning`.
         """
         inner = self._managed()
-        if tag is None:
-            return self._open_runs(await inner.list_runs(workflow_id, status, None, limit, before))
-        labels = [self.keyring.tag(tag, key_id) for key_id in self.keyring.key_ids] + (
-            [] if self.strict else [tag]
-        )
-        pages = [
-            await inner.list_runs(workflow_id, status, label, limit, before) for label in labels
-        ]
+        if wanted.tag is None:
+            return self._open_runs(await inner.find_runs(wanted))
+        labels = [self.keyring.tag(wanted.tag, key_id) for key_id in self.keyring.key_ids]
+        if not self.strict:
+            labels.append(wanted.tag)
+        pages = [await inner.find_runs(replace(wanted, tag=label)) for label in labels]
         found = {run.run_id: run for page in pages for run in page}
-        newest = sorted(found.values(), key=lambda run: (run.created_at, run.run_id), reverse=True)[
-            :limit
-        ]
+        newest = rules.page_of_runs(found.values(), RunFilter(limit=wanted.limit))
         return self._open_runs(newest)
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
@@ -476,7 +470,7 @@ class EncryptedStorage(Answering, AsyncClosing):
             StorageError: It cannot be written, or the storage inside cannot be backed up.
         """
         if not has_backup(self.storage):
-            raise StorageError(f"a {type(self.storage).__name__} cannot be backed up as a whole")
+            raise StorageError(f"{name_of(self.storage)} cannot be backed up as a whole")
         return await self.storage.backup(target)
 
     async def vacuum(self) -> None:

@@ -25,7 +25,7 @@ from supersteps.errors import (
     RunNotFoundError,
 )
 from supersteps.ids import checkpoint_id
-from supersteps.storage.ports import DurableStorage, is_managed
+from supersteps.storage.ports import DurableStorage, is_managed, name_of
 from supersteps.storage.records import LEASE_SECONDS
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.rules import InboxEntry, RunRecord, anew
@@ -292,7 +292,7 @@ class RunStore(RunHold):
         )
         why = message_of(error).rstrip(".") or type(error).__name__
         return CheckpointSaveError(
-            f"run {self.run_id!r}: {what} could not be saved to {type(self.storage).__name__}: {why}. The run has "
+            f"run {self.run_id!r}: {what} could not be saved to {name_of(self.storage)}: {why}. The run has "
             f"stopped; {after} once the cause is mended."
         )
 

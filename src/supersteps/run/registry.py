@@ -8,7 +8,7 @@ from functools import partial
 
 from supersteps.errors import RequestError, UnknownRequestError
 from supersteps.run.handle import StreamingRun
-from supersteps.storage.ports import DurableStorage, when_closed
+from supersteps.storage.ports import DurableStorage, name_of, when_closed
 
 
 class RunRegistry:
@@ -136,7 +136,7 @@ class RunRegistry:
         if not waiting:
             asked = ", ".join(map(repr, request_ids))
             where = " or in its ".join(
-                ["among its own runs", *(type(storage).__name__ for storage in storages)]
+                ["among its own runs", *(name_of(storage) for storage in storages)]
             )
             raise UnknownRequestError(
                 f"no run of workflow {workflow_id!r} waits for request {asked}, {where}. It may be "

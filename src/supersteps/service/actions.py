@@ -13,10 +13,11 @@ from supersteps.errors import RequestError, RunFencedError, RunNotFoundError, Un
 from supersteps.ids import new_id
 from supersteps.service.details import list_questions, load
 from supersteps.service.errors import ReferenceNotFoundError, ServiceError
-from supersteps.service.reads import UNREADABLE, Unwarned, all_runs
+from supersteps.service.reads import UNREADABLE, Unwarned
 from supersteps.service.references import choose_question
 from supersteps.service.views import Pruned, Question
 from supersteps.storage import answers
+from supersteps.storage.pages import all_runs
 from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import LEASE_SECONDS, RunRecord
 from supersteps.storage.retention import RetentionPolicy

@@ -24,10 +24,12 @@ from supersteps.errors import CheckpointNotFoundError
 from supersteps.service.errors import ServiceError
 from supersteps.service.facts import FactsReader, retry_of
 from supersteps.service.history import forks_of, headers_of
-from supersteps.service.reads import UNREADABLE, all_runs
+from supersteps.service.reads import UNREADABLE
 from supersteps.service.summaries import summarize
 from supersteps.service.views import CheckpointDetails, LogEntry, Question, RunDetails
 from supersteps.states import WorkflowRunState
+from supersteps.storage.listings import RunFilter
+from supersteps.storage.pages import all_runs
 from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import RunRecord
 from supersteps.viz.picture import Picture
@@ -192,7 +194,7 @@ async def list_questions(
             await _waiting_in(storage, run) if workflow_id in (None, run.workflow_id) else []
         )
     found: list[Question] = []
-    async for asking in all_runs(storage, workflow_id):
+    async for asking in all_runs(storage, RunFilter(workflow_id=workflow_id)):
         if asking.requests:
             with contextlib.suppress(*UNREADABLE):  # looking at that run, or at its history, tells
                 found += await _waiting_in(storage, asking)

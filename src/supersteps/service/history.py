@@ -9,10 +9,11 @@ from msgspec.structs import replace
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.service.errors import ServiceError
 from supersteps.service.facts import FactsReader
-from supersteps.service.reads import Unwarned, all_runs
+from supersteps.service.reads import Unwarned
 from supersteps.service.states import DAMAGED
 from supersteps.service.summaries import summarize
 from supersteps.service.views import Log
+from supersteps.storage.pages import all_runs
 from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import Damage, RunRecord
 

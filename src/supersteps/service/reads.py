@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -12,42 +12,12 @@ from supersteps.errors import (
     CheckpointVersionError,
     CorruptCheckpointError,
     CorruptCheckpointWarning,
-    RunNotFoundError,
 )
-from supersteps.storage.ports import ManagedStorage
-from supersteps.storage.records import RunRecord
 
 T = TypeVar("T")
 
 UNREADABLE = (CorruptCheckpointError, CheckpointVersionError)
 """What a storage raises for a checkpoint that is there and cannot be read."""
-
-_PAGE = 1000
-
-
-async def all_runs(
-    storage: ManagedStorage, workflow_id: str | None = None
-) -> AsyncIterator[RunRecord]:
-    """Yield the runs of a store, the newest first, each once, also when runs are deleted meanwhile."""
-    passed: set[str] = set()
-    marks: list[str] = []
-    while True:
-        try:
-            page = await storage.list_runs(
-                workflow_id, limit=_PAGE, before=marks[-1] if marks else None
-            )
-        except (
-            RunNotFoundError
-        ):  # the last of the page before is gone: go on after the one before it
-            marks.pop()
-            continue
-        for run in page:
-            if run.run_id not in passed:
-                yield run
-            passed.add(run.run_id)
-            marks.append(run.run_id)
-        if len(page) < _PAGE:
-            return
 
 
 def age(timestamp: str, now: datetime | None = None) -> str:

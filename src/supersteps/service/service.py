@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -20,7 +19,6 @@ from supersteps.service.details import draw, list_questions, load, show_checkpoi
 from supersteps.service.errors import ServiceError
 from supersteps.service.follow import LOOK_EVERY_SECONDS, follow
 from supersteps.service.history import read_log
-from supersteps.service.listings import list_between
 from supersteps.service.reads import UNREADABLE
 from supersteps.service.references import References, choose_question
 from supersteps.service.summaries import summarize
@@ -35,7 +33,8 @@ from supersteps.service.views import (
 )
 from supersteps.states import WorkflowRunState
 from supersteps.storage import answers, transfer
-from supersteps.storage.ports import ManagedStorage, has_backup
+from supersteps.storage.listings import ANY_RUN, RunFilter
+from supersteps.storage.ports import ManagedStorage, has_backup, name_of
 from supersteps.storage.records import Damage, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.viz.picture import Picture
@@ -82,29 +81,9 @@ class Service:
 
     # -------------------------------------------------------------------------------------- looking
 
-    async def list_runs(
-        self,
-        *,
-        workflow_id: str | None = None,
-        status: str | None = None,
-        tag: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 50,
-    ) -> list[RunSummary]:
-        """Return runs, the newest first.
-
-        Args:
-            workflow_id: Only runs of this workflow.
-            status: Only runs with this `WorkflowRunState` value.
-            tag: Only runs with this label.
-            since: Only runs that were begun at this time or later.
-            until: Only runs that were begun before this time.
-            limit: At most so many.
-        """
-        filters = (workflow_id, status, tag)
-        found = await list_between(self.storage, filters, since, until, limit)
-        return [await summarize(self.storage, run) for run in found]
+    async def list_runs(self, wanted: RunFilter = ANY_RUN) -> list[RunSummary]:
+        """Return the runs that a filter admits, the newest first."""
+        return [await summarize(self.storage, run) for run in await self.storage.find_runs(wanted)]
 
     async def with_answers(self, runs: Iterable[RunSummary]) -> list[RunSummary]:
         """Return runs with what is known of answers that nothing has taken yet: `answered` of those that wait."""
@@ -338,7 +317,7 @@ class Service:
         """
         if not has_backup(self.storage):
             raise ServiceError(
-                f"a store of this kind ({type(self.storage).__name__}) cannot be backed up as a "
+                f"{name_of(self.storage)} cannot be backed up as a "
                 "whole: use its own means, or export its runs one by one"
             )
         return await self.storage.backup(target)

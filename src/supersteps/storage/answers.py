@@ -8,7 +8,7 @@ that the executor expects.
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -44,11 +44,12 @@ from supersteps.errors import (
 from supersteps.ids import new_id
 from supersteps.states import ENDED, WorkflowRunState
 from supersteps.storage import rules
-from supersteps.storage.ports import DurableStorage, ManagedStorage, is_managed
+from supersteps.storage.listings import RunFilter
+from supersteps.storage.pages import all_runs
+from supersteps.storage.ports import DurableStorage, is_managed, name_of
 from supersteps.storage.records import LEASE_SECONDS, InboxEntry, RunRecord
 from supersteps.typing.schema import misfit, violation
 
-_PAGE = 100
 _SEARCHED = 200
 """Maximum number of checkpoints to search for an unknown request."""
 
@@ -120,39 +121,18 @@ async def list_requests(
         found = await _waiting_in(storage, run_id, workflow_id)
     elif is_managed(storage):
         found = []
-        async for asking in _runs_that_ask(storage, workflow_id):
+        async for run in all_runs(storage, RunFilter(workflow_id=workflow_id)):
+            if not run.requests:
+                continue
             try:
-                found += await _waiting_in(storage, asking, workflow_id)
+                found += await _waiting_in(storage, run.run_id, workflow_id)
             except RunNotFoundError:
                 pass  # it was deleted in the meantime
             except CorruptCheckpointError as error:
                 warnings.warn(str(error), CorruptCheckpointWarning, stacklevel=2)
     else:
-        raise StorageError(f"{type(storage).__name__} cannot list its runs; pass run_id=")
+        raise StorageError(f"{name_of(storage)} cannot list its runs; pass run_id=")
     return sorted(found, key=lambda request: (request.timestamp, request.run_id))
-
-
-async def _runs_that_ask(storage: ManagedStorage, workflow_id: str | None) -> AsyncIterator[str]:
-    """Yield the ids of runs that wait for answers, each once, also while runs are deleted."""
-    passed: dict[str, None] = {}
-    marks: list[str] = []
-    while True:
-        try:
-            page = await storage.list_runs(
-                workflow_id=workflow_id, limit=_PAGE, before=marks[-1] if marks else None
-            )
-        except (
-            RunNotFoundError
-        ):  # the last run of the page was deleted: continue after the one before it
-            marks.pop()
-            continue
-        if not page:
-            return
-        for run in page:
-            if run.requests and run.run_id not in passed:
-                yield run.run_id
-            passed[run.run_id] = None
-            marks.append(run.run_id)
 
 
 async def _waiting_in(

@@ -19,7 +19,8 @@ from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.storage import rules
 from supersteps.storage._layers import Layer
 from supersteps.storage.answers import Answering
-from supersteps.storage.ports import AsyncClosing
+from supersteps.storage.listings import RunFilter
+from supersteps.storage.ports import AsyncClosing, Capabilities, ManagedStorage
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
@@ -44,7 +45,7 @@ class _Run(msgspec.Struct):
     inbox: list[InboxEntry]
 
 
-class InMemoryCheckpointStorage(Answering, AsyncClosing):
+class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
     """Keeps checkpoints in this process: use it for tests and experiments.
 
     It has every feature of a durable storage, but its content ends with the process. Values are
@@ -56,6 +57,8 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
         codec: Encodes and decodes values; types registered with it are rebuilt on load.
         clock: Returns the present time for leases, in Unix seconds.
     """
+
+    capabilities = Capabilities(is_permanent=False, can_manage=True, can_read_lineage=True)
 
     def __init__(
         self, codec: Codec | None = None, *, clock: Callable[[], float] = time.time
@@ -238,21 +241,11 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing):
 
     # -------------------------------------------------------------------------------- looking after
 
-    async def list_runs(
-        self,
-        workflow_id: str | None = None,
-        status: str | None = None,
-        tag: str | None = None,
-        limit: int = 50,
-        before: str | None = None,
-    ) -> list[RunRecord]:
+    async def find_runs(self, wanted: RunFilter) -> list[RunRecord]:
         with self._lock:
-            last = None if before is None else self._find(before).record
+            last = None if wanted.before is None else self._find(wanted.before).record
             found = [run.record for run in self._runs.values()]
-        page = rules.page_of_runs(
-            found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last
-        )
-        return [_private_run(record) for record in page]
+        return [_private_run(record) for record in rules.page_of_runs(found, wanted, last)]
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
         with self._lock:

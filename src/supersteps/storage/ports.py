@@ -1,23 +1,29 @@
-"""The two ports of storage: whole checkpoints for anybody, encoded commits for those who want the guarantees.
+"""The ports of storage: what the engine and people want of one.
 
-`CheckpointStorage` has five methods over whole checkpoints; any class that has them works, through an adapter that
-says what is missing. `DurableStorage` is what the engine drives: one atomic commit per superstep of just what changed,
-fenced by an epoch, with a journal of finished calls and an inbox of accepted answers. Storages are safe to use from
-several event loops, threads and, where they write outside the process, processes.
+`CheckpointStorage` has five methods over whole checkpoints; any class that has them works, through
+an adapter that says what is missing. `DurableStorage` is what the engine drives: one atomic commit
+per superstep of just what changed, fenced by an epoch, with a journal of finished calls and an
+inbox of accepted answers. `ManagedStorage` adds what looks after runs. What else a storage says of
+itself is its `Capabilities`. Storages are safe to use from several event loops, threads and, where
+they write outside the process, processes.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias, TypeGuard, runtime_checkable
+
+import msgspec
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.checkpoint_info import CheckpointInfo
+from supersteps.storage.listings import RunFilter
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 
@@ -94,9 +100,10 @@ class DurableStorage(CheckpointStorage, Protocol):
     async def list_checkpoints(
         self, workflow_id: str | None = None, run_id: str | None = None
     ) -> list[WorkflowCheckpoint]:
-        """Return the checkpoints, all or of one workflow or run, oldest first; none is decoded before it is looked at.
+        """Return the checkpoints, all or of one workflow or run, oldest first.
 
-        A damaged one is passed over with a `CorruptCheckpointWarning`.
+        Each is decoded when its content is needed. A damaged one is passed over with a
+        `CorruptCheckpointWarning`.
         """
         ...
 
@@ -112,7 +119,8 @@ class DurableStorage(CheckpointStorage, Protocol):
         """Return a committed checkpoint, encoded, None when there is none with this id.
 
         Raises:
-            CorruptCheckpointError: It is damaged; the message names the nearest intact checkpoint before it.
+            CorruptCheckpointError: It is damaged; the message names the nearest intact checkpoint
+                before it.
             CheckpointVersionError: A newer library wrote it.
         """
         ...
@@ -120,16 +128,17 @@ class DurableStorage(CheckpointStorage, Protocol):
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
         """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`.
 
-        It is empty when there is no such checkpoint. Checkpoints that were deleted or pruned are not in it; those
-        after them follow those before them.
+        It is empty when there is no such checkpoint. Checkpoints that were deleted or pruned are
+        not in it; those after them follow those before them.
         """
         ...
 
     async def commit(self, commit: Commit) -> int | None:
         """Write a checkpoint and make it the run's head, in one transaction, durably.
 
-        A commit without parent creates the run and takes its lease. A commit that is already the head (its reply was
-        lost) is a success. Entries of the journal belong to the old head and are void afterwards.
+        A commit without parent creates the run and takes its lease. A commit that is already the
+        head (its reply was lost) is a success. Entries of the journal belong to the old head and
+        are void afterwards.
 
         Returns:
             The number of the newest entry that is left in the run's inbox, 0 where none is or no
@@ -172,7 +181,7 @@ class DurableStorage(CheckpointStorage, Protocol):
         error: str | None = None,
         incarnation: str | None = None,
     ) -> None:
-        """Give the lease up and note a new status and the failure that ended the work, if there is one.
+        """Give the lease up, and note a new status and the failure that ended the work, if any.
 
         Raises:
             RunFencedError: The run was taken over.
@@ -255,9 +264,9 @@ class DurableStorage(CheckpointStorage, Protocol):
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         """Delete a checkpoint; return whether it was there.
 
-        When it was the head of its run, the nearest remaining ancestor becomes the head, as by `move_head`; a run
-        without checkpoints is no more. Checkpoints that followed it follow its own parent from then on (see
-        `runs.new_parents`), so that no lineage leads nowhere.
+        When it was the head of its run, the nearest remaining ancestor becomes the head, as by
+        `move_head`; a run without checkpoints is deleted. Checkpoints that followed it follow its
+        own parent from then on (see `rules.new_parents`), so that every lineage leads somewhere.
         """
         ...
 
@@ -266,7 +275,10 @@ class DurableStorage(CheckpointStorage, Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Finish what is under way and let files and threads go; the storage may be used again afterwards."""
+        """Finish what is under way and let files and threads go.
+
+        The storage may be used again afterwards.
+        """
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -279,26 +291,14 @@ class DurableStorage(CheckpointStorage, Protocol):
     ) -> None: ...
 
 
-LineageReader: TypeAlias = Callable[[str, int], list[CheckpointInfo]]
-"""Returns what `list_lineage` returns, read on the calling thread, which waits for it."""
-
-
-def lineage_reader(storage: DurableStorage) -> LineageReader | None:
-    """Return a storage's method `read_lineage`, None where it has none.
-
-    With it, a run is opened without its lineage, which is read when somebody looks at
-    `run.checkpoints`. Offer it in a storage that can be read without an event loop; without it, the
-    lineage is read whenever a run is opened.
-    """
-    reader: LineageReader | None = getattr(storage, "read_lineage", None)
-    return reader
-
-
 class AsyncClosing:
     """`async with` for the built-in storages: leaving the block closes."""
 
     async def aclose(self) -> None:
-        """Finish what is under way and let files and threads go; the storage may be used again afterwards."""
+        """Finish what is under way and let files and threads go.
+
+        The storage may be used again afterwards.
+        """
         self.note_closed()
 
     def note_closed(self) -> None:
@@ -321,7 +321,7 @@ class AsyncClosing:
 def when_closed(storage: object, forget: Callable[[], None]) -> None:
     """Have a function called once a storage is closed, or the one that it wraps.
 
-    Storages that are no `AsyncClosing` do not tell.
+    Storages that are not an `AsyncClosing` do not tell.
     """
     while isinstance(storage, AsyncClosing):
         storage.__dict__.setdefault("_when_closed", []).append(forget)
@@ -351,6 +351,16 @@ class BackupStorage(Protocol):
 class ManagedStorage(DurableStorage, Protocol):
     """A durable storage that can also be looked after: its runs listed, thinned out and checked."""
 
+    async def find_runs(self, wanted: RunFilter) -> list[RunRecord]:
+        """Return the runs that a filter admits, the newest (by creation) first.
+
+        A damaged one is passed over with a `CorruptCheckpointWarning`.
+
+        Raises:
+            RunNotFoundError: There is no run `wanted.before`.
+        """
+        ...
+
     async def list_runs(
         self,
         workflow_id: str | None = None,
@@ -358,23 +368,41 @@ class ManagedStorage(DurableStorage, Protocol):
         tag: str | None = None,
         limit: int = 50,
         before: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> list[RunRecord]:
-        """Return runs, the newest (by creation) first.
+        """Return runs, the newest (by creation) first; all filters have to admit a run.
+
+        A storage of your own has this method if its class names `ManagedStorage` as a base.
 
         Args:
             workflow_id: Only runs of this workflow.
             status: Only runs with this `WorkflowRunState`.
             tag: Only runs with this label.
-            limit: At most so many.
+            limit: Maximum number of runs.
             before: Id of the last run of the page before; only older ones.
+            since: Only runs that were started at this time (with a time zone) or later.
+            until: Only runs that were started before this time.
 
         Raises:
             RunNotFoundError: There is no run `before`.
+            ValueError: `limit` is negative, or a time has no time zone.
         """
-        ...
+        return await self.find_runs(
+            RunFilter(
+                workflow_id=workflow_id,
+                status=status,
+                tag=tag,
+                limit=limit,
+                before=before,
+                since=since,
+                until=until,
+            )
+        )
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
-        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits.
+        """Return the headers of all checkpoints of a run, on every branch, in commit order.
 
         A damaged one is passed over with a `CorruptCheckpointWarning`.
         """
@@ -383,10 +411,10 @@ class ManagedStorage(DurableStorage, Protocol):
     async def prune(
         self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
     ) -> list[str]:
-        """Remove the checkpoints that a policy lets go, and stored parts that nothing needs any more.
+        """Remove the checkpoints that a policy lets go, and what only they needed.
 
-        Those that stay and followed one that goes follow its nearest ancestor that stays. Who owns the run is not
-        disturbed; the head stays what it is.
+        Those that stay and followed one that goes follow its nearest ancestor that stays. Whoever
+        advances the run is not disturbed, and its head stays.
 
         Args:
             run_id: The run.
@@ -410,6 +438,58 @@ class ManagedStorage(DurableStorage, Protocol):
         ...
 
 
+# ------------------------------------------------------------------------------------ capabilities
+
+
+LineageReader: TypeAlias = Callable[[str, int], list[CheckpointInfo]]
+"""Returns what `list_lineage` returns, read on the calling thread, which waits for it."""
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a storage says of itself: where it is, and what it can do besides `DurableStorage`.
+
+    A storage gives it as the attribute `capabilities`, a wrapper that of the storage inside,
+    changed by `msgspec.structs.replace` where it differs. Of other storages their methods tell.
+
+    Attributes:
+        address: What opens it from any folder, by `open_storage` or `--store`; None where nothing
+            does.
+        is_permanent: Whether runs outlive the process.
+        can_manage: Whether it has the methods of `ManagedStorage`, and they work.
+        can_back_up: The same of `BackupStorage`.
+        can_read_lineage: Whether it has a method `read_lineage`, which is a `LineageReader`. A run
+            is then opened without its lineage, which is read for `run.checkpoints`. Offer it in a
+            storage that can be read without an event loop; without it the lineage is read whenever
+            a run is opened.
+        missing: What is not guaranteed with this storage, a sentence for each.
+    """
+
+    address: str | None = None
+    is_permanent: bool = True
+    can_manage: bool = False
+    can_back_up: bool = False
+    can_read_lineage: bool = False
+    missing: tuple[str, ...] = ()
+
+
+def capabilities_of(storage: object) -> Capabilities:
+    """Return what a storage says of itself, else what its methods tell."""
+    said = getattr(storage, "capabilities", None)
+    if isinstance(said, Capabilities):
+        return said
+    return Capabilities(
+        can_manage=all(hasattr(storage, name) for name in _MANAGED),
+        can_back_up=hasattr(storage, "backup"),
+        can_read_lineage=hasattr(storage, "read_lineage"),
+    )
+
+
+def name_of(storage: object) -> str:
+    """Return a storage's class and, where it has one, its address, as messages name it."""
+    name, address = type(storage).__name__, capabilities_of(storage).address
+    return name if address is None else f"{name} ({address})"
+
+
 def _members_of(*ports: type) -> frozenset[str]:
     members = {name for port in ports for name in {**vars(port), **port.__annotations__}}
     return frozenset(name for name in members if not name.startswith("_"))
@@ -427,10 +507,18 @@ def is_durable(storage: object) -> TypeGuard[DurableStorage]:
 
 
 def is_managed(storage: object) -> TypeGuard[ManagedStorage]:
-    """Return whether a storage has all methods of `ManagedStorage`, its own or passed on."""
-    return all(hasattr(storage, name) for name in _MANAGED)
+    """Return whether the runs of a storage can be listed and looked after."""
+    return capabilities_of(storage).can_manage
 
 
 def has_backup(storage: object) -> TypeGuard[BackupStorage]:
     """Return whether a storage can be backed up as a whole."""
-    return hasattr(storage, "backup")
+    return capabilities_of(storage).can_back_up
+
+
+def lineage_reader(storage: object) -> LineageReader | None:
+    """Return a storage's method `read_lineage`, None where it has none."""
+    if not capabilities_of(storage).can_read_lineage:
+        return None
+    reader: LineageReader | None = getattr(storage, "read_lineage", None)
+    return reader

@@ -24,7 +24,6 @@ from supersteps.errors import RunBusyError, RunExistsError, RunFencedError
 from supersteps.ids import checkpoint_id
 from supersteps.storage._inbox import accept_answers, check_answer, unread_entries
 from supersteps.storage._lineage import branch_points, choose_head, intact_before, new_parents
-from supersteps.storage._listings import is_selected, listing_order, page_of_runs
 from supersteps.storage._refusals import (
     anew,
     check_saved,
@@ -33,6 +32,7 @@ from supersteps.storage._refusals import (
     no_such_checkpoint,
     no_such_run,
 )
+from supersteps.storage.listings import is_selected, listing_order, page_of_runs
 from supersteps.storage.records import Damage, InboxEntry, Lease, RunRecord
 
 __all__ = [

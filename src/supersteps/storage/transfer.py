@@ -39,7 +39,7 @@ from supersteps.storage._run_file import (
     read_run_file,
     step_between,
 )
-from supersteps.storage.ports import ManagedStorage
+from supersteps.storage.ports import ManagedStorage, name_of
 from supersteps.storage.records import RunRecord
 
 _ATTEMPTS = 10
@@ -85,7 +85,7 @@ async def _read_at_rest(storage: ManagedStorage, run_id: str) -> tuple[RunRecord
         run = await storage.get_run(run_id)
         if run is None:
             raise RunNotFoundError(
-                f"there is no run {run_id!r} in the {type(storage).__name__}; nothing was exported"
+                f"there is no run {run_id!r} in {name_of(storage)}; nothing was exported"
             )
         tail = Tail(await storage.read_journal(run_id, run.head), await storage.read_inbox(run_id))
         again = await storage.get_run(run_id)
@@ -193,7 +193,7 @@ async def import_run(
     new_name = content.run.run_id if run_id is None else check_id(run_id, "run_id")
     if await storage.get_run(new_name) is not None:
         raise RunExistsError(
-            f"{type(storage).__name__} has a run {new_name!r} already; import it under another "
+            f"{name_of(storage)} has a run {new_name!r} already; import it under another "
             "run_id=, or, if it remained from an interrupted import, call delete_run() first"
         )
     await _Import(storage, content, new_name).run()

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from supersteps.storage.plain.adapter import PlainStorageAdapter, as_durable
+from supersteps.storage.plain.adapter import as_durable
 from supersteps.storage.plain.calls import METHODS
-from supersteps.storage.ports import CheckpointStorage
+from supersteps.storage.ports import CheckpointStorage, capabilities_of
 from supersteps.testing.subject import CAPABILITIES, PLAIN_LACKS, Subject
 
 _UPKEEP = ("list_runs", "list_headers", "prune", "verify", "vacuum")
@@ -25,7 +25,7 @@ def capabilities(storage: object) -> dict[str, str]:
     if lacking:
         return {"checkpoints": "partial" if len(lacking) < len(METHODS) else "missing"}
     assert isinstance(storage, CheckpointStorage)
-    is_plain = isinstance(as_durable(storage), PlainStorageAdapter)
+    is_plain = bool(capabilities_of(as_durable(storage)).missing)
     held = "partial" if is_plain else "full"  # the adapter stands in, inside one process
     upkeep = sum(callable(getattr(storage, name, None)) for name in _UPKEEP)
     return {

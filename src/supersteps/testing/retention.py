@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -57,6 +57,19 @@ class Retention(Subject):
             assert await names(tag="t1") == ["run 1"]
             assert await names(tag="all", limit=1) == ["run 4"]
         assert await names(workflow_id="nobody") == []
+        third = datetime(2025, 1, 3, tzinfo=UTC)
+        east = timezone(timedelta(hours=14))
+        assert await names(since=third) == ["run 4", "run 3", "run 2"]
+        assert await names(until=third.astimezone(east)) == ["run 1", "run 0"]
+        assert await names(since=third, until=third + timedelta(days=1)) == ["run 2"]
+        assert await names(since=third, before="run 4", limit=1) == ["run 3"]
+        assert await names(since=third, workflow_id="even", status="IDLE") == ["run 4", "run 2"]
+        with pytest.raises(ValueError, match="time zone"):
+            await names(since=datetime(2025, 1, 3))
+        with pytest.raises(ValueError, match="limit"):
+            await names(limit=-1)
+        with pytest.raises(RunNotFoundError):
+            await names(before="nobody")
 
     async def test_headers_of_all_branches_are_listed_in_order(self) -> None:
         storage = self.managed()

@@ -13,7 +13,13 @@ from typing import Any, ClassVar
 import pytest
 
 from supersteps.storage.plain.adapter import PlainStorageAdapter, as_durable
-from supersteps.storage.ports import CheckpointStorage, DurableStorage, ManagedStorage, is_managed
+from supersteps.storage.ports import (
+    CheckpointStorage,
+    DurableStorage,
+    ManagedStorage,
+    capabilities_of,
+    is_managed,
+)
 from supersteps.testing.writer import Clock
 
 TEST_SECONDS = 60
@@ -150,7 +156,7 @@ class Subject:
         if unknown:
             raise ValueError(f"lacks = {sorted(unknown)}: there are only {', '.join(CAPABILITIES)}")
         found = set(self.lacks)
-        if isinstance(self.storage, PlainStorageAdapter):
+        if capabilities_of(self.storage).missing:
             found |= PLAIN_LACKS
         if not is_managed(self.storage):
             found.add("management")
@@ -187,7 +193,7 @@ class Subject:
     def _open(self) -> DurableStorage:
         storage = self.open_storage(self.folder, self.clock)
         durable = as_durable(storage)
-        if isinstance(durable, PlainStorageAdapter) and durable is not storage:
+        if durable is not storage:
             durable = PlainStorageAdapter(storage, clock=self.clock)
         self._opened.append(durable)
         return durable

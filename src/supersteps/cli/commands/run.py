@@ -22,7 +22,6 @@ from supersteps.service.inputs import read_input, read_value
 from supersteps.service.settings import Settings, check_store, managed, open_store
 from supersteps.states import WorkflowRunState
 from supersteps.storage.addresses import storage_path
-from supersteps.storage.memory import InMemoryCheckpointStorage
 from supersteps.storage.ports import ManagedStorage
 
 _APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[^:{}\[\]\"]*\.py(:[A-Za-z_][\w.]*)?")
@@ -178,12 +177,8 @@ def _storage(found: Settings, workflow: Workflow) -> ManagedStorage | None:
     return None if own is None else managed(own, "the workflow's storage")
 
 
-def _no_store(storage: object | None) -> str:
-    why = (
-        "is stored in memory only"
-        if isinstance(storage, InMemoryCheckpointStorage)
-        else "is not stored"
-    )
+def _no_store(storage: ManagedStorage | None) -> str:
+    why = "is not stored" if storage is None else "is stored in memory only"
     return (
         f"note: this run {why}, so it cannot be resumed; pass --store sqlite:///runs.db to store it"
     )

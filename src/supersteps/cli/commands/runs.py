@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import datetime
 
 import click
 from click.shell_completion import CompletionItem
+from msgspec.structs import replace
 
 from supersteps.cli.amounts import moment_of
 from supersteps.cli.options import common_options, do, open_service
@@ -16,6 +16,7 @@ from supersteps.cli.output import age, emit, run_text, short, table
 from supersteps.service.service import Service
 from supersteps.service.views import RunSummary
 from supersteps.states import IN_PROGRESS, WorkflowRunState
+from supersteps.storage.listings import RunFilter
 
 _STATES: dict[str, tuple[Collection[str], Callable[[RunSummary], bool]]] = {
     "done": ({WorkflowRunState.IDLE}, lambda _run: True),
@@ -87,12 +88,14 @@ def command(
     TIME is a date or a time in UTC, as in 2026-11-29 or 2026-11-29T08:30, or how long ago, as in
     90s, 15m, 12h, 30d or 2w.
     """
-    wanted = _Wanted(workflow, tag, since, until, limit)
+    wanted = RunFilter(
+        workflow_id=workflow, status=status, tag=tag, since=since, until=until, limit=limit
+    )
 
     async def work() -> list[RunSummary]:
         async with open_service(store) as service:
             if status not in _STATES:
-                found = await wanted.found(service, status, limit)
+                found = await service.list_runs(wanted)
             else:
                 found = await _in_state(service, status, wanted)
             return await service.with_answers(found)
@@ -101,33 +104,15 @@ def command(
     emit(found, output, lambda: _show(found))
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """Filters of the list, other than the state."""
-
-    workflow: str | None
-    tag: str | None
-    since: datetime | None
-    until: datetime | None
-    limit: int
-
-    async def found(self, service: Service, status: str | None, limit: int) -> list[RunSummary]:
-        return await service.list_runs(
-            workflow_id=self.workflow,
-            status=status,
-            tag=self.tag,
-            since=self.since,
-            until=self.until,
-            limit=limit,
-        )
-
-
-async def _in_state(service: Service, state: str, wanted: _Wanted) -> list[RunSummary]:
+async def _in_state(service: Service, state: str, wanted: RunFilter) -> list[RunSummary]:
     statuses, is_meant = _STATES[state]
     # with several statuses, some of the runs found are filtered out
     most = wanted.limit if len(statuses) == 1 else sys.maxsize
     found = [
-        run for one in statuses for run in await wanted.found(service, one, most) if is_meant(run)
+        run
+        for one in statuses
+        for run in await service.list_runs(replace(wanted, status=one, limit=most))
+        if is_meant(run)
     ]
     return sorted(found, key=lambda run: run.created_at, reverse=True)[: wanted.limit]
 

@@ -17,8 +17,8 @@ from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit
 from supersteps.cli.terminal import draw, echo
 from supersteps.cli.words import count
-from supersteps.service.reads import all_runs
 from supersteps.service.service import Service
+from supersteps.storage.pages import all_runs
 from supersteps.storage.records import Damage
 
 _PATIENCE = 1.0

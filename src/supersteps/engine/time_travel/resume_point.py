@@ -19,7 +19,7 @@ from supersteps.engine.time_travel.fork import first_changes, status_of
 from supersteps.engine.time_travel.migration import Fitted, Migration, fit
 from supersteps.errors import CheckpointNotFoundError, GraphChangedError, RunNotFoundError
 from supersteps.ids import new_run_id
-from supersteps.storage.ports import DurableStorage
+from supersteps.storage.ports import DurableStorage, name_of
 from supersteps.storage.rules import RunRecord
 
 CheckpointReference: TypeAlias = str | CheckpointInfo | WorkflowCheckpoint
@@ -47,7 +47,7 @@ async def find_checkpoint(
             and reference.incarnation not in ("", record.header.incarnation)
         ):
             raise CheckpointNotFoundError(
-                f"{type(storage).__name__} holds a checkpoint {checkpoint_id!r} of another run "
+                f"{name_of(storage)} holds a checkpoint {checkpoint_id!r} of another run "
                 f"{reference.run_id!r}: the one to which this checkpoint belongs was deleted, and "
                 "another one was started under its id. Name the checkpoint by its id to resume the "
                 "new run."
@@ -62,7 +62,7 @@ async def find_checkpoint(
         else "it holds no checkpoints at all"
     )
     raise CheckpointNotFoundError(
-        f"{type(storage).__name__} holds no checkpoint {checkpoint_id!r}; {newest}. list_checkpoints() shows all."
+        f"{name_of(storage)} holds no checkpoint {checkpoint_id!r}; {newest}. list_checkpoints() shows all."
     )
 
 
@@ -103,12 +103,12 @@ async def head_of(storage: DurableStorage, run_id: str) -> tuple[CheckpointRecor
             continue  # the run was deleted and another one started since it was read
         if run.head == missing:
             raise CheckpointNotFoundError(
-                f"the head {run.head!r} of run {run_id!r} is missing in {type(storage).__name__}"
+                f"the head {run.head!r} of run {run_id!r} is missing in {name_of(storage)}"
             )
         missing = (
             run.head
         )  # pruned since the run was read, and gone on: then it has another one now
-    raise RunNotFoundError(f"{type(storage).__name__} holds no run {run_id!r}")
+    raise RunNotFoundError(f"{name_of(storage)} holds no run {run_id!r}")
 
 
 def fitted(

@@ -22,7 +22,8 @@ from supersteps.storage.answers import Answering
 from supersteps.storage.files import removal, verification
 from supersteps.storage.files.backup import Backup
 from supersteps.storage.files.folder import CheckpointFolder
-from supersteps.storage.ports import AsyncClosing
+from supersteps.storage.listings import RunFilter
+from supersteps.storage.ports import AsyncClosing, Capabilities, ManagedStorage
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 
@@ -30,7 +31,7 @@ _THREADS = 16
 """Commits of different runs wait for the disk side by side."""
 
 
-class FileCheckpointStorage(Answering, AsyncClosing):
+class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
     """Keeps checkpoints as JSON files in a folder; safe across threads, event loops and processes of one machine.
 
     A copy of the folder is a copy of the storage: the checkpoints' files need the `runs` folder
@@ -46,6 +47,7 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     Attributes:
         storage_path: The folder, as an absolute path.
         codec: The codec.
+        capabilities: Where it is, and what it can do.
     """
 
     def __init__(
@@ -57,6 +59,12 @@ class FileCheckpointStorage(Answering, AsyncClosing):
     ) -> None:
         self.storage_path = settled_path(storage_path, "FileCheckpointStorage")
         self.codec = codec if codec is not None else Codec()
+        self.capabilities = Capabilities(
+            address=str(self.storage_path),
+            can_manage=True,
+            can_back_up=True,
+            can_read_lineage=True,
+        )
         self._clock = clock
         self._folder = CheckpointFolder(self.storage_path)
         self._workers = Workers("supersteps-files", _THREADS)
@@ -196,22 +204,10 @@ class FileCheckpointStorage(Answering, AsyncClosing):
 
     # -------------------------------------------------------------------------------- looking after
 
-    async def list_runs(
-        self,
-        workflow_id: str | None = None,
-        status: str | None = None,
-        tag: str | None = None,
-        limit: int = 50,
-        before: str | None = None,
-    ) -> list[RunRecord]:
-        """Return runs, the newest first; see `ManagedStorage.list_runs`. Reads the record of every run."""
-        last = None if before is None else await self.get_run(before)
-        if before is not None and last is None:
-            raise rules.no_such_run(before)
-        found = await self._list_runs()
-        return rules.page_of_runs(
-            found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last
-        )
+    async def find_runs(self, wanted: RunFilter) -> list[RunRecord]:
+        """See the port. Reads the record of every run."""
+        last = None if wanted.before is None else await self.get_run(wanted.before)
+        return rules.page_of_runs(await self._list_runs(), wanted, last)
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
         headers, problems = await self._workers.run(self._folder.list_run, run_id)

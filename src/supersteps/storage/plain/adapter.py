@@ -15,10 +15,19 @@ from supersteps.checkpoint.record import CheckpointHeader, Commit
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.storage import rules
 from supersteps.storage.answers import Answering
+from supersteps.storage.listings import RunFilter
 from supersteps.storage.plain import upkeep as plain_upkeep
 from supersteps.storage.plain.calls import METHODS
 from supersteps.storage.plain.state import PlainState, private
-from supersteps.storage.ports import AsyncClosing, CheckpointStorage, DurableStorage, is_durable
+from supersteps.storage.ports import (
+    AsyncClosing,
+    Capabilities,
+    CheckpointStorage,
+    DurableStorage,
+    ManagedStorage,
+    capabilities_of,
+    is_durable,
+)
 from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
@@ -66,7 +75,7 @@ def _overrides_save(storage: object) -> bool:
     return False
 
 
-class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
+class PlainStorageAdapter(PlainState, Answering, AsyncClosing, ManagedStorage):
     """Drives a plain `CheckpointStorage` as a `DurableStorage`.
 
     All adapters of one storage object share what they know of its runs. For what each method does,
@@ -82,20 +91,28 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
     """
 
     @property
-    def missing(self) -> tuple[str, ...]:
-        """What is not guaranteed with this storage, a sentence for each."""
+    def capabilities(self) -> Capabilities:
+        """What the storage can do with what it has; it has no address from which to go on.
+
+        Another process that opened the storage would not find what is kept in this one.
+        """
         name = type(self.storage).__name__
-        return (
-            f"{name} has no fence: two processes can advance one run, and one of them is lost.",
-            f"{name} has no journal: after a crash, calls that had finished in the unfinished "
-            "superstep run again.",
-            f"{name} has no inbox: answers that no superstep has consumed are lost with the "
-            "process.",
-            f"{name} has no head: a restore that no superstep followed is forgotten with the "
-            "process.",
-            f"{name} saves whole checkpoints: a superstep costs what the state weighs.",
-            f"{name} has no checksums: verify() finds what cannot be read, not what was changed.",
-            f"Whether a saved checkpoint survives a power cut is up to {name}.save_checkpoint.",
+        return Capabilities(
+            is_permanent=capabilities_of(self.storage).is_permanent,
+            can_manage=True,
+            missing=(
+                f"{name} has no fence: two processes can advance one run, and one of them is lost.",
+                f"{name} has no journal: after a crash, calls that had finished in the unfinished "
+                "superstep run again.",
+                f"{name} has no inbox: answers that no superstep has consumed are lost with the "
+                "process.",
+                f"{name} has no head: a restore that no superstep followed is forgotten with the "
+                "process.",
+                f"{name} saves whole checkpoints: a superstep costs what the state weighs.",
+                f"{name} has no checksums: verify() finds what cannot be read, not what was "
+                "changed.",
+                f"Whether a saved checkpoint survives a power cut is up to {name}.save_checkpoint.",
+            ),
         )
 
     async def aclose(self) -> None:
@@ -232,22 +249,10 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing):
 
     # -------------------------------------------------------------------------------- looking after
 
-    async def list_runs(
-        self,
-        workflow_id: str | None = None,
-        status: str | None = None,
-        tag: str | None = None,
-        limit: int = 50,
-        before: str | None = None,
-    ) -> list[RunRecord]:
-        """Return runs, the newest first; see `ManagedStorage.list_runs`. Reads every checkpoint."""
-        last = None if before is None else await self.get_run(before)
-        if before is not None and last is None:
-            raise rules.no_such_run(before)
-        found = await self._all_runs()
-        return rules.page_of_runs(
-            found, workflow_id=workflow_id, status=status, tag=tag, limit=limit, before=last
-        )
+    async def find_runs(self, wanted: RunFilter) -> list[RunRecord]:
+        """See the port. Reads every checkpoint."""
+        last = None if wanted.before is None else await self.get_run(wanted.before)
+        return rules.page_of_runs(await self._all_runs(), wanted, last)
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
         return plain_upkeep.headers_of(await self.list_checkpoints(run_id=run_id)) if run_id else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from typing import Any
 from zlib import crc32
 
@@ -15,6 +16,7 @@ from supersteps.errors import CorruptCheckpointError
 from supersteps.ids import checkpoint_id, checkpoint_number
 from supersteps.storage._statements import load_statements
 from supersteps.storage.delta.rows import StoredRun, is_intact, key_checksum
+from supersteps.storage.listings import RunFilter, as_stored
 from supersteps.storage.records import LEASE_SECONDS
 from supersteps.storage.rules import InboxEntry, Lease, RunRecord
 
@@ -154,45 +156,58 @@ def find_waiting_runs(db: sqlite3.Connection, request_id: str) -> list[RunRecord
     return [run for run in found if request_id in run.requests]
 
 
-def list_runs(
-    db: sqlite3.Connection,
-    workflow_id: str | None,
-    status: str | None,
-    tag: str | None,
-    limit: int,
-    before: RunRecord | None,
+def find_runs(
+    db: sqlite3.Connection, wanted: RunFilter, last: RunRecord | None
 ) -> tuple[list[RunRecord], list[str]]:
-    """Return runs, the newest first, and what is wrong with others; each filter has an index that is in this order."""
-    order = "r" if tag is None else "t"
-    filters = {
-        "t.tag = :tag": tag is not None,
-        "r.workflow_id = :workflow_id": workflow_id is not None,
-        "r.status = :status": status is not None,
-        f"({order}.created_at, {order}.run_id) < (:created_at, :run_id)": before is not None,
+    """Return the newest runs that a filter admits, and what is wrong with others.
+
+    Each filter has an index that is in this order.
+
+    Args:
+        db: The database.
+        wanted: The filter.
+        last: The run `wanted.before`.
+    """
+    order = "r" if wanted.tag is None else "t"
+    conditions = {
+        "tag": "t.tag = :tag AND r.run = t.run",
+        "workflow_id": "r.workflow_id = :workflow_id",
+        "status": "r.status = :status",
+        "since": f"{order}.created_at >= :since",
+        "until": f"{order}.created_at < :until",
+        "created_at": f"({order}.created_at, {order}.run_id) < (:created_at, :run_id)",
+    }
+    values = {
+        "tag": wanted.tag,
+        "workflow_id": wanted.workflow_id,
+        "status": wanted.status,
+        "since": None if wanted.since is None else as_stored(wanted.since),
+        "until": None if wanted.until is None else as_stored(wanted.until),
+        "created_at": None if last is None else last.created_at,
+        "run_id": None if last is None else last.run_id,
     }
     statement = SQL["list"].format(
-        source="runs" if tag is None else "run_tags AS t CROSS JOIN runs",
+        source="runs" if wanted.tag is None else "run_tags AS t CROSS JOIN runs",
         conditions=" AND ".join(
-            [
-                *(condition for condition, is_wanted in filters.items() if is_wanted),
-                "TRUE" if tag is None else "r.run = t.run",
-            ]
-        ),
+            [condition for name, condition in conditions.items() if values[name] is not None]
+        )
+        or "TRUE",
         order=order,
     )
-    values = {"tag": tag, "workflow_id": workflow_id, "status": status, "limit": limit}
-    if before is not None:
-        values |= {"created_at": before.created_at, "run_id": before.run_id}
     found: list[RunRecord] = []
     problems: list[str] = []
-    for row in db.execute(statement, values).fetchall():
-        try:
-            run = _run(db, row).record
-        except CorruptCheckpointError as error:
-            problems.append(str(error))
-            continue
-        if tag is None or tag in run.tags:
-            found.append(run)
+    with closing(db.execute(statement, values)) as rows:
+        # Without a limit in SQL: each row that is damaged would make the page shorter.
+        for row in rows:
+            if len(found) == wanted.limit:
+                break
+            try:
+                run = _run(db, row).record
+            except CorruptCheckpointError as error:
+                problems.append(str(error))
+                continue
+            if wanted.tag is None or wanted.tag in run.tags:
+                found.append(run)
     return found, problems
 
 

@@ -26,7 +26,6 @@ SELECT r.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tag
 FROM {source} AS r JOIN heads AS h USING (run)
 WHERE {conditions}
 ORDER BY {order}.created_at DESC, {order}.run_id DESC
-LIMIT :limit
 
 -- name: insert
 INSERT INTO runs (run_id, workflow_id, status, created_at, metadata, tags, parent_run, parent_checkpoint, incarnation)

@@ -23,7 +23,8 @@ from supersteps.storage.answers import Answering
 from supersteps.storage.delta.entries import Listed
 from supersteps.storage.delta.parts import DamagedPartError, damaged_part, read_list
 from supersteps.storage.delta.rows import StoredRun
-from supersteps.storage.ports import AsyncClosing
+from supersteps.storage.listings import RunFilter, check_before
+from supersteps.storage.ports import AsyncClosing, Capabilities, ManagedStorage
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.rules import Damage, InboxEntry, RunRecord
 from supersteps.storage.sqlite import backup, checkpoint_rows, reads, run_rows, upkeep, verification
@@ -37,7 +38,7 @@ _LARGE_BYTES = 1 << 18
 """A commit of so much takes its time, however fast the disk: not on an event loop's thread."""
 
 
-class SqliteCheckpointStorage(Answering, AsyncClosing):
+class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
     """Keeps runs in a SQLite database; safe across threads, event loops and processes of one machine.
 
     A superstep is one transaction, durable (WAL, synchronous=FULL) before it is announced. It writes what has changed,
@@ -56,6 +57,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     Attributes:
         path: The file, as an absolute path.
         codec: The codec.
+        capabilities: Where it is, and what it can do.
     """
 
     def __init__(
@@ -68,6 +70,12 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
     ) -> None:
         self.path = settled_path(path, "SqliteCheckpointStorage")
         self.codec = codec if codec is not None else Codec()
+        self.capabilities = Capabilities(
+            address=f"sqlite:///{self.path}",
+            can_manage=True,
+            can_back_up=True,
+            can_read_lineage=True,
+        )
         database = Database(self.path, busy_seconds)
         self._commits = Commits(clock)
         self._upkeep = upkeep.Upkeep(self._commits)
@@ -248,17 +256,8 @@ class SqliteCheckpointStorage(Answering, AsyncClosing):
 
     # -------------------------------------------------------------------------------- looking after
 
-    async def list_runs(
-        self,
-        workflow_id: str | None = None,
-        status: str | None = None,
-        tag: str | None = None,
-        limit: int = 50,
-        before: str | None = None,
-    ) -> list[RunRecord]:
-        found, problems = await self._readers.run(
-            _list_runs, workflow_id, status, tag, limit, before
-        )
+    async def find_runs(self, wanted: RunFilter) -> list[RunRecord]:
+        found, problems = await self._readers.run(_find_runs, wanted)
         _warn(problems)
         return found
 
@@ -359,18 +358,10 @@ def _read_inbox(db: sqlite3.Connection, run_id: str, incarnation: str | None) ->
     )
 
 
-def _list_runs(
-    db: sqlite3.Connection,
-    workflow_id: str | None,
-    status: str | None,
-    tag: str | None,
-    limit: int,
-    before: str | None,
-) -> tuple[list[RunRecord], list[str]]:
-    last = run_rows.find_run(db, before) if before is not None else None
-    if before is not None and last is None:
-        raise rules.no_such_run(before)
-    return run_rows.list_runs(db, workflow_id, status, tag, limit, last.record if last else None)
+def _find_runs(db: sqlite3.Connection, wanted: RunFilter) -> tuple[list[RunRecord], list[str]]:
+    last = run_rows.find_run(db, wanted.before) if wanted.before is not None else None
+    check_before(wanted, last.record if last else None)
+    return run_rows.find_runs(db, wanted, last.record if last else None)
 
 
 def _warn(problems: Iterable[str]) -> None:
