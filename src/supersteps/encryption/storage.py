@@ -85,7 +85,8 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
     def __init__(self, storage: DurableStorage, keyring: Keyring, *, strict: bool = True) -> None:
         if not is_durable(storage):
             raise TypeError(
-                f"{type(storage).__name__} is not a DurableStorage; wrap what as_durable() makes of it"
+                f"{type(storage).__name__} is not a DurableStorage; wrap what as_durable() makes "
+                "of it"
             )
         self.storage = storage
         self.keyring = keyring

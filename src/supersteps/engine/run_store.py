@@ -292,7 +292,8 @@ class RunStore(RunHold):
         )
         why = message_of(error).rstrip(".") or type(error).__name__
         return CheckpointSaveError(
-            f"run {self.run_id!r}: {what} could not be saved to {name_of(self.storage)}: {why}. The run has "
+            f"run {self.run_id!r}: {what} could not be saved to {name_of(self.storage)}: "
+            f"{why}. The run has "
             f"stopped; {after} once the cause is mended."
         )
 

@@ -62,7 +62,8 @@ async def find_checkpoint(
         else "it holds no checkpoints at all"
     )
     raise CheckpointNotFoundError(
-        f"{name_of(storage)} holds no checkpoint {checkpoint_id!r}; {newest}. list_checkpoints() shows all."
+        f"{name_of(storage)} holds no checkpoint {checkpoint_id!r}; {newest}. "
+        "list_checkpoints() shows all."
     )
 
 
