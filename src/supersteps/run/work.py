@@ -31,6 +31,7 @@ from supersteps.events import (
 from supersteps.run.phases import DRAINING, SETTLED, STOPPING, WORKING, Life
 from supersteps.run.stream import EventStream
 from supersteps.states import WorkflowRunState
+from supersteps.storage.ports import capabilities_of
 
 _PENDING = WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS
 
@@ -232,9 +233,7 @@ class RunWork:
 
     def _say_what_is_missing(self) -> None:
         """Say, once per run, which promises its storage cannot keep."""
-        missing: Sequence[str] = (
-            () if self.store is None else getattr(self.store.storage, "missing", ())
-        )
+        missing = () if self.store is None else capabilities_of(self.store.storage).missing
         if missing:
             text = "Not every promise holds for this run. " + " ".join(missing)
             self.stream.emit(WorkflowWarningEvent(text))
