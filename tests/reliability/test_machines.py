@@ -203,14 +203,14 @@ async def test_a_journal_that_another_object_has_extended_loses_nothing(tmp_path
     await two.aclose()
 
 
-async def test_a_question_that_was_taken_back_elsewhere_is_stale() -> None:
+async def test_a_question_that_was_cancelled_elsewhere_is_stale() -> None:
     storage = InMemoryCheckpointStorage()
     shape = Shape((Stage("one", Unit("asker", "ask")),), 1)
     run = run_graph.build(shape, storage).run_stream(1, run_id="run")
     await run.wait_for_completion()
     await storage.cancel_request("run", "asker:1")
 
-    with pytest.raises(StaleRequestError, match="taken back"):
+    with pytest.raises(StaleRequestError, match="was cancelled"):
         await run.send_response("asker:1", 2)
 
 
