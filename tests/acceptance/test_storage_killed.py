@@ -22,7 +22,8 @@ from tests.contract.support import Writer, plain, shared
 # Commits numbers to a run for as long as it lives; says each number once it is durable.
 COMMITTER = """
 import asyncio, sys
-from supersteps.checkpoint.record import OUTPUTS, Changes
+from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.parts import OUTPUTS
 from supersteps.errors import RunBusyError, RunFencedError
 from supersteps.storage.addresses import open_storage
 from tests.contract.support import Writer
