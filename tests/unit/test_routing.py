@@ -179,3 +179,31 @@ async def test_an_answer_to_nobodys_question_does_not_begin_a_sub_workflow() -> 
 
     with pytest.raises(UnhandledMessageError, match="cannot start with a"):
         await workflow.run(RequestResponse(7, Question(request_id="q"), "q"))
+
+
+async def test_the_handler_that_routing_has_found_is_not_looked_up_again_at_the_call() -> None:
+    looked: list[object] = []
+
+    class Looked(type):
+        def __instancecheck__(cls, value: object) -> bool:
+            looked.append(value)
+            return isinstance(value, str)
+
+    class Word(metaclass=Looked):
+        """Any text; whether something is one is looked at each time."""
+
+    class Start(Executor):
+        @handler
+        async def start(self, number: int, ctx: WorkflowContext[Any]) -> None:
+            await ctx.send_message(f"word {number}")
+
+    class Taker(Executor):
+        @handler
+        async def take(self, word: Word, ctx: WorkflowContext[Any, str]) -> None:
+            await ctx.yield_output(f"{word} taken")
+
+    start, taker = Start("start"), Taker("taker")
+    workflow = built(WorkflowBuilder().add_edge(start, taker), start)
+
+    assert (await workflow.run(1)).get_outputs() == ["word 1 taken"]
+    assert looked == ["word 1"]

@@ -71,11 +71,14 @@ class Way:
         executor: The target.
         source_ids: Its source.
         target_ids: Its target.
+        find: Finds the handler that will take a message; None where only the target's own
+            `can_handle` can tell, or where each run has an instance of its own.
     """
 
     executor: Executor
     source_ids: tuple[str]
     target_ids: tuple[str, ...]
+    find: Callable[[Any], HandlerSpec | None] | None
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,12 @@ class Graph:
                 and isinstance(groups[0], SingleEdgeGroup)
                 and groups[0].condition is None
             ):
-                target = self.nodes[groups[0].target_ids[0]].executor
-                if not isinstance(target.__supersteps__, Inner):
-                    ways[source] = Way(target, (source,), groups[0].target_ids)
+                node = self.nodes[groups[0].target_ids[0]]
+                target, handlers = node.executor, node.executor.__supersteps__
+                if not isinstance(handlers, Inner):
+                    is_plain = type(target).can_handle is Executor.can_handle
+                    find = handlers.find if is_plain and node.factory is None else None
+                    ways[source] = Way(target, (source,), groups[0].target_ids, find)
         return ways
 
     @cached_property

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import msgspec
 
@@ -47,7 +48,7 @@ class RunHold:
         self._lease_until = 0.0
         self._newest_answer: int | None = None
         self._ownership = LoopLock()
-        self._writes: set[_Writing] = set()
+        self._writes: set[object] = set()
         self._quiet = LoopEvent()
         restart_in_child(self)
 
@@ -296,23 +297,20 @@ class RunHold:
         self._writes.clear()
         self._quiet.set()
 
-    def _writing(self) -> _Writing:
-        return _Writing(self)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Note a write under way."""
+        write = object()
+        self._writes.add(write)
+        try:
+            yield
+        finally:
+            self._end_write(write)
 
-
-class _Writing(msgspec.Struct, eq=False):
-    """A write under way."""
-
-    hold: RunHold
-
-    def __enter__(self) -> None:
-        self.hold._writes.add(self)
-
-    def __exit__(self, *_: object) -> None:
-        hold = self.hold
-        hold._writes.discard(self)
-        if not hold._writes:
-            hold._quiet.set()
+    def _end_write(self, write: object) -> None:
+        self._writes.discard(write)
+        if not self._writes:
+            self._quiet.set()
 
 
 class _AtWork(msgspec.Struct):

@@ -123,7 +123,7 @@ class Journal:
 
     def begin(self) -> None:
         """Begin the records of another superstep; an earlier one may have been cut short."""
-        if self.is_used:
+        if self._writer is not None or self._waiting:
             self._waiting, self._writer = [], None
 
     @property

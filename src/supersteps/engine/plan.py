@@ -30,6 +30,7 @@ class PlannedCall(msgspec.Struct, frozen=True, gc=False):
         source_ids: Who sent it.
         attempt: Which attempt this is, from 1.
         work: Which piece of work it does, where an earlier attempt has begun that.
+        taker: The handler that routing has found for it, None where it is to be found at the call.
     """
 
     key: str
@@ -37,6 +38,7 @@ class PlannedCall(msgspec.Struct, frozen=True, gc=False):
     source_ids: tuple[str, ...]
     attempt: int = 1
     work: Work | None = None
+    taker: object = None
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -96,7 +98,11 @@ def plan(
             queue = calls.get(target)
             if queue is None:
                 queue = calls[target] = []
-            queue.append(PlannedCall(str(len(queue)), message.payload, message.source_ids))
+            queue.append(
+                PlannedCall(
+                    str(len(queue)), message.payload, message.source_ids, 1, None, message.taker
+                )
+            )
     for timer_id in due:
         timer = state.timers[timer_id]
         message = timer.message

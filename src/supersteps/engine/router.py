@@ -66,13 +66,16 @@ class Router(msgspec.Struct, eq=False):
             target_id: The only receiver that the sender wants, None for all.
         """
         way = None if level.prefix else level.graph.ways.get(source)
-        if (
-            way is not None
-            and target_id in (None, way.target_ids[0])
-            and way.executor.can_handle(payload.peek())
-        ):
-            self.merged.messages.append(Message(payload, way.source_ids, way.target_ids))
-            return
+        if way is not None and (target_id is None or target_id == way.target_ids[0]):
+            if way.find is not None:
+                taker: object = way.find(payload.peek())
+                is_taken = taker is not None
+            else:
+                taker, is_taken = None, way.executor.can_handle(payload.peek())
+            if is_taken:
+                message = Message(payload, way.source_ids, way.target_ids, taker)
+                self.merged.messages.append(message)
+                return
         targets, fan_ins = self._choose(level, source, payload, target_id)
         for group in fan_ins:
             self._buffer(level, group, source, payload)

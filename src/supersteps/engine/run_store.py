@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -115,7 +115,7 @@ class RunStore(RunHold):
 
     # --------------------------------------------------------------------------------------- writing
 
-    async def commit(
+    def commit(
         self,
         changes: Changes,
         *,
@@ -130,8 +130,8 @@ class RunStore(RunHold):
         tags: Sequence[str] = (),
         parent_run: str | None = None,
         parent_checkpoint: str | None = None,
-    ) -> CheckpointInfo:
-        """Commit a checkpoint after the head; it is the head when this returns.
+    ) -> Coroutine[Any, Any, CheckpointInfo]:
+        """Commit a checkpoint after the head; await it, then it is the head.
 
         Args:
             changes: What differs from the head.
@@ -173,7 +173,6 @@ class RunStore(RunHold):
         if self._migrated is not None:
             earlier, fingerprint = self._migrated
             changes = earlier.then(changes)
-        deadline = time.monotonic() + LEASE_SECONDS
         commit = Commit(
             header=header,
             changes=changes,
@@ -187,24 +186,25 @@ class RunStore(RunHold):
             parent_run=parent_run,
             parent_checkpoint=parent_checkpoint,
         )
-        try:
-            await self._save(commit)
-        except Exception:
-            raise
-        except BaseException:  # such as the end of the event loop, or a KeyboardInterrupt
-            self._cut = commit, more
-            raise
-        return self._committed(commit, deadline if more else 0.0)
+        return self._save(commit, more)
 
-    async def _save(self, commit: Commit) -> None:
+    async def _save(self, commit: Commit, more: bool) -> CheckpointInfo:
+        deadline = time.monotonic() + LEASE_SECONDS
+        write = object()
+        self._writes.add(write)
         try:
-            with self._writing():
-                self._newest_answer = await self.storage.commit(commit)
+            self._newest_answer = await self.storage.commit(commit)
         except (RunFencedError, RunExistsError, RunNotFoundError):
             raise
         except Exception as error:  # whatever a storage raises, the save has failed
             what = f"superstep {commit.header.iteration_count}"
             raise self.save_error(what, error) from error
+        except BaseException:  # such as the end of the event loop, or a KeyboardInterrupt
+            self._cut = commit, more
+            raise
+        finally:
+            self._end_write(write)
+        return self._committed(commit, deadline if more else 0.0)
 
     def restart(self) -> None:
         """Be another handle, without the run and its commits: in a forked child."""
@@ -226,10 +226,7 @@ class RunStore(RunHold):
             RunFencedError: Somebody took the run over.
         """
         if self._cut is not None:
-            commit, more = self._cut
-            deadline = time.monotonic() + LEASE_SECONDS
-            await self._save(commit)
-            self._cut_info = self._committed(commit, deadline if more else 0.0)
+            self._cut_info = await self._save(*self._cut)
         info, self._cut_info = self._cut_info, None
         assert info is not None
         return info

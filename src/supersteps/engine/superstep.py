@@ -185,18 +185,20 @@ class Supersteps:
         recorded = dict(Counter(address for address, _key in finished)) if finished else None
         setting.notes.sink.note(SuperStepStarted(number, ran, bool(planned.answers), recorded))
         if self._journal is not None:
-            await self._begin_journal(self._journal)
+            if here.fitted is not None or here.recorded.graph:
+                await self._note_names(self._journal)
+            self._journal.begin()
         # What the calls did is let go of: a thousand runs may wait for their commits.
         merged = await self._merge(planned, await self._execute(planned))
         await self._barrier.reach(Step(number, planned, merged, ran, since_input))
 
-    async def _begin_journal(self, journal: Journal) -> None:
+    async def _note_names(self, journal: Journal) -> None:
+        """Note in the journal whose names follow: those of the head's graph, or of another one."""
         here = self._position
         names = here.fitted.fingerprint if here.fitted is not None else ""
         if here.recorded.graph != names:
             await journal.note(Note("graph", key=names))
             here.recorded.graph = names
-        journal.begin()
 
     async def _execute(self, planned: Plan) -> list[Effects]:
         execution = self._execution = Execution(

@@ -54,11 +54,14 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
         payload: The message itself.
         source_ids: Executors that sent it.
         target_ids: Executors that get it in the next superstep; of a delayed one, fan-ins as well.
+        taker: The handler that routing has found for it, None where it is to be found at the call;
+            it is not stored.
     """
 
     payload: Sealed
     source_ids: tuple[str, ...]
     target_ids: tuple[str, ...]
+    taker: object = None
 
 
 class ReplyPart(msgspec.Struct, frozen=True, omit_defaults=True):

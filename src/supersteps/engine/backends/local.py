@@ -64,7 +64,12 @@ class LocalBackend:
         if planned.attempt > 1:
             call.work = planned.work
         ctx: WorkflowContext[Any, Any] = WorkflowContext(call)
-        spec, arguments = _choose(executor, planned.payload, call)
+        spec: Any = planned.taker
+        arguments: tuple[Any, ...]
+        if spec is not None:
+            arguments = (planned.payload.open(),)
+        else:
+            spec, arguments = _choose(executor, planned.payload, call)
         context = copy_context()
         if DECIMALS in context:
             renew_decimals(context)
