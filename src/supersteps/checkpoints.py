@@ -8,11 +8,12 @@ fields; for others use `@checkpointable` or `Codec.register`.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from supersteps.checkpoint.checkpoint import SubWorkflowState, WorkflowCheckpoint
+    from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
     from supersteps.checkpoint.codec.codec import Codec, RawValue, checkpointable
     from supersteps.checkpoint.diff import Change, CheckpointDiff
     from supersteps.checkpoint.sections.answered import AnsweredRequest
     from supersteps.checkpoint.sections.question import PendingRequest
+    from supersteps.checkpoint.sections.sub_run import SubWorkflowState
     from supersteps.checkpoint_info import CheckpointInfo
     from supersteps.define.summary import PendingRequestDetails, WorkflowCheckpointSummary
     from supersteps.engine.time_travel.fork import DELETE
@@ -20,11 +21,12 @@ else:
     from supersteps._lazy_names import lazy_name
 
     _SOURCES = {
-        "supersteps.checkpoint.checkpoint": ("SubWorkflowState", "WorkflowCheckpoint"),
+        "supersteps.checkpoint.checkpoint": ("WorkflowCheckpoint",),
         "supersteps.checkpoint.codec.codec": ("Codec", "RawValue", "checkpointable"),
         "supersteps.checkpoint.diff": ("Change", "CheckpointDiff"),
         "supersteps.checkpoint.sections.answered": ("AnsweredRequest",),
         "supersteps.checkpoint.sections.question": ("PendingRequest",),
+        "supersteps.checkpoint.sections.sub_run": ("SubWorkflowState",),
         "supersteps.checkpoint_info": ("CheckpointInfo",),
         "supersteps.define.summary": ("PendingRequestDetails", "WorkflowCheckpointSummary"),
         "supersteps.engine.time_travel.fork": ("DELETE",),

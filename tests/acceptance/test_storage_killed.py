@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import OUTPUTS
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.errors import StorageError
 from supersteps.storage.addresses import open_storage
 from supersteps.storage.files.storage import FileCheckpointStorage

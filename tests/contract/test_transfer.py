@@ -15,8 +15,8 @@ from msgspec.structs import replace
 import supersteps
 from supersteps import export_run, import_run
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import OUTPUTS
 from supersteps.checkpoint.record import Commit
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.errors import (
     AlreadyAnsweredError,
     CheckpointVersionError,

@@ -10,10 +10,12 @@ from typing import Any
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import Owner
-from supersteps.checkpoint.parts import GRAPH, OUTPUTS, PartKey
+from supersteps.checkpoint.parts import PartKey
 from supersteps.checkpoint.record import CheckpointHeader, Commit
 from supersteps.checkpoint.sections.answered import ANSWERED
+from supersteps.checkpoint.sections.graph import GRAPH
 from supersteps.checkpoint.sections.message import MESSAGES
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.ids import checkpoint_id
 from supersteps.testing.writer import REQUEST
 from tests.reliability.model import Content, Run

@@ -34,10 +34,12 @@ from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.inbox import json_entry, read_entry
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
+from supersteps.checkpoint.sections.graph import read_graph
+from supersteps.checkpoint.sections.outputs import load_outputs
 from supersteps.checkpoint.stored import as_json
 from supersteps.checkpoint.values import Sealer
 from supersteps.engine.journal import Note, Recorded
-from supersteps.engine.parts import decode_graph, decode_outputs, decode_state
+from supersteps.engine.parts import decode_state
 from supersteps.errors import CheckpointDecodeError, CheckpointEncodeError
 from supersteps.storage._run_file import read_run_file
 from supersteps.typing.schema import from_json
@@ -249,8 +251,8 @@ class Decoders:
         )
         sealer = Sealer(self.codec, encoding=True)
         problems += attempt(lambda: decode_state(parts, sealer))
-        problems += attempt(lambda: decode_graph(parts.get(("graph",))))
-        problems += attempt(lambda: decode_outputs(parts.get(("outputs",)), sealer))
+        problems += attempt(lambda: read_graph(parts.get(("graph",))))
+        problems += attempt(lambda: load_outputs(parts.get(("outputs",)), sealer))
         return f"part {key}, {way}, {data[:200]!r}", problems
 
     def _checkpoint(self, record: CheckpointRecord) -> WorkflowCheckpoint:

@@ -6,8 +6,10 @@ import pytest
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import GRAPH, OUTPUTS, ListPart, Part, PartKey
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader
+from supersteps.checkpoint.sections.graph import GRAPH
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.checkpoint.sections.question import PendingRequest
 from supersteps.checkpoint_info import CheckpointInfo
 

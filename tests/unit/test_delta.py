@@ -7,8 +7,9 @@ import pytest
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.chunks import split
-from supersteps.checkpoint.parts import OUTPUTS, PartKey
+from supersteps.checkpoint.parts import PartKey
 from supersteps.checkpoint.record import CheckpointHeader
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage.delta.chains import lineage_of, read_chain, read_entries
 from supersteps.storage.delta.entries import (

@@ -42,8 +42,9 @@ from supersteps import (
     response_handler,
 )
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import OUTPUTS, ListPart, Part, PartKey
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.encryption.envelope import parse, unseal
 from supersteps.encryption.keys import derive, frame
 from supersteps.encryption.names import hide

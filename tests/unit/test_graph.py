@@ -17,8 +17,8 @@ from supersteps import (
     handler,
     response_handler,
 )
+from supersteps.checkpoint.sections.graph import GraphDescription
 from supersteps.define.context import MISSING
-from supersteps.define.description import GraphDescription
 from supersteps.define.graph import Graph, Reducer
 from tests.unit.support import Counter, Reverse, Upper
 

@@ -302,7 +302,7 @@ async def test_sub_workflows_move_with_their_state(storage: Any) -> None:
         return built(builder.with_migration(**how), up, storage=storage)
 
     head = await stop_after(workflow("old", "back"), 2)
-    with pytest.raises(GraphChangedError, match=r"'old#1' is at work"):
+    with pytest.raises(GraphChangedError, match=r"'old#1' is running"):
         await workflow("new", "back").run_from_checkpoint(head)
     moved = workflow("new", "turn", rename={"old": "new", "old/back": "new/turn"})
     assert (await moved.run_from_checkpoint(head)).get_outputs() == ["BA"]

@@ -5,8 +5,9 @@ import pytest
 
 from supersteps import InMemoryCheckpointStorage, WorkflowCheckpoint
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import OUTPUTS, ListPart, Part, PartKey
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, Commit, check_version
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CheckpointVersionError
 from supersteps.typing.annotations import type_name

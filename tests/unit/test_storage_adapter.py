@@ -8,7 +8,7 @@ import pytest
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import OUTPUTS
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.encryption.storage import EncryptedStorage, Keyring
 from supersteps.errors import CheckpointError, CheckpointSaveError, RunFencedError
 from supersteps.storage.addresses import open_storage

@@ -18,8 +18,9 @@ import pytest
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import this_process
-from supersteps.checkpoint.parts import OUTPUTS, PartKey
+from supersteps.checkpoint.parts import PartKey
 from supersteps.checkpoint.sections.message import MESSAGES
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.errors import (
     CheckpointEncodeError,
     CheckpointError,

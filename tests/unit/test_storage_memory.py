@@ -2,7 +2,8 @@ import time
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import OUTPUTS, ListPart
+from supersteps.checkpoint.parts import ListPart
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.storage.memory import InMemoryCheckpointStorage
 from tests.contract.support import Writer, parts_of, shared
 

@@ -21,9 +21,11 @@ import msgspec
 import pytest
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import OUTPUTS, SHARED, ListPart
+from supersteps.checkpoint.parts import ListPart
 from supersteps.checkpoint.record import Commit
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.checkpoint.sections.question import REQUESTS
+from supersteps.checkpoint.sections.state import SHARED
 from supersteps.errors import (
     CheckpointNotFoundError,
     CheckpointVersionError,

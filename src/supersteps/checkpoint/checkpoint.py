@@ -13,12 +13,14 @@ import msgspec
 from supersteps._notebook import Shown
 from supersteps.checkpoint import content
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.content import SubWorkflowState
 from supersteps.checkpoint.diff import CheckpointDiff, diff_parts, document
-from supersteps.checkpoint.parts import OUTPUTS, SECTION_DEPTHS, ListPart, Part, PartKey
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import FORMAT_VERSION, CheckpointHeader, CheckpointRecord, utc_now
 from supersteps.checkpoint.sections.answered import ANSWERED, AnsweredRequest
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.checkpoint.sections.question import PendingRequest
+from supersteps.checkpoint.sections.sub_run import SubWorkflowState
+from supersteps.checkpoint.sections.table import SECTION_DEPTHS
 from supersteps.checkpoint.stored import decode_json, elements
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.ids import new_id

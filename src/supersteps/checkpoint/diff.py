@@ -9,7 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 from supersteps._notebook import Shown
-from supersteps.checkpoint.parts import SECTION_DEPTHS, ListPart, Part, PartKey
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
+from supersteps.checkpoint.sections.table import SECTION_DEPTHS
 from supersteps.checkpoint.stored import decode_json
 
 Kind = Literal["add", "remove", "replace"]

@@ -28,7 +28,7 @@ the storage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, TypeAlias
 
@@ -41,35 +41,6 @@ PartKey: TypeAlias = tuple[str, ...]
 
 Scope: TypeAlias = tuple[str, ...]
 """A scope of state as the beginning of its keys' part keys."""
-
-OUTPUTS: PartKey = ("outputs",)
-GRAPH: PartKey = ("graph",)
-FAN_IN = "fan_in"
-SHARED = "shared_state"
-EXECUTORS = "executor_states"
-SCOPES = "scopes"
-SUB_WORKFLOWS = "sub_workflows"
-SUB_STATE = "sub_state"
-SUB_SCOPES = "sub_scopes"
-
-SECTION_DEPTHS: Mapping[str, int] = {
-    "messages": 0,
-    FAN_IN: 1,
-    SHARED: 1,
-    EXECUTORS: 2,
-    SCOPES: 2,
-    "requests": 1,
-    "intercepted": 1,
-    "replies": 1,
-    "timers": 1,
-    SUB_WORKFLOWS: 1,
-    SUB_STATE: 2,
-    SUB_SCOPES: 3,
-    "answered": 0,
-    "outputs": 0,
-    "graph": 0,
-}
-"""How many names follow a section's own in a part key."""
 
 
 class _StoredElements:

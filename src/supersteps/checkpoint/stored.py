@@ -19,22 +19,6 @@ def raw(data: bytes) -> msgspec.Raw:
     return NULL if data == b"null" else msgspec.Raw(data)
 
 
-class StoredSubWorkflow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A run of a sub-workflow inside this run, as it is stored.
-
-    Attributes:
-        workflow_id: The sub-workflow's name.
-        node: The executor that stands for it.
-        started: The superstep in which it was given its input.
-        steps: Supersteps in which it has moved since its last input.
-    """
-
-    workflow_id: str
-    node: str
-    started: int
-    steps: int = 0
-
-
 def decode_stored(part: Part, kind: type[T], what: str) -> T:
     """Return stored JSON as a value of a type.
 

@@ -13,45 +13,17 @@ import click
 import msgspec
 
 from supersteps.checkpoint.diff import Change
+from supersteps.checkpoint.sections.table import SECTIONS
 from supersteps.cli.output import age, status_text, visible_width
 from supersteps.cli.terminal import harmless
 from supersteps.service.states import DAMAGED
 from supersteps.service.views import LogEntry, Question
 from supersteps.states import IN_PROGRESS, WorkflowRunState
 
-TITLES = {
-    "messages": "Messages in flight",
-    "fan_in": "Waiting in fan-ins",
-    "shared_state": "Shared state",
-    "executor_states": "State of executors",
-    "scopes": "Named scopes",
-    "requests": "Open questions",
-    "intercepted": "Questions answered inside the workflow",
-    "replies": "Answers in transit",
-    "timers": "Timers",
-    "sub_workflows": "Sub-workflows",
-    "sub_state": "State of sub-workflows",
-    "sub_scopes": "Named scopes of sub-workflows",
-    "answered": "Ended questions",
-    "outputs": "Outputs",
-    "graph": "Structure of the workflow",
-}
+TITLES = {name: section.title for name, section in SECTIONS.items()}
 """Titles of a checkpoint's sections."""
 
-_BRIEF = {
-    "messages": "messages",
-    "fan_in": "fan-ins",
-    "shared_state": "state",
-    "executor_states": "executors",
-    "scopes": "scopes",
-    "requests": "questions",
-    "answered": "ended",
-    "outputs": "outputs",
-    "sub_workflows": "sub-workflows",
-    "sub_state": "sub-state",
-    "sub_scopes": "sub-scopes",
-    "graph": "graph",
-}
+_BRIEF = {name: section.brief for name, section in SECTIONS.items()}
 _NAME = re.compile(r"[^\W\d][\w-]*")
 _ADDRESS = ("request_id", "source_executor_id")
 """Fields of a question that only name its asker, which is shown beside it."""

@@ -24,7 +24,7 @@ from supersteps.requests import (
 from supersteps.typing import display_name
 
 if TYPE_CHECKING:
-    from supersteps.define.description import GraphDescription
+    from supersteps.checkpoint.sections.graph import GraphDescription
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Graph:
         Limits may change between two runs, so they are left out: failure policies, concurrency.
         """
         # Imports msgspec, which only runs with a storage and pictures need.
-        from supersteps.define.description import GraphDescription
+        from supersteps.checkpoint.sections.graph import GraphDescription
 
         return GraphDescription(
             start=self.start_id,

@@ -10,7 +10,9 @@ names that no hash can be (`~...`) are free for what only the wrapper needs:
 
 from __future__ import annotations
 
-from supersteps.checkpoint.parts import EXECUTORS, SCOPES, SHARED, SUB_SCOPES, SUB_STATE, PartKey
+from supersteps.checkpoint.parts import PartKey
+from supersteps.checkpoint.sections.state import EXECUTORS, SCOPES, SHARED
+from supersteps.checkpoint.sections.sub_run import SUB_SCOPES, SUB_STATE
 from supersteps.encryption.envelope import SealError
 from supersteps.encryption.keys import RunKeys, frame
 

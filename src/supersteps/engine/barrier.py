@@ -12,15 +12,15 @@ from typing import Any
 import msgspec
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import GRAPH
 from supersteps.checkpoint.record import utc_now
+from supersteps.checkpoint.sections.graph import GRAPH, encode_graph
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.announcer import Announcer
 from supersteps.engine.apply import apply
 from supersteps.engine.inbox import Inbox
 from supersteps.engine.journal import Recorded
 from supersteps.engine.merged import Merged
-from supersteps.engine.parts import encode_changes, encode_graph
+from supersteps.engine.parts import encode_changes
 from supersteps.engine.plan import Plan
 from supersteps.engine.position import Position
 from supersteps.engine.run_store import RunStore

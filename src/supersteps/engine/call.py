@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from supersteps.checkpoint.parts import EXECUTORS, Scope
+from supersteps.checkpoint.parts import Scope
 from supersteps.checkpoint.record import utc_now
 from supersteps.checkpoint.sections.question import Ask
+from supersteps.checkpoint.sections.state import EXECUTORS
 from supersteps.checkpoint.values import Sealed, Sealer, is_text
 from supersteps.checkpoint.work import Work
 from supersteps.define.context import MISSING, SHARED_SCOPE

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar, cast
 
 from supersteps._process_fork import in_child
-from supersteps.checkpoint.parts import EXECUTORS
+from supersteps.checkpoint.sections.state import EXECUTORS
 from supersteps.define.executor import Executor
 from supersteps.engine.effects import Effects
 from supersteps.engine.position import Position

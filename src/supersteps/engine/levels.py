@@ -7,7 +7,9 @@ the message which began it: `review#3`, then `review#3.1` for the second one of 
 
 from __future__ import annotations
 
-from supersteps.checkpoint.parts import EXECUTORS, SCOPES, SHARED, SUB_SCOPES, SUB_STATE, Scope
+from supersteps.checkpoint.parts import Scope
+from supersteps.checkpoint.sections.state import EXECUTORS, SCOPES, SHARED
+from supersteps.checkpoint.sections.sub_run import SUB_SCOPES, SUB_STATE
 from supersteps.define.context import SHARED_SCOPE
 from supersteps.define.edges import FanInEdgeGroup
 from supersteps.define.executor import Executor

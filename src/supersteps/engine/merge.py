@@ -12,6 +12,7 @@ import msgspec
 from supersteps.checkpoint.sections.answered import Closed
 from supersteps.checkpoint.sections.message import Message
 from supersteps.checkpoint.sections.question import Ask, Request
+from supersteps.checkpoint.sections.sub_run import SubRun, owner_of
 from supersteps.checkpoint.sections.timer import Timer
 from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.engine.answers import open_request
@@ -20,7 +21,7 @@ from supersteps.engine.levels import Level, Levels
 from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Plan, moving
 from supersteps.engine.router import Router
-from supersteps.engine.state import State, SubRun, owner_of
+from supersteps.engine.state import State
 from supersteps.engine.writes import WriteMerge
 from supersteps.errors import WorkflowRuntimeError
 from supersteps.paths import PATH_MARK, path_of

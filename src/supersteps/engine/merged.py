@@ -10,9 +10,9 @@ from supersteps.checkpoint.parts import Scope
 from supersteps.checkpoint.sections.answered import Closed
 from supersteps.checkpoint.sections.message import Message
 from supersteps.checkpoint.sections.question import Request
+from supersteps.checkpoint.sections.sub_run import SubRun
 from supersteps.checkpoint.sections.timer import Timer
 from supersteps.checkpoint.values import Sealed
-from supersteps.engine.state import SubRun
 
 
 class Merged(msgspec.Struct, gc=False):

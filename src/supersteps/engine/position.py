@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from supersteps.checkpoint.parts import OUTPUTS, Part, PartKey
+from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.checkpoint.values import Sealed
 from supersteps.engine.call import CallSite, Sleeper
 from supersteps.engine.executors import Post

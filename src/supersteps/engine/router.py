@@ -16,6 +16,7 @@ import msgspec
 from supersteps.checkpoint.sections.answered import Closed
 from supersteps.checkpoint.sections.message import Message
 from supersteps.checkpoint.sections.question import Ask, Request
+from supersteps.checkpoint.sections.sub_run import SubRun
 from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.define.edges import FanInEdgeGroup
 from supersteps.define.executor import Executor
@@ -24,7 +25,7 @@ from supersteps.define.subworkflow import WorkflowExecutor, takes_input
 from supersteps.engine.answers import check_reply
 from supersteps.engine.levels import Level, Levels
 from supersteps.engine.merged import Merged
-from supersteps.engine.state import State, SubRun
+from supersteps.engine.state import State
 from supersteps.requests import (
     RequestInfoMessage,
     RequestResponse,

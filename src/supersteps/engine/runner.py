@@ -15,8 +15,8 @@ import msgspec
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import OUTPUTS
 from supersteps.checkpoint.record import CheckpointRecord, utc_now
+from supersteps.checkpoint.sections.outputs import OUTPUTS, load_outputs
 from supersteps.checkpoint.values import Sealer
 from supersteps.define.executor import Executor
 from supersteps.define.graph import Graph
@@ -32,7 +32,6 @@ from supersteps.engine.inbox import Inbox
 from supersteps.engine.levels import Levels
 from supersteps.engine.merge import enter, merge
 from supersteps.engine.observer import Observation, ObservedBackend, Observer
-from supersteps.engine.parts import decode_outputs
 from supersteps.engine.plan import Plan, due_timers, late_questions
 from supersteps.engine.position import Position
 from supersteps.engine.receivers import INPUT_SOURCE
@@ -247,7 +246,7 @@ class Runner:
 
     def earlier_outputs(self) -> list[Any]:
         """Return the outputs that the lineage had yielded when it was loaded."""
-        return decode_outputs(self._position.earlier_outputs, self._setting.sealer)
+        return load_outputs(self._position.earlier_outputs, self._setting.sealer)
 
     async def stored_outputs(self) -> list[Any] | None:
         """Return every output of the lineage, as stored; None without storage."""
@@ -257,7 +256,7 @@ class Runner:
         return (
             None
             if record is None
-            else decode_outputs(record.parts.get(OUTPUTS), self._setting.sealer)
+            else load_outputs(record.parts.get(OUTPUTS), self._setting.sealer)
         )
 
     def coming_questions(self) -> set[str]:

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from supersteps.checkpoint.parts import EXECUTORS, SUB_SCOPES, SUB_STATE, Scope
+from supersteps.checkpoint.parts import Scope
 from supersteps.checkpoint.schedule import Schedule
 from supersteps.checkpoint.sections.message import Message
 from supersteps.checkpoint.sections.question import Request
+from supersteps.checkpoint.sections.sub_run import SubRun, owner_of
 from supersteps.checkpoint.sections.timer import Timer
 from supersteps.checkpoint.values import Sealed
 from supersteps.paths import path_of
@@ -21,23 +22,6 @@ def _questions() -> Schedule[Request]:
 
 def _timers() -> Schedule[Timer]:
     return Schedule(lambda timer: timer.due)
-
-
-@dataclass(slots=True)
-class SubRun:
-    """A run of a sub-workflow inside the run.
-
-    Attributes:
-        workflow_id: The sub-workflow's name.
-        node: The executor that stands for it.
-        started: The superstep that sent its input.
-        steps: Supersteps in which it has moved since its last input.
-    """
-
-    workflow_id: str
-    node: str
-    started: int
-    steps: int = 0
 
 
 @dataclass(slots=True)
@@ -103,10 +87,3 @@ class State:
                 self.holds[path_of(target)] += 1
         for path in self.sub_runs:
             self.holds[path_of(path)] += 1
-
-
-def owner_of(scope: Scope) -> str:
-    """Return the path of the sub-workflow's run that a scope belongs to, empty at the root."""
-    if scope[0] == EXECUTORS:
-        return path_of(scope[1])
-    return scope[1] if scope[0] in (SUB_STATE, SUB_SCOPES) else ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from supersteps.checkpoint.parts import EXECUTORS, Scope
+from supersteps.checkpoint.parts import Scope
+from supersteps.checkpoint.sections.state import EXECUTORS
 from supersteps.checkpoint.values import Sealed, SealedList, Sealer
 from supersteps.engine.effects import Effects
 from supersteps.engine.levels import Level, Levels

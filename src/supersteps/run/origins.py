@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from supersteps.checkpoint.parts import GRAPH
 from supersteps.checkpoint.record import CheckpointRecord
+from supersteps.checkpoint.sections.graph import GRAPH, encode_graph
 from supersteps.checkpoint.sections.question import REQUESTS
 from supersteps.engine.hooks import Holder
 from supersteps.engine.levels import Levels
-from supersteps.engine.parts import encode_graph
 from supersteps.engine.time_travel.fork import Edits, edited_parts, first_changes, status_of
 from supersteps.engine.time_travel.migration import Fitted
 from supersteps.engine.time_travel.replay import find_replay

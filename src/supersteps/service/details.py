@@ -14,9 +14,11 @@ import msgspec
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.diff import document
-from supersteps.checkpoint.parts import GRAPH, OUTPUTS, Part, PartKey
+from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
+from supersteps.checkpoint.sections.graph import GRAPH
 from supersteps.checkpoint.sections.message import MESSAGES, read_messages
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.checkpoint.sections.question import REQUESTS, StoredRequest, read_request
 from supersteps.checkpoint.sections.timer import TIMERS, read_timer
 from supersteps.checkpoint.stored import as_json, elements

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import msgspec
 
-from supersteps.checkpoint.parts import GRAPH, OUTPUTS, ListPart, Part, PartKey
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
 from supersteps.checkpoint.sections.answered import ANSWERED, StoredAnswer, read_answers
+from supersteps.checkpoint.sections.graph import GRAPH, read_start
 from supersteps.checkpoint.sections.message import MESSAGES, read_messages
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.checkpoint.sections.question import INTERCEPTED, REQUESTS, read_request
 from supersteps.checkpoint.sections.timer import StoredTimer, read_timer
-from supersteps.checkpoint.stored import as_json, elements
+from supersteps.checkpoint.stored import elements
 from supersteps.paths import is_fan_in
 from supersteps.service.reads import UNREADABLE
 from supersteps.service.states import DAMAGED
@@ -53,10 +55,6 @@ class Facts:
     start: str | None
 
 
-class _Structure(msgspec.Struct):
-    start: str | None = None
-
-
 def facts_of(record: CheckpointRecord) -> Facts:
     """Return what a history needs to know of a checkpoint."""
     parts = record.parts
@@ -89,7 +87,7 @@ def facts_of(record: CheckpointRecord) -> Facts:
         outputs=_length(parts.get(OUTPUTS)),
         answered=parts.get(ANSWERED),
         # Only the first superstep needs it: decoding a structure for every checkpoint would be for nothing.
-        start=_start(parts.get(GRAPH)) if record.header.iteration_count == 0 else None,
+        start=read_start(parts.get(GRAPH)) if record.header.iteration_count == 0 else None,
     )
 
 
@@ -104,13 +102,6 @@ def retry_of(timer: StoredTimer) -> Retry | None:
 
 def _length(part: Part | None) -> int:
     return 0 if part is None else len(part if isinstance(part, ListPart) else elements(part))
-
-
-def _start(part: Part | None) -> str | None:
-    try:
-        return None if part is None else msgspec.json.decode(as_json(part), type=_Structure).start
-    except msgspec.ValidationError:  # a structure of somebody else's making
-        return None
 
 
 def who_ran(before: Facts, after: Facts) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import OUTPUTS
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.errors import AlreadyAnsweredError, RunExistsError, RunFencedError, SuperstepsError
 from supersteps.ids import checkpoint_id
 from supersteps.testing.subject import Subject

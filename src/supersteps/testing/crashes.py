@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import OUTPUTS
 from supersteps.checkpoint.sections.message import MESSAGES
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.states import WorkflowRunState
 from supersteps.storage.ports import DurableStorage, ManagedStorage, is_managed
 from supersteps.storage.retention import RetentionPolicy

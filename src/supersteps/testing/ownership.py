@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import OUTPUTS
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.errors import RunExistsError, RunFencedError, RunNotFoundError
 from supersteps.states import WorkflowRunState
 from supersteps.testing.subject import Subject

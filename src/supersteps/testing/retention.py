@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import OUTPUTS
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.errors import RunNotFoundError
 from supersteps.states import WorkflowRunState
 from supersteps.storage.retention import RetentionPolicy

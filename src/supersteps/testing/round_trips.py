@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import OUTPUTS, PartKey
+from supersteps.checkpoint.parts import PartKey
 from supersteps.checkpoint.sections.message import MESSAGES
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CheckpointEncodeError, CheckpointVersionError, StorageError
 from supersteps.ids import checkpoint_id

@@ -10,10 +10,12 @@ from msgspec.structs import replace
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.owner import Owner, this_process
-from supersteps.checkpoint.parts import GRAPH, SHARED, Part, PartKey
+from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
+from supersteps.checkpoint.sections.graph import GRAPH
 from supersteps.checkpoint.sections.message import MESSAGES
 from supersteps.checkpoint.sections.question import REQUESTS
+from supersteps.checkpoint.sections.state import SHARED
 from supersteps.ids import checkpoint_id
 from supersteps.storage.ports import DurableStorage
 from supersteps.storage.records import RunRecord

@@ -37,6 +37,7 @@ _STORED_AS = {
     "supersteps.states": "supersteps.events",
     "supersteps.checkpoint.sections.question": "supersteps.checkpoint.content",
     "supersteps.checkpoint.sections.answered": "supersteps.checkpoint.content",
+    "supersteps.checkpoint.sections.sub_run": "supersteps.checkpoint.content",
     "supersteps.checkpoint_info": "supersteps.checkpoint.record",
 }
 """Modules that have moved, with the names under which their types were first saved."""

@@ -413,7 +413,7 @@ class Replies(Section):
     """Answers to intercepted questions on their way in, by request id."""
 
     name = REPLIES
-    title = "Replies on their way"
+    title = "Answers in transit"
     brief = "replies"
     content = "replies"
 

@@ -13,8 +13,10 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import EXECUTORS, SCOPES, SUB_SCOPES, Scope
+from supersteps.checkpoint.parts import Scope
 from supersteps.checkpoint.sections.message import ReplyPart, load_payload, reply_part
+from supersteps.checkpoint.sections.state import EXECUTORS, SCOPES
+from supersteps.checkpoint.sections.sub_run import SUB_SCOPES
 from supersteps.checkpoint.stored import raw
 from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.checkpoint.work import Work

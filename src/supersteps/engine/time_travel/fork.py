@@ -10,18 +10,7 @@ import msgspec
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import (
-    EXECUTORS,
-    SCOPES,
-    SECTION_DEPTHS,
-    SHARED,
-    SUB_SCOPES,
-    SUB_STATE,
-    SUB_WORKFLOWS,
-    ListPart,
-    Part,
-    PartKey,
-)
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.sections.message import (
     MESSAGES,
@@ -30,6 +19,14 @@ from supersteps.checkpoint.sections.message import (
     read_messages,
 )
 from supersteps.checkpoint.sections.question import REPLIES, REQUESTS
+from supersteps.checkpoint.sections.state import EXECUTORS, SCOPES, SHARED
+from supersteps.checkpoint.sections.sub_run import (
+    SUB_SCOPES,
+    SUB_STATE,
+    SUB_WORKFLOWS,
+    encode_sub_run,
+)
+from supersteps.checkpoint.sections.table import SECTION_DEPTHS
 from supersteps.checkpoint.sections.timer import TIMERS
 from supersteps.checkpoint.stored import as_json
 from supersteps.checkpoint.values import Sealer, is_text
@@ -37,7 +34,6 @@ from supersteps.define.subworkflow import takes_input
 from supersteps.engine.levels import Levels
 from supersteps.engine.merge import enter
 from supersteps.engine.merged import Merged
-from supersteps.engine.parts import encode_sub_run
 from supersteps.errors import ForkError, UnhandledMessageError
 from supersteps.paths import PATH_MARK, path_of
 from supersteps.requests import RequestResponse

@@ -10,15 +10,15 @@ import msgspec
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import EXECUTORS, GRAPH, SHARED, ListPart, Part, PartKey
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
+from supersteps.checkpoint.sections.graph import GRAPH, GraphDescription, encode_graph
 from supersteps.checkpoint.sections.message import MESSAGES, StoredMessage, read_messages
+from supersteps.checkpoint.sections.state import EXECUTORS, SHARED
 from supersteps.checkpoint.sections.timer import TIMERS, read_timer, with_message
 from supersteps.checkpoint.stored import as_json
-from supersteps.define.description import GraphDescription
 from supersteps.define.graph import Graph, Node
 from supersteps.engine.journal import Recorded
-from supersteps.engine.parts import encode_graph
 from supersteps.engine.time_travel.fork import DELETE
 from supersteps.engine.time_travel.misfits import Check
 from supersteps.engine.time_travel.names import Names

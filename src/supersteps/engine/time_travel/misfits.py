@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import EXECUTORS, FAN_IN, SUB_WORKFLOWS, Part, PartKey
+from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.sections.question import INTERCEPTED, REQUESTS, with_schema
-from supersteps.checkpoint.sections.table import SECTIONS
+from supersteps.checkpoint.sections.table import section_of
 from supersteps.checkpoint.values import Sealer
 from supersteps.define.executor import Executor
 from supersteps.define.graph import Graph
@@ -99,17 +99,8 @@ class Check:
 
     def _sections(self) -> Iterator[str]:
         for key, part in self._parts.items():
-            if section := SECTIONS.get(key[0]):
+            if (section := section_of(key)) is not None:
                 yield from section.misfits(key, part, self)
-            elif key[0] == FAN_IN:
-                if not self.has_fan_in(key[1]):
-                    yield f"messages wait in {key[1]!r}, which is not there: keep that fan-in, or rename= its executors"
-            elif key[0] == EXECUTORS and self._executor(key[1]) is None:
-                yield (
-                    f"executor {key[1]!r} keeps state and is not there: rename= it, or let executor_state= return None"
-                )
-            elif key[0] == SUB_WORKFLOWS and self._graph_at(key[1]) is None:
-                yield f"sub-workflow {key[1]!r} is at work and its node is not there: keep it, or rename= it"
 
     def _questions(self) -> Iterator[str]:
         """Once everything is there: whether askers take the answers; the schemas of those are made anew."""

@@ -6,21 +6,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from supersteps.checkpoint.parts import (
-    EXECUTORS,
-    FAN_IN,
-    SUB_SCOPES,
-    SUB_STATE,
-    SUB_WORKFLOWS,
-    Part,
-    PartKey,
-)
-from supersteps.checkpoint.sections.table import SECTIONS
-from supersteps.checkpoint.stored import (
-    StoredSubWorkflow,
-    as_json,
-)
-from supersteps.define.description import GraphDescription
+from supersteps.checkpoint.parts import Part, PartKey, Scope
+from supersteps.checkpoint.sections.graph import GraphDescription
+from supersteps.checkpoint.sections.table import SECTIONS, section_of
 from supersteps.define.edges import FanInEdgeGroup
 from supersteps.engine.effects import Effects
 from supersteps.paths import PATH_MARK, path_of
@@ -107,31 +95,15 @@ class Names:
             ],
         )
 
-    def scope(self, scope: tuple[str, ...]) -> tuple[str, ...]:
+    def scope(self, scope: Scope) -> Scope:
         """Return a scope, or the key of a part."""
-        if scope[0] == EXECUTORS:
-            return (scope[0], self.address(scope[1]), *scope[2:])
-        if scope[0] in (SUB_STATE, SUB_SCOPES, SUB_WORKFLOWS):
-            return (scope[0], self.path(scope[1]), *scope[2:])
-        return (scope[0], self.fan_in(scope[1])[0]) if scope[0] == FAN_IN else scope
+        section = SECTIONS.get(scope[0])
+        return scope if section is None else section.rename_key(scope, self)
 
     def part(self, key: PartKey, part: Part) -> Part:
         """Return a part with the names inside it changed."""
-        encode, decode, change = msgspec.json.encode, msgspec.json.decode, msgspec.structs.replace
-        if section := SECTIONS.get(key[0]):
-            return section.rename_part(key, part, self)
-        if key[0] == SUB_WORKFLOWS:
-            sub = decode(as_json(part), type=StoredSubWorkflow)
-            return encode(change(sub, node=self.address(sub.node)))
-        if key[0] == FAN_IN:
-            local = self.fan_in(key[1])[1]
-            return encode(
-                {
-                    local(s): w
-                    for s, w in decode(as_json(part), type=dict[str, list[msgspec.Raw]]).items()
-                }
-            )
-        return part
+        section = section_of(key)
+        return part if section is None else section.rename_part(key, part, self)
 
 
 def _unescaped(name: str) -> str:

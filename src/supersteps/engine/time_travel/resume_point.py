@@ -6,13 +6,12 @@ from typing import TypeAlias
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
-from supersteps.checkpoint.parts import FAN_IN, GRAPH
 from supersteps.checkpoint.record import CheckpointRecord
+from supersteps.checkpoint.sections.fan_in import FAN_IN
+from supersteps.checkpoint.sections.graph import GRAPH, GraphDescription, encode_graph, read_graph
 from supersteps.checkpoint.sections.message import MESSAGES, read_messages
 from supersteps.checkpoint_info import CheckpointInfo
-from supersteps.define.description import GraphDescription
 from supersteps.define.graph import Graph
-from supersteps.engine.parts import decode_graph, encode_graph
 from supersteps.engine.receivers import INPUT_SOURCE, addressed, unaddressed
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.time_travel.fork import first_changes, status_of
@@ -124,7 +123,7 @@ def fitted(
     Raises:
         GraphChangedError: It does not fit.
     """
-    before = decode_graph(record.parts.get(GRAPH))
+    before = read_graph(record.parts.get(GRAPH))
     if migration is None or before is None or record.header.workflow_id != workflow_id:
         _check_graph(graph, workflow_id, record, before)
     elif before.differences(graph.description):
@@ -141,7 +140,7 @@ def check_graph(graph: Graph, workflow_id: str, record: CheckpointRecord) -> Non
     Raises:
         GraphChangedError: The structures differ; the error lists how.
     """
-    _check_graph(graph, workflow_id, record, decode_graph(record.parts.get(GRAPH)))
+    _check_graph(graph, workflow_id, record, read_graph(record.parts.get(GRAPH)))
 
 
 def _check_graph(

@@ -32,8 +32,9 @@ from typing import TypeVar
 
 import msgspec
 
-from supersteps.checkpoint.parts import SECTION_DEPTHS, ListPart, Part, PartKey
+from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, check_version
+from supersteps.checkpoint.sections.table import SECTION_DEPTHS
 from supersteps.errors import CheckpointEncodeError, CorruptCheckpointError
 
 T = TypeVar("T")

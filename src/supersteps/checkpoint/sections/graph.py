@@ -8,7 +8,12 @@ from hashlib import sha256
 
 import msgspec
 
+from supersteps.checkpoint.parts import Part, PartKey
+from supersteps.checkpoint.sections.section import Section
+from supersteps.checkpoint.stored import as_json, decode_stored
 from supersteps.typing.annotations import is_main_file
+
+GRAPH: PartKey = ("graph",)
 
 _NAME = re.compile(r"[^\W\d][\w.<>]*")
 _MAIN = "__main__."
@@ -116,3 +121,38 @@ def _as_main(name: str, in_main: Collection[str], is_wanted: Callable[[str], boo
 def _answers(description: GraphDescription, executor_id: str) -> str:
     lines = description.responses.get(executor_id)
     return f"the answers {', '.join(lines)}" if lines else "no answers"
+
+
+def encode_graph(description: GraphDescription) -> bytes:
+    """Return a graph's description as its part."""
+    return msgspec.json.encode(description)
+
+
+def read_graph(part: Part | None) -> GraphDescription | None:
+    """Return the graph's description that a checkpoint holds, None if it holds none.
+
+    Raises:
+        CorruptCheckpointError: It is damaged.
+    """
+    return None if part is None else decode_stored(part, GraphDescription, "the graph")
+
+
+class _Start(msgspec.Struct):
+    start: str | None = None
+
+
+def read_start(part: Part | None) -> str | None:
+    """Return the id of the start executor, None if the stored structure does not have one."""
+    try:
+        return None if part is None else msgspec.json.decode(as_json(part), type=_Start).start
+    except msgspec.ValidationError:  # a structure that another program wrote
+        return None
+
+
+class GraphSection(Section):
+    """The structure of the workflow that wrote the checkpoint."""
+
+    name = "graph"
+    depth = 0
+    title = "Structure of the workflow"
+    brief = "graph"
