@@ -13,6 +13,7 @@ from supersteps.checkpoint.record import CheckpointHeader, Commit
 from supersteps.encryption.envelope import PlaintextError, SealError, is_sealed, parse, seal, unseal
 from supersteps.encryption.keys import Keyring, frame
 from supersteps.errors import CorruptCheckpointError
+from supersteps.ids import split_checkpoint_id
 from supersteps.storage.records import InboxEntry, RunRecord
 
 HEADER = "$sealed"
@@ -166,8 +167,8 @@ def open_run(keyring: Keyring, run: RunRecord, strict: bool) -> RunRecord:
         CorruptCheckpointError: Something of it has been altered, or, if `strict`, was never sealed.
         DecryptionError: A key is missing, or another one.
     """
-    number = run.head.removeprefix(f"{run.run_id}-")  # one of another run would be authentic, too
-    if number == run.head or not (number.isascii() and number.isdigit()):
+    place = split_checkpoint_id(run.head)  # one of another run would be authentic, too
+    if place is None or place[0] != run.run_id:
         raise CorruptCheckpointError(
             f"the record of run {run.run_id!r} cannot be trusted: its head {run.head!r} is no "
             f"checkpoint of this run. {what_to_do(SealError())}"

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.errors import CheckpointError
+from supersteps.ids import split_checkpoint_id
 from supersteps.service.errors import ReferenceNotFoundError
 from supersteps.service.facts import FactsReader
 from supersteps.service.reads import Unwarned
@@ -125,5 +126,5 @@ async def _newer(storage: ManagedStorage, run: RunRecord, newest: int) -> dict[s
 
 def sequence_of(checkpoint_id: str) -> int:
     """Return a committed checkpoint's place in the order of its run's commits."""
-    number = checkpoint_id.rpartition("-")[2]
-    return int(number) if number.isdecimal() else -1
+    _run_id, number = split_checkpoint_id(checkpoint_id) or ("", -1)
+    return number

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from supersteps.checkpoint.record import CheckpointHeader
+from supersteps.ids import split_checkpoint_id
 from supersteps.service.errors import ServiceError
 from supersteps.service.facts import FactsReader
 from supersteps.service.reads import Unwarned
@@ -115,13 +116,13 @@ def _stand_in(
     run: RunRecord, headers: Iterable[CheckpointHeader], damage: Damage
 ) -> CheckpointHeader:
     identifier = damage.checkpoint_id or ""
-    number = identifier.rpartition("-")[2]
+    _run_id, number = split_checkpoint_id(identifier) or ("", 0)
     made = CheckpointHeader(
         checkpoint_id=identifier,
         run_id=run.run_id,
         workflow_id=run.workflow_id,
         parent_id=damage.intact_ancestor,
-        sequence=int(number) if number.isdecimal() else 0,
+        sequence=number,
         branch=run.branch if identifier == run.head else 0,
         timestamp=run.created_at,
         status=DAMAGED,

@@ -6,6 +6,7 @@ import time
 
 from supersteps.checkpoint.owner import is_alive, is_this_process
 from supersteps.errors import CheckpointError
+from supersteps.ids import split_checkpoint_id
 from supersteps.service.reads import Unwarned
 from supersteps.service.views import RunSummary
 from supersteps.storage import rules
@@ -43,9 +44,9 @@ async def step_of_head(storage: ManagedStorage, run: RunRecord) -> int:
         lineage = []
     if lineage:
         return lineage[-1].step_number
-    number = run.head.rpartition("-")[2]
+    _run_id, number = split_checkpoint_id(run.head) or ("", run.sequence)
     headers = await Unwarned(storage.list_headers(run.run_id))
-    before = rules.intact_before(int(number) if number.isdecimal() else run.sequence, headers)
+    before = rules.intact_before(number, headers)
     return before.iteration_count + 1 if before is not None else 0
 
 

@@ -26,7 +26,7 @@ from supersteps.errors import (
     RunNotFoundError,
     StorageError,
 )
-from supersteps.ids import check_id, checkpoint_id, new_id
+from supersteps.ids import check_id, checkpoint_id, checkpoint_number, new_id
 from supersteps.storage import _files
 from supersteps.storage._run_file import (
     FORMAT,
@@ -335,4 +335,4 @@ class _Import:
 
     def _here(self, identifier: str) -> str:
         """Return the new id of a checkpoint of the file."""
-        return self._renamed(int(identifier.rpartition("-")[2]))
+        return self._renamed(checkpoint_number(identifier, self._content.run.run_id))

@@ -17,7 +17,7 @@ from supersteps.engine.run_store import RunStore
 from supersteps.engine.time_travel.fork import first_changes, status_of
 from supersteps.engine.time_travel.migration import Fitted, Migration, fit
 from supersteps.errors import CheckpointNotFoundError, GraphChangedError, RunNotFoundError
-from supersteps.ids import new_run_id
+from supersteps.ids import new_run_id, split_checkpoint_id
 from supersteps.storage.ports import DurableStorage, name_of
 from supersteps.storage.rules import RunRecord
 
@@ -222,7 +222,6 @@ async def adopt_checkpoint(
 
 
 def _number(identifier: str, run_id: str) -> int:
-    """Return the number in the id of a run's checkpoint, -1 where it is no such id."""
-    digits = identifier.removeprefix(f"{run_id}-")
-    is_number = digits.isascii() and digits.isdigit() and len(digits) <= 18
-    return int(digits) if is_number and digits != identifier else -1
+    """Return the number of a run's checkpoint, -1 if the id is not one of this run's."""
+    place = split_checkpoint_id(identifier)
+    return place[1] if place is not None and place[0] == run_id else -1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
 from supersteps.errors import CheckpointError, CorruptCheckpointError, StorageError
-from supersteps.ids import checkpoint_id, file_stem
+from supersteps.ids import checkpoint_id, file_stem, split_checkpoint_id
 from supersteps.storage import _files
 from supersteps.storage.files.document import decode_checkpoint, decode_header, encode_checkpoint
 
@@ -61,17 +61,13 @@ class CheckpointFiles:
                 names.
         """
         there = {path.name for path in self.paths()}
-        last = f"-{newest or 0:06d}"
-        stem = file_stem(f"{run_id}{last}")
-        if stem.endswith(last):
-            prefix = stem.removesuffix(last) + "-"
-            ends = (
-                name.removeprefix(prefix).removesuffix(".json")
-                for name in there
-                if name.startswith(prefix)
-            )
+        place = split_checkpoint_id(file_stem(checkpoint_id(run_id, newest or 0)))
+        if place is not None:
+            prefix = f"{place[0]}-"
+            own = [name.removesuffix(".json") for name in there if name.startswith(prefix)]
+            places = [split_checkpoint_id(name) for name in own]
             numbers: Iterable[int] = sorted(
-                int(end) for end in ends if end.isascii() and end.isdigit()
+                number for name, number in filter(None, places) if name == place[0]
             )
         else:  # a name so long that it ends in a hash does not tell its number
             numbers = range((newest or 0) + 1)

@@ -30,7 +30,7 @@ from supersteps.errors import (
     CorruptCheckpointError,
     StorageError,
 )
-from supersteps.ids import checkpoint_id, file_stem
+from supersteps.ids import checkpoint_id, file_stem, split_checkpoint_id
 from supersteps.storage import _files, rules
 from supersteps.storage.files.checkpoint_files import CheckpointFiles
 from supersteps.storage.files.document import check_json
@@ -480,10 +480,11 @@ class CheckpointFolder:
 
     def _intact_before(self, damaged: str) -> str | None:
         """Return the id of the nearest intact checkpoint before one that cannot be read: its name has to tell where."""
-        run_id, _, number = damaged.rpartition("-")
-        if not (run_id and number.isascii() and number.isdigit()):
+        place = split_checkpoint_id(damaged)
+        if place is None:
             return None
+        run_id, number = place
         extent = self._extent(run_id, [])
         headers, _problems = self.files.read_headers(run_id, extent.newest, extent.incarnation)
-        nearest = rules.intact_before(int(number), headers)
+        nearest = rules.intact_before(number, headers)
         return None if nearest is None else nearest.checkpoint_id

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord
 from supersteps.errors import CheckpointError, CorruptCheckpointError, StorageError
+from supersteps.ids import split_checkpoint_id
 from supersteps.storage import _files, rules
 from supersteps.storage.files.checkpoint_files import CheckpointFiles
 from supersteps.storage.files.folder import CheckpointFolder
@@ -32,9 +33,8 @@ def delete_checkpoint(folder: CheckpointFolder, unwanted: str) -> bool:
     try:
         found = folder.files.read_header(path)
     except CorruptCheckpointError:
-        run_id = unwanted.rpartition("-")[
-            0
-        ]  # a damaged file may go; whose it was, its name has to tell
+        # A damaged file may be deleted; whose it was, its name has to tell.
+        run_id, _number = split_checkpoint_id(unwanted) or ("", 0)
     else:
         if found is None:
             return _forget(folder, unwanted)
@@ -45,7 +45,7 @@ def delete_checkpoint(folder: CheckpointFolder, unwanted: str) -> bool:
         if not folder.is_seen(header):
             return False
         run_id = header.run_id
-    if not folder.run(run_id).exists():
+    if not run_id or not folder.run(run_id).exists():
         return _files.remove_durably(path)
     with folder.hold(run_id) as run_folder:
         state = run_folder.load()
@@ -60,12 +60,12 @@ def delete_checkpoint(folder: CheckpointFolder, unwanted: str) -> bool:
 
 def _forget(folder: CheckpointFolder, lost: str) -> bool:
     """Go on without a checkpoint whose file is gone, if anything still refers to it; return whether it does."""
-    run_id = lost.rpartition("-")[0]
+    run_id, number = split_checkpoint_id(lost) or ("", 0)
     if not run_id or not folder.run(run_id).exists():
         return False
     with folder.hold(run_id) as run_folder:
         state = run_folder.load()
-        if state is None or folder.files.numbered(run_id, None).get(_number(lost, -1)):
+        if state is None or folder.files.numbered(run_id, None).get(number):
             return False
         headers, _damaged = folder.files.read_headers(
             run_id, state.run.sequence, state.run.incarnation
@@ -103,7 +103,7 @@ def _detach(
 
 def _presumed(run: RunRecord, damaged: str, intact: list[CheckpointHeader]) -> CheckpointHeader:
     """Return what the header of a damaged checkpoint must have been, as far as anybody needs it."""
-    sequence = _number(damaged, run.sequence)
+    _run_id, sequence = split_checkpoint_id(damaged) or ("", run.sequence)
     parent = rules.intact_before(sequence, intact)
     return CheckpointHeader(
         checkpoint_id=damaged,
@@ -113,11 +113,6 @@ def _presumed(run: RunRecord, damaged: str, intact: list[CheckpointHeader]) -> C
         sequence=sequence,
         branch=run.branch,
     )
-
-
-def _number(checkpoint_id: str, otherwise: int) -> int:
-    number = checkpoint_id.rpartition("-")[2]
-    return int(number) if number.isascii() and number.isdigit() else otherwise
 
 
 def _remove(files: CheckpointFiles, gone: Sequence[str], parents: Mapping[str, str | None]) -> None:
@@ -222,11 +217,11 @@ def vacuum(folder: CheckpointFolder) -> list[str]:
     if not _files.exists(folder.runs_path):
         return []
     problems: list[str] = []
-    drafts: dict[
-        str, list[Path]
-    ] = {}  # by the name of the run's folder; no draft of a run is touched without its lock
+    # By the name of the run's folder: no draft of a run is touched without its lock.
+    drafts: dict[str, list[Path]] = {}
     for stem, path in folder.files.drafts():
-        drafts.setdefault(stem.rpartition("-")[0], []).append(path)
+        name, _number = split_checkpoint_id(stem) or ("", 0)
+        drafts.setdefault(name, []).append(path)
     for run_folder in folder.run_folders():
         its_drafts = drafts.pop(run_folder.path.name, ())
         try:
@@ -269,11 +264,14 @@ def _tidy(files: CheckpointFiles, run_folder: RunFolder) -> None:
     elif (removed := run_folder.removed()) is not None:
         _finish_removal(files, run_folder, removed)
     else:
-        orphans = [
-            path for path in files.paths() if path.stem.rpartition("-")[0] == run_folder.path.name
-        ]
+        places = {path: split_checkpoint_id(path.stem) for path in files.paths()}
+        orphans = {
+            path: place[1]
+            for path, place in places.items()
+            if place is not None and place[0] == run_folder.path.name
+        }
         # A single first checkpoint is one whose commit was interrupted. More are a run whose record
         # has been lost by some accident: what may be mended is not thrown away, `verify` tells of
         # it.
-        if [path.stem.rpartition("-")[2] for path in orphans] == ["000000"]:
-            _remove_committed(files, orphans)
+        if list(orphans.values()) == [0]:
+            _remove_committed(files, list(orphans))

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.errors import CheckpointError, CorruptCheckpointError
+from supersteps.ids import split_checkpoint_id
 from supersteps.storage import _files, rules
 from supersteps.storage.files.folder import CheckpointFolder
 from supersteps.storage.files.run_folder import RunFolder
@@ -76,9 +77,9 @@ class _Found:
         try:
             found = self._folder.files.read_file(path)
         except CheckpointError as error:
-            run_id, _, number = checkpoint_id.rpartition("-")
-            run = self._runs.get(run_id)
-            if run is None or not _is_number(number) or int(number) <= run.sequence:
+            place = split_checkpoint_id(checkpoint_id)
+            run = self._runs.get(place[0]) if place else None
+            if run is None or place is None or place[1] <= run.sequence:
                 self._damaged[checkpoint_id] = (path, str(error))
             return
         if found is not None and not found[1]:
@@ -107,13 +108,9 @@ class _Found:
     def damaged_checkpoints(self) -> Iterator[Damage]:
         """Yield checkpoints that cannot be read."""
         for checkpoint_id, (path, problem) in self._damaged.items():
-            run_id, _, number = checkpoint_id.rpartition("-")
+            run_id, number = split_checkpoint_id(checkpoint_id) or ("", 0)
             headers = self._headers.get(run_id, {})
-            nearest = (
-                rules.intact_before(int(number), [*headers.values()])
-                if _is_number(number)
-                else None
-            )
+            nearest = rules.intact_before(number, [*headers.values()])
             is_of_run = run_id in self._runs or bool(headers)
             yield Damage(
                 f"file {path}",
@@ -178,7 +175,3 @@ class _Found:
 
 def _damage(path: Path, error: CheckpointError, run_id: str) -> Damage:
     return Damage(f"file {path}" if path.suffix else f"folder {path}", str(error), run_id)
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import CheckpointHeader
+from supersteps.ids import split_checkpoint_id
 from supersteps.storage import rules
 from supersteps.storage.plain.calls import PlainCalls
 from supersteps.storage.records import Damage
@@ -49,9 +50,9 @@ async def verify(
             damaged[checkpoint_id] = f"{type(error).__name__}: {error}"
     found = []
     for checkpoint_id, problem in damaged.items():
-        name, _, number = checkpoint_id.rpartition("-")
-        is_of_run = name in headers and number.isascii() and number.isdigit()
-        nearest = rules.intact_before(int(number), headers[name]) if is_of_run else None
+        name, number = split_checkpoint_id(checkpoint_id) or ("", 0)
+        is_of_run = bool(name) and name in headers
+        nearest = rules.intact_before(number, headers[name]) if is_of_run else None
         if run_id in (None, name):
             found.append(
                 Damage(
