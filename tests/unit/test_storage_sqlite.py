@@ -33,12 +33,12 @@ from supersteps.errors import (
     RunFencedError,
     StorageError,
 )
+from supersteps.storage.delta.commits import Commits
 from supersteps.storage.delta.parts import read_value
-from supersteps.storage.delta.tables import Tables
+from supersteps.storage.delta.tables import Tables, WritableTables
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.sqlite import log
 from supersteps.storage.sqlite import writer as sqlite_writer
-from supersteps.storage.sqlite.commits import Commits
 from supersteps.storage.sqlite.database import APPLICATION_ID, Database
 from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 from supersteps.storage.sqlite.writer import Writer as SqliteWriter
@@ -320,9 +320,9 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     commit = Commits.commit
 
-    def noting(self: Commits, db: sqlite3.Connection, commit_: Commit) -> None:
+    def noting(self: Commits, tables: WritableTables, commit_: Commit) -> None:
         seen.append(threading.get_ident())
-        commit(self, db, commit_)
+        commit(self, tables, commit_)
 
     monkeypatch.setattr(Commits, "commit", lambda self, db, commit: noting(self, db, commit))
     return seen

@@ -11,7 +11,7 @@ appends to an older view of it begins a list that goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from zlib import crc32
 
 from supersteps.checkpoint import chunks
@@ -20,7 +20,7 @@ from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage.delta.entries import Entry, Listed, Stored
 from supersteps.storage.delta.rows import is_intact
-from supersteps.storage.delta.tables import Tables
+from supersteps.storage.delta.tables import Tables, WritableTables
 
 OpenList = Callable[[Listed, str], ListPart]
 """Gives a list part whose elements are read when needed; the text says where it belongs."""
@@ -153,6 +153,37 @@ def count_intact(tables: Tables, key: int) -> tuple[int, str]:
     return expected, f"element {expected} of list {key} has been altered or is gone"
 
 
+# ------------------------------------------------------------------------------------------ writing
+
+
+def append(
+    tables: WritableTables, owner: int, before: Entry | None, items: Sequence[bytes]
+) -> Listed:
+    """Add elements after those of a list's view, which stays as it is, and return the new view.
+
+    The view may be older than the list (after a restore): then a list begins that goes on from
+    there. A value that was put as a whole becomes a list.
+    """
+    if before is not None and not isinstance(before, Listed):
+        items = [*ListPart.from_json(read_value(tables.of_owner(owner), before)), *items]
+        before = None
+    if before is None:
+        before = Listed(tables.insert_list(owner, None, 0), 0)
+    elif tables.has_item(before.list, before.length):
+        key = tables.insert_list(owner, before.list, before.length)
+        before = Listed(key, before.length)
+    tables.insert_items(before.list, item_rows(items, before.length))
+    return Listed(before.list, before.length + len(items))
+
+
+def item_rows(items: Iterable[bytes], first: int) -> list[tuple[int, bytes, int]]:
+    """Return what is stored of elements: position, data, checksum."""
+    return [
+        (position, item, item_checksum(item, position))
+        for position, item in enumerate(items, first)
+    ]
+
+
 # ------------------------------------------------------------------------- what is no longer needed
 
 
@@ -200,3 +231,13 @@ def needed_lengths(tables: Tables, kept: Iterable[Entry]) -> dict[int, int] | No
         except DamagedPartError:
             return None
     return needed
+
+
+def collect(
+    tables: WritableTables, owner: int, gone: Iterable[Entry], kept: Collection[Entry]
+) -> None:
+    """Delete what only the entries of an owner that are `gone` needed."""
+    tables.release_chunks(owner, unneeded_chunks(tables, gone, kept))
+    needed = needed_lengths(tables, kept)
+    if needed is not None:
+        tables.cut_lists(owner, needed)

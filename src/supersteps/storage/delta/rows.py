@@ -11,7 +11,7 @@ import msgspec
 
 from supersteps.checkpoint.record import FORMAT_VERSION, CheckpointHeader, check_version
 from supersteps.errors import CorruptCheckpointError
-from supersteps.ids import checkpoint_id
+from supersteps.ids import checkpoint_id, checkpoint_number
 from supersteps.storage.delta.entries import Difference, decode_entries
 from supersteps.storage.records import RunRecord
 
@@ -148,6 +148,11 @@ def pack_row(
         entries,
     )
     return (*row, row_checksum(row))
+
+
+def head_number(record: RunRecord) -> int:
+    """Return the number of a run's head."""
+    return checkpoint_number(record.head, record.run_id)
 
 
 def id_of(row: Row, run: RunKey) -> str:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from supersteps.checkpoint.parts import PartKey
 from supersteps.checkpoint.record import CheckpointHeader
-from supersteps.checkpoint_info import CheckpointInfo
-from supersteps.ids import split_checkpoint_id
 from supersteps.storage._statements import load_statements
-from supersteps.storage.delta.chains import lineage_of
 from supersteps.storage.delta.entries import Entry, encode_entries
-from supersteps.storage.delta.rows import Row, RunKey, check_row, header_of, pack_row
-from supersteps.storage.sqlite.tables import SqliteTables
+from supersteps.storage.delta.rows import Row, RunKey, header_of, pack_row
 
 SQL = load_statements("supersteps.storage.sqlite", "checkpoints.sql")
 _INSERT = SQL["insert"]
@@ -97,12 +94,10 @@ def of_no_run(db: sqlite3.Connection) -> list[tuple[int, int]]:
     return db.execute(SQL["of_no_run"]).fetchall()
 
 
-def find_row(db: sqlite3.Connection, wanted: str) -> tuple[RunKey, Row] | None:
-    """Return a checkpoint of a run, None when no run has one with this id."""
-    place = split_checkpoint_id(wanted)
-    run = run_key(db, place[0]) if place else None
-    row = SqliteTables(db).row(run.key, place[1]) if run and place else None
-    return (run, row) if run and row else None
+def find_row(db: sqlite3.Connection, run: int, sequence: int) -> Row | None:
+    """Return a checkpoint of a run, unchecked, None where there is none with this number."""
+    row = db.execute(SQL["read"], (run, sequence)).fetchone()
+    return None if row is None else Row(*row)
 
 
 def read_rows(db: sqlite3.Connection, key: int) -> Iterator[Row]:
@@ -110,17 +105,11 @@ def read_rows(db: sqlite3.Connection, key: int) -> Iterator[Row]:
     return map(Row._make, db.execute(SQL["read_run"], (key,)))
 
 
-def read_lineage(
-    db: sqlite3.Connection, newest: str, limit: int
-) -> tuple[list[CheckpointInfo], list[str]]:
-    """Return a checkpoint and its ancestors, oldest first, and what is damaged.
+def rows_before(db: sqlite3.Connection, key: int, sequence: int) -> Iterator[tuple[Any, ...]]:
+    """Give a checkpoint of a run and those before it, unchecked, the newest first."""
+    return db.execute(SQL["lineage"], (key, sequence))
 
-    Raises:
-        CorruptCheckpointError: The checkpoint itself is damaged.
-    """
-    found = find_row(db, newest)
-    if found is None:
-        return [], []
-    run, row = found
-    check_row(row, run)
-    return lineage_of(run, row, db.execute(SQL["lineage"], (run.key, row.sequence)), limit)
+
+def delete_checkpoints(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """Delete checkpoints."""
+    db.executemany(SQL["delete"], [(row.checkpoint,) for row in rows])

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from supersteps.checkpoint.chunks import Tree
-from supersteps.checkpoint.parts import ListPart
 from supersteps.storage._statements import load_statements
-from supersteps.storage.delta.entries import Entry, Listed
-from supersteps.storage.delta.parts import (
-    item_checksum,
-    needed_lengths,
-    read_value,
-    unneeded_chunks,
-)
-from supersteps.storage.sqlite.tables import SqliteTables
 
 SQL = load_statements("supersteps.storage.sqlite", "parts.sql")
 
@@ -37,57 +28,28 @@ def _borrow(db: sqlite3.Connection, owner: int, hash: bytes) -> None:
         db.execute(SQL["borrow"], (chunk, owner))
 
 
-def append(
-    db: sqlite3.Connection, owner: int, before: Entry | None, items: Sequence[bytes]
-) -> Listed:
-    """Add elements after those of a list's view, which stays as it is, and return the new view.
-
-    The view may be older than the list (after a restore): then a list begins that goes on from
-    there. A value that was put as a whole becomes a list.
-    """
-    if before is not None and not isinstance(before, Listed):
-        items = [*ListPart.from_json(read_value(SqliteTables(db), before)), *items]
-        before = None
-    if before is None or _is_outgrown(db, before):
-        before = _begin_list(db, owner, before)
-    key = before.list
-    db.executemany(
-        SQL["insert_item"],
-        [
-            (key, position, item, item_checksum(item, position))
-            for position, item in enumerate(items, before.length)
-        ],
-    )
-    return Listed(key, before.length + len(items))
-
-
-def _is_outgrown(db: sqlite3.Connection, entry: Listed) -> bool:
-    return db.execute(SQL["has_item"], (entry.list, entry.length)).fetchone() is not None
-
-
-def _begin_list(db: sqlite3.Connection, owner: int, base: Listed | None) -> Listed:
-    length = base.length if base else 0
-    key = db.execute(SQL["insert_list"], (owner, base.list if base else None, length)).lastrowid
+def insert_list(db: sqlite3.Connection, owner: int, base: int | None, base_length: int) -> int:
+    """Begin a list and return its key."""
+    key = db.execute(SQL["insert_list"], (owner, base, base_length)).lastrowid
     assert key is not None
-    return Listed(key, length)
+    return key
+
+
+def has_item(db: sqlite3.Connection, key: int, position: int) -> bool:
+    """Return whether a list has an element at a position."""
+    return db.execute(SQL["has_item"], (key, position)).fetchone() is not None
+
+
+def insert_items(db: sqlite3.Connection, key: int, rows: Iterable[tuple[int, bytes, int]]) -> None:
+    """Store elements of a list."""
+    db.executemany(SQL["insert_item"], [(key, *row) for row in rows])
 
 
 # ---------------------------------------------------------------------------------------- removing
 
 
-def collect(
-    db: sqlite3.Connection, owner: int, gone: Iterable[Entry], kept: Collection[Entry]
-) -> None:
-    """Remove what only the entries of an owner that are `gone` needed."""
-    tables = SqliteTables(db)
-    for hash in unneeded_chunks(tables, gone, kept):
-        _release(db, owner, hash)
-    needed = needed_lengths(tables, kept)
-    if needed is not None:
-        _cut_lists(db, owner, needed)
-
-
-def _release(db: sqlite3.Connection, owner: int, hash: bytes) -> None:
+def release_chunk(db: sqlite3.Connection, owner: int, hash: bytes) -> None:
+    """Delete a chunk that an owner needs no longer, or pass it to one who does."""
     row = db.execute(SQL["find_chunk"], (hash,)).fetchone()
     if row is None:
         return
@@ -103,7 +65,8 @@ def _release(db: sqlite3.Connection, owner: int, hash: bytes) -> None:
         db.execute(SQL["give_back"], (chunk, heir[0]))
 
 
-def _cut_lists(db: sqlite3.Connection, owner: int, needed: Mapping[int, int]) -> None:
+def cut_lists(db: sqlite3.Connection, owner: int, needed: Mapping[int, int]) -> None:
+    """Cut the lists of an owner to these lengths, and delete those that have none."""
     for (key,) in db.execute(SQL["lists_of_owner"], (owner,)).fetchall():
         db.execute(SQL["delete_items"], (key, needed.get(key, 0)))
         if key not in needed:

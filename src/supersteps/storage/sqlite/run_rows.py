@@ -13,9 +13,9 @@ from msgspec.structs import asdict, replace
 
 from supersteps.checkpoint.owner import Owner
 from supersteps.errors import CorruptCheckpointError
-from supersteps.ids import checkpoint_id, checkpoint_number
+from supersteps.ids import checkpoint_id
 from supersteps.storage._statements import load_statements
-from supersteps.storage.delta.rows import StoredRun, is_intact, key_checksum
+from supersteps.storage.delta.rows import StoredRun, head_number, is_intact, key_checksum
 from supersteps.storage.listings import RunFilter, as_stored
 from supersteps.storage.records import LEASE_SECONDS
 from supersteps.storage.rules import InboxEntry, Lease, RunRecord
@@ -37,11 +37,6 @@ _NO_NAMES = "[]"
 """Stands for no tags and for no questions, in rows of any version."""
 _LAST = 0xFFFFFFFF
 """The highest number of an entry that fits beside its run's key (`run << 32 | number`)."""
-
-
-def head_number(record: RunRecord) -> int:
-    """Return the number of a run's head."""
-    return checkpoint_number(record.head, record.run_id)
 
 
 def entries_of(key: int) -> tuple[int, int]:

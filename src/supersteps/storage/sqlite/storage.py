@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
@@ -20,6 +20,8 @@ from supersteps.errors import CorruptCheckpointWarning, RunBusyError, StorageErr
 from supersteps.storage import rules
 from supersteps.storage._paths import settled_path
 from supersteps.storage.answers import Answering
+from supersteps.storage.delta import reads, upkeep, verification
+from supersteps.storage.delta.commits import Commits
 from supersteps.storage.delta.entries import Listed
 from supersteps.storage.delta.parts import DamagedPartError, damaged_part, read_list
 from supersteps.storage.delta.rows import StoredRun
@@ -27,12 +29,14 @@ from supersteps.storage.listings import RunFilter, check_before
 from supersteps.storage.ports import AsyncClosing, Capabilities, ManagedStorage
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.rules import Damage, InboxEntry, RunRecord
-from supersteps.storage.sqlite import backup, checkpoint_rows, reads, run_rows, upkeep, verification
-from supersteps.storage.sqlite.commits import Commits
+from supersteps.storage.sqlite import backup, run_rows
 from supersteps.storage.sqlite.database import Database
 from supersteps.storage.sqlite.readers import Readers
 from supersteps.storage.sqlite.tables import SqliteTables
 from supersteps.storage.sqlite.writer import Writer
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _LARGE_BYTES = 1 << 18
 """A commit of so much takes its time, however fast the disk: not on an event loop's thread."""
@@ -77,7 +81,8 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
             can_read_lineage=True,
         )
         database = Database(self.path, busy_seconds)
-        self._commits = Commits(clock)
+        self._clock = clock
+        self._commits = Commits()
         self._upkeep = upkeep.Upkeep(self._commits)
         self._writer = Writer(database, self._commits.heads.clear)
         self._readers = Readers(database)
@@ -103,7 +108,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
         record = checkpoint.to_record(self.codec)
         wanted = rules.check_saved(record.header)
-        await self._writer.run(lambda db: self._upkeep.save(db, record, self._open_list))
+        await self._write(self._upkeep.save, record, self._open_list)
         return wanted
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
@@ -130,7 +135,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         ]
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        return await self._writer.run(lambda db: self._upkeep.delete_checkpoint(db, checkpoint_id))
+        return await self._write(self._upkeep.delete_checkpoint, checkpoint_id)
 
     # ----------------------------------------------------------------------------- runs and commits
 
@@ -142,37 +147,32 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         return await self._readers.run(run_rows.find_waiting_runs, request_id)
 
     async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
-        return await self._readers.run(reads.load_record, checkpoint_id, self._open_list)
+        return await self._read(reads.load_record, checkpoint_id, self._open_list)
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
-        lineage, problems = await self._readers.run(
-            checkpoint_rows.read_lineage, checkpoint_id, limit
-        )
+        lineage, problems = await self._read(reads.read_lineage, checkpoint_id, limit)
         _warn(problems)
         return lineage
 
     def read_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
         """Return what `list_lineage` returns, on the calling thread, which waits for the disk."""
-        lineage, problems = self._readers.run_here(
-            checkpoint_rows.read_lineage, checkpoint_id, limit
-        )
+        lineage, problems = self._read_here(reads.read_lineage, checkpoint_id, limit)
         _warn(problems)
         return lineage
 
     async def commit(self, commit: Commit) -> int | None:
         return await self._writer.run(
-            partial(self._commits.commit, commit=commit),
+            lambda db: self._commits.commit(SqliteTables(db, self._clock), commit),
             alone=commit.header.run_id,
             is_small=_size(commit) < _LARGE_BYTES,
-            written=partial(self._commits.is_written, commit=commit),
+            written=lambda db: self._commits.is_written(SqliteTables(db), commit),
         )
 
     async def acquire(
         self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
     ) -> RunRecord:
-        taken = await self._writer.run(
-            lambda db: self._commits.acquire(db, run_id, owner, lease_seconds, incarnation),
-            is_small=True,
+        taken = await self._write_small(
+            self._commits.acquire, run_id, owner, lease_seconds, incarnation
         )
         if isinstance(taken, RunBusyError):
             raise taken
@@ -181,10 +181,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
     async def renew(
         self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
     ) -> None:
-        await self._writer.run(
-            lambda db: self._commits.renew(db, run_id, epoch, lease_seconds, incarnation),
-            is_small=True,
-        )
+        await self._write_small(self._commits.renew, run_id, epoch, lease_seconds, incarnation)
 
     async def release(
         self,
@@ -195,20 +192,15 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         error: str | None = None,
         incarnation: str | None = None,
     ) -> None:
-        await self._writer.run(
-            lambda db: self._commits.release(db, run_id, epoch, status, error, incarnation),
-            is_small=True,
-        )
+        await self._write_small(self._commits.release, run_id, epoch, status, error, incarnation)
 
     async def move_head(
         self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
     ) -> RunRecord:
-        return await self._writer.run(
-            lambda db: self._commits.move_head(db, run_id, epoch, checkpoint_id, incarnation)
-        )
+        return await self._write(self._commits.move_head, run_id, epoch, checkpoint_id, incarnation)
 
     async def delete_run(self, run_id: str) -> bool:
-        return await self._writer.run(lambda db: self._upkeep.delete_run(db, run_id))
+        return await self._write(self._upkeep.delete_run, run_id)
 
     # ---------------------------------------------------------------------------- journal and inbox
 
@@ -221,9 +213,8 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         *,
         incarnation: str | None = None,
     ) -> None:
-        await self._writer.run(
-            lambda db: self._commits.append_journal(db, run_id, epoch, head, records, incarnation),
-            is_small=True,
+        await self._write_small(
+            self._commits.append_journal, run_id, epoch, head, records, incarnation
         )
 
     async def read_journal(
@@ -234,10 +225,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
     async def discard_journal(
         self, run_id: str, epoch: int, *, incarnation: str | None = None
     ) -> None:
-        await self._writer.run(
-            lambda db: self._commits.discard_journal(db, run_id, epoch, incarnation),
-            is_small=True,
-        )
+        await self._write_small(self._commits.discard_journal, run_id, epoch, incarnation)
 
     async def add_answers(
         self,
@@ -246,10 +234,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         *,
         incarnation: str | None = None,
     ) -> list[InboxEntry]:
-        return await self._writer.run(
-            lambda db: self._commits.add_answers(db, run_id, answers, incarnation),
-            is_small=True,
-        )
+        return await self._write_small(self._commits.add_answers, run_id, answers, incarnation)
 
     async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
         return await self._readers.run(_read_inbox, run_id, incarnation)
@@ -262,7 +247,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         return found
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
-        headers, problems = await self._readers.run(reads.headers_of_run, run_id)
+        headers, problems = await self._read(reads.headers_of_run, run_id)
         _warn(problems)
         return headers
 
@@ -270,11 +255,11 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
     ) -> list[str]:
         if dry_run:
-            return (await self._readers.run(upkeep.plan, run_id, policy))[2].gone
-        return await self._writer.run(lambda db: self._upkeep.prune(db, run_id, policy))
+            return (await self._read(upkeep.plan, run_id, policy))[2].gone
+        return await self._write(self._upkeep.prune, run_id, policy)
 
     async def verify(self, run_id: str | None = None) -> list[Damage]:
-        return await self._readers.run(verification.verify, run_id)
+        return await self._read(verification.verify, run_id)
 
     async def backup(self, target: str | os.PathLike[str]) -> int:
         """Write a copy of the database as it is at one moment, with SQLite's online backup.
@@ -305,20 +290,54 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
     # -------------------------------------------------------------------------------------- reading
 
     def _load_parts(self, header: CheckpointHeader) -> Mapping[PartKey, Part]:
-        return self._readers.run_here(reads.load_parts, header, self._open_list)
+        return self._read_here(reads.load_parts, header, self._open_list)
 
     def _compare(
         self, first: CheckpointHeader, second: CheckpointHeader
     ) -> tuple[Mapping[PartKey, Part], Mapping[PartKey, Part]]:
-        return self._readers.run_here(reads.compare, first, second, self._open_list)
+        return self._read_here(reads.compare, first, second, self._open_list)
 
     def _open_list(self, entry: Listed, where: str) -> ListPart:
-        return ListPart.stored(
-            entry.length, partial(self._readers.run_here, _read_list, entry, where)
+        return ListPart.stored(entry.length, partial(self._read_here, _read_list, entry, where))
+
+    async def _read(
+        self,
+        job: Callable[Concatenate[SqliteTables, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self._readers.run(lambda db: job(SqliteTables(db), *args, **kwargs))
+
+    def _read_here(
+        self,
+        job: Callable[Concatenate[SqliteTables, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return self._readers.run_here(lambda db: job(SqliteTables(db), *args, **kwargs))
+
+    async def _write(
+        self,
+        job: Callable[Concatenate[SqliteTables, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self._writer.run(
+            lambda db: job(SqliteTables(db, self._clock), *args, **kwargs)
+        )
+
+    async def _write_small(
+        self,
+        job: Callable[Concatenate[SqliteTables, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        return await self._writer.run(
+            lambda db: job(SqliteTables(db, self._clock), *args, **kwargs), is_small=True
         )
 
     async def _list(self, workflow_id: str | None, run_id: str | None) -> list[CheckpointHeader]:
-        headers, problems = await self._readers.run(reads.list_headers, workflow_id, run_id)
+        headers, problems = await self._read(reads.list_headers, workflow_id, run_id)
         _warn(problems)
         return headers
 
@@ -332,9 +351,9 @@ def _size(commit: Commit) -> int:
     return size
 
 
-def _read_list(db: sqlite3.Connection, entry: Listed, where: str) -> list[bytes]:
+def _read_list(tables: SqliteTables, entry: Listed, where: str) -> list[bytes]:
     try:
-        return read_list(SqliteTables(db), entry)
+        return read_list(tables, entry)
     except DamagedPartError as error:
         raise damaged_part(where, error) from error
 

@@ -1,30 +1,123 @@
-"""What the rules of `storage/delta` read of a SQLite database."""
+"""`SqliteTables`: what the rules of `storage/delta` read and write of a SQLite database."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
+from supersteps.checkpoint.chunks import Tree
+from supersteps.checkpoint.parts import PartKey
+from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.storage._statements import load_statements
-from supersteps.storage.delta.rows import Row
+from supersteps.storage.delta.entries import Entry
+from supersteps.storage.delta.rows import Row, RunKey, StoredRun
+from supersteps.storage.delta.saved import SavedRow
+from supersteps.storage.records import InboxEntry, RunRecord
+from supersteps.storage.sqlite import checkpoint_rows, parts, run_rows, saved_rows
 
 _SQL = load_statements("supersteps.storage.sqlite", "parts.sql")
-_READ_ROW = load_statements("supersteps.storage.sqlite", "checkpoints.sql")["read"]
 
 
 class SqliteTables:
-    """Reads one state of the database; see `delta.tables.Tables`.
+    """Reads and writes in one transaction; see `delta.tables.WritableTables`.
 
     Args:
         db: The database, in a transaction.
+        clock: The time by which leases expire; only for whoever takes or keeps one.
     """
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    __slots__ = ("_db", "now")
+
+    def __init__(self, db: sqlite3.Connection, clock: Callable[[], float] = float) -> None:
         self._db = db
+        self.now = clock
+
+    def of_owner(self, owner: int) -> Self:
+        return self  # all owners share their chunks
+
+    # ----------------------------------------------------------------------------------------- runs
+
+    def find_run(self, run_id: str) -> StoredRun | None:
+        return run_rows.find_run(self._db, run_id)
+
+    def run_problems(self, run_id: str) -> list[str]:
+        return run_rows.problems_of(self._db, run_id)
+
+    def is_at_revision(self, run: StoredRun) -> bool:
+        return run_rows.is_at_revision(self._db, run)
+
+    def insert_run(self, record: RunRecord) -> StoredRun:
+        return run_rows.insert_run(self._db, record)
+
+    def update_run(self, old: StoredRun, record: RunRecord) -> StoredRun | None:
+        return run_rows.update_run(self._db, old, record)
+
+    def delete_run(self, run: StoredRun) -> None:
+        run_rows.delete_run(self._db, run)
+
+    def outdate_run(self, run_id: str) -> None:
+        saved_rows.outdate_run(self._db, run_id)
+
+    # ---------------------------------------------------------------------------------- checkpoints
+
+    def run_key(self, run_id: str) -> RunKey | None:
+        return checkpoint_rows.run_key(self._db, run_id)
+
+    def run_keys(
+        self, workflow_id: str | None = None, run_id: str | None = None
+    ) -> Sequence[RunKey]:
+        return checkpoint_rows.run_keys(self._db, workflow_id, run_id)
 
     def row(self, run: int, sequence: int) -> Row | None:
-        row = self._db.execute(_READ_ROW, (run, sequence)).fetchone()
-        return None if row is None else Row(*row)
+        return checkpoint_rows.find_row(self._db, run, sequence)
+
+    def rows(self, run: int) -> Iterator[Row]:
+        return checkpoint_rows.read_rows(self._db, run)
+
+    def rows_before(self, run: int, sequence: int) -> Iterator[tuple[Any, ...]]:
+        return checkpoint_rows.rows_before(self._db, run, sequence)
+
+    def rows_of_renamed(self, workflow_id: str) -> Iterator[tuple[RunKey, Row]]:
+        return checkpoint_rows.rows_of_renamed(self._db, workflow_id)
+
+    def lost_runs(self) -> list[tuple[int, int]]:
+        return checkpoint_rows.of_no_run(self._db)
+
+    def insert_checkpoint(
+        self, run: RunKey, header: CheckpointHeader, parent: int | None, whole: bool, data: bytes
+    ) -> None:
+        checkpoint_rows.insert_checkpoint(self._db, run, header, parent, whole, data)
+
+    def rewrite_checkpoint(
+        self, run: RunKey, row: Row, parent: int | None, entries: dict[PartKey, Entry] | None
+    ) -> None:
+        checkpoint_rows.rewrite_checkpoint(self._db, run, row, parent, entries)
+
+    def delete_checkpoints(self, rows: Collection[Row]) -> None:
+        checkpoint_rows.delete_checkpoints(self._db, rows)
+
+    # ---------------------------------------------------------------------------------------- saved
+
+    def find_saved(self, wanted: str) -> SavedRow | None:
+        return saved_rows.find_saved(self._db, wanted)
+
+    def saved(self) -> Iterator[SavedRow]:
+        return saved_rows.list_saved(self._db)
+
+    def has_namesakes(self, run_id: str) -> bool:
+        return saved_rows.has_namesakes(self._db, run_id)
+
+    def insert_saved(self, header: CheckpointHeader) -> int:
+        return saved_rows.insert_saved(self._db, header)
+
+    def fill_saved(self, key: int, header: CheckpointHeader, entries: dict[PartKey, Entry]) -> None:
+        saved_rows.fill_saved(self._db, key, header, entries)
+
+    def delete_saved(self, key: int) -> None:
+        saved_rows.delete_saved(self._db, key)
+
+    # ----------------------------------------------------------------------------- values and lists
 
     def chunk(self, hash: bytes) -> bytes | None:
         row = self._db.execute(_SQL["read_chunk"], (hash,)).fetchone()
@@ -37,3 +130,52 @@ class SqliteTables:
 
     def items(self, key: int, begin: int, end: int) -> Iterable[tuple[int, bytes, int]]:
         return self._db.execute(_SQL["read_items"], (key, begin, end))
+
+    def store_value(self, owner: int, tree: Tree) -> None:
+        parts.store_value(self._db, owner, tree)
+
+    def release_chunks(self, owner: int, hashes: Collection[bytes]) -> None:
+        for hash in hashes:
+            parts.release_chunk(self._db, owner, hash)
+
+    def insert_list(self, owner: int, base: int | None, base_length: int) -> int:
+        return parts.insert_list(self._db, owner, base, base_length)
+
+    def has_item(self, key: int, position: int) -> bool:
+        return parts.has_item(self._db, key, position)
+
+    def insert_items(self, key: int, rows: Sequence[tuple[int, bytes, int]]) -> None:
+        parts.insert_items(self._db, key, rows)
+
+    def cut_lists(self, owner: int, lengths: Mapping[int, int]) -> None:
+        parts.cut_lists(self._db, owner, lengths)
+
+    # ---------------------------------------------------------------------------- journal and inbox
+
+    def read_inbox(self, key: int) -> list[InboxEntry]:
+        return run_rows.read_inbox(self._db, key)
+
+    def newest_answer(self, run: StoredRun) -> int:
+        return run_rows.newest_answer(self._db, run)
+
+    def add_to_inbox(self, key: int, entries: Sequence[InboxEntry]) -> None:
+        run_rows.add_to_inbox(self._db, key, entries)
+
+    def clear_inbox(self, key: int, last: int) -> None:
+        run_rows.clear_inbox(self._db, key, last)
+
+    def is_journalled(self, run: StoredRun) -> bool:
+        return run_rows.is_journalled(self._db, run)
+
+    def append_journal(self, run: StoredRun, records: Sequence[bytes]) -> None:
+        run_rows.append_journal(self._db, run, records)
+
+    def clear_journal(self, key: int) -> None:
+        run_rows.clear_journal(self._db, key)
+
+    # --------------------------------------------------------------------------------------- damage
+
+    def problems(self) -> Iterator[str]:
+        for (problem,) in self._db.execute("PRAGMA integrity_check"):
+            if problem != "ok":
+                yield problem

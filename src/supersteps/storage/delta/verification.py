@@ -1,44 +1,46 @@
-"""Reading everything, to learn what is damaged before somebody needs it."""
+"""Reads everything, to learn what is damaged before somebody needs it."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 
 from supersteps.errors import CheckpointVersionError, CorruptCheckpointError
 from supersteps.storage.delta.inspection import Inspector
+from supersteps.storage.delta.reads import find_row
 from supersteps.storage.delta.rows import Row, RunKey, difference_of, header_of, id_of
-from supersteps.storage.rules import Damage
-from supersteps.storage.sqlite import checkpoint_rows, run_rows, saved_rows
-from supersteps.storage.sqlite.tables import SqliteTables
+from supersteps.storage.delta.saved import open_saved
+from supersteps.storage.delta.tables import StoredTables
+from supersteps.storage.records import Damage
 
 
-def verify(db: sqlite3.Connection, run_id: str | None) -> list[Damage]:
+def verify(tables: StoredTables, run_id: str | None) -> list[Damage]:
     """Return what is damaged: of one run, or of all, of what was saved by hand and of the file itself."""
-    inspector = Inspector(SqliteTables(db))
+    inspector = Inspector(tables)
     found: list[Damage] = []
-    for run in checkpoint_rows.run_keys(db, run_id=run_id):
-        found += _damage_of_run(db, run, inspector)
+    for run in tables.run_keys(run_id=run_id):
+        found += _damage_of_run(tables, run, _for_owner(inspector, tables, run.key))
         where = f"row {run.key} of tables `runs` and `heads`, or what belongs to it"
         found += [
             Damage(what=where, problem=problem, run_id=run.run_id)
-            for problem in run_rows.problems_of(db, run.run_id)
+            for problem in tables.run_problems(run.run_id)
         ]
-        found += _damage_of_head(db, run)
+        found += _damage_of_head(tables, run)
     if run_id is None:
-        found += _damage_of_lost_runs(db)
-        found += _damage_of_saved(db, inspector)
-        found += [
-            Damage(what="the database file", problem=problem)
-            for (problem,) in db.execute("PRAGMA integrity_check")
-            if problem != "ok"
-        ]
+        found += _damage_of_lost_runs(tables)
+        found += _damage_of_saved(tables, inspector)
+        found += [Damage("the database file", problem) for problem in tables.problems()]
     return found
 
 
-def _damage_of_run(db: sqlite3.Connection, run: RunKey, inspector: Inspector) -> Iterator[Damage]:
+def _for_owner(inspector: Inspector, tables: StoredTables, owner: int) -> Inspector:
+    """Return an inspector for an owner's values; the same where all owners share their chunks."""
+    own = tables.of_owner(owner)
+    return inspector if own is tables else Inspector(own)
+
+
+def _damage_of_run(tables: StoredTables, run: RunKey, inspector: Inspector) -> Iterator[Damage]:
     present: set[int] = set()
-    for row in checkpoint_rows.read_rows(db, run.key):
+    for row in tables.rows(run.key):
         wanted = id_of(row, run)
         problems = list(_row_problems(run, row, present, inspector))
         present.add(row.sequence)
@@ -53,24 +55,24 @@ def _damage_of_run(db: sqlite3.Connection, run: RunKey, inspector: Inspector) ->
             )
 
 
-def _damage_of_head(db: sqlite3.Connection, run: RunKey) -> Iterator[Damage]:
+def _damage_of_head(tables: StoredTables, run: RunKey) -> Iterator[Damage]:
     try:
-        stored = run_rows.find_run(db, run.run_id)
+        stored = tables.find_run(run.run_id)
     except CorruptCheckpointError:
         return  # told of already
-    if stored is not None and checkpoint_rows.find_row(db, stored.record.head) is None:
+    if stored is not None and find_row(tables, stored.record.head) is None:
         problem = (
-            f"it is gone, but it is the head of run {run.run_id!r}. Restore the database from a backup, or restore the "
-            "run to another of its checkpoints."
+            f"it is gone, but it is the head of run {run.run_id!r}. Restore the database from a "
+            "backup, or restore the run to another of its checkpoints."
         )
         yield Damage("a row of table `checkpoints`", problem, run.run_id, stored.record.head)
 
 
-def _damage_of_lost_runs(db: sqlite3.Connection) -> Iterator[Damage]:
-    for key, count in checkpoint_rows.of_no_run(db):
+def _damage_of_lost_runs(tables: StoredTables) -> Iterator[Damage]:
+    for key, count in tables.lost_runs():
         problem = (
-            f"it is gone, but {count} of the rows in table `checkpoints` belong to its run. Restore the database from "
-            "a backup."
+            f"it is gone, but {count} of the rows in table `checkpoints` belong to its run. "
+            "Restore the database from a backup."
         )
         yield Damage(f"row {key} of table `runs`", problem)
 
@@ -93,16 +95,17 @@ def _row_problems(
             yield f"part {key!r}", problem
 
 
-def _damage_of_saved(db: sqlite3.Connection, inspector: Inspector) -> Iterator[Damage]:
-    for saved in saved_rows.list_saved(db):
+def _damage_of_saved(tables: StoredTables, inspector: Inspector) -> Iterator[Damage]:
+    for saved in tables.saved():
         try:
-            _header, entries = saved_rows.open_saved(saved)
+            _header, entries = open_saved(saved)
         except CorruptCheckpointError as error:
             where = f"row {saved.saved} of table `saved`"
             yield Damage(what=where, problem=str(error), checkpoint_id=saved.checkpoint_id)
             continue
+        own = _for_owner(inspector, tables, -saved.saved)
         for key, entry in entries.items():
-            problem = inspector.problem(entry)
+            problem = own.problem(entry)
             if problem is not None:
                 yield Damage(
                     what=f"part {key!r}", problem=problem, checkpoint_id=saved.checkpoint_id

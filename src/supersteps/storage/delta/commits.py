@@ -1,9 +1,8 @@
-"""What changes a run, each inside a transaction of the writer's; the rules are those of `storage.runs`."""
+"""What changes a run, each inside a transaction; the rules are those of `rules`."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,72 +13,67 @@ from supersteps.states import WorkflowRunState
 from supersteps.storage import rules
 from supersteps.storage.delta.chains import read_chain, read_entries
 from supersteps.storage.delta.heads import Head, Heads
-from supersteps.storage.delta.rows import Row, RunKey, StoredRun, header_of
-from supersteps.storage.rules import InboxEntry, RunRecord
-from supersteps.storage.sqlite import checkpoint_rows, parts, run_rows, saved_rows
-from supersteps.storage.sqlite.run_rows import head_number
-from supersteps.storage.sqlite.tables import SqliteTables
+from supersteps.storage.delta.parts import append
+from supersteps.storage.delta.reads import find_row
+from supersteps.storage.delta.rows import Row, RunKey, StoredRun, head_number, header_of
+from supersteps.storage.delta.tables import WritableTables
+from supersteps.storage.records import InboxEntry, RunRecord
 
 
 class Commits:
     """Changes runs.
 
-    Args:
-        clock: The time by which leases expire.
-
     Attributes:
         heads: What is remembered of runs; only whoever writes may use it.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self.heads = Heads()
 
     # --------------------------------------------------------------------------------------- commit
 
-    def commit(self, db: sqlite3.Connection, commit: Commit) -> int | None:
+    def commit(self, tables: WritableTables, commit: Commit) -> int | None:
         """Write a checkpoint and make it the head; return the number of the run's newest answer."""
         run_id = commit.header.run_id
         head = self.heads.get(run_id)
-        if head is not None and self._advance(db, head, commit):
-            return run_rows.newest_answer(db, head.run)
-        stored = run_rows.find_run(db, run_id)
-        record = rules.apply_commit(stored.record if stored else None, commit, self._clock())
+        if head is not None and self._advance(tables, head, commit):
+            return tables.newest_answer(head.run)
+        stored = tables.find_run(run_id)
+        record = rules.apply_commit(stored.record if stored else None, commit, tables.now())
         if record is None:
             return None
         if stored is None:
-            run = run_rows.insert_run(db, record)
+            run = tables.insert_run(record)
             head = Head(run, _key(run))
-            head.has_namesakes = saved_rows.has_namesakes(db, run_id)
-            self._write(db, head, run, commit)
+            head.has_namesakes = tables.has_namesakes(run_id)
+            self._write(tables, head, run, commit)
         else:
-            head = self._load(db, stored)
-            self._write(db, head, _updated(run_rows.update_run(db, stored, record)), commit)
-        return run_rows.newest_answer(db, head.run)
+            head = self._load(tables, stored)
+            self._write(tables, head, _updated(tables.update_run(stored, record)), commit)
+        return tables.newest_answer(head.run)
 
-    def _advance(self, db: sqlite3.Connection, head: Head, commit: Commit) -> bool:
+    def _advance(self, tables: WritableTables, head: Head, commit: Commit) -> bool:
         """Commit on the strength of what is remembered; return False, having done nothing, if that may be outdated."""
         try:
-            record = rules.apply_commit(head.run.record, commit, self._clock())
+            record = rules.apply_commit(head.run.record, commit, tables.now())
         except CheckpointError:
             return False
-        run = run_rows.update_run(db, head.run, record) if record else None
+        run = tables.update_run(head.run, record) if record else None
         if run is None:
             return False
-        self._write(db, head, run, commit)
+        self._write(tables, head, run, commit)
         return True
 
-    def _load(self, db: sqlite3.Connection, stored: StoredRun) -> Head:
+    def _load(self, tables: WritableTables, stored: StoredRun) -> Head:
         key = _key(stored)
-        tables = SqliteTables(db)
         row = tables.row(key.key, head_number(stored.record))
         if row is None:
             raise rules.no_such_checkpoint(stored.record.head, stored.record.run_id)
         head = Head(stored, key, read_chain(tables, key, row))
-        head.has_namesakes = saved_rows.has_namesakes(db, key.run_id)
+        head.has_namesakes = tables.has_namesakes(key.run_id)
         return head
 
-    def _write(self, db: sqlite3.Connection, head: Head, run: StoredRun, commit: Commit) -> None:
+    def _write(self, tables: WritableTables, head: Head, run: StoredRun, commit: Commit) -> None:
         """Write what follows the fence: the parts, the checkpoint, and what the commit makes void."""
         header = commit.header
         parent = None if header.parent_id is None else head_number(head.run.record)
@@ -88,18 +82,18 @@ class Commits:
             head.run = run
             step = head.begin(commit.changes)
             for tree in step.values:
-                parts.store_value(db, run.key, tree)
+                tables.store_value(run.key, tree)
             for key, before, items in step.appends:
-                step.difference.puts[key] = parts.append(db, run.key, before, items)
+                step.difference.puts[key] = append(tables, run.key, before, items)
             whole, entries = head.follow(step.difference)
-            if head.has_namesakes and saved_rows.find_saved(db, header.checkpoint_id) is not None:
+            if head.has_namesakes and tables.find_saved(header.checkpoint_id) is not None:
                 raise rules.id_taken(header.checkpoint_id)
-            checkpoint_rows.insert_checkpoint(db, head.key, header, parent, whole, entries)
+            tables.insert_checkpoint(head.key, header, parent, whole, entries)
             if head.is_journalled:
-                run_rows.clear_journal(db, run.key)
+                tables.clear_journal(run.key)
                 head.is_journalled = False
             if run.record.inbox_read != read_before:
-                run_rows.clear_inbox(db, run.key, run.record.inbox_read)
+                tables.clear_inbox(run.key, run.record.inbox_read)
         except BaseException:
             self.heads.forget(header.run_id)  # it is half-way
             raise
@@ -111,49 +105,49 @@ class Commits:
             self.heads.keep(header.run_id, head)
 
     @staticmethod
-    def is_written(db: sqlite3.Connection, commit: Commit) -> bool:
+    def is_written(tables: WritableTables, commit: Commit) -> bool:
         """Return whether a commit is the head of its run."""
-        stored = run_rows.find_run(db, commit.header.run_id)
+        stored = tables.find_run(commit.header.run_id)
         return stored is not None and rules.is_same_commit(stored.record, commit)
 
     # ------------------------------------------------------------------------------------ ownership
 
     def acquire(
         self,
-        db: sqlite3.Connection,
+        tables: WritableTables,
         run_id: str,
         owner: Owner,
         lease_seconds: float,
         incarnation: str | None,
     ) -> RunRecord | RunBusyError:
         """Take a run under the next epoch, or return why not: raising would undo writes."""
-        stored, now = self._find(db, run_id, incarnation), self._clock()
+        stored, now = self._find(tables, run_id, incarnation), tables.now()
         limited = rules.limit_lease(stored.record, now)
         if limited is not stored.record:
-            self._change(db, stored, limited)
-            stored = self._find(db, run_id, incarnation)
+            self._change(tables, stored, limited)
+            stored = self._find(tables, run_id, incarnation)
         try:
             return self._change(
-                db, stored, rules.take_run(stored.record, owner, now, lease_seconds)
+                tables, stored, rules.take_run(stored.record, owner, now, lease_seconds)
             )
         except RunBusyError as busy:
             return busy
 
     def renew(
         self,
-        db: sqlite3.Connection,
+        tables: WritableTables,
         run_id: str,
         epoch: int,
         lease_seconds: float,
         incarnation: str | None,
     ) -> None:
         """Extend the lease."""
-        stored = self._fence(db, run_id, epoch, incarnation)
-        self._change(db, stored, rules.renew_lease(stored.record, self._clock(), lease_seconds))
+        stored = self._fence(tables, run_id, epoch, incarnation)
+        self._change(tables, stored, rules.renew_lease(stored.record, tables.now(), lease_seconds))
 
     def release(
         self,
-        db: sqlite3.Connection,
+        tables: WritableTables,
         run_id: str,
         epoch: int,
         status: str | None,
@@ -161,12 +155,12 @@ class Commits:
         incarnation: str | None,
     ) -> None:
         """Give the lease up."""
-        stored = self._fence(db, run_id, epoch, incarnation)
-        self._change(db, stored, rules.release_run(stored.record, status, error))
+        stored = self._fence(tables, run_id, epoch, incarnation)
+        self._change(tables, stored, rules.release_run(stored.record, status, error))
 
-    def _change(self, db: sqlite3.Connection, stored: StoredRun, record: RunRecord) -> RunRecord:
+    def _change(self, tables: WritableTables, stored: StoredRun, record: RunRecord) -> RunRecord:
         """Store a run whose head stays; the transaction has just read it, so nobody has come between."""
-        run = _updated(run_rows.update_run(db, stored, record))
+        run = _updated(tables.update_run(stored, record))
         head = self.heads.get(record.run_id)
         if head is not None:
             if head.run[:2] == stored[:2]:
@@ -177,63 +171,63 @@ class Commits:
 
     def move_head(
         self,
-        db: sqlite3.Connection,
+        tables: WritableTables,
         run_id: str,
         epoch: int,
         checkpoint_id: str,
         incarnation: str | None,
     ) -> RunRecord:
         """Make a checkpoint of the run its head again."""
-        stored = self._fence(db, run_id, epoch, incarnation)
-        found = checkpoint_rows.find_row(db, checkpoint_id)
+        stored = self._fence(tables, run_id, epoch, incarnation)
+        found = find_row(tables, checkpoint_id)
         if found is None or found[0].key != stored.key:
             raise rules.no_such_checkpoint(checkpoint_id, run_id)
-        return self.leave_head(db, stored, *found)
+        return self.leave_head(tables, stored, *found)
 
     def leave_head(
-        self, db: sqlite3.Connection, stored: StoredRun, key: RunKey, target: Row
+        self, tables: WritableTables, stored: StoredRun, key: RunKey, target: Row
     ) -> RunRecord:
         """Make another checkpoint the head of a run."""
-        inbox = run_rows.read_inbox(db, stored.key)
-        keys = read_entries(SqliteTables(db), key, target)
+        inbox = tables.read_inbox(stored.key)
+        keys = read_entries(tables, key, target)
         # The rule looks at the keys only; large values are not read for it.
         record = CheckpointRecord(header_of(target, key), dict.fromkeys(keys, b""))
         last = inbox[-1].number if inbox else stored.record.inbox_read
-        is_journalled = run_rows.is_journalled(db, stored)
+        is_journalled = tables.is_journalled(stored)
         run = rules.move_head(stored.record, record, last, is_journalled=is_journalled)
         self.heads.forget(run.run_id)
-        _updated(run_rows.update_run(db, stored, run))
-        run_rows.clear_journal(db, stored.key)
-        run_rows.clear_inbox(db, stored.key, last)
+        _updated(tables.update_run(stored, run))
+        tables.clear_journal(stored.key)
+        tables.clear_inbox(stored.key, last)
         return run
 
-    def _find(self, db: sqlite3.Connection, run_id: str, incarnation: str | None) -> StoredRun:
+    def _find(self, tables: WritableTables, run_id: str, incarnation: str | None) -> StoredRun:
         """Return a run: as remembered, if nobody has written to it since, else as it is read."""
-        stored = self._look_up(db, run_id)
+        stored = self._look_up(tables, run_id)
         if stored is None:
             raise rules.no_such_run(run_id)
         rules.check_incarnation(stored.record, incarnation)
         return stored
 
     def _fence(
-        self, db: sqlite3.Connection, run_id: str, epoch: int, incarnation: str | None
+        self, tables: WritableTables, run_id: str, epoch: int, incarnation: str | None
     ) -> StoredRun:
-        stored = self._look_up(db, run_id)
+        stored = self._look_up(tables, run_id)
         rules.check_epoch(stored.record if stored else None, run_id, epoch, incarnation)
         assert stored is not None
         return stored
 
-    def _look_up(self, db: sqlite3.Connection, run_id: str) -> StoredRun | None:
+    def _look_up(self, tables: WritableTables, run_id: str) -> StoredRun | None:
         head = self.heads.get(run_id)
-        if head is not None and run_rows.is_at_revision(db, head.run):
+        if head is not None and tables.is_at_revision(head.run):
             return head.run
-        return run_rows.find_run(db, run_id)
+        return tables.find_run(run_id)
 
     # ---------------------------------------------------------------------------- journal and inbox
 
     def append_journal(
         self,
-        db: sqlite3.Connection,
+        tables: WritableTables,
         run_id: str,
         epoch: int,
         head: str,
@@ -241,30 +235,30 @@ class Commits:
         incarnation: str | None,
     ) -> None:
         """Add records of finished calls. The transaction keeps writers off, so that reading the epoch is a fence."""
-        stored = self._fence(db, run_id, epoch, incarnation)
+        stored = self._fence(tables, run_id, epoch, incarnation)
         rules.check_head(stored.record, head)
-        run_rows.append_journal(db, stored, records)
+        tables.append_journal(stored, records)
         remembered = self.heads.get(run_id)
         if remembered is not None:
             remembered.is_journalled = True
 
     def discard_journal(
-        self, db: sqlite3.Connection, run_id: str, epoch: int, incarnation: str | None
+        self, tables: WritableTables, run_id: str, epoch: int, incarnation: str | None
     ) -> None:
         """Drop the records that follow the head."""
-        run_rows.clear_journal(db, self._fence(db, run_id, epoch, incarnation).key)
+        tables.clear_journal(self._fence(tables, run_id, epoch, incarnation).key)
 
     def add_answers(
         self,
-        db: sqlite3.Connection,
+        tables: WritableTables,
         run_id: str,
         answers: Sequence[tuple[str, bytes]],
         incarnation: str | None,
     ) -> list[InboxEntry]:
         """Put answers into the inbox, all or none."""
-        stored = self._find(db, run_id, incarnation)
-        entries = rules.accept_answers(stored.record, run_rows.read_inbox(db, stored.key), answers)
-        run_rows.add_to_inbox(db, stored.key, entries)
+        stored = self._find(tables, run_id, incarnation)
+        entries = rules.accept_answers(stored.record, tables.read_inbox(stored.key), answers)
+        tables.add_to_inbox(stored.key, entries)
         return entries
 
 
