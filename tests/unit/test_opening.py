@@ -1,5 +1,6 @@
 """Opening a run costs the same whatever came before; its lineage is read when looked at."""
 
+import inspect
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from supersteps import (
     RetentionPolicy,
     SqliteCheckpointStorage,
     StreamingRun,
+    SuperStepCompletedEvent,
 )
 from supersteps.engine import lineage as lineages
 from supersteps.storage import _files
@@ -101,6 +103,70 @@ async def test_the_lineage_is_there_when_somebody_looks(
         await collect(handle)
         assert [info.step_number for info in handle.checkpoints] == [*range(STEPS + 2)]
         assert handle.checkpoints[-1] == handle.latest_checkpoint
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes each call that is made of a storage in memory."""
+    made: list[str] = []
+
+    def noted(name: str) -> Callable[..., Any]:
+        method = getattr(InMemoryCheckpointStorage, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            made.append(name)
+            return method(*args, **kwargs)
+
+        return call
+
+    for name, member in vars(InMemoryCheckpointStorage).items():
+        if inspect.iscoroutinefunction(member):
+            monkeypatch.setattr(InMemoryCheckpointStorage, name, noted(name))
+    return made
+
+
+async def test_a_resume_that_goes_on_calls_the_storage_five_times_before_its_commit(
+    calls: list[str],
+) -> None:
+    storage = InMemoryCheckpointStorage()
+    first = counter_workflow(storage=storage).run_stream(5, run_id="r")
+    async for _event in first:
+        if len(first.checkpoints) == 3:
+            break
+    await first.aclose()
+    handle = counter_workflow(storage=storage).run_stream_from_checkpoint(first.checkpoints[2])
+    calls.clear()
+
+    async for event in handle:
+        if isinstance(event, SuperStepCompletedEvent):
+            break
+
+    reads = ["load_record", "get_run"]
+    assert calls == [*reads, "get_run", "acquire", "read_journal", "commit"]
+
+
+async def test_a_resume_with_nothing_to_do_only_reads_the_checkpoint_and_the_run(
+    calls: list[str],
+) -> None:
+    storage = InMemoryCheckpointStorage()
+    await counter_workflow(storage=storage).run(3, run_id="r")
+    calls.clear()
+
+    await counter_workflow(storage=storage).run_from_checkpoint("r-000004")
+
+    assert calls == ["load_record", "get_run"]
+
+
+async def test_a_resume_that_waits_reads_the_inbox_once(calls: list[str]) -> None:
+    storage = InMemoryCheckpointStorage()
+    result = await asking_workflow(storage=storage).run("x", run_id="r")
+    calls.clear()
+
+    again = await asking_workflow(storage=storage).run_from_checkpoint("r-000002")
+
+    (asked,) = result.get_request_info_events()
+    assert [event.request_id for event in again.get_request_info_events()] == [asked.request_id]
+    assert calls == ["load_record", "get_run", "read_inbox"]
 
 
 async def test_checkpoints_that_follow_are_added_to_what_was_read() -> None:

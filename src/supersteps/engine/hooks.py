@@ -51,6 +51,11 @@ class Hooks:
         self._shared = {id: roots[id] for id in self._hooked if id in ids}
         self.are_shared = bool(self._shared)
 
+    @property
+    def may_restore(self) -> bool:
+        """Whether executors may have attributes to take back, also from the journal."""
+        return bool(self._hooked or self._position.state.sub_runs)
+
     def claim(self) -> bool:
         """Have the instances for this run; return whether another run has had one of them since.
 

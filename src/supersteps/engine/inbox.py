@@ -49,10 +49,11 @@ class Inbox:
         ] = {}  # of a run without storage, to tell a repeated answer from a stray one
 
     async def load(self, state: State, store: RunStore) -> None:
-        """Learn which answers the storage holds."""
+        """Learn which answers the storage holds; where nothing asks, there can be none."""
         self.answers = []
         self._newest = 0
-        self._hold([self._take(state, entry) for entry in await store.read_inbox()])
+        entries = await store.read_inbox() if state.requests else []
+        self._hold([self._take(state, entry) for entry in entries])
 
     @property
     def may_have_news(self) -> bool:

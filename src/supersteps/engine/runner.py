@@ -29,6 +29,7 @@ from supersteps.engine.call import Reader
 from supersteps.engine.executors import Executors
 from supersteps.engine.hooks import Holder, Hooks
 from supersteps.engine.inbox import Inbox
+from supersteps.engine.journal import Recorded
 from supersteps.engine.levels import Levels
 from supersteps.engine.merge import enter, merge
 from supersteps.engine.observer import Observation, ObservedBackend, Observer
@@ -228,7 +229,9 @@ class Runner:
         self._store.migrate(fitted.changes, fitted.fingerprint)
         here.take(fitted.record)
         await self._inbox.load(here.state, self._store)
-        await here.read_journal(self._store)
+        here.recorded = Recorded()
+        if self._hooks.may_restore or here.state.timers or here.state.intercepted:
+            await here.read_journal(self._store)  # else read once the run is held: see `Supersteps`
         self._hooks.claim()
         await self._hooks.restore()
         here.is_interrupted = False

@@ -215,6 +215,7 @@ class RunWork:
                 self._announce()
             with self.loading:
                 self.opened = await self.origin.open(self)
+            self.has_looked = True  # the inbox was read just now
             self._announce()
             self._say_what_is_missing()
             for event in self.opened.runner.waiting_requests():
