@@ -109,7 +109,7 @@ class _Merge(msgspec.Struct, eq=False):
         for output in effects.outputs:
             router.emit(level, source, output)
         for send in effects.sends:
-            router.route(level, source, send.payload, send.target_id)
+            router.route(level, source, send)
         for failure in effects.failures:
             router.route_failure(level, source, failure)
         for ask in effects.asks:

@@ -12,6 +12,7 @@ from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.sections.message import MESSAGES, StoredMessage, read_messages
 from supersteps.checkpoint.values import Sealer
 from supersteps.define.graph import Graph
+from supersteps.engine.effects import Send
 from supersteps.engine.levels import Levels
 from supersteps.engine.merge import enter
 from supersteps.engine.merged import Merged
@@ -57,7 +58,7 @@ def addressed(
         else:
             for source in message.source_ids:
                 level = levels.of(source)
-                router.route(level, level.local(source), message.payload, None)
+                router.route(level, level.local(source), Send(message.payload, None))
     router.release_fan_ins()
     parts = dict(record.parts)
     encode_changes(merged, state, levels, step=step).apply(parts)

@@ -23,6 +23,7 @@ from supersteps.define.executor import Executor
 from supersteps.define.request_info import RequestInfoExecutor
 from supersteps.define.subworkflow import WorkflowExecutor, takes_input
 from supersteps.engine.answers import check_reply
+from supersteps.engine.effects import Send
 from supersteps.engine.levels import Level, Levels
 from supersteps.engine.merged import Merged
 from supersteps.engine.state import State
@@ -57,15 +58,15 @@ class Router(msgspec.Struct, eq=False):
 
     # ------------------------------------------------------------------------------------- messages
 
-    def route(self, level: Level, source: str, payload: Sealed, target_id: str | None) -> None:
+    def route(self, level: Level, source: str, send: Send) -> None:
         """Give a message to every edge that accepts it; note it if none does.
 
         Args:
             level: The level.
             source: Who sends it, by its id there.
-            payload: The message.
-            target_id: The only receiver that the sender wants, None for all.
+            send: The message, and to whom.
         """
+        payload, target_id = send.payload, send.target_id
         way = None if level.prefix else level.graph.ways.get(source)
         if way is not None and (target_id is None or target_id == way.target_ids[0]):
             if way.find is not None:
@@ -189,7 +190,7 @@ class Router(msgspec.Struct, eq=False):
         elif level.stand_in.__supersteps__.allow_direct_output:
             self.emit(level.parent, level.node, output)
         else:
-            self.route(level.parent, level.node, output, None)
+            self.route(level.parent, level.node, Send(output, None))
 
     # -------------------------------------------------------------------------------------- fan-ins
 
