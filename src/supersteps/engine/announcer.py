@@ -86,8 +86,8 @@ class Announcer:
             elif answer.outcome is None:
                 emit(
                     WorkflowWarningEvent(
-                        f"the answer to request {answer.request_id!r} could not be used: {answer.refusal}. The request "
-                        "waits again."
+                        f"the answer to request {answer.request_id!r} could not be used: "
+                        f"{answer.refusal}. The request waits again."
                     )
                 )
                 emit(self.request_event(state.requests[answer.request_id]))
@@ -108,8 +108,8 @@ class Announcer:
     def leftovers(self, state: State) -> list[str]:
         """Return a sentence for each fan-in and intercepted question that still waits, for when nothing else does."""
         unanswered = [
-            f"request {request.request_id!r} of {request.source_executor_id!r} was given to an executor around its "
-            f"sub-workflow, behind {request.node!r}, which has not answered it"
+            f"request {request.request_id!r} of {request.source_executor_id!r} was given to an "
+            f"executor around its sub-workflow, behind {request.node!r}, which has not answered it"
             for request in state.intercepted.values()
         ]
         return unanswered + [

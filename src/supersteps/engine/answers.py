@@ -94,9 +94,9 @@ def no_response_handler(asker: Executor, question: Any, name: str) -> Unanswerab
     """Return the error of a question whose answer nobody would take."""
     kind = display_name(type(question))
     return UnanswerableRequestError(
-        f"executor {asker.id!r} asks a {kind} for an answer of type {name}, but has no handler for that: add "
-        f"@response_handler async def answered(self, original_request: {kind}, response: {name}, ctx: "
-        "WorkflowContext[...]) -> None"
+        f"executor {asker.id!r} asks a {kind} for an answer of type {name}, but has no handler for "
+        f"that: add @response_handler async def answered(self, original_request: {kind}, response: "
+        f"{name}, ctx: WorkflowContext[...]) -> None"
     )
 
 
@@ -112,14 +112,15 @@ def ported_type(
     port, source = level.local(request_executor_id), level.local(source_executor_id)
     if source not in level.graph.nodes:
         raise UnanswerableRequestError(
-            f"a question that came in from outside (from {source!r}) was sent straight to {request_executor_id!r}, so "
-            "nobody there could take the answer: let an executor in between ask it"
+            f"a question that came in from outside (from {source!r}) was sent straight to "
+            f"{request_executor_id!r}, so nobody there could take the answer: let an executor in "
+            "between ask it"
         )
     asker = level.graph.nodes[source].executor
     if source not in level.graph.reachable[port]:
         raise UnanswerableRequestError(
-            f"executor {source_executor_id!r} asks through {request_executor_id!r}, but no edge leads back: add "
-            f"add_edge({port}, {source}) so that the answer can reach it"
+            f"executor {source_executor_id!r} asks through {request_executor_id!r}, but no edge "
+            f"leads back: add add_edge({port}, {source}) so that the answer can reach it"
         )
     for annotation in (
         member for kind in asker.input_types for member in (_members_of(kind) or (kind,))
@@ -132,8 +133,8 @@ def ported_type(
                 return answer
     kind = display_name(type(question))
     raise UnanswerableRequestError(
-        f"executor {source_executor_id!r} asks a {kind} but has no handler for the answer: add a @handler for "
-        f"RequestResponse[{kind}, T]"
+        f"executor {source_executor_id!r} asks a {kind} but has no handler for the answer: add a "
+        f"@handler for RequestResponse[{kind}, T]"
     )
 
 
@@ -146,9 +147,9 @@ def check_response(levels: Levels, request: Request, value: Any, run_id: str) ->
     wanted = response_type(levels, request)
     if not matches(value, wanted):
         raise ResponseTypeError(
-            f"request {request.request_id!r} of run {run_id!r} (asked by {request.source_executor_id!r}) wants an "
-            f"answer of type {display_name(wanted)}, not {display_name(type(value))}: {value!r:.200}. Nothing was "
-            "changed; answer again."
+            f"request {request.request_id!r} of run {run_id!r} (asked by "
+            f"{request.source_executor_id!r}) wants an answer of type {display_name(wanted)}, not "
+            f"{display_name(type(value))}: {value!r:.200}. Nothing was changed; answer again."
         )
 
 
@@ -161,8 +162,8 @@ def check_reply(levels: Levels, request: Request, value: Any) -> None:
     wanted = response_type(levels, request)
     if not matches(value, wanted):
         raise ResponseTypeError(
-            f"request {request.request_id!r} of {request.source_executor_id!r} wants an answer of type "
-            f"{display_name(wanted)}, but an executor around its sub-workflow answers with a "
+            f"request {request.request_id!r} of {request.source_executor_id!r} wants an answer of "
+            f"type {display_name(wanted)}, but an executor around its sub-workflow answers with a "
             f"{display_name(type(value))}: {value!r:.200}. Nothing of this superstep was committed."
         )
 

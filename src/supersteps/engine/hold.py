@@ -62,7 +62,7 @@ class RunHold:
         self._newest_answer = None
         self._writes.clear()
 
-    # --------------------------------------------------------------------------------- what is known
+    # -------------------------------------------------------------------------------- what is known
 
     @property
     def base(self) -> CheckpointHeader:
@@ -121,7 +121,7 @@ class RunHold:
             self._me = this_process(self.handle)
         return self._me
 
-    # ------------------------------------------------------------------------------------- the lease
+    # ------------------------------------------------------------------------------------ the lease
 
     async def own(self) -> bool:
         """Make sure that this handle owns the run, taking it over or renewing its lease where needed.
@@ -212,14 +212,14 @@ class RunHold:
             return anew(self.run_id)
         if run.head == self._stored_head and run.commit_id == self._stored_commit:
             return RunFencedError(
-                f"run {self.run_id!r} was cancelled since this handle read it; nothing was written. Resume it from its "
-                f"checkpoint {run.head!r} if it should go on."
+                f"run {self.run_id!r} was cancelled since this handle read it; nothing was "
+                f"written. Resume it from its checkpoint {run.head!r} if it should go on."
             )
         if run.head == self._stored_head:
             return RunFencedError(
                 f"run {self.run_id!r} was taken further by somebody else, and set back to "
-                f"{run.head!r}, since this handle read it; nothing was written. Resume the run from "
-                "its head."
+                f"{run.head!r}, since this handle read it; nothing was written. Resume the run "
+                "from its head."
             )
         return RunFencedError(
             f"run {self.run_id!r} has moved on from {self._stored_head!r} to {run.head!r} since "
@@ -279,7 +279,7 @@ class RunHold:
                 raise
             # somebody else has the run: there is nothing to give up
 
-    # -------------------------------------------------------------------------------------- stopping
+    # ------------------------------------------------------------------------------------- stopping
 
     @property
     def is_writing(self) -> bool:

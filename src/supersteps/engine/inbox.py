@@ -157,8 +157,8 @@ class Inbox:
             request = state.requests[request_id]
             if request.deadline is not None and request.deadline <= utc_now():
                 raise LateResponseError(
-                    f"request {request_id!r} of run {self._run_id!r} was to be answered by {request.deadline}; its "
-                    "default counts now. Nothing was changed."
+                    f"request {request_id!r} of run {self._run_id!r} was to be answered by "
+                    f"{request.deadline}; its default counts now. Nothing was changed."
                 )
             check_response(self._levels, request, value, self._run_id)
         sealed = {
@@ -239,8 +239,8 @@ class Inbox:
         raise await self._refusal(
             request_id,
             UnknownRequestError(
-                f"run {self._run_id!r} does not wait for request {request_id!r}; requests that wait: {waiting}. "
-                "Nothing was changed."
+                f"run {self._run_id!r} does not wait for request {request_id!r}; requests that "
+                f"wait: {waiting}. Nothing was changed."
             ),
         )
 
@@ -271,16 +271,18 @@ class Inbox:
                 return unknown
             case "cancelled":
                 return StaleRequestError(
-                    f"request {request_id!r} of run {self._run_id!r} was taken back. Nothing was changed."
+                    f"request {request_id!r} of run {self._run_id!r} was taken back. Nothing was "
+                    "changed."
                 )
             case "defaulted":
                 return LateResponseError(
-                    f"request {request_id!r} of run {self._run_id!r} passed its deadline and took its default. "
-                    "Nothing was changed."
+                    f"request {request_id!r} of run {self._run_id!r} passed its deadline and took "
+                    "its default. Nothing was changed."
                 )
             case "answered" | "intercepted":
                 return AlreadyAnsweredError(
-                    f"request {request_id!r} of run {self._run_id!r} has been answered. Nothing was changed."
+                    f"request {request_id!r} of run {self._run_id!r} has been answered. Nothing "
+                    "was changed."
                 )
 
 

@@ -156,8 +156,8 @@ class Router(msgspec.Struct, eq=False):
         groups = level.graph.outgoing[source]
         kind = display_name(type(payload.peek()))
         why = (
-            f"none of its edges ({', '.join(group.id for group in groups)}) accepts it: conditions, selections and "
-            "handled types all said no"
+            f"none of its edges ({', '.join(group.id for group in groups)}) accepts it: "
+            "conditions, selections and handled types all said no"
             if groups
             else "it has no outgoing edges"
         )
@@ -276,7 +276,7 @@ class Router(msgspec.Struct, eq=False):
         self.merged.sub_runs[path] = SubRun(workflow_id, level.prefix + node, self.step)
         return self.levels.at(path)
 
-    # ------------------------------------------------------------------------------------- questions
+    # ------------------------------------------------------------------------------------ questions
 
     def offer(self, level: Level, request: Request) -> Request:
         """Offer a sub-workflow's question to the executors around it, the nearest first.

@@ -63,7 +63,7 @@ class RunStore(RunHold):
         """Have the first commit of a new run take the number after `last`: others are taken."""
         self._sequence = last
 
-    # --------------------------------------------------------------------------------------- reading
+    # -------------------------------------------------------------------------------------- reading
 
     async def load(self, record: CheckpointRecord, run: RunRecord) -> None:
         """Continue from a checkpoint; nothing is written until there is something to do.
@@ -113,7 +113,7 @@ class RunStore(RunHold):
             self.run_id, self.base.checkpoint_id, incarnation=self._incarnation
         )
 
-    # --------------------------------------------------------------------------------------- writing
+    # -------------------------------------------------------------------------------------- writing
 
     def commit(
         self,
@@ -338,7 +338,8 @@ class RunStore(RunHold):
             if run is not None and run.incarnation != self._incarnation:
                 raise anew(self.run_id)
             raise CheckpointNotFoundError(
-                f"run {self.run_id!r} has no checkpoint {target!r}; run.checkpoints lists those of its current lineage"
+                f"run {self.run_id!r} has no checkpoint {target!r}; run.checkpoints lists those of "
+                "its current lineage"
             )
         if self.is_cut:
             await self.settle()
@@ -359,8 +360,9 @@ def _check_text(metadata: dict[str, Any] | None, tags: Sequence[str]) -> None:
         msgspec.json.encode((metadata, tags))
     except UnicodeEncodeError as error:
         raise CheckpointEncodeError(
-            f"metadata and tags are Unicode text, but {error.object!r:.200} among them holds half of a surrogate pair, "
-            "perhaps from decoding bytes with errors='surrogateescape'. Decode them another way. Nothing was started."
+            f"metadata and tags are Unicode text, but {error.object!r:.200} among them holds half "
+            "of a surrogate pair, perhaps from decoding bytes with errors='surrogateescape'. "
+            "Decode them another way. Nothing was started."
         ) from error
     except Exception:
         return

@@ -256,10 +256,11 @@ class Watcher:
         who = names if is_sure else f"something that {names} started, or that runs beside it,"
         first = sites[0]
         text = (
-            f"{who} has kept the event loop from turning for {self._seconds:g} seconds, in {function}() at line {line} "
-            f"of {Path(file).name}. Meanwhile timeouts, cancellation, the events' consumer and everything else on that "
-            "loop have to wait. Make it a plain `def` handler, which runs in a thread, or await asyncio.to_thread(...) "
-            "for what takes long."
+            f"{who} has kept the event loop from turning for {self._seconds:g} seconds, in "
+            f"{function}() at line {line} of {Path(file).name}. Meanwhile timeouts, cancellation, "
+            "the events' consumer and everything else on that loop have to wait. Make it a plain "
+            "`def` handler, which runs in a thread, or await asyncio.to_thread(...) for what "
+            "takes long."
         )
         for site in {site.run_id: site for site in sites}.values():
             self.untold[site] = text

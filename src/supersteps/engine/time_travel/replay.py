@@ -201,7 +201,7 @@ def _timed(request: Request, stored: StoredRequest | None) -> Request:
     )
 
 
-# ------------------------------------------------------------------------------- finding the lineage
+# ------------------------------------------------------------------------------ finding the lineage
 
 
 async def find_replay(

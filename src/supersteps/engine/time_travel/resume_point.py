@@ -152,14 +152,15 @@ def _check_graph(
     name = record.header.workflow_id
     if before is not None and name != workflow_id:
         differences.append(
-            f"the workflow was named {name!r} and is now {workflow_id!r}: WorkflowBuilder(name={name!r})"
+            f"the workflow was named {name!r} and is now {workflow_id!r}: "
+            f"WorkflowBuilder(name={name!r})"
         )
     if differences:
         listing = "".join(f"\n  - {difference}" for difference in differences)
         raise GraphChangedError(
-            f"workflow {workflow_id!r} no longer fits checkpoint {record.header.checkpoint_id!r} of run "
-            f"{record.header.run_id!r}:{listing}\nResume with the graph that wrote it, allow for the "
-            "changes with WorkflowBuilder.with_migration(), or start a new run.",
+            f"workflow {workflow_id!r} no longer fits checkpoint {record.header.checkpoint_id!r} "
+            f"of run {record.header.run_id!r}:{listing}\nResume with the graph that wrote it, "
+            "allow for the changes with WorkflowBuilder.with_migration(), or start a new run.",
             differences,
         )
 
