@@ -16,10 +16,9 @@ from supersteps.checkpoint.record import utc_now
 from supersteps.checkpoint.sections.graph import GRAPH, encode_graph
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.announcer import Announcer
-from supersteps.engine.apply import apply
 from supersteps.engine.inbox import Inbox
 from supersteps.engine.journal import Recorded
-from supersteps.engine.merged import Merged
+from supersteps.engine.merged import Merged, apply
 from supersteps.engine.parts import encode_changes
 from supersteps.engine.plan import Plan
 from supersteps.engine.position import Position

@@ -35,12 +35,12 @@ from supersteps.engine.merge import enter, merge
 from supersteps.engine.observer import Observation, ObservedBackend, Observer
 from supersteps.engine.plan import Plan, due_timers, late_questions
 from supersteps.engine.position import Position
-from supersteps.engine.receivers import INPUT_SOURCE
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.setting import Notes, Setting
 from supersteps.engine.state import State
 from supersteps.engine.superstep import Supersteps
 from supersteps.engine.time_travel.migration import Fitted
+from supersteps.engine.time_travel.receivers import INPUT_SOURCE
 from supersteps.engine.time_travel.replay import Replay
 from supersteps.errors import (
     CheckpointingDisabledError,

@@ -12,10 +12,10 @@ from supersteps.checkpoint.sections.graph import GRAPH, GraphDescription, encode
 from supersteps.checkpoint.sections.message import MESSAGES, read_messages
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.define.graph import Graph
-from supersteps.engine.receivers import INPUT_SOURCE, addressed, unaddressed
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.time_travel.fork import first_changes, status_of
 from supersteps.engine.time_travel.migration import Fitted, Migration, fit
+from supersteps.engine.time_travel.receivers import INPUT_SOURCE, addressed, unaddressed
 from supersteps.errors import CheckpointNotFoundError, GraphChangedError, RunNotFoundError
 from supersteps.ids import new_run_id, split_checkpoint_id
 from supersteps.storage.ports import DurableStorage, name_of
