@@ -23,8 +23,12 @@ _PATIENCE_SECONDS = 1.0
 """How long commits wait, at most, for those who read from a log that is too long."""
 
 _FRAME_HEADER = 24
-_READ_MARKS = range(124, 128)
-"""Bytes of the shared memory that a connection locks while it reads from the log."""
+_READ_MARKS = range(123, 128)
+"""Bytes of the shared memory that a connection locks while it reads.
+
+The first one is for readers that began when the whole log had been moved: they read the database
+alone, and the log cannot be moved into it while they do.
+"""
 
 
 class Log:
