@@ -45,10 +45,10 @@ from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.sections.outputs import OUTPUTS
-from supersteps.encryption.envelope import parse, unseal
+from supersteps.encryption.encryptor import part_place
+from supersteps.encryption.envelope import decrypt, parse
 from supersteps.encryption.keys import derive, frame
 from supersteps.encryption.names import hide
-from supersteps.encryption.seal import part_place
 from supersteps.testing.writer import Writer, by_hand, content_of, plain, shared
 from tests.unit.support import Asker, Question
 
@@ -65,7 +65,7 @@ GOLDEN_KEY = ("scopes", "rgM48uuQGCdtCWRSDK2sa-eB", "hHKSRm1tKD2VmqV9BI5m9dDf")
 GOLDEN_WEIGHT = 843156379
 
 
-# ------------------------------------------------------------------------------------------------------------ keyrings
+# ----------------------------------------------------------------------------------------- keyrings
 
 
 def test_a_keyring_shows_no_key() -> None:
@@ -78,7 +78,7 @@ def test_a_keyring_shows_no_key() -> None:
         assert ONE.hex() not in shown
         assert repr(ONE)[2:20] not in shown
         assert "one" in shown
-    with pytest.raises(TypeError, match="not pickled"):
+    with pytest.raises(TypeError, match="cannot be pickled"):
         RING.__reduce__()
 
 
@@ -149,7 +149,7 @@ def test_keys_are_derived_by_hkdf() -> None:
 def test_what_is_sealed_today_opens_tomorrow(letter: str) -> None:
     envelope = parse(GOLDEN[letter].encode())
     assert (envelope.key_id, envelope.letter, envelope.sequence) == ("one", letter, 7)
-    assert unseal(RING, "run", envelope, part_place("run", ("messages",))) == b"v\0[]"
+    assert decrypt(RING, "run", envelope, part_place("run", ("messages",))) == b"v\0[]"
     keys = RING.keys_of("run")
     assert hide(("scopes", "team", "x"), keys) == GOLDEN_KEY
     assert keys.weight(("messages",), 7, 0, b"v\0[]") % 10**9 == GOLDEN_WEIGHT
@@ -159,7 +159,7 @@ def test_a_frame_is_what_no_other_items_give() -> None:
     assert frame("ab", "c") != frame("a", "bc") != frame("a", "b", "c")
 
 
-# ----------------------------------------------------------------------------------------------------- nothing in clear
+# --------------------------------------------------------------------------------- nothing in clear
 
 MARK = "MaRkErMaRkErMaRkEr"
 
@@ -327,7 +327,7 @@ async def test_equal_content_looks_equal_in_no_two_runs_and_under_no_two_names()
     assert len(names) == len(first) - 1
 
 
-# ---------------------------------------------------------------------------------------------------------- refusals
+# ----------------------------------------------------------------------------------------- refusals
 
 
 class Tampered(InMemoryCheckpointStorage):
@@ -425,14 +425,20 @@ def tamperings(records: dict[str, CheckpointRecord]) -> dict[str, tuple[Checkpoi
             "header has been altered",
         ),
         "a part less": (without(now, x), together),
-        "a part in clear": (with_parts(now, {x: b"2"}), "is not sealed"),
-        "a part more in clear": (with_parts(now, {shared("evil"): b'"gotcha"'}), "is not sealed"),
+        "a part in clear": (with_parts(now, {x: b"2"}), "is not encrypted"),
+        "a part more in clear": (
+            with_parts(now, {shared("evil"): b'"gotcha"'}),
+            "is not encrypted",
+        ),
         "a block less": (without(now, block), "missing"),
         "a block of another run": (
             with_parts(now, {block: other.parts[block_keys(other)[0]]}),
             moved,
         ),
-        "a list in clear": (with_parts(now, {shared("evil"): ListPart([b"1"])}), "nobody sealed"),
+        "a list in clear": (
+            with_parts(now, {shared("evil"): ListPart([b"1"])}),
+            "was not encrypted",
+        ),
         "a list less": (without(now, OUTPUTS), together),
         "a list and its facts less": (without(now, OUTPUTS, facts_key(now)), together),
         "facts of an earlier list": (
@@ -443,13 +449,13 @@ def tamperings(records: dict[str, CheckpointRecord]) -> dict[str, tuple[Checkpoi
         ),
         "a shorter list": (
             with_parts(now, {OUTPUTS: ListPart(items[:-1])}),
-            "list of 5 elements, and 6 were sealed",
+            "list of 5 elements, but 6 were encrypted",
         ),
         "a longer list": (with_parts(now, {OUTPUTS: ListPart([*items, items[0]])}), "7 elements"),
         "a part nowhere": (with_parts(now, {(): now.parts[x]}), moved),
         "no header": (
             CheckpointRecord(replace(now.header, metadata={}), now.parts),
-            "header is not sealed",
+            "header is not encrypted",
         ),
         "another status": (
             CheckpointRecord(replace(now.header, status="IDLE"), now.parts),
@@ -499,7 +505,7 @@ async def test_lists_with_changed_elements_are_refused_when_they_are_read() -> N
         ([*items[:2], *items[3:], items[2]], "element 2 .* moved"),
         ([*items[:4], *others[4:]], "another branch"),
         ([*items[:4], others[4], items[5]], "another branch"),
-        ([*items[:5], b"9"], "element 5 .* not sealed"),
+        ([*items[:5], b"9"], "element 5 .* not encrypted"),
         ([*items[:5], elements(records["a-000002"])[5]], "element 5 .* moved"),
     ]:
         inner.change = lambda found, changed=changed: with_parts(
@@ -528,7 +534,7 @@ async def test_an_authentic_record_of_another_checkpoint_or_run_is_refused(
     for head in ("b-000001", "a", "a-", "a-b-000001", "a-000000-000001"):
         kept.record = replace(whole, head=head)
         with pytest.raises(
-            CorruptCheckpointError, match=f"head '{head}' is no checkpoint of this run"
+            CorruptCheckpointError, match=f"head '{head}' is not a checkpoint of this run"
         ):
             await storage.get_run("a")
         assert "record of run 'a'" in [damage.what for damage in await storage.verify("a")]
@@ -619,7 +625,7 @@ async def test_a_runs_record_is_refused_when_it_was_changed_and_still_listed() -
         assert listed["b"].metadata == {"who": "b"}
 
 
-# ----------------------------------------------------------------------------------------------------- keys, rotation
+# ----------------------------------------------------------------------------------- keys, rotation
 
 
 async def test_without_the_key_it_says_which_one() -> None:
@@ -628,7 +634,7 @@ async def test_without_the_key_it_says_which_one() -> None:
 
     missing = EncryptedStorage(inner, Keyring({"two": TWO}, "two"))
     wrong = EncryptedStorage(inner, Keyring({"one": TWO}, "one"))
-    for storage, complaint in ((missing, "key 'one' is needed"), (wrong, "'one' is not the one")):
+    for storage, complaint in ((missing, "key 'one' is needed"), (wrong, "'one' is not the key")):
         for read in (
             storage.load_record(head),
             storage.get_run("run"),
@@ -723,7 +729,7 @@ async def test_a_sealed_export_moves_to_another_storage(tmp_path: Path) -> None:
     await other.aclose()
 
 
-# ------------------------------------------------------------------------------------------------- stores in clear
+# ---------------------------------------------------------------------------------- stores in clear
 
 
 async def test_a_store_in_clear_is_refused_and_can_be_moved_over() -> None:
@@ -748,7 +754,7 @@ async def test_a_store_in_clear_is_refused_and_can_be_moved_over() -> None:
         strict.read_journal("run", first),
         strict.read_inbox("run"),
     ):
-        with pytest.raises(CorruptCheckpointError, match=r"not sealed.*strict=False"):
+        with pytest.raises(CorruptCheckpointError, match=r"not encrypted.*strict=False"):
             await read
 
     moving = EncryptedStorage(inner, RING, strict=False)
@@ -778,7 +784,7 @@ async def test_a_store_in_clear_is_refused_and_can_be_moved_over() -> None:
     assert run.requests == ("q",)
 
 
-# --------------------------------------------------------------------------------------------------------- histories
+# ---------------------------------------------------------------------------------------- histories
 
 
 async def test_any_history_of_large_values_and_lists_reads_as_it_was_written() -> None:
@@ -874,7 +880,7 @@ async def test_a_run_that_was_made_anew_elsewhere_is_not_confused_with_the_old_o
     assert await content_of(here, await again.put(o=b"3")) == {shared("m"): b"2", shared("o"): b"3"}
 
 
-# ------------------------------------------------------------------------------------------------------------- costs
+# -------------------------------------------------------------------------------------------- costs
 
 
 def stored_bytes(path: Path) -> int:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::supersteps.PartialStorageWarnin
 OnAll = pytest.mark.parametrize("subject", SUBJECTS)
 
 
-# ---------------------------------------------------------------------------------------------- answering
+# ---------------------------------------------------------------------------------------- answering
 
 
 @OnAll
@@ -96,7 +96,7 @@ async def test_why_a_question_of_a_cancelled_run_cannot_be_answered() -> None:
         await Service(storage).answer("q", 1)
 
 
-# ----------------------------------------------------------------------------------------------- restoring
+# ---------------------------------------------------------------------------------------- restoring
 
 
 @OnAll
@@ -154,7 +154,7 @@ async def test_what_cannot_be_restored(tmp_path: Path) -> None:
         before = await record_of(storage, "r")
         service = Service(storage)
 
-        with pytest.raises(ServiceError, match="saved by hand"):
+        with pytest.raises(ServiceError, match="saved with `save_checkpoint`"):
             await service.restore("saved")
         with pytest.raises(CorruptCheckpointError):
             await service.restore("r-000001")
@@ -181,7 +181,7 @@ async def test_a_run_that_somebody_advances_is_left_alone(subject: str, tmp_path
         assert (run.head, run.status) == ("r-000001", "IN_PROGRESS")
 
 
-# ---------------------------------------------------------------------------------------------- the others
+# --------------------------------------------------------------------------------------- the others
 
 
 @OnAll

@@ -132,7 +132,8 @@ def test_one_under_two_names_is_one(tmp_path: Path) -> None:
         (
             "flows",
             "",
-            "flows has no workflow at its top level; name what makes one, as in flows:build",
+            "flows has no workflow at its top level; name a function that returns one, as in "
+            "flows:build",
         ),
         (
             "flows",
@@ -198,7 +199,7 @@ def test_a_file_named_like_a_part_of_python(tmp_path: Path) -> None:
 def test_a_file_with_a_dot_in_its_name(tmp_path: Path) -> None:
     path = write(tmp_path, "flows.v2.py", ONE)
 
-    with pytest.raises(ApplicationError, match="there is a dot in its name"):
+    with pytest.raises(ApplicationError, match="its name contains a dot"):
         load_workflow(f"{path}:workflow", tmp_path)
 
 
@@ -219,7 +220,7 @@ def test_the_folder_comes_before_pythons_own_path_and_only_once(tmp_path: Path) 
     assert sys.path.count(str(tmp_path / "b")) == 1
 
 
-# ------------------------------------------------------------------------------------------------ by the run's workflow
+# ---------------------------------------------------------------------------- by the run's workflow
 
 
 def test_the_workflow_of_a_run_is_found_among_several(tmp_path: Path) -> None:
@@ -231,7 +232,7 @@ def test_the_workflow_of_a_run_is_found_among_several(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [
-        ([], "belongs to workflow 'three', whose code has to be at hand: name it by --app"),
+        ([], "belongs to workflow 'three', whose code is needed: name it by --app"),
         (["flows:workflow"], "belongs to workflow 'three', but flows:workflow is 'one'"),
     ],
 )

@@ -190,7 +190,7 @@ async def test_a_deleted_run_is_an_error() -> None:
     await follower.until(1)
     await storage.delete_run("r")
 
-    with pytest.raises(ReferenceNotFoundError, match="deleted while it was followed"):
+    with pytest.raises(ReferenceNotFoundError, match="deleted while it was being followed"):
         await follower.end()
     with pytest.raises(ReferenceNotFoundError):
         await anext(Service(storage).follow("r"))

@@ -97,22 +97,22 @@ def test_no_input(kinds: list[Any], value: Any) -> None:
 @pytest.mark.parametrize(
     ("kinds", "text", "complaint"),
     [
-        ([int], "five", "takes int, and 'five' is none: as int: this is no JSON"),
+        ([int], "five", "takes int, and 'five' does not fit: as int: this is not valid JSON"),
         ([int], "5.5", "Expected `int`, got `float`"),
         ([int], '"5"', "Expected `int`, got `str`"),
-        ([int], "", "and '' is none"),
+        ([int], "", "and '' does not fit"),
         ([int], None, "takes int, and no input was given"),
         ([bool], "1", "Expected `bool`, got `int`"),
-        ([float], "NaN", "NaN is no JSON number"),
-        ([float], "-Infinity", "-Infinity is no JSON number"),
+        ([float], "NaN", "NaN is not a JSON number"),
+        ([float], "-Infinity", "-Infinity is not a JSON number"),
         ([float], "1e999", "1e999 is too large a number"),
-        ([int], "9" * 5000, "this is no JSON"),
+        ([int], "9" * 5000, "this is not valid JSON"),
         ([Order], '{"count": 2}', "missing required field `article`"),
         ([Order], '{"article": 3}', "Expected `str`, got `int` - at `$.article`"),
-        ([Order], "{'article': 3}", "this is no JSON"),
+        ([Order], "{'article': 3}", "this is not valid JSON"),
         ([Address], '{"city": "Bonn", "zip": -1}', "at `$.zip`"),
         ([int, Order], "x", "takes int or "),
-        ([Size], "medium", "and 'medium' is none"),
+        ([Size], "medium", "and 'medium' does not fit"),
         ([list[Any]], "[" * 100_000, "the JSON is nested too deeply"),
     ],
 )
@@ -138,7 +138,7 @@ def test_what_is_wanted_comes_with_the_error() -> None:
 def test_json() -> None:
     assert read_json('{"a": [1, 2.5, null, true]}') == {"a": [1, 2.5, None, True]}
     for text in ("", "{", "NaN", "[Infinity]", "1e400", "nul", "\x00"):
-        with pytest.raises(InputError, match="this is no JSON"):
+        with pytest.raises(InputError, match="this is not valid JSON"):
             read_json(text)
 
 

@@ -48,7 +48,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::supersteps.PartialStorageWarnin
 OnAll = pytest.mark.parametrize("subject", SUBJECTS)
 
 
-# --------------------------------------------------------------------------------------------------- runs
+# --------------------------------------------------------------------------------------------- runs
 
 
 @OnAll
@@ -154,7 +154,7 @@ async def test_an_abandoned_run_is_marked() -> None:
     assert (run.owner, run.is_abandoned) == (None, True)
 
 
-# -------------------------------------------------------------------------------------------- checkpoints
+# -------------------------------------------------------------------------------------- checkpoints
 
 
 @OnAll
@@ -194,7 +194,7 @@ async def test_a_checkpoint_that_was_saved_by_hand() -> None:
     details = await service.show_checkpoint("saved")
     assert details.content["shared_state"] == {"n": 1}
     assert (details.entry.run_id, details.entry.is_head) == ("", False)
-    with pytest.raises(ServiceError, match="holds no structure"):
+    with pytest.raises(ServiceError, match="has no stored graph"):
         await service.picture("saved")
 
 
@@ -224,7 +224,7 @@ async def test_what_differs_between_two_checkpoints(subject: str, tmp_path: Path
         assert not await Service(storage).diff("r", "@latest")
 
 
-# ---------------------------------------------------------------------------------------------- questions
+# ---------------------------------------------------------------------------------------- questions
 
 
 @OnAll
@@ -287,7 +287,7 @@ async def test_a_damaged_head_hides_no_other_questions(tmp_path: Path) -> None:
             await Service(storage).list_questions("bad")
 
 
-# ----------------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------------------- pictures
 
 
 def marks(picture: Any) -> dict[str, list[tuple[MarkKind, int]]]:
@@ -366,7 +366,7 @@ async def test_a_reference_to_nothing() -> None:
             await look("nothing")
 
 
-# ----------------------------------------------------------------------------------- warnings of damage
+# ------------------------------------------------------------------------------- warnings of damage
 
 
 async def test_other_warnings_pass_and_those_of_damage_are_kept() -> None:

@@ -51,7 +51,7 @@ async def checkpoint(service: Service, reference: str) -> str:
     return (await service.find_checkpoint(reference)).checkpoint_id
 
 
-# --------------------------------------------------------------------------------------------------- runs
+# --------------------------------------------------------------------------------------------- runs
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -100,13 +100,13 @@ async def test_several_runs_are_listed() -> None:
 @pytest.mark.parametrize(
     ("reference", "says"),
     [
-        ("@-3", "the store holds 3 runs, the newest is @latest"),
+        ("@-3", "the store has 3 runs; @latest is the newest"),
         ("ordre-1", "Did you mean 'order-1'"),
         ("zzz", "The newest are 'asks', 'order-2', 'order-1'"),
         ("", "none of the 3 runs"),
-        ("order-1-000000", "It is a checkpoint of run 'order-1', and a run is wanted"),
-        ("saved", "It is a checkpoint that belongs to no run, and a run is wanted"),
-        ("approve?", "It is a question of run 'asks', and a run is wanted"),
+        ("order-1-000000", "It is a checkpoint of run 'order-1', but a run is needed"),
+        ("saved", "It is a checkpoint that belongs to no run, but a run is needed"),
+        ("approve?", "It is a question of run 'asks', but a run is needed"),
         ("@-0", "none of the 3 runs"),
         ("@latest ", "none of the 3 runs"),
     ],
@@ -129,11 +129,11 @@ async def test_an_empty_store_says_so() -> None:
     service = Service(InMemoryCheckpointStorage())
 
     for reference in ("x", "@latest", "", "x@1", "x-1"):
-        with pytest.raises(ReferenceNotFoundError, match="holds no runs yet"):
+        with pytest.raises(ReferenceNotFoundError, match="has no runs yet"):
             await service.find_run(reference)
-        with pytest.raises(ReferenceNotFoundError, match="holds no runs yet"):
+        with pytest.raises(ReferenceNotFoundError, match="has no runs yet"):
             await service.find_checkpoint(reference)
-        with pytest.raises(ReferenceNotFoundError, match="nothing waits"):
+        with pytest.raises(ReferenceNotFoundError, match="no question is waiting"):
             await service.find_question(reference)
 
 
@@ -156,7 +156,7 @@ async def test_an_exact_run_costs_one_read() -> None:
     assert await checkpoint(service, "run@0") == "run-000000"
 
 
-# -------------------------------------------------------------------------------------------- checkpoints
+# -------------------------------------------------------------------------------------- checkpoints
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -205,12 +205,14 @@ async def test_steps_are_those_of_the_lineage_of_the_head() -> None:
     assert await checkpoint(service, "run-2") == "run-000002"
     with pytest.raises(ReferenceNotFoundError, match="its head is after superstep 4"):
         await checkpoint(service, "run@5")
-    with pytest.raises(ReferenceNotFoundError, match="holds 5 checkpoints"):
+    with pytest.raises(ReferenceNotFoundError, match="has 5 checkpoints"):
         await checkpoint(service, "run@-5")
     with pytest.raises(ReferenceNotFoundError, match="its newest is number 6"):
         await checkpoint(service, "run-7")
     await storage.delete_checkpoint("run-000004")
-    with pytest.raises(ReferenceNotFoundError, match="no checkpoint after superstep 2 is left"):
+    with pytest.raises(
+        ReferenceNotFoundError, match="no longer has a checkpoint after superstep 2"
+    ):
         await checkpoint(service, "run@2")
 
 
@@ -253,7 +255,7 @@ async def test_a_run_that_is_clear_is_named_when_its_checkpoint_is_not_there() -
     ):
         await checkpoint(service, "ru@9")
     with pytest.raises(
-        ReferenceNotFoundError, match=r"there is no checkpoint '@latest@-1'.* holds 1 checkpoint"
+        ReferenceNotFoundError, match=r"there is no checkpoint '@latest@-1'.* has 1 checkpoint"
     ):
         await checkpoint(service, "@latest@-1")
     with pytest.raises(ReferenceNotFoundError, match="none of the 2 runs"):
@@ -267,7 +269,7 @@ async def test_a_checkpoint_that_was_saved_by_hand_has_its_id() -> None:
     assert await checkpoint(Service(storage), "saved") == "saved"
 
 
-# ---------------------------------------------------------------------------------------------- questions
+# ---------------------------------------------------------------------------------------- questions
 
 
 async def asking(storage: ManagedStorage, **asked: list[str]) -> Service:
@@ -314,7 +316,7 @@ async def test_one_question_in_two_runs_needs_the_run() -> None:
         await service.find_question("q")
     assert "first:q" in str(caught.value)
     assert "second:q" in str(caught.value)
-    assert "Write one of these in full" in str(caught.value)
+    assert "Type one of these in full" in str(caught.value)
     assert await asked(service, "second:q") == ("second", "q")
     assert await asked(service, "fir:q") == ("first", "q")
     assert await asked(service, "r") == ("first", "r")
@@ -332,7 +334,7 @@ async def test_a_run_stands_for_its_only_question() -> None:
 async def test_a_place_in_a_run_that_is_not_there_is_said_of_the_run() -> None:
     service = await runs(InMemoryCheckpointStorage(), "cats")
 
-    with pytest.raises(ReferenceNotFoundError, match=r"is 'catz'.*Did you mean 'cats'"):
+    with pytest.raises(ReferenceNotFoundError, match=r"the id 'catz'.*Did you mean 'cats'"):
         await checkpoint(service, "catz@5")
 
 
@@ -340,10 +342,10 @@ async def test_a_place_in_a_run_that_is_not_there_is_said_of_the_run() -> None:
     ("reference", "says"),
     [
         ("aprove", "Did you mean 'approve'"),
-        ("@-1", "none of the 1 question"),
-        ("run:nope", "none of the 1 question"),
-        (":approve", "none of the 1 question"),
-        ("", "none of the 1 question"),
+        ("@-1", "none of the 1 waiting question"),
+        ("run:nope", "none of the 1 waiting question"),
+        (":approve", "none of the 1 waiting question"),
+        ("", "none of the 1 waiting question"),
     ],
 )
 async def test_what_is_said_of_a_question_that_does_not_wait(reference: str, says: str) -> None:

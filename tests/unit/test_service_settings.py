@@ -131,10 +131,10 @@ def test_a_relative_file_of_an_app_counts_from_there_too(
     [
         ("[tool.supersteps", "cannot be read"),
         ("\xff", "cannot be read"),
-        ("[tool]\nsupersteps = 3\n", "is no table"),
+        ("[tool]\nsupersteps = 3\n", "is not a table"),
         (
             '[tool.supersteps]\nstor = "x"\nurl = "y"\n',
-            "has stor, url, which nobody reads; known: app, store",
+            "has stor, url, which is not a setting; known settings: app, store",
         ),
         ("[tool.supersteps]\nstore = 3\n", "store is an address such as"),
         ('[tool.supersteps]\nstore = ""\n', "store is an address such as"),
@@ -158,7 +158,7 @@ def test_a_file_without_tables_of_tools_is_passed_over(tmp_path: Path) -> None:
     assert read_settings(tmp_path, {}).store is None
 
 
-# --------------------------------------------------------------------------------------------------------------- stores
+# ------------------------------------------------------------------------------------------- stores
 
 
 def test_a_store_that_is_not_there_is_refused_and_not_created(tmp_path: Path) -> None:

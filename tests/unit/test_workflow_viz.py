@@ -50,7 +50,8 @@ def graphviz(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str],
     def install(script: str) -> None:
         program = tmp_path / "bin" / "dot"
         program.parent.mkdir()
-        # Through a shell: the path of the interpreter may hold spaces, which the system does not read after `#!`.
+        # Through a shell: the path of the interpreter may hold spaces, which the system does not
+        # read after `#!`.
         words = [sys.executable, "-I", "-c", f"import sys, time\n{script}"]
         program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', encoding="utf-8")
         program.chmod(0o755)
@@ -59,7 +60,7 @@ def graphviz(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str],
     return install
 
 
-# ------------------------------------------------------------------------------------------ subjects
+# ----------------------------------------------------------------------------------------- subjects
 
 
 def test_a_workflow() -> None:
@@ -99,7 +100,7 @@ async def test_a_workflow_with_a_checkpoint_that_has_no_structure() -> None:
 
 def test_a_checkpoint_without_structure_says_what_to_do() -> None:
     with pytest.raises(
-        PictureError, match=r"holds no structure .*WorkflowViz\(workflow, checkpoint=checkpoint\)"
+        PictureError, match=r"has no stored graph .*WorkflowViz\(workflow, checkpoint=checkpoint\)"
     ) as e:
         WorkflowViz(WorkflowCheckpoint(checkpoint_id="c1"))
 
@@ -112,7 +113,7 @@ def test_anything_else_is_refused() -> None:
         WorkflowViz("shout")
 
 
-# ------------------------------------------------------------------------------------------- formats
+# ------------------------------------------------------------------------------------------ formats
 
 
 @pytest.mark.usefixtures("no_graphviz")
@@ -219,11 +220,14 @@ def fan_workflow(count: int) -> Workflow:
     return built(supersteps.WorkflowBuilder().add_fan_out_edges(start, targets), start)
 
 
-# ------------------------------------------------------------------------------------------ importing
+# ---------------------------------------------------------------------------------------- importing
 
 
 def test_import_does_not_bring_it() -> None:
-    script = "import supersteps, sys; print(sorted(name for name in sys.modules if name.startswith('supersteps.viz')))"
+    script = (
+        "import supersteps, sys; print(sorted(name for name in sys.modules if "
+        "name.startswith('supersteps.viz')))"
+    )
     fresh = subprocess.run(
         [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True
     )

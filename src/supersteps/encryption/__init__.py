@@ -1,1 +1,1 @@
-"""How records are sealed: keys, envelopes, and what binds the parts of a checkpoint together."""
+"""Encryption of stored records: keys, envelopes, the encrypting storage."""

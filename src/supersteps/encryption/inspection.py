@@ -1,4 +1,4 @@
-"""Everything of a run opened once: is it whole, and which keys does it need?"""
+"""Verification of encrypted runs, and the keys they need."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 
 from supersteps.checkpoint.parts import ListPart
 from supersteps.checkpoint.record import CheckpointRecord
-from supersteps.encryption.envelope import is_sealed, parse
+from supersteps.encryption.envelope import is_encrypted, parse
 from supersteps.encryption.keys import Keyring
-from supersteps.encryption.records import HEADER, open_header
+from supersteps.encryption.records import HEADER, decrypt_header
 from supersteps.errors import CheckpointError, CorruptCheckpointError, CorruptCheckpointWarning
 from supersteps.storage import rules
 from supersteps.storage.pages import all_runs
@@ -18,12 +18,12 @@ from supersteps.storage.records import Damage, RunRecord
 
 
 async def verify(outer: DurableStorage, inner: ManagedStorage, run_id: str | None) -> list[Damage]:
-    """Return what is damaged or cannot be opened, of one run or of all.
+    """Return what is damaged or cannot be decrypted, of one run or of all.
 
     Args:
-        outer: Opens what it reads.
-        inner: Holds what is sealed.
-        run_id: The run; all when None.
+        outer: The encrypting storage.
+        inner: The storage of the encrypted records.
+        run_id: The run; all if None.
     """
     found = await inner.verify(run_id)
     known = {damage.checkpoint_id for damage in found}
@@ -50,9 +50,7 @@ async def verify(outer: DurableStorage, inner: ManagedStorage, run_id: str | Non
 
 async def _checkpoint_ids(inner: ManagedStorage, run_id: str | None) -> list[str]:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", CorruptCheckpointWarning
-        )  # those are among the damages already
+        warnings.simplefilter("ignore", CorruptCheckpointWarning)  # those are reported already
         return await inner.list_checkpoint_ids(run_id=run_id)
 
 
@@ -84,7 +82,7 @@ async def _damages_of(outer: DurableStorage, run: RunRecord) -> AsyncIterator[Da
 
 
 async def key_ids(inner: ManagedStorage, keyring: Keyring, run_id: str) -> list[str]:
-    """Return the ids of the keys that a run's records need, in order of the alphabet.
+    """Return the ids of the keys that a run's records need, sorted.
 
     Raises:
         RunNotFoundError: There is no such run.
@@ -94,30 +92,32 @@ async def key_ids(inner: ManagedStorage, keyring: Keyring, run_id: str) -> list[
     if run is None:
         raise rules.no_such_run(run_id)
     texts = [run.error or "", run.fingerprint, *(str(value) for value in run.metadata.values())]
-    sealed = [f'"{text}"'.encode() for text in texts]
-    sealed += await inner.read_journal(run_id, run.head)
-    sealed += [entry.value for entry in await inner.read_inbox(run_id)]
-    needed = set(_keys_in(sealed))
+    encrypted = [f'"{text}"'.encode() for text in texts]
+    encrypted += await inner.read_journal(run_id, run.head)
+    encrypted += [entry.value for entry in await inner.read_inbox(run_id)]
+    needed = set(_keys_in(encrypted))
     for header in await inner.list_headers(run_id):
         record = await inner.load_record(header.checkpoint_id)
         if record is not None:
-            needed.update(_keys_in(_sealed_in(record)))
+            needed.update(_keys_in(_envelopes_in(record)))
             if HEADER in record.header.metadata:
-                needed.add(open_header(keyring, record.header)[1].names)
+                needed.add(decrypt_header(keyring, record.header)[1].names)
     return sorted(needed)
 
 
-def _sealed_in(record: CheckpointRecord) -> Iterator[bytes]:
+def _envelopes_in(record: CheckpointRecord) -> Iterator[bytes]:
     for value in record.header.metadata.values():
         yield f'"{value}"'.encode()
     for part in record.parts.values():
         yield from part if isinstance(part, ListPart) else (part,)
 
 
-def _keys_in(sealed: Iterable[bytes]) -> Iterator[str]:
-    for data in sealed:
-        if is_sealed(data):
+def _keys_in(encrypted: Iterable[bytes]) -> Iterator[str]:
+    for data in encrypted:
+        if is_encrypted(data):
             try:
                 yield parse(data).key_id
             except ValueError as error:
-                raise CorruptCheckpointError(f"a record {error}; verify() says which") from error
+                raise CorruptCheckpointError(
+                    f"a record {error}; verify() reports which one"
+                ) from error

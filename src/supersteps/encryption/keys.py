@@ -1,4 +1,4 @@
-"""Keys: the user's own, in a `Keyring`, and those derived from them, of which each run has its own."""
+"""Keys: the user's `Keyring`, and the keys derived from it for each run."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from supersteps.errors import DecryptionError
 KEY_BYTES = 32
 Algorithm = Literal["AES-256-GCM", "ChaCha20-Poly1305"]
 LETTERS: dict[str, str] = {"AES-256-GCM": "A", "ChaCha20-Poly1305": "C"}
-"""What an envelope calls the algorithms."""
+"""The letters of the algorithms in an envelope."""
 
 _REMEMBERED = 1024
-"""Keys of so many runs are kept; deriving them again takes some microseconds."""
+"""Number of runs whose keys are cached; deriving them takes some microseconds."""
 
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Cipher(Protocol):
-    """An algorithm with a key, as the `cryptography` package has them."""
+    """An algorithm with a key, as in the `cryptography` package."""
 
     def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
 
@@ -37,13 +37,13 @@ def _ciphers() -> dict[str, Any]:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
     except ImportError as error:
         raise ImportError(
-            'encryption needs the package cryptography: pip install "supersteps[encryption]" (or cryptography itself)'
+            'encryption needs the package cryptography: pip install "supersteps[encryption]"'
         ) from error
     return {"A": AESGCM, "C": ChaCha20Poly1305}
 
 
 def frame(*items: str | int | bytes) -> bytes:
-    """Return items as bytes that no other items give: each with its length before it."""
+    """Encode items unambiguously as bytes: each with its length before it."""
     pieces = []
     for item in items:
         if isinstance(item, int):
@@ -62,12 +62,12 @@ def derive(key: bytes, *purpose: str) -> bytes:
 
 
 class RunKeys:
-    """What is derived from one key of the ring for one run.
+    """The keys derived from one key of the ring for one run.
 
     Attributes:
-        key_id: The key they come from.
-        check: A few characters by which a wrong key under this id is told from damage.
-        family: The run, or the checkpoint saved by hand, that they are good for.
+        key_id: The key they are derived from.
+        check: A few characters that distinguish a wrong key under this id from damage.
+        family: The run, or the checkpoint saved with `save_checkpoint`, that they belong to.
     """
 
     __slots__ = ("_address", "_ciphers", "_data", "_name", "_sum", "check", "family", "key_id")
@@ -83,22 +83,22 @@ class RunKeys:
         self._ciphers: dict[str, Cipher] = {}
 
     def cipher(self, letter: str) -> Cipher:
-        """Return an algorithm with the run's key for it."""
+        """Return an algorithm with the run's key."""
         found = self._ciphers.get(letter)
         if found is None:
             found = self._ciphers[letter] = _ciphers()[letter](self._data[letter])
         return found
 
     def hidden(self, *path: str) -> str:
-        """Return what stands for a name in a part's key: tells nothing outside the run, and of no equal name inside."""
+        """Return the hash that replaces a name in a part's key; equal names elsewhere differ."""
         return b64encode(hmac.digest(self._name, frame(*path), "sha256")[:18], b"-_").decode()
 
     def address(self, *what: str | bytes) -> str:
-        """Return where something is kept that is found by its content or by the key of another part."""
+        """Return the address of content that is found by its hash or by another part's key."""
         return b64encode(hmac.digest(self._address, frame(*what), "sha256")[:18], b"-_").decode()
 
     def weight(self, key: tuple[str, ...], sequence: int, ordinal: int, plain: bytes) -> int:
-        """Return what a part adds to the sum over all parts of a checkpoint; see `content`."""
+        """Return a part's summand in the sum over all parts of a checkpoint."""
         return int.from_bytes(
             hmac.digest(self._sum, frame(*key, "", sequence, ordinal, plain), "sha256"), "big"
         )
@@ -109,9 +109,9 @@ class Keyring:
 
     Args:
         keys: 32 random bytes for each key id (letters, digits, `-`, `_`); `Keyring.generate_key()`
-            makes them.
+            creates one.
         primary: Id of the key for new records.
-        algorithm: For new records; old ones say theirs.
+        algorithm: The algorithm for new records; old records name their own.
 
     Attributes:
         primary: Id of the key for new records.
@@ -130,7 +130,7 @@ class Keyring:
                 raise ValueError(f"key id {key_id!r}: use up to 64 letters, digits, '-' and '_'")
             if not isinstance(key, bytes) or len(key) != KEY_BYTES:
                 raise ValueError(
-                    f"key {key_id!r} must be {KEY_BYTES} bytes; Keyring.generate_key() makes one"
+                    f"key {key_id!r} must be {KEY_BYTES} bytes; Keyring.generate_key() creates one"
                 )
         if primary not in keys:
             raise ValueError(
@@ -152,23 +152,23 @@ class Keyring:
 
     @staticmethod
     def generate_key() -> bytes:
-        """Return a new key, from the system's source of randomness."""
+        """Return a new key from the system's random source."""
         return os.urandom(KEY_BYTES)
 
     @classmethod
     def from_environment(
         cls, variable: str = "SUPERSTEPS_KEYS", *, algorithm: Algorithm = "AES-256-GCM"
     ) -> Keyring:
-        """Return the keys that an environment variable holds as `id:base64,id:base64`; the first is the primary one.
+        """Return the keyring in an environment variable: `id:base64,id:base64`, primary key first.
 
         Raises:
-            ValueError: The variable is missing or not of that form; the message shows nothing of
-                its content.
+            ValueError: The variable is missing or not of that form; the message shows none of its
+                content.
         """
         text = os.environ.get(variable, "").strip()
         if not text:
             raise ValueError(
-                f"the environment variable {variable} is not set: give it keys as "
+                f"the environment variable {variable} is not set: set it to keys as "
                 "id:base64,id:base64"
             )
         keys: dict[str, bytes] = {}
@@ -185,8 +185,8 @@ class Keyring:
                 or key_id in keys
             ):
                 raise ValueError(
-                    f"item {number} of the environment variable {variable} is no key of its own: "
-                    f"write id:base64, with the base64 of {KEY_BYTES} bytes"
+                    f"item {number} of the environment variable {variable} is not a key, or "
+                    f"repeats an id: write id:base64, with the base64 of {KEY_BYTES} bytes"
                 )
             keys[key_id] = key
         return cls(keys, next(iter(keys)), algorithm=algorithm)
@@ -201,25 +201,25 @@ class Keyring:
 
         Args:
             family: The run.
-            key_id: The key they come from; the primary one when None.
-            check: What the record says of the key; None for no such record.
+            key_id: The key they are derived from; the primary one if None.
+            check: The record's key check; None without a record.
 
         Raises:
-            DecryptionError: The ring has no such key, or another one under its id.
+            DecryptionError: The ring has no such key, or a different one under its id.
         """
         wanted = self.primary if key_id is None else key_id
         master = self._keys.get(wanted)
         if master is None:
             raise DecryptionError(
-                f"key {wanted!r} is needed, and the keyring has only "
+                f"key {wanted!r} is needed, but the keyring has only "
                 f"{', '.join(map(repr, self._keys))}. Add it to the keyring; without it these "
                 "records are lost."
             )
         if check is not None and check != self._checks[wanted]:
             raise DecryptionError(
-                f"the keyring's key {wanted!r} is not the one that these records were written "
-                "with, though it has its id (or the records were altered). Put the right key "
-                "under this id."
+                f"the keyring's key {wanted!r} is not the key that these records were written "
+                "with, although it has the same id (or the records were altered). Put the right "
+                "key under this id."
             )
         with self._lock:
             found = self._runs.get((wanted, family))
@@ -234,7 +234,7 @@ class Keyring:
         return found
 
     def tag(self, label: str, key_id: str | None = None) -> str:
-        """Return what stands for a user's label in listings: the same for equal labels of all runs under one key."""
+        """Return the hash that replaces a tag in listings; equal tags under one key are equal."""
         key = derive(self._keys[self.primary if key_id is None else key_id], "tags")
         return "~" + b64encode(hmac.digest(key, frame(label), "sha256")[:18], b"-_").decode()
 
@@ -246,6 +246,6 @@ class Keyring:
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            "a Keyring is not pickled or copied: keys belong in one place; make another from its "
-            "source"
+            "a Keyring cannot be pickled or copied, so that keys stay in one place; create "
+            "another from its source"
         )

@@ -1,4 +1,4 @@
-"""Headers, runs' records, journals and inboxes, sealed and opened."""
+"""Encryption of headers, run records, journals and inboxes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import msgspec
 from msgspec.structs import replace
 
 from supersteps.checkpoint.record import CheckpointHeader, Commit
-from supersteps.encryption.envelope import PlaintextError, SealError, is_sealed, parse, seal, unseal
+from supersteps.encryption.envelope import (
+    EnvelopeError,
+    PlaintextError,
+    decrypt,
+    encrypt,
+    is_encrypted,
+    parse,
+)
 from supersteps.encryption.keys import Keyring, frame
 from supersteps.errors import CorruptCheckpointError
 from supersteps.ids import split_checkpoint_id
@@ -18,16 +25,16 @@ from supersteps.storage.records import InboxEntry, RunRecord
 
 HEADER = "$sealed"
 RUN = "$run"
-"""Where envelopes stand in the metadata of a header; the second only in a run's first one, which its record copies."""
+"""Keys of envelopes in a header's metadata; the second only in a run's first header."""
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a header hides.
+    """The encrypted facts of a header.
 
     Attributes:
-        names: Id of the key that the names of the parts are hidden by, and their sum is made with.
+        names: Id of the key that hashes the names of the parts and computes their sum.
         sum: The sum over all parts, in hex.
-        metadata: The user's remarks.
+        metadata: The user's metadata.
     """
 
     names: str
@@ -41,7 +48,7 @@ class _Remarks(msgspec.Struct, frozen=True):
 
 
 class _Call(msgspec.Struct, frozen=True, array_like=True):
-    """A record of the journal: which of those that were appended together, and itself."""
+    """A journal record with its place in the batch it was appended with."""
 
     batch: bytes
     number: int
@@ -49,21 +56,22 @@ class _Call(msgspec.Struct, frozen=True, array_like=True):
 
 
 def family_of_run(run_id: str, incarnation: str) -> str:
-    """Return whose keys a run's records are sealed with: no two runs of one id have the same."""
+    """Return the key family of a run's records; runs with the same id have different ones."""
     return f"{run_id}\0{incarnation}" if incarnation else run_id
 
 
 def family_of(header: CheckpointHeader) -> str:
-    """Return whose keys a checkpoint is sealed with: its run's, or its own when it has none."""
+    """Return the key family of a checkpoint: its run's, or its own if it has no run."""
     if not header.run_id:
         return f"\0{header.checkpoint_id}"
     return family_of_run(header.run_id, header.incarnation)
 
 
 def _header_place(header: CheckpointHeader) -> bytes:
-    """Return what binds the envelope of a header to its clear facts.
+    """Return what binds the envelope of a header to its facts in clear.
 
-    Those are all but the parent, which pruning changes, and the incarnation, which is in the key.
+    These are all except the parent, which pruning changes, and the incarnation, which is in the
+    key.
     """
     facts = [
         f"{getattr(header, name)}"
@@ -88,104 +96,106 @@ def _json(text: Any) -> bytes:
 # ------------------------------------------------------------------------------------------ headers
 
 
-def seal_header(
+def encrypt_header(
     keyring: Keyring, header: CheckpointHeader, names: str, total: int, tags: Sequence[str] | None
 ) -> CheckpointHeader:
-    """Return a header whose metadata is sealed and that vouches for its own facts and for its parts.
+    """Return a header with encrypted metadata that authenticates its facts and its parts.
 
     Args:
         keyring: The keys.
         header: The header.
-        names: Id of the key that hides names.
+        names: Id of the key that hashes names.
         total: The sum over all parts.
-        tags: The user's labels, in the first header of a run.
+        tags: The user's tags, in the first header of a run.
     """
     family = family_of(header)
     facts = msgspec.json.encode(Facts(names, f"{total:x}", header.metadata))
-    metadata = {HEADER: _text(seal(keyring, family, facts, _header_place(header), header.sequence))}
+    metadata = {
+        HEADER: _text(encrypt(keyring, family, facts, _header_place(header), header.sequence))
+    }
     if tags is not None:
         remarks = msgspec.json.encode(_Remarks(header.metadata, tuple(tags)))
         metadata[RUN] = _text(
-            seal(keyring, family, remarks, _run_place(header.run_id, header.workflow_id))
+            encrypt(keyring, family, remarks, _run_place(header.run_id, header.workflow_id))
         )
     return replace(header, metadata=metadata)
 
 
 def is_plain(header: CheckpointHeader) -> bool:
-    """Return whether a header was never sealed."""
-    return not is_sealed(_json(header.metadata.get(HEADER)))
+    """Return whether a header was never encrypted."""
+    return not is_encrypted(_json(header.metadata.get(HEADER)))
 
 
-def open_header(keyring: Keyring, header: CheckpointHeader) -> tuple[CheckpointHeader, Facts]:
-    """Return a header with the user's metadata, and what else it hides.
+def decrypt_header(keyring: Keyring, header: CheckpointHeader) -> tuple[CheckpointHeader, Facts]:
+    """Return a header in clear, and its encrypted facts.
 
     Raises:
-        SealError: It has been altered.
-        PlaintextError: It was never sealed.
-        DecryptionError: The key is missing, or another one.
+        EnvelopeError: It has been altered.
+        PlaintextError: It was never encrypted.
+        DecryptionError: The key is missing or wrong.
     """
     try:
         envelope = parse(_json(header.metadata.get(HEADER)))
-        plain = unseal(keyring, family_of(header), envelope, _header_place(header))
-    except SealError as error:
+        plain = decrypt(keyring, family_of(header), envelope, _header_place(header))
+    except EnvelopeError as error:
         raise type(error)(f"its header {error}") from None
     try:
         facts = msgspec.json.decode(plain, type=Facts)
         int(facts.sum, 16)
     except ValueError:
-        raise SealError("its header does not hold what belongs there") from None
+        raise EnvelopeError("its header has unexpected content") from None
     return replace(header, metadata=facts.metadata), facts
 
 
 # --------------------------------------------------------------------------------------------- runs
 
 
-def seal_commit_facts(keyring: Keyring, commit: Commit) -> dict[str, Any]:
-    """Return the fields of a commit beside header and parts that are sealed."""
+def encrypt_commit_facts(keyring: Keyring, commit: Commit) -> dict[str, Any]:
+    """Return the encrypted fields of a commit, other than header and parts."""
     run_id, family = commit.header.run_id, family_of(commit.header)
     fields: dict[str, Any] = {"tags": tuple(keyring.tag(tag) for tag in commit.tags)}
     if commit.fingerprint:
         place = frame("fingerprint", run_id)
-        fields["fingerprint"] = _seal_text(keyring, family, place, commit.fingerprint)
+        fields["fingerprint"] = _encrypt_text(keyring, family, place, commit.fingerprint)
     return fields
 
 
-def seal_error(keyring: Keyring, run_id: str, incarnation: str, error: str) -> str:
-    """Return the text of a run's last failure sealed."""
+def encrypt_error(keyring: Keyring, run_id: str, incarnation: str, error: str) -> str:
+    """Return the text of a run's last failure, encrypted."""
     family = family_of_run(run_id, incarnation)
-    return _seal_text(keyring, family, frame("error", run_id), error)
+    return _encrypt_text(keyring, family, frame("error", run_id), error)
 
 
-def _seal_text(keyring: Keyring, family: str, place: bytes, text: str) -> str:
-    return _text(seal(keyring, family, text.encode("utf-8", "surrogatepass"), place))
+def _encrypt_text(keyring: Keyring, family: str, place: bytes, text: str) -> str:
+    return _text(encrypt(keyring, family, text.encode("utf-8", "surrogatepass"), place))
 
 
-def open_run(keyring: Keyring, run: RunRecord, strict: bool) -> RunRecord:
+def decrypt_run(keyring: Keyring, run: RunRecord, strict: bool) -> RunRecord:
     """Return a run's record in clear.
 
     Raises:
-        CorruptCheckpointError: Something of it has been altered, or, if `strict`, was never sealed.
-        DecryptionError: A key is missing, or another one.
+        CorruptCheckpointError: It has been altered, or, if `strict`, was never encrypted.
+        DecryptionError: A key is missing or wrong.
     """
-    place = split_checkpoint_id(run.head)  # one of another run would be authentic, too
+    place = split_checkpoint_id(run.head)  # the record of another run would be authentic, too
     if place is None or place[0] != run.run_id:
         raise CorruptCheckpointError(
-            f"the record of run {run.run_id!r} cannot be trusted: its head {run.head!r} is no "
-            f"checkpoint of this run. {what_to_do(SealError())}"
+            f"the record of run {run.run_id!r} cannot be trusted: its head {run.head!r} is not a "
+            f"checkpoint of this run. {what_to_do(EnvelopeError())}"
         )
     try:
         metadata, tags = run.metadata, run.tags
         if strict or RUN in metadata or HEADER in metadata:
             envelope = parse(_json(metadata.get(RUN)))
             family = family_of_run(run.run_id, run.incarnation)
-            plain = unseal(keyring, family, envelope, _run_place(run.run_id, run.workflow_id))
+            plain = decrypt(keyring, family, envelope, _run_place(run.run_id, run.workflow_id))
             remarks = msgspec.json.decode(plain, type=_Remarks)
             metadata, tags = remarks.metadata, remarks.tags
-        error = run.error and _open_text(keyring, run, "error", run.error, strict)
-        fingerprint = run.fingerprint and _open_text(
+        error = run.error and _decrypt_text(keyring, run, "error", run.error, strict)
+        fingerprint = run.fingerprint and _decrypt_text(
             keyring, run, "fingerprint", run.fingerprint, strict
         )
-    except (SealError, msgspec.DecodeError) as problem:
+    except (EnvelopeError, msgspec.DecodeError) as problem:
         raise CorruptCheckpointError(
             f"the record of run {run.run_id!r} cannot be trusted: its metadata, error or "
             f"fingerprint {problem}. {what_to_do(problem)}"
@@ -194,37 +204,39 @@ def open_run(keyring: Keyring, run: RunRecord, strict: bool) -> RunRecord:
 
 
 def without_secrets(run: RunRecord) -> RunRecord:
-    """Return what is in clear of a run's record that cannot be opened."""
-    return replace(run, metadata={}, tags=(), error=run.error and "(sealed)", fingerprint="")
+    """Return the facts in clear of a run's record that cannot be decrypted."""
+    return replace(run, metadata={}, tags=(), error=run.error and "(encrypted)", fingerprint="")
 
 
-def _open_text(keyring: Keyring, run: RunRecord, what: str, text: str, strict: bool) -> str:
+def _decrypt_text(keyring: Keyring, run: RunRecord, what: str, text: str, strict: bool) -> str:
     data = _json(text)
-    if not strict and not is_sealed(data):
+    if not strict and not is_encrypted(data):
         return text
     family = family_of_run(run.run_id, run.incarnation)
-    plain = unseal(keyring, family, parse(data), frame(what, run.run_id))
+    plain = decrypt(keyring, family, parse(data), frame(what, run.run_id))
     return plain.decode("utf-8", "surrogatepass")
 
 
 def what_to_do(problem: Exception) -> str:
-    """Return the advice that goes with a refusal."""
+    """Return what to do about a refused record."""
     if isinstance(problem, PlaintextError):
         return (
-            "A strict EncryptedStorage takes nothing that it did not seal. If this store was "
-            "written without encryption, open it with strict=False once and copy its runs "
-            "(export_run, import_run)."
+            "A strict EncryptedStorage accepts only encrypted records. If this store was written "
+            "without encryption, open it with strict=False once and copy its runs (export_run, "
+            "import_run)."
         )
-    return "Find out who wrote to the store; go on from an intact checkpoint or restore a backup."
+    return (
+        "Find out who wrote to the store; continue from an intact checkpoint or restore a backup."
+    )
 
 
 # -------------------------------------------------------------------------------- journal and inbox
 
 
-def seal_journal(
+def encrypt_journal(
     keyring: Keyring, run_id: str, incarnation: str, head: str, records: Sequence[bytes]
 ) -> list[bytes]:
-    """Return records of finished calls sealed."""
+    """Encrypt records of finished calls."""
     batch = os.urandom(9)
     family = family_of_run(run_id, incarnation)
     place = frame("journal", run_id, head)
@@ -232,10 +244,10 @@ def seal_journal(
         msgspec.msgpack.encode(_Call(batch, number, record))
         for number, record in enumerate(records)
     )
-    return [seal(keyring, family, call, place, number) for number, call in enumerate(calls)]
+    return [encrypt(keyring, family, call, place, number) for number, call in enumerate(calls)]
 
 
-def open_journal(
+def decrypt_journal(
     keyring: Keyring,
     run_id: str,
     incarnation: str,
@@ -243,68 +255,68 @@ def open_journal(
     records: Sequence[bytes],
     strict: bool,
 ) -> list[bytes]:
-    """Return records of finished calls in clear.
+    """Decrypt records of finished calls.
 
-    Those appended together have to be in order and without holes; the last of them may be missing,
-    as after a crash.
+    Records that were appended together must be in order and without gaps; the last ones may be
+    missing, as after a crash.
 
     Raises:
         CorruptCheckpointError: One of them has been altered or moved, or, if `strict`, was never
-            sealed.
-        DecryptionError: A key is missing, or another one.
+            encrypted.
+        DecryptionError: A key is missing or wrong.
     """
-    opened: list[bytes] = []
+    decrypted: list[bytes] = []
     following: dict[bytes, int] = {}
     family = family_of_run(run_id, incarnation)
     for place, data in enumerate(records):
         try:
-            if not strict and not is_sealed(data):
-                opened.append(data)
+            if not strict and not is_encrypted(data):
+                decrypted.append(data)
                 continue
             call = msgspec.msgpack.decode(
-                unseal(keyring, family, parse(data), frame("journal", run_id, head)), type=_Call
+                decrypt(keyring, family, parse(data), frame("journal", run_id, head)), type=_Call
             )
             if following.setdefault(call.batch, 0) != call.number:
-                raise SealError("is out of order, or those before it were taken away")
+                raise EnvelopeError("is out of order, or the records before it were removed")
             following[call.batch] += 1
-        except (SealError, msgspec.DecodeError) as problem:
+        except (EnvelopeError, msgspec.DecodeError) as problem:
             raise CorruptCheckpointError(
                 f"record {place} of the journal of run {run_id!r} after checkpoint {head!r} "
-                f"{problem}. Nothing of it was taken; restoring {head!r} drops the journal, and "
-                f"its calls run again. {what_to_do(problem)}"
+                f"{problem}. Nothing of the journal was used; restoring {head!r} discards it, "
+                f"and its calls run again. {what_to_do(problem)}"
             ) from problem
-        opened.append(call.record)
-    return opened
+        decrypted.append(call.record)
+    return decrypted
 
 
-def seal_answer(
+def encrypt_answer(
     keyring: Keyring, run_id: str, incarnation: str, request_id: str, value: bytes
 ) -> bytes:
-    """Return an answer sealed."""
+    """Encrypt an answer."""
     family = family_of_run(run_id, incarnation)
-    return seal(keyring, family, value, frame("inbox", run_id, request_id))
+    return encrypt(keyring, family, value, frame("inbox", run_id, request_id))
 
 
-def open_answer(
+def decrypt_answer(
     keyring: Keyring, run_id: str, incarnation: str, entry: InboxEntry, strict: bool
 ) -> InboxEntry:
-    """Return an entry of the inbox in clear.
+    """Decrypt an entry of the inbox.
 
     Raises:
-        CorruptCheckpointError: It has been altered or moved, or, if `strict`, was never sealed.
-        DecryptionError: The key is missing, or another one.
+        CorruptCheckpointError: It has been altered or moved, or, if `strict`, was never encrypted.
+        DecryptionError: The key is missing or wrong.
     """
-    if not strict and not is_sealed(entry.value):
+    if not strict and not is_encrypted(entry.value):
         return entry
     try:
         family = family_of_run(run_id, incarnation)
-        value = unseal(
+        value = decrypt(
             keyring, family, parse(entry.value), frame("inbox", run_id, entry.request_id)
         )
-    except SealError as problem:
+    except EnvelopeError as problem:
         raise CorruptCheckpointError(
             f"answer {entry.number} in the inbox of run {run_id!r}, to request "
-            f"{entry.request_id!r}, {problem}. It was not taken; restoring the head drops it, "
+            f"{entry.request_id!r}, {problem}. It was not used; restoring the head discards it, "
             f"and the request waits again. {what_to_do(problem)}"
         ) from problem
     return replace(entry, value=value)

@@ -1,4 +1,4 @@
-"""`EncryptedStorage`: any durable storage, which then holds nothing but ids, numbers and sealed records."""
+"""`EncryptedStorage`: a wrapper that encrypts the records of any storage."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.checkpoint_info import CheckpointInfo
-from supersteps.encryption import records as sealed_records
+from supersteps.encryption import records as encrypted_records
+from supersteps.encryption.encryptor import Head
 from supersteps.encryption.inspection import key_ids, verify
 from supersteps.encryption.keys import Keyring
 from supersteps.encryption.records import family_of
-from supersteps.encryption.seal import Head
 from supersteps.encryption.vault import Vault, all_of, weight_of, work
 from supersteps.errors import (
     CheckpointVersionError,
@@ -53,40 +53,41 @@ _UNREADABLE = (CorruptCheckpointError, DecryptionError)
 
 
 class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
-    """Seals every record on its way into a storage, and opens it on its way out.
+    """Encrypts every record that is written to a storage, and decrypts what is read.
 
-    Each value, message, question, answer, output, error text and remark is encrypted and
-    authenticated, together with the run, the commit and the place it belongs to; so are the user's
-    own names of state keys and scopes, and tags. What stays in clear: ids (of runs, checkpoints,
-    workflows, executors, requests), numbers, times, status, who holds the lease. See
-    docs/SECURITY.md for what this protects from, and what it does not.
+    Use it when people with access to the database or disk must not read or change what runs store.
+    Values, messages, questions, answers, outputs, error texts and metadata are encrypted and
+    authenticated, bound to their run, commit and place; so are the user's names of state keys and
+    scopes, and tags. In clear: ids (of runs, checkpoints, workflows, executors, requests), numbers,
+    times, statuses, owners of leases. docs/SECURITY.md says what this protects against and what it
+    does not.
 
-    `export_run` through this storage writes a file *in clear*. Export from the storage inside
-    (`export_run(encrypted.storage, ...)`) for a file that is sealed; it can be imported, under the
-    same run id, into any storage that is wrapped with the same keys.
+    `export_run` through this storage writes a file *in clear*. For an encrypted file, export from
+    the inner storage (`export_run(encrypted.storage, ...)`); it can be imported, under the same run
+    id, into any storage that is wrapped with the same keys.
 
     For what each method does, see the ports: `ManagedStorage` and `BackupStorage`.
 
     Args:
-        storage: Where the sealed records go: memory, file, SQLite, or another one with the methods
-            of `DurableStorage`.
+        storage: The inner storage for encrypted records: memory, file, SQLite, or another
+            `DurableStorage`.
         keyring: The keys.
-        strict: Refuse what was never sealed. False reads a store that was written without
-            encryption and seals what is new; then nobody can tell what somebody else has put there
-            in clear.
+        strict: Refuse records that were never encrypted. Keep it True; pass False only to read a
+            store that was written without encryption: new records are then encrypted, but forged
+            records in clear are not detected.
 
     Attributes:
-        storage: The storage inside.
+        storage: The inner storage.
         keyring: The keys.
-        strict: Whether what was never sealed is refused.
-        codec: The codec of the storage inside.
+        strict: Whether records in clear are refused.
+        codec: The codec of the inner storage.
     """
 
     def __init__(self, storage: DurableStorage, keyring: Keyring, *, strict: bool = True) -> None:
         if not is_durable(storage):
             raise TypeError(
-                f"{type(storage).__name__} is not a DurableStorage; wrap what as_durable() makes "
-                "of it"
+                f"{type(storage).__name__} is not a DurableStorage; wrap as_durable(storage) "
+                "instead"
             )
         self.storage = storage
         self.keyring = keyring
@@ -99,22 +100,22 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of the storage inside; whoever opens its address needs the keys."""
+        """The capabilities of the inner storage; opening its address also needs the keys."""
         return capabilities_of(self.storage)
 
     def __copy__(self) -> Self:
-        return self  # a storage is a place: a copy of what refers to it refers to the same one
+        return self  # a copy of an object that refers to a storage refers to the same storage
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
     def __reduce__(self) -> Any:
         raise TypeError(
-            "an EncryptedStorage holds keys and cannot be pickled; make one in each process"
+            "an EncryptedStorage holds keys and cannot be pickled; create one in each process"
         )
 
     async def aclose(self) -> None:
-        """Close the storage inside; it may be used again afterwards."""
+        """Close the inner storage; it may be used again afterwards."""
         await self.storage.aclose()
         self.note_closed()
 
@@ -126,12 +127,12 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
         try:
             existing = await self.load_record(wanted)
         except (*_UNREADABLE, CheckpointVersionError):
-            existing = None  # the storage inside says whether it may be replaced
+            existing = None  # the inner storage decides whether it may be replaced
         if existing == record:
             return wanted
-        sealed = await work(weight_of(record.parts), lambda: self._vault.seal_record(record))
+        encrypted = await work(weight_of(record.parts), lambda: self._vault.encrypt_record(record))
         inner = WorkflowCheckpoint.from_record(
-            sealed.header, lambda: sealed.parts, self.storage.codec
+            encrypted.header, lambda: encrypted.parts, self.storage.codec
         )
         return await self.storage.save_checkpoint(inner)
 
@@ -151,23 +152,23 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
     ) -> list[WorkflowCheckpoint]:
         found = []
         for inner in await self.storage.list_checkpoints(workflow_id, run_id):
-            for header in self._opened([inner.to_header()]):
+            for header in self._decrypted([inner.to_header()]):
                 found.append(
                     WorkflowCheckpoint.from_record(header, partial(self._parts, inner), self.codec)
                 )
         return found
 
     def _parts(self, inner: WorkflowCheckpoint) -> Mapping[PartKey, Part]:
-        return self._vault.open(inner.to_record(self.storage.codec))[0].parts
+        return self._vault.decrypt(inner.to_record(self.storage.codec))[0].parts
 
-    def _opened(self, headers: Iterable[CheckpointHeader]) -> list[CheckpointHeader]:
-        opened = []
+    def _decrypted(self, headers: Iterable[CheckpointHeader]) -> list[CheckpointHeader]:
+        decrypted = []
         for header in headers:
             try:
-                opened.append(self._vault.open_header(header))
+                decrypted.append(self._vault.decrypt_header(header))
             except _UNREADABLE as error:
                 warnings.warn(str(error), CorruptCheckpointWarning, stacklevel=4)
-        return opened
+        return decrypted
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
         return await self.storage.delete_checkpoint(checkpoint_id)
@@ -175,55 +176,55 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
     # ----------------------------------------------------------------------------- runs and commits
 
     async def get_run(self, run_id: str) -> RunRecord | None:
-        """Return a run's record, None when there is no such run.
+        """Return a run's record, None if there is no such run.
 
         Raises:
-            CorruptCheckpointError: It has been altered, or, in strict mode, was never sealed.
-            DecryptionError: A key is missing, or another one.
+            CorruptCheckpointError: It has been altered, or, in strict mode, was never encrypted.
+            DecryptionError: A key is missing or wrong.
         """
         run = await self.storage.get_run(run_id)
-        return None if run is None else self._open_run(run, run_id)
+        return None if run is None else self._decrypt_run(run, run_id)
 
-    def _open_run(self, run: RunRecord, wanted: str | None = None) -> RunRecord:
-        if wanted is not None and run.run_id != wanted:  # authentic, but not what was asked for
+    def _decrypt_run(self, run: RunRecord, wanted: str | None = None) -> RunRecord:
+        if wanted is not None and run.run_id != wanted:  # authentic, but not the requested one
             raise CorruptCheckpointError(
                 f"the record of run {wanted!r} cannot be trusted: it is that of {run.run_id!r}"
             )
-        return sealed_records.open_run(self.keyring, run, self.strict)
+        return encrypted_records.decrypt_run(self.keyring, run, self.strict)
 
-    def _open_runs(self, found: Iterable[RunRecord]) -> list[RunRecord]:
-        """Open records for a listing: one that cannot be opened is there with what is in clear, and a warning."""
-        opened = []
+    def _decrypt_runs(self, found: Iterable[RunRecord]) -> list[RunRecord]:
+        """Decrypt records for a listing; one that fails is listed in part, with a warning."""
+        decrypted = []
         for run in found:
             try:
-                opened.append(self._open_run(run))
+                decrypted.append(self._decrypt_run(run))
             except _UNREADABLE as error:
                 warnings.warn(str(error), CorruptCheckpointWarning, stacklevel=3)
-                opened.append(sealed_records.without_secrets(run))
-        return opened
+                decrypted.append(encrypted_records.without_secrets(run))
+        return decrypted
 
     async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
-        return self._open_runs(await self.storage.find_waiting_runs(request_id))
+        return self._decrypt_runs(await self.storage.find_waiting_runs(request_id))
 
     async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
-        """Return a checkpoint in clear, None when there is none with this id.
+        """Return a checkpoint in clear, None if there is none with this id.
 
         Raises:
-            CorruptCheckpointError: It is damaged, or has been altered, or, in strict mode, was
-                never sealed; the message names the nearest intact checkpoint before it.
-            DecryptionError: A key is missing, or another one.
-            CheckpointVersionError: A newer library wrote it.
+            CorruptCheckpointError: It is damaged or altered, or, in strict mode, was never
+                encrypted; the message names the nearest intact checkpoint before it.
+            DecryptionError: A key is missing or wrong.
+            CheckpointVersionError: A newer version of the library wrote it.
         """
         record = await self._fetch(checkpoint_id)
         if record is None:
             return None
         try:
-            return (await work(weight_of(record.parts), lambda: self._vault.open(record)))[0]
+            return (await work(weight_of(record.parts), lambda: self._vault.decrypt(record)))[0]
         except CorruptCheckpointError as error:
             raise rules.damaged(str(error), await self._intact_before(record.header)) from error
 
     async def _fetch(self, checkpoint_id: str) -> CheckpointRecord | None:
-        """Return a sealed checkpoint. It has to be the one that was asked for: every other one is authentic, too."""
+        """Return an encrypted checkpoint, after checking that it is the requested one."""
         record = await self.storage.load_record(checkpoint_id)
         if record is not None and record.header.checkpoint_id != checkpoint_id:
             raise CorruptCheckpointError(
@@ -239,7 +240,7 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
         for info in lineage[-2::-1]:
             try:
                 record = await self._fetch(info.checkpoint_id)
-                if record is not None and self._vault.open(record):
+                if record is not None and self._vault.decrypt(record):
                     return info.checkpoint_id
             except (*_UNREADABLE, CheckpointVersionError):
                 continue
@@ -249,22 +250,22 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
         return await self.storage.list_lineage(checkpoint_id, limit)
 
     def read_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
-        """Return what `list_lineage` returns, where the storage inside can do that at once."""
+        """Return a lineage on the calling thread, if the inner storage can do that."""
         reader = lineage_reader(self.storage)
         if reader is None:
             raise StorageError(f"{name_of(self.storage)} has no read_lineage: use list_lineage")
         return reader(checkpoint_id, limit)
 
     async def commit(self, commit: Commit) -> int | None:
-        """Seal what a commit changes and have it written; see the storage inside.
+        """Encrypt the changes of a commit and write it to the inner storage.
 
-        What is sealed is what changes. Only the first commit to a run that this object has not
-        written last reads and checks the checkpoint before it.
+        Only changes are encrypted. The first commit to a run that another object has written reads
+        and checks the checkpoint before it.
 
         Raises:
             CorruptCheckpointError: The checkpoint that it follows cannot be trusted; nothing was
                 written.
-            DecryptionError: A key is missing, or another one; nothing was written.
+            DecryptionError: A key is missing or wrong; nothing was written.
         """
         header = commit.header
         before: CheckpointRecord | None = None
@@ -276,36 +277,37 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
             if found is None:
                 return None
             before, head = found
-        if head is None:  # what it follows was never sealed: now all of it is
+        if head is None:  # its parent was never encrypted: now everything is
             assert before is not None
-            commit, head = _sealing_all(commit, before), self._vault.new_head(header)
-        sealed = await self._seal(commit, head, {} if before is None else before.parts)
-        newest = await self.storage.commit(sealed)
+            commit, head = _encrypting_all(commit, before), self._vault.new_head(header)
+        encrypted = await self._encrypt(commit, head, {} if before is None else before.parts)
+        newest = await self.storage.commit(encrypted)
         self._vault.keep(header.run_id, head)
         return newest
 
-    async def _seal(self, commit: Commit, head: Head, before: Mapping[PartKey, Part]) -> Commit:
+    async def _encrypt(self, commit: Commit, head: Head, before: Mapping[PartKey, Part]) -> Commit:
         def old_value(key: PartKey) -> bytes:
             part = before[key]
             return part.to_json() if isinstance(part, ListPart) else part
 
         size = sum(map(len, commit.changes.puts.values()))
         size += sum(len(item) for items in commit.changes.appends.values() for item in items)
-        clear = commit.changes.deletes if isinstance(commit, _SealingAll) else []
-        sealed = await work(size, lambda: self._vault.seal_commit(commit, head, old_value))
+        clear = commit.changes.deletes if isinstance(commit, _EncryptingAll) else []
+        encrypted = await work(size, lambda: self._vault.encrypt_commit(commit, head, old_value))
         if clear:
-            sealed = replace(
-                sealed, changes=replace(sealed.changes, deletes=[*clear, *sealed.changes.deletes])
+            encrypted = replace(
+                encrypted,
+                changes=replace(encrypted.changes, deletes=[*clear, *encrypted.changes.deletes]),
             )
-        return sealed
+        return encrypted
 
     async def _load_parent(self, commit: Commit) -> tuple[CheckpointRecord, Head | None] | None:
-        """Return what a commit follows; None when the commit was written already and its reply was lost."""
+        """Return the parent of a commit; None if the commit was written and its reply was lost."""
         parent = commit.header.parent_id
         assert parent is not None
         record = await self._fetch(parent)
         if record is not None and family_of(record.header) == family_of(commit.header):
-            return await work(weight_of(record.parts), lambda: self._vault.open(record))
+            return await work(weight_of(record.parts), lambda: self._vault.decrypt(record))
         run = await self.storage.get_run(commit.header.run_id)
         if run is not None and rules.is_same_commit(run, commit):
             return None
@@ -321,13 +323,13 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
         try:
             return self._seen(run, run_id)
         except _UNREADABLE:
-            # Who has the right key need not wait for the lease.
+            # The key is checked before the lease is taken.
             await self.storage.release(run_id, run.epoch, incarnation=run.incarnation)
             raise
 
     def _seen(self, run: RunRecord, wanted: str) -> RunRecord:
         self._vault.check(run)
-        return self._open_run(run, wanted)
+        return self._decrypt_run(run, wanted)
 
     async def renew(
         self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
@@ -345,13 +347,13 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
     ) -> None:
         if error:
             incarnation = await self._incarnation(run_id, incarnation)
-            error = sealed_records.seal_error(self.keyring, run_id, incarnation, error)
+            error = encrypted_records.encrypt_error(self.keyring, run_id, incarnation, error)
         await self.storage.release(
             run_id, epoch, status=status, error=error, incarnation=incarnation
         )
 
     async def _incarnation(self, run_id: str, incarnation: str | None) -> str:
-        """Return which run of this id is meant: the one that is there, where nobody says."""
+        """Return the incarnation to use: the stored one if none is passed."""
         if incarnation is not None:
             return incarnation
         run = await self.storage.get_run(run_id)
@@ -379,16 +381,18 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
         incarnation: str | None = None,
     ) -> None:
         incarnation = await self._incarnation(run_id, incarnation)
-        sealed = sealed_records.seal_journal(self.keyring, run_id, incarnation, head, records)
-        await self.storage.append_journal(run_id, epoch, head, sealed, incarnation=incarnation)
+        encrypted = encrypted_records.encrypt_journal(
+            self.keyring, run_id, incarnation, head, records
+        )
+        await self.storage.append_journal(run_id, epoch, head, encrypted, incarnation=incarnation)
 
     async def read_journal(
         self, run_id: str, head: str, *, incarnation: str | None = None
     ) -> list[bytes]:
         incarnation = await self._incarnation(run_id, incarnation)
-        sealed = await self.storage.read_journal(run_id, head, incarnation=incarnation)
-        return sealed_records.open_journal(
-            self.keyring, run_id, incarnation, head, sealed, self.strict
+        encrypted = await self.storage.read_journal(run_id, head, incarnation=incarnation)
+        return encrypted_records.decrypt_journal(
+            self.keyring, run_id, incarnation, head, encrypted, self.strict
         )
 
     async def discard_journal(
@@ -404,56 +408,57 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
         incarnation: str | None = None,
     ) -> list[InboxEntry]:
         which = await self._incarnation(run_id, incarnation)
-        seal = sealed_records.seal_answer
-        sealed = [
-            (request_id, seal(self.keyring, run_id, which, request_id, value))
+        encrypt = encrypted_records.encrypt_answer
+        encrypted = [
+            (request_id, encrypt(self.keyring, run_id, which, request_id, value))
             for request_id, value in answers
         ]
-        entries = await self.storage.add_answers(run_id, sealed, incarnation=which)
+        entries = await self.storage.add_answers(run_id, encrypted, incarnation=which)
         return [
             replace(entry, value=value) for entry, (_, value) in zip(entries, answers, strict=True)
         ]
 
     async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
         which = await self._incarnation(run_id, incarnation)
-        opened = sealed_records.open_answer
+        decrypted = encrypted_records.decrypt_answer
         return [
-            opened(self.keyring, run_id, which, entry, self.strict)
+            decrypted(self.keyring, run_id, which, entry, self.strict)
             for entry in await self.storage.read_inbox(run_id, incarnation=which)
         ]
 
-    # -------------------------------------------------------------------------------- looking after
+    # -------------------------------------------------------------------------------- management
 
     def _managed(self) -> ManagedStorage:
         if not is_managed(self.storage):
             raise StorageError(
-                f"{name_of(self.storage)} cannot look after its runs: it is not a ManagedStorage"
+                f"{name_of(self.storage)} cannot list or manage its runs: it is not a "
+                "ManagedStorage"
             )
         return self.storage
 
     async def find_runs(self, wanted: RunFilter) -> list[RunRecord]:
         """See the port.
 
-        A run whose record cannot be opened is there with what is in clear, and a
+        A run whose record cannot be decrypted is listed with its facts in clear, and a
         `CorruptCheckpointWarning`.
         """
         inner = self._managed()
         if wanted.tag is None:
-            return self._open_runs(await inner.find_runs(wanted))
+            return self._decrypt_runs(await inner.find_runs(wanted))
         labels = [self.keyring.tag(wanted.tag, key_id) for key_id in self.keyring.key_ids]
         if not self.strict:
             labels.append(wanted.tag)
         pages = [await inner.find_runs(replace(wanted, tag=label)) for label in labels]
         found = {run.run_id: run for page in pages for run in page}
         newest = rules.page_of_runs(found.values(), RunFilter(limit=wanted.limit))
-        return self._open_runs(newest)
+        return self._decrypt_runs(newest)
 
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
-        """Return the headers of all checkpoints of a run, on every branch, in the order of their commits.
+        """Return the headers of all checkpoints of a run in the order of their commits.
 
-        One that cannot be opened is passed over with a `CorruptCheckpointWarning`.
+        A header that cannot be decrypted is skipped with a `CorruptCheckpointWarning`.
         """
-        return self._opened(await self._managed().list_headers(run_id))
+        return self._decrypted(await self._managed().list_headers(run_id))
 
     async def prune(
         self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
@@ -461,14 +466,14 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
         return await self._managed().prune(run_id, policy, dry_run=dry_run)
 
     async def verify(self, run_id: str | None = None) -> list[Damage]:
-        """Have the storage inside checked, then open everything; return what is damaged or cannot be opened."""
+        """Verify the inner storage, then decrypt everything; return the damages."""
         return await verify(self, self._managed(), run_id)
 
     async def backup(self, target: str | os.PathLike[str]) -> int:
-        """Write a copy of the storage inside, sealed as it is; see there.
+        """Write a copy of the inner storage, encrypted as it is.
 
         Raises:
-            StorageError: It cannot be written, or the storage inside cannot be backed up.
+            StorageError: It cannot be written, or the inner storage cannot be backed up.
         """
         if not has_backup(self.storage):
             raise StorageError(f"{name_of(self.storage)} cannot be backed up as a whole")
@@ -478,10 +483,11 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
         await self._managed().vacuum()
 
     async def key_ids(self, run_id: str) -> list[str]:
-        """Return the ids of the keys that a run's records need: a key that no run needs can be taken away.
+        """Return the ids of the keys that a run's records need.
 
-        What is sealed stays as it is, for committed checkpoints do not change. A run moves to the
-        primary key when it is copied: `export_run` from here, `delete_run`, `import_run` into here.
+        A key that no run needs can be removed from the keyring. Committed checkpoints do not
+        change; to move a run to the primary key, copy it: `export_run` from here, `delete_run`,
+        `import_run` into here.
 
         Raises:
             RunNotFoundError: There is no such run.
@@ -489,15 +495,15 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
         return await key_ids(self._managed(), self.keyring, run_id)
 
 
-class _SealingAll(Commit, frozen=True, kw_only=True):
-    """A commit to a run in clear: its deletes are the parts that it replaces by sealed ones."""
+class _EncryptingAll(Commit, frozen=True, kw_only=True):
+    """A commit to a run in clear: its deletes are the parts that encrypted ones replace."""
 
 
-def _sealing_all(commit: Commit, before: CheckpointRecord) -> Commit:
+def _encrypting_all(commit: Commit, before: CheckpointRecord) -> Commit:
     parts = dict(before.parts)
     commit.changes.apply(parts)
     changes = all_of(parts)
     fields = {name: getattr(commit, name) for name in commit.__struct_fields__}
-    return _SealingAll(
+    return _EncryptingAll(
         **{**fields, "changes": Changes(changes.puts, changes.appends, list(before.parts))}
     )

@@ -1,4 +1,4 @@
-"""`Vault`: whole checkpoints and commits, sealed and opened, and what is remembered between the commits of a run."""
+"""`Vault`: encryption of checkpoints and commits, and its cache."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.encryption import records
-from supersteps.encryption.envelope import SealError
+from supersteps.encryption.decryptor import PartDecryptor
+from supersteps.encryption.encryptor import Head, PartEncryptor
+from supersteps.encryption.envelope import EnvelopeError
 from supersteps.encryption.keys import LETTERS, Keyring
 from supersteps.encryption.records import family_of
-from supersteps.encryption.seal import Head, Sealing
-from supersteps.encryption.unseal import Opening
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage.records import RunRecord
 
 T = TypeVar("T")
 
 _BUDGET = 64 << 20
-"""About how many bytes are remembered, over all runs."""
+"""Approximate size of the cache over all runs, in bytes."""
 
 _LARGE_BYTES = 1 << 18
-"""Sealing or opening so much takes its time: not on an event loop's thread."""
+"""Larger content is processed on another thread than the event loop's."""
 
 
 def weight_of(parts: Mapping[PartKey, Part]) -> int:
-    """Return about how many bytes parts hold, lists that are not read yet left out."""
+    """Return the approximate size of parts, without lists that are not read yet."""
     return sum(len(part) for part in parts.values() if isinstance(part, bytes))
 
 
 async def work(size: int, do: Callable[[], T]) -> T:
-    """Do what takes a while for a large size on another thread."""
+    """Call a function, on another thread if the size is large."""
     return await asyncio.to_thread(do) if size >= _LARGE_BYTES else do()
 
 
 class Vault:
-    """Seals and opens checkpoints.
+    """Encrypts and decrypts checkpoints.
 
     Args:
         keyring: The keys.
-        strict: Whether what was never sealed is refused.
+        strict: Whether records in clear are refused.
     """
 
     def __init__(self, keyring: Keyring, strict: bool) -> None:
@@ -59,88 +59,87 @@ class Vault:
     # -------------------------------------------------------------------------------------- opening
 
     def refusal(self, header: CheckpointHeader, problem: str | Exception) -> CorruptCheckpointError:
-        """Return the error of a checkpoint that cannot be trusted."""
+        """Return the error for a checkpoint that cannot be trusted."""
         whose = f" of run {header.run_id!r}" if header.run_id else ""
-        advice = records.what_to_do(problem if isinstance(problem, Exception) else SealError())
+        advice = records.what_to_do(problem if isinstance(problem, Exception) else EnvelopeError())
         return CorruptCheckpointError(
             f"checkpoint {header.checkpoint_id!r}{whose} cannot be trusted: {problem}. {advice}"
         )
 
-    def open_header(self, header: CheckpointHeader) -> CheckpointHeader:
+    def decrypt_header(self, header: CheckpointHeader) -> CheckpointHeader:
         """Return a header in clear.
 
         Raises:
-            CorruptCheckpointError: It has been altered, or, in strict mode, was never sealed.
-            DecryptionError: The key is missing, or another one.
+            CorruptCheckpointError: It has been altered, or, in strict mode, was never encrypted.
+            DecryptionError: The key is missing or wrong.
         """
         if not self.strict and records.is_plain(header):
             return header
         try:
-            return records.open_header(self.keyring, header)[0]
-        except SealError as problem:
+            return records.decrypt_header(self.keyring, header)[0]
+        except EnvelopeError as problem:
             raise self.refusal(header, problem) from problem
 
-    def open(self, record: CheckpointRecord) -> tuple[CheckpointRecord, Head | None]:
-        """Return a checkpoint in clear, and what the next commit has to know; None for one that was never sealed.
+    def decrypt(self, record: CheckpointRecord) -> tuple[CheckpointRecord, Head | None]:
+        """Return a checkpoint in clear, and the state for the next commit (None if in clear).
 
         Raises:
-            CorruptCheckpointError: Something of it has been altered, or, in strict mode, was never
-                sealed.
-            DecryptionError: A key is missing, or another one.
+            CorruptCheckpointError: It has been altered, or, in strict mode, was never encrypted.
+            DecryptionError: A key is missing or wrong.
         """
-        sealed = record.header
-        if not self.strict and records.is_plain(sealed):
+        encrypted = record.header
+        if not self.strict and records.is_plain(encrypted):
             return record, None
         try:
-            header, facts = records.open_header(self.keyring, sealed)
-            keys = self.keyring.keys_of(family_of(sealed), facts.names)
-            opening = Opening(
-                self.keyring, keys, record.parts, lambda problem: self.refusal(sealed, problem)
+            header, facts = records.decrypt_header(self.keyring, encrypted)
+            keys = self.keyring.keys_of(family_of(encrypted), facts.names)
+            decryptor = PartDecryptor(
+                self.keyring, keys, record.parts, lambda problem: self.refusal(encrypted, problem)
             )
-            parts = opening.open(int(facts.sum, 16))
-        except SealError as problem:
-            raise self.refusal(sealed, problem) from problem
-        opening.head.checkpoint_id = sealed.checkpoint_id
-        return CheckpointRecord(header, parts), opening.head
+            parts = decryptor.decrypt(int(facts.sum, 16))
+        except EnvelopeError as problem:
+            raise self.refusal(encrypted, problem) from problem
+        decryptor.head.checkpoint_id = encrypted.checkpoint_id
+        return CheckpointRecord(header, parts), decryptor.head
 
     # -------------------------------------------------------------------------------------- sealing
 
-    def seal_commit(
+    def encrypt_commit(
         self, commit: Commit, head: Head, old_value: Callable[[PartKey], bytes]
     ) -> Commit:
-        """Return a commit sealed; `head` becomes the state after it."""
+        """Return an encrypted commit; `head` becomes the state after it."""
         header = commit.header
-        changes = self._sealing(head, header).seal(commit.changes, old_value)
+        changes = self._encryptor(head, header).encrypt(commit.changes, old_value)
         tags = commit.tags if header.parent_id is None else None
         head.checkpoint_id, head.commit_id = header.checkpoint_id, commit.commit_id
-        sealed = records.seal_header(self.keyring, header, head.keys.key_id, head.total, tags)
-        facts = records.seal_commit_facts(self.keyring, commit)
-        return replace(commit, header=sealed, changes=changes, **facts)
+        encrypted = records.encrypt_header(self.keyring, header, head.keys.key_id, head.total, tags)
+        facts = records.encrypt_commit_facts(self.keyring, commit)
+        return replace(commit, header=encrypted, changes=changes, **facts)
 
-    def seal_record(self, record: CheckpointRecord) -> CheckpointRecord:
-        """Return a checkpoint that is saved by hand sealed."""
+    def encrypt_record(self, record: CheckpointRecord) -> CheckpointRecord:
+        """Return an encrypted checkpoint, for `save_checkpoint`."""
         header = record.header
         head = self.new_head(header)
         parts: dict[PartKey, Part] = {}
-        self._sealing(head, header).seal(all_of(record.parts), _no_value).apply(parts)
+        self._encryptor(head, header).encrypt(all_of(record.parts), _no_value).apply(parts)
         return CheckpointRecord(
-            records.seal_header(self.keyring, header, head.keys.key_id, head.total, None), parts
+            records.encrypt_header(self.keyring, header, head.keys.key_id, head.total, None), parts
         )
 
     def new_head(self, header: CheckpointHeader) -> Head:
-        """Return what is known before the first commit of a run."""
+        """Return the state before the first commit of a run."""
         return Head(self.keyring.keys_of(family_of(header)))
 
-    def _sealing(self, head: Head, header: CheckpointHeader) -> Sealing:
+    def _encryptor(self, head: Head, header: CheckpointHeader) -> PartEncryptor:
         writer = self.keyring.keys_of(family_of(header))
-        return Sealing(head, writer, LETTERS[self.keyring.algorithm], header.sequence)
+        return PartEncryptor(head, writer, LETTERS[self.keyring.algorithm], header.sequence)
 
-    # ---------------------------------------------------------------------------------- remembering
+    # ---------------------------------------------------------------------------------- cache
 
     def take(self, commit: Commit) -> Head | None:
-        """Return what is remembered of the checkpoint that a commit follows; it is forgotten here meanwhile.
+        """Remove and return the cached state of a commit's parent.
 
-        A commit that fails has spoilt it; then it is read anew.
+        A failed commit leaves it invalid; it is then read again.
         """
         with self._lock:
             head, weight = self._heads.pop(commit.header.run_id, (None, 0))
@@ -151,7 +150,7 @@ class Vault:
         return head if head.keys.family == family_of(header) else None
 
     def keep(self, run_id: str, head: Head) -> None:
-        """Remember the head of a run."""
+        """Cache the head of a run."""
         weight = head.bytes_kept
         with self._lock:
             self._kept += weight - self._heads.pop(run_id, (None, 0))[1]
@@ -160,12 +159,12 @@ class Vault:
                 self._kept -= self._heads.popitem(last=False)[1][1]
 
     def forget(self, run_id: str) -> None:
-        """Forget the head of a run."""
+        """Remove the head of a run from the cache."""
         with self._lock:
             self._kept -= self._heads.pop(run_id, (None, 0))[1]
 
     def check(self, run: RunRecord) -> None:
-        """Forget the head of a run if another commit has made what is its head now."""
+        """Remove the head of a run from the cache if another commit wrote its current head."""
         with self._lock:
             head = self._heads.get(run.run_id, (None, 0))[0]
         if head is not None and head.commit_id != run.commit_id:
@@ -173,7 +172,7 @@ class Vault:
 
 
 def all_of(parts: Mapping[PartKey, Part]) -> Changes:
-    """Return the changes that make these parts from nothing."""
+    """Return the changes that create these parts."""
     return Changes(
         puts={key: part for key, part in parts.items() if not isinstance(part, ListPart)},
         appends={key: list(part) for key, part in parts.items() if isinstance(part, ListPart)},
@@ -181,4 +180,4 @@ def all_of(parts: Mapping[PartKey, Part]) -> Changes:
 
 
 def _no_value(key: PartKey) -> bytes:
-    raise AssertionError(f"nothing was there, and yet the value of {key!r} is asked for")
+    raise AssertionError(f"the value of {key!r} is needed, but there is none")

@@ -1,1 +1,1 @@
-"""What a command line or a web page wants done with runs, without any terminal; `Service` is where to begin."""
+"""Operations on stored runs for user interfaces; start with `Service`."""

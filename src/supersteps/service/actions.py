@@ -1,4 +1,4 @@
-"""Changing what is stored: answers, restores, ends, pruning."""
+"""Changes to stored runs: answer, restore, cancel, prune."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from supersteps.storage.records import LEASE_SECONDS, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 
 SEARCHED = 200
-"""Runs, the newest, at whose heads a question is looked for that waits nowhere."""
+"""How many runs, the newest, are searched for a question that is not waiting."""
 
 
 async def answer(storage: ManagedStorage, reference: str, value: Any) -> Question:
@@ -42,12 +42,12 @@ async def answer(storage: ManagedStorage, reference: str, value: Any) -> Questio
 async def why_not(
     storage: ManagedStorage, request_id: str, run: RunRecord | None = None
 ) -> RequestError | None:
-    """Return why a question waits for no answer, which says more than that it is not there; None if nobody knows it.
+    """Return why a question is not waiting for an answer; None if it is unknown.
 
     Args:
         storage: The store.
-        request_id: The question, in full.
-        run: The run that asked; None looks at the runs that ask, then at the heads of the newest.
+        request_id: The full id of the question.
+        run: The run that asked; None searches the waiting runs, then the heads of the newest runs.
     """
     if not request_id:
         return None
@@ -60,12 +60,12 @@ async def why_not(
 
 
 async def _where_it_ended(storage: ManagedStorage, request_id: str) -> list[str]:
-    """Return the newest run at whose head a question has ended, among as many as one may look at."""
+    """Return the newest run at whose head a question has ended, among the newest runs."""
     for run in await storage.list_runs(limit=SEARCHED):
         try:
             record = await storage.load_record(run.head)
         except UNREADABLE:
-            continue  # what it knows cannot be told
+            continue  # its questions cannot be read
         if record is not None and await asyncio.to_thread(_has_ended, record, request_id):
             return [run.run_id]
     return []
@@ -76,21 +76,21 @@ def _has_ended(record: CheckpointRecord, request_id: str) -> bool:
 
 
 async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:
-    """Make a checkpoint its run's head; see `Service.restore`.
+    """Move a run's head to a checkpoint; see `Service.restore`.
 
     Returns:
         The run's record afterwards.
     """
     record = await load(
         storage, checkpoint_id
-    )  # a damaged one is refused before anything is touched
+    )  # refuses a damaged checkpoint before anything is changed
     run_id = record.header.run_id
     existing = await storage.get_run(run_id) if run_id else None
     if existing is None or existing.incarnation != record.header.incarnation:
         raise ServiceError(
-            f"checkpoint {checkpoint_id!r} was saved by hand and belongs to no run, so there is "
-            "no head to move; nothing was changed. Start a run from it where the workflow's "
-            "code is."
+            f"checkpoint {checkpoint_id!r} was saved with `save_checkpoint` and belongs to no "
+            "run, so there is no head to move; nothing was changed. Start a run from it in "
+            "code, with workflow.run_from_checkpoint."
         )
     which = existing.incarnation
     owner = this_process(new_id())
@@ -98,8 +98,7 @@ async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:
     try:
         moved = await storage.move_head(run_id, taken.epoch, checkpoint_id, incarnation=which)
     finally:
-        # Whoever has taken the run over since then owns it rightly; there is nothing left to give
-        # up.
+        # Another process has taken over the run since; there is no lease left to release.
         with contextlib.suppress(RunFencedError, RunNotFoundError):
             await storage.release(run_id, taken.epoch, incarnation=which)
     return await storage.get_run(run_id) or moved
@@ -108,12 +107,12 @@ async def restore(storage: ManagedStorage, checkpoint_id: str) -> RunRecord:
 async def prune(
     storage: ManagedStorage, run: RunRecord | None, policy: RetentionPolicy, dry_run: bool
 ) -> list[Pruned]:
-    """Remove checkpoints of a run, or of all; see `Service.prune`."""
+    """Delete checkpoints of a run, or of all; see `Service.prune`."""
     if run is not None:
         return [await _prune_one(storage, run.run_id, policy, dry_run)]
     pruned: list[Pruned] = []
     for run_id in [each.run_id async for each in all_runs(storage)]:
-        with contextlib.suppress(RunNotFoundError):  # it was deleted meanwhile
+        with contextlib.suppress(RunNotFoundError):  # it was deleted in the meantime
             pruned.append(await _prune_one(storage, run_id, policy, dry_run))
     return pruned
 

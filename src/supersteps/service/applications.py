@@ -1,4 +1,4 @@
-"""The application's own workflows, by the name of a module and of what is in it."""
+"""Workflows of the user's application, loaded by module and name."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from supersteps.service.errors import ApplicationError
 
 
 def load_workflow(name: str, folder: Path) -> Workflow:
-    """Return a workflow of the application.
+    """Load a workflow of the application.
 
     Args:
-        name: `package.module:name`, `path/to/file.py:name`, or without `:name` where the module has
-            one workflow. What is named is a `Workflow`, a `WorkflowBuilder`, or a function without
-            arguments that returns one.
-        folder: Where modules are looked for, before Python's own path.
+        name: `package.module:name`, `path/to/file.py:name`, or without `:name` if the module has
+            one workflow. The name refers to a `Workflow`, a `WorkflowBuilder`, or a function
+            without arguments that returns one.
+        folder: Searched for modules before Python's own path.
 
     Raises:
-        ApplicationError: There is none, or it cannot be loaded.
+        ApplicationError: It does not exist, or cannot be loaded.
     """
     module_name, _, attribute = name.rpartition(":") if _has_attribute(name) else (name, "", "")
     module = _load_module(module_name, folder)
@@ -44,10 +44,10 @@ def load_workflow(name: str, folder: Path) -> Workflow:
 
 
 def find_workflow(names: Iterable[str], workflow_id: str, folder: Path) -> Workflow:
-    """Return the one among the application's workflows that has a name: the one that a stored run belongs to.
+    """Return the application's workflow to which a stored run belongs.
 
     Raises:
-        ApplicationError: There is none.
+        ApplicationError: None of them has that name.
     """
     loaded = {name: load_workflow(name, folder) for name in names}
     for workflow in loaded.values():
@@ -55,19 +55,20 @@ def find_workflow(names: Iterable[str], workflow_id: str, folder: Path) -> Workf
             return workflow
     if not loaded:
         raise ApplicationError(
-            f"the run belongs to workflow {workflow_id!r}, whose code has to be at hand: name it by --app "
-            'module:name, SUPERSTEPS_APP, or app = "module:name" in [tool.supersteps] of pyproject.toml'
+            f"the run belongs to workflow {workflow_id!r}, whose code is needed: name it by "
+            '--app module:name, SUPERSTEPS_APP, or app = "module:name" in [tool.supersteps] of '
+            "pyproject.toml"
         )
     known = ", ".join(f"{name} is {workflow.workflow_id!r}" for name, workflow in loaded.items())
     raise ApplicationError(
         f"the run belongs to workflow {workflow_id!r}, but {known}. Name the module that defines "
-        "it by --app; if the workflow was renamed, give it its old name: "
+        "it by --app; if the workflow was renamed, set its old name: "
         f"WorkflowBuilder(name={workflow_id!r})."
     )
 
 
 def _has_attribute(name: str) -> bool:
-    """Return whether a name ends in `:attribute`; a drive letter is none."""
+    """Return whether a name ends in `:attribute`, which is not a drive letter."""
     _, colon, end = name.rpartition(":")
     return bool(colon) and "/" not in end and "\\" not in end
 
@@ -87,7 +88,7 @@ def _load_module(name: str, folder: Path) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ApplicationError(
                 f"there is no module {name!r} in {folder} or on Python's path; run from the "
-                "folder that holds it, or give the path of a file, as in "
+                "folder that contains it, or pass the path of a file, as in "
                 "flows/orders.py:workflow"
             ) from error
         raise _broken(name, error) from error
@@ -102,19 +103,19 @@ def _load_file(path: Path) -> ModuleType:
         raise ApplicationError(f"there is no file {path}")
     if "." in path.stem:
         raise ApplicationError(
-            f"{path} cannot be imported, since there is a dot in its name; give it another name"
+            f"{path} cannot be imported, since its name contains a dot; rename it"
         )
     folder = str(path.parent.absolute())
     if folder not in sys.path[:1]:
         sys.path.insert(0, folder)
-    # By its name, as if it were imported from its folder: the types in it have the same names in
+    # Imported under its own name, as from its folder, so that its types have the same names in
     # every process.
     module = importlib.import_module(path.stem)
     found = getattr(module, "__file__", None)
     if found is None or not path.samefile(found):
         raise ApplicationError(
             f"{path} cannot be imported by its name: another module {path.stem!r} "
-            f"({found or 'part of Python'}) is imported already; give it another name"
+            f"({found or 'part of Python'}) is imported already; rename it"
         )
     return module
 
@@ -145,7 +146,8 @@ def _only_workflow(module: ModuleType, name: str) -> Any:
         return next(iter(found.values()))
     if not found:
         raise ApplicationError(
-            f"{name} has no workflow at its top level; name what makes one, as in {name}:build"
+            f"{name} has no workflow at its top level; name a function that returns one, as in "
+            f"{name}:build"
         )
     raise ApplicationError(
         f"{name} has several workflows; name one: {', '.join(f'{name}:{one}' for one in found)}"
@@ -173,6 +175,6 @@ def _called(function: Any, name: str) -> Any:
     if hasattr(made, "__await__"):
         made.close() if hasattr(made, "close") else None
         raise ApplicationError(
-            f"{name} is a coroutine function; a function that makes a workflow is a plain one"
+            f"{name} is a coroutine function; use a plain function that returns a workflow"
         )
     return made

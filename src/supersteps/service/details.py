@@ -1,4 +1,4 @@
-"""Looking closely: at a run, a checkpoint, the questions that wait, a picture of the graph."""
+"""Details of a run, a checkpoint, waiting questions, and a picture."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from supersteps.viz.picture import Picture
 
 _LATEST = 10
 
-# The last line of a run's error, which the engine adds to what an executor raised.
+# The last line of a run's error, which the engine adds to the executor's exception.
 _WHO_FAILED = re.compile(
     r"^\(executor (?P<executor>['\"].*['\"]), superstep \d+ of run .*\)$", re.MULTILINE
 )
@@ -48,13 +48,13 @@ async def load(storage: ManagedStorage, checkpoint_id: str) -> CheckpointRecord:
     """Return a checkpoint.
 
     Raises:
-        CheckpointNotFoundError: It was removed meanwhile.
+        CheckpointNotFoundError: It was deleted in the meantime.
         CorruptCheckpointError: It is damaged.
     """
     record = await storage.load_record(checkpoint_id)
     if record is None:
         raise CheckpointNotFoundError(
-            f"checkpoint {checkpoint_id!r} was removed meanwhile; look at the run's history"
+            f"checkpoint {checkpoint_id!r} was deleted in the meantime; see the run's history"
         )
     return record
 
@@ -63,7 +63,7 @@ async def load(storage: ManagedStorage, checkpoint_id: str) -> CheckpointRecord:
 
 
 async def show_checkpoint(storage: ManagedStorage, checkpoint_id: str) -> CheckpointDetails:
-    """Return a checkpoint, looked at closely."""
+    """Return a checkpoint in detail."""
     record = await load(storage, checkpoint_id)
     entry = await _entry(storage, record)
     return CheckpointDetails(
@@ -79,7 +79,7 @@ async def _entry(storage: ManagedStorage, record: CheckpointRecord) -> LogEntry:
     reader.take(record)
     run = await storage.get_run(record.header.run_id) if record.header.run_id else None
     entry = await reader.entry(record.header, run)
-    assert entry is not None  # it has just been read
+    assert entry is not None  # it was just read
     return entry
 
 
@@ -90,12 +90,12 @@ def _content(parts: Mapping[PartKey, Part]) -> dict[str, Any]:
 
 
 async def draw(storage: ManagedStorage, checkpoint_id: str) -> Picture:
-    """Return the graph with what a checkpoint says of it.
+    """Return the graph with the state of a checkpoint.
 
     Raises:
-        ServiceError: The checkpoint holds no structure.
+        ServiceError: The checkpoint has no stored graph.
     """
-    # Only whoever wants a picture pays for loading what draws.
+    # Imported here, since only pictures need it.
     from supersteps.viz.checkpoints import marks_of
     from supersteps.viz.structure import picture_of
 
@@ -103,8 +103,8 @@ async def draw(storage: ManagedStorage, checkpoint_id: str) -> Picture:
     part = record.parts.get(GRAPH)
     if part is None:
         raise ServiceError(
-            f"checkpoint {checkpoint_id!r} holds no structure of its workflow, since no run has "
-            "saved it: there is nothing to draw. Draw the workflow itself."
+            f"checkpoint {checkpoint_id!r} has no stored graph, since it was not saved by a run. "
+            "Draw the workflow itself."
         )
     entry = await _entry(storage, record)
     checkpoint = WorkflowCheckpoint.from_record(record.header, lambda: record.parts, storage.codec)
@@ -122,7 +122,7 @@ def who_failed(error: str | None) -> tuple[str, ...]:
     noted = list(_WHO_FAILED.finditer(error or ""))
     try:
         return (str(ast.literal_eval(noted[-1]["executor"])),) if noted else ()
-    except (ValueError, SyntaxError):  # somebody else's words that look alike
+    except (ValueError, SyntaxError):  # a similar text that is not the engine's
         return ()
 
 
@@ -130,9 +130,9 @@ def who_failed(error: str | None) -> tuple[str, ...]:
 
 
 async def show_run(storage: ManagedStorage, run: RunRecord) -> RunDetails:
-    """Return a run, looked at closely; what a damaged head would tell is missing."""
-    # The inbox first: a commit that comes in between has consumed what was in it, and its head no
-    # longer asks.
+    """Return a run in detail, without the content of its head if that is damaged."""
+    # The inbox is read first: a commit in between consumes its answers, and the new head no longer
+    # asks.
     answered = {entry.request_id for entry in await storage.read_inbox(run.run_id)}
     run = await storage.get_run(run.run_id) or run
     reader = FactsReader(storage)
@@ -184,9 +184,9 @@ def outputs_of(parts: Mapping[PartKey, Part]) -> list[Any]:
 async def list_questions(
     storage: ManagedStorage, run: RunRecord | None = None, workflow_id: str | None = None
 ) -> list[Question]:
-    """Return the questions that wait for an answer, oldest first.
+    """Return the waiting questions, oldest first.
 
-    Those of runs whose head is damaged cannot be told, unless it is about such a run.
+    Runs with a damaged head are skipped, unless `run` is one.
 
     Raises:
         CorruptCheckpointError: The head of `run` is damaged.
@@ -198,14 +198,15 @@ async def list_questions(
     found: list[Question] = []
     async for asking in all_runs(storage, RunFilter(workflow_id=workflow_id)):
         if asking.requests:
-            with contextlib.suppress(*UNREADABLE):  # looking at that run, or at its history, tells
+            # the details or the history of that run report the damage
+            with contextlib.suppress(*UNREADABLE):
                 found += await _waiting_in(storage, asking)
     return _by_age(found)
 
 
 async def _waiting_in(storage: ManagedStorage, run: RunRecord) -> list[Question]:
-    # The inbox first: a commit that comes in between has consumed what was in it, and its head no
-    # longer asks.
+    # The inbox is read first: a commit in between consumes its answers, and the new head no longer
+    # asks.
     answered = {entry.request_id for entry in await storage.read_inbox(run.run_id)}
     now = await storage.get_run(run.run_id)
     if now is None:
@@ -215,7 +216,7 @@ async def _waiting_in(storage: ManagedStorage, run: RunRecord) -> list[Question]
 
 
 def _asked(run: RunRecord, parts: Mapping[PartKey, Part], answered: set[str]) -> list[Question]:
-    """Return what waits at a run's head; questions of a cancelled run wait no more."""
+    """Return the questions at a run's head; a cancelled run has none."""
     if run.status == WorkflowRunState.CANCELLED:
         return []
     return [
@@ -226,7 +227,7 @@ def _asked(run: RunRecord, parts: Mapping[PartKey, Part], answered: set[str]) ->
 
 
 def question_of(run: RunRecord, stored: StoredRequest) -> Question:
-    """Return a question as people look at it."""
+    """Return a question for display."""
     return Question(
         request_id=stored.request_id,
         run_id=run.run_id,

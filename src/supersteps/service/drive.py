@@ -1,4 +1,4 @@
-"""Driving a run for somebody who watches: to its end, to its questions, or until a signal asks it to stop."""
+"""Driving a run to its end, to its questions, or until a signal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from supersteps.typing.annotations import display_name
 from supersteps.typing.schema import schema_of
 
 Watch = Callable[[WorkflowEvent], None]
-"""Is told of each event as it happens; must be quick."""
+"""Called with each event as it happens; must be quick."""
 
 
 async def drive_run(
@@ -30,20 +30,19 @@ async def drive_run(
     watch: Watch,
     on_signal: Callable[[signal.Signals], None] | None = None,
 ) -> Outcome:
-    """Drive a run until it is done or only waits for answers, or until SIGINT or SIGTERM asks the process to end.
+    """Drive a run until it is done, only waits for answers, or SIGINT or SIGTERM arrives.
 
     Args:
         run: The run.
         workflow: Its workflow.
-        watch: Is told of each event.
-        on_signal: Is told of the signal when it comes, while the superstep under way goes on; must
-            be quick.
+        watch: Called with each event.
+        on_signal: Called with the signal when it arrives, while the current superstep finishes;
+            must be quick.
 
-    Returns:
-        What came of it.
+    Returns: The outcome.
 
     Raises:
-        Exception: What ended the run.
+        Exception: The failure of the run.
     """
     asked: dict[str, RequestInfoEvent] = {}
 
@@ -59,7 +58,7 @@ async def drive_run(
     is_drained = asked_by is not None and run.state not in SETTLED
     outputs = (
         [] if is_drained else (await run.wait_for_completion()).get_outputs()
-    )  # nothing is left to drive
+    )  # the run has already ended
     return Outcome(
         run_id=run.run_id,
         status=DRAINED if is_drained else run.state.value,
@@ -76,7 +75,7 @@ async def drive_run(
 
 
 def json_ready(value: Any, codec: Codec) -> Any:
-    """Return a value as typed JSON, or as text where it could not be saved."""
+    """Return a value as typed JSON, or as text if it cannot be encoded."""
     try:
         return msgspec.json.decode(codec.encode(value, "value"))
     except ValueError:

@@ -9,30 +9,30 @@ from supersteps.errors import SuperstepsError
 
 
 class ServiceError(SuperstepsError, ValueError):
-    """Something was asked for that cannot be done as asked; nothing was changed."""
+    """A request that cannot be carried out as asked; nothing was changed."""
 
 
 class ReferenceNotFoundError(ServiceError):
-    """A reference means no run, checkpoint or question."""
+    """A reference matches no run, checkpoint or question."""
 
 
 class AmbiguousReferenceError(ServiceError):
-    """A reference means several; the message lists them."""
+    """A reference matches several; the message lists them."""
 
 
 class NoStoreError(ServiceError):
-    """It is not said where runs are kept, there is nothing, or what is there is no store."""
+    """No store is named, it does not exist, or it is not a store."""
 
 
 class ApplicationError(ServiceError):
-    """The application that was named cannot be loaded, or is no workflow."""
+    """The named application cannot be loaded, or is not a workflow."""
 
 
 class InputError(ServiceError):
-    """An input is not what the workflow takes.
+    """An input does not fit the workflow.
 
     Attributes:
-        schemas: JSON Schemas of what it takes, where they are known.
+        schemas: JSON Schemas of the accepted inputs, if known.
     """
 
     def __init__(self, message: str, schemas: Sequence[dict[str, Any]] = ()) -> None:

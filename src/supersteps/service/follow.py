@@ -1,4 +1,4 @@
-"""Following a run from outside, whoever drives it."""
+"""Following a run from another process."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from supersteps.storage.records import RunRecord
 LOOK_EVERY_SECONDS = 0.2
 
 _NOTED_IN_RUN = {WorkflowRunState.FAILED, WorkflowRunState.CANCELLED}
-"""States that only the run's record has: they come about between two commits."""
+"""Statuses that only a run's record has, since they arise between commits."""
 
 
 async def follow(
     storage: ManagedStorage, run: RunRecord, *, every: float = LOOK_EVERY_SECONDS
 ) -> AsyncGenerator[LogEntry, None]:
-    """Yield the head of a run, then what becomes of it; see `Service.follow`.
+    """Yield the head of a run, then its new checkpoints; see `Service.follow`.
 
     Args:
         storage: The store.
         run: The run.
-        every: Seconds between two looks.
+        every: Seconds between two reads.
 
     Raises:
-        ReferenceNotFoundError: The run was deleted meanwhile.
+        ReferenceNotFoundError: The run was deleted in the meantime.
     """
-    # The run may be driven by any process on any machine, and no storage can call across: a file or
-    # a row does not say that it has changed. So this looks, at one record; the lineage is read only
-    # when the head has moved.
+    # The run may be driven by any process on any machine, and storages cannot notify other
+    # processes: a file or a row does not announce changes. So this reads one record at intervals,
+    # and the lineage only when the head has moved.
     seen = ""
     newest = -1
     told = ""
@@ -53,7 +53,7 @@ async def follow(
             if entries:
                 seen, told = now.head, entries[-1][1].status
         elif now.status in _NOTED_IN_RUN and told not in (now.status, DAMAGED):
-            # No checkpoint has this status: yield the head again, with the run's.
+            # No checkpoint has this status: yield the head again, with the status of the run.
             for _, entry in await _new_entries(storage, now, newest):
                 yield entry
                 told = now.status
@@ -61,7 +61,7 @@ async def follow(
             return
         await asyncio.sleep(every)
         now = await storage.get_run(run.run_id)
-    raise ReferenceNotFoundError(f"run {run.run_id!r} was deleted while it was followed")
+    raise ReferenceNotFoundError(f"run {run.run_id!r} was deleted while it was being followed")
 
 
 async def _has_ended(storage: ManagedStorage, run: RunRecord) -> bool:
@@ -69,9 +69,10 @@ async def _has_ended(storage: ManagedStorage, run: RunRecord) -> bool:
         return True
     if run.status != WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
         return False
-    if await storage.read_inbox(run.run_id):  # whoever resumes the run takes these answers
+    # the run continues with these answers when it is resumed
+    if await storage.read_inbox(run.run_id):
         return False
-    # The inbox may be empty because a superstep has taken the answer since the run was looked at.
+    # The inbox may be empty because a superstep has consumed the answer since the run was read.
     again = await storage.get_run(run.run_id)
     return again is not None and (again.head, again.status) == (run.head, run.status)
 
@@ -79,16 +80,16 @@ async def _has_ended(storage: ManagedStorage, run: RunRecord) -> bool:
 async def _new_entries(
     storage: ManagedStorage, run: RunRecord, newest: int
 ) -> list[tuple[int, LogEntry]]:
-    """Return what has become part of the lineage since the checkpoint number `newest`, oldest first; always the head.
+    """Return the lineage after checkpoint number `newest`, oldest first, and always the head.
 
-    After a restore that is what follows the restored checkpoint; if nothing does yet, that one
-    itself.
+    After a restore, these are the checkpoints after the restored one, or that one itself if none
+    follow yet.
     """
     reader = FactsReader(storage)
     found: list[tuple[int, LogEntry]] = []
     for checkpoint_id, step in (await _newer(storage, run, newest)).items():
         number = sequence_of(checkpoint_id)
-        known = CheckpointHeader(  # all that is told of it, should it be damaged
+        known = CheckpointHeader(  # all that is known of it if it is damaged
             checkpoint_id=checkpoint_id,
             run_id=run.run_id,
             workflow_id=run.workflow_id,
@@ -100,18 +101,17 @@ async def _new_entries(
         entry = await reader.entry(known, run)
         if entry is not None:
             found.append((number, entry))
-    # Without the head it is not over: it was removed between two looks, and the run has another one
-    # now.
+    # Without the head, try again: it was deleted between two reads, and the run has a new head.
     return found if found and found[-1][1].is_head else []
 
 
 async def _newer(storage: ManagedStorage, run: RunRecord, newest: int) -> dict[str, int]:
-    """Return the checkpoints of the lineage with numbers above `newest`, and the head, each with its superstep."""
+    """Return the supersteps of the head and of the lineage's checkpoints after `newest`."""
     limit = 16 if newest >= 0 else 1
     while True:
         try:
             lineage = await Unwarned(storage.list_lineage(run.head, limit))
-        except CheckpointError:  # the head is damaged: its entry says so
+        except CheckpointError:  # the head is damaged: its entry reports that
             lineage = []
         if not lineage:
             return {run.head: await step_of_head(storage, run)}
@@ -125,6 +125,6 @@ async def _newer(storage: ManagedStorage, run: RunRecord, newest: int) -> dict[s
 
 
 def sequence_of(checkpoint_id: str) -> int:
-    """Return a committed checkpoint's place in the order of its run's commits."""
+    """Return the number of a checkpoint in the order of its run's commits."""
     _run_id, number = split_checkpoint_id(checkpoint_id) or ("", -1)
     return number

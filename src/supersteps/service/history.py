@@ -28,7 +28,7 @@ async def read_log(
         ServiceError: The limit is negative.
     """
     if limit is not None and limit < 0:
-        raise ServiceError(f"limit is how many checkpoints are wanted at most, so not {limit}")
+        raise ServiceError(f"limit must not be negative: {limit}")
     forks = await forks_of(storage, run.run_id) if with_forks else []
     placed = await _placed(storage, [(0, run), *forks])
     reader = FactsReader(storage)
@@ -46,7 +46,7 @@ def _creation(fork: tuple[int, RunRecord]) -> tuple[str, str]:
 
 
 async def forks_of(storage: ManagedStorage, run_id: str) -> list[tuple[int, RunRecord]]:
-    """Return the runs that were forked from a run, or from one of these, each with how many forks lie between.
+    """Return the forks of a run, and forks of forks, each with its distance in forks.
 
     A run comes after the one it was forked from.
     """
@@ -58,8 +58,8 @@ async def forks_of(storage: ManagedStorage, run_id: str) -> list[tuple[int, RunR
     frontier, depth = [run_id], 0
     while frontier:
         depth += 1
-        # Taken out of the map, so that runs that name each other after an import under another id
-        # end this, too.
+        # Removed from the map, so that this also ends for runs that name each other, as after an
+        # import under another id.
         following = [
             fork
             for parent in frontier
@@ -76,8 +76,7 @@ async def _placed(
 ) -> list[tuple[CheckpointHeader, RunRecord]]:
     """Return the checkpoints of runs, newest first, each before the one it follows.
 
-    Clocks of different machines may disagree: a checkpoint counts as no older than the one it
-    follows.
+    Since clocks of machines differ, a checkpoint counts as no older than its parent.
     """
     moments: dict[str, str] = {}
     placed: list[tuple[tuple[str, int, int], CheckpointHeader, RunRecord]] = []
@@ -94,7 +93,7 @@ async def _placed(
 async def headers_of(storage: ManagedStorage, run: RunRecord) -> list[CheckpointHeader]:
     """Return the headers of a run's checkpoints on all branches, oldest first.
 
-    One that is so damaged that it has no header gets one made of what its neighbours tell.
+    A checkpoint whose header is damaged gets one derived from its neighbours.
     """
     listing = Unwarned(storage.list_headers(run.run_id))
     headers = await listing

@@ -1,4 +1,4 @@
-"""What people type, as the value that a workflow takes."""
+"""Typed text as the input of a workflow."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from supersteps.typing.annotations import display_name
 from supersteps.typing.schema import from_json, schema_of
 
 NO_INPUT = "null"
-"""What stands for an input that is not given."""
+"""The input if none is passed."""
 
 
 def read_json(text: str) -> Any:
-    """Return the JSON value of a text.
+    """Parse a JSON text.
 
     Raises:
-        InputError: It is no JSON; the message says where.
+        InputError: It is not valid JSON; the message says where.
     """
     try:
         return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError as error:
         raise InputError("the JSON is nested too deeply") from error
     except ValueError as error:
-        raise InputError(f"this is no JSON: {error}") from error
+        raise InputError(f"this is not valid JSON: {error}") from error
 
 
 def read_value(text: str) -> Any:
-    """Return what a text says: its JSON value, or, where it is no JSON, the text itself."""
+    """Return the JSON value of a text, or the text itself if it is not valid JSON."""
     try:
         return read_json(text)
     except InputError:
@@ -39,23 +39,23 @@ def read_value(text: str) -> Any:
 
 
 def read_input(workflow: Workflow, text: str | None) -> Any:
-    """Return a workflow's input.
+    """Parse the input of a workflow.
 
     Args:
         workflow: The workflow.
-        text: JSON that stands for a value of a type that the start executor takes. Where it takes
-            text, what is no JSON text is the text itself, and so it is for what JSON says by text,
-            like dates. None stands for no input, which is `null`, and empty where text is wanted.
+        text: JSON for a value that the start executor accepts. If it accepts text, or a value that
+            JSON writes as text such as a date, quotes are not needed. None means no input, which is
+            `null`, or an empty text if text is accepted.
 
     Raises:
-        InputError: It fits none of the types; it has their schemas.
+        InputError: It fits none of the types; the error has their schemas.
     """
     kinds = workflow.input_types
     given = NO_INPUT if text is None else text
     reasons = []
     for kind in sorted(
         kinds, key=lambda kind: kind is str
-    ):  # whatever is typed is text: the others come first
+    ):  # any input is valid text, so the other types come first
         if kind is str:
             return _as_text(given) if text is not None else ""
         try:
@@ -63,9 +63,9 @@ def read_input(workflow: Workflow, text: str | None) -> Any:
         except ValueError as error:
             reasons.append(f"as {display_name(kind)}: {error}")
     if text is not None:
-        for kind in (
-            kinds
-        ):  # text where it is one of several, a name of an enum, a date: who would quote them?
+        for (
+            kind
+        ) in kinds:  # text among other types, an enum's name, a date: accepted without quotes
             with contextlib.suppress(ValueError):
                 return from_json(text, kind)
     start = workflow.get_start_executor().id
@@ -75,7 +75,7 @@ def read_input(workflow: Workflow, text: str | None) -> Any:
     if text is None:
         raise InputError(f"{takes} no input was given.", schemas)
     raise InputError(
-        f"{takes} {_quoted(text)} is none: {'; '.join(reasons).removesuffix('.')}.", schemas
+        f"{takes} {_quoted(text)} does not fit: {'; '.join(reasons).removesuffix('.')}.", schemas
     )
 
 
@@ -92,7 +92,7 @@ def _quoted(text: str) -> str:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(digits: str) -> float:

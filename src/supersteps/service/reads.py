@@ -1,4 +1,4 @@
-"""Reading a store in the face of damage: runs page by page, and listings whose warnings nobody is to see."""
+"""Reading a store that may be damaged: pages of runs, quiet listings."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from supersteps.errors import (
 T = TypeVar("T")
 
 UNREADABLE = (CorruptCheckpointError, CheckpointVersionError)
-"""What a storage raises for a checkpoint that is there and cannot be read."""
+"""Errors of a storage for a checkpoint that exists and cannot be read."""
 
 
 def age(timestamp: str, now: datetime | None = None) -> str:
-    """Return how long ago a time was, as people say it: "3 minutes ago"."""
+    """Return how long ago a time was: "3 minutes ago"."""
     seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(timestamp)).total_seconds()
     for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
         count = int(seconds // length)
@@ -31,16 +31,16 @@ def age(timestamp: str, now: datetime | None = None) -> str:
 
 
 class Unwarned(Generic[T]):
-    """Awaits something and keeps its warnings of damage to itself.
+    """Awaits something and collects its warnings of damage instead of showing them.
 
-    Filters of warnings belong to the whole process, so they are changed only while the thing itself
-    advances, never while it waits: other tasks on the loop then see theirs as they were.
+    Warning filters are global to the process, so they are changed only while the awaitable runs,
+    never while it waits: other tasks of the loop see their own filters.
 
     Args:
-        awaitable: What is awaited.
+        awaitable: The awaitable.
 
     Attributes:
-        problems: The warnings, once it has been awaited.
+        problems: The warnings, after awaiting.
     """
 
     def __init__(self, awaitable: Awaitable[T]) -> None:
@@ -60,7 +60,7 @@ class Unwarned(Generic[T]):
                 sent = yield waited
             except (
                 BaseException
-            ) as error:  # also a cancellation: it is for the thing inside to decide
+            ) as error:  # including a cancellation, which the inner coroutine handles
                 step = partial(inner.throw, error)
             else:
                 step = partial(inner.send, sent)
@@ -78,5 +78,5 @@ class Unwarned(Generic[T]):
                 else:
                     show(message, category, *where, **more)
 
-            warnings.showwarning = note  # put back by catch_warnings, like the filters
+            warnings.showwarning = note  # restored by catch_warnings, like the filters
             return step()

@@ -1,15 +1,17 @@
-"""What may stand for a run, a checkpoint or a question wherever one is wanted.
+"""References: how users name runs, checkpoints and questions.
 
-    run           its id; `@latest`, the newest by creation; `@-1`, the one before it, ...; a unique beginning of an id;
-                  else a unique end of one (default ids are ordered by time: their ends differ most)
-    checkpoint    its id; `RUN@7`, the one after superstep 7 on the lineage of the run's head; `RUN@latest`, the head;
-                  `RUN@-1`, the one before it, ...; `RUN-12`, its number without padding; a run, `@latest` and `@-1`
-                  included, stands for its head
-    question      its id; `@latest`, the one that was asked last; `@-1`, ...; a unique beginning; a unique end;
-                  `RUN:REQUEST` where several runs wait for the same one; a run that waits for one stands for it
+run           its id; `@latest`, the newest by creation; `@-1`, the one before it, ...;
+              a unique start of an id, else a unique end of one (default ids are ordered
+              by time: their ends differ most)
+checkpoint    its id; `RUN@7`, the one after superstep 7 on the lineage of the run's head;
+              `RUN@latest`, the head; `RUN@-1`, the one before it, ...; `RUN-12`, its number
+              without padding; a run, including `@latest` and `@-1`, means its head
+question      its id; `@latest`, the one asked last; `@-1`, ...; a unique start or end of an
+              id; `RUN:REQUEST` if several runs wait for the same one; a run that waits for
+              only one question means that question
 
-An exact id always comes first, whatever characters it is made of. Where a reference can be read in
-two ways that mean different checkpoints, it is refused.
+An exact id always wins, whatever characters it has. A reference that can be read in two ways that
+mean different checkpoints is refused.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ _NUMBERED = re.compile(r"(?P<run>.+)-(?P<number>[0-9]{1,9})", re.DOTALL)
 
 
 class References:
-    """Resolves the references of one request; runs are listed once at most.
+    """Resolves the references of one request; lists the runs at most once.
 
     Args:
         storage: The store.
@@ -53,11 +55,11 @@ class References:
     # ----------------------------------------------------------------------------------------- runs
 
     async def run(self, reference: str) -> RunRecord:
-        """Return the run that a reference means.
+        """Return the run that a reference names.
 
         Raises:
-            ReferenceNotFoundError: It means none.
-            AmbiguousReferenceError: It means several.
+            ReferenceNotFoundError: It matches none.
+            AmbiguousReferenceError: It matches several.
         """
         exact = await self._storage.get_run(reference) if reference else None
         if exact is not None:
@@ -83,33 +85,33 @@ class References:
 
     async def _no_run(self, reference: str, known: Sequence[RunRecord]) -> str:
         if not known:
-            return f"there is no run {reference!r}: the store holds no runs yet. Start one first."
+            return f"there is no run {reference!r}: the store has no runs yet. Start one first."
         if place_of(reference) is not None:
             return (
-                f"there is no run {reference!r}: the store holds {_count(len(known), 'run')}, "
-                "the newest is @latest."
+                f"there is no run {reference!r}: the store has {_count(len(known), 'run')}; "
+                "@latest is the newest."
             )
         text = (
-            f"none of the {_count(len(known), 'run')} in the store is {reference!r}, or begins "
-            "or ends so."
+            f"none of the {_count(len(known), 'run')} in the store has the id {reference!r}, or "
+            "one that starts or ends with it."
         )
         info = await self._exact_checkpoint(reference) if reference else None
         if info is not None:
             owner = f"checkpoint of run {info!r}" if info else "checkpoint that belongs to no run"
-            return f"{text} It is a {owner}, and a run is wanted."
+            return f"{text} It is a {owner}, but a run is needed."
         waiting = next((run.run_id for run in known if reference in run.requests), None)
         if waiting is not None:
-            return f"{text} It is a question of run {waiting!r}, and a run is wanted."
+            return f"{text} It is a question of run {waiting!r}, but a run is needed."
         return f"{text} {_nearest(reference, [run.run_id for run in known])}"
 
     # ---------------------------------------------------------------------------------- checkpoints
 
     async def checkpoint(self, reference: str) -> str:
-        """Return the id of the checkpoint that a reference means, which may be damaged.
+        """Return the id of the checkpoint that a reference names; it may be damaged.
 
         Raises:
-            ReferenceNotFoundError: It means none.
-            AmbiguousReferenceError: It means several.
+            ReferenceNotFoundError: It matches none.
+            AmbiguousReferenceError: It matches several.
         """
         if reference and await self._exact_checkpoint(reference) is not None:
             return reference
@@ -121,7 +123,7 @@ class References:
         return await self._read_as_one(reference)
 
     async def _read_as_one(self, reference: str) -> str:
-        """Try every way in which a reference can be read; one must lead to a checkpoint, and others to no other."""
+        """Try every reading of a reference; exactly one checkpoint must result."""
         after, numbered = _AFTER_RUN.fullmatch(reference), _NUMBERED.fullmatch(reference)
         readings: list[tuple[str, Callable[[RunRecord], Awaitable[str]]]] = []
         if after is not None:
@@ -140,22 +142,22 @@ class References:
             except (ReferenceNotFoundError, AmbiguousReferenceError) as error:
                 failures.append(error)
                 continue
-            if run.run_id == name:  # nothing was guessed
+            if run.run_id == name:  # an exact id
                 return target
             found.setdefault(target, about(run))
         if len(found) > 1:
             raise AmbiguousReferenceError(_several(reference, "checkpoint", list(found.items())))
         if found:
             return next(iter(found))
-        # What was understood best says most: a run without this checkpoint, then several runs, then
-        # none.
+        # The most specific problem is reported: a run without this checkpoint, then several runs,
+        # then none.
         raise next((e for e in failures if isinstance(e, _NoSuchPlaceError)), None) or next(
             (e for e in failures if isinstance(e, AmbiguousReferenceError)),
             failures[-1] if after is None else failures[0],
         )
 
     async def _exact_checkpoint(self, identifier: str) -> str | None:
-        """Return the run of a checkpoint, empty when it has none or cannot be read; None: no such checkpoint."""
+        """Return a checkpoint's run, "" if none or unreadable; None if there is no checkpoint."""
         try:
             lineage = await Unwarned(self._storage.list_lineage(identifier, 1))
             if lineage:
@@ -172,15 +174,15 @@ class References:
         head = await self._lineage(run.head, 1)
         last = head[-1][1] if head else step
         if step <= last:
-            # Each checkpoint of a lineage is at least a superstep after the one before: more cannot
-            # be needed, unless some were added by hand.
+            # Each checkpoint of a lineage is at least one superstep after its parent, so no more
+            # are needed, unless some were added with `save_checkpoint`.
             for limit in (last - step + 1, run.sequence + 2):
                 for identifier, number in reversed(await self._lineage(run.head, limit)):
                     if number == step:
                         return identifier
             raise _NoSuchPlaceError(
-                f"no checkpoint after superstep {step} is left on the lineage of the head of run "
-                f"{run.run_id!r}; look at its history."
+                f"the lineage of the head of run {run.run_id!r} no longer has a checkpoint after "
+                f"superstep {step}; see its history with `supersteps log`."
             )
         raise _NoSuchPlaceError(
             f"run {run.run_id!r} has no checkpoint {reference!r}: its head is after superstep "
@@ -195,28 +197,28 @@ class References:
             return lineage[0][0]
         raise _NoSuchPlaceError(
             f"there is no checkpoint {reference!r}: the lineage of the head of run "
-            f"{run.run_id!r} holds {_count(len(lineage), 'checkpoint')}."
+            f"{run.run_id!r} has {_count(len(lineage), 'checkpoint')}."
         )
 
     async def _numbered(self, run: RunRecord, number: int) -> str:
         identifier = checkpoint_id(run.run_id, number)
         if await self._exact_checkpoint(identifier) is None:
             raise _NoSuchPlaceError(
-                f"run {run.run_id!r} has no checkpoint {identifier!r} (any more); its newest is "
-                f"number {run.sequence}."
+                f"run {run.run_id!r} has no checkpoint {identifier!r}, or no longer; its newest "
+                f"is number {run.sequence}."
             )
         return identifier
 
     async def _lineage(self, head: str, limit: int) -> list[tuple[str, int]]:
         try:
             lineage = await Unwarned(self._storage.list_lineage(head, limit))
-        except CheckpointError:  # the head is damaged: nobody can say what is before it
+        except CheckpointError:  # the head is damaged: its lineage is unknown
             return []
         return [(info.checkpoint_id, info.step_number) for info in lineage]
 
 
 class _NoSuchPlaceError(ReferenceNotFoundError):
-    """The run is clear, and has no such checkpoint."""
+    """The run was found, but it has no such checkpoint."""
 
 
 async def _head_of(run: RunRecord) -> str:
@@ -227,19 +229,19 @@ async def _head_of(run: RunRecord) -> str:
 
 
 def choose_question(reference: str, waiting: Sequence[Question]) -> Question:
-    """Return the question that a reference means.
+    """Return the question that a reference names.
 
     Args:
         reference: The reference.
-        waiting: All questions that wait, oldest first.
+        waiting: All waiting questions, oldest first.
 
     Raises:
-        ReferenceNotFoundError: It means none.
-        AmbiguousReferenceError: It means several.
+        ReferenceNotFoundError: It matches none.
+        AmbiguousReferenceError: It matches several.
     """
     if not waiting:
         raise ReferenceNotFoundError(
-            f"there is no question {reference!r}: nothing waits for an answer now."
+            f"there is no question {reference!r}: no question is waiting for an answer."
         )
     found = [question for question in waiting if reference == question.request_id] or [
         question for question in waiting if reference == f"{question.run_id}:{question.request_id}"
@@ -264,17 +266,17 @@ def choose_question(reference: str, waiting: Sequence[Question]) -> Question:
             for q in found
         ]
         raise AmbiguousReferenceError(
-            _several(reference, "question", candidates, "Write one of these in full.")
+            _several(reference, "question", candidates, "Type one of these in full.")
         )
     raise ReferenceNotFoundError(
-        f"none of the {_count(len(waiting), 'question')} that wait for an answer is "
-        f"{reference!r}, or begins or ends so. "
+        f"none of the {_count(len(waiting), 'waiting question')} has the id {reference!r}, or "
+        "one that starts or ends with it. "
         f"{_nearest(reference, [question.request_id for question in waiting])}"
     )
 
 
 def _in_runs(reference: str, waiting: Sequence[Question]) -> list[Question]:
-    """Return what `RUN:REQUEST` can mean; ids may hold colons, so each may be the one between the two."""
+    """Return the questions that `RUN:REQUEST` can mean; any colon may be the separator."""
     found: list[Question] = []
     for colon in re.finditer(":", reference):
         run, request = reference[: colon.start()], reference[colon.end() :]
@@ -295,13 +297,13 @@ def _in_runs(reference: str, waiting: Sequence[Question]) -> list[Question]:
 
 
 def place_of(reference: str) -> int | None:
-    """Return how far before the newest something is by `@latest` (0) or `@-1` (1); None for other references."""
+    """Return the offset from the newest: 0 for `@latest`, 1 for `@-1`; None otherwise."""
     match = _PLACE.fullmatch(reference)
     return None if match is None else int(match[1] or 0)
 
 
 def about(run: RunRecord) -> str:
-    """Return what helps to tell a run from others."""
+    """Return a short description of a run."""
     return f"{run.workflow_id}, {state_of(run)}, {age(run.created_at)}"
 
 
@@ -317,7 +319,7 @@ def _several(
     reference: str,
     what: str,
     candidates: Sequence[tuple[str, str]],
-    advice: str = "Give more of the id.",
+    advice: str = "Type more of the id.",
 ) -> str:
     lines = "".join(f"\n  {name}  ({described})" for name, described in candidates[:_SHOWN])
     more = f"\n  ... and {len(candidates) - _SHOWN} more" if len(candidates) > _SHOWN else ""
@@ -325,7 +327,7 @@ def _several(
 
 
 def _nearest(reference: str, names: Iterable[str]) -> str:
-    known = list(dict.fromkeys(names))[:1000]  # comparing is slow, and older ones are hardly meant
+    known = list(dict.fromkeys(names))[:1000]  # comparing is slow, and older ones are rarely meant
     near = get_close_matches(reference, known, n=3, cutoff=0.6)
     if near:
         return f"Did you mean {' or '.join(map(repr, near))}?"

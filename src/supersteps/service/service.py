@@ -1,4 +1,4 @@
-"""`Service`: everything that a command line or a web page wants done with a store, without the workflow's code."""
+"""`Service`: operations on a store that need no workflow code."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ from supersteps.viz.picture import Picture
 
 
 class Service:
-    """What can be done with the runs in a store.
+    """Operations on the runs in a store, for user interfaces and scripts.
 
-    Wherever a run, a checkpoint or a question is wanted, a reference does: see `references`.
+    Runs, checkpoints and questions are named by references: see the module `references`. Methods
+    that change something work while other processes use the store.
 
     Args:
         storage: The store.
@@ -55,27 +56,27 @@ class Service:
     # -------------------------------------------------------------------------------------- finding
 
     async def find_run(self, reference: str) -> RunRecord:
-        """Return the run that a reference means.
+        """Return the run that a reference names.
 
         Raises:
-            ServiceError: It means none, or several.
+            ServiceError: It matches none, or several.
         """
         return await References(self.storage).run(reference)
 
     async def find_checkpoint(self, reference: str) -> CheckpointHeader:
-        """Return the header of the checkpoint that a reference means; a run means its head.
+        """Return the header of the checkpoint that a reference names; a run means its head.
 
         Raises:
-            ServiceError: It means none, or several.
+            ServiceError: It matches none, or several.
             CorruptCheckpointError: The checkpoint is damaged.
         """
         return (await load(self.storage, await self._checkpoint(reference))).header
 
     async def find_question(self, reference: str) -> Question:
-        """Return the question that a reference means, among those that wait.
+        """Return the waiting question that a reference names.
 
         Raises:
-            ServiceError: It means none, or several.
+            ServiceError: It matches none, or several.
         """
         return choose_question(reference, await list_questions(self.storage))
 
@@ -86,7 +87,7 @@ class Service:
         return [await summarize(self.storage, run) for run in await self.storage.find_runs(wanted)]
 
     async def with_answers(self, runs: Iterable[RunSummary]) -> list[RunSummary]:
-        """Return runs with what is known of answers that nothing has taken yet: `answered` of those that wait."""
+        """Return runs with `answered` filled in for those that wait for answers."""
         found = []
         for run in runs:
             if run.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
@@ -97,20 +98,20 @@ class Service:
         return found
 
     async def show_run(self, reference: str) -> RunDetails:
-        """Return a run, looked at closely.
+        """Return a run in detail.
 
-        What a damaged head would tell is left out; its entry among the latest says what is wrong.
+        The content of a damaged head is left out; its entry in `latest` reports the damage.
 
         Raises:
-            ServiceError: The reference means none, or several.
+            ServiceError: The reference matches none, or several.
         """
         return await show_run(self.storage, await self.find_run(reference))
 
     async def show_checkpoint(self, reference: str) -> CheckpointDetails:
-        """Return a checkpoint, looked at closely.
+        """Return a checkpoint in detail.
 
         Raises:
-            ServiceError: The reference means none, or several.
+            ServiceError: The reference matches none, or several.
             CorruptCheckpointError: It is damaged; the message names the nearest intact one before
                 it.
         """
@@ -119,31 +120,31 @@ class Service:
     async def log(
         self, reference: str, *, limit: int | None = None, with_forks: bool = True
     ) -> Log:
-        """Return the history of a run on all branches, and of what was forked from it.
+        """Return the history of a run on all branches, and of its forks.
 
         Args:
             reference: The run.
-            limit: At most so many checkpoints, the newest.
-            with_forks: Whether forks are looked for.
+            limit: The maximum number of checkpoints; the newest are returned.
+            with_forks: Whether to include forks.
 
         Returns:
-            The history; a damaged checkpoint is an entry with the status "DAMAGED" that says what
-            is wrong with it.
+            The history; a damaged checkpoint is an entry with the status "DAMAGED" and the problem
+            as its error.
 
         Raises:
-            ServiceError: The reference means none, or several; or the limit is negative.
+            ServiceError: The reference matches none, or several; or the limit is negative.
         """
         return await read_log(self.storage, await self.find_run(reference), limit, with_forks)
 
     async def diff(self, before: str, after: str) -> CheckpointDiff:
-        """Return what differs between two checkpoints of any runs.
+        """Return the differences between two checkpoints, which may belong to different runs.
 
         Args:
-            before: The one checkpoint.
-            after: The other.
+            before: The first checkpoint.
+            after: The second checkpoint.
 
         Raises:
-            ServiceError: A reference means none, or several.
+            ServiceError: A reference matches none, or several.
             CorruptCheckpointError: One of them is damaged.
         """
         loaded = [await self._load(reference) for reference in (before, after)]
@@ -152,28 +153,27 @@ class Service:
     async def list_questions(
         self, reference: str | None = None, *, workflow_id: str | None = None
     ) -> list[Question]:
-        """Return the questions that wait for an answer, oldest first: all, or those of a run or workflow.
+        """Return the waiting questions, oldest first: all, or those of a run or workflow.
 
-        Questions that have been answered are left out, also while no superstep has taken the answer
-        yet.
+        Answered questions are left out, even if no superstep has consumed the answer yet.
 
         Args:
-            reference: Only those of this run.
-            workflow_id: Only those of this workflow's runs.
+            reference: Only questions of this run.
+            workflow_id: Only questions of this workflow's runs.
 
         Raises:
-            ServiceError: The reference means none, or several.
+            ServiceError: The reference matches none, or several.
             CorruptCheckpointError: The head of that run is damaged.
         """
         run = None if reference is None else await self.find_run(reference)
         return await list_questions(self.storage, run, workflow_id)
 
     async def picture(self, reference: str) -> Picture:
-        """Return the graph with what a checkpoint says of it: who ran, who failed, who asks, what waits where.
+        """Return the graph with a checkpoint's state: what ran, failed, asks and waits.
 
         Raises:
-            ServiceError: The reference means none, or several; or the checkpoint holds no
-                structure, since it was saved by hand.
+            ServiceError: The reference matches none, or several; or the checkpoint has no stored
+                graph, since no run saved it.
             CorruptCheckpointError: It is damaged.
         """
         return await draw(self.storage, await self._checkpoint(reference))
@@ -181,19 +181,20 @@ class Service:
     async def follow(
         self, reference: str, *, every: float = LOOK_EVERY_SECONDS
     ) -> AsyncIterator[LogEntry]:
-        """Yield the head of a run, then each checkpoint that becomes part of its lineage, until the run has ended.
+        """Yield a run's head, then each new checkpoint of its lineage, until the run has ended.
 
-        The run may be driven by any process. After a restore it goes on with the new branch. It
-        ends after the head of a run that is done, failed, cancelled or only waits for answers. A
-        failure or a cancellation after the last checkpoint has none of its own: the head is yielded
-        once more, with that status.
+        Any process may drive the run. After a restore, the new branch is followed. The iteration
+        ends when the run is done, failed, cancelled or only waits for answers. A failure or
+        cancellation after the last checkpoint has no checkpoint: the head is yielded again, with
+        that status.
 
         Args:
             reference: The run.
-            every: Seconds between two looks at it.
+            every: Seconds between two reads of the run's record.
 
         Raises:
-            ServiceError: The reference means none, or several; or the run was deleted meanwhile.
+            ServiceError: The reference matches none, or several; or the run was deleted in the
+                meantime.
         """
         async with contextlib.aclosing(
             follow(self.storage, await self.find_run(reference), every=every)
@@ -208,13 +209,13 @@ class Service:
         identifier = await self._checkpoint(reference)
         loaded = await self.storage.load_checkpoint(identifier)
         if loaded is None:
-            raise CheckpointNotFoundError(f"checkpoint {identifier!r} was removed meanwhile")
+            raise CheckpointNotFoundError(f"checkpoint {identifier!r} was deleted in the meantime")
         return loaded
 
     # --------------------------------------------------------------------------------------- acting
 
     async def answer(self, reference: str, value: Any) -> Question:
-        """Answer a question in plain JSON, durably; whoever resumes the run goes on with it.
+        """Answer a question in plain JSON, durably; the run uses the answer when it is resumed.
 
         Args:
             reference: The question.
@@ -224,49 +225,48 @@ class Service:
             The question.
 
         Raises:
-            ServiceError: The reference means none, or several.
-            RequestError: The answer cannot be taken; nothing was changed.
+            ServiceError: The reference matches none, or several.
+            RequestError: The answer was refused; nothing was changed.
         """
         return await actions.answer(self.storage, reference, value)
 
     async def why_not(self, request_id: str, reference: str | None = None) -> RequestError | None:
-        """Return why a question waits for no answer: it was answered, taken back, ...; None if nobody knows it.
+        """Return why a question is not waiting: answered, cancelled, ...; None if it is unknown.
 
         Args:
-            request_id: The question, in full.
-            reference: The run that asked, if that is known; else the newest runs are looked
-                through.
+            request_id: The full id of the question.
+            reference: The run that asked, if known; otherwise the newest runs are searched.
 
         Raises:
-            ServiceError: The reference means none, or several.
+            ServiceError: The reference matches none, or several.
         """
         run = None if reference is None else await self.find_run(reference)
         return await actions.why_not(self.storage, request_id, run)
 
     async def restore(self, reference: str) -> RunSummary:
-        """Make a checkpoint its run's head again, on a new branch; nothing runs before somebody resumes it.
+        """Move a run's head to one of its checkpoints, on a new branch, without running anything.
 
         Returns:
-            The run afterwards, with the status that the checkpoint gives it.
+            The run afterwards, with the status of the checkpoint.
 
         Raises:
-            ServiceError: The reference means none, or several, or a checkpoint that belongs to no
+            ServiceError: The reference matches none, or several, or a checkpoint that belongs to no
                 run.
             CorruptCheckpointError: The checkpoint is damaged; nothing was changed.
-            RunBusyError: Somebody advances the run.
+            RunBusyError: A process is driving the run.
         """
         run = await actions.restore(self.storage, await self._checkpoint(reference))
         return await summarize(self.storage, run)
 
     async def cancel(self, reference: str) -> RunSummary:
-        """End a run; one that is done stays done.
+        """Cancel a run; one that is done stays done.
 
         Returns:
             The run afterwards.
 
         Raises:
-            ServiceError: The reference means none, or several.
-            RunBusyError: Somebody advances it.
+            ServiceError: The reference matches none, or several.
+            RunBusyError: A process is driving it.
         """
         run = await self.find_run(reference)
         await answers.cancel_run(self.storage, run.run_id)
@@ -275,41 +275,41 @@ class Service:
     async def prune(
         self, reference: str | None, policy: RetentionPolicy, *, dry_run: bool = False
     ) -> list[Pruned]:
-        """Remove the checkpoints that a policy lets go, of one run or of all.
+        """Delete the checkpoints that a policy does not keep, of one run or of all.
 
         Args:
             reference: The run; None for all.
             policy: What to keep.
-            dry_run: Remove nothing, just say what would go.
+            dry_run: Delete nothing, only report what would be deleted.
 
         Returns:
-            What went from each run, also where nothing did.
+            What was deleted from each run, including runs without deletions.
 
         Raises:
-            ServiceError: The reference means none, or several.
+            ServiceError: The reference matches none, or several.
         """
         run = None if reference is None else await self.find_run(reference)
         return await actions.prune(self.storage, run, policy, dry_run)
 
     async def verify(self, reference: str | None = None) -> list[Damage]:
-        """Read everything, of one run or of all, and return what is damaged.
+        """Read everything stored, of one run or of all, and return the damages.
 
         Raises:
-            ServiceError: The reference means none, or several.
+            ServiceError: The reference matches none, or several.
         """
         if reference is None:
             return await self.storage.verify()
         try:
             run_id = (await self.find_run(reference)).run_id
-        except UNREADABLE:  # its very record is damaged, which is what is to be found out
+        except UNREADABLE:  # its record is damaged, which verify reports
             run_id = reference
         return await self.storage.verify(run_id)
 
     async def backup(self, target: str | os.PathLike[str]) -> int:
-        """Write a copy of the whole store, as it is at one moment, and return its size in bytes.
+        """Write a consistent copy of the whole store; return its size in bytes.
 
         Args:
-            target: A file for a database, a folder for files.
+            target: A file for a database, a folder for a store of files.
 
         Raises:
             ServiceError: This kind of store cannot be backed up.
@@ -317,16 +317,16 @@ class Service:
         """
         if not has_backup(self.storage):
             raise ServiceError(
-                f"{name_of(self.storage)} cannot be backed up as a "
-                "whole: use its own means, or export its runs one by one"
+                f"{name_of(self.storage)} cannot be backed up as a whole: use the tools of its "
+                "database, or export its runs one by one"
             )
         return await self.storage.backup(target)
 
     async def export(self, reference: str, path: str | os.PathLike[str]) -> int:
-        """Write a run to a file that `import_run` takes, in any store; return how many checkpoints it holds.
+        """Write a run to a file for `import_run` of any store; return its number of checkpoints.
 
         Raises:
-            ServiceError: The reference means none, or several.
+            ServiceError: The reference matches none, or several.
             CorruptCheckpointError: Something of the run is damaged.
             StorageError: The file cannot be written, or the run changes too fast to be read.
         """
@@ -337,15 +337,16 @@ class Service:
     async def import_run(
         self, path: str | os.PathLike[str], *, run_id: str | None = None
     ) -> RunSummary:
-        """Bring a run from a file into the store.
+        """Import a run from a file.
 
         Args:
-            path: What `export` wrote.
-            run_id: Its id here; the one it had when None.
+            path: A file that `export` wrote.
+            run_id: Its id in this store; the exported id if None.
 
         Raises:
-            RunExistsError: The store holds a run with this id.
-            CorruptCheckpointError: The file is damaged or is no exported run; nothing was written.
+            RunExistsError: The store already has a run with this id.
+            CorruptCheckpointError: The file is damaged or is not an exported run; nothing was
+                written.
             StorageError: The file cannot be read, or the storage failed.
         """
         return await summarize(

@@ -1,4 +1,4 @@
-"""Where runs are kept and where workflows are defined: options, environment, `[tool.supersteps]` of pyproject.toml."""
+"""Settings: the store and the workflows of a project."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _KEYS = ("app", "store")
 
 
 class SettingsError(ServiceError):
-    """A setting makes no sense; the message names the file or variable."""
+    """An invalid setting; the message names the file or variable."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What was said of a project, wherever it was said.
+    """The settings of a project, from all sources.
 
     Attributes:
-        store: Address of the store, None if nobody said.
-        apps: Workflows as `module:name`, in the order in which they were named.
-        folder: Where modules of the project are looked for.
+        store: Address of the store, None if not set.
+        apps: Workflows as `module:name`, in the order they were named.
+        folder: The folder that is searched for modules of the project.
     """
 
     store: str | None
@@ -50,16 +50,17 @@ def read_settings(
     store: str | None = None,
     apps: Sequence[str] = (),
 ) -> Settings:
-    """Return what holds: what is given here, else the environment, else the nearest pyproject.toml that has a table.
+    """Return the settings: arguments, else the environment, else the nearest pyproject.toml.
 
     Args:
-        folder: Where to begin to look for pyproject.toml: here, then further up.
-        environment: `SUPERSTEPS_STORE` and `SUPERSTEPS_APP` (several apart by commas).
-        store: An address given on the spot.
-        apps: Workflows given on the spot.
+        folder: Where the search for a pyproject.toml with `[tool.supersteps]` starts; parents are
+            searched next.
+        environment: `SUPERSTEPS_STORE` and `SUPERSTEPS_APP` (several separated by commas).
+        store: An address from the command line.
+        apps: Workflows from the command line.
 
     Raises:
-        SettingsError: A file cannot be read or a setting is none.
+        SettingsError: A file cannot be read or a setting is invalid.
     """
     from_variable = [
         name.strip() for name in environment.get(APP_VARIABLE, "").split(",") if name.strip()
@@ -77,15 +78,14 @@ def read_settings(
 
 
 def open_store(url: str, *, must_exist: bool = True) -> ManagedStorage:
-    """Return the store at an address, decrypted where the environment holds keys (`SUPERSTEPS_KEYS`).
+    """Open the store at an address, encrypted if `SUPERSTEPS_KEYS` holds keys.
 
     Args:
         url: See `open_storage`.
-        must_exist: Refuse an address at which there is nothing, instead of beginning an empty store
-            there.
+        must_exist: Refuse an address without a store, instead of creating an empty store there.
 
     Raises:
-        NoStoreError: There is nothing, or the address makes no sense.
+        NoStoreError: There is no store, or the address is invalid.
     """
     try:
         path, storage = storage_path(url), open_storage(url)
@@ -93,7 +93,7 @@ def open_store(url: str, *, must_exist: bool = True) -> ManagedStorage:
         raise NoStoreError(str(error)) from error
     if must_exist and path is not None and not path.exists():
         raise NoStoreError(
-            f"there is no store at {url}: {path.absolute()} does not exist. Give the address "
+            f"there is no store at {url}: {path.absolute()} does not exist. Pass the address "
             f"that the runs were started with (--store, {STORE_VARIABLE}, or store in "
             "[tool.supersteps])."
         )
@@ -101,21 +101,21 @@ def open_store(url: str, *, must_exist: bool = True) -> ManagedStorage:
 
 
 async def check_store(storage: ManagedStorage) -> None:
-    """See whether a store can be read at all, before anything is done with it.
+    """Check that a store can be read, before anything is done with it.
 
     Raises:
-        NoStoreError: It is no store, or cannot be opened.
+        NoStoreError: It is not a store, or cannot be opened.
     """
     try:
         await storage.list_runs(limit=1)
     except UNREADABLE:
-        pass  # a damaged run: whoever looks at it is told
+        pass  # a damaged run is reported when it is read
     except StorageError as error:
         raise NoStoreError(str(error)) from error
 
 
 def _with_keys(storage: CheckpointStorage) -> CheckpointStorage:
-    """Return the storage, behind encryption where the environment holds keys."""
+    """Return the storage, wrapped in encryption if the environment holds keys."""
     if not os.environ.get(KEYS_VARIABLE):
         return storage
     from supersteps.encryption.storage import EncryptedStorage, Keyring  # needs the extra
@@ -124,16 +124,15 @@ def _with_keys(storage: CheckpointStorage) -> CheckpointStorage:
 
 
 def managed(storage: CheckpointStorage, name: str) -> ManagedStorage:
-    """Return a storage in the form in which its runs can be listed and looked after.
+    """Return a storage with the methods to list and manage its runs.
 
     Raises:
-        NoStoreError: It has no such form.
+        NoStoreError: It does not have these methods.
     """
     durable = as_durable(storage)
     if not is_managed(durable):
         raise NoStoreError(
-            f"{name} ({type(storage).__name__}) cannot list its runs, so nothing can be shown of "
-            "them"
+            f"{name} ({type(storage).__name__}) cannot list its runs, so commands cannot show them"
         )
     return durable
 
@@ -158,11 +157,12 @@ def _read_table(folder: Path) -> tuple[dict[str, Any], Path]:
 def _checked(table: Any, path: Path) -> dict[str, Any]:
     where = f"[tool.supersteps] in {path}"
     if not isinstance(table, dict):
-        raise SettingsError(f"{where} is no table")
+        raise SettingsError(f"{where} is not a table")
     unknown = sorted(table.keys() - _KEYS)
     if unknown:
         raise SettingsError(
-            f"{where} has {', '.join(unknown)}, which nobody reads; known: {', '.join(_KEYS)}"
+            f"{where} has {', '.join(unknown)}, which is not a setting; known settings: "
+            f"{', '.join(_KEYS)}"
         )
     found = dict(table)
     if "app" in found:
@@ -178,7 +178,7 @@ def _checked(table: Any, path: Path) -> dict[str, Any]:
 
 
 def _placed(url: str, folder: Path) -> str:
-    """Return an address whose relative path counts from a folder, so that a project's commands work anywhere in it."""
+    """Resolve the relative path in an address against a folder, so that commands work anywhere."""
     database = re.fullmatch(r"(?i:sqlite):///([^/].*)", url)
     if database is not None:
         return f"sqlite:///{folder / Path(database[1]).expanduser()}"
@@ -188,6 +188,6 @@ def _placed(url: str, folder: Path) -> str:
 
 
 def _placed_app(name: str, folder: Path) -> str:
-    """Return a workflow's name whose file, if it names one, counts from a folder."""
+    """Resolve the file in a workflow's name, if it has one, against a folder."""
     is_file = "/" in name or "\\" in name or re.search(r"\.py(:[^:]*)?$", name) is not None
     return str(folder / name) if is_file else name

@@ -1,4 +1,4 @@
-"""States of runs, as people say them."""
+"""The statuses of runs in words."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from supersteps.states import IN_PROGRESS, WorkflowRunState
 from supersteps.storage.records import RunRecord
 
 DAMAGED = "DAMAGED"
-"""Told instead of the status of a checkpoint that cannot be read."""
+"""Shown as the status of a checkpoint that cannot be read."""
 DRAINED = "DRAINED"
-"""Told instead of the status of a run that was stopped between two supersteps."""
+"""Shown as the status of a run that was stopped between two supersteps."""
 
 WORDS: dict[str, str] = {
     WorkflowRunState.IDLE: "done",
@@ -26,6 +26,6 @@ WORDS: dict[str, str] = {
 
 
 def state_of(run: RunRecord) -> str:
-    """Return a run's state in a word: one that nobody drives, though it could go on, is stopped."""
+    """Return a run's status in words; a run that could continue but has no owner is stopped."""
     is_at_rest = run.status in IN_PROGRESS and describe_lease(run.lease, time.time())[0] is None
     return WORDS[DRAINED] if is_at_rest else WORDS.get(run.status, run.status.lower())

@@ -1,4 +1,4 @@
-"""A run in a few facts: where it stands, and who advances it."""
+"""Summaries of runs: status, superstep, owner."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from supersteps.storage.records import Lease, RunRecord
 
 
 async def summarize(storage: ManagedStorage, run: RunRecord) -> RunSummary:
-    """Return the small facts of a run."""
+    """Return the summary of a run."""
     owner, is_abandoned = describe_lease(run.lease, time.time())
     return RunSummary(
         run_id=run.run_id,
@@ -37,7 +37,7 @@ async def summarize(storage: ManagedStorage, run: RunRecord) -> RunSummary:
 
 
 async def step_of_head(storage: ManagedStorage, run: RunRecord) -> int:
-    """Return the superstep of a run's head; of one that is damaged, what the checkpoints before it tell."""
+    """Return the superstep of a run's head, estimated from earlier ones if it is damaged."""
     try:
         lineage = await Unwarned(storage.list_lineage(run.head, 1))
     except CheckpointError:
@@ -51,7 +51,7 @@ async def step_of_head(storage: ManagedStorage, run: RunRecord) -> int:
 
 
 def describe_lease(lease: Lease | None, now: float) -> tuple[str | None, bool]:
-    """Return who advances a run, in words, and whether that one has left without saying so.
+    """Return a run's owner in words, and whether it died without releasing the lease.
 
     Args:
         lease: The run's lease.
@@ -59,8 +59,7 @@ def describe_lease(lease: Lease | None, now: float) -> tuple[str | None, bool]:
     """
     if lease is None:
         return None, False
-    # A handle of this process that is between two supersteps may be superseded, and yet is not
-    # gone.
+    # An idle handle of this process may be superseded, but it is not dead.
     is_present = is_this_process(lease.owner) or is_alive(lease.owner)
     if is_present is None:
         is_present = lease.expires > now

@@ -1,4 +1,4 @@
-"""What the service layer tells of runs and checkpoints: plain values, ready to be shown or sent as JSON."""
+"""Plain values of the service, ready to be shown or sent as JSON."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
         workflow_id: Name of its workflow.
         status: A `WorkflowRunState` value.
         step: The head's superstep.
-        head: Id of the current checkpoint.
+        head: Id of the head.
         branch: Number of the current branch.
         created_at: ISO 8601, UTC.
         updated_at: ISO 8601, UTC.
-        requests: Ids of the questions that wait.
-        answered: Those of them whose answer waits for the next superstep; None where nobody has
-            looked.
-        error: The last failure, None since the run went on.
-        owner: Who advances it now, in words; None if nobody does.
-        is_abandoned: Whether its owner is gone (dead, or silent for longer than its lease), so that
-            it goes on only when somebody resumes it.
-        tags: The user's labels.
+        requests: Ids of the waiting questions.
+        answered: Those of them whose answer waits for the next superstep; None if not determined.
+        error: The last failure, None once the run has continued.
+        owner: The process that drives it now, in words; None if none does.
+        is_abandoned: Whether its owner has died (or has been silent for longer than its lease), so
+            that the run has to be resumed.
+        tags: The user's tags.
         parent_run: The run it was forked from.
         parent_checkpoint: The checkpoint it was forked from.
     """
@@ -60,10 +59,10 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         step: The superstep that asked.
         asked_at: ISO 8601, UTC.
         data: The question, as typed JSON.
-        response_type: Type of the answer, for people to read.
-        response_schema: JSON Schema of the answer; None where only the workflow's own code can take
+        response_type: Type of the answer, for display.
+        response_schema: JSON Schema of the answer; None if only the workflow's own code can accept
             it.
-        deadline: When the default counts: ISO 8601, UTC.
+        deadline: When the default becomes the answer: ISO 8601, UTC.
         default: The answer at the deadline, as typed JSON.
     """
 
@@ -81,12 +80,12 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that failed and waits to be made again.
+    """A failed call that waits for its next attempt.
 
     Attributes:
-        executor_id: Whose call.
-        attempt: Which attempt it will be.
-        due: When: ISO 8601, UTC.
+        executor_id: The executor.
+        attempt: Number of the next attempt.
+        due: Time of the next attempt: ISO 8601, UTC.
     """
 
     executor_id: str
@@ -100,21 +99,21 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         checkpoint_id: The checkpoint.
         run_id: Its run.
-        parent: The checkpoint it follows; for the first of a fork the one it was forked from.
+        parent: The checkpoint before it; for the first of a fork, the one it was forked from.
         step: Supersteps done.
         branch: Number of its branch.
         timestamp: ISO 8601, UTC.
-        status: A `WorkflowRunState` value, or "DAMAGED" where the checkpoint cannot be read; the
-            rest of such an entry is what its neighbours tell.
+        status: A `WorkflowRunState` value, or "DAMAGED" if the checkpoint cannot be read; the other
+            fields are then derived from its neighbours.
         is_head: Whether it is its run's head.
-        ran: Executors that ran in the superstep that led here, as far as that can be told.
-        retries: Calls that failed in that superstep and wait to be made again.
+        ran: Executors that ran in its superstep, as far as known.
+        retries: Calls that failed in that superstep and wait for their next attempt.
         messages: How many messages are in flight.
         outputs: How many outputs were added since the parent.
         asked: Ids of questions asked since the parent.
         closed: Ids of questions that ended since the parent.
-        error: The failure that stopped the run here, if it is the head of a failed run; of a
-            damaged checkpoint, what is wrong with it.
+        error: The failure that stopped the run here, if it is the head of a failed run; for a
+            damaged checkpoint, the damage.
     """
 
     checkpoint_id: str
@@ -135,13 +134,13 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
-    """The history of a run and of what was forked from it.
+    """The history of a run and of its forks.
 
     Attributes:
         run: The run.
-        forks: Runs that were forked from it, or from one of these, in the order of their creation.
+        forks: Its forks, and forks of forks, in order of creation.
         entries: Checkpoints of all of them, newest first; a child always comes before its parent.
-        is_complete: Whether these are all of them; if not, older ones were left out.
+        is_complete: Whether all are included; if not, older ones were left out.
     """
 
     run: RunSummary
@@ -151,17 +150,17 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """A run, looked at closely.
+    """A run in detail.
 
     Attributes:
-        run: The small facts.
-        metadata: The user's own remarks.
-        checkpoints: How many there are, on all branches.
+        run: The summary.
+        metadata: The user's metadata.
+        checkpoints: Number of checkpoints on all branches.
         outputs: Every output of the lineage, as typed JSON.
-        questions: What waits for an answer.
+        questions: The waiting questions.
         waiting: How many messages are in flight for each executor.
-        timers: When messages are due that wait for their time: ISO 8601, UTC.
-        retries: Those of them that are calls which failed and are made again.
+        timers: When delayed messages are due: ISO 8601, UTC.
+        retries: Those of them that are further attempts of failed calls.
         latest: The newest checkpoints of the head's lineage, newest first.
         forks: Ids of runs that were forked from it.
     """
@@ -179,14 +178,13 @@ class RunDetails(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckpointDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint, looked at closely.
+    """A checkpoint in detail.
 
     Attributes:
-        entry: The small facts.
+        entry: The summary.
         workflow_id: Name of the workflow.
-        metadata: The user's own remarks about the run.
-        content: All of it as one document of typed JSON: sections, names, values; without the
-            stored structure.
+        metadata: The user's metadata of the run.
+        content: The whole content as typed JSON: sections, names, values; without the stored graph.
     """
 
     entry: LogEntry
@@ -196,12 +194,12 @@ class CheckpointDetails(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pruned(msgspec.Struct, frozen=True, kw_only=True):
-    """What pruning removed from a run, or would remove.
+    """What pruning deleted from a run, or would delete.
 
     Attributes:
         run_id: The run.
         checkpoints: Ids of the checkpoints, oldest first.
-        kept: How many stay.
+        kept: Number of checkpoints kept.
     """
 
     run_id: str
@@ -210,16 +208,16 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of driving a run.
+    """The outcome of driving a run.
 
     Attributes:
         run_id: The run.
-        status: A `WorkflowRunState` value, or "DRAINED" where a signal stopped it between two
+        status: A `WorkflowRunState` value, or "DRAINED" if a signal stopped it between two
             supersteps.
-        step: The superstep it stands at.
+        step: The superstep of its head.
         checkpoint: Id of its head; None without a storage.
         outputs: Every output of the lineage, JSON-ready.
-        questions: What waits for an answer.
+        questions: The waiting questions.
         signal: Number of the signal that stopped it, if one did.
     """
 

@@ -59,7 +59,7 @@ class WorkflowViz:
             failed: Executors to mark as having failed.
 
         Raises:
-            PictureError: The checkpoint holds no structure.
+            PictureError: The checkpoint has no stored graph.
             TypeError: The subject is neither.
         """
         description = getattr(getattr(subject, "graph", None), "description", None)
@@ -75,7 +75,7 @@ class WorkflowViz:
             )
         if structure is None:
             raise PictureError(
-                f"checkpoint {getattr(subject, 'checkpoint_id', '')!r} holds no structure (it "
+                f"checkpoint {getattr(subject, 'checkpoint_id', '')!r} has no stored graph (it "
                 "was not written by a run): draw it with its workflow, WorkflowViz(workflow, "
                 "checkpoint=checkpoint)"
             )

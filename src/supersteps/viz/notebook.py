@@ -121,7 +121,7 @@ def _tried(make: Callable[..., str], *arguments: Any) -> str:
 
 
 def _checkpoint_picture(checkpoint: WorkflowCheckpoint) -> str:
-    """Return the picture of a checkpoint, nothing where it holds no structure."""
+    """Return the picture of a checkpoint, nothing where it has no stored graph."""
     structure = structure_of(checkpoint)
     if structure is None:
         return ""

@@ -1,15 +1,15 @@
-"""Sealing: what a superstep changed becomes sealed parts, at a cost that follows the change.
+"""Encryption of a commit's parts, at a cost that follows the change.
 
 The parts of a checkpoint are bound together by a sum over all of them that its header carries,
-sealed: of each part a keyed hash of place, commit and content, added modulo 2**256 (an incremental
-multiset hash, MSet-Add-Hash of Clarke, Devadas, van Dijk, Gassend and Suh, 2003). Taking a part
-away, putting an older one back or exchanging two changes the sum, which nobody can mend without the
-key. A superstep adds what it puts and subtracts what it removes. The hash is over the content and
-not over the envelope, because a commit that is tried again is sealed again, and whichever attempt
-was written has to fit.
+encrypted: of each part a keyed hash of place, commit and content, added modulo 2**256 (an
+incremental multiset hash, MSet-Add-Hash of Clarke, Devadas, van Dijk, Gassend and Suh, 2003).
+Removing a part, putting an older one back or exchanging two changes the sum, which cannot be
+corrected without the key. A superstep adds what it puts and subtracts what it removes. The hash is
+over the content, not over the envelope, because a retried commit is encrypted again, and either
+attempt may have been written.
 
-The elements of a list have a sum of their own, in the list's facts, so that checking a checkpoint
-reads no long list.
+The elements of a list have their own sum, in the list's facts, so that checking a checkpoint does
+not read long lists.
 """
 
 from __future__ import annotations
@@ -21,37 +21,36 @@ import msgspec
 from supersteps.checkpoint import chunks
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.parts import ListPart, PartKey
-from supersteps.encryption.envelope import seal_with
+from supersteps.encryption.envelope import encrypt_with
 from supersteps.encryption.keys import RunKeys, frame
 from supersteps.encryption.names import block_key, hide, is_list_facts, list_key, pack_names
 
 LARGE_BYTES = 4096
-"""Values above this are split, so that a change inside one seals the pieces around it again, and no others."""
+"""Larger values are split, so that a change inside one encrypts only the pieces around it."""
 
 MODULUS = 1 << 256
 
 VALUE, SPLIT, LIST = b"v", b"s", b"l"
-"""The first byte of what is sealed in a part: a whole value, one in pieces, the facts of a list."""
+"""The first byte of a part's plaintext: a whole value, one in pieces, the facts of a list."""
 
 
 class ListFacts(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept of a list beside its elements: their number and their sum."""
+    """The facts of a list: the number of its elements and their sum."""
 
     length: int
     sum: bytes
 
 
 class Entry:
-    """What is remembered of a part.
+    """What is cached of a part.
 
     Attributes:
-        weight: What it adds to the sum over all parts.
+        weight: Its summand in the sum over all parts.
         blocks: Of a large value: the address of each piece, by its hash in `chunks`.
-        tree: Of a large value: its pieces, so that a new version can be compared; None when not at
-            hand.
-        length: Of a list: how many elements it has, else -1.
+        tree: Of a large value: its pieces, to compare a new version; None if not loaded.
+        length: Of a list: its number of elements, else -1.
         sum: Of a list: the sum over them.
-        names: Of a list: its hidden names.
+        names: Of a list: its hashed names, encoded.
     """
 
     __slots__ = ("blocks", "length", "names", "sum", "tree", "weight")
@@ -66,7 +65,7 @@ class Entry:
 
 
 class Block:
-    """What is remembered of a piece of large values."""
+    """What is cached of a piece of large values."""
 
     __slots__ = ("users", "weight")
 
@@ -76,26 +75,28 @@ class Block:
 
 
 def part_place(family: str, key: PartKey) -> bytes:
-    """Return what binds a part to its place."""
+    """Return the text that binds a part to its place."""
     return frame("part", family, *key)
 
 
 def element_place(family: str, key: PartKey, ordinal: int) -> bytes:
-    """Return what binds an element of a list to its place."""
+    """Return the text that binds an element of a list to its place."""
     return frame("element", family, *key, ordinal)
 
 
 class Head:
-    """The sealed parts at a checkpoint, as far as the next commit has to know them. Used by one commit at a time.
+    """The encrypted parts at a checkpoint, as the next commit needs them.
+
+    Used by one commit at a time.
 
     Attributes:
-        keys: Those that hide names and make sums; the ones that the run began with.
+        keys: The keys for hashing names and sums; those that the run started with.
         checkpoint_id: The checkpoint.
-        commit_id: Identity of the commit that made it; empty when it was read.
+        commit_id: Identity of the commit that wrote it; empty if it was read.
         total: The sum over all parts.
-        entries: By where the parts stand.
+        entries: Parts by their encrypted keys.
         blocks: Pieces of large values, by address.
-        tree_bytes: What the large values weigh whose pieces are at hand.
+        tree_bytes: Memory used by the loaded trees of large values.
     """
 
     def __init__(self, keys: RunKeys) -> None:
@@ -109,22 +110,22 @@ class Head:
 
     @property
     def bytes_kept(self) -> int:
-        """About how much it takes to remember this."""
+        """Approximate memory used by this object."""
         return 500 * (len(self.entries) + len(self.blocks)) + 2 * self.tree_bytes
 
     def is_growing(self, key: PartKey) -> bool:
-        """Return whether there is a list at a key, or nothing: then appending needs no old value."""
+        """Return whether a key holds a list or nothing, so that appending needs no old value."""
         entry = self.entries.get(hide(key, self.keys))
         return entry is None or entry.length >= 0
 
 
-class Sealing:
-    """One commit's work on a head.
+class PartEncryptor:
+    """Encrypts the parts of one commit.
 
     Args:
-        head: The state before; it becomes the one after.
-        writer: The keys for what is new.
-        letter: The algorithm for what is new.
+        head: The state before the commit; updated to the state after it.
+        writer: The keys for new records.
+        letter: The algorithm for new records.
         sequence: Number of the commit.
     """
 
@@ -139,12 +140,12 @@ class Sealing:
         self._fresh: dict[str, bytes] = {}
         self._idle: set[str] = set()
 
-    def seal(self, changes: Changes, old_value: Callable[[PartKey], bytes]) -> Changes:
-        """Return changes sealed.
+    def encrypt(self, changes: Changes, old_value: Callable[[PartKey], bytes]) -> Changes:
+        """Return the changes, encrypted.
 
         Args:
             changes: What the superstep changed.
-            old_value: Gives a part's present value; asked only for arrays that become lists.
+            old_value: Returns a part's current value; called only for arrays that become lists.
         """
         head = self._head
         for key in changes.deletes:
@@ -165,8 +166,8 @@ class Sealing:
             else:
                 self._append(key, hidden, items)
         self._settle_blocks()
-        # A key that goes and comes again has another place afterwards; what only the wrapper needs
-        # has none.
+        # A key that is deleted and put again changes its place; the wrapper's own parts have no
+        # place.
         deletes = [key for key in self._deletes if not (is_list_facts(key) and key in self._puts)]
         return Changes(puts=self._puts, appends=self._appends, deletes=deletes)
 
@@ -215,11 +216,11 @@ class Sealing:
         self._idle.add(address)
 
     def _settle_blocks(self) -> None:
-        """Put the pieces that are new, delete those that nothing needs any more."""
+        """Put new pieces, delete pieces that are no longer used."""
         head = self._head
         for address, piece in self._fresh.items():
             if head.blocks[address].users:
-                self._puts[block_key(address)] = self._sealed(block_key(address), piece)
+                self._puts[block_key(address)] = self._encrypted(block_key(address), piece)
         for address in sorted(self._idle):
             block = head.blocks[address]
             if not block.users:
@@ -233,9 +234,7 @@ class Sealing:
     def _begin_list(self, key: PartKey, hidden: PartKey, items: Sequence[bytes]) -> None:
         if hidden in self._head.entries:
             self._remove(hidden)
-        self._puts[hidden] = (
-            b"[]"  # what is appended to an array that was put is a list, in the array's place
-        )
+        self._puts[hidden] = b"[]"  # appending to an array that was put makes a list in its place
         self._append(key, hidden, items)
 
     def _append(self, key: PartKey, hidden: PartKey, items: Sequence[bytes]) -> None:
@@ -251,7 +250,7 @@ class Sealing:
                 entry.sum + head.keys.weight(hidden, self._sequence, ordinal + 1, item)
             ) % MODULUS
             place = element_place(head.keys.family, hidden, ordinal)
-            elements.append(seal_with(self._writer, self._letter, item, place, self._sequence))
+            elements.append(encrypt_with(self._writer, self._letter, item, place, self._sequence))
         entry.length += len(elements)
         self._appends[hidden] = elements
         facts = (
@@ -263,7 +262,7 @@ class Sealing:
         head.total = (head.total - entry.weight) % MODULUS
         entry.weight = head.keys.weight(where, self._sequence, 0, facts)
         head.total = (head.total + entry.weight) % MODULUS
-        self._puts[where] = self._sealed(where, facts)
+        self._puts[where] = self._encrypted(where, facts)
 
     # ----------------------------------------------------------------------------------------- both
 
@@ -271,7 +270,7 @@ class Sealing:
         head = self._head
         entry = head.entries[hidden] = Entry(head.keys.weight(hidden, self._sequence, 0, plain))
         head.total = (head.total + entry.weight) % MODULUS
-        self._puts[hidden] = self._sealed(hidden, plain)
+        self._puts[hidden] = self._encrypted(hidden, plain)
         return entry
 
     def _remove(self, hidden: PartKey) -> None:
@@ -287,8 +286,8 @@ class Sealing:
             if not block.users:
                 self._idle.add(address)
 
-    def _sealed(self, key: PartKey, plain: bytes) -> bytes:
-        return seal_with(
+    def _encrypted(self, key: PartKey, plain: bytes) -> bytes:
+        return encrypt_with(
             self._writer,
             self._letter,
             plain,
