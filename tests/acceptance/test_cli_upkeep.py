@@ -456,7 +456,7 @@ def test_damage_beside_the_checkpoints_speaks_for_itself(store: Store) -> None:
 
     assert code == 1
     assert "run long)\n" in out
-    assert "is gone, but 11 of its checkpoints are there" in out
+    assert "is missing, but 11 of its checkpoints exist" in out
     assert "supersteps restore" not in out
     assert err == "1 damage, in 1 of 2 runs\n"
 

@@ -11,7 +11,13 @@ from pathlib import Path
 
 from supersteps import FileCheckpointStorage
 from supersteps.encryption.storage import EncryptedStorage, Keyring
-from supersteps.storage.files.document import _SEAL, _SEAL_LENGTH, _digest, seal_line, unseal_line
+from supersteps.storage.files.document import (
+    _CHECKSUM,
+    _CHECKSUM_LENGTH,
+    _digest,
+    checked_line,
+    checksummed_line,
+)
 from tests.reliability import workload
 from tests.reliability.guarding import Trial, unwatched
 from tests.reliability.hostile_files import Facts, begin, hurry, look
@@ -89,7 +95,7 @@ class Sealed:
 
     def _spoil(self, dice: random.Random, data: bytes) -> tuple[str, bytes]:
         """Change a sealed text, or anything, and write the checksum that fits."""
-        body = data[:-_SEAL_LENGTH] if _SEAL[0] in data else data
+        body = data[:-_CHECKSUM_LENGTH] if _CHECKSUM[0] in data else data
         texts = list(_TEXT.finditer(body))
         if texts and dice.random() < 0.7:
             text = dice.choice(texts)
@@ -100,8 +106,8 @@ class Sealed:
             body = body[: text.start()] + new + body[text.end() :]
         else:
             way, body = mutate(dice, body, [*self.files.values()])
-        if body is not data and _SEAL[0] in data:
-            return way, body + _SEAL[0] + _digest(body) + _SEAL[1]
+        if body is not data and _CHECKSUM[0] in data:
+            return way, body + _CHECKSUM[0] + _digest(body) + _CHECKSUM[1]
         lines = [line for line in body.split(b"\n") if line]
-        entries = [unseal_line(line) or line[55:-1] for line in lines]
-        return way, b"".join(map(seal_line, entries))
+        entries = [checked_line(line) or line[55:-1] for line in lines]
+        return way, b"".join(map(checksummed_line, entries))

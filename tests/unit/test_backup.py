@@ -214,10 +214,10 @@ async def test_a_folder_with_something_in_it_is_not_replaced(tmp_path: Path) -> 
         await Writer(storage).put(n=b"1")
         await storage.backup(tmp_path / "copy")
         for taken in ("copy", "runs"):
-            with pytest.raises(StorageError, match="is there already"):
+            with pytest.raises(StorageError, match="exists already"):
                 await storage.backup(tmp_path / taken)
         (tmp_path / "file").touch()
-        with pytest.raises(StorageError, match="is there already"):
+        with pytest.raises(StorageError, match="exists already"):
             await storage.backup(tmp_path / "file")
         (tmp_path / "empty").mkdir()
         await storage.backup(tmp_path / "empty")
@@ -246,7 +246,7 @@ async def test_a_run_that_is_thinned_out_meanwhile_is_copied_again(
     with monkeypatch.context() as patch:
         patch.setattr(_files, "read", read_and_prune)
         if always:
-            with pytest.raises(StorageError, match="removed again and again"):
+            with pytest.raises(StorageError, match="deleted several times"):
                 await storage.backup(tmp_path / "copy")
         else:
             await storage.backup(tmp_path / "copy")

@@ -80,8 +80,8 @@ async def test_every_kind_of_damage_is_named(storage: FileCheckpointStorage, fol
         ("mine.json", None, "mine", None),
         ("foreign.json", None, "foreign", None),
     }
-    assert "is gone, but it is the head" in found["c-000002.json", "c", "c-000002", "c-000001"]
-    assert "3 of its checkpoints are there" in found["run.json", "e", None, None]
+    assert "is missing, but it is the head" in found["c-000002.json", "c", "c-000002", "c-000001"]
+    assert "3 of its checkpoints exist" in found["run.json", "e", None, None]
     assert len([d for d in await storage.verify() if d.run_id == "d"]) == 2
     assert {d.run_id for d in await storage.verify("a")} == {"a"}
     assert await storage.verify("nowhere") == []

@@ -99,7 +99,7 @@ def test_what_is_no_storage_is_named() -> None:
 
     half: Any = Half()
     with pytest.raises(
-        TypeError, match="Half is no checkpoint storage: it has no list_checkpoint_ids"
+        TypeError, match="Half is not a checkpoint storage: it has no list_checkpoint_ids"
     ):
         as_durable(half)
 

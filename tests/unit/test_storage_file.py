@@ -390,7 +390,9 @@ async def test_a_newer_format_is_refused_politely(
         del content["checksum"]
         content["version"] = "2.0"
         path.write_bytes(
-            document.seal((name, msgspec.json.encode(value)) for name, value in content.items())
+            document.checksummed_document(
+                (name, msgspec.json.encode(value)) for name, value in content.items()
+            )
         )
 
     with pytest.raises(CheckpointVersionError, match=r"run-000001\.json.*'2\.0'.*Upgrade"):
@@ -439,7 +441,7 @@ async def test_a_lost_head_is_named(folder: Path, storage: FileCheckpointStorage
     writer = Writer(FileCheckpointStorage(folder))
     await writer.take()
 
-    with pytest.raises(StorageError, match=r"run-000001\.json is gone"):
+    with pytest.raises(StorageError, match=r"run-000001\.json is missing"):
         await writer.commit()
     await writer.move("run-000000")
     await writer.commit()
@@ -532,7 +534,9 @@ async def test_a_lock_that_is_never_released_is_named(
     path = folder / "runs" / "run" / "lock"
     with (
         filelock.FileLock(path),
-        pytest.raises(StorageError, match=r"run/lock has been held .* end it and try again"),
+        pytest.raises(
+            StorageError, match=r"run/lock has been held .* end that process and try again"
+        ),
     ):
         await writer.commit()
     await writer.commit()

@@ -1,1 +1,1 @@
-"""How `FileCheckpointStorage` keeps checkpoints in a folder: their files, each run's own folder, and the upkeep."""
+"""`FileCheckpointStorage`: files, folders of runs, deletion, backup."""

@@ -1,4 +1,4 @@
-"""A copy of a folder of runs, each run as it is at one moment, made while others write."""
+"""The backup of a folder of runs, while other processes write."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from supersteps.storage.files.folder import CheckpointFolder
 from supersteps.storage.files.run_folder import RunFolder
 
 _ATTEMPTS = 10
-"""How often a run is copied again when checkpoints of it are removed meanwhile."""
+"""How often a run is copied again if checkpoints of it are deleted meanwhile."""
 
 _Stamps = dict[Path, tuple[int, int, int]]
-"""Files, and what tells whether they are still the same."""
+"""Files, with what shows whether they have changed."""
 
 
 class Backup:
     """Copies a folder of runs.
 
     A run's record, journal and inbox are read with its lock held. Its checkpoints are copied
-    without it, so that nobody has to wait: they are replaced as a whole where they change at all,
-    which is noticed.
+    without it, so that no process has to wait; files are only ever replaced as a whole, and a
+    replacement is noticed.
 
     Args:
         source: The folder.
         path: Its path.
-        target: Where the copy goes; there must be nothing, or an empty folder.
+        target: The folder of the copy, which must not exist or be empty.
     """
 
     def __init__(self, source: CheckpointFolder, path: Path, target: Path) -> None:
@@ -42,16 +42,16 @@ class Backup:
         self._draft = target.with_name(f".{target.name}.{new_id()[:8]}.tmp")
 
     def make(self) -> int:
-        """Copy everything, durably; return how many bytes the files of the copy have.
+        """Copy everything durably; return the size of the copy's files in bytes.
 
-        The copy comes into its place as a whole, once it is complete.
+        The copy gets its name once it is complete.
 
         Raises:
-            StorageError: It cannot be written, or something is there.
+            StorageError: It cannot be written, or the target exists.
         """
         if self._target.is_file() or (self._target.is_dir() and os.listdir(self._target)):
             raise StorageError(
-                f"{self._target} is there already: a backup of a folder needs a name of its own. "
+                f"{self._target} exists already: choose a new folder for the backup. "
                 "Nothing was written."
             )
         try:
@@ -67,17 +67,17 @@ class Backup:
 
     def _copy_all(self) -> None:
         files = self._source.files
-        there = set(files.paths())  # before the runs: what is committed later belongs to none
+        there = set(files.paths())  # before the runs: later checkpoints belong to no copied run
         for folder in self._source.run_folders():
             there -= self._copy_run(folder, files)
-        # Saved by hand, or of a run whose record cannot be read.
+        # Saved directly, or of a run whose record cannot be read.
         for path in sorted(there):
             data = _files.read(path)
             if data is not None:
                 self._write(path, data)
 
     def _copy_run(self, folder: RunFolder, files: CheckpointFiles) -> set[Path]:
-        """Copy a run; return the checkpoint files that are its own, counting or not."""
+        """Copy a run; return its checkpoint files, including uncommitted ones."""
         for _ in range(_ATTEMPTS):
             with folder.lock.held():
                 kept = {path: _files.read(path) for path in folder.kept_paths}
@@ -98,8 +98,8 @@ class Backup:
             for place in places:
                 place.unlink()
         raise StorageError(
-            f"{folder.path}: checkpoints of this run were removed again and again while it was "
-            "being copied. Back it up when nobody prunes it. Nothing was written."
+            f"{folder.path}: checkpoints of this run were deleted several times while it was being "
+            "copied. Back it up when no process prunes it. Nothing was written."
         )
 
     def _write(self, path: Path, data: bytes) -> Path:
@@ -109,7 +109,7 @@ class Backup:
         return place
 
     def _sync_folders(self) -> int:
-        """Make the names in the copy durable; return how many bytes its files have."""
+        """Make the names in the copy durable; return the size of its files in bytes."""
         size = 0
         for folder, _, names in os.walk(self._draft):
             _files.sync_folder(Path(folder))

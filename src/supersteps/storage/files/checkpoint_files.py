@@ -1,4 +1,4 @@
-"""Checkpoints as files of one folder: `<checkpoint_id>.json`, each complete and verified whenever it is read."""
+"""Checkpoints as files: `<checkpoint_id>.json`, verified when read."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from supersteps.storage.files.document import decode_checkpoint, decode_header, 
 
 _DRAFT = ".json.tmp"
 _BEGINNING = 200
-"""In so many bytes a file has said whether it was saved by hand."""
+"""The first bytes of a file, which contain whether it was saved directly."""
 
 
 class CheckpointFiles:
-    """Reads and writes checkpoint files; whether one counts is for others to say.
+    """Reads and writes checkpoint files, without checking whether they were committed.
 
     Args:
-        folder: Where they are; it need not be there for reading.
+        folder: Their folder, which need not exist for reading.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def path(self, wanted: str) -> Path:
-        """Return the file of a checkpoint; no id leads out of the folder."""
+        """Return the path of a checkpoint's file, which is always in the folder."""
         return self._folder / f"{file_stem(wanted)}.json"
 
     def paths(self) -> Iterator[Path]:
-        """Yield the files that claim to be checkpoints; drafts begin with a dot."""
+        """Yield files with names of checkpoints; names of drafts start with a dot."""
         for name in self._names():
             if name.endswith(".json") and not name.startswith("."):
                 yield self._folder / name
 
     def drafts(self) -> Iterator[tuple[str, Path]]:
-        """Yield files that are being written, or were when somebody died, with the stem of what they were to become."""
+        """Yield unfinished files, with the stem of their final name."""
         for name in self._names():
             if name.startswith(".") and name.endswith(_DRAFT):
                 yield name[1 : -len(_DRAFT)], self._folder / name
@@ -53,11 +53,11 @@ class CheckpointFiles:
             raise
 
     def numbered(self, run_id: str, newest: int | None) -> dict[int, Path]:
-        """Return the files that there are of a run's checkpoints, by number, in order.
+        """Return the existing files of a run's checkpoints, by number, in order.
 
         Args:
             run_id: The run.
-            newest: The highest number that is wanted; None for all that can be recognised by their
+            newest: The highest number to return; None for all that can be recognised by their
                 names.
         """
         there = {path.name for path in self.paths()}
@@ -69,7 +69,7 @@ class CheckpointFiles:
             numbers: Iterable[int] = sorted(
                 number for name, number in filter(None, places) if name == place[0]
             )
-        else:  # a name so long that it ends in a hash does not tell its number
+        else:  # a long name that ends in a hash does not contain its number
             numbers = range((newest or 0) + 1)
         found = {number: self.path(checkpoint_id(run_id, number)) for number in numbers}
         return {
@@ -79,16 +79,16 @@ class CheckpointFiles:
         }
 
     def read(self, wanted: str) -> tuple[CheckpointRecord, bool] | None:
-        """Return a checkpoint and whether it was saved by hand, None when there is no such file.
+        """Return a checkpoint and whether it was saved directly, None if there is no such file.
 
         Raises:
-            CorruptCheckpointError: It is damaged, or not what its name says.
-            CheckpointVersionError: A newer library wrote it.
+            CorruptCheckpointError: It is damaged, or is not the one that its name says.
+            CheckpointVersionError: A newer version of the library wrote it.
         """
         return self.read_file(self.path(wanted))
 
     def read_file(self, path: Path) -> tuple[CheckpointRecord, bool] | None:
-        """Return what a checkpoint's file holds; like `read`."""
+        """Return the content of a checkpoint's file; see `read`."""
         data = _files.read(path)
         if data is None:
             return None
@@ -97,11 +97,11 @@ class CheckpointFiles:
         return record, frame.standalone
 
     def read_header(self, path: Path) -> tuple[CheckpointHeader, bool] | None:
-        """Return a checkpoint's header and whether it was saved by hand, None when there is no such file.
+        """Return a checkpoint's header and whether it was saved directly, None if there is no file.
 
         Raises:
-            CorruptCheckpointError: It is damaged, or not what its name says.
-            CheckpointVersionError: A newer library wrote it.
+            CorruptCheckpointError: It is damaged, or is not the one that its name says.
+            CheckpointVersionError: A newer version of the library wrote it.
         """
         data = _files.read(path)
         if data is None:
@@ -111,18 +111,18 @@ class CheckpointFiles:
         return header, frame.standalone
 
     def is_standalone(self, path: Path) -> bool:
-        """Return whether a file claims to have been saved by hand, unverified: enough for one that is to be deleted."""
+        """Return whether a file says, unverified, that it was saved directly."""
         return b'"standalone": true' in (_files.read(path, _BEGINNING) or b"")
 
     def read_headers(
         self, run_id: str, newest: int | None, incarnation: str | None
     ) -> tuple[list[CheckpointHeader], list[str]]:
-        """Return the headers of a run's intact checkpoints, and what is wrong with the others.
+        """Return the headers of a run's intact checkpoints, and the problems of the others.
 
         Args:
             run_id: The run.
-            newest: The highest number that is wanted; None for all that can be told by their names.
-            incarnation: Which run of this id is meant; None for all of them.
+            newest: The highest number to return; None for all that can be recognised by name.
+            incarnation: The incarnation of the run; None for all runs of this id.
         """
         headers: list[CheckpointHeader] = []
         problems: list[str] = []
@@ -138,7 +138,7 @@ class CheckpointFiles:
         return headers, problems
 
     def write(self, record: CheckpointRecord, *, standalone: bool) -> None:
-        """Write a checkpoint, durably.
+        """Write a checkpoint durably.
 
         Raises:
             CheckpointEncodeError: An id or a key is not valid Unicode.
@@ -151,6 +151,6 @@ class CheckpointFiles:
         right = self.path(header.checkpoint_id).name
         if right != path.name:
             raise CorruptCheckpointError(
-                f"{path} holds checkpoint {header.checkpoint_id!r}, whose file is {right}: it was "
-                "copied or renamed. Give it its name back, or move it out of this folder."
+                f"{path} contains checkpoint {header.checkpoint_id!r}, whose file is {right}: it "
+                "was copied or renamed. Rename it back, or move it out of this folder."
             )

@@ -1,12 +1,11 @@
-"""The files of the JSON storage: a checkpoint as a document that people can read, and the seal on every file.
+"""Files of the JSON storage: readable checkpoints with checksums.
 
-A sealed document is a JSON object, one line per field, whose last field is a hash of all bytes
-before it; a sealed line is a JSON object on one line with a hash of its entry. The seal, the
-`format` field and the `version` field stay as they are in all versions to come, so that damage is
-always told from age.
+A document is a JSON object, one line per field, whose last field is a checksum of all bytes before
+it. A line is a JSON object with a checksum of its entry. The checksum and the fields `format` and
+`version` will never change, so that damage can always be told from a newer version.
 
-A checkpoint's parts are written as the compact JSON they were encoded to, one part a line, in
-nested objects that mirror their keys:
+A checkpoint's parts are written as the compact JSON to which they were encoded, one part per line,
+in nested objects that mirror their keys:
 
     {
       "format": "supersteps.checkpoint",
@@ -43,20 +42,20 @@ CHECKPOINT = "supersteps.checkpoint"
 
 _DIGEST_BYTES = 16
 _OPENING = b'{\n  "format": '
-_SEAL = (b',\n  "checksum": "', b'"\n}\n')
-_SEAL_LENGTH = sum(map(len, _SEAL)) + 2 * _DIGEST_BYTES
+_CHECKSUM = (b',\n  "checksum": "', b'"\n}\n')
+_CHECKSUM_LENGTH = sum(map(len, _CHECKSUM)) + 2 * _DIGEST_BYTES
 _LINE = (b'{"checksum":"', b'","entry":', b"}")
 _ENTRY_START = len(_LINE[0]) + 2 * _DIGEST_BYTES + len(_LINE[1])
 _CONTENT = b',\n  "lists": '
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """What every document says about itself.
+    """The fields that every document has.
 
     Attributes:
         format: The kind of document.
         version: Version of the stored format.
-        standalone: Of a checkpoint: saved by hand, so that it needs no run to be valid.
+        standalone: Whether it is a checkpoint that was saved directly and is valid without a run.
     """
 
     format: str = ""
@@ -70,21 +69,21 @@ class _Lists(msgspec.Struct, frozen=True):
     lists: list[PartKey]
 
 
-# ------------------------------------------------------------------------------------------ sealing
+# ---------------------------------------------------------------------------------------- checksums
 
 
 def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=_DIGEST_BYTES).hexdigest().encode()
 
 
-def seal(fields: Iterable[tuple[str, bytes]]) -> bytes:
+def checksummed_document(fields: Iterable[tuple[str, bytes]]) -> bytes:
     """Return a document of named JSON values, the first of which must be `format`."""
     body = b"{\n  " + b",\n  ".join(b'"%s": %s' % (name.encode(), value) for name, value in fields)
-    return b"".join((body, _SEAL[0], _digest(body), _SEAL[1]))
+    return b"".join((body, _CHECKSUM[0], _digest(body), _CHECKSUM[1]))
 
 
-def unseal(data: bytes, kind: str, path: Path) -> bytes:
-    """Return the small fields of a document, those before a checkpoint's parts, as valid JSON.
+def checked_fields(data: bytes, kind: str, path: Path) -> bytes:
+    """Return the small fields of a document, those before a checkpoint's parts, as JSON.
 
     Args:
         data: Content of the file.
@@ -92,48 +91,47 @@ def unseal(data: bytes, kind: str, path: Path) -> bytes:
         path: The file, for the message.
 
     Raises:
-        CorruptCheckpointError: It is damaged, or no such document at all.
-        CheckpointVersionError: A newer library wrote it.
+        CorruptCheckpointError: It is damaged, or not such a document.
+        CheckpointVersionError: A newer version of the library wrote it.
     """
-    body, tail = data[:-_SEAL_LENGTH], data[-_SEAL_LENGTH:]
+    body, tail = data[:-_CHECKSUM_LENGTH], data[-_CHECKSUM_LENGTH:]
     if not data.startswith(_OPENING):
         raise CorruptCheckpointError(
-            f"{path} is not a {kind} file, or its beginning is lost ({len(data)} bytes). "
+            f"{path} is not a {kind} file, or its beginning is missing ({len(data)} bytes). "
             "Restore it from a backup, or move it out of this folder."
         )
-    if tail != _digest(body).join(_SEAL):
+    if tail != _digest(body).join(_CHECKSUM):
         raise CorruptCheckpointError(
-            f"{path} is damaged: its {len(data)} bytes do not match its checksum, so it was cut "
-            "short or changed after it was written. Restore it from a backup, or delete it and go "
-            "on from another checkpoint."
+            f"{path} is damaged: its {len(data)} bytes do not match its checksum, so it was "
+            "truncated or changed after it was written. Restore it from a backup, or delete it "
+            "and continue from another checkpoint."
         )
-    # A line break is found only between fields: the values before the parts are compact JSON.
+    # Line breaks are only between fields, because the values before the parts are compact.
     head = body.partition(_CONTENT)[0] + b"}"
     frame = decode(head, Frame, path)
     check_version(frame.version, f"file {path}")
     if frame.format != kind:
         raise CorruptCheckpointError(
-            f"{path} is a {frame.format} file where a {kind} file should be; put it back to its "
+            f"{path} is a {frame.format} file where a {kind} file should be; move it back to its "
             "place"
         )
     return head
 
 
 def decode(data: bytes, kind: type[T], path: Path) -> T:
-    """Return intact JSON as a struct.
+    """Decode intact JSON to a struct.
 
     Raises:
-        CorruptCheckpointError: It is of another shape.
+        CorruptCheckpointError: It has a different shape.
     """
     try:
         return msgspec.json.decode(data, type=kind)
     except (
         ValueError,
         RecursionError,
-    ) as error:  # msgspec's own errors and those of Unicode are ValueErrors
+    ) as error:  # errors of msgspec and of Unicode are ValueErrors
         raise CorruptCheckpointError(
-            f"{path} is intact but does not hold what belongs there ({error}); restore it from a "
-            "backup"
+            f"{path} is intact but has unexpected content ({error}); restore it from a backup"
         ) from error
 
 
@@ -151,15 +149,15 @@ def check_json(value: bytes, where: str) -> None:
         raise CheckpointEncodeError(f"{where} is JSON with line breaks; it has to be compact")
 
 
-def seal_line(entry: bytes) -> bytes:
-    """Return a line that carries one JSON value, which must hold no line breaks."""
+def checksummed_line(entry: bytes) -> bytes:
+    """Return a line with one JSON value, which must not contain line breaks."""
     return b"".join((_LINE[0], _digest(entry), _LINE[1], entry, _LINE[2], b"\n"))
 
 
-def unseal_line(line: bytes) -> bytes | None:
-    """Return the entry of a line, without its line break, or None when it is damaged."""
+def checked_line(line: bytes) -> bytes | None:
+    """Return the entry of a line, without its line break, None if it is damaged."""
     entry = line[_ENTRY_START : -len(_LINE[2])]
-    return entry if seal_line(entry) == line + b"\n" else None
+    return entry if checksummed_line(entry) == line + b"\n" else None
 
 
 # -------------------------------------------------------------------------------------- checkpoints
@@ -169,10 +167,10 @@ def encode_checkpoint(record: CheckpointRecord, standalone: bool) -> bytes:
     """Return the document of a checkpoint.
 
     Raises:
-        CheckpointEncodeError: An id or a key is text that UTF-8 cannot express.
+        CheckpointEncodeError: An id or a key cannot be encoded as UTF-8.
     """
     try:
-        return seal(_checkpoint_fields(record.header, record.parts, standalone))
+        return checksummed_document(_checkpoint_fields(record.header, record.parts, standalone))
     except UnicodeEncodeError as error:
         raise CheckpointEncodeError(
             f"checkpoint {record.header.checkpoint_id!r} has an id or a key that is not valid "
@@ -195,7 +193,7 @@ def _checkpoint_fields(
     for key, part in parts.items():
         if len(key) != 1 + SECTION_DEPTHS.get(key[0], -1):
             raise ValueError(
-                f"checkpoint {header.checkpoint_id!r} has a part with a key of no known shape: "
+                f"checkpoint {header.checkpoint_id!r} has a part with a key of an unknown shape: "
                 f"{key!r}"
             )
         sections.setdefault(key[0], {})[key[1:]] = (
@@ -206,7 +204,7 @@ def _checkpoint_fields(
 
 
 def _nest(values: Mapping[PartKey, bytes], indent: str) -> bytes:
-    """Return values as objects nested by the names in their keys, one value a line."""
+    """Return values as objects nested by the names in their keys, one value per line."""
     if () in values:
         return values[()]
     groups: dict[str, dict[PartKey, bytes]] = {}
@@ -221,13 +219,13 @@ def _nest(values: Mapping[PartKey, bytes], indent: str) -> bytes:
 
 
 def decode_header(data: bytes, path: Path) -> tuple[CheckpointHeader, Frame]:
-    """Return the small facts of a checkpoint document, its parts verified but not looked at.
+    """Return the header of a checkpoint document; its parts are verified but not decoded.
 
     Raises:
-        CorruptCheckpointError: It is damaged, or no checkpoint at all.
-        CheckpointVersionError: A newer library wrote it.
+        CorruptCheckpointError: It is damaged, or not a checkpoint.
+        CheckpointVersionError: A newer version of the library wrote it.
     """
-    head = unseal(data, CHECKPOINT, path)
+    head = checked_fields(data, CHECKPOINT, path)
     return decode(head, CheckpointHeader, path), decode(head, Frame, path)
 
 
@@ -235,8 +233,8 @@ def decode_checkpoint(data: bytes, path: Path) -> tuple[CheckpointRecord, Frame]
     """Return the whole checkpoint of a document.
 
     Raises:
-        CorruptCheckpointError: It is damaged, or no checkpoint at all.
-        CheckpointVersionError: A newer library wrote it.
+        CorruptCheckpointError: It is damaged, or not a checkpoint.
+        CheckpointVersionError: A newer version of the library wrote it.
     """
     header, frame = decode_header(data, path)
     lists = set(decode(data, _Lists, path).lists)
@@ -256,7 +254,7 @@ def decode_checkpoint(data: bytes, path: Path) -> tuple[CheckpointRecord, Frame]
 def _flatten(
     place: PartKey, raw: msgspec.Raw, depth: int, path: Path
 ) -> Iterator[tuple[PartKey, bytes]]:
-    """Go down to the values of a section."""
+    """Yield the values of a section."""
     if depth == 0:
         yield place, bytes(raw)
         return

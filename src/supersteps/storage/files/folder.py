@@ -1,12 +1,12 @@
-"""The folder of the JSON storage, as the blocking calls that its threads make.
+"""The folder of the JSON storage: blocking operations on runs.
 
     <checkpoint_id>.json     a checkpoint, complete
-    runs/<run_id>/           what belongs to a run, see `run_folder`
-    runs/.lock               held while a checkpoint is saved or deleted by hand
+    runs/<run_id>/           the files of a run, see `run_folder`
+    runs/.lock               held while a checkpoint is saved or deleted directly
 
 A commit writes the checkpoint, then the run's record that names it as the head: the second rename
-commits both. A checkpoint beyond its run's record was never committed: it is not seen, and the
-run's next owner clears it away.
+commits both. A checkpoint after the head of its run's record was never committed: it is not
+listed, and the run's next owner deletes it.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from supersteps.storage.files.run_folder import RunFolder, RunState
 from supersteps.storage.records import InboxEntry, RunRecord
 
 _REMEMBERED = 256
-"""How many runs are remembered; one that is forgotten is read again."""
+"""Maximum number of runs in memory; others are read again."""
 
 
 class _Extent(NamedTuple):
-    """Which checkpoints of a run count.
+    """Which checkpoints of a run are visible.
 
     Attributes:
         newest: The number of its newest commit; None for all numbers.
-        incarnation: The run that is there; None for any.
-        strays_count: Whether those count that belong to no run which is there: copied here without
-            their run, and so like checkpoints that were saved by hand.
+        incarnation: The incarnation of the present run; None for any.
+        strays_count: Whether checkpoints without an existing run are visible: they were copied
+            here without their run, like checkpoints that were saved directly.
     """
 
     newest: int | None
@@ -57,22 +57,22 @@ class _Extent(NamedTuple):
     strays_count: bool
 
     def has_committed(self, header: CheckpointHeader) -> bool:
-        """Return whether the run that is there has committed a checkpoint."""
+        """Return whether the present run has committed a checkpoint."""
         if self.incarnation not in (None, header.incarnation):
             return False
         return self.newest is None or header.sequence <= self.newest
 
     def is_stray(self, header: CheckpointHeader) -> bool:
-        """Return whether a checkpoint belongs to a run that is not there."""
+        """Return whether a checkpoint belongs to a run that does not exist."""
         return self.strays_count and self.incarnation != header.incarnation
 
     def holds(self, header: CheckpointHeader) -> bool:
-        """Return whether a checkpoint is to be seen."""
+        """Return whether a checkpoint is visible."""
         return self.has_committed(header) or self.is_stray(header)
 
 
 class CheckpointFolder:
-    """Reads and writes checkpoints and runs. Every method may be called from any thread, and may block.
+    """Reads and writes checkpoints and runs, from any thread; every method may block.
 
     Args:
         path: The folder; it is created when something is written.
@@ -80,7 +80,7 @@ class CheckpointFolder:
     Attributes:
         files: Its checkpoints.
         runs_path: The folder of the runs' folders.
-        by_hand: Held while a checkpoint is saved or deleted by hand.
+        by_hand: Held while a checkpoint is saved or deleted directly.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,8 +90,10 @@ class CheckpointFolder:
         restart_in_child(self)
 
     def restart(self) -> None:
-        """Forget the runs: in a forked child the locks, and what they guard, are the parent's."""
-        keep_forever((self.by_hand, self._runs))  # to close a lock's file could unlock it there
+        """Forget the runs: in a forked child, the locks and their data belong to the parent."""
+        keep_forever(
+            (self.by_hand, self._runs)
+        )  # closing a lock's file could unlock it in the parent
         self._begin()
 
     def _begin(self) -> None:
@@ -100,24 +102,24 @@ class CheckpointFolder:
         self._runs_lock = threading.Lock()
 
     def run(self, run_id: str) -> RunFolder:
-        """Return the folder of a run, whether there is one or not."""
+        """Return the folder of a run, whether or not it exists."""
         with self._runs_lock:
             folder = self._runs.get(run_id)
             if folder is None:
                 folder = self._runs[run_id] = RunFolder(self.runs_path / (file_stem(run_id) or "%"))
                 if (
                     len(self._runs) > _REMEMBERED
-                ):  # dropping one in use is safe: its file lock still holds
+                ):  # dropping one in use is safe: its file lock is still held
                     self._runs.popitem(last=False)
             else:
                 self._runs.move_to_end(run_id)
             return folder
 
     def run_folders(self) -> list[RunFolder]:
-        """Return the folders of all runs, also of those that are no more."""
+        """Return the folders of all runs, also of deleted ones."""
         names: list[str] = []
         with _files.explained("list", self.runs_path), contextlib.suppress(FileNotFoundError):
-            # A link might lead to a folder that is none of ours.
+            # A link might lead to a folder of something else.
             names = sorted(
                 e.name
                 for e in os.scandir(self.runs_path)
@@ -128,7 +130,7 @@ class CheckpointFolder:
     # -------------------------------------------------------------------------------------- reading
 
     def load(self, wanted: str) -> CheckpointRecord | None:
-        """Return a checkpoint that is there and, if a run wrote it, committed.
+        """Return a checkpoint that exists and, if a run wrote it, is committed.
 
         Raises:
             CorruptCheckpointError: It is damaged; the message names the nearest intact checkpoint
@@ -144,13 +146,13 @@ class CheckpointFolder:
         return record if standalone or self.is_seen(record.header) else None
 
     def read_parts(self, listed: CheckpointHeader) -> Mapping[PartKey, Part]:
-        """Return the parts of a checkpoint whose header was read before.
+        """Return the parts of a checkpoint of a header that was read before.
 
         Raises:
-            CheckpointNotFoundError: It has been deleted or replaced since.
+            CheckpointNotFoundError: It was deleted or replaced in the meantime.
         """
         record = self.load(listed.checkpoint_id)
-        # That it follows another one now, because the one before it is gone, makes it no other
+        # If it follows another checkpoint now, because its parent was deleted, it is still the same
         # checkpoint.
         if record is None or replace(record.header, parent_id=listed.parent_id) != listed:
             raise CheckpointNotFoundError(
@@ -162,7 +164,7 @@ class CheckpointFolder:
     def list_headers(
         self, workflow_id: str | None, run_id: str | None
     ) -> tuple[list[CheckpointHeader], list[str]]:
-        """Return the headers of the checkpoints, oldest first, and what is wrong with the files that are not in it."""
+        """Return the headers of the checkpoints, oldest first, and the problems of other files."""
         headers: list[CheckpointHeader] = []
         problems: list[str] = []
         known: dict[str, _Extent] = {}
@@ -184,7 +186,7 @@ class CheckpointFolder:
         return sorted(headers, key=rules.listing_order), problems
 
     def list_lineage(self, newest: str, limit: int) -> tuple[list[CheckpointHeader], list[str]]:
-        """Return the headers of a checkpoint and its ancestors, oldest first, and why the chain breaks, if it does."""
+        """Return the headers of a checkpoint and its ancestors, oldest first, and any problem."""
         lineage: list[CheckpointHeader] = []
         next_id: str | None = newest
         while next_id is not None and len(lineage) < limit:
@@ -198,7 +200,7 @@ class CheckpointFolder:
                 again = self.files.read_header(self.files.path(lineage[-1].checkpoint_id))
                 if (
                     again is not None and again[0].parent_id != next_id
-                ):  # it was pruned this very moment
+                ):  # it was pruned at this moment
                     lineage[-1] = again[0]
                     next_id = again[0].parent_id
                     continue
@@ -209,7 +211,7 @@ class CheckpointFolder:
         return lineage[::-1], []
 
     def list_runs(self) -> tuple[list[RunRecord], list[str]]:
-        """Return all runs, and what is wrong with those that cannot be read."""
+        """Return all runs, and the problems of those that cannot be read."""
         found: list[RunRecord] = []
         problems: list[str] = []
         for folder in self.run_folders():
@@ -223,7 +225,7 @@ class CheckpointFolder:
         return found, problems
 
     def list_run(self, run_id: str) -> tuple[list[CheckpointHeader], list[str]]:
-        """Return the headers of a run's checkpoints in the order of their commits, and what is wrong with the rest."""
+        """Return the headers of a run's checkpoints in the order of commits, and the problems."""
         run = self.run(run_id).peek()
         if run is None:
             return [], []
@@ -274,8 +276,8 @@ class CheckpointFolder:
             extent = self._extent(header.run_id, [])
             run = rules.apply_commit(state.run if state else None, commit, clock())
             if run is None:
-                # An earlier attempt renamed the record, but perhaps could not sync that: only now
-                # it is safe to say so.
+                # An earlier attempt has renamed the record but perhaps not synced it: it is durable
+                # only now.
                 assert state is not None
                 folder.store(state)
                 return None
@@ -284,7 +286,7 @@ class CheckpointFolder:
                 folder.clear()
             elif (
                 run.sequence > state.run.sequence + 1
-            ):  # an import leaves out numbers of checkpoints that were pruned
+            ):  # an import skips the numbers of pruned checkpoints
                 self._sweep(state.run, run.sequence)
             parts = dict(self._head_parts(folder, state.run)) if state else {}
             commit.changes.apply(parts)
@@ -304,13 +306,13 @@ class CheckpointFolder:
         take: Callable[[RunRecord], RunRecord],
         incarnation: str | None = None,
     ) -> RunRecord:
-        """Let somebody take a run, after clearing away what its last owner left unfinished.
+        """Acquire a run for a new owner, and delete what the last one left unfinished.
 
         Args:
             run_id: The run.
-            limit: Gives the record with a lease that does not last too long; always kept.
-            take: Gives the record of the run under its new owner.
-            incarnation: Which run of this id is meant.
+            limit: Returns the record with a lease of limited time; always stored.
+            take: Returns the record of the run with its new owner.
+            incarnation: The incarnation of the run.
         """
         with self.hold(run_id) as folder:
             state = folder.load()
@@ -356,7 +358,7 @@ class CheckpointFolder:
         records: Sequence[bytes],
         incarnation: str | None = None,
     ) -> None:
-        """Add a batch of records that follow the head."""
+        """Append a batch of records that follow the head."""
         with self._fence(run_id, epoch, incarnation) as (folder, state):
             rules.check_head(state.run, head)
             if records:
@@ -373,7 +375,7 @@ class CheckpointFolder:
         answers: Sequence[tuple[str, bytes]],
         incarnation: str | None = None,
     ) -> list[InboxEntry]:
-        """Put answers into the inbox, all or none."""
+        """Add answers to the inbox, all or none."""
         with self.hold(run_id) as folder:
             state = folder.load()
             if state is None:
@@ -388,9 +390,9 @@ class CheckpointFolder:
 
     @contextlib.contextmanager
     def hold(self, run_id: str) -> Iterator[RunFolder]:
-        """Have a run to oneself; raise when there is none."""
+        """Lock a run; raise if it does not exist."""
         folder = self.run(run_id)
-        if not folder.exists():  # so that asking for a run that is not there leaves no trace
+        if not folder.exists():  # so that a missing run does not leave files
             raise rules.no_such_run(run_id)
         with folder.lock.held():
             yield folder
@@ -410,7 +412,7 @@ class CheckpointFolder:
             record = self.load(run.head)
             if record is None:
                 raise StorageError(
-                    f"{self.files.path(run.head)} is gone, but it is the head of run "
+                    f"{self.files.path(run.head)} is missing, but it is the head of run "
                     f"{run.run_id!r}; nothing was written. Restore it from a backup, or restore "
                     "the run to another of its checkpoints."
                 )
@@ -418,7 +420,7 @@ class CheckpointFolder:
         return folder.parts
 
     def _finish_deletion(self, folder: RunFolder) -> None:
-        """Delete what an interrupted deletion has left of an earlier run of the same id."""
+        """Finish the interrupted deletion of an earlier run with the same id."""
         removed = folder.removed()
         if removed is None:
             return
@@ -428,7 +430,7 @@ class CheckpointFolder:
         )
 
     def _sweep(self, run: RunRecord, end: int) -> None:
-        """Clear away what an owner wrote but did not commit, from the next number up to `end`; usually that is one."""
+        """Delete what an owner wrote but did not commit, up to number `end`; usually one file."""
         for number in range(run.sequence + 1, end):
             path = self.files.path(checkpoint_id(run.run_id, number))
             _files.remove_durably(_files.draft_of(path))
@@ -438,7 +440,7 @@ class CheckpointFolder:
             _files.remove_durably(path)
 
     def set_head(self, folder: RunFolder, state: RunState, target: CheckpointRecord) -> RunRecord:
-        """Make a checkpoint the head of a run that is held; void its journal and inbox."""
+        """Make a checkpoint the head of a locked run; void its journal and inbox."""
         inbox = folder.read_inbox()
         last = max(state.run.inbox_read, inbox[-1].number if inbox else 0)
         is_journalled = folder.is_journalled(state)
@@ -450,7 +452,7 @@ class CheckpointFolder:
     # ---------------------------------------------------------------------------- what is committed
 
     def _extent(self, run_id: str, problems: list[str]) -> _Extent:
-        """Return which checkpoints of a run count: all, where its record cannot tell."""
+        """Return which checkpoints of a run are visible: all, if its record is unreadable."""
         try:
             run = self.run(run_id).peek()
         except CorruptCheckpointError as error:
@@ -461,25 +463,25 @@ class CheckpointFolder:
         return _Extent(-1, None, self._are_without_a_run(run_id))
 
     def _are_without_a_run(self, run_id: str) -> bool:
-        """Return whether checkpoints are here without their run: copied without the folder `runs`.
+        """Return whether checkpoints were copied here without their run.
 
-        A single first checkpoint is one whose commit was interrupted. Of a run that is being
-        deleted nothing counts any more.
+        A single first checkpoint is one whose commit was interrupted. No checkpoint of a run that
+        is being deleted is visible.
         """
         if _files.exists(self.run(run_id).deleted_path):
             return False
         return any(number > 0 for number in self.files.numbered(run_id, None))
 
     def is_seen(self, header: CheckpointHeader) -> bool:
-        """Return whether a checkpoint that a run wrote counts."""
+        """Return whether a checkpoint that a run wrote is visible."""
         return self._extent(header.run_id, []).holds(header)
 
     def is_stray(self, header: CheckpointHeader) -> bool:
-        """Return whether a checkpoint that a run wrote is here without this run."""
+        """Return whether a checkpoint that a run wrote exists without this run."""
         return self._extent(header.run_id, []).is_stray(header)
 
     def _intact_before(self, damaged: str) -> str | None:
-        """Return the id of the nearest intact checkpoint before one that cannot be read: its name has to tell where."""
+        """Return the id of the nearest intact checkpoint before a damaged one, by its name."""
         place = split_checkpoint_id(damaged)
         if place is None:
             return None

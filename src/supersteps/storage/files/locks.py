@@ -12,17 +12,17 @@ from supersteps.errors import StorageError
 from supersteps.storage import _files
 
 LOCK_SECONDS = 10.0
-"""How long an operation waits for another process; each holds the lock for a few syncs of the disk."""
+"""How long an operation waits for another process, which holds the lock for a few syncs."""
 
 
 class ProcessLock:
-    """Keeps threads of this process and other processes on this machine off each other.
+    """Excludes other threads of this process and other processes of this machine.
 
-    The system lets go of the lock of a process that ends, however it ends. The file is never
-    deleted: whoever waits for it must not find another one in its place.
+    The system releases the lock of a process that ends in any way. The file is never deleted: a
+    process that waits for it must not find a different file.
 
     Args:
-        path: The lock file; its folder must be there when the lock is taken.
+        path: The lock file; its folder must exist when the lock is acquired.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,15 +32,15 @@ class ProcessLock:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the lock; it cannot be taken twice by one thread.
+        """Hold the lock, which is not reentrant.
 
         Raises:
-            StorageError: Somebody else holds it for longer than any operation takes.
+            StorageError: It has been held for longer than any operation takes.
         """
-        import filelock  # here, because `import supersteps` should not pay for it
+        import filelock  # here, to keep `import supersteps` fast
 
-        # Threads of this process queue up here; the file lock, which has to look again and again,
-        # is for the others.
+        # Threads of this process queue here; the file lock, which has to be polled, is for other
+        # processes.
         with self._threads:
             if self._file is None:
                 self._file = filelock.FileLock(
@@ -52,8 +52,8 @@ class ProcessLock:
                 except filelock.Timeout as error:
                     raise StorageError(
                         f"{self._path} has been held by another process for {LOCK_SECONDS:.0f} "
-                        "seconds; nothing was written. A process that is stopped, or hangs while "
-                        "it writes, keeps it: end it and try again."
+                        "seconds; nothing was written. A process that is stopped or hangs while "
+                        "writing keeps it: end that process and try again."
                     ) from error
             try:
                 yield

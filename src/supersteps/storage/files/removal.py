@@ -1,9 +1,9 @@
-"""Removing from the folder of the JSON storage: checkpoints, runs, and what interrupted writes have left.
+"""Deletion in the folder of the JSON storage: checkpoints and runs.
 
-Every step leaves a folder that is whole. Checkpoints whose parent goes are first rewritten to
-follow the nearest ancestor that stays; then what goes is deleted, the newest first, so that nothing
-ever follows a file that is not there. Only a full disk turns this around: there is no room for the
-rewritten file before another one is gone.
+The folder is consistent after every step. If a parent is deleted, its children are first rewritten
+with the nearest retained ancestor as parent. Then files are deleted, the newest first, so that no
+checkpoint follows a missing file. Only a full disk reverses this order: then there is no space for
+the rewritten file until another one is deleted.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def delete_checkpoint(folder: CheckpointFolder, unwanted: str) -> bool:
-    """Delete a checkpoint, and move its run's head away from it; return whether it was there."""
+    """Delete a checkpoint, and move its run's head away from it; return whether it existed."""
     path = folder.files.path(unwanted)
     try:
         found = folder.files.read_header(path)
     except CorruptCheckpointError:
-        # A damaged file may be deleted; whose it was, its name has to tell.
+        # A damaged file may be deleted; its name names its run.
         run_id, _number = split_checkpoint_id(unwanted) or ("", 0)
     else:
         if found is None:
@@ -59,7 +59,7 @@ def delete_checkpoint(folder: CheckpointFolder, unwanted: str) -> bool:
 
 
 def _forget(folder: CheckpointFolder, lost: str) -> bool:
-    """Go on without a checkpoint whose file is gone, if anything still refers to it; return whether it does."""
+    """Remove references to a checkpoint whose file is missing; return whether there were any."""
     run_id, number = split_checkpoint_id(lost) or ("", 0)
     if not run_id or not folder.run(run_id).exists():
         return False
@@ -83,7 +83,7 @@ def _detach(
     unwanted: str,
     headers: list[CheckpointHeader],
 ) -> None:
-    """Delete a checkpoint, to which neither the run's head nor another one refers any more."""
+    """Delete a checkpoint to which neither the head nor another checkpoint refers."""
     run = state.run
     lost = next((header for header in headers if header.checkpoint_id == unwanted), None)
     if lost is None:
@@ -102,7 +102,7 @@ def _detach(
 
 
 def _presumed(run: RunRecord, damaged: str, intact: list[CheckpointHeader]) -> CheckpointHeader:
-    """Return what the header of a damaged checkpoint must have been, as far as anybody needs it."""
+    """Return the presumable header of a damaged checkpoint, as far as needed."""
     _run_id, sequence = split_checkpoint_id(damaged) or ("", run.sequence)
     parent = rules.intact_before(sequence, intact)
     return CheckpointHeader(
@@ -116,7 +116,7 @@ def _presumed(run: RunRecord, damaged: str, intact: list[CheckpointHeader]) -> C
 
 
 def _remove(files: CheckpointFiles, gone: Sequence[str], parents: Mapping[str, str | None]) -> None:
-    """Delete checkpoints, in the order of their numbers, whose children have `parents` from then on."""
+    """Delete checkpoints, ordered by number, and give their children new `parents`."""
     paths = [files.path(checkpoint_id) for checkpoint_id in reversed(gone)]
     try:
         _adopt(files, parents)
@@ -124,21 +124,19 @@ def _remove(files: CheckpointFiles, gone: Sequence[str], parents: Mapping[str, s
         if not (isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL):
             raise
         _remove_one_by_one(paths)
-        _adopt(
-            files, parents
-        )  # should this fail again, doing the same once there is room makes up for it
+        _adopt(files, parents)  # if this fails again, a repetition with enough space completes it
     else:
         _remove_one_by_one(paths)
 
 
 def _remove_one_by_one(paths: Iterable[Path]) -> None:
-    """Delete files, each durably before the next: a power cut must not undo one deletion and keep a later one."""
+    """Delete files one by one and durably: a power cut must not undo an earlier deletion only."""
     for path in paths:
         _files.remove_durably(path)
 
 
 def _adopt(files: CheckpointFiles, parents: Mapping[str, str | None]) -> None:
-    """Rewrite checkpoints that get a new parent, each as a whole."""
+    """Rewrite checkpoints with new parents, each as a whole."""
     for checkpoint_id, parent in parents.items():
         found = files.read(checkpoint_id)
         if found is not None:
@@ -150,7 +148,7 @@ def _adopt(files: CheckpointFiles, parents: Mapping[str, str | None]) -> None:
 def prune(
     folder: CheckpointFolder, run_id: str, policy: RetentionPolicy, dry_run: bool
 ) -> tuple[list[str], list[str]]:
-    """Remove what a policy lets go; return the ids, oldest first, and what is wrong with damaged checkpoints."""
+    """Delete what a policy removes; return the ids, oldest first, and problems of checkpoints."""
     with folder.hold(run_id) as run_folder:
         state = run_folder.load()
         if state is None:
@@ -169,10 +167,10 @@ def prune(
 def _half_removed(
     files: CheckpointFiles, run: RunRecord, headers: list[CheckpointHeader]
 ) -> list[CheckpointHeader]:
-    """Return what must have stood in checkpoints that are followed and gone, for a full disk can cut pruning short.
+    """Return ids of missing checkpoints with children, left by pruning on a full disk.
 
-    Whoever prunes again finishes that. One that the policy keeps stays missing, and `verify` goes
-    on telling of it.
+    The next pruning finishes it. If the policy keeps such a checkpoint, it remains missing and
+    `verify` reports it.
     """
     known = {header.checkpoint_id for header in headers}
     missing = {header.parent_id for header in headers if header.parent_id is not None} - known
@@ -184,7 +182,7 @@ def _half_removed(
 
 
 def delete_run(folder: CheckpointFolder, run_id: str) -> bool:
-    """Delete a run with all its checkpoints; return whether it was there."""
+    """Delete a run with all its checkpoints; return whether it existed."""
     run_folder = folder.run(run_id)
     if not run_folder.exists():
         return False
@@ -197,10 +195,8 @@ def delete_run(folder: CheckpointFolder, run_id: str) -> bool:
 
 
 def _finish_removal(files: CheckpointFiles, run_folder: RunFolder, run: RunRecord) -> None:
-    """Delete the checkpoints of a run that is no more, and what else belonged to it."""
-    numbered = files.numbered(
-        run.run_id, run.sequence + 1
-    )  # the next one may be there, not committed
+    """Delete the checkpoints and other files of a deleted run."""
+    numbered = files.numbered(run.run_id, run.sequence + 1)  # the next one may exist, uncommitted
     _remove_committed(files, numbered.values())
     run_folder.clear()
 
@@ -213,11 +209,11 @@ def _remove_committed(files: CheckpointFiles, paths: Iterable[Path]) -> None:
 
 
 def vacuum(folder: CheckpointFolder) -> list[str]:
-    """Clear away what interrupted writes and deletions have left; return what is wrong with runs left as they are."""
+    """Delete leftovers of interrupted writes and deletions; return problems of runs left as is."""
     if not _files.exists(folder.runs_path):
         return []
     problems: list[str] = []
-    # By the name of the run's folder: no draft of a run is touched without its lock.
+    # By the name of the run's folder: drafts of a run are touched only with its lock.
     drafts: dict[str, list[Path]] = {}
     for stem, path in folder.files.drafts():
         name, _number = split_checkpoint_id(stem) or ("", 0)
@@ -238,7 +234,7 @@ def vacuum(folder: CheckpointFolder) -> list[str]:
 
 
 def _may_be_of_a_run(draft: Path) -> bool:
-    return "~" in draft.name  # a long name that ends in a hash does not tell whose it is
+    return "~" in draft.name  # a long name that ends in a hash does not name the run
 
 
 def _is_of_another_run(files: CheckpointFiles, path: Path, run: RunRecord) -> bool:
@@ -270,8 +266,8 @@ def _tidy(files: CheckpointFiles, run_folder: RunFolder) -> None:
             for path, place in places.items()
             if place is not None and place[0] == run_folder.path.name
         }
-        # A single first checkpoint is one whose commit was interrupted. More are a run whose record
-        # has been lost by some accident: what may be mended is not thrown away, `verify` tells of
-        # it.
+        # A single first checkpoint is one whose commit was interrupted. Several belong to a run
+        # whose record was lost: they may be repaired, so they are not deleted, and `verify` reports
+        # them.
         if list(orphans.values()) == [0]:
             _remove_committed(files, list(orphans))

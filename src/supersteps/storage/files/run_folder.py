@@ -1,9 +1,10 @@
-"""The folder of one run in the JSON storage: its record, its journal, its inbox, its lock.
+"""The folder of a run in the JSON storage: record, journal, inbox, lock.
 
-    run.json        the run's record; its rename is the commit point of everything journal.jsonl
-    finished calls: a line that names the head they follow, then a line for each batch inbox.jsonl
-    accepted answers: a line that says how many, then a line for each lock            held during
-    every operation that writes .deleted        the record of a run whose deletion was interrupted
+    run.json        the run's record; its rename is the commit point of everything
+    journal.jsonl   finished calls: a line that names the head they follow, then a line per batch
+    inbox.jsonl     accepted answers: a line with their number, then a line for each
+    lock            held during every operation that writes
+    .deleted        the record of a run whose deletion was interrupted
 
 All methods block; those that write are called with the lock held.
 """
@@ -23,11 +24,11 @@ from supersteps.errors import CorruptCheckpointError
 from supersteps.storage import _files, rules
 from supersteps.storage.files.document import (
     check_json,
+    checked_fields,
+    checked_line,
+    checksummed_document,
+    checksummed_line,
     decode,
-    seal,
-    seal_line,
-    unseal,
-    unseal_line,
 )
 from supersteps.storage.files.locks import ProcessLock
 from supersteps.storage.records import InboxEntry, RunRecord
@@ -40,8 +41,8 @@ class RunState(msgspec.Struct, frozen=True):
 
     Attributes:
         run: The record.
-        journals: How many journals were voided other than by a commit; a journal names the number
-            it was begun at.
+        journals: Number of journals that were voided other than by a commit; a journal names the
+            number at which it was started.
     """
 
     run: RunRecord
@@ -49,7 +50,7 @@ class RunState(msgspec.Struct, frozen=True):
 
 
 class _JournalHead(msgspec.Struct, frozen=True):
-    """The first line of a journal: which checkpoint it follows, and which of its journals it is."""
+    """The first line of a journal: the checkpoint it follows, and its number."""
 
     head: str
     journals: int
@@ -75,18 +76,18 @@ class _InboxLine(msgspec.Struct, frozen=True):
 
 
 class RunFolder:
-    """Reads and writes what belongs to one run.
+    """Reads and writes the files of one run.
 
-    What it remembers between calls (the record, the head's parts, the journal's end) is valid as
-    long as run.json holds the very bytes that this object last read or wrote: every change of a run
-    by any process changes them. Only the journal may have grown meanwhile.
+    Its caches (the record, the head's parts, the journal's end) are valid as long as run.json has
+    the bytes that this object last read or wrote, because every change of a run by any process
+    changes them. Only the journal may have grown in the meantime.
 
     Attributes:
         path: The folder.
-        lock: To be held while writing.
+        lock: Must be held while writing.
         record_path: Its run.json.
         deleted_path: The record of a run whose deletion was interrupted.
-        parts: The head's parts, if this object wrote or read them, else None.
+        parts: The head's parts, if this object wrote or read them, otherwise None.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,17 +104,17 @@ class RunFolder:
 
     @property
     def kept_paths(self) -> tuple[Path, ...]:
-        """The files that belong to the run, beside its checkpoints."""
+        """The files of the run, without its checkpoints."""
         return self.record_path, self._journal_path, self._inbox_path
 
     # ----------------------------------------------------------------------------------- the record
 
     def exists(self) -> bool:
-        """Return whether there is such a run, possibly a damaged one."""
+        """Return whether the run exists, possibly damaged."""
         return _files.exists(self.record_path)
 
     def peek(self) -> RunRecord | None:
-        """Return the run's record without the lock, None when there is no such run.
+        """Return the run's record without the lock, None if there is no such run.
 
         Raises:
             CorruptCheckpointError: run.json is damaged.
@@ -122,7 +123,7 @@ class RunFolder:
         return None if data is None else self._decode(data).run
 
     def load(self) -> RunState | None:
-        """Return what run.json holds now, and forget what does not fit it."""
+        """Return the present content of run.json, and clear caches that do not match it."""
         data = _files.read(self.record_path)
         if data != self._seen or data is None:
             self.forget()
@@ -131,8 +132,8 @@ class RunFolder:
         return self._state
 
     def store(self, state: RunState) -> None:
-        """Replace run.json; the moment it is renamed, everything written before is committed."""
-        document = seal(
+        """Replace run.json; its rename commits everything that was written before."""
+        document = checksummed_document(
             [
                 ("format", msgspec.json.encode(_RUN)),
                 ("version", msgspec.json.encode(FORMAT_VERSION)),
@@ -145,32 +146,32 @@ class RunFolder:
         self._state = state
 
     def commit(self, state: RunState, parts: dict[PartKey, Part]) -> None:
-        """Store a record whose head is new."""
+        """Store a record with a new head."""
         self.forget()
         self.store(state)
         self._journal_end = 0
         self.parts = (
             parts if state.run.lease else None
-        )  # who gave the lease up may not come back for a long time
+        )  # a run without a lease may not be resumed for a long time
 
     def void_journal(self, state: RunState) -> None:
-        """Store a record after which the journal's present content is void."""
+        """Store a record that voids the journal's present content."""
         self._journal_end = None
         self.store(replace(state, journals=state.journals + 1))
 
     def forget(self) -> None:
-        """Drop what is remembered of the head."""
+        """Clear the caches of the head."""
         self.parts = None
         self._journal_end = None
         self._seen = None
 
     def remove(self) -> None:
-        """Let the run be no more; its checkpoints, which do not count from then on, are deleted before `clear`."""
+        """Mark the run as deleted, and its checkpoints, which are deleted before `clear`."""
         self.forget()
         _files.rename_durably(self.record_path, self.deleted_path)
 
     def removed(self) -> RunRecord | None:
-        """Return the record of a run whose removal was begun but not finished.
+        """Return the record of a run whose deletion was interrupted.
 
         Raises:
             CorruptCheckpointError: It is damaged.
@@ -179,15 +180,15 @@ class RunFolder:
         return None if data is None else self._decode(data).run
 
     def clear(self) -> None:
-        """Delete what belonged to a run that is no more: a new one of the same name must not take it for its own.
+        """Delete the files of a deleted run, so that a new run with its id does not use them.
 
-        The lock stays, with its folder: whoever waits for it must not find another one in its
-        place.
+        The lock remains, with its folder: a process that waits for it must not find a different
+        file.
         """
         _files.remove_durably(self._journal_path, self._inbox_path, self.deleted_path)
 
     def tidy(self, state: RunState) -> None:
-        """Delete what interrupted writes have left, and a journal and an inbox in which nothing counts any more."""
+        """Delete leftovers of interrupted writes, and a journal and inbox without valid entries."""
         for path in (self.record_path, self._inbox_path):
             _files.remove_durably(_files.draft_of(path))
         if self._scan_journal(_files.read(self._journal_path) or b"", state)[1] == 0:
@@ -196,27 +197,28 @@ class RunFolder:
             _files.remove_durably(self._inbox_path)
 
     def _decode(self, data: bytes) -> RunState:
-        body = unseal(data, _RUN, self.record_path)
+        body = checked_fields(data, _RUN, self.record_path)
         frame = decode(body, _Journals, self.record_path)
         return RunState(decode(body, RunRecord, self.record_path), frame.journals)
 
     # ---------------------------------------------------------------------------------- the journal
 
     def append_journal(self, state: RunState, records: Sequence[bytes]) -> None:
-        """Add a batch of records that follow the head, durably."""
+        """Append a batch of records that follow the head durably."""
         for record in records:
             check_json(record, f"a journal record of run {state.run.run_id!r}")
-        # An append changes no run.json: another object with the same epoch may have been here
-        # since.
+        # An append does not change run.json: another object with the same epoch may have written in
+        # the meantime.
         if self._journal_end is None or self._journal_end != self._journal_size():
             data = _files.read(self._journal_path) or b""
             self._journal_end = self._scan_journal(data, state)[1]
-        batch = seal_line(b"[" + b",".join(records) + b"]")
+        batch = checksummed_line(b"[" + b",".join(records) + b"]")
         if self._journal_end == 0:
             batch = (
-                seal_line(msgspec.json.encode(_JournalHead(state.run.head, state.journals))) + batch
+                checksummed_line(msgspec.json.encode(_JournalHead(state.run.head, state.journals)))
+                + batch
             )
-        end, self._journal_end = self._journal_end, None  # unknown, should the write fail
+        end, self._journal_end = self._journal_end, None  # unknown if the write fails
         _files.append_durably(self._journal_path, batch, at=end)
         self._journal_end = end + len(batch)
 
@@ -226,11 +228,11 @@ class RunFolder:
         return 0
 
     def read_journal(self, head: str, incarnation: str | None = None) -> list[bytes]:
-        """Return the records that follow `head`, if that is the run's head; needs no lock.
+        """Return the records that follow `head`, if that is the run's head, without the lock.
 
         Raises:
-            CorruptCheckpointError: A batch is damaged that was durable once, as the intact one
-                after it shows.
+            CorruptCheckpointError: A batch is damaged that was durable, because an intact one
+                follows it.
         """
         data = _files.read(self.record_path)
         state = None if data is None else self._decode(data)
@@ -248,25 +250,27 @@ class RunFolder:
             return True
 
     def _scan_journal(self, data: bytes, state: RunState) -> tuple[list[bytes], int]:
-        """Return the records that follow the head, and where the valid part of the file ends."""
-        first, *lines = data.split(b"\n")[:-1] or [b""]  # what follows the last line break is torn
-        entry = unseal_line(first)
+        """Return the records that follow the head, and the end of the valid part of the file."""
+        first, *lines = data.split(b"\n")[:-1] or [
+            b""
+        ]  # the rest after the last line break is incomplete
+        entry = checked_line(first)
         if entry is None or decode(entry, _JournalHead, self._journal_path) != _JournalHead(
             state.run.head, state.journals
         ):
-            return [], 0  # it follows another head, or its very first write was torn
+            return [], 0  # it follows another head, or its first write was interrupted
         records: list[bytes] = []
         end = len(first) + 1
         for number, line in enumerate(lines, 1):
-            batch = unseal_line(line)
+            batch = checked_line(line)
             if batch is None:
-                if any(unseal_line(later) is not None for later in lines[number:]):
+                if any(checked_line(later) is not None for later in lines[number:]):
                     raise CorruptCheckpointError(
-                        f"{self._journal_path} is damaged in line {number + 1}, which was intact "
-                        "once. Restore it from a backup, or delete it: the calls it records then "
-                        "run again when the run is resumed."
+                        f"{self._journal_path} is damaged in line {number + 1}, which was once "
+                        "intact. Restore it from a backup, or delete it: the calls that it "
+                        "records will then run again when the run is resumed."
                     )
-                break  # torn by a crash: nobody was told that it is saved
+                break  # interrupted by a crash: it was not reported as saved
             records += map(bytes, decode(batch, list[msgspec.Raw], self._journal_path))
             end += len(line) + 1
         return records, end
@@ -274,7 +278,7 @@ class RunFolder:
     # ------------------------------------------------------------------------------------ the inbox
 
     def write_inbox(self, entries: Sequence[InboxEntry]) -> None:
-        """Replace the inbox as a whole, durably."""
+        """Replace the inbox as a whole and durably."""
         for entry in entries:
             check_json(entry.value, f"the answer to request {entry.request_id!r}")
         lines = [msgspec.json.encode(_InboxHead(len(entries)))]
@@ -283,10 +287,10 @@ class RunFolder:
                 entry.number, entry.request_id, entry.received_at, msgspec.Raw(entry.value)
             )
             lines.append(msgspec.json.encode(line))
-        _files.write_durably(self._inbox_path, b"".join(map(seal_line, lines)))
+        _files.write_durably(self._inbox_path, b"".join(map(checksummed_line, lines)))
 
     def read_inbox(self) -> list[InboxEntry]:
-        """Return all entries of the inbox, consumed ones included; needs no lock.
+        """Return all entries of the inbox, including consumed ones, without the lock.
 
         Raises:
             CorruptCheckpointError: It is damaged.
@@ -294,7 +298,7 @@ class RunFolder:
         data = _files.read(self._inbox_path)
         if data is None:
             return []
-        entries = [unseal_line(line) for line in data.split(b"\n")[:-1]]
+        entries = [checked_line(line) for line in data.split(b"\n")[:-1]]
         intact = [entry for entry in entries if entry is not None]
         if not intact or len(intact) < len(entries) or not data.endswith(b"\n"):
             raise self._inbox_error()
@@ -308,7 +312,7 @@ class RunFolder:
         ]
 
     def unread(self, run: RunRecord) -> list[InboxEntry]:
-        """Return the answers that wait to be consumed."""
+        """Return the unconsumed answers."""
         return rules.unread_entries(run, self.read_inbox())
 
     def _inbox_error(self) -> CorruptCheckpointError:

@@ -1,4 +1,4 @@
-"""`FileCheckpointStorage`: one readable JSON file per checkpoint, owned and ordered across processes of one machine."""
+"""`FileCheckpointStorage`: one readable JSON file per checkpoint."""
 
 from __future__ import annotations
 
@@ -28,21 +28,25 @@ from supersteps.storage.records import Damage, InboxEntry, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 
 _THREADS = 16
-"""Commits of different runs wait for the disk side by side."""
+"""Number of threads: commits of different runs wait for the disk concurrently."""
 
 
 class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
-    """Keeps checkpoints as JSON files in a folder; safe across threads, event loops and processes of one machine.
+    """Keeps checkpoints as JSON files in a folder.
 
-    A copy of the folder is a copy of the storage: the checkpoints' files need the `runs` folder
-    beside them. For what each method does, see the ports: `ManagedStorage` and `BackupStorage`.
+    Use it where people should be able to read the files, or other tools process them; for many or
+    large checkpoints, `SqliteCheckpointStorage` is faster. It is safe across threads, event loops
+    and processes of one machine.
+
+    To copy the storage, copy the whole folder: the checkpoints' files need the folder `runs`. For
+    each method, see the ports: `ManagedStorage` and `BackupStorage`.
 
     Args:
-        storage_path: The folder. It is created, for its owner only, when something is saved. `~`
-            is expanded, and the path made absolute, with symbolic links followed, when the
-            storage is made.
+        storage_path: The folder. It is created, readable only by its owner, when something is
+            saved. When the storage is created, `~` is expanded, symbolic links are followed, and
+            the path is made absolute.
         codec: Encodes and decodes values; types registered with it are rebuilt on load.
-        clock: The time by which leases expire, Unix seconds.
+        clock: Returns the present time for leases, in Unix seconds.
 
     Attributes:
         storage_path: The folder, as an absolute path.
@@ -70,13 +74,15 @@ class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         self._workers = Workers("supersteps-files", _THREADS)
 
     def __copy__(self) -> Self:
-        return self  # a storage is a place: a copy of what refers to it refers to the same one
+        return (
+            self  # a storage is a place: copies of objects that refer to it refer to the same one
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
     def __reduce__(self) -> Any:
-        """Let it be pickled: another process opens the same folder."""
+        """Pickle the path, so that another process opens the same folder."""
         return type(self), (self.storage_path, self.codec)
 
     async def aclose(self) -> None:
@@ -134,22 +140,22 @@ class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         return [header.info for header in lineage]
 
     def read_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
-        """Return what `list_lineage` returns, on the calling thread, which waits for the disk."""
+        """Return what `list_lineage` returns, synchronously, waiting for the disk."""
         lineage, problems = self._folder.list_lineage(checkpoint_id, limit)
         _warn(problems)
         return [header.info for header in lineage]
 
     async def commit(self, commit: Commit) -> int | None:
-        """Write a checkpoint and make it the run's head, durably.
+        """Write a checkpoint and make it the run's head durably.
 
         Returns the number of the run's newest answer.
 
         Raises:
             RunExistsError: The commit creates a run that exists.
-            RunNotFoundError: The run was deleted meanwhile.
-            RunFencedError: The epoch or the head is not what the commit says; nothing was written.
-            StorageError: The files cannot be written. The head is the old one, unless only the very
-                last sync failed.
+            RunNotFoundError: The run was deleted in the meantime.
+            RunFencedError: The epoch or the head differs from the commit's; nothing was written.
+            StorageError: The files cannot be written. The head is unchanged, unless only the last
+                sync failed.
         """
         return await self._workers.run(self._folder.commit, commit, self._clock)
 
@@ -217,11 +223,11 @@ class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
     async def prune(
         self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
     ) -> list[str]:
-        """Remove the checkpoints that a policy lets go; return their ids, oldest first.
+        """Delete the checkpoints that a policy removes; return their ids, oldest first.
 
         Raises:
             RunNotFoundError: There is no such run.
-            StorageError: The files cannot be written or deleted; what is there is whole, prune
+            StorageError: The files cannot be written or deleted; the folder is consistent, prune
                 again.
         """
         gone, problems = await self._workers.run(
@@ -234,24 +240,24 @@ class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         return await self._workers.run(verification.verify, self._folder, run_id)
 
     async def backup(self, target: str | os.PathLike[str]) -> int:
-        """Write a copy of the folder in which each run is as it is at one moment.
+        """Write a copy of the folder, with each run in its state at one moment.
 
-        Runs may go on meanwhile. The copy comes into its place as a whole.
+        Runs may continue meanwhile. The copy gets its name once it is complete.
 
         Args:
-            target: The folder; there must be nothing, or an empty folder.
+            target: The folder, which must not exist or be empty.
 
         Returns:
-            How many bytes its files have.
+            The size of its files in bytes.
 
         Raises:
-            StorageError: It cannot be written, or something is there.
+            StorageError: It cannot be written, or the target exists.
         """
         place = settled_path(target, "a backup")
         return await self._workers.run(Backup(self._folder, self.storage_path, place).make)
 
     async def vacuum(self) -> None:
-        """Clear away what interrupted writes and deletions have left behind."""
+        """Delete leftovers of interrupted writes and deletions."""
         _warn(await self._workers.run(removal.vacuum, self._folder))
 
     # ---------------------------------------------------------------------------- journal and inbox
@@ -303,7 +309,7 @@ class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
 
 
 def _warn(problems: Iterable[str]) -> None:
-    # Here and not on the thread that found them: filters and recorders of warnings belong to the
+    # Here and not on the thread that found them: warning filters and recorders belong to the
     # caller.
     for problem in problems:
         warnings.warn(problem, CorruptCheckpointWarning, stacklevel=4)

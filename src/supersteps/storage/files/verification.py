@@ -1,4 +1,4 @@
-"""Reading everything in the folder of the JSON storage, to find what is damaged before somebody needs it."""
+"""The verification of the JSON storage's folder: finds all damage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from supersteps.storage.records import Damage, RunRecord
 
 
 def verify(folder: CheckpointFolder, run_id: str | None) -> list[Damage]:
-    """Read every file, of one run or of all, and check every hash and every reference; return what is damaged."""
+    """Read every file, of one run or of all; check all hashes and references; return the damage."""
     if run_id is not None:
         paths = folder.files.numbered(run_id, _newest(folder, run_id)).values()
         found = _Found(folder, [folder.run(run_id)], [*paths])
@@ -26,21 +26,21 @@ def verify(folder: CheckpointFolder, run_id: str | None) -> list[Damage]:
 
 
 def _newest(folder: CheckpointFolder, run_id: str) -> int | None:
-    """Return the number of a run's newest commit, None when its record cannot tell."""
+    """Return the number of a run's newest commit, None if its record is unreadable."""
     try:
         run = folder.run(run_id).peek()
-    except CheckpointError:  # `_Found` tells of it
+    except CheckpointError:  # `_Found` reports it
         return None
     return None if run is None else run.sequence
 
 
 class _Found:
-    """What is in the folder, read once.
+    """The content of the folder, read once.
 
     Args:
         folder: The folder.
-        run_folders: The runs to look at.
-        paths: The files to look at; checkpoints that were never committed do not count.
+        run_folders: The runs to check.
+        paths: The files to check, except checkpoints that were never committed.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class _Found:
                 self._headers.setdefault(header.run_id, {})[header.checkpoint_id] = header
 
     def damaged_runs(self) -> Iterator[Damage]:
-        """Yield records, journals and inboxes that cannot be read, and runs that have lost their record."""
+        """Yield unreadable records, journals and inboxes, and runs that have lost their record."""
         yield from self._damaged_runs
         unreadable = {damage.run_id for damage in self._damaged_runs}
         for run_id, headers in self._headers.items():
@@ -102,7 +102,10 @@ class _Found:
                 and any(h.sequence for h in headers.values())
             )
             if lost and not _files.exists(path) and self._folder.run(run_id).removed() is None:
-                problem = f"{path} is gone, but {len(headers)} of its checkpoints are there. Restore it from a backup."
+                problem = (
+                    f"{path} is missing, but {len(headers)} of its checkpoints exist. Restore it "
+                    "from a backup."
+                )
                 yield Damage(f"file {path}", problem, run_id)
 
     def damaged_checkpoints(self) -> Iterator[Damage]:
@@ -121,7 +124,7 @@ class _Found:
             )
 
     def broken_references(self) -> Iterator[Damage]:
-        """Yield heads and parents that are not there, though nobody has deleted them meanwhile."""
+        """Yield missing heads and parents that were not deleted in the meantime."""
         for run_id in self._runs:
             headers = self._headers.get(run_id, {})
             for header in headers.values():
@@ -137,8 +140,9 @@ class _Found:
                 nearest = rules.intact_before(header.sequence, [*headers.values()])
                 yield Damage(
                     f"file {path}",
-                    f"{path} is gone, but checkpoint {header.checkpoint_id!r} follows it. Restore "
-                    f"it from a backup, or go on without it: delete_checkpoint({parent!r}).",
+                    f"{path} is missing, but checkpoint {header.checkpoint_id!r} follows it. "
+                    "Restore it from a backup, or continue without it: "
+                    f"delete_checkpoint({parent!r}).",
                     run_id,
                     parent,
                     None if nearest is None else nearest.checkpoint_id,
@@ -157,15 +161,15 @@ class _Found:
                 continue  # it was committed after the files were listed
             yield Damage(
                 f"file {path}",
-                f"{path} is gone, but it is the head of run {run_id!r}. Restore it from a backup, "
-                "or restore the run to another of its checkpoints.",
+                f"{path} is missing, but it is the head of run {run_id!r}. Restore it from a "
+                "backup, or restore the run to another of its checkpoints.",
                 run_id,
                 run.head,
                 None if nearest is None else nearest.checkpoint_id,
             )
 
     def _has_moved(self, header: CheckpointHeader) -> bool:
-        """Return whether a checkpoint has been pruned, or given another parent, since it was read."""
+        """Return whether a checkpoint was pruned, or got another parent, after it was read."""
         try:
             found = self._folder.files.read_header(self._folder.files.path(header.checkpoint_id))
         except CorruptCheckpointError:

@@ -1,1 +1,1 @@
-"""What the adapter keeps for a plain storage: records of runs, journal and inbox, in the process."""
+"""The adapter for plain storages, and what it keeps in the process."""

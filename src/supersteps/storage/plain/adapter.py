@@ -1,8 +1,8 @@
-"""`PlainStorageAdapter`: any storage of whole checkpoints, driven as if it kept the promises of a durable one.
+"""`PlainStorageAdapter`: makes a plain storage usable as a durable one.
 
 What the five methods cannot do is done in this process, by the same rules: runs, leases and heads,
-the journal, the inbox. A new process reads the runs from the checkpoints that it finds. `missing`
-says what is lost that way.
+journals and inboxes. A new process reads the runs from the checkpoints that it finds. `missing`
+lists what is lost that way.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
 
 def as_durable(storage: CheckpointStorage) -> DurableStorage:
-    """Return a storage that the engine can drive.
+    """Return a storage with all methods that the engine needs.
 
     Args:
         storage: Any object with the five methods of `CheckpointStorage`.
 
     Returns:
-        The storage itself if it is durable, else an adapter around it: also when a subclass of a
-        durable one, or the instance, has a `save_checkpoint` of its own, so that this sees each
-        checkpoint.
+        The storage itself if it is durable, otherwise an adapter around it. A durable storage also
+        gets an adapter if a subclass or the instance has its own `save_checkpoint`, so that it is
+        called for every checkpoint.
 
     Raises:
         TypeError: It lacks one of the five methods, or is a class.
     """
     if isinstance(storage, type):
         raise TypeError(
-            f"{storage.__name__} is a class, and a checkpoint storage is an object of one: "
+            f"{storage.__name__} is a class; a checkpoint storage is an instance: "
             f"write {storage.__name__}(...)"
         )
     lacking = [name for name in METHODS if not callable(getattr(storage, name, None))]
     if lacking:
         raise TypeError(
-            f"{type(storage).__name__} is no checkpoint storage: it has no "
+            f"{type(storage).__name__} is not a checkpoint storage: it has no "
             f"{' and no '.join(lacking)}. See supersteps.storage.ports.CheckpointStorage for the "
-            "five methods that are needed."
+            "five required methods."
         )
     if is_durable(storage) and not _overrides_save(storage):
         return storage
@@ -64,7 +64,7 @@ def as_durable(storage: CheckpointStorage) -> DurableStorage:
 
 
 def _overrides_save(storage: object) -> bool:
-    """Return whether `save_checkpoint` was replaced below the class that knows how to `commit`."""
+    """Return whether `save_checkpoint` was overridden below the class that defines `commit`."""
     if "save_checkpoint" in getattr(storage, "__dict__", {}):
         return True
     for cls in type(storage).__mro__:
@@ -78,12 +78,12 @@ def _overrides_save(storage: object) -> bool:
 class PlainStorageAdapter(PlainState, Answering, AsyncClosing, ManagedStorage):
     """Drives a plain `CheckpointStorage` as a `DurableStorage`.
 
-    All adapters of one storage object share what they know of its runs. For what each method does,
-    see the port: `ManagedStorage`.
+    All adapters of one storage object share its runs. For each method, see the port:
+    `ManagedStorage`.
 
     Args:
         storage: The storage.
-        clock: The time by which leases expire, Unix seconds.
+        clock: Returns the present time for leases, in Unix seconds.
 
     Attributes:
         storage: The storage.
@@ -92,31 +92,32 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing, ManagedStorage):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the storage can do with what it has; it has no address from which to go on.
+        """What the storage can do with this adapter; it has no address for another process.
 
-        Another process that opened the storage would not find what is kept in this one.
+        Another process that opened the storage would not find what this process keeps.
         """
         name = type(self.storage).__name__
         return Capabilities(
             is_permanent=capabilities_of(self.storage).is_permanent,
             can_manage=True,
             missing=(
-                f"{name} has no fence: two processes can advance one run, and one of them is lost.",
+                f"{name} has no fence: two processes can advance one run, and the work of one is "
+                "lost.",
                 f"{name} has no journal: after a crash, calls that had finished in the unfinished "
                 "superstep run again.",
                 f"{name} has no inbox: answers that no superstep has consumed are lost with the "
                 "process.",
-                f"{name} has no head: a restore that no superstep followed is forgotten with the "
+                f"{name} has no head: a restore without a superstep after it is lost with the "
                 "process.",
-                f"{name} saves whole checkpoints: a superstep costs what the state weighs.",
-                f"{name} has no checksums: verify() finds what cannot be read, not what was "
-                "changed.",
-                f"Whether a saved checkpoint survives a power cut is up to {name}.save_checkpoint.",
+                f"{name} saves whole checkpoints: the cost of a superstep grows with the state.",
+                f"{name} has no checksums: verify() finds unreadable data, but not changed data.",
+                "Whether a saved checkpoint survives a power cut depends on "
+                f"{name}.save_checkpoint.",
             ),
         )
 
     async def aclose(self) -> None:
-        """Close the storage, if it can be closed."""
+        """Close the storage, if it has `aclose`."""
         close = getattr(self.storage, "aclose", None)
         if close is not None:
             await close()
@@ -128,7 +129,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing, ManagedStorage):
         return await self._calls.save_checkpoint(checkpoint)
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
-        """Return a checkpoint, None when there is none with this id."""
+        """Return a checkpoint, None if there is none with this id."""
         return await self._calls.load_checkpoint(checkpoint_id)
 
     async def list_checkpoint_ids(
@@ -169,14 +170,14 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing, ManagedStorage):
         return lineage[::-1]
 
     async def commit(self, commit: Commit) -> int | None:
-        """Save the checkpoint that a commit makes, then count it as the run's head.
+        """Save the checkpoint of a commit, then make it the run's head.
 
         Returns the number of the run's newest answer.
 
         Raises:
             RunExistsError: The commit creates a run that exists.
-            RunNotFoundError: The run was deleted meanwhile.
-            RunFencedError: The epoch or the head is not what the commit says; nothing was written.
+            RunNotFoundError: The run was deleted in the meantime.
+            RunFencedError: The epoch or the head differs from the commit's; nothing was written.
             CheckpointSaveError: The storage failed.
         """
         header = commit.header
@@ -243,7 +244,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing, ManagedStorage):
             run.settle(None, None)
             for checkpoint in reversed(
                 checkpoints
-            ):  # the newest first: what a crash leaves is still a run
+            ):  # the newest first: after a crash, the rest is still a run
                 await self._calls.delete_checkpoint(checkpoint.checkpoint_id)
             return bool(checkpoints)
 
@@ -260,7 +261,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing, ManagedStorage):
     async def prune(
         self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
     ) -> list[str]:
-        """Remove the checkpoints that a policy lets go; return their ids, oldest first.
+        """Delete the checkpoints that a policy removes; return their ids, oldest first.
 
         Raises:
             RunNotFoundError: There is no such run.
@@ -277,7 +278,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing, ManagedStorage):
                     await self._save(moved)
                 for checkpoint_id in reversed(
                     pruning.gone
-                ):  # the newest first: nothing follows one that is gone
+                ):  # the newest first: no checkpoint follows a deleted one
                     await self._calls.delete_checkpoint(checkpoint_id)
             return pruning.gone
 
@@ -288,7 +289,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing, ManagedStorage):
         )
 
     async def vacuum(self) -> None:
-        """Let the storage do it, if it can."""
+        """Call the storage's own method, if it has one."""
         vacuum = getattr(self.storage, "vacuum", None)
         if vacuum is not None:
             await vacuum()

@@ -1,4 +1,4 @@
-"""Calling the five methods of a storage, however somebody has written them."""
+"""Calls of a plain storage's methods, sync or async."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ METHODS = (
     "list_checkpoints",
     "delete_checkpoint",
 )
-"""What makes a class a `CheckpointStorage`."""
+"""The methods of a `CheckpointStorage`."""
 
 
 class PlainCalls:
     """A plain storage whose methods can be awaited, whether they are `async def` or `def`.
 
-    A missing checkpoint may be told by None, or by a KeyError or FileNotFoundError that names it.
+    A missing checkpoint is None, or a KeyError or FileNotFoundError that names it.
 
     Args:
         storage: Any object with the five methods.
@@ -35,10 +35,10 @@ class PlainCalls:
         return checkpoint.checkpoint_id
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
-        """Return a checkpoint, None when there is none with this id.
+        """Return a checkpoint, None if there is none with this id.
 
         Raises:
-            StorageError: The storage gives something else.
+            StorageError: The storage returned something else.
         """
         try:
             found = await _settled(self._storage.load_checkpoint(checkpoint_id))
@@ -81,8 +81,8 @@ class PlainCalls:
     def _wrong(self, method: str, found: object, wanted: str) -> StorageError:
         name = type(self._storage).__name__
         return StorageError(
-            f"{name}.{method} returned {type(found).__name__}, which should be {wanted}. A "
-            "checkpoint becomes JSON by to_dict(), and again one by from_dict(); "
+            f"{name}.{method} returned {type(found).__name__}, but should return {wanted}. Use "
+            "to_dict() to convert a checkpoint to JSON, and from_dict() to convert it back; "
             "nothing was changed"
         )
 
@@ -92,6 +92,6 @@ async def _settled(found: Any) -> Any:
 
 
 def _names(error: KeyError | FileNotFoundError, checkpoint_id: str) -> bool:
-    """Tell whether an error says that a checkpoint is not there, and no more than that."""
+    """Return whether an error only says that a checkpoint does not exist."""
     told = (*error.args, getattr(error, "filename", None) or "")
     return any(checkpoint_id in str(part) for part in told)

@@ -1,4 +1,4 @@
-"""What a process keeps of the runs of a plain storage: the records, journals and inboxes that it has no place for."""
+"""Runs of a plain storage that the process keeps in memory."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from supersteps.storage.records import InboxEntry, RunRecord
 
 
 class PlainRun:
-    """What the process knows of a run; to be used by one task at a time.
+    """What the process knows about a run; used by one task at a time.
 
     Attributes:
-        record: Its record, None as long as nobody has looked for it in the storage.
-        parts: The parts of its head, if they are at hand.
+        record: Its record, None until it was searched in the storage.
+        parts: The parts of its head, if they are known.
         journal: Records of calls that follow the head.
         inbox: Accepted answers.
     """
@@ -31,7 +31,7 @@ class PlainRun:
         self.inbox: list[InboxEntry] = []
 
     def settle(self, record: RunRecord | None, parts: dict[PartKey, Part] | None) -> None:
-        """Take note of a new head, or that there is none: what followed the old one is void."""
+        """Set a new head, or none; the journal and inbox of the old one are void."""
         self.record = record
         self.parts = parts
         self.journal = []
@@ -42,18 +42,18 @@ class PlainRun:
         return rules.check_epoch(self.record, run_id, epoch, incarnation)
 
     def found(self, incarnation: str | None) -> RunRecord | None:
-        """Return the record if it is that of the run that is meant."""
+        """Return the record if it has this incarnation."""
         record = self.record
         return record if record and incarnation in (None, record.incarnation) else None
 
     @property
     def last_entry(self) -> int:
-        """Number of the newest answer that the inbox has ever held."""
+        """Number of the newest answer that the inbox has ever contained."""
         return self.inbox[-1].number if self.inbox else self.record.inbox_read if self.record else 0
 
 
 class PlainRuns:
-    """The runs of one storage object. Records stay for the life of the storage object; they are small."""
+    """The runs of one storage object; records are small and live as long as the object."""
 
     def __init__(self) -> None:
         self._lock = forkable_lock()
@@ -61,21 +61,21 @@ class PlainRuns:
         self._runs: dict[str, PlainRun] = {}
 
     def incarnation_of(self, run_id: str) -> str:
-        """Return the incarnation of a run as the process knows it, empty where it does not."""
+        """Return the incarnation of a run, empty if the process does not know it."""
         with self._lock:
             run = self._runs.get(run_id)
         return run.record.incarnation if run is not None and run.record is not None else ""
 
     @asynccontextmanager
     async def held(self, run_id: str) -> AsyncIterator[PlainRun]:
-        """Have a run to oneself."""
+        """Lock a run."""
         with self._lock:
             run = self._runs.setdefault(run_id, PlainRun())
         async with run.lock:
             yield run
 
     def restart(self) -> None:
-        """Forget the runs that tasks of the parent were changing: nobody here goes on with that."""
+        """Forget the runs that tasks of the parent were changing: those tasks do not exist here."""
         self._runs = {run_id: run for run_id, run in self._runs.items() if not run.lock.is_taken}
 
 
@@ -85,7 +85,9 @@ _kept: list[object] = []
 
 
 def runs_of(storage: object) -> PlainRuns:
-    """Return the runs of a storage object, found by its identity: it may have no hash, or equal another one.
+    """Return the runs of a storage object, by its identity.
+
+    It may not be hashable, or be equal to another one.
 
     They do not refer to the storage and are forgotten with it.
     """
@@ -98,5 +100,5 @@ def runs_of(storage: object) -> PlainRuns:
             except TypeError:
                 _kept.append(
                     storage
-                )  # a class with __slots__; kept for good, so that no other gets its identity
+                )  # a class with __slots__; kept forever, so that no other object gets its id
         return found

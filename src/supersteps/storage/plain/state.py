@@ -1,4 +1,4 @@
-"""What a process makes of a plain storage's checkpoints: runs, as their checkpoints describe them."""
+"""The state of a plain storage's runs, derived from their checkpoints."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from supersteps.storage.records import RunRecord
 
 
 class PlainState:
-    """Reads a plain storage, and keeps in the process what it has no place for.
+    """Reads a plain storage, and keeps in the process what it cannot store.
 
     Args:
         storage: The storage.
-        clock: The time by which leases expire, Unix seconds.
+        clock: Returns the present time for leases, in Unix seconds.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class PlainState:
             return None
         record = checkpoint.to_record(self.codec)
         if not record.header.incarnation and record.header.run_id:
-            # The storage may keep only what it knows of a checkpoint. The process knows the run.
+            # The storage may not store all fields of a checkpoint. The process knows the run.
             known = self._runs.incarnation_of(record.header.run_id)
             return replace(record, header=replace(record.header, incarnation=known))
         return record
@@ -79,7 +79,7 @@ class PlainState:
             ) from error
 
     async def _adopt(self, run: PlainRun, run_id: str) -> RunRecord | None:
-        """Take note of a run as its checkpoints describe it, None when there are none."""
+        """Derive a run from its checkpoints; return None if there are none."""
         checkpoints = await self.list_checkpoints(run_id=run_id) if run_id else []
         if not checkpoints:
             run.settle(None, None)
@@ -87,7 +87,7 @@ class PlainState:
         head = max(checkpoints, key=lambda c: c.sequence)
         before = run.record
         if before is not None and before.incarnation != head.incarnation:
-            run.settle(None, None)  # what the process remembers is of an earlier run of this id
+            run.settle(None, None)  # the process knows an earlier run of this id
         parts = head.to_record(self.codec).parts
         record = RunRecord(
             run_id=run_id,
@@ -117,14 +117,14 @@ class PlainState:
         return [record for record in records if record is not None]
 
     async def _refresh(self, run: PlainRun, run_id: str) -> RunRecord | None:
-        """Return a run's record, read anew if another process has gone on with it or its head is gone."""
+        """Return a run's record, read again if it was advanced elsewhere or its head is lost."""
         record = run.record
         if record is not None:
             found = {c.checkpoint_id: c for c in await self.list_checkpoints(run_id=run_id)}
             head = found.get(record.head)
             if (
                 head is not None
-                # a storage that keeps only what it knows of a checkpoint tells of no incarnation
+                # a storage that does not store all fields does not return the incarnation
                 and head.incarnation in ("", record.incarnation)
                 and max(c.sequence for c in found.values()) <= record.sequence
             ):
@@ -137,7 +137,7 @@ class PlainState:
             if head is None:
                 raise StorageError(
                     f"{type(self.storage).__name__} has lost checkpoint {record.head!r}, the head "
-                    f"of run {record.run_id!r}; nothing was written. Resume the run: it goes on "
+                    f"of run {record.run_id!r}; nothing was written. Resume the run: it continues "
                     "from its newest checkpoint."
                 )
             run.parts = head.parts
@@ -170,5 +170,5 @@ def _requests(parts: Iterable[PartKey]) -> tuple[str, ...]:
 
 
 def private(run: RunRecord) -> RunRecord:
-    """Return a record that shares nothing mutable with another."""
+    """Return a record that shares no mutable value with another."""
     return replace(run, metadata=copy.deepcopy(run.metadata)) if run.metadata else run

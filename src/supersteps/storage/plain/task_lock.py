@@ -1,4 +1,4 @@
-"""A lock for tasks that is bound to no event loop."""
+"""A lock for tasks of several event loops."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from supersteps._process_fork import forkable_lock
 
 
 class TaskLock:
-    """Lets one task at a time in, first come first served, also when the tasks run on different event loops.
+    """Admits one task at a time, in the order of arrival, also from different event loops.
 
-    An `asyncio.Lock` belongs to the loop that first waits for it, and a `threading.Lock` would stop
-    a loop.
+    An `asyncio.Lock` is bound to the loop that first waits for it, and a `threading.Lock` would
+    block a loop.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class TaskLock:
 
     @property
     def is_taken(self) -> bool:
-        """Whether a task is in."""
+        """Whether a task holds the lock."""
         return self._taken
 
     async def __aenter__(self) -> None:
@@ -37,8 +37,7 @@ class TaskLock:
         try:
             await asyncio.wrap_future(turn)
         except asyncio.CancelledError:
-            # Either the turn is called off before it comes, or it has come already and is passed
-            # on.
+            # Either the turn is cancelled before it comes, or it has come already and is passed on.
             if not turn.cancel():
                 self._pass_on()
             raise
@@ -55,7 +54,7 @@ class TaskLock:
         with self._lock:
             while self._queue:
                 turn = self._queue.popleft()
-                if turn.set_running_or_notify_cancel():  # a cancelled one is passed over
+                if turn.set_running_or_notify_cancel():  # a cancelled one is skipped
                     break
             else:
                 self._taken = False

@@ -1,4 +1,4 @@
-"""Looking after a plain storage with nothing but its five methods."""
+"""The upkeep of a plain storage, with only its five methods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def headers_of(checkpoints: Sequence[WorkflowCheckpoint]) -> list[CheckpointHead
 def with_parents(
     checkpoints: Sequence[WorkflowCheckpoint], parents: Mapping[str, str | None]
 ) -> list[WorkflowCheckpoint]:
-    """Return those checkpoints that get a new parent, with it; the storage may keep the very objects, so copies."""
+    """Return changed copies of the checkpoints that get a new parent."""
     found = {checkpoint.checkpoint_id: checkpoint for checkpoint in checkpoints}
     moved = []
     for checkpoint_id, parent in parents.items():
@@ -37,7 +37,7 @@ def with_parents(
 async def verify(
     storage: PlainCalls, name_of_storage: str, codec: Codec, run_id: str | None
 ) -> list[Damage]:
-    """Load and encode every checkpoint; return those with which that fails: there is no checksum to compare."""
+    """Load and encode every checkpoint, without checksums; return those that fail."""
     headers: dict[str, list[CheckpointHeader]] = {}
     damaged: dict[str, str] = {}
     for checkpoint_id in await storage.list_checkpoint_ids():
@@ -46,7 +46,7 @@ async def verify(
             if checkpoint is not None:
                 header = checkpoint.to_record(codec).header
                 headers.setdefault(header.run_id, []).append(header)
-        except Exception as error:  # whatever a storage raises, this one cannot be read
+        except Exception as error:  # whatever a storage raises, the checkpoint is unreadable
             damaged[checkpoint_id] = f"{type(error).__name__}: {error}"
     found = []
     for checkpoint_id, problem in damaged.items():
