@@ -1,4 +1,4 @@
-"""`GraphBuilder`: gathers executors and edges, and gives a validated graph."""
+"""`GraphBuilder`: gathers executors and edges into a validated graph."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Workflows to be run, and the runs of them: handles, streams of events, results."""
+"""Workflows, and the runs of them: handles, streams of events, results."""

@@ -1,4 +1,4 @@
-"""Answering a run that others may drive, and waiting for where that leads."""
+"""Answering a run that others may drive, and waiting for the outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`StreamingRun`: the handle of one run; iterate it for events, answer it, rewind it, end it."""
+"""`StreamingRun`: the handle of a run: iterate, answer, rewind, end it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class StreamingRun(RunDriver, Shown):
             cursor = page[0].parent if page else None
 
     def snapshot(self) -> WorkflowCheckpoint:
-        """Return the state that a replay has reached, to look at or to `diff`; it is nowhere stored.
+        """Return the state that a replay has reached, to look at or to `diff`; it is not stored.
 
         Raises:
             CheckpointingDisabledError: This is no replay, or it has not begun.
@@ -229,9 +229,10 @@ class StreamingRun(RunDriver, Shown):
     # ------------------------------------------------------------------------------------- steering
 
     async def send_response(self, request_id: str, response: Any) -> None:
-        """Answer a question; the answer is durable when this returns, and the next superstep consumes it.
+        """Answer a question.
 
-        Inside the loop the stream goes on; after its end, iterate again.
+        The answer is durable when this returns, and the next superstep consumes it. Inside the loop
+        the stream goes on; after its end, iterate again.
 
         Raises:
             RequestError: The answer cannot be taken; nothing was changed.
@@ -301,10 +302,14 @@ class StreamingRun(RunDriver, Shown):
         )
 
     async def restore_checkpoint(self, checkpoint: CheckpointReference) -> None:
-        """Rewind this very run: work in flight is cancelled, undelivered events are dropped, then iterate again.
+        """Rewind this very run to one of its checkpoints; iterate again to go on from there.
+
+        Work in flight is cancelled, and undelivered events are dropped. To keep this run as it is
+        and try something else, use `Workflow.fork`.
 
         Args:
-            checkpoint: A checkpoint of this run, on any branch; the abandoned branch stays readable.
+            checkpoint: A checkpoint of this run, on any branch; the branch that is left stays
+                readable.
 
         Raises:
             CheckpointNotFoundError: The run has no such checkpoint.
@@ -347,10 +352,11 @@ class StreamingRun(RunDriver, Shown):
                 self._stream.emit(event)
 
     async def cancel(self) -> None:
-        """End the run: work in flight is cancelled, and the storage notes that it was.
+        """End the run: work in flight is cancelled, and the storage notes that the run was.
 
-        The stream ends with the status CANCELLED. Its checkpoints stay. A run that is done stays done.
-        Whoever is cancelled while waiting for this hears of it once the run is cancelled.
+        The stream ends with the status CANCELLED. The checkpoints stay, and a run that is done
+        stays done. To let go of a run that is to be resumed later, use `aclose` or `drain`. Whoever
+        is cancelled while waiting for this hears of it once the run is cancelled.
 
         Raises:
             CalledFromHandlerError: A handler of this run asks.
@@ -380,7 +386,9 @@ class StreamingRun(RunDriver, Shown):
         await store.release(status=WorkflowRunState.CANCELLED.value)
 
     async def cancel_request(self, request_id: str) -> None:
-        """Take a question back: nobody is to answer it, and its asker hears nothing; the next superstep closes it.
+        """Cancel a question: nobody can answer it any more, and its asker gets no answer.
+
+        The next superstep closes it.
 
         Raises:
             RequestError: It does not wait.
@@ -395,7 +403,8 @@ class StreamingRun(RunDriver, Shown):
     async def drain(self) -> None:
         """Let the superstep under way end and be committed, then stop; iterating again goes on.
 
-        Handlers that sleep (`ctx.sleep_until`) are cut short; they sleep for the rest when the run goes on.
+        Handlers that sleep (`ctx.sleep_until`) are cut short; they sleep for the rest of their time
+        when the run goes on.
 
         Raises:
             CalledFromHandlerError: A handler of this run asks.

@@ -1,4 +1,4 @@
-"""Where a run comes from: an input, a checkpoint, another run, an answer."""
+"""Where a run comes from: an input, a checkpoint, a fork, an answer."""
 
 from __future__ import annotations
 

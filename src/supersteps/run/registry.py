@@ -1,4 +1,4 @@
-"""`RunRegistry`: the runs of one workflow at hand, and who waits for what."""
+"""`RunRegistry`: the handles of one workflow's runs, and who waits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from supersteps.storage.ports import DurableStorage, name_of, when_closed
 
 
 class RunRegistry:
-    """The runs that wait for answers.
+    """The runs of one workflow that have a handle, and those that wait for answers.
 
-    A run with a storage can be found there again, so its handle is held weakly; one without lives only as long as
-    somebody holds it.
+    A run with a storage can be found there again, so its handle is held weakly; a run without one
+    lives only as long as somebody holds it.
     """
 
     def __init__(self, storage: DurableStorage | None) -> None:
@@ -76,7 +76,9 @@ class RunRegistry:
         self._forked.update(request_ids)
 
     def at_hand(self, request_ids: Iterable[str]) -> StreamingRun | None:
-        """Return the handle of the run that waits for these requests; None where only a storage may know it.
+        """Return the handle of the run that waits for these requests.
+
+        None where only a storage may know the run.
 
         Raises:
             RequestError: They belong to different runs.
@@ -89,7 +91,8 @@ class RunRegistry:
         if len(runs) > 1:
             raise RequestError(
                 "these requests belong to different runs "
-                f"({', '.join(run.run_id for run in runs.values())}); answer one run at a time. Nothing was changed."
+                f"({', '.join(run.run_id for run in runs.values())}); answer one run at a time. "
+                "Nothing was changed."
             )
         return next(iter(runs.values()), None)
 
@@ -111,9 +114,10 @@ class RunRegistry:
     async def find(
         self, request_ids: Collection[str], workflow_id: str
     ) -> tuple[DurableStorage, str]:
-        """Return the stored run of a workflow that waits for these requests, as its storage and its id.
+        """Return the stored run that waits for these requests, as its storage and its id.
 
-        Requests that no run waits for are passed over, if there are others: the run itself knows what became of them.
+        Requests that no run waits for are passed over if there are others: the run itself knows
+        what became of them.
 
         Raises:
             UnknownRequestError: No run waits for any of them.
@@ -154,14 +158,15 @@ class RunRegistry:
                 for asked, found in waiting.items()
             ]
             raise RequestError(
-                f"these requests belong to different runs ({'; '.join(places)}); answer one run at a time. Nothing was "
-                "changed."
+                f"these requests belong to different runs ({'; '.join(places)}); answer one run at "
+                "a time. Nothing was changed."
             )
         if len(common) > 1:
             asked = ", ".join(map(repr, waiting))
             raise RequestError(
-                f"request {asked} waits in several runs ({', '.join(run_id for _, run_id in common)}); choose "
-                "one: run_from_checkpoint(<its head>, responses=...). Nothing was changed."
+                f"request {asked} waits in several runs "
+                f"({', '.join(run_id for _, run_id in common)}); choose one: "
+                "run_from_checkpoint(<its head>, responses=...). Nothing was changed."
             )
         return common[0]
 

@@ -1,4 +1,4 @@
-"""`WorkflowRunResult`: what a run that was driven to its end has to show."""
+"""`WorkflowRunResult`: the events and outputs of a run that was driven."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ EVENT_LIMIT = 10_000
 class WorkflowRunResult(list[WorkflowEvent]):
     """The events of a run that was driven to its end, and what they amount to.
 
-    The list holds every output and request, and the newest 10,000 other events; the status changes are in
-    `status_timeline()`.
+    The list holds every output and request, and the newest 10,000 other events; the status changes
+    are in `status_timeline()`.
 
     Attributes:
         run_id: The run.
@@ -91,7 +91,8 @@ class ResultCollector:
     """Gathers events for a result without keeping more than the result may hold.
 
     Attributes:
-        note: Takes an event that happens in every superstep; it is made if it is among the newest in the end.
+        note: Takes an event that happens in every superstep; the event object is made only if it is
+            among the newest in the end.
     """
 
     def __init__(self, *, include_status_events: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""`drive`: drives a run for a script, and stops it between two supersteps when the process is asked to end."""
+"""`drive`: a run for a script, stopped between supersteps by a signal."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ T = TypeVar("T")
 
 
 async def drive(run: StreamingRun, workflow_id: str) -> WorkflowRunResult:
-    """Drive a run until it is done or only waits for answers, or until SIGINT or SIGTERM asks the process to end.
+    """Drive a run until it is done, only waits for answers, or a signal asks the process to end.
 
-    A second signal does what it would have done without this function.
+    The signals are SIGINT and SIGTERM. A second one does what it would have done without this
+    function.
 
     Raises:
         RunDrainedError: The process was asked to end before the run had ended.
@@ -38,7 +39,7 @@ async def until_asked_to_stop(
     work: Coroutine[Any, Any, T],
     on_signal: Callable[[signal.Signals], None] | None = None,
 ) -> tuple[T, signal.Signals | None]:
-    """Do work that drives a run; SIGINT or SIGTERM drains the run, so that the work ends after a commit.
+    """Do work that drives a run; SIGINT or SIGTERM drains the run: the work ends after a commit.
 
     Args:
         run: The run.
@@ -74,17 +75,20 @@ async def until_asked_to_stop(
 
 
 def _drained(run: StreamingRun, workflow_id: str, signal_name: str) -> RunDrainedError:
-    stopped = f"run {run.run_id!r} of workflow {workflow_id!r} was asked to stop by {signal_name} and stopped"
+    stopped = (
+        f"run {run.run_id!r} of workflow {workflow_id!r} was asked to stop by {signal_name} and "
+        "stopped"
+    )
     head = run.latest_checkpoint
     if head is None:
         return RunDrainedError(
-            f"{stopped}. It has no storage, so nothing can be resumed: start it again, or build the workflow "
-            "with_checkpointing(checkpoint_storage=...) so that next time it can.",
+            f"{stopped}. It has no storage, so nothing can be resumed: start it again, or build "
+            "the workflow with_checkpointing(checkpoint_storage=...) so that next time it can.",
             run.run_id,
         )
     return RunDrainedError(
-        f"{stopped} after superstep {head.step_number}, at checkpoint {head.checkpoint_id!r}. Resume it by "
-        f'workflow.run_sync(..., run_id={run.run_id!r}, if_exists="attach") or '
+        f"{stopped} after superstep {head.step_number}, at checkpoint {head.checkpoint_id!r}. "
+        f'Resume it by workflow.run_sync(..., run_id={run.run_id!r}, if_exists="attach") or '
         f"workflow.run_from_checkpoint({head.checkpoint_id!r}).",
         run.run_id,
         head.checkpoint_id,
@@ -95,7 +99,8 @@ def _drained(run: StreamingRun, workflow_id: str, signal_name: str) -> RunDraine
 def _signals_go_to(drain: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Have the first SIGINT or SIGTERM handled by a function, and any further one as before.
 
-    Only the main thread gets signals. Those that the process ignores, as in the background of a shell, stay ignored.
+    Only the main thread gets signals. Those that the process ignores, as in the background of a
+    shell, stay ignored.
     """
     loop = asyncio.get_running_loop()
     before: dict[signal.Signals, Any] = {}

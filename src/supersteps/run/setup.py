@@ -1,4 +1,4 @@
-"""`RunSetup`: what the runs of a workflow have in common, and are set up with."""
+"""`RunSetup`: what the runs of a workflow have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`EventStream`: how a run's events get from the engine to one consumer, or into the result of an awaited run."""
+"""`EventStream`: events on their way to one consumer or into a result."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class EventStream:
         sink: Takes notes of the events that happen in every superstep.
         delivered_some: Whether somebody has had events that no result will hold.
         is_closed: Whether events are dropped: the run's handle is closed.
-        is_hurried: Whether no handler is to wait for the consumer: it may itself wait for the superstep's end.
+        is_hurried: Whether no handler is to wait for the consumer, because the consumer may itself
+            wait for the superstep's end.
     """
 
     def __init__(self, source: Source, on_left: Callable[[], None]) -> None:
@@ -131,7 +132,10 @@ class EventStream:
 
     @property
     def is_full(self) -> bool:
-        """Whether a handler should wait for the consumer; not for one that has left, or only wants the result."""
+        """Whether a handler should wait for the consumer.
+
+        Not for one that has left, or that only wants the result.
+        """
         return (
             len(self.events) >= UNDELIVERED
             and self.collector is None
@@ -141,7 +145,7 @@ class EventStream:
         )
 
     async def room(self) -> None:
-        """Wait until the consumer has taken half of the events, or there is nobody to wait for any more."""
+        """Wait until the consumer has taken half of the events, or has left."""
         while self.is_full:
             if self._space is None:
                 self._space = asyncio.get_running_loop(), asyncio.Event()
@@ -277,8 +281,8 @@ class EventStream:
             self.release(self._hold)
         if self.is_taken:
             raise StreamBusyError(
-                f"run {self._run_id!r} already has a consumer; events can go to one only. Wait until it has ended, or "
-                "break out of its loop first."
+                f"run {self._run_id!r} already has a consumer; events can go to one only. Wait "
+                "until it has ended, or break out of its loop first."
             )
 
     def claim(self, iterator: EventIterator) -> None:
@@ -317,7 +321,9 @@ class EventStream:
 
 
 class EventIterator:
-    """One consumer's iteration; there can be a new consumer only once this object is gone or exhausted.
+    """One consumer's iteration.
+
+    There can be a new consumer only once this object is gone or exhausted.
 
     Attributes:
         source: The run, None at the end.
@@ -335,7 +341,8 @@ class EventIterator:
     def __anext__(self) -> Awaitable[WorkflowEvent]:
         if self.source is not None:
             self._stream.claim(self)
-        # Not a coroutine of its own: the traceback of an error would keep its frame, and so the consumer, alive.
+        # Not a coroutine of its own: the traceback of an error would keep its frame alive, and so
+        # the consumer.
         return _next_event(self.source, self._stream, self.reference or weakref.ref(self))
 
 

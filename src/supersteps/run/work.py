@@ -1,4 +1,4 @@
-"""`RunWork`: what is done for a run: it is opened, then superstep by superstep."""
+"""`RunWork`: the work of a run: opening it, then each superstep."""
 
 from __future__ import annotations
 

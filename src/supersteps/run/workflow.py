@@ -1,4 +1,4 @@
-"""`Workflow`: an immutable definition that can be run, resumed and answered any number of times."""
+"""`Workflow`: an immutable definition, to be run any number of times."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ class Workflow(Shown):
     One object serves any number of runs, also at the same time.
 
     Attributes:
-        workflow_id: The workflow's name, the same in every process: given to the builder, else the start executor's id.
-        max_iterations: How many supersteps a run may take after an input from outside, its very first not counted.
+        workflow_id: The workflow's name, the same in every process: the one that the builder was
+            given, else the start executor's id.
+        max_iterations: How many supersteps a run may take after an input from outside, its very
+            first not counted.
     """
 
     def __init__(
@@ -62,7 +64,8 @@ class Workflow(Shown):
             types: Types of values beyond those that the handlers' annotations reach.
             retention: Which checkpoints to keep while a run goes on.
             backend: Where handlers run; this process when None.
-            migration: How to go on with runs that an earlier graph began; they are refused when None.
+            migration: How to go on with runs that an earlier graph began; they are refused when
+                None.
             observer: Is told what runs do; nobody is when None.
         """
         self.workflow_id = workflow_id
@@ -137,7 +140,7 @@ class Workflow(Shown):
 
     @property
     def types(self) -> list[Any]:
-        """What the codec may rebuild: types that the handlers' annotations reach, and those given beside them."""
+        """What the codec may rebuild: types that annotations reach, and those given beside them."""
         return list(self._types)
 
     @property
@@ -152,7 +155,7 @@ class Workflow(Shown):
 
     @property
     def graph_signature_hash(self) -> str:
-        """Hash of the structure: executors, handled types, edges, names of conditions; no limits, no looks."""
+        """Hash of the structure: executors, handled types, edges, conditions' names; no limits."""
         return self._graph.fingerprint
 
     @property
@@ -221,8 +224,9 @@ class Workflow(Shown):
         Args:
             message: The input, of a type that the start executor handles.
             run_id: The run's id; a fresh time-ordered one when None.
-            if_exists: What to do when a run has this id: "error", or "attach" to go on with that run (and ignore the
-                input), which makes starting idempotent.
+            if_exists: What to do when a run has this id: "error", or "attach" to go on with that
+                run and ignore the input. Choose "attach", with a `run_id` of your own, where a
+                start may be repeated.
             checkpoint_storage: Where to save the run; wins over the builder's.
             include_status_events: Whether the result lists status changes among its events.
             metadata: Remarks to keep with the run: JSON values.
@@ -255,12 +259,14 @@ class Workflow(Shown):
     ) -> WorkflowRunResult:
         """Do what `run` does, in an event loop of its own: for scripts.
 
-        SIGINT and SIGTERM let the superstep under way end and be committed; a second signal interrupts at once.
+        SIGINT and SIGTERM let the superstep under way end and be committed; a second signal
+        interrupts at once.
 
         Args: see `run`.
 
         Raises:
-            RunDrainedError: A signal stopped the run before its end; the message says how to resume it.
+            RunDrainedError: A signal stopped the run before its end; the message says how to resume
+                it.
             RuntimeError: An event loop is running already in this thread: await `run` there.
             Exception: See `run`.
         """
@@ -270,8 +276,9 @@ class Workflow(Shown):
             pass
         else:
             raise WorkflowRuntimeError(
-                f"run_sync of workflow {self.workflow_id!r} was called inside a running event loop, which it would "
-                "block: write `await workflow.run(...)` there. Nothing was started."
+                f"run_sync of workflow {self.workflow_id!r} was called inside a running event "
+                "loop, which it would block: write `await workflow.run(...)` there. Nothing was "
+                "started."
             )
         from supersteps.run.script import drive  # wanted only by scripts
 
@@ -347,7 +354,7 @@ class Workflow(Shown):
         checkpoint_storage: CheckpointStorage | None = None,
         responses: Mapping[str, Any] | None = None,
     ) -> StreamingRun:
-        """Return the handle of a run that continues from a checkpoint at the first step of iteration.
+        """Return the handle of a run; at the first step of iteration it goes on from a checkpoint.
 
         Args: see `run_from_checkpoint`.
         """
@@ -364,19 +371,22 @@ class Workflow(Shown):
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] = (),
     ) -> StreamingRun:
-        """Return the handle of a new run that begins at a checkpoint of any run, as it was or with changes to it.
+        """Return the handle of a new run that begins at a checkpoint of any run, perhaps changed.
 
-        Nothing of the old run changes. The new one is created at the first step of iteration; questions that wait at
-        the checkpoint wait in it too, under the same ids.
+        Nothing of the old run changes. The new one is created at the first step of iteration;
+        questions that wait at the checkpoint wait in it too, under the same ids.
 
         Args:
             checkpoint: Where to begin: a checkpoint's id, its `CheckpointInfo`, or itself.
-            changes: New values by path; `DELETE` removes what is there. A path is a string with dots, a tuple where a
-                name has a dot in it, or a JSON Pointer: "input" (at iteration 0), "messages.INDEX",
-                "shared_state.KEY", "executor_states.ID.KEY", "scopes.NAME.KEY", of a sub-workflow "sub_state.PATH.KEY"
-                and "sub_scopes.PATH.NAME.KEY", each with further keys, indexes or attributes inside the value.
+            changes: New values by path; `DELETE` removes what is there. A path is a string with
+                dots, a tuple where a name has a dot in it, or a JSON Pointer: "input" (at iteration
+                0), "messages.INDEX", "shared_state.KEY", "executor_states.ID.KEY",
+                "scopes.NAME.KEY", of a sub-workflow "sub_state.PATH.KEY" and
+                "sub_scopes.PATH.NAME.KEY", each with further keys, indexes or attributes inside the
+                value.
             run_id: The new run's id; a fresh time-ordered one when None.
-            checkpoint_storage: Where the checkpoint is, and where the new run goes; the builder's when None.
+            checkpoint_storage: Where the checkpoint is, and where the new run goes; the builder's
+                when None.
             metadata: Remarks to keep with the new run; those of the old one stay with that.
             tags: Labels to keep with the new run.
 
@@ -408,15 +418,17 @@ class Workflow(Shown):
         to_step: int | None = None,
         checkpoint_storage: CheckpointStorage | None = None,
     ) -> StreamingRun:
-        """Return the handle of a repetition in memory, for debugging: handlers run again, and nothing is written.
+        """Return the handle of a replay in memory: handlers run again, and nothing is written.
 
-        Handlers see `ctx.is_replaying`. They get the answers that the run had, in the supersteps that had them;
-        timers count as due and sleeps as slept. `StreamingRun.snapshot()` gives the state that is reached.
+        Use it for debugging. Handlers see `ctx.is_replaying`. They get the answers that the run
+        had, in the supersteps that had them; timers count as due and sleeps as slept.
+        `StreamingRun.snapshot()` gives the state that is reached.
 
         Args:
-            checkpoint_or_run_id: Where to begin; for a run's id the oldest checkpoint on its head's lineage.
-            to_step: The superstep after which to stop; the lineage's last one when None. One more repeats the
-                superstep that failed.
+            checkpoint_or_run_id: Where to begin; for a run's id the oldest checkpoint on its head's
+                lineage.
+            to_step: The superstep after which to stop; the lineage's last one when None. One more
+                repeats the superstep that failed.
             checkpoint_storage: Where the run is; the builder's when None.
 
         Raises (at the first step of iteration):
@@ -479,7 +491,10 @@ class Workflow(Shown):
             return await result_of(self._setup, run_id, checkpoint_storage)
 
     def send_responses_streaming(self, responses: Mapping[str, Any]) -> StreamingRun:
-        """Return the handle of the run that waits for these requests; it is answered at the first step of iteration."""
+        """Return the handle of the run that waits for these requests.
+
+        The run is answered at the first step of iteration.
+        """
         return answered_run(self._setup, responses)
 
 

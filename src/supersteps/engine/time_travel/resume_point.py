@@ -1,4 +1,4 @@
-"""What a run goes on from: a checkpoint, a head, and whether the graph fits."""
+"""What a run goes on from: a checkpoint or head that the graph fits."""
 
 from __future__ import annotations
 
@@ -118,7 +118,9 @@ def fitted(
     codec: Codec,
     migration: Migration | None,
 ) -> Fitted:
-    """Return a checkpoint as the graph can go on with it, migrated if another one wrote it and that is wanted.
+    """Return a checkpoint as the graph can go on with it.
+
+    One that another graph wrote is migrated, if that is wanted.
 
     Raises:
         GraphChangedError: It does not fit.
@@ -135,7 +137,9 @@ def fitted(
 
 
 def check_graph(graph: Graph, workflow_id: str, record: CheckpointRecord) -> None:
-    """Refuse a checkpoint that another graph wrote, or a workflow of another name, which would hide the run.
+    """Refuse a checkpoint that another graph wrote, or a workflow of another name.
+
+    Under another name the run would not be found again.
 
     Raises:
         GraphChangedError: The structures differ; the error lists how.
@@ -166,7 +170,10 @@ def _check_graph(
 
 
 def _strangers(graph: Graph, record: CheckpointRecord) -> list[str]:
-    """Return what a checkpoint that says nothing of its graph, such as one made by hand, names and the graph lacks."""
+    """Return what a checkpoint names and the graph lacks.
+
+    For checkpoints that say nothing of their graph, such as those made by hand.
+    """
     named = {
         target
         for message in read_messages(record.parts.get(MESSAGES))
