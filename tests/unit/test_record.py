@@ -188,3 +188,32 @@ def test_composing_changes_leaves_both_as_they_were() -> None:
 
 def test_a_saved_checkpoint_info_is_found_by_the_name_it_was_first_saved_under() -> None:
     assert type_name(CheckpointInfo) == "supersteps.checkpoint.record:CheckpointInfo"
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_changes_between_two_states_lead_from_one_to_the_other(seed: int) -> None:
+    dice = random.Random(seed)
+    before: dict[PartKey, Part] = {A: b"[0]", B: ListPart([b"1"])}
+    random_changes(dice).apply(before)
+    after = dict(before)
+    for _ in range(dice.randrange(4)):
+        random_changes(dice).apply(after)
+    found = dict(before)
+
+    Changes.between(before, after).apply(found)
+
+    assert found == after
+    assert Changes.between(after, after) == Changes()
+
+
+def test_a_list_that_goes_on_is_appended_to() -> None:
+    before: dict[PartKey, Part] = {A: ListPart([b"1"]), B: ListPart([b"1"])}
+    after: dict[PartKey, Part] = {A: ListPart([b"1", b"2"]), B: ListPart([b"2"])}
+
+    assert Changes.between(before, after) == Changes(appends={A: [b"2"], B: [b"2"]}, deletes=[B])
+
+
+def test_the_size_is_what_is_written() -> None:
+    changes = Changes(puts={A: b"10"}, appends={B: [b"1", b"23"]}, deletes=[OUTPUTS])
+
+    assert changes.size == 5

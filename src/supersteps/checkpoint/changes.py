@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
@@ -20,6 +22,29 @@ class Changes(msgspec.Struct, gc=False):
     puts: dict[PartKey, bytes] = {}
     appends: dict[PartKey, list[bytes]] = {}
     deletes: list[PartKey] = []
+
+    @classmethod
+    def between(cls, before: Mapping[PartKey, Part], after: Mapping[PartKey, Part]) -> Changes:
+        """Return the changes that make some parts of others.
+
+        A list that goes on from what it was is appended to; one that differs begins anew.
+        """
+        changes = cls(deletes=[key for key in before if key not in after])
+        for key, part in after.items():
+            old = before.get(key)
+            if old is part:
+                continue
+            if not isinstance(part, ListPart):
+                if part != old:
+                    changes.puts[key] = part
+            elif isinstance(old, ListPart) and list(part[: len(old)]) == list(old):
+                if len(part) > len(old):
+                    changes.appends[key] = list(part[len(old) :])
+            else:
+                if old is not None:
+                    changes.deletes.append(key)
+                changes.appends[key] = list(part)
+        return changes
 
     @property
     def size(self) -> int:

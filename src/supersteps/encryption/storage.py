@@ -21,7 +21,7 @@ from supersteps.encryption.encryptor import Head
 from supersteps.encryption.inspection import key_ids, verify
 from supersteps.encryption.keys import Keyring
 from supersteps.encryption.records import family_of
-from supersteps.encryption.vault import Vault, all_of, weight_of, work
+from supersteps.encryption.vault import Vault, weight_of, work
 from supersteps.errors import (
     CheckpointVersionError,
     CorruptCheckpointError,
@@ -290,8 +290,7 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
             part = before[key]
             return part.to_json() if isinstance(part, ListPart) else part
 
-        size = sum(map(len, commit.changes.puts.values()))
-        size += sum(len(item) for items in commit.changes.appends.values() for item in items)
+        size = commit.changes.size
         clear = commit.changes.deletes if isinstance(commit, _EncryptingAll) else []
         encrypted = await work(size, lambda: self._vault.encrypt_commit(commit, head, old_value))
         if clear:
@@ -502,7 +501,7 @@ class _EncryptingAll(Commit, frozen=True, kw_only=True):
 def _encrypting_all(commit: Commit, before: CheckpointRecord) -> Commit:
     parts = dict(before.parts)
     commit.changes.apply(parts)
-    changes = all_of(parts)
+    changes = Changes.between({}, parts)
     fields = {name: getattr(commit, name) for name in commit.__struct_fields__}
     return _EncryptingAll(
         **{**fields, "changes": Changes(changes.puts, changes.appends, list(before.parts))}

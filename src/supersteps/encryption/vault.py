@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from supersteps._process_fork import forkable_lock
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import ListPart, Part, PartKey
+from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.encryption import records
 from supersteps.encryption.decryptor import PartDecryptor
@@ -121,7 +121,9 @@ class Vault:
         header = record.header
         head = self.new_head(header)
         parts: dict[PartKey, Part] = {}
-        self._encryptor(head, header).encrypt(all_of(record.parts), _no_value).apply(parts)
+        self._encryptor(head, header).encrypt(Changes.between({}, record.parts), _no_value).apply(
+            parts
+        )
         return CheckpointRecord(
             records.encrypt_header(self.keyring, header, head.keys.key_id, head.total, None), parts
         )
@@ -169,14 +171,6 @@ class Vault:
             head = self._heads.get(run.run_id, (None, 0))[0]
         if head is not None and head.commit_id != run.commit_id:
             self.forget(run.run_id)
-
-
-def all_of(parts: Mapping[PartKey, Part]) -> Changes:
-    """Return the changes that create these parts."""
-    return Changes(
-        puts={key: part for key, part in parts.items() if not isinstance(part, ListPart)},
-        appends={key: list(part) for key, part in parts.items() if isinstance(part, ListPart)},
-    )
 
 
 def _no_value(key: PartKey) -> bytes:

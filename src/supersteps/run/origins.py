@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.sections.graph import GRAPH, encode_graph
 from supersteps.checkpoint.sections.question import REQUESTS
 from supersteps.engine.hooks import Holder
 from supersteps.engine.levels import Levels
-from supersteps.engine.time_travel.fork import Edits, edited_parts, first_changes, status_of
+from supersteps.engine.time_travel.fork import Edits, edited_parts, status_of
 from supersteps.engine.time_travel.migration import Fitted
 from supersteps.engine.time_travel.replay import find_replay
 from supersteps.engine.time_travel.resume_point import (
@@ -249,7 +250,7 @@ class ForkedRun(_Creation):
         parts = edited_parts(source, self._changes, Levels(graph), self._setup.codec(storage))
         opened = self._attempt = self._equip(work, storage)
         assert opened.store is not None
-        first = first_changes(parts)
+        first = Changes.between({}, parts)
         first.puts[GRAPH] = encode_graph(graph.description)
         await opened.store.commit(
             first,

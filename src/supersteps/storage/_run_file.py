@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import ListPart, Part, PartKey
+from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, check_version
 from supersteps.errors import CheckpointVersionError, CorruptCheckpointError, StorageError
 from supersteps.ids import checkpoint_id
@@ -91,38 +91,20 @@ def new_digest() -> blake2b:
 
 def step_between(parent: Mapping[PartKey, Part], record: CheckpointRecord) -> Step:
     """Return a checkpoint as differences from its parent's parts."""
-    step = _difference(parent, record)
+    changes = Changes.between(parent, record.parts)
     parts = dict(parent)
-    step.changes().apply(parts)
-    # A key that was deleted and written again between two checkpoints has another position now, if
-    # only these two are left.
-    return (
-        step
-        if _in_sections(parts) == _in_sections(record.parts)
-        else _difference({}, record, deletes=parent)
+    changes.apply(parts)
+    if _in_sections(parts) != _in_sections(record.parts):
+        # A key that was deleted and written again between two checkpoints has another position
+        # now, if only these two are left.
+        changes = Changes.between({}, record.parts)
+        changes.deletes = list(parent)
+    return Step(
+        record.header,
+        [(key, msgspec.Raw(part)) for key, part in changes.puts.items()],
+        [(key, [msgspec.Raw(item) for item in items]) for key, items in changes.appends.items()],
+        changes.deletes,
     )
-
-
-def _difference(
-    parent: Mapping[PartKey, Part],
-    record: CheckpointRecord,
-    deletes: Iterable[PartKey] | None = None,
-) -> Step:
-    gone = (key for key in parent if key not in record.parts)
-    step = Step(record.header, [], [], list(gone if deletes is None else deletes))
-    for key, part in record.parts.items():
-        before = parent.get(key)
-        if not isinstance(part, ListPart):
-            if part != before:
-                step.puts.append((key, msgspec.Raw(part)))
-        elif isinstance(before, ListPart) and list(part[: len(before)]) == list(before):
-            if len(part) > len(before):
-                step.appends.append((key, [msgspec.Raw(item) for item in part[len(before) :]]))
-        else:
-            if before is not None:
-                step.deletes.append(key)
-            step.appends.append((key, [msgspec.Raw(item) for item in part]))
-    return step
 
 
 def _in_sections(keys: Iterable[PartKey]) -> list[PartKey]:

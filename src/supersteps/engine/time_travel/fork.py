@@ -8,7 +8,6 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
-from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
@@ -75,17 +74,6 @@ _STATE = {
 _SHAPES = ", ".join(
     [INPUT, "messages.INDEX", *(f"{section}.{names}" for section, names in _STATE.items())]
 )
-
-
-def first_changes(parts: Mapping[PartKey, Part]) -> Changes:
-    """Return the commit's content that begins a run with these parts; lists that grow stay such lists."""
-    changes = Changes()
-    for key, part in parts.items():
-        if isinstance(part, ListPart):
-            changes.appends[key] = list(part)
-        else:
-            changes.puts[key] = part
-    return changes
 
 
 def status_of(parts: Mapping[PartKey, Part]) -> WorkflowRunState:

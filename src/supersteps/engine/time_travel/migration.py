@@ -149,7 +149,7 @@ def fit(
             f"present graph of workflow {record.header.workflow_id!r}:{listing}\nNothing was changed.",
             misfits,
         )
-    changes = _changes_between(record.parts, migrating.parts)
+    changes = Changes.between(record.parts, migrating.parts)
     parts = dict(record.parts)
     changes.apply(parts)
     return Fitted(
@@ -160,19 +160,6 @@ def fit(
         migrating.names,
         migrating.calls,
     )
-
-
-def _changes_between(before: Mapping[PartKey, Part], now: Mapping[PartKey, Part]) -> Changes:
-    changes = Changes(deletes=[key for key in before if key not in now])
-    for key, part in now.items():
-        if key in before and (before[key] is part or before[key] == part):
-            continue
-        if isinstance(part, ListPart):
-            changes.deletes.append(key)
-            changes.appends[key] = list(part)
-        else:
-            changes.puts[key] = part
-    return changes
 
 
 class _Migrating:

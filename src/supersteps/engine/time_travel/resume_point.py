@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import CheckpointRecord
@@ -13,7 +14,7 @@ from supersteps.checkpoint.sections.message import MESSAGES, read_messages
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.define.graph import Graph
 from supersteps.engine.run_store import RunStore
-from supersteps.engine.time_travel.fork import first_changes, status_of
+from supersteps.engine.time_travel.fork import status_of
 from supersteps.engine.time_travel.migration import Fitted, Migration, fit
 from supersteps.engine.time_travel.receivers import INPUT_SOURCE, addressed, unaddressed
 from supersteps.errors import CheckpointNotFoundError, GraphChangedError, RunNotFoundError
@@ -214,7 +215,7 @@ async def adopt_checkpoint(
         last = max(_number(identifier, run_id) for identifier in taken)
     store = RunStore(storage, run_id, workflow_id)
     store.number_after(last)
-    changes = first_changes(record.parts)
+    changes = Changes.between({}, record.parts)
     changes.puts.setdefault(GRAPH, encode_graph(graph.description))
     await store.commit(
         changes,

@@ -164,7 +164,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         return await self._writer.run(
             lambda db: self._commits.commit(SqliteTables(db, self._clock), commit),
             alone=commit.header.run_id,
-            is_small=_size(commit) < _LARGE_BYTES,
+            is_small=commit.changes.size < _LARGE_BYTES,
             written=lambda db: self._commits.is_written(SqliteTables(db), commit),
         )
 
@@ -340,15 +340,6 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         headers, problems = await self._read(reads.list_headers, workflow_id, run_id)
         _warn(problems)
         return headers
-
-
-def _size(commit: Commit) -> int:
-    size = 0
-    for part in commit.changes.puts.values():
-        size += len(part)
-    for items in commit.changes.appends.values():
-        size += sum(map(len, items))
-    return size
 
 
 def _read_list(tables: SqliteTables, entry: Listed, where: str) -> list[bytes]:
