@@ -1,11 +1,14 @@
-"""The ports of storage: what the engine and people want of one.
+"""The ports of storage: the protocols that storages implement.
 
-`CheckpointStorage` has five methods over whole checkpoints; any class that has them works, through
-an adapter that says what is missing. `DurableStorage` is what the engine drives: one atomic commit
-per superstep of just what changed, fenced by an epoch, with a journal of finished calls and an
-inbox of accepted answers. `ManagedStorage` adds what looks after runs. What else a storage says of
-itself is its `Capabilities`. Storages are safe to use from several event loops, threads and, where
-they write outside the process, processes.
+- `CheckpointStorage` has five methods for whole checkpoints. Any class that has them works, through
+  an adapter that says which guarantees are missing. Implement it if in doubt.
+- `DurableStorage` is what the engine needs: one atomic commit per superstep with only the changes,
+  fenced by an epoch, with a journal of finished calls and an inbox of accepted answers.
+- `ManagedStorage` adds the upkeep of runs: listing, pruning, verification.
+- `Capabilities` say what else a storage can do.
+
+Storages are safe to use from several event loops, threads and (if they write outside the process)
+processes.
 """
 
 from __future__ import annotations
@@ -30,14 +33,14 @@ from supersteps.storage.retention import RetentionPolicy
 
 @runtime_checkable
 class CheckpointStorage(Protocol):
-    """A place for whole checkpoints."""
+    """A storage of whole checkpoints: the smallest interface for a storage of your own."""
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
-        """Save a checkpoint and return its id; raise rather than lose it."""
+        """Save a checkpoint and return its id; raise if it cannot be saved."""
         ...
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
-        """Return a checkpoint, None when there is none with this id."""
+        """Return a checkpoint, None if there is none with this id."""
         ...
 
     async def list_checkpoint_ids(self, workflow_id: str | None = None) -> list[str]:
@@ -49,45 +52,45 @@ class CheckpointStorage(Protocol):
         ...
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        """Delete a checkpoint; return whether it was there."""
+        """Delete a checkpoint; return whether it existed."""
         ...
 
 
 @runtime_checkable
 class DurableStorage(CheckpointStorage, Protocol):
-    """A storage that keeps every promise of the library.
+    """A storage that keeps all guarantees of the library.
 
-    All methods raise `StorageError` (or a subclass of `CheckpointError` that says more) when the
-    storage cannot do what is asked; none changes anything in that case. A method that needs a run
-    raises `RunNotFoundError` where there is none with the given id.
+    If a storage cannot do what a method asks, the method raises `StorageError` (or a more specific
+    `CheckpointError`) and changes nothing. A method that needs a run raises `RunNotFoundError` if
+    there is none with the given id.
 
-    A run id may come to mean another run: somebody deletes the run and starts one anew under its
-    id. Whoever has looked at a run before passes the `incarnation` of its record. When the run that
-    is there is another one, methods that write raise `RunFencedError`, and methods that read find
-    nothing. None stands for whichever run is there.
+    A run id may come to mean another run: if the run is deleted and a new one is started under its
+    id. So a caller that has read a run passes the `incarnation` of its record. If the present run
+    is another one, methods that write raise `RunFencedError`, and methods that read find nothing.
+    None means the present run.
     """
 
     codec: Codec
-    """Types registered here are rebuilt on load, for every workflow that uses this storage."""
+    """Types registered here are rebuilt on load, for every workflow that uses the storage."""
 
     async def save_checkpoint(self, checkpoint: WorkflowCheckpoint) -> str:
-        """Save a checkpoint by hand; it does not become part of any run's lineage.
+        """Save a checkpoint directly; it does not become part of a run's lineage.
 
         Returns:
-            Its id. An earlier one that was saved by hand under this id is replaced.
+            Its id. An earlier one that was saved directly under this id is replaced.
 
         Raises:
-            CheckpointEncodeError: It holds a value that cannot be saved.
+            CheckpointEncodeError: It contains a value that cannot be saved.
             StorageError: A run has committed a different checkpoint under this id.
         """
         ...
 
     async def load_checkpoint(self, checkpoint_id: str) -> WorkflowCheckpoint | None:
-        """Return a checkpoint, None when there is none with this id; it is decoded when needed.
+        """Return a checkpoint, None if there is none with this id; it is decoded when needed.
 
         Raises:
             CorruptCheckpointError: It is damaged.
-            CheckpointVersionError: A newer library wrote it.
+            CheckpointVersionError: A newer version of the library wrote it.
         """
         ...
 
@@ -102,13 +105,13 @@ class DurableStorage(CheckpointStorage, Protocol):
     ) -> list[WorkflowCheckpoint]:
         """Return the checkpoints, all or of one workflow or run, oldest first.
 
-        Each is decoded when its content is needed. A damaged one is passed over with a
+        Each is decoded when its content is needed. A damaged one is skipped with a
         `CorruptCheckpointWarning`.
         """
         ...
 
     async def get_run(self, run_id: str) -> RunRecord | None:
-        """Return a run's record, None when there is no such run."""
+        """Return a run's record, None if there is no such run."""
         ...
 
     async def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
@@ -116,56 +119,56 @@ class DurableStorage(CheckpointStorage, Protocol):
         ...
 
     async def load_record(self, checkpoint_id: str) -> CheckpointRecord | None:
-        """Return a committed checkpoint, encoded, None when there is none with this id.
+        """Return a committed checkpoint, encoded, None if there is none with this id.
 
         Raises:
             CorruptCheckpointError: It is damaged; the message names the nearest intact checkpoint
                 before it.
-            CheckpointVersionError: A newer library wrote it.
+            CheckpointVersionError: A newer version of the library wrote it.
         """
         ...
 
     async def list_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
         """Return a checkpoint and its ancestors, oldest first, at most the newest `limit`.
 
-        It is empty when there is no such checkpoint. Checkpoints that were deleted or pruned are
-        not in it; those after them follow those before them.
+        It is empty if there is no such checkpoint. Deleted and pruned checkpoints are not in it;
+        later ones follow earlier ones directly.
         """
         ...
 
     async def commit(self, commit: Commit) -> int | None:
-        """Write a checkpoint and make it the run's head, in one transaction, durably.
+        """Write a checkpoint and make it the run's head, in one durable transaction.
 
-        A commit without parent creates the run and takes its lease. A commit that is already the
-        head (its reply was lost) is a success. Entries of the journal belong to the old head and
-        are void afterwards.
+        A commit without parent creates the run and acquires its lease. A commit that is already the
+        head (its reply was lost) succeeds. Entries of the journal belong to the old head and are
+        void afterwards.
 
         Returns:
-            The number of the newest entry that is left in the run's inbox, 0 where none is or no
-            question waits. None if in doubt: then the inbox is read before the next superstep of a
-            run whose questions wait.
+            The number of the newest entry in the run's inbox, 0 if there is none or no question
+            waits. None if it is unknown: then the inbox is read before the next superstep of a run
+            with waiting questions.
 
         Raises:
             RunExistsError: The commit creates a run that exists.
-            RunFencedError: The epoch or the head is not what the commit says; nothing was written.
+            RunFencedError: The epoch or the head differs from the commit's; nothing was written.
         """
         ...
 
     async def acquire(
         self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
     ) -> RunRecord:
-        """Take a run under the next epoch.
+        """Acquire a run, with the next epoch.
 
         Raises:
             RunNotFoundError: There is no such run.
-            RunBusyError: Another owner's lease holds.
+            RunBusyError: Another owner has a valid lease.
         """
         ...
 
     async def renew(
         self, run_id: str, epoch: int, lease_seconds: float, *, incarnation: str | None = None
     ) -> None:
-        """Extend the lease from now.
+        """Renew the lease from now on.
 
         Raises:
             RunFencedError: The run was taken over.
@@ -181,7 +184,7 @@ class DurableStorage(CheckpointStorage, Protocol):
         error: str | None = None,
         incarnation: str | None = None,
     ) -> None:
-        """Give the lease up, and note a new status and the failure that ended the work, if any.
+        """Release the lease, and store a new status and the failure that ended the work, if any.
 
         Raises:
             RunFencedError: The run was taken over.
@@ -191,7 +194,7 @@ class DurableStorage(CheckpointStorage, Protocol):
     async def move_head(
         self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
     ) -> RunRecord:
-        """Make a checkpoint of the run its head again, on a new branch; void its journal and inbox.
+        """Make a checkpoint of the run its head, on a new branch; void its journal and inbox.
 
         Restoring to the head itself keeps the branch.
 
@@ -210,14 +213,14 @@ class DurableStorage(CheckpointStorage, Protocol):
         *,
         incarnation: str | None = None,
     ) -> None:
-        """Add records of finished calls that follow the checkpoint `head`, durably and in order.
+        """Append records of finished calls that follow the checkpoint `head`, durably and in order.
 
         Args:
             run_id: The run.
             epoch: The writer's fencing epoch.
-            head: The checkpoint at whose barrier the calls began.
-            records: One JSON value each, without line breaks.
-            incarnation: Which run of this id is meant.
+            head: The checkpoint at whose barrier the calls started.
+            records: A JSON value each, without line breaks.
+            incarnation: The incarnation of the run; None for the present one.
 
         Raises:
             RunFencedError: The run was taken over, or its head has moved.
@@ -227,7 +230,7 @@ class DurableStorage(CheckpointStorage, Protocol):
     async def read_journal(
         self, run_id: str, head: str, *, incarnation: str | None = None
     ) -> list[bytes]:
-        """Return the records that follow `head`, in order; a torn last one is left out."""
+        """Return the records that follow `head`, in order; without an incomplete last one."""
         ...
 
     async def discard_journal(
@@ -247,13 +250,13 @@ class DurableStorage(CheckpointStorage, Protocol):
         *,
         incarnation: str | None = None,
     ) -> list[InboxEntry]:
-        """Put answers (request id, encoded value) into the run's inbox, all or none, durably.
+        """Add answers (request id, encoded value) to the run's inbox durably, all or none.
 
         Raises:
             RunNotFoundError: There is no such run.
-            RunFencedError: It is another incarnation of it.
+            RunFencedError: The run has another incarnation.
             UnknownRequestError: The head does not wait for one of the requests.
-            AlreadyAnsweredError: The inbox has an answer for one of them.
+            AlreadyAnsweredError: The inbox already has an answer for one of them.
         """
         ...
 
@@ -262,20 +265,20 @@ class DurableStorage(CheckpointStorage, Protocol):
         ...
 
     async def delete_checkpoint(self, checkpoint_id: str) -> bool:
-        """Delete a checkpoint; return whether it was there.
+        """Delete a checkpoint; return whether it existed.
 
-        When it was the head of its run, the nearest remaining ancestor becomes the head, as by
-        `move_head`; a run without checkpoints is deleted. Checkpoints that followed it follow its
-        own parent from then on (see `rules.new_parents`), so that every lineage leads somewhere.
+        If it was the head of its run, the nearest remaining ancestor becomes the head, as by
+        `move_head`; a run without checkpoints is deleted. The parent of its children becomes its
+        own parent (see `rules.new_parents`), so that every lineage is complete.
         """
         ...
 
     async def delete_run(self, run_id: str) -> bool:
-        """Delete a run with all its checkpoints; return whether it was there."""
+        """Delete a run with all its checkpoints; return whether it existed."""
         ...
 
     async def aclose(self) -> None:
-        """Finish what is under way and let files and threads go.
+        """Finish running operations and release files and threads.
 
         The storage may be used again afterwards.
         """
@@ -292,17 +295,17 @@ class DurableStorage(CheckpointStorage, Protocol):
 
 
 class AsyncClosing:
-    """`async with` for the built-in storages: leaving the block closes."""
+    """`async with` for the built-in storages: the end of the block closes."""
 
     async def aclose(self) -> None:
-        """Finish what is under way and let files and threads go.
+        """Finish running operations and release files and threads.
 
         The storage may be used again afterwards.
         """
         self.note_closed()
 
     def note_closed(self) -> None:
-        """Tell whoever asked by `when_closed`; each `aclose` does so."""
+        """Call the functions of `when_closed`; each `aclose` does this."""
         for forget in self.__dict__.pop("_when_closed", ()):
             forget()
 
@@ -319,9 +322,9 @@ class AsyncClosing:
 
 
 def when_closed(storage: object, forget: Callable[[], None]) -> None:
-    """Have a function called once a storage is closed, or the one that it wraps.
+    """Call a function once a storage, or the storage that it wraps, is closed.
 
-    Storages that are not an `AsyncClosing` do not tell.
+    The function is never called for storages that are not an `AsyncClosing`.
     """
     while isinstance(storage, AsyncClosing):
         storage.__dict__.setdefault("_when_closed", []).append(forget)
@@ -333,13 +336,13 @@ class BackupStorage(Protocol):
     """A storage that can be copied as a whole while it is in use."""
 
     async def backup(self, target: str | os.PathLike[str]) -> int:
-        """Write a copy of everything, as it is at one moment.
+        """Write a copy of everything, in its state at one moment.
 
         Args:
-            target: Where: a file for a database, a folder for files.
+            target: A file for a database, a folder for files.
 
         Returns:
-            How many bytes the copy has.
+            The size of the copy in bytes.
 
         Raises:
             StorageError: It cannot be written there.
@@ -349,12 +352,12 @@ class BackupStorage(Protocol):
 
 @runtime_checkable
 class ManagedStorage(DurableStorage, Protocol):
-    """A durable storage that can also be looked after: its runs listed, thinned out and checked."""
+    """A durable storage with upkeep: its runs can be listed, pruned and verified."""
 
     async def find_runs(self, wanted: RunFilter) -> list[RunRecord]:
-        """Return the runs that a filter admits, the newest (by creation) first.
+        """Return the runs that match a filter, the newest (by creation) first.
 
-        A damaged one is passed over with a `CorruptCheckpointWarning`.
+        A damaged one is skipped with a `CorruptCheckpointWarning`.
 
         Raises:
             RunNotFoundError: There is no run `wanted.before`.
@@ -372,16 +375,16 @@ class ManagedStorage(DurableStorage, Protocol):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[RunRecord]:
-        """Return runs, the newest (by creation) first; all filters have to admit a run.
+        """Return runs, the newest (by creation) first, that match all filters.
 
-        A storage of your own has this method if its class names `ManagedStorage` as a base.
+        A storage of your own inherits this method from its base class `ManagedStorage`.
 
         Args:
             workflow_id: Only runs of this workflow.
             status: Only runs with this `WorkflowRunState`.
             tag: Only runs with this label.
             limit: Maximum number of runs.
-            before: Id of the last run of the page before; only older ones.
+            before: Id of the last run of the previous page; only older runs.
             since: Only runs that were started at this time (with a time zone) or later.
             until: Only runs that were started before this time.
 
@@ -404,25 +407,25 @@ class ManagedStorage(DurableStorage, Protocol):
     async def list_headers(self, run_id: str) -> list[CheckpointHeader]:
         """Return the headers of all checkpoints of a run, on every branch, in commit order.
 
-        A damaged one is passed over with a `CorruptCheckpointWarning`.
+        A damaged one is skipped with a `CorruptCheckpointWarning`.
         """
         ...
 
     async def prune(
         self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
     ) -> list[str]:
-        """Remove the checkpoints that a policy lets go, and what only they needed.
+        """Delete the checkpoints that a policy removes, and what only they need.
 
-        Those that stay and followed one that goes follow its nearest ancestor that stays. Whoever
-        advances the run is not disturbed, and its head stays.
+        Retained checkpoints whose parent is deleted follow its nearest retained ancestor. An owner
+        that is advancing the run is not disturbed, and the head is always retained.
 
         Args:
             run_id: The run.
             policy: What to keep; see `retention.plan_pruning`.
-            dry_run: Remove nothing, just say what would go.
+            dry_run: Delete nothing, only return what would be deleted.
 
         Returns:
-            Ids of the checkpoints that went (or would), oldest first.
+            Ids of the deleted checkpoints, oldest first.
 
         Raises:
             RunNotFoundError: There is no such run.
@@ -430,11 +433,11 @@ class ManagedStorage(DurableStorage, Protocol):
         ...
 
     async def verify(self, run_id: str | None = None) -> list[Damage]:
-        """Read everything (of one run, or of all) and check every hash; return what is damaged."""
+        """Read everything, of one run or of all, and check all hashes; return the damage."""
         ...
 
     async def vacuum(self) -> None:
-        """Give space that is no longer used back to the file system."""
+        """Return unused space to the file system."""
         ...
 
 
@@ -442,26 +445,27 @@ class ManagedStorage(DurableStorage, Protocol):
 
 
 LineageReader: TypeAlias = Callable[[str, int], list[CheckpointInfo]]
-"""Returns what `list_lineage` returns, read on the calling thread, which waits for it."""
+"""Returns what `list_lineage` returns, synchronously."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a storage says of itself: where it is, and what it can do besides `DurableStorage`.
+    """Facts about a storage: its address, and what it can do besides `DurableStorage`.
 
-    A storage gives it as the attribute `capabilities`, a wrapper that of the storage inside,
-    changed by `msgspec.structs.replace` where it differs. Of other storages their methods tell.
+    A storage has them as the attribute `capabilities`. A wrapper has those of the storage inside,
+    changed by `msgspec.structs.replace` if it differs. For storages without them, their methods
+    count.
 
     Attributes:
-        address: What opens it from any folder, by `open_storage` or `--store`; None where nothing
+        address: What opens it from any folder, with `open_storage` or `--store`; None if nothing
             does.
         is_permanent: Whether runs outlive the process.
         can_manage: Whether it has the methods of `ManagedStorage`, and they work.
-        can_back_up: The same of `BackupStorage`.
-        can_read_lineage: Whether it has a method `read_lineage`, which is a `LineageReader`. A run
-            is then opened without its lineage, which is read for `run.checkpoints`. Offer it in a
-            storage that can be read without an event loop; without it the lineage is read whenever
-            a run is opened.
-        missing: What is not guaranteed with this storage, a sentence for each.
+        can_back_up: The same for `BackupStorage`.
+        can_read_lineage: Whether it has a method `read_lineage`, a `LineageReader`. Then a run is
+            opened without its lineage, which is read for `run.checkpoints`. Offer it in a storage
+            that can be read without an event loop; without it, the lineage is read whenever a run
+            is opened.
+        missing: The missing guarantees of this storage, one sentence for each.
     """
 
     address: str | None = None
@@ -473,7 +477,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def capabilities_of(storage: object) -> Capabilities:
-    """Return what a storage says of itself, else what its methods tell."""
+    """Return a storage's capabilities, or derive them from its methods."""
     said = getattr(storage, "capabilities", None)
     if isinstance(said, Capabilities):
         return said
@@ -485,7 +489,7 @@ def capabilities_of(storage: object) -> Capabilities:
 
 
 def name_of(storage: object) -> str:
-    """Return a storage's class and, where it has one, its address, as messages name it."""
+    """Return a storage's class and its address, if it has one, for messages."""
     name, address = type(storage).__name__, capabilities_of(storage).address
     return name if address is None else f"{name} ({address})"
 
@@ -498,7 +502,7 @@ def _members_of(*ports: type) -> frozenset[str]:
 _DURABLE = _members_of(CheckpointStorage, DurableStorage)
 _MANAGED = _members_of(CheckpointStorage, DurableStorage, ManagedStorage)
 
-# From Python 3.12 on `isinstance` does not see what a wrapper passes on by `__getattr__`.
+# Since Python 3.12, `isinstance` does not see what a wrapper passes on by `__getattr__`.
 
 
 def is_durable(storage: object) -> TypeGuard[DurableStorage]:
@@ -507,7 +511,7 @@ def is_durable(storage: object) -> TypeGuard[DurableStorage]:
 
 
 def is_managed(storage: object) -> TypeGuard[ManagedStorage]:
-    """Return whether the runs of a storage can be listed and looked after."""
+    """Return whether the runs of a storage can be listed, pruned and verified."""
     return capabilities_of(storage).can_manage
 
 
@@ -517,7 +521,7 @@ def has_backup(storage: object) -> TypeGuard[BackupStorage]:
 
 
 def lineage_reader(storage: object) -> LineageReader | None:
-    """Return a storage's method `read_lineage`, None where it has none."""
+    """Return a storage's method `read_lineage`, None if it has none."""
     if not capabilities_of(storage).can_read_lineage:
         return None
     reader: LineageReader | None = getattr(storage, "read_lineage", None)

@@ -1,13 +1,15 @@
-"""The rules of owning and advancing a run, as pure functions that a storage applies in its own transaction.
+"""Rules of owning and advancing a run, as pure functions.
 
-One writer per run: a commit carries the fencing epoch under which its writer took the run, and the storage compares
-it, and the head, in the same transaction that writes the checkpoint. A lease says until when others should keep off;
-it is a courtesy that avoids double work, the epoch is what makes it safe. Epochs and ids begin
-anew when a run is deleted and another one is started under its id, so every write also says which
-incarnation of the run it means.
+A storage applies them in its own transaction.
 
-The rules of listings, lineage, inbox and refusals live in modules of their own and are named here too, so that a
-storage finds all of them in one place.
+There is one writer per run: a commit has the fencing epoch with which its writer acquired the run,
+and the storage compares it, and the head, in the transaction that writes the checkpoint. A lease
+says until when other owners should wait. It avoids double work, but only the epoch makes a run
+safe. Epochs and ids start again if a run is deleted and another one is started under its id, so
+every write also names the incarnation of the run.
+
+The rules of listings, lineage, inbox and errors are in their own modules and exported here too, so
+that a storage finds all of them in one place.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ __all__ = [
 
 
 def lease_holds(lease: Lease | None, now: float) -> bool:
-    """Return whether a lease still keeps others off: neither out of time nor its owner known to be gone.
+    """Return whether a lease is valid: it has not expired, and its owner may be running.
 
     Args:
         lease: The lease, if any.
@@ -87,11 +89,11 @@ def lease_holds(lease: Lease | None, now: float) -> bool:
 
 
 def limit_lease(run: RunRecord, now: float) -> RunRecord:
-    """Return the record of a run whose lease holds no longer than its own length from now.
+    """Return the record of a run whose lease lasts at most its own length from now.
 
-    Clocks are set back, and differ between machines: a lease may reach hours into the future of
-    whoever looks at it, long after its owner has died. Storing at the first look what is left of it
-    bounds how long others wait. An owner that lives renews it before it ends.
+    Clocks are set back and differ between machines: long after its owner has died, a lease may
+    reach hours into the future of another machine. Storing the limited lease when it is first read
+    bounds how long others wait. A running owner renews it before it expires.
 
     Args:
         run: The run.
@@ -104,31 +106,32 @@ def limit_lease(run: RunRecord, now: float) -> RunRecord:
 
 
 def take_run(run: RunRecord, owner: Owner, now: float, lease_seconds: float) -> RunRecord:
-    """Return the record of a run that `owner` takes over, under the next epoch.
+    """Return the record of a run that `owner` acquires, with the next epoch.
 
     Raises:
-        RunBusyError: Somebody else's lease holds.
+        RunBusyError: Another owner has a valid lease.
     """
-    is_its_own = run.lease is not None and run.lease.owner == owner  # an attempt that was cut off
+    is_its_own = run.lease is not None and run.lease.owner == owner  # an interrupted attempt
     if lease_holds(run.lease, now) and not is_its_own:
         assert run.lease is not None
         until = datetime.fromtimestamp(run.lease.expires, UTC).isoformat(timespec="seconds")
         raise RunBusyError(
-            f"run {run.run_id!r} is being advanced by {run.lease.owner.describe()} (its lease runs until {until} "
-            "unless it is renewed). Wait for it to finish, or stop that process; then resume."
+            f"run {run.run_id!r} is being advanced by {run.lease.owner.describe()} (its lease "
+            f"lasts until {until} unless it is renewed). Wait for it to finish, or stop that "
+            "process; then resume."
         )
     return replace(run, epoch=run.epoch + 1, lease=_lease(owner, now, lease_seconds))
 
 
 def check_incarnation(run: RunRecord, incarnation: str | None) -> None:
-    """Refuse what was meant for another run of the same id.
+    """Refuse an operation that was meant for another run with the same id.
 
     Args:
-        run: The run that is there.
-        incarnation: The one that is meant; None for whichever is there.
+        run: The present run.
+        incarnation: The expected incarnation; None for the present one.
 
     Raises:
-        RunFencedError: It is another one.
+        RunFencedError: The present run has another incarnation.
     """
     if incarnation is not None and run.incarnation != incarnation:
         raise anew(run.run_id)
@@ -140,42 +143,43 @@ def check_epoch(
     """Return the run if `epoch` still owns it.
 
     Args:
-        run: The run that is there, None when there is none.
+        run: The present run, None if there is none.
         run_id: Its id.
         epoch: The writer's epoch.
-        incarnation: The run that the writer means; None for whichever is there.
+        incarnation: The writer's incarnation of the run; None for the present one.
 
     Raises:
-        RunNotFoundError: The run was deleted meanwhile.
-        RunFencedError: Somebody took the run over, or another one was started under its id.
+        RunNotFoundError: The run was deleted in the meantime.
+        RunFencedError: Another owner has taken over the run, or another run has its id.
     """
     if run is None:
         raise no_such_run(run_id)
     check_incarnation(run, incarnation)
     if run.epoch != epoch:
-        holder = f" by {run.lease.owner.describe()}" if run.lease else ""
+        owner = f" by {run.lease.owner.describe()}" if run.lease else ""
         raise RunFencedError(
-            f"run {run_id!r} was taken over{holder}: its epoch is {run.epoch}, this handle's was {epoch}. Nothing of "
-            "this handle's last superstep was written. Read the run's new state, or resume it to take it back."
+            f"run {run_id!r} was taken over{owner}: its epoch is {run.epoch}, this handle's was "
+            f"{epoch}. Nothing of this handle's last superstep was written. Read the run's new "
+            "state, or resume it to take it back."
         )
     return run
 
 
 def check_head(run: RunRecord, head: str) -> None:
-    """Refuse what follows a checkpoint that is not the run's head (any more).
+    """Refuse records that follow a checkpoint that is not, or no longer, the run's head.
 
     Raises:
         RunFencedError: The head has moved.
     """
     if run.head != head:
         raise RunFencedError(
-            f"run {run.run_id!r} has its head at {run.head!r}, but these records follow {head!r}; nothing was written. "
-            "Resume the run from its head."
+            f"run {run.run_id!r} has its head at {run.head!r}, but these records follow {head!r}; "
+            "nothing was written. Resume the run from its head."
         )
 
 
 def renew_lease(run: RunRecord, now: float, lease_seconds: float) -> RunRecord:
-    """Return the record of a run whose lease is extended; a lease that was given up stays so."""
+    """Return the record of a run with a renewed lease; a released lease stays released."""
     return (
         run
         if run.lease is None
@@ -184,31 +188,33 @@ def renew_lease(run: RunRecord, now: float, lease_seconds: float) -> RunRecord:
 
 
 def release_run(run: RunRecord, status: str | None, error: str | None) -> RunRecord:
-    """Return the record of a run that nobody advances now."""
+    """Return the record of a run without a lease."""
     return replace(run, lease=None, status=status or run.status, error=error or run.error)
 
 
 def apply_commit(run: RunRecord | None, commit: Commit, now: float) -> RunRecord | None:
-    """Return the run's record after a commit, None when the commit is the head already and nothing is to be done.
+    """Return the run's record after a commit, None if the commit is already the head.
 
     Raises:
         RunExistsError: The commit creates a run that exists.
-        RunNotFoundError: The run was deleted meanwhile.
-        RunFencedError: The epoch or the head is not what the commit says.
-        ValueError: The checkpoint's id is not that of its run and number.
+        RunNotFoundError: The run was deleted in the meantime.
+        RunFencedError: The epoch or the head differs from the commit's.
+        ValueError: The checkpoint's id does not match its run and number.
     """
     header = commit.header
     if header.checkpoint_id != checkpoint_id(header.run_id, header.sequence):
         raise ValueError(
-            f"commit {header.sequence} of run {header.run_id!r} has a foreign id: {header.checkpoint_id!r}"
+            f"commit {header.sequence} of run {header.run_id!r} has the id of another checkpoint: "
+            f"{header.checkpoint_id!r}"
         )
     if run is not None and is_same_commit(run, commit):
         return None
     if header.parent_id is None:
         if run is not None:
             raise RunExistsError(
-                f"run {run.run_id!r} of workflow {run.workflow_id!r} exists already; resume it, or start another one "
-                'with a run_id of its own (if_exists="attach" starts or resumes)'
+                f"run {run.run_id!r} of workflow {run.workflow_id!r} exists already; resume it, or "
+                "start "
+                'another one with a different run_id (if_exists="attach" starts or resumes)'
             )
         return create_run(commit, now)
     run = check_epoch(run, header.run_id, commit.epoch, header.incarnation)
@@ -249,8 +255,9 @@ def advance_run(run: RunRecord, commit: Commit, now: float) -> RunRecord:
     header = commit.header
     if header.parent_id != run.head or header.sequence <= run.sequence:
         raise RunFencedError(
-            f"run {run.run_id!r} has its head at {run.head!r} (commit {run.sequence}), but this commit follows "
-            f"{header.parent_id!r} as number {header.sequence}; nothing was written. Resume the run from its head."
+            f"run {run.run_id!r} has its head at {run.head!r} (commit {run.sequence}), but this "
+            f"commit follows {header.parent_id!r} as number {header.sequence}; nothing was "
+            "written. Resume the run from its head."
         )
     return replace(
         run,
@@ -269,7 +276,7 @@ def advance_run(run: RunRecord, commit: Commit, now: float) -> RunRecord:
 
 
 def _requests_after(requests: tuple[str, ...], changes: Changes) -> tuple[str, ...]:
-    """Return the ids of the questions that wait after a commit; the same object if they stay."""
+    """Return the ids of the waiting questions after a commit; the same object if unchanged."""
     ended = [key[1] for key in changes.deletes if key[0] == REQUESTS]
     asked = [key[1] for key in changes.puts if key[0] == REQUESTS]
     if not (ended or asked):
@@ -282,9 +289,10 @@ def _requests_after(requests: tuple[str, ...], changes: Changes) -> tuple[str, .
 
 
 def is_same_commit(run: RunRecord, commit: Commit) -> bool:
-    """Return whether the run's head is this very commit: an earlier attempt got through but its reply was lost.
+    """Return whether the run's head is this commit: an earlier attempt whose reply was lost.
 
-    The commit's own id tells, not epoch and head: two processes that create one run choose the same of those.
+    Compares the commit's own id, not epoch and head: two processes that create one run choose the
+    same.
     """
     return run.commit_id == commit.commit_id and run.head == commit.header.checkpoint_id
 
@@ -292,16 +300,17 @@ def is_same_commit(run: RunRecord, commit: Commit) -> bool:
 def move_head(
     run: RunRecord, target: CheckpointRecord, inbox_last: int, *, is_journalled: bool
 ) -> RunRecord:
-    """Return the record of a run whose head is moved to an older checkpoint: a new branch begins.
+    """Return the record of a run whose head moves to an older checkpoint, on a new branch.
 
-    So it does when the head stays what it is and accepted answers or recorded calls are dropped:
-    what is done from there on may differ from what was done, and must not share its keys
+    The branch is also new if the head stays but accepted answers or recorded calls are dropped: the
+    work done from there may differ from the earlier work, and must not share its keys
     (`ctx.idempotency_key`).
 
     Args:
         run: The run, its epoch already checked.
         target: The checkpoint to continue from.
-        inbox_last: Number of the newest inbox entry; all up to it are dropped, the new branch asks again.
+        inbox_last: Number of the newest inbox entry; all up to it are dropped, and the new branch
+            asks again.
         is_journalled: Whether there are records of calls that follow the head, which are dropped.
     """
     same = target.header.checkpoint_id == run.head
@@ -325,4 +334,4 @@ def _lease_after(commit: Commit, now: float) -> Lease | None:
 
 
 def _lease(owner: Owner, now: float, seconds: float) -> Lease:
-    return Lease(owner, now + seconds, float(seconds))  # a whole number would come back as another
+    return Lease(owner, now + seconds, float(seconds))  # an int would be stored differently
