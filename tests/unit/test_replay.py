@@ -405,7 +405,7 @@ async def test_what_replaying_refuses(storage: Any) -> None:
         trip(storage).replay("old").snapshot()
     run = trip(storage).run_stream(Order("x"))
     await run.wait_for_completion()
-    with pytest.raises(CheckpointingDisabledError, match="is no replay"):
+    with pytest.raises(CheckpointingDisabledError, match="is not a replay"):
         run.snapshot()
 
 

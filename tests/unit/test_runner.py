@@ -285,7 +285,7 @@ async def test_a_resume_replays_the_recorded_call_and_hands_its_writes_to_the_ne
 
 
 @pytest.mark.parametrize("how", ["conflict", "condition", "reducer"])
-async def test_a_failure_while_merging_discards_the_journal_so_that_a_mended_program_goes_on(
+async def test_a_failure_while_merging_discards_the_journal_so_that_a_fixed_program_continues(
     how: str,
 ) -> None:
     storage = InMemoryCheckpointStorage()

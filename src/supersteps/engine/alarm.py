@@ -1,4 +1,4 @@
-"""`Alarm`: lets a run wait for a moment, unless something else is to be done before."""
+"""`Alarm`: lets a run wait for a moment, unless it is woken before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from supersteps.engine.event_loops import LoopEvent
 
 _LONGEST_WAIT = 3600.0
-"""Seconds after which whoever sleeps looks at the clock again.
+"""Seconds after which a sleeper checks the clock again.
 
 It may have been set, or the machine may have slept.
 """

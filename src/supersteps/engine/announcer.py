@@ -1,4 +1,4 @@
-"""`Announcer`: what the consumer of a run's events is told once it is true."""
+"""`Announcer`: tells the consumer of a run what is committed."""
 
 from __future__ import annotations
 
@@ -106,7 +106,10 @@ class Announcer:
         )
 
     def leftovers(self, state: State) -> list[str]:
-        """Return a sentence for each fan-in and intercepted question that still waits, for when nothing else does."""
+        """Return a sentence for each fan-in and intercepted question that is still waiting.
+
+        Call it when nothing else of the run is left to do.
+        """
         unanswered = [
             f"request {request.request_id!r} of {request.source_executor_id!r} was given to an "
             f"executor around its sub-workflow, behind {request.node!r}, which has not answered it"

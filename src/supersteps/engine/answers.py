@@ -26,7 +26,7 @@ def open_request(levels: Levels, asked_through: str, ask: Ask, step: int) -> Req
         step: The superstep.
 
     Raises:
-        UnanswerableRequestError: The asker has no handler for the answer, or no edge leads back to it.
+        UnanswerableRequestError: The asker has no handler for the answer, or no edge leads back.
     """
     direct = ask.response_name is not None
     question = ask.data.open()
@@ -61,7 +61,7 @@ def response_schema(levels: Levels, request: Request) -> dict[str, Any] | None:
 
 
 def direct_type(asker: Executor, question: Any, name: str | None) -> Any:
-    """Return the annotation that a name stands for, among what the asker's `@response_handler`s take.
+    """Return the annotation that a name stands for in the asker's `@response_handler`s.
 
     Raises:
         UnanswerableRequestError: None of them takes an answer to such a question.
@@ -83,7 +83,12 @@ def direct_type(asker: Executor, question: Any, name: str | None) -> Any:
 
 
 def is_answerable(wanted: Any, options: Sequence[Any]) -> bool:
-    """Return whether handlers that take these types of answers take each answer of a type, one or the other."""
+    """Return whether every answer of a type is accepted by one of some handlers.
+
+    Args:
+        wanted: The type of the answers.
+        options: What the handlers accept.
+    """
     return all(
         any(is_subtype(member, option) for option in options)
         for member in (_members_of(wanted) or (wanted,))

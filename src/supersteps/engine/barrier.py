@@ -1,6 +1,6 @@
-"""`Barrier`: the end of a superstep, where what it changes is encoded, committed and announced.
+"""`Barrier`: encodes, commits, applies and announces a superstep.
 
-The beginning of a run comes here too: its first checkpoint is committed like any other.
+A run starts here too: its first checkpoint is committed like any other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Call`: one call of a handler, recording what the handler does through its context."""
+"""`Call`: records what a handler does through its context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a call of a handler did, as plain data: the unit of the journal and the input of the merge."""
+"""`Effects`: what a call of a handler did, as plain data.
+
+They are the unit of the journal and the input of the merge.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,8 @@ class Delayed(msgspec.Struct, frozen=True, gc=False):
         payload: The message.
         target_id: The only receiver the sender wants, None for all that the edges choose.
         due: When it is delivered: ISO 8601, UTC.
-        attempt: Which attempt to handle it that will be; more than 1 for a call that is repeated, then the receiver is
-            the sender itself.
+        attempt: Which attempt to handle it that will be. It is more than 1 for a call that is
+            repeated; then the receiver is the sender itself.
         source_ids: Who sent it in the first place, where that is somebody else.
         work: Of a call that is repeated: which piece of work it does.
     """

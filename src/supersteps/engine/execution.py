@@ -1,4 +1,4 @@
-"""`Execution` runs the calls of one superstep: executors side by side, each with its calls."""
+"""`Execution`: runs the calls of one superstep."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ class Execution(msgspec.Struct, eq=False):
             self._left = self._count()
         self.outer = present.get()
         if isinstance(self.outer, Execution) and self.outer.setting is self.setting:
-            # The run's last superstep is over, though it was not taken back: setting a context
-            # variable twice in each superstep would cost too much.
+            # The run's last superstep is over, though the variable still names it: to set it twice
+            # in each superstep would cost too much.
             self.outer = self.outer.outer
         present.set(self)
         results: list[Effects] = []

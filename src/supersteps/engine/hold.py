@@ -1,4 +1,4 @@
-"""`RunHold`: one handle's hold on one run: what it knows of the run, its epoch, its lease."""
+"""`RunHold`: one handle's hold on one run: its epoch and its lease."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class RunHold:
         storage: Where the run lives.
         run_id: The run.
         handle: Identity of this hold within the process.
-        head: Header of the checkpoint that this handle continues from, None before the first commit.
+        head: Header of the checkpoint that this handle continues from; None before the first
+            commit.
     """
 
     def __init__(self, storage: DurableStorage, run_id: str) -> None:
@@ -53,7 +54,7 @@ class RunHold:
         restart_in_child(self)
 
     def restart(self) -> None:
-        """Be another handle, without the run: in a forked child, whoever had it is the parent."""
+        """Become another handle, without the run: in a forked child, the parent still has it."""
         if self._lease_until:
             self._epoch = -1  # no commit of the superstep that was going on counts here
         self.handle = new_id()
@@ -100,7 +101,7 @@ class RunHold:
 
     @property
     def is_at_head(self) -> bool:
-        """Whether the checkpoint that this handle continues from is the run's head, as far as it knows."""
+        """Whether this handle continues from the run's head, as far as it knows."""
         return self.head is not None and self.head.checkpoint_id == self._stored_head
 
     @property
@@ -124,10 +125,11 @@ class RunHold:
     # ------------------------------------------------------------------------------------ the lease
 
     async def own(self) -> bool:
-        """Make sure that this handle owns the run, taking it over or renewing its lease where needed.
+        """Make sure that this handle owns the run: acquire or renew the lease if needed.
 
         Returns:
-            Whether it had to be taken: somebody else may have had it since this handle read the journal.
+            Whether the lease had to be acquired. Then another owner may have had the run since
+            this handle read the journal.
 
         Raises:
             RunBusyError: Another live owner advances the run.
@@ -145,7 +147,9 @@ class RunHold:
             return True
 
     async def own_where_it_stands(self) -> None:
-        """Make sure that this handle owns the run, whatever its head is: to end it, not to go on with it.
+        """Make sure that this handle owns the run, whatever its head is.
+
+        That is enough to end the run, but not to continue it.
 
         Raises:
             RunBusyError: Another live owner advances the run.
@@ -188,7 +192,10 @@ class RunHold:
         self._lease_until = deadline
 
     async def _give_back(self) -> None:
-        """Give up what was taken by an attempt that failed half-way, or was cancelled before it knew of its outcome."""
+        """Release the lease after an attempt that failed or was cancelled.
+
+        Such an attempt may have acquired the lease without knowing it.
+        """
         with suppress(Exception):  # the lease expires by itself
             run = await self.storage.get_run(self.run_id)
             if run is not None and run.lease is not None and run.lease.owner == self._owner():
@@ -237,12 +244,15 @@ class RunHold:
             await self.release()
 
     def at_work(self) -> AbstractContextManager[None]:
-        """Say that the handle is at work in supersteps; while it is not, others in this process may take over."""
+        """Mark the handle as working on supersteps, until the block ends.
+
+        While it is not marked, other handles in this process may take the run over.
+        """
         return _AtWork(self)
 
     @property
     def is_held(self) -> bool:
-        """Whether the run was taken, or a commit was made, so lately that nobody else can have it."""
+        """Whether the lease cannot have expired since it was acquired or last renewed."""
         return time.monotonic() < self._lease_until
 
     async def renew(self) -> None:
@@ -283,7 +293,10 @@ class RunHold:
 
     @property
     def is_writing(self) -> bool:
-        """Whether a write is under way whose outcome this handle has to learn: it must not be cancelled."""
+        """Whether a write is in progress, which must not be cancelled.
+
+        This handle has to learn its outcome.
+        """
         return bool(self._writes)
 
     async def written(self) -> None:

@@ -1,4 +1,4 @@
-"""`Hooks`: executors that keep attributes of their own, and whose instances they are.
+"""`Hooks`: executors that keep attributes between calls.
 
 An executor with checkpoint hooks puts its attributes into the state before a checkpoint and takes
 them back after a restore. Its instance can be in one run at a time. A run that is idle gives its

@@ -1,4 +1,4 @@
-"""`Inbox`: accepted answers of a run on their way to the superstep that consumes them."""
+"""`Inbox`: accepted answers that no superstep has consumed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Inbox:
         return self.may_have_news or state.requests.earliest() is not None
 
     async def refresh(self, state: State) -> None:
-        """Learn of answers that others have put in since, and of those that a restore has dropped."""
+        """Read the inbox again: answers may have been added, or dropped by a restore."""
         if self._store is None or not state.requests:
             return
         known = {answer.number: answer for answer in self.answers}
@@ -179,7 +179,10 @@ class Inbox:
         await self._put(state, {request_id: (None, "cancelled")})
 
     async def expire(self, state: State) -> None:
-        """Let the defaults answer questions whose deadline has passed; whoever has answered before, has."""
+        """Answer questions whose deadline has passed by their defaults.
+
+        An answer that was accepted before counts all the same.
+        """
         for request in state.requests.due(utc_now()):
             if self._is_answered(request.request_id):
                 continue
@@ -253,8 +256,7 @@ class Inbox:
             )
         if answer.outcome == "cancelled":
             return StaleRequestError(
-                f"{question} was taken back; the next superstep takes note of that. Nothing was "
-                "changed."
+                f"{question} was cancelled; the next superstep closes it. Nothing was changed."
             )
         return AlreadyAnsweredError(
             f"{question} is answered already; that waits for the next superstep. Nothing was "
@@ -271,7 +273,7 @@ class Inbox:
                 return unknown
             case "cancelled":
                 return StaleRequestError(
-                    f"request {request_id!r} of run {self._run_id!r} was taken back. Nothing was "
+                    f"request {request_id!r} of run {self._run_id!r} was cancelled. Nothing was "
                     "changed."
                 )
             case "defaulted":

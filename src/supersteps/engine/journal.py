@@ -1,9 +1,11 @@
-"""The journal of a superstep: finished calls are recorded while their siblings still run.
+"""`Journal`: records finished calls while their siblings still run.
 
-Beside finished calls it notes when a call begins that must not run twice, and until when a handler sleeps.
+Beside finished calls it notes when a call begins that must not run twice, and until when a handler
+sleeps.
 
-The first record starts a write; those that finish meanwhile make up the next batch. Nobody waits for a write except the
-superstep itself, at its end. The last call of a superstep needs no record: the commit is its record.
+The first record starts a write. Calls that finish while it lasts are the next batch. Only the
+superstep itself waits for writes, at its end. Its last call needs no record: the commit is its
+record.
 """
 
 from __future__ import annotations
@@ -25,9 +27,13 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """A remark in the journal about a call that has not finished.
 
     Attributes:
-        note: "started" where the call must not run twice, "sleep" where its handler waits; "void" says that what
-            finished before leads to no superstep and is to run again, save for calls that must not run twice; "graph"
-            that what follows uses the names of another graph than the head's, whose fingerprint is the key.
+        note: What is noted.
+            "started": the call must not run twice, and has started.
+            "sleep": its handler sleeps.
+            "void": calls that finished before this are to run again, because their superstep could
+            not be merged; calls that must not run twice are not.
+            "graph": the records that follow use the names of another graph than the head's; its
+            fingerprint is the key.
         executor_id: The executor, by path.
         key: Which of its calls.
         number: Which of the call's sleeps, from 1.
@@ -74,7 +80,8 @@ class Recorded(msgspec.Struct):
         Args:
             records: The records.
             sealer: Loads their values.
-            graph: The fingerprint of the graph to which the run is being migrated, empty where it is not.
+            graph: The fingerprint of the graph to which the run is being migrated; empty if it is
+                not.
             translate: Gives records with the names of the head's graph those of that one.
         """
         by_graph = {"": cls()}
@@ -137,7 +144,8 @@ class Journal:
         if self._writer is None or self._writer.done():
             before, self._writer = self._writer, asyncio.create_task(self._write())
             if before is not None:
-                before.result()  # raises what a write failed with: a lost record must not go unnoticed
+                # Raises what a write failed with: a lost record must not go unnoticed.
+                before.result()
 
     @property
     def is_quiet(self) -> bool:
@@ -197,7 +205,7 @@ class Journal:
             self._writer = None
 
     async def abandon(self) -> None:
-        """Wait for what is being written, whatever becomes of it: the superstep has been cancelled."""
+        """Wait for the write in progress and ignore its outcome: the superstep was cancelled."""
         self._waiting = []
         if self._writer is not None:
             await asyncio.wait({self._writer})

@@ -1,8 +1,9 @@
-"""Levels: where a graph stands, at the root of the run or as the run of a sub-workflow inside it.
+"""`Level`: a graph at the root of a run, or inside a sub-workflow.
 
-Executors are named by paths. At the root a path is the executor's id; inside a sub-workflow it is the path of that
-sub-workflow's run, a slash, and the id. A run of a sub-workflow is named after its node and the superstep that sent
-the message which began it: `review#3`, then `review#3.1` for the second one of that superstep.
+Executors are named by paths. At the root a path is the executor's id. Inside a sub-workflow it is
+the path of that sub-workflow's run, a slash, and the id. A run of a sub-workflow is named after its
+node and the superstep that sent the message which started it: `review#3`, then `review#3.1` for the
+second one of that superstep.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Level:
         return executor
 
     def local(self, address: str) -> str:
-        """Return how executors of this level see an executor: those of the same level by their ids."""
+        """Return an address as executors of this level see it: their own by their ids."""
         return address[len(self.prefix) :] if address.startswith(self.prefix) else address
 
     def scope(self, name: str | None, executor_id: str) -> Scope:
@@ -107,7 +108,10 @@ class Levels:
         return self.node(address).executor
 
     def position(self, address: str) -> tuple[tuple[int, ...], ...]:
-        """Return what executors are sorted by: places in the graphs, and the order in which sub-workflows began."""
+        """Return the sort key of an executor.
+
+        It consists of places in the graphs and the order in which sub-workflows started.
+        """
         if self._is_flat:
             return ((self.root.graph.nodes[address].position,),)
         level = self.of(address)

@@ -1,4 +1,4 @@
-"""`Lineage`: a run's head and its ancestors, read only when somebody looks at them."""
+"""`Lineage`: a run's head and its ancestors, read on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`merge`: what becomes of a superstep once its calls have run. Pure: no I/O, no clocks.
+"""`merge`: what a superstep changes. Pure: no I/O, no clocks.
 
 The order depends on the graph and the messages, never on which handler finished first.
 """
@@ -58,7 +58,10 @@ def merge(
 
 
 def enter(levels: Levels, payload: Sealed, source_ids: tuple[str, ...], merged: Merged) -> Message:
-    """Return the message that carries the run's input; into a sub-workflow's node it begins a run there."""
+    """Return the message that carries the run's input.
+
+    If the start executor is a sub-workflow's node, a run of the sub-workflow starts.
+    """
     router = Router(levels, State(), Sealer(payload.codec, encoding=False), 0, merged)
     targets = router.enter(levels.root, levels.root.graph.start_id, payload)
     return Message(payload, source_ids, targets)
@@ -118,7 +121,10 @@ class _Merge(msgspec.Struct, eq=False):
             self._delay(self._merged, level, effects.executor_id, delayed)
 
     def _delay(self, merged: Merged, level: Level, address: str, delayed: Delayed) -> None:
-        """Set a timer; its message is routed now, so that what it leads to does not depend on when it is due."""
+        """Start a timer.
+
+        Its message is routed now, so that its receivers do not depend on when it is due.
+        """
         if delayed.attempt > 1:
             message = Message(delayed.payload, delayed.source_ids, (address,))
         else:
@@ -151,7 +157,7 @@ class _Merge(msgspec.Struct, eq=False):
     # -------------------------------------------------------------------------------- sub-workflows
 
     def _move_sub_runs(self, merged: Merged, planned: Plan) -> None:
-        """Count the supersteps of the runs of sub-workflows that moved, and find those that have ended."""
+        """Count supersteps of the sub-workflows that took part, and find those that ended."""
         moved = moving(planned, self._state) - {""}
         answered = {path_of(closed.request.source_executor_id) for closed in merged.closed}
         answered.update(
@@ -170,7 +176,10 @@ class _Merge(msgspec.Struct, eq=False):
             self._leave(merged)
 
     def _find_ended(self, merged: Merged) -> list[str]:
-        """Return the paths, innermost first, of runs of sub-workflows in which nothing can happen any more."""
+        """Return the paths of sub-workflows' runs that have ended, innermost first.
+
+        In these nothing can happen any more.
+        """
         busy = {path_of(target) for message in merged.messages for target in message.target_ids}
         holds = self._held(merged)
         ended: list[str] = []
@@ -189,7 +198,10 @@ class _Merge(msgspec.Struct, eq=False):
         return ended
 
     def _held(self, merged: Merged) -> dict[str, int]:
-        """Return what keeps runs of sub-workflows alive after the superstep, for those where it has changed."""
+        """Return how many things keep sub-workflows' runs going after the superstep.
+
+        Only runs are included for which the number has changed.
+        """
         state = self._state
         changed = [
             (path_of(r.source_executor_id), 1) for r in (*merged.opened, *merged.intercepted)
@@ -209,7 +221,7 @@ class _Merge(msgspec.Struct, eq=False):
         return holds
 
     def _leave(self, merged: Merged) -> None:
-        """Remove what runs of sub-workflows that have ended have kept, and say what they leave undone."""
+        """Delete the state of sub-workflows' runs that have ended; report what is left undone."""
         ended = {*merged.ended}
         for place in [place for place in merged.writes if owner_of(place[0]) in ended]:
             del merged.writes[place]

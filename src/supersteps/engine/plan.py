@@ -1,7 +1,8 @@
-"""`plan`: who handles what in the next superstep. Pure: no I/O, no clocks.
+"""`plan`: who handles what in a superstep. Pure: no I/O, no clocks.
 
-It depends on nothing but the graph, the state and what has come from outside, so local, distributed and resumed runs
-agree. Order: executors as they were added to the graph, within one its messages as they were sent.
+It depends only on the graph, the state and what has come from outside, so local, distributed and
+resumed runs agree. Executors are in the order in which they were added to the graph, and the
+messages of one executor in the order in which they were sent.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class PlannedCall(msgspec.Struct, frozen=True, gc=False):
     """A message that an executor is to handle.
 
     Attributes:
-        key: Names the call among the executor's in this superstep, also after a crash: the number of a message in
-            flight, "timer:" or "answer:" with an id.
+        key: Names the call among the executor's calls in this superstep, also after a crash: the
+            number of a message in flight, or "timer:" or "answer:" with an id.
         payload: The message.
         source_ids: Who sent it.
         attempt: Which attempt this is, from 1.
@@ -48,7 +49,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
         number: Its place in the inbox.
         request_id: The request.
         value: The answer, None where there is none.
-        outcome: How the question ends by it; None when it does not, because the answer cannot be used.
+        outcome: How the question ends; None if it does not, because the answer cannot be used.
         refusal: Why it cannot be used.
     """
 
@@ -89,7 +90,7 @@ def plan(
         state: The state at the barrier.
         answers: Entries of the inbox, in the order of their acceptance.
         due: Ids of the timers that are due.
-        defaults: Answers to sub-workflows' questions that the executors around them have left unanswered for too long.
+        defaults: Default answers to sub-workflows' questions whose deadlines have passed.
     """
     replies = {**(defaults or {}), **state.replies} if defaults else state.replies
     calls: dict[str, list[PlannedCall]] = {}
@@ -126,8 +127,9 @@ def plan(
 def moving(planned: Plan, state: State) -> set[str]:
     """Return the paths of the workflows that a superstep moves, the root as an empty one.
 
-    The first superstep of a sub-workflow's run moves the workflow around it, too, as a call of an executor would; so
-    sub-workflows that keep sending messages to each other do not escape the limit of that workflow.
+    The first superstep of a sub-workflow's run moves the workflow around it as well, as a call of
+    an executor would. So sub-workflows that keep sending messages to each other do not escape the
+    limit of that workflow.
     """
     paths = {path_of(address) for address in planned.calls} if state.sub_runs else {""}
     frontier = [*paths]

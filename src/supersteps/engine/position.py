@@ -1,4 +1,4 @@
-"""`Position`: where a run stands between two supersteps, and what is called from there."""
+"""`Position`: where a run stands between two supersteps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""`Router`: which way messages, outputs, failures and questions take through the graph and its sub-workflows.
+"""`Router`: where messages, outputs, failures and questions go.
 
-A message to the node of a sub-workflow goes straight to the start executor inside it and begins a run there; what the
-sub-workflow yields goes straight along the edges of its node. So a sub-workflow costs no supersteps of its own.
+A message to the node of a sub-workflow goes directly to the start executor inside it and starts a
+run there. What the sub-workflow yields goes directly along the edges of its node. So a sub-workflow
+costs no supersteps of its own.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ class Router(msgspec.Struct, eq=False):
     def aside(
         self, level: Level, source: str, payload: Sealed, target_id: str | None
     ) -> Message | None:
-        """Route a message that is for later, with the fan-ins among its receivers; None where it goes nowhere."""
+        """Route a message that is for later; return None if nobody gets it.
+
+        Fan-ins are among its receivers.
+        """
         targets, fan_ins = self._choose(level, source, payload, target_id)
         targets += [level.prefix + group.id for group in fan_ins]
         return Message(payload, (level.prefix + source,), tuple(targets)) if targets else None
@@ -171,7 +175,10 @@ class Router(msgspec.Struct, eq=False):
         )
 
     def enter(self, level: Level, target: str, payload: Sealed) -> tuple[str, ...]:
-        """Return where a message from outside goes: an executor, or the start executor inside a sub-workflow."""
+        """Return where a message from outside goes.
+
+        That is an executor, or the start executor inside a sub-workflow.
+        """
         targets: list[str] = []
         self._deliver(level, target, payload, targets)
         return tuple(targets)
@@ -184,7 +191,7 @@ class Router(msgspec.Struct, eq=False):
         self.merged.messages.append(Message(failure, (level.prefix + source,), tuple(targets)))
 
     def emit(self, level: Level, source: str, output: Sealed) -> None:
-        """Let an output out: of a sub-workflow as a message of its node, unless it is to be an output of the run."""
+        """Pass an output on: to the run, or as a message of the sub-workflow's node."""
         if level.parent is None:
             self.merged.outputs.append((level.prefix + source, output))
         elif level.stand_in.__supersteps__.allow_direct_output:
@@ -206,9 +213,11 @@ class Router(msgspec.Struct, eq=False):
         buffers.setdefault(source, []).append(payload)
 
     def release_fan_ins(self) -> None:
-        """Deliver a list wherever every source has sent something; each list takes the oldest message of each.
+        """Deliver a list where every source of a fan-in has sent something.
 
-        What a list leads to may fill further fan-ins, so those that come up meanwhile are looked at as well.
+        Each list takes the oldest message of each source.
+
+        A list may fill further fan-ins, so those that come up meanwhile are checked as well.
         """
         done: set[str] = set()
         while names := [name for name in self.merged.fan_in if name not in done]:
@@ -253,7 +262,7 @@ class Router(msgspec.Struct, eq=False):
         payload: Sealed,
         targets: list[str],
     ) -> bool:
-        """Begin a run of a sub-workflow with a message, or take the message as an answer to its question."""
+        """Start a run of a sub-workflow with a message, or take it as an answer to its question."""
         value = payload.peek()
         if _is_answer(executor, value):
             return self._reply(level, node, value)
@@ -319,7 +328,7 @@ class Router(msgspec.Struct, eq=False):
         )
 
     def _offers(self, level: Level, request: Request, question: Any) -> Iterator[Any]:
-        """Yield the messages as which a question can be offered, seen from around the sub-workflow."""
+        """Yield the messages as which a question can be offered outside the sub-workflow."""
         if isinstance(question, RequestInfoMessage) and not request.direct:
             question.source_executor_id = level.node
             yield question
@@ -328,7 +337,7 @@ class Router(msgspec.Struct, eq=False):
         )
 
     def _interceptors(self, level: Level, payload: Any) -> Iterator[str]:
-        """Yield executors behind the edges of a sub-workflow's node that handle such a question, and say so by type."""
+        """Yield executors behind a sub-workflow's node whose handlers name a question's type."""
         assert level.parent is not None
         outer = level.parent
 
@@ -412,7 +421,11 @@ class Router(msgspec.Struct, eq=False):
         node: str,
         value: RequestResponse[Any, Any] | SubWorkflowResponseMessage[Any],
     ) -> bool:
-        """Take a message to a sub-workflow's node as the answer to its question; return whether it is one."""
+        """Take a message to a sub-workflow's node as the answer to its question.
+
+        Returns:
+            Whether it is one.
+        """
         request = self._asked(level, node, value)
         if request is None:
             return False
@@ -433,8 +446,9 @@ def _is_answer(executor: WorkflowExecutor, message: Any) -> bool:
 
 
 def _takes_questions(executor: Executor, payload: Any) -> bool:
-    """Return whether an executor handles such a question, and says so by the type of its handler."""
+    """Return whether an executor's handler names such a question's type."""
     if isinstance(executor, RequestInfoExecutor | WorkflowExecutor):
-        return False  # it would only pass the question on; unhandled ones go to the outside world anyway
+        # It would only pass the question on; unhandled ones go to the outside world anyway.
+        return False
     spec = executor.__supersteps__.find(payload)
     return spec is not None and spec.message_type not in (Any, object)

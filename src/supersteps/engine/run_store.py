@@ -1,4 +1,4 @@
-"""`RunStore`: a held run in a storage: its head and lineage, read, committed and restored."""
+"""`RunStore`: reads, commits and restores one run in a storage."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.rules import InboxEntry, RunRecord, anew
 
 TIDY_EVERY = 100
-"""Commits between two applications of a retention policy: a handful of rows at once costs little more than one."""
+"""Commits between two applications of a retention policy.
+
+To delete a handful of rows at once costs little more than to delete one.
+"""
 
 
 class RunStore(RunHold):
@@ -81,7 +84,12 @@ class RunStore(RunHold):
         self._branch = run.branch if run.head == record.header.checkpoint_id else run.branch + 1
 
     def migrate(self, changes: Changes | None, fingerprint: str) -> None:
-        """Have the next commit also make these changes, and the graph of this fingerprint the run's; None for none."""
+        """Have the next commit migrate the run.
+
+        Args:
+            changes: What it is to change as well; None where nothing is to be migrated.
+            fingerprint: Of the graph that becomes the run's.
+        """
         self._migrated = None if changes is None else (changes, fingerprint)
 
     async def read(self, checkpoint_id: str) -> CheckpointRecord | None:
@@ -151,7 +159,7 @@ class RunStore(RunHold):
             CheckpointSaveError: The storage failed; the run stays at its head.
             RunFencedError: Somebody took the run over.
             RunExistsError: The first commit of a run whose id is taken.
-            CheckpointEncodeError: A remark or a label is no Unicode text.
+            CheckpointEncodeError: Metadata or a tag is not Unicode text.
         """
         if metadata or tags:
             _check_text(metadata, tags)
@@ -291,11 +299,11 @@ class RunStore(RunHold):
         return CheckpointSaveError(
             f"run {self.run_id!r}: {what} could not be saved to {name_of(self.storage)}: "
             f"{why}. The run has "
-            f"stopped; {after} once the cause is mended."
+            f"stopped; {after} once the cause is fixed."
         )
 
     def _timestamp(self) -> str:
-        """Return the present, or a microsecond after the last timestamp if the clock has gone back."""
+        """Return the time, or a microsecond after the last timestamp if the clock went back."""
         now = utc_now()
         if now <= self._last_timestamp:
             now = (
@@ -355,7 +363,10 @@ class RunStore(RunHold):
 
 
 def _check_text(metadata: dict[str, Any] | None, tags: Sequence[str]) -> None:
-    """Refuse what no file and no database can hold; what else is wrong with remarks the storage says."""
+    """Refuse text that no file and no database can hold.
+
+    The storage checks the rest of metadata.
+    """
     try:
         msgspec.json.encode((metadata, tags))
     except UnicodeEncodeError as error:

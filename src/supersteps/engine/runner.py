@@ -1,7 +1,7 @@
-"""`Runner`: one run, as whoever drives it sees it: begun or loaded, answered, waited for, advanced.
+"""`Runner`: one run: started or loaded, answered, advanced.
 
 The runner knows nothing of streams and consumers: it is told to begin, to load, to take a
-superstep, and it passes events to whoever listens.
+superstep, and it passes events on.
 """
 
 from __future__ import annotations
@@ -271,12 +271,12 @@ class Runner:
         """Return the state that a replay has reached, as a checkpoint that is nowhere stored.
 
         Raises:
-            CheckpointingDisabledError: This is no replay.
+            CheckpointingDisabledError: This is not a replay.
         """
         if self._replay is None:
             raise CheckpointingDisabledError(
-                f"run {self._setting.run_id!r} is no replay, so it has no snapshot: what it is at "
-                "a barrier is in its checkpoints; see run.latest_checkpoint"
+                f"run {self._setting.run_id!r} is not a replay, so it has no snapshot: what it is "
+                "at a barrier is in its checkpoints; see run.latest_checkpoint"
             )
         here = self._position
         start, parts = self._replay.start.header, dict(here.parts)

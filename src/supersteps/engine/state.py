@@ -37,8 +37,8 @@ class State:
         replies: Such answers on their way in, by request id.
         timers: Messages that are delivered at a given time, by id.
         sub_runs: Runs of sub-workflows, by path.
-        holds: What keeps the run of a sub-workflow alive beside messages: questions, timers, sub-workflows inside it,
-            counted by its path.
+        holds: What keeps the run of a sub-workflow going besides messages: questions, timers, and
+            sub-workflows inside it; counted by its path.
     """
 
     scopes: dict[Scope, dict[str, Sealed]] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class State:
             self.scopes[scope].pop(key, None)
 
     def scopes_of(self, path: str) -> Iterable[Scope]:
-        """Return the scopes that belong to a sub-workflow's run: its own and those of its executors."""
+        """Return the scopes of a sub-workflow's run and of its executors."""
         return self._scopes_of.get(path, ())
 
     def drop(self, path: str) -> None:

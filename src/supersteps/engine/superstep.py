@@ -1,4 +1,4 @@
-"""`Supersteps`: advances a run by one superstep: plan, execute, merge, commit, announce."""
+"""`Supersteps`: takes a run from one barrier to the next."""
 
 from __future__ import annotations
 

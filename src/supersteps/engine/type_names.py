@@ -1,7 +1,8 @@
-"""The annotation that a stored name stands for, among the types that a program's own annotations reach.
+"""The annotation that a stored type name stands for.
 
-A question is stored with the name of the type that its answer must have. That type may be narrower than what the
-handler takes, and after a restart only its name is left. Nothing is imported and nothing run that the name asks for.
+A question is stored with the name of the type that its answer must have. That type may be narrower
+than what the handler accepts, and after a restart only its name is left. It is looked up among the
+types that the program's own annotations reach: the name causes no import and runs no code.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def annotation_named(name: str, options: Sequence[Any]) -> Any | None:
 
     Args:
         name: What `display_name` gave.
-        options: Annotations whose classes, their imported subclasses and plain types may occur in it.
+        options: Annotations. Their classes, imported subclasses of these, and plain types may
+            occur in the name.
     """
     known = _known(options)
     name = _TOKEN.sub(
@@ -51,10 +53,11 @@ def _known(options: Iterable[Any]) -> dict[str, Any]:
 
 
 def _present(name: str, known: Mapping[str, Any]) -> str:
-    """Return the name that a stored one has now, where a class came with a script and is imported now, or vice versa.
+    """Return the present name of a class that was stored under another one.
 
-    A stored `__main__` stands for whatever module has such a class, as for the codec; a present one for the module
-    whose file is the script.
+    That is so if the class was in a script and is imported now, or the other way round. A stored
+    `__main__` stands for any module that has such a class, as for the codec. A present one stands
+    for the module whose file is the script.
     """
     if name in known:
         return name

@@ -1,4 +1,4 @@
-"""Code of users: called in a context of its own, and sure of whose its errors are.
+"""Calls users' code, and tells its errors from the library's.
 
 What the engine and a storage raise ends a run in other ways than what a handler raises, and types
 do not tell them apart: a handler may itself start runs, answer questions, and meet a

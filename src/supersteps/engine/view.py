@@ -1,4 +1,4 @@
-"""What one executor sees of the state during a superstep, and the changes it makes."""
+"""`View`: what one executor sees of the state, and its changes."""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
-"""The watcher: one thread of the process that names executors which keep the event loop from turning.
+"""The watcher: a thread that names executors which block the event loop.
 
-While executors run, it asks their loops now and then to answer. A loop that does not is looked at: whose task runs in
-it, and where in the code. So a superstep costs two changes of a dictionary, and a handler that never returns is named
-too. Nothing has to be told by the loop, which is what such a handler holds up.
+While executors run, it regularly asks their loops to answer. If a loop does not, the watcher finds
+out whose task runs in it, and where in the code. So a superstep costs two changes of a dictionary,
+and a handler that never returns is named, too. The loop itself need not report anything, which it
+could not while it is blocked.
 
-What a blocked loop means for a run: its timeouts, its cancellation, its consumer and every other run of that loop have
-to wait. Its lease does not: the heartbeat is a thread, so the lease is renewed all the same. Where even that cannot be
-(the whole process was stopped, or C code kept the interpreter), the lease may run out. Then others may take the run; if
-somebody did, the superstep's commit is fenced (`RunFencedError`) and has changed nothing, and if nobody did it counts.
+While a loop is blocked, its timeouts, cancellations, consumers and other runs have to wait. Leases
+are renewed all the same, because the heartbeat is a thread. Only if the whole process was stopped,
+or C code kept the interpreter, may a lease expire. Then another owner may take the run over, and
+the superstep's commit is fenced (`RunFencedError`) and has changed nothing. If no owner did, the
+commit counts.
 """
 
 from __future__ import annotations
@@ -138,7 +140,10 @@ class Watcher:
             self._wake()
 
     def tell(self, site: Site) -> None:
-        """Pass on, on the loop, what was said of an executor: when the loop turns, or before its superstep goes on."""
+        """Emit, on the loop, the warning event about an executor.
+
+        That is when the loop turns again, or before the superstep continues.
+        """
         text = self.untold.pop(site, None)
         if text is not None:
             site.emit(WorkflowWarningEvent(text))
@@ -207,7 +212,7 @@ class Watcher:
     def _wait_on(
         self, loop: asyncio.AbstractEventLoop, question: _Question, thread: int, sites: set[Site]
     ) -> None:
-        """Note who runs in a loop that has not answered yet; after enough looks, name who did most of the time."""
+        """Note who runs in a loop that has not answered; in the end, name the most frequent."""
         question.sites &= sites
         if (
             not question.sites

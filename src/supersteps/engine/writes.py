@@ -1,4 +1,7 @@
-"""Joining the writes of a superstep: reducers fold, lists grow, two writers of one key are refused."""
+"""`WriteMerge`: joins the writes of a superstep.
+
+Reducers fold, lists grow, and two writers of one key are refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where handlers run. `Backend` is the narrow port; `local` runs them in this process."""
+"""`Backend`: the port through which handlers and hooks are called."""
 
 from __future__ import annotations
 

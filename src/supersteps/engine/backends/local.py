@@ -1,4 +1,4 @@
-"""Runs handlers in this process: async ones on the event loop, plain ones in threads."""
+"""`LocalBackend`: calls handlers in this process."""
 
 from __future__ import annotations
 

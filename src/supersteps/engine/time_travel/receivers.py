@@ -1,4 +1,4 @@
-"""Messages that a checkpoint made by hand leaves to the edges: they name no receiver."""
+"""Messages of hand-made checkpoints that name no receiver."""
 
 from __future__ import annotations
 

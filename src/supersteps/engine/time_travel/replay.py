@@ -1,4 +1,4 @@
-"""Replaying: what is known of a lineage, so that a run of it can be repeated in memory as it went."""
+"""`Replay`: a lineage, to be repeated in memory."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class Replay:
             start: The checkpoint to begin at.
             lineage: Headers of the lineage's checkpoints from there on, oldest first.
             answers: Every question of the lineage that has ended.
-            to_step: The superstep after which to end; the lineage's last one when None, and without a lineage none.
+            to_step: The superstep after which to end. None is the lineage's last one, or no end
+                if there is no lineage.
         """
         self.start = start
         first = start.header.iteration_count
@@ -93,7 +94,10 @@ class Replay:
     # --------------------------------------------------------------------------- before a superstep
 
     async def answers(self, step: int, state: State, sealer: Sealer) -> list[Answer]:
-        """Return the answers that the superstep consumed; where it would have nothing to do, the next ones."""
+        """Return the answers that the superstep consumed.
+
+        If it would have nothing to do, these are the next ones.
+        """
         limit = step
         if not (state.messages or state.replies or state.timers):
             limit = max(step, min((answer.iteration for answer in self._answers), default=step))
@@ -111,7 +115,10 @@ class Replay:
         return list(found.values())
 
     async def _asked_as(self, stored: StoredAnswer, state: State) -> str | None:
-        """Return the id under which the question of an answer waits here; ids made by chance differ each time."""
+        """Return the id under which an answer's question waits here.
+
+        Random ids differ each time.
+        """
         if stored.request_id in state.requests:
             return stored.request_id
         record = await self._record(stored.iteration - 1)
@@ -135,7 +142,9 @@ class Replay:
         return strangers[place] if place < len(strangers) else None
 
     async def timers(self, step: int, state: State, *, alone: bool) -> list[str]:
-        """Return the ids of the timers that the superstep took; all of them, where that is not known any more.
+        """Return the ids of the timers that the superstep took.
+
+        All of them are returned if that is no longer known.
 
         Args:
             step: The superstep.
