@@ -58,9 +58,10 @@ and of those that keep whole seconds."""
 class Whereabouts:
     """Tells whether a database and its log are still the files that they were, for a look at their folder.
 
-    Both files can be looked at themselves, but that has its price: where a file's times have been looked at, Linux
-    (6.13 and later) gives it new ones with the next write, and a file system without a journal writes those, too,
-    before a commit's sync returns. A folder's times change when a name in it comes, goes or means another file.
+    Both files can be looked at themselves, but that has its price: where a file's times have been
+    looked at, Linux (6.13 and later) gives it new ones with the next write, and a file system
+    without a journal writes those, too, before a commit's sync returns. A folder's times change
+    when a name in it comes, goes or means another file.
     """
 
     def __init__(self, file: str, log: str) -> None:
@@ -158,9 +159,10 @@ class Database:
                 version = db.execute("PRAGMA user_version").fetchone()[0]
                 if version < len(_migrations()):
                     raise StorageError(
-                        f"{self.path} may only be read here, and was made by an earlier version of supersteps (its "
-                        f"schema is number {version}, this one's {len(_migrations())}): it has to be brought up to "
-                        "date first. Copy it to where you may write, and open the copy."
+                        f"{self.path} may only be read here, and was made by an earlier version of "
+                        f"supersteps (its schema is number {version}, this one's "
+                        f"{len(_migrations())}): it has to be brought up to date first. Copy it to "
+                        "where you may write, and open the copy."
                     )
                 self._check_tables(db)
             except BaseException:
@@ -178,9 +180,11 @@ class Database:
     def _made_ready(self, db: sqlite3.Connection) -> sqlite3.Connection:
         try:
             db.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000:.0f}")
-            # Builds differ in their default. FULL is what makes a commit in WAL mode survive a power cut.
+            # Builds differ in their default. FULL is what makes a commit in WAL mode survive a
+            # power cut.
             db.execute("PRAGMA synchronous = FULL")
-            # Whatever somebody has put into the schema may not call functions that reach beyond the database.
+            # Whatever somebody has put into the schema may not call functions that reach beyond the
+            # database.
             db.execute("PRAGMA trusted_schema = OFF")
         except BaseException:
             db.close()
@@ -194,9 +198,9 @@ class Database:
     def lost(self) -> StorageError:
         """Return the error for a database that was deleted, moved or replaced while it was being written."""
         return StorageError(
-            f"{self.path}, or the log beside it, was deleted, moved or replaced while it was in use: what was written "
-            "last is not in the file that is there now. Bring the files back before you go on, then resume from what "
-            "is in them."
+            f"{self.path}, or the log beside it, was deleted, moved or replaced while it was in "
+            "use: what was written last is not in the file that is there now. Bring the files "
+            "back before you go on, then resume from what is in them."
         )
 
     def set_waiting(self, db: sqlite3.Connection, waiting: bool) -> None:
@@ -206,8 +210,9 @@ class Database:
     def make_room(self, db: sqlite3.Connection, pages: int) -> None:
         """Lengthen the write-ahead log ahead of its use: a commit that makes the file longer takes twice as long.
 
-        What lies beyond the log's last frame is ignored by SQLite, which leaves such remains itself whenever it begins
-        the log anew. The transaction keeps other writers from appending meanwhile.
+        What lies beyond the log's last frame is ignored by SQLite, which leaves such remains itself
+        whenever it begins the log anew. The transaction keeps other writers from appending
+        meanwhile.
         """
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -234,8 +239,8 @@ class Database:
                 self._check_kind(db)
                 if not self._write_ahead(db):
                     raise StorageError(
-                        f"{self.path} cannot be written ahead of (WAL), perhaps because its file system does not "
-                        "do shared memory. Keep it on a local disk."
+                        f"{self.path} cannot be written ahead of (WAL), perhaps because its file "
+                        "system does not do shared memory. Keep it on a local disk."
                     )
                 self._migrate(db)
                 self._check_tables(db)
@@ -249,13 +254,15 @@ class Database:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_NOTADB:
                 raise
             raise StorageError(
-                f"{self.path} is not a SQLite database, and was left as it is. Give the storage a file of its own."
+                f"{self.path} is not a SQLite database, and was left as it is. Give the storage a "
+                "file of its own."
             ) from error
 
     def _create(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite gives its other files the mode of this one. One that exists is never opened here: closing it again
-        # would drop the locks that other connections of this process hold on it (POSIX).
+        # SQLite gives its other files the mode of this one. One that exists is never opened here:
+        # closing it again would drop the locks that other connections of this process hold on it
+        # (POSIX).
         if not self.path.exists():
             with suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -275,25 +282,27 @@ class Database:
         if application != APPLICATION_ID:
             if application or version or has_tables:
                 raise StorageError(
-                    f"{self.path} is a database of another program, and was left as it is. Give the storage a file of "
-                    "its own."
+                    f"{self.path} is a database of another program, and was left as it is. Give "
+                    "the storage a file of its own."
                 )
         elif version > len(_migrations()):
             raise CheckpointVersionError(
-                f"{self.path} was made by a newer version of supersteps (its schema is number {version}, this one "
-                f"knows {len(_migrations())}), and was left as it is. Upgrade supersteps to use it."
+                f"{self.path} was made by a newer version of supersteps (its schema is number "
+                f"{version}, this one knows {len(_migrations())}), and was left as it is. Upgrade "
+                "supersteps to use it."
             )
         elif foreign is not None:
             raise CorruptCheckpointError(
-                f"{self.path} has been altered: it holds the {foreign[0]} {foreign[1]!r}, which supersteps does not "
-                "make, and which would act on its behalf. Nothing was read; drop it, or restore the file from a backup."
+                f"{self.path} has been altered: it holds the {foreign[0]} {foreign[1]!r}, which "
+                "supersteps does not make, and which would act on its behalf. Nothing was read; "
+                "drop it, or restore the file from a backup."
             )
 
     def _write_ahead(self, db: sqlite3.Connection) -> bool:
         """Have a log written ahead; return False where that cannot be.
 
-        SQLite does not wait for others here, who may be doing the same to a new file: of several that wait with a lock
-        each, nobody would get on.
+        SQLite does not wait for others here, who may be doing the same to a new file: of several
+        that wait with a lock each, nobody would get on.
         """
         deadline = time.monotonic() + self._busy_seconds
         while True:
@@ -327,8 +336,8 @@ class Database:
         odd = _tables() - {name for (name,) in db.execute(_STRICT)}
         if odd:
             raise CorruptCheckpointError(
-                f"{self.path} has been altered: of what supersteps made, {', '.join(sorted(odd))} is gone or is no "
-                "such table any more. Restore the file from a backup."
+                f"{self.path} has been altered: of what supersteps made, {', '.join(sorted(odd))} "
+                "is gone or is no such table any more. Restore the file from a backup."
             )
 
     def _check_files(self) -> None:
@@ -339,7 +348,8 @@ class Database:
                 mode = os.stat(path).st_mode
                 if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # SQLite itself refuses a folder
                     raise StorageError(
-                        f"{path} is no regular file, and was left as it is. Give the storage a file of its own."
+                        f"{path} is no regular file, and was left as it is. Give the storage a "
+                        "file of its own."
                     )
 
     # --------------------------------------------------------------------------------------- errors
@@ -362,16 +372,17 @@ class Database:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_BUSY:
             return StorageError(
-                f"{self.path} was being written by another process for more than {self._busy_seconds:g} s; nothing was "
-                "changed. Try again, or see which process holds it."
+                f"{self.path} was being written by another process for more than "
+                f"{self._busy_seconds:g} s; nothing was changed. Try again, or see which process "
+                "holds it."
             )
         # SQLite quotes what is damaged in its messages, and Python wants those to be UTF-8.
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(
             error, UnicodeDecodeError
         ):
             return CorruptCheckpointError(
-                f"{self.path} is damaged ({error}). Keep a copy of the file, then restore it from a backup, or salvage "
-                "it with sqlite3's .recover."
+                f"{self.path} is damaged ({error}). Keep a copy of the file, then restore it from "
+                "a backup, or salvage it with sqlite3's .recover."
             )
         hint = (
             " Nothing was changed; mend the cause and try again." if code in _SHORT_OF_SPACE else ""

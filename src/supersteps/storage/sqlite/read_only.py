@@ -54,9 +54,9 @@ def stamp_of(path: Path) -> Stamp:
         if _size(f"{path}{end}"):
             names = ", ".join(path.name + end for end in ("", "-wal", "-shm"))
             raise StorageError(
-                f"{path} may only be read here, and {path.name}{end} beside it holds what is not in it yet; that "
-                f"cannot be read without writing there. Copy all of them ({names}) to where you may write, and open "
-                "the copy."
+                f"{path} may only be read here, and {path.name}{end} beside it holds what is not "
+                f"in it yet; that cannot be read without writing there. Copy all of them ({names}) "
+                "to where you may write, and open the copy."
             )
     found = _found(str(path))
     return (

@@ -47,8 +47,8 @@ def entries_of(key: int) -> tuple[int, int]:
 def damaged_run(run_id: str, what: str) -> CorruptCheckpointError:
     """Return the error of a row of a run that is not what was saved."""
     return CorruptCheckpointError(
-        f"run {run_id!r} is damaged: {what} has been altered. Restore the database from a backup; its checkpoints can "
-        "still be loaded one by one, and forked."
+        f"run {run_id!r} is damaged: {what} has been altered. Restore the database from a backup; "
+        "its checkpoints can still be loaded one by one, and forked."
     )
 
 
@@ -435,8 +435,8 @@ def read_inbox(db: sqlite3.Connection, key: int) -> list[InboxEntry]:
     ):
         if not is_intact(checksum, inbox_checksum, entry, request_id, value, received_at):
             raise CorruptCheckpointError(
-                f"the answer to request {request_id!r} is damaged: row {entry} of table `inbox` has been altered. "
-                "Restore the database from a backup."
+                f"the answer to request {request_id!r} is damaged: row {entry} of table `inbox` "
+                "has been altered. Restore the database from a backup."
             )
         entries.append(InboxEntry(entry & _LAST, request_id, value, received_at))
     return entries
@@ -485,10 +485,12 @@ def problems_of(db: sqlite3.Connection, run_id: str) -> list[str]:
     problems = []
     if tags != set(record.tags):
         problems.append(
-            f"run {run_id!r} is listed under other tags than its own: table `run_tags` has been altered"
+            f"run {run_id!r} is listed under other tags than its own: table `run_tags` has been "
+            "altered"
         )
     if requests != set(record.requests):
         problems.append(
-            f"run {run_id!r} is found by other requests than its own: table `waiting` has been altered"
+            f"run {run_id!r} is found by other requests than its own: table `waiting` has been "
+            "altered"
         )
     return problems

@@ -45,8 +45,9 @@ _LARGE_BYTES = 1 << 18
 class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
     """Keeps runs in a SQLite database; safe across threads, event loops and processes of one machine.
 
-    A superstep is one transaction, durable (WAL, synchronous=FULL) before it is announced. It writes what has changed,
-    however large the state and however long the run. Runs that commit at the same time share transactions.
+    A superstep is one transaction, durable (WAL, synchronous=FULL) before it is announced. It
+    writes what has changed, however large the state and however long the run. Runs that commit at
+    the same time share transactions.
 
     For what each method does, see the ports: `ManagedStorage` and `BackupStorage`.
 
@@ -56,7 +57,8 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
             is made.
         codec: Encodes and decodes values; types registered with it are rebuilt on load.
         clock: The time by which leases expire, Unix seconds.
-        busy_seconds: How long to wait while another process writes, before giving up with a `StorageError`.
+        busy_seconds: How long to wait while another process writes, before giving up with a
+            `StorageError`.
 
     Attributes:
         path: The file, as an absolute path.
@@ -375,6 +377,7 @@ def _find_runs(db: sqlite3.Connection, wanted: RunFilter) -> tuple[list[RunRecor
 
 
 def _warn(problems: Iterable[str]) -> None:
-    # Here and not on the thread that found them: filters and recorders of warnings belong to the caller.
+    # Here and not on the thread that found them: filters and recorders of warnings belong to the
+    # caller.
     for problem in problems:
         warnings.warn(problem, CorruptCheckpointWarning, stacklevel=4)

@@ -97,14 +97,15 @@ class Writer:
     ) -> T:
         """Write, durably.
 
-        A job that has begun is never abandoned: when the waiting task is cancelled, the cancellation goes on once the
-        outcome is certain.
+        A job that has begun is never abandoned: when the waiting task is cancelled, the
+        cancellation goes on once the outcome is certain.
 
         Args:
             work: Writes inside a transaction; what it raises undoes only its own part.
             alone: Who writes. If that was also the last to write, it need not wait for company.
             is_small: Whether it may be done on the event loop's thread.
-            written: Tells, from a later look, whether `work` has been done, for when a COMMIT fails.
+            written: Tells, from a later look, whether `work` has been done, for when a COMMIT
+                fails.
         """
         self._free_lock()
         job = Job(work, asyncio.get_running_loop(), written, is_small=is_small)
@@ -357,7 +358,8 @@ class Writer:
             batch.is_committed = True
             self._pages += 3 + (db.total_changes - before) // _CHANGES_IN_PAGE
             if self._whereabouts is not None and not self._whereabouts.are_unchanged():
-                # A deleted file can be written and synced like any other, and nobody will ever find what is in it.
+                # A deleted file can be written and synced like any other, and nobody will ever find
+                # what is in it.
                 self._forget()
                 self._drop_connection()
                 _fail(jobs, self._database.lost())
@@ -372,8 +374,8 @@ class Writer:
     def _perform(self, db: sqlite3.Connection, jobs: list[Job[Any]]) -> bool:
         """Do jobs in the transaction; return False, and end it, when there is nothing to commit.
 
-        Most refusals come before anything is written, so savepoints, which cost as much as a small commit's own
-        statements, are made only when a job was refused later than that.
+        Most refusals come before anything is written, so savepoints, which cost as much as a small
+        commit's own statements, are made only when a job was refused later than that.
         """
         if not perform(db, jobs):
             db.execute("ROLLBACK")
