@@ -206,7 +206,7 @@ def test_a_diff_is_a_table_with_signs() -> None:
 def test_an_empty_diff() -> None:
     checkpoint = WorkflowCheckpoint()
 
-    assert "They hold the same." in checkpoint.diff(checkpoint)._repr_mimebundle_()["text/html"]
+    assert "They are equal." in checkpoint.diff(checkpoint)._repr_mimebundle_()["text/html"]
 
 
 def test_a_long_diff_is_cut() -> None:

@@ -188,7 +188,7 @@ def test_the_legend_names_what_occurs_and_nothing_else() -> None:
 
     assert texts(to_svg(plain)) == ["a", "b"]
     assert texts(to_svg(error)) == ["a", "b", "on failure"]
-    assert texts(to_svg(waits)) == ["a", "⏲ 2", "b", "⏲ n", "messages wait for their time"]
+    assert texts(to_svg(waits)) == ["a", "⏲ 2", "b", "⏲ n", "delayed messages wait"]
 
 
 def test_marks_inside_a_sub_workflow_are_explained_too() -> None:

@@ -197,7 +197,7 @@ def test_saving_by_name(graphviz: Callable[[str], None], tmp_path: Path) -> None
 def test_an_unknown_format() -> None:
     wrong: Any = "jpeg"
     with pytest.raises(
-        ValueError, match="there is no format 'jpeg'; choose from svg, mermaid"
+        ValueError, match="no such format: 'jpeg'; choose from svg, mermaid"
     ) as error:
         WorkflowViz(shout_workflow()).export(wrong)
 

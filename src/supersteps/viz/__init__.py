@@ -1,4 +1,4 @@
-"""Pictures of workflows and checkpoints: Mermaid, Graphviz, SVG, text; `WorkflowViz` is the way in."""
+"""Pictures of workflows and checkpoints; start with `WorkflowViz`."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ _SUFFIXES: Mapping[Format, str] = {
 }
 
 LIMIT = 60
-"""How many nodes a drawing shows before some are drawn as one."""
+"""How many nodes a drawing shows before some are grouped."""
 
 
 class WorkflowViz:
-    """Draws a workflow, or a checkpoint: its own stored structure with what waits where.
+    """Draws a workflow or a checkpoint as Mermaid, Graphviz, SVG or text.
 
-    A checkpoint alone is enough; the workflow's code is not needed.
+    A checkpoint is drawn from its stored graph, without the workflow's code, with marks for waiting
+    messages, questions and timers. In a notebook, just evaluate a workflow or checkpoint. For
+    documents choose `to_svg()` or `to_mermaid()`, for terminals and logs `to_ascii()`.
     """
 
     def __init__(
@@ -50,17 +52,17 @@ class WorkflowViz:
         ran: Iterable[str] = (),
         failed: Iterable[str] = (),
     ) -> None:
-        """Nothing is drawn until one of the methods is called.
+        """Create the picture; drawing happens in the methods.
 
         Args:
             subject: A `Workflow` or a `WorkflowCheckpoint`.
-            checkpoint: Whose messages, questions and timers to show in the picture of a workflow.
-            ran: Executors to mark as having run, named as in events.
-            failed: Executors to mark as having failed.
+            checkpoint: For a workflow: the checkpoint whose messages, questions and timers to mark.
+            ran: Executors to mark as run, by their ids in events.
+            failed: Executors to mark as failed.
 
         Raises:
             PictureError: The checkpoint has no stored graph.
-            TypeError: The subject is neither.
+            TypeError: The subject is neither a workflow nor a checkpoint.
         """
         description = getattr(getattr(subject, "graph", None), "description", None)
         if description is not None:
@@ -84,7 +86,7 @@ class WorkflowViz:
 
     @property
     def picture(self) -> Picture:
-        """The graph as plain values, with every node."""
+        """The graph as plain values, with all nodes."""
         return self._picture
 
     # ---------------------------------------------------------------------------------------- texts
@@ -93,32 +95,32 @@ class WorkflowViz:
         """Return a Mermaid flowchart.
 
         Args:
-            limit: How many nodes to show before some are drawn as one; all of them when None.
+            limit: Maximum number of nodes, above which some are grouped; None draws all.
         """
         from supersteps.viz.mermaid import to_mermaid
 
         return to_mermaid(self._grouped(limit))
 
     def to_dot(self, *, limit: int | None = None) -> str:
-        """Return a digraph in the language of Graphviz.
+        """Return a digraph in Graphviz's DOT language.
 
         Args:
-            limit: How many nodes to show before some are drawn as one; all of them when None.
+            limit: Maximum number of nodes, above which some are grouped; None draws all.
         """
         from supersteps.viz.dot import to_dot
 
         return to_dot(self._grouped(limit))
 
     def to_digraph(self, *, limit: int | None = None) -> str:
-        """Do what `to_dot` does, by the name that Agent Framework gives it."""
+        """Return the same as `to_dot`, under Agent Framework's name for it."""
         return self.to_dot(limit=limit)
 
     def to_ascii(self, width: int = 100, *, limit: int | None = LIMIT) -> str:
         """Return a drawing in text.
 
         Args:
-            width: How many columns it may take.
-            limit: How many nodes to show before some are drawn as one; all of them when None.
+            width: Maximum number of columns.
+            limit: Maximum number of nodes, above which some are grouped; None draws all.
         """
         from supersteps.viz.text import to_ascii
 
@@ -128,12 +130,12 @@ class WorkflowViz:
         """Return an SVG drawing.
 
         Args:
-            graphviz: Whether Graphviz draws it; None when it is installed and manages to. The
-                built-in drawing needs nothing and is the same everywhere.
-            limit: How many nodes to show before some are drawn as one; all of them when None.
+            graphviz: Whether Graphviz draws it; None uses it if it is installed and succeeds. Pass
+                False for the built-in layout, which needs nothing and is the same on every machine.
+            limit: Maximum number of nodes, above which some are grouped; None draws all.
 
         Raises:
-            PictureError: Graphviz was asked for, and is missing or failed.
+            PictureError: Graphviz was requested, but is missing or failed.
         """
         if graphviz or (graphviz is None and is_installed()):
             try:
@@ -151,18 +153,18 @@ class WorkflowViz:
         """Write a drawing to a file.
 
         Args:
-            format: What to write; png and pdf need Graphviz.
-            filename: Where; a suffix is added to a name without one. A temporary file when None,
-                left to the caller.
+            format: The format; png and pdf need Graphviz.
+            filename: The file; a name without suffix gets one. None writes a temporary file, which
+                the caller has to delete.
 
         Returns:
             The path written.
 
         Raises:
-            PictureError: Graphviz is needed, and is missing or failed.
+            PictureError: Graphviz is needed, but is missing or failed.
         """
         if format not in _SUFFIXES:
-            raise ValueError(f"there is no format {format!r}; choose from {', '.join(_SUFFIXES)}")
+            raise ValueError(f"no such format: {format!r}; choose from {', '.join(_SUFFIXES)}")
         content = self._rendered(format)
         if filename is None:
             handle, name = tempfile.mkstemp(_SUFFIXES[format], "workflow-")
@@ -209,7 +211,7 @@ class WorkflowViz:
 
 
 def _title(subject: Any, checkpoint: Any) -> str:
-    """Return what a picture shows: the workflow's name, with a checkpoint its run and superstep, too."""
+    """Return a picture's title: the workflow, and a checkpoint's run and superstep."""
     name = str(getattr(subject, "workflow_id", ""))
     if checkpoint is None:
         return name

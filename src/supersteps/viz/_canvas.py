@@ -11,21 +11,21 @@ UP, DOWN, LEFT, RIGHT = 1, 2, 4, 8
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """What lines and boxes are made of.
+    """The characters of lines and boxes.
 
     Attributes:
-        lines: By the sides a cell is connected to.
+        lines: Characters by the sides on which a cell is connected.
         plain: Corners, horizontal, vertical and lower exit of an ordinary box.
-        start: The same for the node that gets the input.
+        start: The same for the start executor.
         round: The same for a fan-in.
         head: The end of an edge.
         switch: Before the label of a switch.
         folded: Before the label of a sub-workflow whose inside is not drawn.
         back: Before the target of an edge that leads back.
-        itself: For an edge to the node itself.
+        itself: For an edge from a node to itself.
         to: Before a target in an outline.
-        words: What else to replace.
-        is_unicode: Whether there may be more than ASCII.
+        words: Other replacements.
+        is_unicode: Whether characters other than ASCII are allowed.
     """
 
     lines: str
@@ -42,7 +42,7 @@ class Signs:
     is_unicode: bool = True
 
     def text(self, content: str) -> str:
-        """A label in the characters that are allowed."""
+        """Return a label in the allowed characters."""
         for old, new in self.words:
             content = content.replace(old, new)
         return (
@@ -95,11 +95,11 @@ class Canvas:
         self._rows: list[dict[int, str]] = []
 
     def put(self, row: int, column: int, content: str) -> None:
-        """Write a text, over what is there.
+        """Write a text over existing content.
 
         Args:
             row: Counted from the top.
-            column: Where it begins.
+            column: Its first column.
             content: One line.
         """
         while len(self._rows) <= row:
@@ -108,7 +108,7 @@ class Canvas:
         for c in content:
             room = columns(c)
             if not room:
-                # It changes the character before it.
+                # A combining character changes the one before it.
                 cells[last] = cells.get(last, "") + c
                 continue
             last = column

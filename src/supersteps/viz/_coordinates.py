@@ -1,4 +1,4 @@
-"""Where the items of ordered ranks stand, so that edges are mostly straight.
+"""Coordinates of ordered ranks, so that edges are mostly straight.
 
 The method of Brandes and Köpf, "Fast and Simple Horizontal Coordinate Assignment" (2001): items
 are aligned with the middle one of their neighbours in four ways (from above and below, leftmost
@@ -18,17 +18,17 @@ def centres(
     is_pass: Sequence[bool],
     distance: Callable[[int, int], float],
 ) -> list[float]:
-    """Give each item its place in the rank.
+    """Compute the centre of each item in its rank.
 
     Args:
         ranks: Items from left to right, from top to bottom.
         links: Connected items, the upper one first.
-        is_pass: For each item whether an edge passes there; edges are kept straight between such
-            places.
-        distance: How far the centres of two items side by side are apart at least.
+        is_pass: For each item whether an edge passes through it; edges are straight between such
+            items.
+        distance: The minimum distance between the centres of two neighbours.
 
     Returns:
-        For each item its centre; nothing overlaps.
+        The centre of each item, without overlaps.
     """
     count = len(is_pass)
     up: list[list[int]] = [[] for _ in range(count)]
@@ -49,7 +49,7 @@ def centres(
 def _conflicts(
     ranks: Sequence[Sequence[int]], up: Sequence[Sequence[int]], is_pass: Sequence[bool]
 ) -> set[tuple[int, int]]:
-    """Links that cross a long edge between two ranks it passes: it is they who must bend."""
+    """Return the links that cross a long edge between two ranks, which have to bend."""
     barred = set()
     for upper, lower in pairwise(ranks):
         place = {item: number for number, item in enumerate(upper)}
@@ -73,7 +73,7 @@ def _leftmost(
     barred: set[tuple[int, int]],
     distance: Callable[[int, int], float],
 ) -> list[float]:
-    """Align items with their neighbours in the row before, preferring the left, and push everything together."""
+    """Align items with neighbours in the previous rank, preferring the left, and compact."""
     count = len(near)
     place = {item: number for row in rows for number, item in enumerate(row)}
     root, aligned = list(range(count)), list(range(count))
@@ -96,7 +96,7 @@ def _leftmost(
 def _compacted(
     rows: Sequence[Sequence[int]], root: Sequence[int], distance: Callable[[int, int], float]
 ) -> dict[int, float]:
-    """Put blocks of aligned items as far to the left as they go, then back to the right where there is room."""
+    """Move blocks of aligned items to the left, then back to the right if there is room."""
     after: dict[int, dict[int, float]] = {item: {} for item in dict.fromkeys(root)}
     waiting = dict.fromkeys(after, 0)
     for row in rows:
@@ -107,7 +107,7 @@ def _compacted(
             after[first][second] = max(after[first].get(second, 0.0), distance(left, right))
     where = dict.fromkeys(after, 0.0)
     ready = [block for block in after if not waiting[block]]
-    for block in ready:  # grows while it is read
+    for block in ready:  # grows during the iteration
         for other, gap in after[block].items():
             where[other] = max(where[other], where[block] + gap)
             waiting[other] -= 1
@@ -120,14 +120,14 @@ def _compacted(
 
 
 def _balanced(found: Sequence[Sequence[float]]) -> list[float]:
-    """The mean of the two middle places of each item, once all placements stand against the narrowest."""
+    """Return the mean of each item's two median positions, with all placements aligned."""
     if not found[0]:
         return []
     spans = [(min(xs), max(xs)) for xs in found]
     low, high = min(spans, key=lambda span: span[1] - span[0])
     shifted = []
     for number, (xs, (left, right)) in enumerate(zip(found, spans, strict=True)):
-        # Even ones lean to the left, odd ones to the right.
+        # Even placements lean left, odd ones right.
         shift = low - left if number % 2 == 0 else high - right
         shifted.append([x + shift for x in xs])
     return [sum(sorted(places)[1:3]) / 2 for places in zip(*shifted, strict=True)]

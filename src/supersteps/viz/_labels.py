@@ -1,4 +1,4 @@
-"""Labels as they are drawn: without what cannot be drawn, short enough, and how wide they are about."""
+"""Labels of nodes and edges: printable, short enough, measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WIDE = frozenset("mwMW@%—")
 
 
 def printable(text: str) -> str:
-    """Replace what has no shape, or would break the line it is in.
+    """Replace characters that have no shape or break the line.
 
     Args:
         text: Anything.
@@ -23,8 +23,7 @@ def printable(text: str) -> str:
         One line of text; line breaks and other white space are single spaces.
     """
     shown = "".join(
-        # Controls, surrogates and marks that turn the direction of what follows: nothing a label
-        # needs.
+        # Control characters, surrogates and direction marks, which no label needs.
         "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs", "Cn", "Co") else c
         for c in " ".join(text.split())
         if c not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -33,7 +32,7 @@ def printable(text: str) -> str:
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal a text takes.
+    """Return the width of a text in terminal columns.
 
     Args:
         text: One line.
@@ -51,11 +50,11 @@ def _columns(c: str) -> int:
 
 
 def pixels(text: str, size: float) -> float:
-    """About how wide a text is in a sans-serif font; rather too much than too little.
+    """Estimate the width of a text in a sans-serif font, rather too wide than too narrow.
 
     Args:
         text: One line.
-        size: Of the font.
+        size: The font size.
 
     Returns:
         The width in the unit of `size`.
@@ -75,19 +74,19 @@ def _em(c: str) -> float:
 
 
 def shortened(text: str, room: float, measure: Callable[[str], float]) -> str:
-    """Leave out the middle of a text that is too long: both ends tell names apart.
+    """Shorten a long text in the middle, since both ends distinguish names.
 
     Args:
         text: One line.
-        room: How wide it may be.
-        measure: How wide a text is.
+        room: The maximum width.
+        measure: Returns the width of a text.
 
     Returns:
         The text, or its ends with an ellipsis between.
     """
     if measure(text) <= room:
         return text
-    fewest, most = 0, len(text)  # how many characters to keep
+    fewest, most = 0, len(text)  # the number of characters to keep
     while fewest < most:
         kept = (fewest + most + 1) // 2
         if measure(_ends(text, kept)) <= room:
@@ -107,13 +106,13 @@ def _ends(text: str, kept: int) -> str:
 
 
 def edge_label(edge: Edge) -> str:
-    """What is written at an edge.
+    """Return the label of an edge.
 
     Args:
         edge: The edge.
 
     Returns:
-        Its label, one line; "default" for the way out of a switch that is left.
+        Its label, one line; "default" for the default of a switch.
     """
     return printable(edge.label) or ("default" if edge.kind is EdgeKind.DEFAULT else "")
 
@@ -128,13 +127,13 @@ _SIGNS = {
 
 
 def mark_text(mark: Mark) -> str:
-    """What is written at a node for a mark, so that it is not its colour alone that tells it.
+    """Return the text of a mark, so that colour is not the only sign.
 
     Args:
         mark: The mark.
 
     Returns:
-        A sign and what it stands for, with the count where it says something.
+        A sign and its meaning, with the count if that is meaningful.
     """
     if mark.kind in (MarkKind.RAN, MarkKind.FAILED):
         return _SIGNS[mark.kind] + (f" {mark.count}" if mark.count > 1 else "")
@@ -151,7 +150,7 @@ _WORDS = {
 
 
 def marks_in_words(marks: Iterable[Mark]) -> str:
-    """Marks for people who do not see the badges.
+    """Return marks as text, for screen readers.
 
     Args:
         marks: The marks of a node.

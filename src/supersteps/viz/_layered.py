@@ -1,7 +1,6 @@
-"""A graph in layers: which rank and place each node has, before anybody knows how it is drawn.
+"""A graph in layers: the rank and position of each node.
 
-Everything here is numbers: nodes and edges are positions in sequences, widths are in whatever unit
-the caller thinks.
+Everything here is numbers: nodes and edges are indexes, widths are in the caller's unit.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from supersteps.viz._order import ordered
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How far something reaches to both sides of the line its edges come in on."""
+    """How far an item reaches to both sides of the line on which its edges arrive."""
 
     left: float
     right: float
@@ -25,13 +24,13 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """An edge as the layers see it.
+    """An edge, for the layering.
 
     Attributes:
-        source: The node it leaves.
-        target: The node it reaches.
-        label: The room its label takes; None for no label.
-        is_minor: Whether it may bend so that others are straight.
+        source: The source node.
+        target: The target node.
+        label: The extent of its label; None without a label.
+        is_minor: Whether it may bend to keep others straight.
     """
 
     source: int
@@ -42,7 +41,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What takes room in a rank: a node, or the place where an edge passes through the rank."""
+    """An item of a rank: a node, or a point where an edge passes through the rank."""
 
     rank: int
     x: float
@@ -53,13 +52,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The outcome.
+    """The result of the layering.
 
     Attributes:
-        items: Nodes first, in their own order, then the places where edges pass.
-        chains: For each edge the items it connects, always downwards; empty for a self loop.
-        backward: Edges that lead upwards, so that their chain begins at their target.
-        ranks: Items from left to right, from the top rank to the last.
+        items: Nodes first, in their order, then the points where edges pass.
+        chains: For each edge the items it connects, downwards; empty for a self loop.
+        backward: Edges that lead upwards, whose chains start at their targets.
+        ranks: Items from left to right, top rank first.
     """
 
     items: tuple[Item, ...]
@@ -69,15 +68,15 @@ class Layers:
 
 
 def backward_ways(count: int, ways: Sequence[Way], roots: Sequence[int]) -> frozenset[int]:
-    """The edges to turn round so that no cycle is left: those a depth-first search finds leading back.
+    """Return the edges to reverse to break all cycles: the back edges of a depth-first search.
 
     Args:
-        count: How many nodes there are.
-        ways: The edges; self loops do not count.
-        roots: Where to begin.
+        count: The number of nodes.
+        ways: The edges; self loops are ignored.
+        roots: Start nodes of the search.
 
     Returns:
-        Positions of edges.
+        Indexes of edges.
     """
     leaving: list[list[int]] = [[] for _ in range(count)]
     entered = [False] * count
@@ -86,7 +85,7 @@ def backward_ways(count: int, ways: Sequence[Way], roots: Sequence[int]) -> froz
             leaving[way.source].append(number)
             entered[way.target] = True
     found = set()
-    state = [0] * count  # 1 while on the path from the root, 2 when done with
+    state = [0] * count  # 1 while on the path from the root, 2 when finished
     for root in [*roots, *(n for n in range(count) if not entered[n]), *range(count)]:
         if state[root]:
             continue
@@ -109,7 +108,7 @@ def backward_ways(count: int, ways: Sequence[Way], roots: Sequence[int]) -> froz
 
 
 def _ranks(count: int, arcs: Sequence[tuple[int, int, int]], roots: Sequence[int]) -> list[int]:
-    """The length of the longest way to each node; what has no way to it moves down to what it leads to."""
+    """Return the longest path to each node; sources move down next to their targets."""
     leaving: list[list[tuple[int, int]]] = [[] for _ in range(count)]
     waiting = [0] * count
     for upper, lower, length in arcs:
@@ -132,7 +131,7 @@ def _ranks(count: int, arcs: Sequence[tuple[int, int, int]], roots: Sequence[int
 
 
 def _lengths(ways: Sequence[Way], backward: frozenset[int]) -> list[int]:
-    """How many ranks each edge spans at least: a label needs one of its own, and siblings stay side by side."""
+    """Return the minimum length of each edge: a label needs a rank, siblings stay aligned."""
     labelled = {
         way.source
         for number, way in enumerate(ways)
@@ -146,14 +145,14 @@ def _lengths(ways: Sequence[Way], backward: frozenset[int]) -> list[int]:
 
 @dataclass(slots=True)
 class _Draft:
-    """Items while they are being made, and which of them are connected."""
+    """Items under construction, and their links."""
 
     rank: list[int]
     extent: list[Extent]
     node: list[int | None]
     is_label: list[bool]
     links: list[tuple[int, int]]
-    loose: set[tuple[int, int]]  # where nothing is to be kept straight
+    loose: set[tuple[int, int]]  # links that need not be straight
 
     def add(self, rank: int, extent: Extent, is_label: bool) -> int:
         self.rank.append(rank)
@@ -163,10 +162,10 @@ class _Draft:
         return len(self.rank) - 1
 
     def chain(self, way: Way, is_backward: bool, is_loose: bool, lane: float) -> tuple[int, ...]:
-        """Add the places where an edge passes through ranks."""
+        """Add the points where an edge passes through ranks."""
         upper, lower = (way.target, way.source) if is_backward else (way.source, way.target)
         between = range(self.rank[upper] + 1, self.rank[lower])
-        # The label stands where the decision is made: next to the source.
+        # The label is next to the source, where the decision is made.
         labelled = (between[-1] if is_backward else between[0]) if way.label else None
         lane_extent = Extent(lane / 2, lane / 2)
         passes = [
@@ -184,7 +183,7 @@ class _Draft:
 
 
 def _first_order(ranks: int, draft: _Draft, roots: Sequence[int]) -> list[list[int]]:
-    """Items in the order in which a search from the start meets them, which keeps what belongs together together."""
+    """Return items in the order of a search from the roots, which keeps related ones close."""
     down: list[list[int]] = [[] for _ in draft.rank]
     for upper, lower in draft.links:
         down[upper].append(lower)
@@ -197,8 +196,8 @@ def _first_order(ranks: int, draft: _Draft, roots: Sequence[int]) -> list[list[i
             if not seen[item]:
                 seen[item] = True
                 order[draft.rank[item]].append(item)
-                # The last on the stack comes first: backward edges at the bottom, so that they
-                # begin at the right.
+                # The top of the stack comes first; backward edges are at the bottom, so that they
+                # start at the right.
                 forward = [lower for lower in down[item] if (item, lower) not in draft.loose]
                 stack += [lower for lower in down[item] if (item, lower) in draft.loose]
                 stack += reversed(forward)
@@ -214,18 +213,18 @@ def arrange(
     between_lanes: float,
     lane: float,
 ) -> Layers:
-    """Put a graph in layers, so that edges lead downwards, cross seldom and are mostly straight.
+    """Arrange a graph in layers with downward, mostly straight edges and few crossings.
 
     Args:
-        extents: The room each node takes.
+        extents: The extent of each node.
         ways: The edges.
-        roots: Nodes to begin with.
-        between_nodes: Least distance of two nodes side by side.
-        between_lanes: Least distance of an edge to what is beside it.
+        roots: Start nodes.
+        between_nodes: Minimum distance between neighbouring nodes.
+        between_lanes: Minimum distance between an edge and its neighbour.
         lane: Width of an edge that passes through a rank.
 
     Returns:
-        Rank and place of all nodes, and of the edges in the ranks between.
+        Rank and position of all nodes, and of the edges in the ranks between.
     """
     backward = backward_ways(len(extents), ways, roots)
     lengths = _lengths(ways, backward)
@@ -244,7 +243,7 @@ def arrange(
     chains = tuple(
         ()
         if way.source == way.target
-        # A backward edge meets nodes at their sides.
+        # A backward edge is attached to the sides of nodes.
         else draft.chain(
             way,
             number in backward,

@@ -1,4 +1,4 @@
-"""The order inside the ranks, so that few edges cross: the barycenter heuristic."""
+"""The order inside ranks, with few crossings: barycenter heuristic."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def ordered(first: Sequence[Sequence[int]], links: Sequence[tuple[int, int]]) ->
     """Reorder the items of each rank.
 
     Args:
-        first: The order to begin with, rank by rank.
+        first: The initial order, rank by rank.
         links: Connected items, each from a rank to the one below it.
 
     Returns:
-        The best order found; it depends on nothing but the arguments.
+        The best order found, deterministically.
     """
     count = sum(map(len, first))
     up: list[list[int]] = [[] for _ in range(count)]
@@ -31,8 +31,7 @@ def ordered(first: Sequence[Sequence[int]], links: Sequence[tuple[int, int]]) ->
     for sweep in range(SWEEPS):
         if not fewest:
             break
-        # What is undecided by the barycenter is turned round every other time, or equal ones would
-        # never move.
+        # Ties of the barycenter are reversed every other time, or equal items would never move.
         current = _swept(current, up, down, downwards=sweep % 2 == 0, turned=sweep % 4 >= 2)
         _exchange(current, up, down)
         found = crossings(current, down)
@@ -42,11 +41,11 @@ def ordered(first: Sequence[Sequence[int]], links: Sequence[tuple[int, int]]) ->
 
 
 def crossings(ranks: Sequence[Sequence[int]], down: Sequence[Sequence[int]]) -> int:
-    """How many pairs of edges cross.
+    """Return the number of edge crossings.
 
     Args:
         ranks: The order.
-        down: For each item those it is connected to in the next rank.
+        down: For each item its neighbours in the next rank.
 
     Returns:
         The number.
@@ -57,7 +56,7 @@ def crossings(ranks: Sequence[Sequence[int]], down: Sequence[Sequence[int]]) -> 
         seen: list[int] = []
         for item in upper:
             ends = sorted(place[end] for end in down[item])
-            # Those that began further left and end further right.
+            # Edges that start further left and end further right.
             total += sum(len(seen) - bisect_right(seen, end) for end in ends)
             for end in ends:
                 insort(seen, end)
@@ -72,7 +71,7 @@ def _swept(
     downwards: bool,
     turned: bool,
 ) -> list[list[int]]:
-    """Sort each rank by the mean place of what its items are connected to in the rank before it."""
+    """Sort each rank by the mean position of its items' neighbours in the previous rank."""
     result = [list(rank) for rank in ranks]
     numbers = range(1, len(ranks)) if downwards else range(len(ranks) - 2, -1, -1)
     near = up if downwards else down
@@ -92,7 +91,7 @@ def _swept(
 
 
 def _exchange(ranks: list[list[int]], up: list[list[int]], down: list[list[int]]) -> None:
-    """Exchange neighbours while that removes crossings."""
+    """Swap neighbours while that removes crossings."""
     for _ in range(EXCHANGES):
         changed = False
         for number, rank in enumerate(ranks):
@@ -113,7 +112,7 @@ def _exchange(ranks: list[list[int]], up: list[list[int]], down: list[list[int]]
 
 
 def _gain(left: list[int], right: list[int], place: dict[int, int]) -> int:
-    """How many crossings between the edges of two neighbours vanish when they change places."""
+    """Return how many crossings disappear if two neighbours are swapped."""
     ends = [place[item] for item in right]
     gain = 0
     for item in left:

@@ -1,4 +1,4 @@
-"""Pictures as an indented list, where a drawing would not fit."""
+"""Pictures as an indented list, for when a drawing does not fit."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _KINDS = {
 
 
 def way_text(edge: Edge) -> str:
-    """What is written at an edge where its line cannot tell of its kind.
+    """Return the text for an edge's kind, which a plain line cannot show.
 
     Args:
         edge: The edge.
 
     Returns:
-        The label, or a word for the kind; empty where the message is always sent.
+        The label, or a word for the kind; empty for an unconditional edge.
     """
     label = printable(edge.label)
     if edge.kind is EdgeKind.ERROR and label:
@@ -34,15 +34,15 @@ def way_text(edge: Edge) -> str:
 
 
 def outline(picture: Picture, signs: Signs, indent: str = "") -> Iterator[str]:
-    """List the nodes, each with where it leads.
+    """List the nodes with their targets.
 
     Args:
         picture: The picture.
-        signs: What it may be written with.
-        indent: Before each line.
+        signs: The allowed characters.
+        indent: Prefix of each line.
 
     Returns:
-        The lines; what is inside a sub-workflow comes after its edges, further to the right.
+        The lines; the content of a sub-workflow follows its edges, indented.
     """
     name = {node.id: printable(node.label) or printable(node.id) for node in picture.nodes}
     for node in picture.nodes:

@@ -1,7 +1,8 @@
-"""How lines of characters go from one rank to the next: sideways on tracks, so that none can be taken for another.
+"""Routes of character lines between two ranks, without ambiguity.
 
-Lines only meet where that says the truth: sources that lead to the same targets share a track. All
-others arrive beside each other, and where lines cross, the upright one interrupts the other.
+Lines run sideways on tracks and join only if that is correct: sources with the same targets share a
+track. All others arrive beside each other; where lines cross, the vertical one interrupts the
+other.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ class Net:
     """Lines that share a track: every source leads to every target.
 
     Attributes:
-        sources: Columns the lines come from.
-        arrivals: Columns where they arrive.
+        sources: Columns where the lines start.
+        arrivals: Columns where they end.
     """
 
     sources: frozenset[int]
@@ -29,7 +30,7 @@ class Net:
 
     @property
     def is_straight(self) -> bool:
-        """Whether it is a single line down, which needs no track."""
+        """Whether it is a single vertical line, which needs no track."""
         return len(self.sources) == 1 and self.sources == self.arrivals
 
     @property
@@ -45,7 +46,7 @@ class Channel:
 
     Attributes:
         rows: For each track the cells by column, as the sides they are connected to.
-        arrivals: For each target the columns where lines arrive.
+        arrivals: For each target the columns where lines end.
     """
 
     rows: tuple[dict[int, int], ...]
@@ -57,14 +58,13 @@ def channel(links: Sequence[tuple[int, int]], room: dict[int, int]) -> Channel |
 
     Args:
         links: Columns of source and target, for each line.
-        room: For each target how far beside its column lines may arrive as well.
+        room: For each target how far from its column lines may end.
 
     Returns:
-        The tracks; None if lines would lie on one another.
+        The tracks; None if lines would overlap.
     """
     sources = {source for source, _ in links}
-    # Lines that exchange columns wait for one another, unless they arrive beside the columns of
-    # other sources.
+    # Lines that swap columns block each other, unless they end beside the columns of other sources.
     for avoided in (set[int](), sources):
         found = _nets(links, room, avoided)
         tracks = _tracks(found[0]) if found else None
@@ -77,7 +77,7 @@ def channel(links: Sequence[tuple[int, int]], room: dict[int, int]) -> Channel |
 def _nets(
     links: Sequence[tuple[int, int]], room: dict[int, int], avoided: set[int]
 ) -> tuple[list[Net], dict[int, tuple[int, ...]]] | None:
-    """Sources with the same targets, and where their lines arrive; None if a box is too narrow for its lines."""
+    """Group sources with the same targets; None if a box is too narrow for its lines."""
     ends: dict[int, set[int]] = {}
     for source, target in links:
         ends.setdefault(source, set()).add(target)
@@ -107,11 +107,11 @@ def _nets(
 def _arrivals(
     target: int, coming: Sequence[Sequence[int]], room: int, avoided: set[int]
 ) -> list[int] | None:
-    """A column for each group of sources that lead to a target, from left to right as they come."""
+    """Assign a column to each group of sources of a target, from left to right."""
     order = sorted(
         range(len(coming)), key=lambda number: (sum(coming[number]) / len(coming[number]), number)
     )
-    # What is right above the middle goes straight down.
+    # A source directly above the middle goes straight down.
     above = [place for place, number in enumerate(order) if coming[number] == [target]]
     middle = above[0] if above else (len(order) - 1) // 2
     free = [
@@ -132,14 +132,14 @@ def _arrivals(
 
 
 def _nearest(ideal: int, free: Sequence[int]) -> int:
-    """The nearest free column; -1 for none, and then there is none beside it either."""
+    """Return the nearest free column; -1 if there is none."""
     return min(free, key=lambda column: (abs(column - ideal), column), default=-1)
 
 
 def _tracks(nets: Sequence[Net]) -> dict[int, int] | None:
-    """The track of each net that needs one; None if they wait for one another."""
+    """Assign tracks to the nets that need one; None if they block each other."""
     bent = [number for number, net in enumerate(nets) if not net.is_straight]
-    # A source's line has to turn away before another arrives in its column.
+    # A source's line has to leave its column before another ends there.
     before = {
         number: {
             other
@@ -182,7 +182,7 @@ def _drawn(nets: Sequence[Net], tracks: dict[int, int]) -> tuple[dict[int, int],
         net = nets[number]
         left, right = net.span
         for column in range(left, right + 1):
-            # An upright line of another net goes on, and this one under it.
+            # A vertical line of another net continues, above this one.
             if column in net.sources or column in net.arrivals or column not in rows[track]:
                 rows[track][column] = (
                     (LEFT if column > left else 0)

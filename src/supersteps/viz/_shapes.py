@@ -1,4 +1,4 @@
-"""How big nodes are in an SVG picture, and what they look like."""
+"""The sizes and shapes of nodes in SVG pictures."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ BADGE_GAP = 5.0
 
 
 def edge_text(edge: Edge) -> str:
-    """An edge's label as far as there is room for it."""
+    """Return an edge's label, shortened to the available room."""
     return shortened(edge_label(edge), EDGE_LABEL_ROOM, lambda part: pixels(part, SMALL))
 
 
 def edge_label_size(edge: Edge) -> Size | None:
-    """The room an edge's label takes."""
+    """Return the size of an edge's label."""
     label = edge_text(edge)
     return Size(pixels(label, SMALL) + 8, 18) if label else None
 
@@ -63,11 +63,11 @@ def _badges(node: Node, left: float, middle: float) -> str:
 
 
 def node_size(node: Node, inner: Layout | None) -> Size:
-    """The room a node takes.
+    """Return the size of a node.
 
     Args:
         node: The node.
-        inner: The layout of what is in it.
+        inner: The layout of its content.
 
     Returns:
         Its size in pixels.
@@ -79,7 +79,7 @@ def node_size(node: Node, inner: Layout | None) -> Size:
         width = pixels(_label(node, size=SMALL), SMALL) + 28 + (badges + 8 if badges else 0)
         return Size(max(64, width), 26 if badges else 22)
     if node.kind is NodeKind.SWITCH:
-        # A diamond is as wide at its text as it is high above it.
+        # The width of a diamond at its text equals its height above the text.
         words = max(pixels(_label(node, SWITCH_LABEL_ROOM, SMALL), SMALL), badges)
         return Size(words * 1.4 + 44, 68 if badges else 46)
     width = max(pixels(_label(node), FONT), pixels(_detail(node), SMALL), badges) + 32
@@ -101,7 +101,7 @@ def _frame_size(node: Node, inner: Layout) -> Size:
 
 
 def tooltip(node: Node) -> str:
-    """Everything about a node that may be too long to be drawn."""
+    """Return the tooltip of a node, with texts that may be too long to draw."""
     kind = "" if node.kind is NodeKind.EXECUTOR else str(node.kind).replace("_", "-")
     lines = [
         node.label,
@@ -116,10 +116,10 @@ def tooltip(node: Node) -> str:
 
 
 def node_shape(placed: Placed) -> str:
-    """What is drawn for a node, without what is in it.
+    """Draw a node without its content.
 
     Args:
-        placed: The node and its place.
+        placed: The node and its position.
 
     Returns:
         SVG elements.
@@ -130,22 +130,24 @@ def node_shape(placed: Placed) -> str:
 
 
 def _state(node: Node, own: str) -> str:
-    """Classes: the shape's own, then what the checkpoint says, then that it is the start."""
+    """Return the CSS classes: the shape's own, the start's, and the checkpoint's marks."""
     kinds = {mark.kind for mark in node.marks}
     failed, ran = MarkKind.FAILED in kinds, MarkKind.RAN in kinds
-    return f"{own}{' ss-start' if node.is_start else ''}{' ss-failed' if failed else ' ss-ran' if ran else ''}"
+    start = " ss-start" if node.is_start else ""
+    return f"{own}{start}{' ss-failed' if failed else ' ss-ran' if ran else ''}"
 
 
 def rect(box: Box, style: str, radius: float, inset: float = 0) -> str:
-    """A rectangle with round corners, smaller than the box by the inset on each side."""
+    """Draw a rectangle with round corners, inset from the box on each side."""
     return (
         f'<rect class="{style}" x="{num(box.left + inset)}" y="{num(box.top + inset)}" '
-        f'width="{num(box.width - 2 * inset)}" height="{num(box.height - 2 * inset)}" rx="{num(radius)}"/>'
+        f'width="{num(box.width - 2 * inset)}" height="{num(box.height - 2 * inset)}" '
+        f'rx="{num(radius)}"/>'
     )
 
 
 def _words(node: Node, box: Box) -> str:
-    """Label, detail and badges, one below the other in the middle of a box."""
+    """Draw label, detail and badges below each other in the middle of a box."""
     heights = [18.0, 16.0 if node.detail else 0.0, BADGE_HEIGHT + 6 if node.marks else 0.0]
     x, y = box.middle[0], box.middle[1] - sum(heights) / 2
     parts = [text(_label(node), x, y + 9, "ss-text")]
@@ -206,7 +208,8 @@ def _frame(placed: Placed) -> str:
     node, box = placed.node, placed.box
     middle, label = box.top + TITLE_HEIGHT / 2, _label(node)
     strip = (
-        f'<path class="ss-strip" d="M{num(box.left)} {num(box.top + TITLE_HEIGHT)}V{num(box.top + 10)}'
+        f'<path class="ss-strip" d="M{num(box.left)} {num(box.top + TITLE_HEIGHT)}'
+        f"V{num(box.top + 10)}"
         f'q0 -10 10 -10H{num(box.right - 10)}q10 0 10 10V{num(box.top + TITLE_HEIGHT)}Z"/>'
     )
     outline = rect(box, _state(node, "ss-frame") + " ss-open", 10)

@@ -1,4 +1,4 @@
-"""What a checkpoint says of a picture: its graph, and marks of the nodes."""
+"""The graph of a checkpoint, and the marks of its nodes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 
 _RUN = re.compile(r"#\d+(?:\.\d+)?$")
-"""What the run of a sub-workflow has after its node's id: the superstep in which it began."""
+"""The suffix of a sub-workflow's run: the superstep in which it started."""
 
 
 _FAN_IN = re.compile(r"(?:^|/)fan_in:.*->")
-"""Names a fan-in among the receivers of a message for later."""
+"""Marks a fan-in among the receivers of a delayed message."""
 
 
 @dataclass
@@ -29,11 +29,11 @@ class Waiting:
     """What waits at a barrier, by addresses of executors ("review#3/writer") and fan-ins.
 
     Attributes:
-        messages: Receivers of messages in flight, once for each message.
-        timers: Receivers of messages for later: executors and fan-ins.
-        asking: Where questions went out.
-        fan_ins: How many messages a fan-in holds.
-        runs: Paths of the sub-workflows' runs that go on.
+        messages: Receivers of messages in flight, one entry per message.
+        timers: Receivers of delayed messages: executors and fan-ins.
+        asking: Executors that ask questions.
+        fan_ins: How many messages each fan-in holds.
+        runs: Paths of sub-workflow runs in progress.
     """
 
     messages: list[str] = field(default_factory=list)
@@ -44,9 +44,9 @@ class Waiting:
 
 
 def structure_of(checkpoint: WorkflowCheckpoint) -> dict[str, Any] | None:
-    """Return the stored structure of the workflow that wrote a checkpoint, None where there is none.
+    """Return the stored graph of a checkpoint, None if it has none.
 
-    It is missing from checkpoints that were saved by hand.
+    Checkpoints from `save_checkpoint` have none.
     """
     stored = checkpoint.document().get("graph")
     return stored if isinstance(stored, dict) and stored.get("executors") else None
@@ -59,16 +59,16 @@ def marks_of(
     failed: Iterable[str] = (),
     structure: Mapping[str, Any] | None = None,
 ) -> dict[str, list[Mark]]:
-    """Return what a checkpoint says of nodes, by their ids in `picture_of(structure_of(checkpoint))`.
+    """Return the marks of nodes, by their ids in `picture_of(structure_of(checkpoint))`.
 
-    What is said of an executor inside a sub-workflow is said of the sub-workflow's node, too.
+    An executor inside a sub-workflow also marks the node of the sub-workflow.
 
     Args:
         checkpoint: The checkpoint; None to mark only what ran and failed.
         ran: Addresses of executors that ran in the superstep before it.
         failed: Addresses of executors that failed after it.
-        structure: The graph that addresses belong to; without one, the runs of sub-workflows tell
-            what a path is.
+        structure: The graph that addresses refer to; without it, paths are recognised by the runs
+            of sub-workflows.
     """
     waiting = Waiting() if checkpoint is None else waiting_at(checkpoint)
     return marks_from(waiting, ran=ran, failed=failed, structure=structure)
@@ -76,8 +76,8 @@ def marks_of(
 
 def waiting_at(checkpoint: WorkflowCheckpoint) -> Waiting:
     """Return what waits at a checkpoint."""
-    # A loaded checkpoint decodes itself when it is looked at; drawing it should not change what
-    # comparing it costs.
+    # A loaded checkpoint decodes itself on access; drawing should not change the cost of comparing
+    # it.
     checkpoint = copy.copy(checkpoint)
     questions = [*checkpoint.pending_requests.values(), *checkpoint.intercepted_requests.values()]
     return Waiting(
@@ -103,20 +103,20 @@ def marks_from(
     failed: Iterable[str] = (),
     structure: Mapping[str, Any] | None = None,
 ) -> dict[str, list[Mark]]:
-    """Return the marks of what waits; see `marks_of`."""
+    """Return the marks for waiting things; see `marks_of`."""
     is_nested = None if structure is None else bool(structure.get("sub_workflows"))
 
     def ways(address: str) -> list[str]:
         """Return the ids of an executor's node and of the sub-workflows around it."""
         path, mark, last = address.rpartition(PATH_MARK)
         if not mark or not (path in waiting.runs if is_nested is None else is_nested):
-            return [address]  # an id may have a slash in it where there are no sub-workflows
+            return [address]  # without sub-workflows, an id may contain a slash
         nodes = [_RUN.sub("", step) for step in path.split(PATH_MARK)]
         around = [PATH_MARK.join(nodes[: depth + 1]) for depth in range(len(nodes))]
         return [*around, f"{around[-1]}{PATH_MARK}{last}"]
 
     def gates(group: str) -> list[str]:
-        """Return the same for a fan-in's node."""
+        """Return the same for the node of a fan-in."""
         *around, gate = ways(group)
         prefix = f"{around[-1]}{PATH_MARK}" if around else ""
         return [*around, prefix + gate_id(gate.removeprefix(prefix))]
@@ -140,7 +140,7 @@ def marks_from(
 
 
 def _sorted_marks(counts: Mapping[tuple[str, MarkKind], int]) -> dict[str, list[Mark]]:
-    """Return marks by node, what matters most first."""
+    """Return marks by node, the most important first."""
     found: dict[str, list[Mark]] = {}
     for kind in BY_WEIGHT:
         for (node, marked), count in counts.items():
@@ -150,19 +150,19 @@ def _sorted_marks(counts: Mapping[tuple[str, MarkKind], int]) -> dict[str, list[
 
 
 def _receivers(message: Mapping[str, Any]) -> Sequence[str]:
-    """Return to whom a message goes; one put into a checkpoint by hand may name a single receiver."""
+    """Return the receivers of a message; a hand-made checkpoint may name a single one."""
     one = message.get("target_id")
     return list(message.get("target_ids") or ([one] if one else ()))
 
 
 BY_WEIGHT = (MarkKind.FAILED, MarkKind.ASKS, MarkKind.MESSAGES, MarkKind.TIMERS, MarkKind.RAN)
-"""Kinds of marks, the one first that decides a node's colour."""
+"""Kinds of marks by priority; the first decides a node's colour."""
 
 _NOUNS = {MarkKind.ASKS: "question", MarkKind.MESSAGES: "message", MarkKind.TIMERS: "timer"}
 
 
 def words(marks: Iterable[Mark]) -> str:
-    """Return what marks say, in words: "2 messages, 1 question"."""
+    """Return marks as text: "2 messages, 1 question"."""
     said = []
     for mark in marks:
         noun = _NOUNS.get(mark.kind)

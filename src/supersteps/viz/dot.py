@@ -1,4 +1,4 @@
-"""`to_dot`: a picture as a digraph in the language of Graphviz."""
+"""`to_dot`: a picture as a Graphviz digraph."""
 
 from __future__ import annotations
 
@@ -34,24 +34,27 @@ _EDGES = {
 
 
 def to_dot(picture: Picture) -> str:
-    """Return a picture as a digraph, top down; nodes are called n1, n2, ... in it."""
+    """Return a picture as a digraph, top down, with nodes named n1, n2, ..."""
     return "\n".join(_Writer().lines(picture)) + "\n"
 
 
 class _Writer:
-    """Writes one digraph; numbers nodes as they come."""
+    """Writes one digraph and numbers its nodes."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._ends: dict[
             str, str
-        ] = {}  # the node to which edges of a cluster are tied, by the cluster's name
+        ] = {}  # the node to which a cluster's edges are attached, by the cluster's name
 
     def lines(self, picture: Picture) -> Iterator[str]:
         yield "digraph workflow {"
-        # compound lets edges end at the frame of a cluster, which is no node
+        # compound lets edges end at the frame of a cluster, which is not a node
         yield '    graph [rankdir=TB, compound=true, fontname="sans-serif"];'
-        yield '    node [shape=box, style="rounded,filled", fillcolor="#ffffff", fontname="sans-serif"];'
+        yield (
+            '    node [shape=box, style="rounded,filled", fillcolor="#ffffff", '
+            'fontname="sans-serif"];'
+        )
         yield '    edge [fontname="sans-serif", fontsize=11];'
         if picture.title:
             yield f"    label={_quoted(picture.title)}; labelloc=t;"
@@ -97,7 +100,7 @@ class _Writer:
             looks.append(f"label={_quoted(label)}")
         if _EDGES[edge.kind]:
             looks.append(_EDGES[edge.kind])
-        if source != target:  # Graphviz cannot tie both ends of an edge to one frame
+        if source != target:  # Graphviz cannot attach both ends of an edge to one frame
             looks += [f"ltail=cluster_{source}"] * (source in self._ends)
             looks += [f"lhead=cluster_{target}"] * (target in self._ends)
         ends = f"{self._ends.get(source, source)} -> {self._ends.get(target, target)}"
@@ -105,7 +108,7 @@ class _Writer:
 
 
 def _frame(kind: MarkKind | None, node: Node) -> str:
-    """Return how the frame of a sub-workflow looks."""
+    """Return the style of a sub-workflow's frame."""
     line = "#888888" if kind is None else _FILLS[kind][1]
     return f' color="{line}"; penwidth={2 if node.is_start or kind is not None else 1};'
 

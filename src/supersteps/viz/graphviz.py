@@ -1,4 +1,4 @@
-"""The `dot` program of Graphviz: used where it is installed, never needed for SVG."""
+"""The `dot` program of Graphviz, which is optional for SVG."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Literal
 from supersteps.errors import PictureError
 
 _SECONDS = 20
-"""How long a drawing may take; Graphviz needs much longer only for graphs that nobody can read."""
+"""Time limit of a drawing; only unreadably large graphs take Graphviz longer."""
 
 _INSTALL = (
     "Install Graphviz (https://graphviz.org/download, or the package `graphviz` of your system) "
-    "so that `dot` is on the PATH, or ask for svg, mermaid, dot or ascii, which need nothing"
+    "so that `dot` is on the PATH, or choose svg, mermaid, dot or ascii, which need no other "
+    "program"
 )
 
 
@@ -23,7 +24,7 @@ def is_installed() -> bool:
 
 
 def render(dot: str, format: Literal["svg", "png", "pdf"]) -> bytes:
-    """Return a digraph drawn by Graphviz.
+    """Draw a digraph with Graphviz.
 
     Raises:
         PictureError: Graphviz is not installed, failed, or took too long.
@@ -31,7 +32,7 @@ def render(dot: str, format: Literal["svg", "png", "pdf"]) -> bytes:
     program = shutil.which("dot")
     if program is None:
         raise PictureError(
-            f"a {format} picture needs Graphviz, and there is no `dot` on the PATH. {_INSTALL}."
+            f"a {format} picture needs Graphviz, but there is no `dot` on the PATH. {_INSTALL}."
         )
     try:
         done = subprocess.run(

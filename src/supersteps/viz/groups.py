@@ -1,4 +1,4 @@
-"""Pictures with fewer nodes: what is alike, in a row or just far too much is drawn as one."""
+"""Pictures with fewer nodes: similar nodes and chains are grouped."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ IN_A_ROW = "one after another"
 TOGETHER = "drawn as one"
 
 Parts = list[list[int]]
-"""Which nodes, by their places in the picture, are drawn as one; in the order of their first nodes."""
+"""Groups of nodes, by their indexes in the picture, ordered by their first nodes."""
 
 
 def grouped(picture: Picture, limit: int = 60) -> Picture:
-    """Draw nodes as one until there are few enough.
+    """Group nodes until there are few enough.
 
-    First sub-workflows are closed, the innermost and largest first. Then nodes with the same
-    neighbours become one, then those in a row, and at last those at the same distance from the
-    start.
+    First sub-workflows are collapsed, the innermost and largest first. Then nodes with the same
+    neighbours are grouped, then chains, and finally nodes at the same distance from the start.
 
     Args:
         picture: The picture.
-        limit: How many nodes there may be, those in sub-workflows included; at least one is left.
+        limit: Maximum number of nodes, including those in sub-workflows; at least one remains.
 
     Returns:
-        A picture with `limit` nodes at most; the same one if it has no more.
+        A picture with at most `limit` nodes; the same one if it has no more.
     """
     limit = max(1, limit)
     picture = _closed(picture, limit)
     if _size(picture) <= limit:
         return picture
-    # Nothing is left open by now, so nodes can be told by their places.
+    # No sub-workflow is open now, so nodes are identified by their indexes.
     parts: Parts = [[place] for place in range(len(picture.nodes))]
     how: dict[int, str] = {}
     while len(parts) > limit:
@@ -55,11 +54,11 @@ def _size(picture: Picture) -> int:
     return sum(1 + (_size(node.inner) if node.inner is not None else 0) for node in picture.nodes)
 
 
-# Closing sub-workflows.
+# Collapsing sub-workflows.
 
 
 def _closed(picture: Picture, limit: int) -> Picture:
-    """Close sub-workflows until there are few enough nodes, or none is open."""
+    """Collapse sub-workflows until there are few enough nodes, or none is open."""
     excess = _size(picture) - limit
     if excess <= 0:
         return picture
@@ -69,13 +68,13 @@ def _closed(picture: Picture, limit: int) -> Picture:
         if excess <= 0:
             break
         close.add(node.id)
-        # What is deeper inside is closed already.
+        # Deeper ones are collapsed already.
         excess -= inside
     return _without(picture, close)
 
 
 def _open(picture: Picture, depth: int) -> Iterator[tuple[int, int, Node]]:
-    """Open sub-workflows, with their depth and the nodes right inside."""
+    """Yield open sub-workflows with their depth and number of direct nodes."""
     for node in picture.nodes:
         if node.inner is not None:
             yield depth, len(node.inner.nodes), node
@@ -98,7 +97,7 @@ def _without(picture: Picture, close: set[str]) -> Picture:
 
 
 def _executors(picture: Picture) -> int:
-    """How many nodes do work; a sub-workflow counts as what it consists of."""
+    """Return the number of executors, including those of sub-workflows."""
     return sum(
         _executors(node.inner)
         if node.inner is not None
@@ -121,11 +120,11 @@ def _summed(marks: Iterable[Mark]) -> tuple[Mark, ...]:
     return tuple(Mark(kind, counts[kind]) for kind in MarkKind if kind in counts)
 
 
-# Which nodes to draw as one.
+# Which nodes to group.
 
 
 def _between(picture: Picture, parts: Parts) -> list[tuple[int, int, EdgeKind]]:
-    """The edges between parts, by the places of the parts; edges inside a part are loops."""
+    """Return the edges between groups, by group index; edges inside a group are loops."""
     part = {node: number for number, some in enumerate(parts) for node in some}
     number = {node.id: part[place] for place, node in enumerate(picture.nodes)}
     return list(
@@ -140,11 +139,11 @@ def _is_start(picture: Picture, part: Sequence[int]) -> bool:
 
 
 def _alike(picture: Picture, parts: Parts, edges: Sequence[tuple[int, int, EdgeKind]]) -> Parts:
-    """Parts with the same neighbours on both sides, reached in the same way."""
+    """Return groups with the same neighbours and kinds of edges on both sides."""
     entering: list[set[tuple[int, EdgeKind]]] = [set() for _ in parts]
     leaving: list[set[tuple[int, EdgeKind]]] = [set() for _ in parts]
     for source, target, kind in edges:
-        # A loop is the same for all that have one, though it leads to different nodes.
+        # All loops count as the same, although they lead to different nodes.
         leaving[source].add((target if target != source else -1, kind))
         entering[target].add((source if target != source else -1, kind))
     classes: dict[object, list[int]] = {}
@@ -157,7 +156,7 @@ def _alike(picture: Picture, parts: Parts, edges: Sequence[tuple[int, int, EdgeK
 
 
 def _rows(picture: Picture, parts: Parts, edges: Sequence[tuple[int, int, EdgeKind]]) -> Parts:
-    """Parts each of which leads only to the next one, which nothing else leads to."""
+    """Return chains: each member leads only to the next, which has no other source."""
     after: list[set[int]] = [set() for _ in parts]
     before: list[set[int]] = [set() for _ in parts]
     for source, target, _ in edges:
@@ -185,7 +184,7 @@ def _rows(picture: Picture, parts: Parts, edges: Sequence[tuple[int, int, EdgeKi
 
 
 def _joined(parts: Parts, found: Parts, limit: int, how: dict[int, str], detail: str) -> Parts:
-    """Draw as one what was found, the largest first, until there are few enough parts."""
+    """Merge the found groups, the largest first, until there are few enough."""
     left = len(parts)
     gone: set[int] = set()
     merged: Parts = []
@@ -208,13 +207,13 @@ def _by_distance(
     limit: int,
     how: dict[int, str],
 ) -> Parts:
-    """Draw as one what is equally far from the start, then what is nearly so."""
+    """Group nodes at equal distance from the start, then at similar distances."""
     starts = [number for number, part in enumerate(parts) if _is_start(picture, part)]
     after: list[list[int]] = [[] for _ in parts]
     for source, target, _ in edges:
         after[source].append(target)
     distance: dict[int, int] = {}
-    # What nothing leads to from the start comes after everything else.
+    # Unreachable nodes come last.
     for roots in [starts, *([number] for number in range(len(parts)))]:
         new = [root for root in roots if root not in distance]
         distance.update(dict.fromkeys(new, max(distance.values(), default=-1) + 1))
@@ -241,7 +240,7 @@ def _by_distance(
     return _joined(parts, found, limit, how, TOGETHER)
 
 
-# What the parts look like.
+# The labels and edges of groups.
 
 
 def _picture(picture: Picture, parts: Parts, how: dict[int, str]) -> Picture:
@@ -271,12 +270,12 @@ def _group(members: Sequence[Node], detail: str, ids: set[str]) -> Node:
 
 
 def _label(labels: Sequence[str], detail: str) -> str:
-    """A name for several: what they begin with, or some of them."""
+    """Return a label for several nodes: their common prefix, or some of them."""
     prefix = "".join(
         chars[0]
         for chars in takewhile(lambda chars: len(set(chars)) == 1, zip(*labels, strict=False))
     )
-    # Of worker_10 to worker_19 the 1 is not part of the name.
+    # For worker_10 to worker_19, the 1 is not part of the prefix.
     prefix = prefix.rstrip("0123456789")
     if len(prefix) > 1:
         return f"{prefix}* ({len(labels)})"
@@ -294,7 +293,7 @@ def _label(labels: Sequence[str], detail: str) -> str:
 def _edges(
     picture: Picture, parts: Parts, nodes: Sequence[Node], part_of: dict[str, int]
 ) -> Iterator[Edge]:
-    """The edges between the parts; all between the same two are one if one of them is a group."""
+    """Return the edges between groups; those between the same two are merged for groups."""
     merged: dict[tuple[int, int], list[Edge]] = {}
     order: list[tuple[int, int] | Edge] = []
     for edge in picture.edges:

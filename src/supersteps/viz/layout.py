@@ -1,8 +1,9 @@
-"""Where the nodes and edges of a picture go: layers from top to bottom.
+"""The layout of a picture: layers from top to bottom.
 
 The method is that of Sugiyama, Tagawa and Toda, "Methods for Visual Understanding of Hierarchical
 System Structures" (1981): break cycles, put nodes in ranks, let long edges pass through the ranks
-between, order each rank by the barycenter heuristic, and assign coordinates at last.
+between, order each rank by the barycenter heuristic, and assign coordinates. docs/ARCHITECTURE.md
+says why this is written by hand.
 """
 
 from __future__ import annotations
@@ -44,12 +45,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The room something takes.
+    """The size of a node or label.
 
     Attributes:
-        width: From left to right.
-        height: From top to bottom.
-        inner_at: For a node with an inner picture, where in the node that picture begins.
+        width: The width. height: The height. inner_at: For a node with an inner picture, the
+            position of that picture in the node.
     """
 
     width: float
@@ -62,14 +62,14 @@ class Spacing:
     """Distances, in the unit of the sizes.
 
     Attributes:
-        nodes: Between nodes side by side.
-        ranks: Between nodes one above the other.
-        label_ranks: The same where one of the two ranks holds only labels and passing edges.
-        lanes: Between an edge and what it passes.
-        loop: How far edges reach out that leave a node at its side.
-        slope: What to add between two ranks for each unit an edge goes sideways there, so that it
-            does not lie flat.
-        steepest: What to add at most.
+        nodes: Between neighbouring nodes.
+        ranks: Between ranks.
+        label_ranks: The same if one of the two ranks has only labels and passing edges.
+        lanes: Between an edge and its neighbours.
+        loop: How far edges at the side of a node extend.
+        slope: Added between two ranks for each unit that an edge goes sideways, so that it is not
+            flat.
+        steepest: The maximum of that addition.
     """
 
     nodes: float = 32
@@ -83,14 +83,14 @@ class Spacing:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A node and its place.
+    """A node and its position.
 
     Attributes:
         node: The node.
-        box: Where it is.
+        box: Its rectangle.
         rank: Its layer, counted from the top.
-        inner: Its inner picture, if it has one, in coordinates of its own.
-        inner_at: Where in this layout the inner picture begins.
+        inner: The layout of its inner picture, if any, in its own coordinates.
+        inner_at: The position of the inner picture in this layout.
     """
 
     node: Node
@@ -102,15 +102,15 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An edge and its way.
+    """An edge and its route.
 
     Attributes:
         edge: The edge.
-        points: From the source's border to the target's. Two points in a row are above one another,
-            beside one another (only at a node's side), or on both sides of the space between two
-            ranks, where nothing is.
+        points: From the source's border to the target's. Consecutive points are above each other,
+            beside each other (only at a node's side), or on both sides of the empty space between
+            two ranks.
         is_back: Whether it leads upwards.
-        label: Where its label goes.
+        label: The rectangle of its label.
     """
 
     edge: Edge
@@ -121,7 +121,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A picture laid out; everything is between (0, 0) and (width, height).
+    """The layout of a picture, between (0, 0) and (width, height).
 
     Attributes:
         width: From left to right.
@@ -143,17 +143,17 @@ LabelSize = Callable[[Edge], Size | None]
 def laid_out(
     picture: Picture, node_size: NodeSize, label_size: LabelSize, spacing: Spacing | None = None
 ) -> Layout:
-    """Lay a picture out.
+    """Compute the layout of a picture.
 
     Args:
         picture: The picture; inner pictures are laid out first.
-        node_size: The room a node takes, given the layout of what is inside it.
-        label_size: The room an edge's label takes; None for no label.
+        node_size: Returns the size of a node, given the layout of its inner picture.
+        label_size: Returns the size of an edge's label; None for no label.
         spacing: Distances; the default suits pixels.
 
     Returns:
-        The place of every node and the way of every edge. Boxes do not overlap, and no edge runs
-        through a box.
+        The position of every node and the route of every edge. Boxes do not overlap, and no edge
+        runs through a box.
     """
     spacing = spacing or Spacing()
     inners = [
@@ -192,7 +192,7 @@ def _extents(
     roots: Sequence[int],
     spacing: Spacing,
 ) -> list[Extent]:
-    """The room of each node with that of the edges at its sides."""
+    """Return the extent of each node, including the edges at its sides."""
     beside: list[float] = [0.0] * len(sizes)
     for place in backward_ways(len(sizes), ways, roots):
         for end in (ways[place].source, ways[place].target):
@@ -206,7 +206,7 @@ def _extents(
     for place, room in loops.items():
         right[place] = room
         if beside[place]:
-            # Which side is free is not known yet.
+            # The free side is not known yet.
             left[place] = room
     return [
         Extent(size.width / 2 + left[place], size.width / 2 + right[place])
@@ -215,18 +215,18 @@ def _extents(
 
 
 def _distinct(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Leave out points that are where the one before is: a rank's border may be the node's, but for rounding."""
+    """Remove points that coincide with the previous one, apart from rounding."""
     first, *others = points
     kept = [first]
     for point in others:
         if abs(point[0] - kept[-1][0]) > 0.01 or abs(point[1] - kept[-1][1]) > 0.01:
             kept.append(point)
-    # The very ends are those at the nodes.
+    # The first and last point are at the nodes.
     return (*kept[:-1], points[-1]) if len(kept) > 1 else tuple(kept)
 
 
 class _Tracer:
-    """Gives ranks their height and edges their points."""
+    """Assigns heights to ranks and points to edges."""
 
     def __init__(
         self,
@@ -248,7 +248,7 @@ class _Tracer:
         self._boxes = [self._box(place) for place in range(len(sizes))]
 
     def layout(self) -> Layout:
-        """Put everything together."""
+        """Return the layout."""
         nodes = []
         for place, (node, inner) in enumerate(zip(self._picture.nodes, self._inners, strict=True)):
             box, (across, down) = self._boxes[place], self._sizes[place].inner_at
@@ -260,19 +260,19 @@ class _Tracer:
         return Layout(width, height, tuple(nodes), routes)
 
     def _backs_at_the_right(self) -> dict[tuple[int, int], bool]:
-        """For both ends of each backward edge whether it meets the node at the right."""
+        """Return for both ends of each backward edge whether it is at the node's right side."""
         sides = {}
         items = self._layers.items
         for number in self._layers.backward:
             chain = self._layers.chains[number]
-            # Without anything between, both ends keep to the side the lower node is on.
+            # With nothing in between, both ends use the side of the lower node.
             direct = items[chain[-1]].x >= items[chain[0]].x
             for end, beside in ((chain[0], chain[1]), (chain[-1], chain[-2])):
                 sides[number, end] = direct if len(chain) == 2 else items[beside].x >= items[end].x
         return sides
 
     def _bands(self) -> tuple[list[float], list[float]]:
-        """Top and bottom of every rank."""
+        """Return top and bottom of every rank."""
         tops: list[float] = []
         bottoms: list[float] = []
         below = 0.0
@@ -302,7 +302,7 @@ class _Tracer:
         return tops, bottoms
 
     def _leaning(self) -> dict[int, float]:
-        """For each rank how far an edge that comes from the rank above goes sideways at most."""
+        """Return for each rank the largest sideways distance of an edge from the rank above."""
         found = dict.fromkeys(range(len(self._layers.ranks)), 0.0)
         items = self._layers.items
         for chain in self._layers.chains:
@@ -332,7 +332,7 @@ class _Tracer:
         return Route(edge, _distinct(points), is_back, self._label(number))
 
     def _passing(self, number: int, place: int, *, is_first: bool, is_last: bool) -> list[Point]:
-        """The points of an edge inside one rank, downwards."""
+        """Return the points of an edge inside one rank, downwards."""
         item = self._layers.items[place]
         top, bottom = self._tops[item.rank], self._bottoms[item.rank]
         if item.node is None:
@@ -370,12 +370,12 @@ class _Tracer:
         return None
 
     def _loop(self, number: int) -> Route:
-        """An edge from a node to itself: at the right, unless edges lead back there and not at the left."""
+        """Route a self loop: at the right, unless back edges are there and not at the left."""
         edge = self._picture.edges[number]
         place = next(n for n, node in enumerate(self._picture.nodes) if node.id == edge.source)
         taken = {right for (_, end), right in self._right.items() if end == place}
         to_right = True not in taken or False in taken
-        # Several are inside one another, and their labels beside one another.
+        # Several loops are nested, with their labels side by side.
         others = [
             other
             for other in range(number)

@@ -15,7 +15,7 @@ _STYLES = {
     MarkKind.TIMERS: "fill:#f0e8fb,stroke:#7b4bb7,color:#42226b",
     MarkKind.RAN: "fill:#e5f5e8,stroke:#2e7d32,color:#1b4d20",
 }
-"""How marked nodes look: the same on light and dark pages, so each names all its colours."""
+"""Styles of marked nodes; they name all colours to look the same on light and dark pages."""
 
 _SHAPES = {
     NodeKind.EXECUTOR: ("[", "]"),
@@ -28,12 +28,12 @@ _START = ("([", "])")
 
 
 def to_mermaid(picture: Picture) -> str:
-    """Return a picture as a Mermaid flowchart, top down; nodes are called n1, n2, ... in it."""
+    """Return a picture as a Mermaid flowchart, top down, with nodes named n1, n2, ..."""
     return "\n".join(_Writer().lines(picture)) + "\n"
 
 
 class _Writer:
-    """Writes one flowchart; numbers nodes as they come."""
+    """Writes one flowchart and numbers its nodes."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -91,9 +91,9 @@ class _Writer:
 
 _NAMED = {'"': "#quot;", "&": "#amp;", "<": "#lt;", ">": "#gt;"}
 
-# Everything that means something to Mermaid, to the Markdown inside its labels or to the HTML they
-# become. A dot or a hyphen is only dangerous where it makes a list, an underscore where it makes
-# emphasis: ids are full of them.
+# Characters with a meaning in Mermaid, in the Markdown of its labels or in HTML. A dot or hyphen is
+# escaped only where it starts a list, an underscore only where it marks emphasis, since ids are
+# full of them.
 _DANGEROUS = re.compile(r"[^\w .,()/=?\[\]-]|(?<![^\W_])_|_(?![^\W_])|^[-=]|(?<=\d)[.)](?= )")
 
 
@@ -104,6 +104,6 @@ def _escaped(text: str) -> str:
 
 
 def _title(text: str) -> str:
-    """Return text for a quoted string of YAML, which the title stands in."""
+    """Return text for the title, a quoted YAML string."""
     shown = "".join(c if c.isprintable() else " " for c in text)
     return shown.replace("\\", "\\\\").replace('"', '\\"')

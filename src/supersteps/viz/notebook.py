@@ -1,7 +1,7 @@
-"""What notebooks show: HTML without scripts, everything escaped.
+"""Notebook output: HTML without scripts, everything escaped.
 
-A notebook shows a value because it stands at the end of a cell; that must never fail. What cannot
-be drawn or decoded is left out, and in the worst case the `repr` is all there is.
+Showing a value in a notebook must never fail. What cannot be drawn or decoded is left out; in the
+worst case only the `repr` remains.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from supersteps.viz.picture import Mark
 from supersteps.viz.structure import picture_of
 
 _WIDTH = 120
-"""How many characters of a value are shown."""
+"""Maximum number of characters shown of a value."""
 _ROWS = 200
-"""How many rows of a table are shown."""
+"""Maximum number of rows shown of a table."""
 
 _TABLE = "border-collapse:collapse;text-align:left;font-size:13px"
 _CELL = (
@@ -47,20 +47,20 @@ def bundle_of(shown: object) -> dict[str, str]:
 
 @bundle_of.register
 def _workflow(workflow: Workflow) -> dict[str, str]:
-    """Return its picture."""
+    """Return the picture of a workflow."""
     bundle = {"text/plain": repr(workflow)}
     try:
         svg = WorkflowViz(workflow).to_svg(graphviz=False)
         bundle["image/svg+xml"] = svg
         bundle["text/html"] = _page(f"Workflow {workflow.workflow_id}", _inline(svg))
-    except Exception:  # whatever it is, the text is there
+    except Exception:  # the text representation remains
         pass
     return bundle
 
 
 @bundle_of.register
 def _checkpoint(checkpoint: WorkflowCheckpoint) -> dict[str, str]:
-    """Return facts, a picture with what waits where, and the state."""
+    """Return the facts, picture and state of a checkpoint."""
     bundle = {"text/plain": repr(checkpoint)}
     try:
         facts = {
@@ -81,7 +81,7 @@ def _checkpoint(checkpoint: WorkflowCheckpoint) -> dict[str, str]:
 
 @bundle_of.register
 def _run(run: StreamingRun) -> dict[str, str]:
-    """Return facts and, once it is opened, a picture with what waits where."""
+    """Return the facts of a run and, once it is open, its picture."""
     bundle = {"text/plain": repr(run)}
     try:
         latest, runner = run.latest_checkpoint, run._runner
@@ -102,7 +102,7 @@ def _diff(diff: CheckpointDiff) -> dict[str, str]:
     """Return a table of the differences."""
     bundle = {"text/plain": str(diff)}
     try:
-        body = _changes(diff.changes) if diff.changes else "<p>They hold the same.</p>"
+        body = _changes(diff.changes) if diff.changes else "<p>They are equal.</p>"
         bundle["text/html"] = _page(f"{diff.before} → {diff.after}", body)
     except Exception:
         pass
@@ -113,7 +113,7 @@ def _diff(diff: CheckpointDiff) -> dict[str, str]:
 
 
 def _tried(make: Callable[..., str], *arguments: Any) -> str:
-    """Return a piece of a page; nothing where it cannot be made, because the rest is worth showing all the same."""
+    """Return a piece of a page, or nothing if it fails, so that the rest is shown."""
     try:
         return make(*arguments)
     except Exception:
@@ -121,13 +121,13 @@ def _tried(make: Callable[..., str], *arguments: Any) -> str:
 
 
 def _checkpoint_picture(checkpoint: WorkflowCheckpoint) -> str:
-    """Return the picture of a checkpoint, nothing where it has no stored graph."""
+    """Return the picture of a checkpoint, or nothing if it has no stored graph."""
     structure = structure_of(checkpoint)
     if structure is None:
         return ""
     try:
         marks = marks_of(checkpoint, structure=structure)
-    except Exception:  # its content cannot be decoded; the graph still can be drawn
+    except Exception:  # its content cannot be decoded, but its graph can be drawn
         marks = {}
     return _drawn(structure, marks)
 
@@ -176,7 +176,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 
 def _state(checkpoint: WorkflowCheckpoint) -> str:
-    """Return the keys of a checkpoint's state and other content, as it is stored: that needs no types."""
+    """Return a checkpoint's state and other content as stored, which needs no types."""
     document = checkpoint.document()
     rows: list[tuple[tuple[str | int, ...], Any]]
     rows = [(("shared_state", key), value) for key, value in document["shared_state"].items()]
@@ -194,7 +194,8 @@ def _state(checkpoint: WorkflowCheckpoint) -> str:
     if not rows:
         return ""
     shown = (
-        f'<th style="{_CELL}">{escape(_place(path))}</th><td style="{_CELL}"><code>{escape(_short(value))}</code></td>'
+        f'<th style="{_CELL}">{escape(_place(path))}</th>'
+        f'<td style="{_CELL}"><code>{escape(_short(value))}</code></td>'
         for path, value in rows[:_ROWS]
     )
     return f"<details open><summary>State</summary>{_table(shown)}{_rest(rows)}</details>"

@@ -1,4 +1,4 @@
-"""`Picture`: a workflow's graph as plain values to be drawn, and how it is read from a stored structure."""
+"""`Picture`: a workflow's graph as plain values for drawing."""
 
 from __future__ import annotations
 
@@ -7,57 +7,57 @@ from enum import StrEnum
 
 
 class NodeKind(StrEnum):
-    """What a node stands for; each is drawn differently."""
+    """The kinds of nodes; each is drawn differently."""
 
     EXECUTOR = "executor"
     SUB_WORKFLOW = "sub_workflow"
-    """A workflow inside the workflow; what it consists of is `Node.inner`."""
+    """A workflow inside the workflow; its graph is `Node.inner`."""
     FAN_IN = "fan_in"
-    """Where messages wait until every source has sent one."""
+    """A fan-in, where messages wait until every source has sent one."""
     SWITCH = "switch"
-    """Where exactly one way is taken."""
+    """A switch, where exactly one edge is taken."""
     GROUP = "group"
-    """Several nodes drawn as one, because the picture would not be readable otherwise."""
+    """Several nodes drawn as one, to keep the picture readable."""
 
 
 class EdgeKind(StrEnum):
-    """How a message comes to take an edge; each is drawn differently."""
+    """The kinds of edges; each is drawn differently."""
 
     PLAIN = "plain"
     CONDITIONAL = "conditional"
-    """Taken when a condition holds, whose name is the label."""
+    """Taken if a condition is true; its name is the label."""
     CHOICE = "choice"
-    """One of several among which a selection function picks, whose name is the label."""
+    """One of several from which a selection function chooses; its name is the label."""
     CASE = "case"
-    """A way out of a switch; the label is the condition's name."""
+    """A case of a switch; the label is the condition's name."""
     DEFAULT = "default"
-    """The way out of a switch that is left."""
+    """The default of a switch."""
     ERROR = "error"
-    """Taken by failures."""
+    """Taken by an executor's failures."""
 
 
 class MarkKind(StrEnum):
-    """What can be said of a node at a checkpoint."""
+    """The kinds of marks of a node at a checkpoint."""
 
     RAN = "ran"
     """It ran in the superstep that led to the checkpoint."""
     FAILED = "failed"
     """It failed after the checkpoint."""
     ASKS = "asks"
-    """Questions of it wait for answers."""
+    """Its questions wait for answers."""
     MESSAGES = "messages"
-    """Messages wait for it."""
+    """Messages to it wait."""
     TIMERS = "timers"
-    """Messages wait for their time to come to it."""
+    """Delayed messages to it wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something to say of a node.
+    """A mark of a node.
 
     Attributes:
-        kind: What.
-        count: How many (messages, questions, timers); 1 where that makes no sense.
+        kind: The kind.
+        count: The number of messages, questions or timers; else 1.
     """
 
     kind: MarkKind
@@ -69,14 +69,14 @@ class Node:
     """A node of a picture.
 
     Attributes:
-        id: Unique in the picture and in all pictures inside it: for what is inside a sub-workflow
-            the path to it, "review/writer".
-        label: What people read: an executor's own id.
-        kind: What it stands for.
-        detail: A second, smaller line: the types it takes, or what a group holds; empty for none.
-        is_start: Whether it gets the input.
-        inner: What a sub-workflow consists of.
-        marks: What a checkpoint says of it.
+        id: Unique in the picture and all inner pictures; inside a sub-workflow the path,
+            "review/writer".
+        label: The displayed name: an executor's own id.
+        kind: The kind.
+        detail: A second, smaller line: the accepted types, or the members of a group; may be empty.
+        is_start: Whether it is the start executor.
+        inner: The graph of a sub-workflow.
+        marks: Its marks at a checkpoint.
     """
 
     id: str
@@ -93,10 +93,10 @@ class Edge:
     """An edge of a picture.
 
     Attributes:
-        source: Id of the node it leaves.
-        target: Id of the node it reaches; may be the source itself.
-        kind: How it comes to be taken.
-        label: Name of the condition or function that decides; empty for none.
+        source: Id of the source node.
+        target: Id of the target node; may be the source itself.
+        kind: The kind.
+        label: Name of the condition or function that decides; may be empty.
     """
 
     source: str
@@ -107,13 +107,12 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A graph to be drawn; drawing the same picture twice gives the same text.
+    """A graph for drawing; the same picture always gives the same text.
 
     Attributes:
         nodes: In the order of the graph.
-        edges: In the order of the graph; both ends are nodes of this very picture, not of inner
-            ones.
-        title: What it shows: the workflow's name, or run and superstep.
+        edges: In the order of the graph; both ends are nodes of this picture, not of inner ones.
+        title: The workflow's name, or run and superstep.
     """
 
     nodes: tuple[Node, ...]

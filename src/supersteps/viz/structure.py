@@ -1,4 +1,4 @@
-"""`picture_of`: a picture from the stored structure of a workflow, without the workflow's code."""
+"""`picture_of`: a picture from a workflow's stored graph."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from supersteps.paths import PATH_MARK
 from supersteps.viz.picture import Edge, EdgeKind, Mark, Node, NodeKind, Picture
 
 GATE = "\N{NO-BREAK SPACE}"
-"""What the ids of fan-ins and switches begin with in a picture.
+"""The first character of the ids of fan-ins and switches in a picture.
 
-Ids of executors are printable, which this character is not, so no executor can have the id of such
-a node.
+Ids of executors are printable, and this character is not, so no executor can have such an id.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A line of a structure's `edges`, read.
+    """A parsed line of a structure's `edges`.
 
     Attributes:
-        id: The group's id, as fan-ins are named by it in checkpoints.
+        id: The group's id, which names fan-ins in checkpoints.
         kind: "edge", "fan_out", "switch_case", "fan_in" or "on_error".
-        sources: Ids of the executors whose messages it carries.
-        targets: Ids of the executors to which they may go.
-        names: What follows the id, in brackets: names of the functions that decide, joined by ", ".
+        sources: Ids of the source executors.
+        targets: Ids of the target executors.
+        names: The text in brackets after the id: names of the functions that decide, joined by ",
+            ".
     """
 
     id: str
@@ -43,21 +43,20 @@ def picture_of(
     """Return a workflow's graph as a picture.
 
     Args:
-        structure: The JSON-ready form of a graph's description; edges that make no sense are left
-            out.
-        title: What the picture shows.
-        marks: What to say of nodes, by their ids in the picture; see `marks_of`.
+        structure: The JSON-ready description of a graph; invalid edges are ignored.
+        title: The title of the picture.
+        marks: Marks of nodes, by their ids in the picture; see `marks_of`.
     """
     return _Level(structure, "", marks).picture(title)
 
 
 def gate_id(group_id: str) -> str:
-    """Return the id of the node that stands for a fan-in or a switch, inside the level that it belongs to."""
+    """Return the id of the node of a fan-in or switch, within its level."""
     return GATE + group_id
 
 
 class _Level:
-    """One graph: the whole, or what a sub-workflow consists of."""
+    """One graph: the whole, or that of a sub-workflow."""
 
     def __init__(
         self, structure: Mapping[str, Any], prefix: str, marks: Mapping[str, Sequence[Mark]]
@@ -69,8 +68,8 @@ class _Level:
         self._prefix = prefix
         self._marks = marks
         self._edges: list[Edge] = []
-        self._before: dict[str, list[Node]] = {}  # fan-ins, by what they lead to
-        self._after: dict[str, list[Node]] = {}  # switches, by where they come from
+        self._before: dict[str, list[Node]] = {}  # fan-ins, by their targets
+        self._after: dict[str, list[Node]] = {}  # switches, by their sources
 
     def picture(self, title: str) -> Picture:
         place = {node_id: number for number, node_id in enumerate(self._executors)}
@@ -79,7 +78,7 @@ class _Level:
             for line in dict.fromkeys(self._lines)
             if (group := read_group(line, self._executors)) is not None
         ]
-        # Lines are stored in the order of the alphabet; the graph's own order reads better.
+        # Lines are stored alphabetically; the order of the graph is more readable.
         groups.sort(key=lambda g: ([place[i] for i in g.sources], [place[i] for i in g.targets]))
         for group in groups:
             self._add(group)
@@ -101,7 +100,7 @@ class _Level:
             NodeKind.EXECUTOR if inner is None else NodeKind.SUB_WORKFLOW,
             detail=", ".join(map(_short, self._executors[node_id]))
             if inner is None
-            else "",  # its start shows what it takes
+            else "",  # its start executor shows the accepted types
             is_start=node_id == self._start,
             inner=None
             if inner is None
@@ -148,17 +147,17 @@ class _Level:
         self._edges.append(Edge(ends[0], ends[1], kind, label))
 
 
-# ------------------------------------------------------------------------------------ reading lines
+# ----------------------------------------------------------------------------------- parsing lines
 
 _LINE = re.compile(r"(edge|fan_out|switch_case|fan_in|on_error):(.*?)->(.*)\]", re.DOTALL)
 
 
 def read_group(line: str, known: Mapping[str, Any]) -> Group | None:
-    """Read a line like `switch_case:a->b+c [is_spam]`; None for one that makes no sense among these executors.
+    """Parse a line like `switch_case:a->b+c [is_spam]`; None if it does not fit the executors.
 
-    In ids "+" and "->" are escaped, so both can be relied on before the bracket; but ids and names
-    alike may hold brackets. The last bracket is the right one unless a name holds " [", which no
-    ordinary function's does; the executors that are there decide.
+    In ids, "+" and "->" are escaped, so both are unambiguous before the bracket; but ids and names
+    may contain brackets. The last bracket is the right one unless a name contains " [", which no
+    ordinary function's name does; the known executors decide.
     """
     found = _LINE.fullmatch(line)
     if found is None:
@@ -176,7 +175,7 @@ def read_group(line: str, known: Mapping[str, Any]) -> Group | None:
 
 
 def _brackets(text: str) -> Iterator[int]:
-    """Yield where names may begin, the last place first."""
+    """Yield possible starts of the names, the last one first."""
     place = text.rfind(" [")
     while place >= 0:
         yield place
@@ -193,7 +192,7 @@ def _unescaped(part: str) -> str:
 
 
 def _case_names(group: Group) -> Sequence[str]:
-    """Return the names of a switch's conditions; empty ones where a name with a comma makes them ambiguous."""
+    """Return the names of a switch's conditions; empty if commas make them ambiguous."""
     names = group.names.split(", ")
     count = len(group.targets) - 1
     if count == 1:

@@ -1,4 +1,4 @@
-"""Pictures as SVG: one file that needs nothing else and runs nothing."""
+"""Pictures as SVG: one self-contained file without scripts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def to_svg(picture: Picture) -> str:
     """Draw a picture.
 
     Args:
-        picture: What to draw.
+        picture: The picture.
 
     Returns:
         An SVG document; the same for the same picture.
@@ -40,11 +40,12 @@ def to_svg(picture: Picture) -> str:
     top = MARGIN + (HEADING if heading else 0)
     notes, notes_width, notes_height = legend(kinds, marks, max(layout.width, LEAST_WIDTH))
     content = max(layout.width, notes_width, pixels(heading, 16))
-    # Whole pixels, or the background ends inside the last one.
+    # Whole pixels, so that the background covers the last one.
     width = ceil(content + 2 * MARGIN)
     height = ceil(top + layout.height + (LEGEND_GAP + notes_height if notes else 0) + MARGIN)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="ss-picture" width="{num(width)}" height="{num(height)}" '
+        '<svg xmlns="http://www.w3.org/2000/svg" class="ss-picture" '
+        f'width="{num(width)}" height="{num(height)}" '
         f'viewBox="0 0 {num(width)} {num(height)}" role="img" font-family="system-ui, sans-serif">',
         f"<title>{escape(title or 'Workflow')}</title>",
         f"<desc>{escape(description(picture))}</desc>",
@@ -68,13 +69,13 @@ def to_svg(picture: Picture) -> str:
 
 
 def description(picture: Picture) -> str:
-    """Say in words what a picture shows.
+    """Describe a picture in words.
 
     Args:
         picture: The picture.
 
     Returns:
-        Its nodes with their marks and where each leads; long pictures are only counted.
+        Its nodes with their marks and targets; only numbers for large pictures.
     """
     nodes = list(_all_nodes(picture))
     words = f"{len(nodes)} nodes, {len(list(_all_edges(picture)))} edges."
@@ -99,11 +100,12 @@ def _all_edges(picture: Picture) -> Iterator[Edge]:
 
 
 def _drawn(layout: Layout) -> Iterator[str]:
-    """Lines first, then nodes, and labels at last, so that nothing covers them."""
+    """Draw lines first, then nodes, then labels, so that labels are never covered."""
     yield from map(_line, layout.routes)
     for placed in layout.nodes:
         shape = node_shape(placed)
-        yield f'<g class="ss-node" data-id="{_quoted(placed.node.id)}">{tooltip(placed.node)}{shape}'
+        data = _quoted(placed.node.id)
+        yield f'<g class="ss-node" data-id="{data}">{tooltip(placed.node)}{shape}'
         if placed.inner is not None:
             yield f'<g transform="translate({num(placed.inner_at[0])} {num(placed.inner_at[1])})">'
             yield from _drawn(placed.inner)
@@ -114,8 +116,8 @@ def _drawn(layout: Layout) -> Iterator[str]:
         if label and route.label is not None:
             style = "ss-label ss-label-error" if route.edge.kind is EdgeKind.ERROR else "ss-label"
             whole = f"<title>{escape(printable(route.edge.label) or label)}</title>"
-            # Not a stroke round the letters: the line would show above an underscore, and not all
-            # programs know how to paint a stroke below its text.
+            # Not a stroke around the letters: the line would show above an underscore, and not all
+            # viewers can paint a stroke below its text.
             gap = rect(route.label, "ss-back", 3, 1.5)
             yield f"<g>{whole}{gap}{text(label, *route.label.middle, style)}</g>"
 
@@ -129,13 +131,13 @@ def _line(route: Route) -> str:
 
 
 def path_data(points: Sequence[Point]) -> str:
-    """A smooth line through the points of a route.
+    """Return a smooth line through the points of a route.
 
     Args:
         points: As in `Route.points`.
 
     Returns:
-        The path; it ends before the last point, where the arrow head goes on.
+        The path; it ends before the last point, where the arrow head continues.
     """
     points = [*points[:-1], _towards(points[-1], points[-2], HEAD_REACH)]
     parts = [f"M{_pair(points[0])}"]
@@ -143,7 +145,7 @@ def path_data(points: Sequence[Point]) -> str:
         before, here = points[number - 1], points[number]
         after = points[number + 1] if number + 1 < len(points) else None
         if before[0] != here[0] and before[1] != here[1]:
-            # Upright at both ends, so that it fits what comes before and after.
+            # Vertical at both ends, to continue the neighbouring segments.
             half = (before[1] + here[1]) / 2
             parts.append(f"C{num(before[0])} {num(half)} {num(here[0])} {num(half)} {_pair(here)}")
         elif (
@@ -160,7 +162,7 @@ def path_data(points: Sequence[Point]) -> str:
 
 
 def _towards(start: Point, end: Point, distance: float) -> Point:
-    """The point at a distance from the start; between ranks lines set out upright."""
+    """Return the point at a distance from the start; between ranks, lines start vertically."""
     across, down = end[0] - start[0], end[1] - start[1]
     if across and down:
         return start[0], start[1] + (distance if down > 0 else -distance)

@@ -21,18 +21,16 @@ BETWEEN_LANES = 2
 
 
 def to_ascii(picture: Picture, width: int = 100, *, unicode: bool = True) -> str:
-    """Draw a picture with characters.
+    """Draw a picture as text.
 
     Args:
-        picture: What to draw.
-        width: How many columns there are. A picture that is wider becomes a list of its nodes and
-            where they lead.
-        unicode: Whether lines and signs may be other than ASCII; if not, neither are labels, whose
-            other characters are escaped.
+        picture: The picture.
+        width: The number of columns. A wider picture becomes a list of nodes and their targets.
+        unicode: Whether lines and signs may use characters other than ASCII; if not, those in
+            labels are escaped.
 
     Returns:
-        Lines without spaces at their ends, with a line break after each; the same for the same
-        picture.
+        Lines without trailing spaces, each with a line break.
     """
     signs = UNICODE if unicode else ASCII
     title = signs.text(printable(picture.title))
@@ -42,7 +40,7 @@ def to_ascii(picture: Picture, width: int = 100, *, unicode: bool = True) -> str
 
 
 def _drawing(picture: Picture, width: int, signs: Signs) -> list[str]:
-    """The best that fits: all in one, inner pictures below, or a list."""
+    """Return the best drawing that fits: everything in one, inner pictures below, or a list."""
     drawn = _drawn(picture, width, signs, nested=True)
     if drawn is not None:
         return drawn
@@ -62,13 +60,13 @@ def _name(node: Node, signs: Signs) -> str:
 
 
 def _short(label: str, signs: Signs, room: int) -> str:
-    """A label in the allowed characters: escapes are longer than what they stand for."""
+    """Return a label in the allowed characters, shortened after escaping."""
     return signs.text(shortened(label, room, lambda part: columns(signs.text(part))))
 
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """A node as lines of text; all boxes are an odd number of columns wide, so that there is one in the middle."""
+    """A node as lines of text; boxes have an odd width, so that they have a middle column."""
 
     lines: tuple[str, ...]
     width: int
@@ -104,10 +102,10 @@ def _box(
         lines.append(_short(printable(node.detail), signs, LABEL_ROOM))
     lines += notes
     if inner is not None:
-        # As a block: lines of a drawing must not be moved against one another.
+        # As a block: the lines of a drawing must stay aligned.
         room = max(map(columns, inner), default=0)
         lines += [line + " " * (room - columns(line)) for line in inner]
-    # Lines from different places may arrive beside each other.
+    # Lines from different sources may arrive beside each other.
     width = max(max(map(columns, lines)) + 4, 2 * min(arriving, 4) + 3)
     border = (
         signs.start
@@ -120,7 +118,7 @@ def _box(
 
 
 def _drawn(picture: Picture, width: int, signs: Signs, *, nested: bool) -> list[str] | None:
-    """The drawing; None if it is too wide or its lines cannot be told apart."""
+    """Return the drawing; None if it is too wide or its lines would be ambiguous."""
     number = {node.id: place for place, node in enumerate(picture.nodes)}
     roots = [place for place, node in enumerate(picture.nodes) if node.is_start]
     all_ways = [Way(number[edge.source], number[edge.target]) for edge in picture.edges]
@@ -160,7 +158,7 @@ def _note(picture: Picture, number: dict[str, int], edge: Edge, is_self: bool, s
 
 
 def _ways(edges: Sequence[Edge], number: dict[str, int], signs: Signs) -> list[tuple[Way, str]]:
-    """The lines to draw with their labels; two edges that look the same are one line."""
+    """Return the lines to draw with their labels; edges that look the same share a line."""
     found = {
         (
             number[edge.source],
@@ -177,7 +175,7 @@ def _ways(edges: Sequence[Edge], number: dict[str, int], signs: Signs) -> list[t
 
 
 class _Drawing:
-    """Boxes and lines of one picture, without what is in the boxes."""
+    """The boxes and lines of one picture."""
 
     def __init__(
         self,
@@ -211,7 +209,7 @@ class _Drawing:
         )
 
     def lines(self) -> list[str] | None:
-        """The drawing; None if its lines cannot be told apart."""
+        """Return the drawing; None if its lines would be ambiguous."""
         canvas, row = Canvas(), 0
         for rank in self._layers.ranks:
             height = max(self._height(place) for place in rank)
@@ -228,7 +226,7 @@ class _Drawing:
         return self._layers.items[place]
 
     def _column(self, place: int) -> int:
-        # All distances are whole numbers, so rounding down keeps them.
+        # All distances are whole numbers, so rounding down preserves them.
         return floor(self._item(place).x)
 
     def _height(self, place: int) -> int:
@@ -236,7 +234,7 @@ class _Drawing:
         return 1 if node is None else self._boxes[node].height
 
     def _draw(self, canvas: Canvas, place: int, row: int, end: int) -> None:
-        """An item, and its line down to the end of the rank."""
+        """Draw an item, and its line down to the end of the rank."""
         column, node = self._column(place), self._item(place).node
         is_left = place in self._below
         if node is not None:
@@ -263,7 +261,7 @@ class _Drawing:
         return channel(links, room)
 
     def _connect(self, canvas: Canvas, rank: Sequence[int], lines: Channel, row: int) -> int:
-        """Draw the lines to the next rank; returns where that begins."""
+        """Draw the lines to the next rank; return its first row."""
         for cells in lines.rows:
             for column, sides in cells.items():
                 canvas.put(row, column, self._signs.lines[sides])
