@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supersteps.viz._layered import Way, backward_ways
+from supersteps.viz.layers import Way, backward_ways
 from supersteps.viz.layout import Box, Layout, Route, Size, laid_out
 from supersteps.viz.picture import Edge, Node, NodeKind, Picture
 

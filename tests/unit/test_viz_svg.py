@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supersteps.viz._labels import pixels, printable, shortened
 from supersteps.viz.groups import grouped
+from supersteps.viz.labels import pixels, printable, shortened
 from supersteps.viz.picture import Edge, EdgeKind, Mark, MarkKind, Node, NodeKind, Picture
 from supersteps.viz.svg import path_data, to_svg
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supersteps.viz._canvas import DOWN, LEFT, RIGHT, UP, Canvas
-from supersteps.viz._routes import Channel, channel
+from supersteps.viz.canvas import DOWN, LEFT, RIGHT, UP, Canvas
 from supersteps.viz.picture import Edge, EdgeKind, Mark, MarkKind, Node, NodeKind, Picture
+from supersteps.viz.routes import Channel, channel
 from supersteps.viz.text import to_ascii
 
 Way = tuple[str, str] | tuple[str, str, EdgeKind] | tuple[str, str, EdgeKind, str]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from supersteps.viz._layered import Extent, Layers, Way, arrange, backward_ways
+from supersteps.viz.layers import Extent, Layers, Way, arrange, backward_ways
 from supersteps.viz.picture import Edge, EdgeKind, Node, Picture
 
 Point = tuple[float, float]

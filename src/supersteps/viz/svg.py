@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from math import ceil, hypot
 from xml.sax.saxutils import escape
 
-from supersteps.viz._labels import marks_in_words, pixels, printable, shortened
-from supersteps.viz._shapes import edge_label_size, edge_text, node_shape, node_size, rect, tooltip
-from supersteps.viz._style import HEAD_REACH, MARKERS, STYLE, edge_style, legend, num, text
+from supersteps.viz.labels import marks_in_words, pixels, printable, shortened
 from supersteps.viz.layout import Layout, Point, Route, laid_out
 from supersteps.viz.picture import Edge, EdgeKind, MarkKind, Node, Picture
+from supersteps.viz.shapes import edge_label_size, edge_text, node_shape, node_size, rect, tooltip
+from supersteps.viz.style import HEAD_REACH, MARKERS, STYLE, edge_style, legend, num, text
 
 MARGIN = 24.0
 HEADING = 34.0

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import floor
 
-from supersteps.viz._canvas import ASCII, UNICODE, Canvas, Signs
-from supersteps.viz._labels import columns, mark_text, printable, shortened
-from supersteps.viz._layered import Extent, Item, Layers, Way, arrange, backward_ways
-from supersteps.viz._outline import outline, way_text
-from supersteps.viz._routes import Channel, channel
+from supersteps.viz.canvas import ASCII, UNICODE, Canvas, Signs
+from supersteps.viz.labels import columns, mark_text, printable, shortened
+from supersteps.viz.layers import Extent, Item, Layers, Way, arrange, backward_ways
+from supersteps.viz.outline import outline, way_text
 from supersteps.viz.picture import Edge, Node, NodeKind, Picture
+from supersteps.viz.routes import Channel, channel
 
 LABEL_ROOM = 40
 EDGE_LABEL_ROOM = 24

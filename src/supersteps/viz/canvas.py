@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from supersteps.viz._labels import columns
+from supersteps.viz.labels import columns
 
 UP, DOWN, LEFT, RIGHT = 1, 2, 4, 8
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from supersteps.viz._coordinates import centres
-from supersteps.viz._order import ordered
+from supersteps.viz.coordinates import centres
+from supersteps.viz.order import ordered
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from supersteps.viz._canvas import Signs
-from supersteps.viz._labels import mark_text, printable
+from supersteps.viz.canvas import Signs
+from supersteps.viz.labels import mark_text, printable
 from supersteps.viz.picture import Edge, EdgeKind, Node, NodeKind, Picture
 
 _KINDS = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from supersteps.viz._canvas import DOWN, LEFT, RIGHT, UP
+from supersteps.viz.canvas import DOWN, LEFT, RIGHT, UP
 
 STEP = 2
 """Columns between lines that arrive at the same box."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from xml.sax.saxutils import escape
 
-from supersteps.viz._labels import (
+from supersteps.viz.labels import (
     edge_label,
     mark_text,
     marks_in_words,
@@ -13,9 +13,9 @@ from supersteps.viz._labels import (
     printable,
     shortened,
 )
-from supersteps.viz._style import BADGE_HEIGHT, FONT, SMALL, badge, badge_width, num, text
 from supersteps.viz.layout import Box, Layout, Placed, Size
 from supersteps.viz.picture import Edge, MarkKind, Node, NodeKind
+from supersteps.viz.style import BADGE_HEIGHT, FONT, SMALL, badge, badge_width, num, text
 
 LABEL_ROOM = 230.0
 EDGE_LABEL_ROOM = 170.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-from supersteps.viz._labels import pixels
+from supersteps.viz.labels import pixels
 from supersteps.viz.picture import EdgeKind, MarkKind
 
 FONT = 14.0
