@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
     from supersteps.checkpoint.codec.codec import Codec, RawValue, checkpointable
     from supersteps.checkpoint.diff import Change, CheckpointDiff
+    from supersteps.checkpoint.edits import DELETE
     from supersteps.checkpoint.sections.answered import AnsweredRequest
     from supersteps.checkpoint.sections.question import PendingRequest
     from supersteps.checkpoint.sections.sub_run import SubWorkflowState
     from supersteps.checkpoint_info import CheckpointInfo
     from supersteps.define.summary import PendingRequestDetails, WorkflowCheckpointSummary
-    from supersteps.engine.time_travel.fork import DELETE
 else:
     from supersteps._lazy_names import lazy_name
 
@@ -29,7 +29,7 @@ else:
         "supersteps.checkpoint.sections.sub_run": ("SubWorkflowState",),
         "supersteps.checkpoint_info": ("CheckpointInfo",),
         "supersteps.define.summary": ("PendingRequestDetails", "WorkflowCheckpointSummary"),
-        "supersteps.engine.time_travel.fork": ("DELETE",),
+        "supersteps.checkpoint.edits": ("DELETE",),
     }
 
     def __getattr__(name: str) -> Any:

@@ -375,7 +375,7 @@ async def test_a_message_can_be_taken_out() -> None:
     ("at", "path", "value", "words"),
     [
         (2, "nowhere.x", 1, r"no section 'nowhere'.*shared_state\.KEY"),
-        (2, "outputs.0", 1, "'outputs' is what happened"),
+        (2, "outputs.0", 1, "'outputs' records what happened"),
         (
             2,
             "shared_state",

@@ -16,7 +16,8 @@ from supersteps.checkpoint.sections.question import (
     REQUESTS,
     encode_request,
 )
-from supersteps.checkpoint.sections.sub_run import SUB_WORKFLOWS, encode_sub_run
+from supersteps.checkpoint.sections.state import SUB_WORKFLOWS
+from supersteps.checkpoint.sections.sub_run import encode_sub_run
 from supersteps.checkpoint.sections.table import section_of
 from supersteps.checkpoint.sections.timer import TIMERS, encode_timer
 from supersteps.checkpoint.values import SealedList, Sealer

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.edits import Edits
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.sections.graph import GRAPH, encode_graph
 from supersteps.checkpoint.sections.question import REQUESTS
 from supersteps.engine.hooks import Holder
 from supersteps.engine.levels import Levels
-from supersteps.engine.time_travel.fork import Edits, edited_parts, status_of
+from supersteps.engine.time_travel.fork import edited_parts, status_of
 from supersteps.engine.time_travel.migration import Fitted
 from supersteps.engine.time_travel.replay import find_replay
 from supersteps.engine.time_travel.resume_point import (

@@ -9,13 +9,13 @@ from typing import Any, Literal, Self
 import msgspec
 
 from supersteps._notebook import Shown
+from supersteps.checkpoint.edits import Edits
 from supersteps.define.edges import EdgeGroup
 from supersteps.define.executor import Executor
 from supersteps.define.graph import Graph
 from supersteps.engine.backends import Backend
 from supersteps.engine.backends.local import LocalBackend
 from supersteps.engine.observer import Observer
-from supersteps.engine.time_travel.fork import Edits
 from supersteps.engine.time_travel.migration import Migration
 from supersteps.engine.time_travel.resume_point import CheckpointReference
 from supersteps.errors import WorkflowRuntimeError

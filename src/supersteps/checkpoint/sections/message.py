@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.edits import DELETE, Path, how_to_write, index_of, refusal
 from supersteps.checkpoint.parts import Part, PartKey
-from supersteps.checkpoint.sections.section import Names, PresentGraph, Section, ValueReader
+from supersteps.checkpoint.sections.section import (
+    Editing,
+    Names,
+    PresentGraph,
+    Section,
+    ValueReader,
+)
 from supersteps.checkpoint.stored import decode_stored, raw
 from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.errors import CheckpointDecodeError
@@ -256,6 +263,7 @@ class Messages(Section):
     title = "Messages in flight"
     brief = "messages"
     content = "messages"
+    place = "INDEX"
 
     def load(self, state: _State, key: PartKey, part: Part, sealer: Sealer) -> None:
         state.messages = [load_message(stored, sealer) for stored in read_messages(part)]
@@ -283,3 +291,54 @@ class Messages(Section):
     def misfits(self, key: PartKey, part: Part, graph: PresentGraph) -> Iterator[str]:
         for message in read_messages(part):
             yield from misfits_of(message, "a message", graph)
+
+    def edit(self, editing: Editing, given: Any, path: Path, new: Any) -> None:
+        messages, deleted = read_messages(editing.parts.get(MESSAGES)), editing.deleted
+        if len(path) == 1:
+            hint = how_to_write("messages.INDEX")
+            raise refusal(given, f"say which message. {hint} {_in_flight(messages, deleted)}")
+        index = index_of(path[1])
+        if index is None or not 0 <= index < len(messages) or index in deleted:
+            raise refusal(
+                given, f"there is no message {path[1]!r}. {_in_flight(messages, deleted)}"
+            )
+        was, inner = messages[index], path[2:]
+        if new is DELETE and not inner:
+            deleted.add(index)
+            return
+        if was.reply is not None:
+            raise refusal(
+                given,
+                f"message {index} is an answer on its way to "
+                f"{', '.join(map(repr, was.target_ids))}; fork a checkpoint before the answer and "
+                "answer differently.",
+            )
+        value = editing.inside(given, "messages", bytes(was.data), inner, new) if inner else new
+        for target in was.target_ids:
+            if isinstance(value, RequestResponse) or not editing.graph.handles(target, value):
+                types = ", ".join(map(display_name, editing.graph.handled_types(target)))
+                raise refusal(
+                    given,
+                    f"message {index} goes to executor {target!r}, which handles {types}, not a "
+                    f"{display_name(type(value))}.",
+                )
+        data = msgspec.Raw(editing.codec.encode(value, f"{given!r}"))
+        messages[index] = msgspec.structs.replace(was, data=data)
+        editing.parts[MESSAGES] = _encoder.encode(messages)
+
+
+def without(part: Part, indices: Collection[int]) -> bytes:
+    """Return messages in flight without some of them."""
+    kept = [each for index, each in enumerate(read_messages(part)) if index not in indices]
+    return _encoder.encode(kept)
+
+
+def _in_flight(messages: Sequence[StoredMessage], deleted: Collection[int]) -> str:
+    if not messages:
+        return "No message is in flight."
+    ways = [
+        f"{index} ({', '.join(message.source_ids)} -> {', '.join(message.target_ids)})"
+        for index, message in enumerate(messages)
+        if index not in deleted
+    ]
+    return f"Messages in flight: {'; '.join(ways) or 'none is left'}."

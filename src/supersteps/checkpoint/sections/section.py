@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.edits import Path, changed
 from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.stored import as_json
 from supersteps.checkpoint.values import Sealer
@@ -55,8 +56,14 @@ class PresentGraph(Protocol):
     def has_sub_workflow(self, path: str, /) -> bool:
         """Return whether the node exists whose sub-workflow has such a run."""
 
+    def executors_at(self, path: str, /) -> Sequence[str]:
+        """Return the executors in a sub-workflow's run, by path; at the root for an empty path."""
+
     def handles(self, address: str, message: Any, /) -> bool:
         """Return whether an executor, which exists, handles a message."""
+
+    def handled_types(self, address: str, /) -> Sequence[Any]:
+        """Return the types of messages that an executor, which exists, handles."""
 
     def takes_answer(self, address: str, question: Any, answer: Any, /) -> bool:
         """Return whether a `@response_handler` of an executor takes an answer."""
@@ -69,6 +76,28 @@ class PresentGraph(Protocol):
         """
 
 
+class Editing:
+    """The parts of a checkpoint while a fork changes them.
+
+    Attributes:
+        parts: The parts, in their order.
+        graph: The present graph.
+        codec: Encodes and decodes values.
+        deleted: Indices of messages that were deleted. Paths go on counting them, so they are
+            removed at the end.
+    """
+
+    def __init__(self, parts: Mapping[PartKey, Part], graph: PresentGraph, codec: Codec) -> None:
+        self.parts = dict(parts)
+        self.graph = graph
+        self.codec = codec
+        self.deleted: set[int] = set()
+
+    def inside(self, given: Any, place: str, encoded: bytes, steps: Path, new: Any) -> Any:
+        """Return a value with something inside it changed; see `edits.changed`."""
+        return changed(given, place, self.codec.decode(encoded, f"{given!r}"), steps, new)
+
+
 class Section:
     """One kind of part; the methods do nothing for sections to which they do not apply.
 
@@ -79,6 +108,7 @@ class Section:
         brief: The same in a word, for lists.
         content: The attribute of `WorkflowCheckpoint` that shows it; empty for none.
         is_list: Whether that attribute is a list; otherwise it is a dict.
+        place: How the names in a path into it are written; empty if it cannot be edited.
     """
 
     name: str
@@ -87,6 +117,7 @@ class Section:
     brief: str
     content: str = ""
     is_list: bool = False
+    place: str = ""
 
     def load(self, state: Any, key: PartKey, part: Part, sealer: Sealer) -> None:
         """Put a part into the state of a run; values are decoded when they are read."""
@@ -109,3 +140,17 @@ class Section:
     def misfits(self, key: PartKey, part: Part, graph: PresentGraph) -> Iterator[str]:
         """Yield a sentence for each thing in a part that the present graph cannot go on with."""
         yield from ()
+
+    def edit(self, editing: Editing, given: Any, path: Path, new: Any) -> None:
+        """Change what a path of a fork names.
+
+        Args:
+            editing: The parts to change.
+            given: The path as it was given, for error messages.
+            path: The path, beginning with the section.
+            new: The new value, or `DELETE`.
+
+        Raises:
+            ForkError: The path leads nowhere, or the value does not fit.
+        """
+        raise NotImplementedError(f"section {self.name!r} has a place and no edit()")

@@ -10,13 +10,25 @@ import msgspec
 
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.parts import Part, PartKey, Scope
-from supersteps.checkpoint.sections.section import Names, PresentGraph, Section, ValueReader
-from supersteps.checkpoint.sections.state import EXECUTORS, Keys, describe_key, encode_scopes
+from supersteps.checkpoint.sections.section import (
+    Editing,
+    Names,
+    PresentGraph,
+    Section,
+    ValueReader,
+)
+from supersteps.checkpoint.sections.state import (
+    EXECUTORS,
+    SUB_WORKFLOWS,
+    Keys,
+    check_sub_run,
+    describe_key,
+    encode_scopes,
+)
 from supersteps.checkpoint.stored import decode_stored
 from supersteps.checkpoint.values import Sealer
 from supersteps.paths import path_of
 
-SUB_WORKFLOWS = "sub_workflows"
 SUB_STATE = "sub_state"
 SUB_SCOPES = "sub_scopes"
 
@@ -121,7 +133,7 @@ class SubRuns(Section):
             yield (SUB_WORKFLOWS, path), encode_sub_run(sub)
 
     def rename_key(self, key: PartKey, names: Names) -> PartKey:
-        return (key[0], names.path(key[1]), *key[2:])
+        return (key[0], names.path(key[1]))
 
     def rename_part(self, key: PartKey, part: Part, names: Names) -> Part:
         stored = _read(part, "a sub-workflow's run")
@@ -143,6 +155,9 @@ class _KeysOfSubRun(Keys):
     def rename_key(self, key: PartKey, names: Names) -> PartKey:
         return (key[0], names.path(key[1]), *key[2:])
 
+    def check_owner(self, editing: Editing, given: Any, owner: str) -> None:
+        check_sub_run(editing, given, owner)
+
 
 class SubState(_KeysOfSubRun):
     """The shared scopes of sub-workflows' runs."""
@@ -151,6 +166,7 @@ class SubState(_KeysOfSubRun):
     depth = 2
     title = "State of sub-workflows"
     brief = "sub-state"
+    place = "PATH.KEY"
 
     def describe(
         self, shown: dict[str, SubWorkflowState], key: PartKey, part: Part, reader: ValueReader
@@ -175,6 +191,7 @@ class SubScopes(_KeysOfSubRun):
     depth = 3
     title = "Named scopes of sub-workflows"
     brief = "sub-scopes"
+    place = "PATH.NAME.KEY"
 
     def describe(
         self, shown: dict[str, SubWorkflowState], key: PartKey, part: Part, reader: ValueReader

@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from supersteps.checkpoint.edits import DELETE
 from supersteps.cli.completion import complete_checkpoint
 from supersteps.cli.endings import Commands, drive, quiet_option
 from supersteps.cli.options import (
@@ -21,7 +22,6 @@ from supersteps.cli.options import (
 from supersteps.cli.output import emit
 from supersteps.cli.picker import chosen_checkpoint
 from supersteps.cli.progress import one_line_warnings, tell
-from supersteps.engine.time_travel.fork import DELETE
 from supersteps.run.handle import StreamingRun
 from supersteps.service.inputs import read_value
 

@@ -10,6 +10,7 @@ import msgspec
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.edits import DELETE
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.sections.graph import GRAPH, GraphDescription, encode_graph
@@ -19,7 +20,6 @@ from supersteps.checkpoint.sections.timer import TIMERS, read_timer, with_messag
 from supersteps.checkpoint.stored import as_json
 from supersteps.define.graph import Graph, Node
 from supersteps.engine.journal import Recorded
-from supersteps.engine.time_travel.fork import DELETE
 from supersteps.engine.time_travel.misfits import Check
 from supersteps.engine.time_travel.names import Names
 from supersteps.errors import GraphChangedError, UnknownExecutorError
