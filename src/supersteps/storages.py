@@ -12,9 +12,15 @@ if TYPE_CHECKING:
     from supersteps.encryption.storage import EncryptedStorage, Keyring
     from supersteps.storage.addresses import open_storage
     from supersteps.storage.files.storage import FileCheckpointStorage
+    from supersteps.storage.listings import RunFilter
     from supersteps.storage.memory import InMemoryCheckpointStorage
     from supersteps.storage.plain.adapter import as_durable
-    from supersteps.storage.ports import CheckpointStorage, DurableStorage, ManagedStorage
+    from supersteps.storage.ports import (
+        Capabilities,
+        CheckpointStorage,
+        DurableStorage,
+        ManagedStorage,
+    )
     from supersteps.storage.retention import RetentionPolicy
     from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
     from supersteps.storage.transfer import export_run, import_run
@@ -27,7 +33,13 @@ else:
         "supersteps.storage.files.storage": ("FileCheckpointStorage",),
         "supersteps.storage.memory": ("InMemoryCheckpointStorage",),
         "supersteps.storage.plain.adapter": ("as_durable",),
-        "supersteps.storage.ports": ("CheckpointStorage", "DurableStorage", "ManagedStorage"),
+        "supersteps.storage.listings": ("RunFilter",),
+        "supersteps.storage.ports": (
+            "Capabilities",
+            "CheckpointStorage",
+            "DurableStorage",
+            "ManagedStorage",
+        ),
         "supersteps.storage.retention": ("RetentionPolicy",),
         "supersteps.storage.sqlite.storage": ("SqliteCheckpointStorage",),
         "supersteps.storage.transfer": ("export_run", "import_run"),
@@ -39,6 +51,7 @@ else:
 
 
 __all__ = [
+    "Capabilities",
     "CheckpointStorage",
     "DurableStorage",
     "EncryptedStorage",
@@ -47,6 +60,7 @@ __all__ = [
     "Keyring",
     "ManagedStorage",
     "RetentionPolicy",
+    "RunFilter",
     "SqliteCheckpointStorage",
     "as_durable",
     "export_run",

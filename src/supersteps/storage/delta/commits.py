@@ -53,7 +53,11 @@ class Commits:
         return tables.newest_answer(head.run)
 
     def _advance(self, tables: WritableTables, head: Head, commit: Commit) -> bool:
-        """Commit on the strength of what is remembered; return False, having done nothing, if that may be outdated."""
+        """Commit on the strength of what is remembered.
+
+        Returns:
+            False, having written nothing, where that may be out of date.
+        """
         try:
             record = rules.apply_commit(head.run.record, commit, tables.now())
         except CheckpointError:
@@ -74,7 +78,7 @@ class Commits:
         return head
 
     def _write(self, tables: WritableTables, head: Head, run: StoredRun, commit: Commit) -> None:
-        """Write what follows the fence: the parts, the checkpoint, and what the commit makes void."""
+        """Write what follows the fence: parts, checkpoint, and what the commit makes void."""
         header = commit.header
         parent = None if header.parent_id is None else head_number(head.run.record)
         read_before = head.run.record.inbox_read
@@ -159,7 +163,7 @@ class Commits:
         self._change(tables, stored, rules.release_run(stored.record, status, error))
 
     def _change(self, tables: WritableTables, stored: StoredRun, record: RunRecord) -> RunRecord:
-        """Store a run whose head stays; the transaction has just read it, so nobody has come between."""
+        """Store a run whose head stays; the transaction has just read it, so it is unchanged."""
         run = _updated(tables.update_run(stored, record))
         head = self.heads.get(record.run_id)
         if head is not None:
@@ -234,7 +238,10 @@ class Commits:
         records: Sequence[bytes],
         incarnation: str | None,
     ) -> None:
-        """Add records of finished calls. The transaction keeps writers off, so that reading the epoch is a fence."""
+        """Add records of finished calls.
+
+        The transaction keeps other writers off, so reading the epoch is a fence.
+        """
         stored = self._fence(tables, run_id, epoch, incarnation)
         rules.check_head(stored.record, head)
         tables.append_journal(stored, records)

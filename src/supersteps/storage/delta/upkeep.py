@@ -63,7 +63,7 @@ class Upkeep:
         return True
 
     def _remove(self, tables: WritableTables, run: RunKey, rows: Collection[Row]) -> None:
-        """Remove rows of a run, and what only they refer to. Rows that stay must not build on them any more."""
+        """Remove rows of a run, and what only they refer to; rows that stay must not need them."""
         gone = _entries(rows, run)
         tables.delete_checkpoints(rows)
         left = list(tables.rows(run.key))
@@ -76,7 +76,7 @@ class Upkeep:
     # ---------------------------------------------------------------------------------- checkpoints
 
     def delete_checkpoint(self, tables: WritableTables, unwanted: str) -> bool:
-        """Delete a checkpoint, and move its run's head away from it; return whether it was there."""
+        """Delete a checkpoint and move its run's head away from it; return whether it existed."""
         found = find_row(tables, unwanted)
         if found is None:
             saved = tables.find_saved(unwanted)
@@ -98,7 +98,7 @@ class Upkeep:
         return True
 
     def _leave_head(self, tables: WritableTables, run: RunKey, lost: Row) -> bool:
-        """Move the head of a run to the nearest checkpoint that is left; return False when there is none."""
+        """Move the head of a run to the nearest checkpoint that is left; False if there is none."""
         rows = {id_of(row, run): row for row in _intact(tables.rows(run.key), run)}
         header = (header_of if _intact([lost], run) else bare_header)(lost, run)
         head = rules.choose_head(header, (header_of(row, run) for row in rows.values()))
@@ -153,7 +153,7 @@ def plan(
 
 
 def _build_on(tables: WritableTables, run: RunKey, row: Row, parent: int | None) -> None:
-    """Have a checkpoint follow another one, and build on none: the one that it has built on is about to go."""
+    """Have a checkpoint follow another one, and be whole: the one it builds on is to be deleted."""
     try:
         entries = None if row.whole else read_entries(tables, run, row)
     except CorruptCheckpointError:

@@ -14,7 +14,7 @@ from supersteps.storage.records import Damage
 
 
 def verify(tables: StoredTables, run_id: str | None) -> list[Damage]:
-    """Return what is damaged: of one run, or of all, of what was saved by hand and of the file itself."""
+    """Return what is damaged, of one run or of everything, the database itself included."""
     inspector = Inspector(tables)
     found: list[Damage] = []
     for run in tables.run_keys(run_id=run_id):
