@@ -17,7 +17,7 @@ from supersteps.errors import CheckpointNotFoundError, RequestError
 from supersteps.service import actions
 from supersteps.service.details import draw, list_questions, load, show_checkpoint, show_run
 from supersteps.service.errors import ServiceError
-from supersteps.service.follow import LOOK_EVERY_SECONDS, follow
+from supersteps.service.follower import LOOK_EVERY_SECONDS, follow
 from supersteps.service.history import read_log
 from supersteps.service.reads import UNREADABLE
 from supersteps.service.references import References, choose_question

@@ -9,7 +9,7 @@ import click
 from supersteps.cli.amounts import size
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit
-from supersteps.cli.targets import check_target
+from supersteps.cli.output_files import check_target
 from supersteps.cli.terminal import echo
 
 

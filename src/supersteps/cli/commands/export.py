@@ -14,7 +14,7 @@ from supersteps.cli.amounts import size
 from supersteps.cli.completion import complete_run
 from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import emit
-from supersteps.cli.targets import check_target
+from supersteps.cli.output_files import check_target
 from supersteps.cli.terminal import echo
 from supersteps.cli.words import count
 

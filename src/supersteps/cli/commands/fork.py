@@ -9,7 +9,6 @@ import msgspec
 
 from supersteps.checkpoint.edits import DELETE
 from supersteps.cli.completion import complete_checkpoint
-from supersteps.cli.endings import Commands, drive, quiet_option
 from supersteps.cli.options import (
     app_option,
     check_new_id,
@@ -22,6 +21,7 @@ from supersteps.cli.options import (
 from supersteps.cli.output import emit
 from supersteps.cli.picker import chosen_checkpoint
 from supersteps.cli.progress import one_line_warnings, tell
+from supersteps.cli.run_session import Commands, drive, quiet_option
 from supersteps.run.handle import StreamingRun
 from supersteps.service.inputs import read_value
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from supersteps.cli.completion import complete_checkpoint
-from supersteps.cli.endings import Commands, drive, limit_option, quiet_option
 from supersteps.cli.options import (
     app_option,
     common_options,
@@ -16,6 +15,7 @@ from supersteps.cli.options import (
 )
 from supersteps.cli.picker import chosen_checkpoint
 from supersteps.cli.progress import one_line_warnings, tell
+from supersteps.cli.run_session import Commands, drive, limit_option, quiet_option
 from supersteps.cli.typed_value import understand
 from supersteps.service.references import choose_question
 from supersteps.service.service import Service

@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from supersteps.cli.endings import Commands, drive, limit_option, quiet_option
 from supersteps.cli.failures import is_debugging
 from supersteps.cli.options import check_new_id, common_options, do, named_workflow, settings
 from supersteps.cli.progress import one_line_warnings, tell
+from supersteps.cli.run_session import Commands, drive, limit_option, quiet_option
 from supersteps.cli.typed_value import sample
 from supersteps.run.workflow import Workflow
 from supersteps.service.errors import InputError, ServiceError

@@ -25,7 +25,7 @@ from supersteps.cli.terminal import echo, echo_result, harmless_json
 from supersteps.cli.words import count, cut, plain
 from supersteps.errors import WorkflowConvergenceError
 from supersteps.run.workflow import Workflow
-from supersteps.service.drive import drive_run
+from supersteps.service.driver import drive_run
 from supersteps.service.states import DRAINED
 from supersteps.service.views import Outcome, Question
 from supersteps.states import WorkflowRunState
