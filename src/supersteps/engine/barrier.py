@@ -6,14 +6,13 @@ A run starts here too: its first checkpoint is committed like any other.
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.record import utc_now
-from supersteps.checkpoint.sections.graph import GRAPH, encode_graph
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.announcer import Announcer
 from supersteps.engine.inbox import Inbox
@@ -22,21 +21,9 @@ from supersteps.engine.merged import Merged, apply
 from supersteps.engine.parts import encode_changes
 from supersteps.engine.plan import Plan
 from supersteps.engine.position import Position
-from supersteps.engine.run_store import RunStore
+from supersteps.engine.run_store import Beginning, RunStore
 from supersteps.engine.setting import Setting
 from supersteps.states import state_at_barrier
-
-
-class Labels(msgspec.Struct, frozen=True):
-    """What users note about a run when it begins.
-
-    Attributes:
-        metadata: Their remarks.
-        tags: Their labels.
-    """
-
-    metadata: dict[str, Any]
-    tags: Sequence[str]
 
 
 class Step(msgspec.Struct, frozen=True, eq=False):
@@ -48,7 +35,7 @@ class Step(msgspec.Struct, frozen=True, eq=False):
         merged: What it changes.
         ran: Which executors ran.
         since_input: How many supersteps since the last input there are with it.
-        labels: Of the beginning: what users note about the run.
+        beginning: Of the beginning: what only a run's first commit says.
     """
 
     number: int
@@ -56,7 +43,7 @@ class Step(msgspec.Struct, frozen=True, eq=False):
     merged: Merged
     ran: tuple[str, ...]
     since_input: int
-    labels: Labels | None = None
+    beginning: Beginning | None = None
 
 
 class Barrier:
@@ -128,13 +115,8 @@ class Barrier:
             self._position.is_interrupted = False
 
     def _encode(self, step: Step, now: str) -> Changes:
-        levels = self._setting.levels
-        changes = encode_changes(
-            step.merged, self._position.state, levels, step=step.number, now=now
-        )
-        if step.labels is not None:
-            changes.puts[GRAPH] = encode_graph(levels.root.graph.description)
-        return changes
+        levels, state = self._setting.levels, self._position.state
+        return encode_changes(step.merged, state, levels, step=step.number, now=now)
 
     def _commit(
         self, store: RunStore, step: Step, changes: Changes
@@ -151,7 +133,6 @@ class Barrier:
             or state.intercepted.is_timed_without(planned.replies)
         )
         waiting = len(state.requests) + len(merged.opened) > len(merged.closed)
-        labels = step.labels
         return store.commit(
             changes,
             iteration=step.number,
@@ -160,9 +141,7 @@ class Barrier:
             status=state_at_barrier(goes_on=goes_on, is_waiting=waiting).value,
             more=more,
             inbox_read=planned.answers[-1].number if planned.answers else 0,
-            metadata=None if labels is None else labels.metadata,
-            tags=() if labels is None else labels.tags,
-            fingerprint=None if labels is None else self._setting.levels.root.graph.fingerprint,
+            beginning=step.beginning,
         )
 
     def _land(self, step: Step, info: CheckpointInfo | None) -> None:
@@ -182,5 +161,5 @@ class Barrier:
             self._inbox.pass_over(inside)
         if setting.store is None and merged.outputs:
             here.outputs += [value for _source, value in merged.outputs]
-        if step.labels is None:
+        if step.beginning is None:
             self._announcer.announce(merged, step.planned, step.ran, here.state, step.number, info)

@@ -13,7 +13,9 @@ import msgspec
 from supersteps._error_texts import message_of
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit, utc_now
+from supersteps.checkpoint.sections.graph import GRAPH, encode_graph
 from supersteps.checkpoint_info import CheckpointInfo
+from supersteps.define.graph import Graph
 from supersteps.engine.hold import RunHold
 from supersteps.engine.lineage import Lineage
 from supersteps.errors import (
@@ -35,6 +37,24 @@ TIDY_EVERY = 100
 
 To delete a handful of rows at once costs little more than to delete one.
 """
+
+
+class Beginning(msgspec.Struct, frozen=True):
+    """What only the first commit of a run says.
+
+    Attributes:
+        graph: The graph of its workflow.
+        metadata: The user's metadata.
+        tags: The user's labels.
+        parent_run: The run that this one is forked from.
+        parent_checkpoint: The checkpoint that it is forked from.
+    """
+
+    graph: Graph
+    metadata: dict[str, Any]
+    tags: Sequence[str] = ()
+    parent_run: str | None = None
+    parent_checkpoint: str | None = None
 
 
 class RunStore(RunHold):
@@ -133,11 +153,7 @@ class RunStore(RunHold):
         status: str,
         more: bool,
         inbox_read: int = 0,
-        metadata: dict[str, Any] | None = None,
-        fingerprint: str | None = None,
-        tags: Sequence[str] = (),
-        parent_run: str | None = None,
-        parent_checkpoint: str | None = None,
+        beginning: Beginning | None = None,
     ) -> Coroutine[Any, Any, CheckpointInfo]:
         """Commit a checkpoint after the head; await it, then it is the head.
 
@@ -147,13 +163,9 @@ class RunStore(RunHold):
             steps_since_input: Supersteps since the last input from outside.
             max_iterations: The limit in force.
             status: A `WorkflowRunState` value.
-            more: Whether the handle goes on at once; if not, the lease is given up.
+            more: Whether the handle continues at once; if not, the lease is released.
             inbox_read: Number of the last inbox entry that is consumed.
-            metadata: The user's remarks; None keeps the head's.
-            fingerprint: Hash of the graph, if it is new to the run.
-            tags: The user's labels, for the first commit.
-            parent_run: The run that this one is forked from, for the first commit.
-            parent_checkpoint: The checkpoint that it is forked from.
+            beginning: What else the first commit of the run says; None for later ones.
 
         Raises:
             CheckpointSaveError: The storage failed; the run stays at its head.
@@ -161,8 +173,11 @@ class RunStore(RunHold):
             RunExistsError: The first commit of a run whose id is taken.
             CheckpointEncodeError: Metadata or a tag is not Unicode text.
         """
-        if metadata or tags:
-            _check_text(metadata, tags)
+        metadata, fingerprint = {} if self.head is None else self.head.metadata, None
+        if beginning is not None:
+            _check_text(beginning.metadata, beginning.tags)
+            metadata, fingerprint = beginning.metadata, beginning.graph.fingerprint
+            changes.puts[GRAPH] = encode_graph(beginning.graph.description)
         header = CheckpointHeader(
             checkpoint_id=checkpoint_id(self.run_id, self._sequence + 1),
             run_id=self.run_id,
@@ -175,7 +190,7 @@ class RunStore(RunHold):
             steps_since_input=steps_since_input,
             timestamp=self._timestamp(),
             status=status,
-            metadata=(self.head.metadata if self.head else {}) if metadata is None else metadata,
+            metadata=metadata,
             incarnation=self._incarnation,
         )
         if self._migrated is not None:
@@ -190,10 +205,14 @@ class RunStore(RunHold):
             owner=self._owner(),
             commit_id=self._next_commit_id(),
             fingerprint=fingerprint,
-            tags=tuple(tags),
-            parent_run=parent_run,
-            parent_checkpoint=parent_checkpoint,
         )
+        if beginning is not None:
+            commit = msgspec.structs.replace(
+                commit,
+                tags=tuple(beginning.tags),
+                parent_run=beginning.parent_run,
+                parent_checkpoint=beginning.parent_checkpoint,
+            )
         return self._save(commit, more)
 
     async def _save(self, commit: Commit, more: bool) -> CheckpointInfo:

@@ -24,7 +24,7 @@ from supersteps.define.subworkflow import takes_input
 from supersteps.engine.alarm import Alarm
 from supersteps.engine.announcer import Announcer
 from supersteps.engine.backends import Backend
-from supersteps.engine.barrier import Barrier, Labels, Step
+from supersteps.engine.barrier import Barrier, Step
 from supersteps.engine.call import Reader
 from supersteps.engine.executors import Executors
 from supersteps.engine.hooks import Holder, Hooks
@@ -35,7 +35,7 @@ from supersteps.engine.merge import enter, merge
 from supersteps.engine.observer import Observation, ObservedBackend, Observer
 from supersteps.engine.plan import Plan, due_timers, late_questions
 from supersteps.engine.position import Position
-from supersteps.engine.run_store import RunStore
+from supersteps.engine.run_store import Beginning, RunStore
 from supersteps.engine.setting import Notes, Setting
 from supersteps.engine.state import State
 from supersteps.engine.superstep import Supersteps
@@ -155,11 +155,11 @@ class Runner:
         """
         with self._opening():
             if self._barrier.cut is None:
-                await self._begin(message, Labels(metadata, tags))
+                await self._begin(message, Beginning(self.graph, metadata, tags))
             else:  # an earlier attempt was cut short in its commit
                 await self._barrier.settle()
 
-    async def _begin(self, message: Any, labels: Labels) -> None:
+    async def _begin(self, message: Any, beginning: Beginning) -> None:
         setting = self._setting
         start = setting.executors.roots[self.graph.start_id]
         if not takes_input(start, message):
@@ -175,13 +175,13 @@ class Runner:
         planned = Plan({})
         merged = merge(setting.levels, self.state, planned, results, setting.sealer, 0)
         merged.messages = [enter(setting.levels, payload, (INPUT_SOURCE,), merged)]
-        await self._barrier.reach(Step(0, planned, merged, (), 0, labels))
+        await self._barrier.reach(Step(0, planned, merged, (), 0, beginning))
 
     @property
     def is_beginning(self) -> bool:
         """Whether an attempt to begin was cut short in its commit; to `begin` again settles it."""
         cut = self._barrier.cut
-        return cut is not None and cut.labels is not None
+        return cut is not None and cut.beginning is not None
 
     async def load(
         self, record: CheckpointRecord, run: RunRecord, fitted: Fitted | None = None

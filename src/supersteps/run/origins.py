@@ -8,10 +8,10 @@ from typing import Any, Literal
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.edits import Edits
 from supersteps.checkpoint.record import CheckpointRecord
-from supersteps.checkpoint.sections.graph import GRAPH, encode_graph
 from supersteps.checkpoint.sections.question import REQUESTS
 from supersteps.engine.hooks import Holder
 from supersteps.engine.levels import Levels
+from supersteps.engine.run_store import Beginning
 from supersteps.engine.time_travel.fork import edited_parts, status_of
 from supersteps.engine.time_travel.migration import Fitted
 from supersteps.engine.time_travel.replay import find_replay
@@ -251,20 +251,20 @@ class ForkedRun(_Creation):
         parts = edited_parts(source, self._changes, Levels(graph), self._setup.codec(storage))
         opened = self._attempt = self._equip(work, storage)
         assert opened.store is not None
-        first = Changes.between({}, parts)
-        first.puts[GRAPH] = encode_graph(graph.description)
         await opened.store.commit(
-            first,
+            Changes.between({}, parts),
             iteration=source.header.iteration_count,
             steps_since_input=source.header.steps_since_input,
             max_iterations=definition.max_iterations,
             status=status_of(parts).value,
             more=False,
-            metadata=self._metadata,
-            fingerprint=graph.fingerprint,
-            tags=self._tags,
-            parent_run=source.header.run_id or None,
-            parent_checkpoint=source.header.checkpoint_id,
+            beginning=Beginning(
+                graph,
+                self._metadata,
+                self._tags,
+                source.header.run_id or None,
+                source.header.checkpoint_id,
+            ),
         )
         self._setup.registry.note_forked(key[1] for key in parts if key[0] == REQUESTS)
         return opened

@@ -9,11 +9,11 @@ from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.sections.fan_in import FAN_IN
-from supersteps.checkpoint.sections.graph import GRAPH, GraphDescription, encode_graph, read_graph
+from supersteps.checkpoint.sections.graph import GRAPH, GraphDescription, read_graph
 from supersteps.checkpoint.sections.message import MESSAGES, read_messages
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.define.graph import Graph
-from supersteps.engine.run_store import RunStore
+from supersteps.engine.run_store import Beginning, RunStore
 from supersteps.engine.time_travel.fork import status_of
 from supersteps.engine.time_travel.migration import Fitted, Migration, fit
 from supersteps.engine.time_travel.receivers import INPUT_SOURCE, addressed, unaddressed
@@ -215,17 +215,14 @@ async def adopt_checkpoint(
         last = max(_number(identifier, run_id) for identifier in taken)
     store = RunStore(storage, run_id, workflow_id)
     store.number_after(last)
-    changes = Changes.between({}, record.parts)
-    changes.puts.setdefault(GRAPH, encode_graph(graph.description))
     await store.commit(
-        changes,
+        Changes.between({}, record.parts),
         iteration=header.iteration_count,
         steps_since_input=header.steps_since_input,
         max_iterations=header.max_iterations,
         status=status_of(record.parts).value,
         more=False,
-        metadata=header.metadata,
-        fingerprint=graph.fingerprint,
+        beginning=Beginning(graph, header.metadata),
     )
     return await head_of(storage, store.run_id)
 
