@@ -18,15 +18,13 @@ from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import CheckpointRecord, utc_now
 from supersteps.checkpoint.sections.outputs import OUTPUTS, load_outputs
 from supersteps.checkpoint.values import Sealer
-from supersteps.define.executor import Executor
-from supersteps.define.graph import Graph
+from supersteps.define.graph import WorkflowDefinition
 from supersteps.define.subworkflow import takes_input
 from supersteps.engine.alarm import Alarm
 from supersteps.engine.announcer import Announcer
 from supersteps.engine.backends import Backend
 from supersteps.engine.barrier import Barrier, Step
-from supersteps.engine.call import Reader
-from supersteps.engine.executors import Executors
+from supersteps.engine.executors import Executors, made
 from supersteps.engine.hooks import Holder, Hooks
 from supersteps.engine.inbox import Inbox
 from supersteps.engine.journal import Recorded
@@ -36,7 +34,7 @@ from supersteps.engine.observer import Observation, ObservedBackend, Observer
 from supersteps.engine.plan import Plan, due_timers, late_questions
 from supersteps.engine.position import Position
 from supersteps.engine.run_store import Beginning, RunStore
-from supersteps.engine.setting import Notes, Setting
+from supersteps.engine.setting import Setting, Stream
 from supersteps.engine.state import State
 from supersteps.engine.superstep import Supersteps
 from supersteps.engine.time_travel.migration import Fitted
@@ -51,7 +49,6 @@ from supersteps.errors import (
 )
 from supersteps.events import (
     RequestInfoEvent,
-    WorkflowEvent,
     WorkflowWarningEvent,
 )
 from supersteps.ids import new_id
@@ -82,24 +79,38 @@ class Runner:
 
     def __init__(
         self,
-        graph: Graph,
-        executors: Mapping[str, Executor],
-        *,
+        definition: WorkflowDefinition,
         run_id: str,
-        workflow_id: str,
+        *,
         codec: Codec,
         store: RunStore | None,
         backend: Backend,
-        max_iterations: int,
-        emit: Callable[[WorkflowEvent], None],
-        notes: Notes,
+        stream: Stream,
         holder: Holder,
-        reader: Reader | None = None,
         replay: Replay | None = None,
         fit: Callable[[CheckpointRecord], Fitted] = Fitted,
         observer: Observer | None = None,
     ) -> None:
-        levels = Levels(graph)
+        """Prepare a run, with executors of its own where they come from factories.
+
+        Args:
+            definition: Its workflow.
+            run_id: The run.
+            codec: Encodes and decodes its values.
+            store: Its hold on the storage, None without one.
+            backend: Makes its calls.
+            stream: Takes its events.
+            holder: Its handle, which holds executor instances.
+            replay: The lineage that it repeats, None if it does not.
+            fit: Makes a checkpoint fit the workflow's graph.
+            observer: Is told what it does.
+
+        Raises:
+            UserCodeError: A factory raised.
+        """
+        graph, workflow_id = definition.graph, definition.workflow_id
+        levels, executors = Levels(graph), {key: made(node) for key, node in graph.nodes.items()}
+        most = definition.max_iterations
         observation = None if observer is None else Observation(observer, run_id, workflow_id)
         if observation is not None:
             backend = ObservedBackend(backend, observation)
@@ -107,7 +118,7 @@ class Runner:
             run_id=run_id,
             incarnation=_incarnation(store, replay),
             workflow_id=workflow_id,
-            max_iterations=max(max_iterations, 0 if replay is None else replay.max_iterations),
+            max_iterations=max(most, 0 if replay is None else replay.max_iterations),
             levels=levels,
             executors=Executors(levels, executors, workflow_id),
             sealer=Sealer(codec, encoding=store is not None or replay is not None),
@@ -115,9 +126,9 @@ class Runner:
             replay=replay,
             is_replaying=replay is not None,
             backend=backend,
-            emit=emit,
-            notes=notes,
-            reader=reader,
+            emit=stream.emit,
+            notes=stream,
+            reader=stream,
             observation=observation,
         )
         self._opening = nullcontext if observation is None else observation.opening
@@ -127,7 +138,7 @@ class Runner:
         self._replay = replay
         self._position = position = Position(setting)
         self._inbox = Inbox(levels, setting.sealer, store, run_id)
-        self._announcer = Announcer(levels, run_id, emit, notes)
+        self._announcer = Announcer(levels, run_id, stream.emit, stream)
         self._barrier = Barrier(setting, position, self._inbox, self._announcer)
         self._alarm = Alarm()
         self.at_work: AbstractContextManager[object] = (

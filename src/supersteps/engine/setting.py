@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from supersteps.engine.backends import Backend
-from supersteps.engine.call import CallSetting
+from supersteps.engine.call import CallSetting, Reader
 from supersteps.engine.executors import Executors
 from supersteps.engine.levels import Levels
 from supersteps.engine.observer import Observation
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.time_travel.replay import Replay
-from supersteps.events import Note
+from supersteps.events import Note, WorkflowEvent
 
 
 class Sink(Protocol):
@@ -30,6 +30,13 @@ class Notes(Protocol):
     @property
     def sink(self) -> Sink:
         """Who takes them now."""
+
+
+class Stream(Notes, Reader, Protocol):
+    """Takes a run's events."""
+
+    def emit(self, event: WorkflowEvent) -> None:
+        """Take one."""
 
 
 @dataclass(frozen=True, slots=True)

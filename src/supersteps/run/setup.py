@@ -10,7 +10,6 @@ from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.define.graph import WorkflowDefinition
 from supersteps.engine.backends import Backend
-from supersteps.engine.executors import made
 from supersteps.engine.observer import Observer
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.runner import Runner
@@ -140,25 +139,17 @@ class RunSetup:
         replay: Replay | None = None,
     ) -> Opened:
         """Give a run its executors, a runner and its hold on the storage; nothing is begun yet."""
-        definition = self.definition
-        graph, workflow_id, run_id = definition.graph, definition.workflow_id, work.run_id
-        store = None
+        store, workflow_id = None, self.definition.workflow_id
         if storage is not None:
-            store = RunStore(storage, run_id, workflow_id, self._retention)
+            store = RunStore(storage, work.run_id, workflow_id, self._retention)
         work.begin_with(store)
-        stream = work.stream
         runner = Runner(
-            graph,
-            {node_id: made(node) for node_id, node in graph.nodes.items()},
-            run_id=run_id,
-            workflow_id=workflow_id,
+            self.definition,
+            work.run_id,
             codec=codec or self.codec(storage),
             store=store,
             backend=self._backend,
-            max_iterations=definition.max_iterations,
-            emit=stream.emit,
-            notes=stream,
-            reader=stream,
+            stream=work.stream,
             holder=work.handle,
             replay=replay,
             observer=self._observer,
