@@ -258,7 +258,7 @@ def test_elements_that_are_gone_or_altered_are_told() -> None:
         read_list(tables, view)
     inspector = Inspector(tables)
     assert inspector.problem(Listed(1, 1)) is None
-    assert inspector.problem(view) == "element 1 of list 1 has been altered or is gone"
+    assert inspector.problem(view) == "element 1 of list 1 has been altered or is missing"
     assert needed_lengths(tables, [Listed(5, 1)]) is None
 
 

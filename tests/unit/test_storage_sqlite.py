@@ -151,7 +151,7 @@ async def test_a_newer_database_is_refused_politely(
     query(path, "PRAGMA user_version = 99")
     newer = SqliteCheckpointStorage(path)
     with pytest.raises(
-        CheckpointVersionError, match=r"runs\.db was made by a newer version .* number 99"
+        CheckpointVersionError, match=r"runs\.db was created by a newer version .* number 99"
     ):
         await newer.get_run("run")
     with pytest.raises(CheckpointVersionError):
@@ -246,7 +246,7 @@ async def test_a_log_that_cannot_be_read_without_writing_is_not_passed_over(path
     path.parent.chmod(0o555)
 
     assert (
-        "runs.db-wal beside it holds what is not in it yet"
+        "runs.db-wal beside it has data that is not in it yet"
         in look_without_rights(path).splitlines()[0]
     )
 
@@ -266,7 +266,9 @@ async def test_what_was_read_while_somebody_wrote_is_not_believed(
     def write(db: sqlite3.Connection) -> None:
         os.utime(path, ns=(1, 1))
 
-    with pytest.raises(StorageError, match="was written by somebody else while it was being read"):
+    with pytest.raises(
+        StorageError, match="was written by another process while it was being read"
+    ):
         storage._readers.run_here(write)
     assert await storage.get_run("run") is not None
 
@@ -282,7 +284,7 @@ async def test_what_is_no_database_of_this_version_cannot_be_looked_at(
     path.unlink()
     query(path, f"PRAGMA application_id = {APPLICATION_ID}")
     with pytest.raises(
-        StorageError, match=r"may only be read here, and was made by an earlier version"
+        StorageError, match=r"can only be read, and was created by an earlier version"
     ):
         await storage.get_run("run")
 
@@ -863,7 +865,8 @@ async def test_checkpoints_of_a_run_that_is_gone_are_found(
 
     assert damage.what == "row 1 of table `runs`"
     assert (
-        "it is gone, but 2 of the rows in table `checkpoints` belong to its run" in damage.problem
+        "it is missing, but 2 of the rows in table `checkpoints` belong to its run"
+        in damage.problem
     )
     assert await storage.verify("other") == []
 

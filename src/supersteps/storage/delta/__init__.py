@@ -1,1 +1,1 @@
-"""How checkpoints are kept as differences: rules for every storage that uses SQL."""
+"""Checkpoints as differences: the rules that all SQL storages share."""

@@ -1,4 +1,4 @@
-"""Chains: the rows that a row of differences builds on; lineages."""
+"""Chains of rows, from a complete row to a checkpoint's; lineages."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from supersteps.storage.delta.rows import (
 from supersteps.storage.delta.tables import Tables
 
 Chain: TypeAlias = Sequence[tuple[Row, Difference]]
-"""A whole row, then those that follow it up to a checkpoint's own, each with what it says."""
+"""A complete row, then those that follow it up to a checkpoint's own, each decoded."""
 
 
 def read_chain(tables: Tables, run: RunKey, row: Row) -> Chain:
-    """Return what a checkpoint's entries are made of.
+    """Return the rows from which a checkpoint's entries are built.
 
     Raises:
         CorruptCheckpointError: One of the rows is damaged or missing.
@@ -37,7 +37,7 @@ def read_chain(tables: Tables, run: RunKey, row: Row) -> Chain:
         if before is None or before.sequence >= row.sequence:
             raise CorruptCheckpointError(
                 f"checkpoint {id_of(chain[0][0], run)!r} of run {run.run_id!r} is damaged: the row "
-                f"before {row.checkpoint} in table `checkpoints`, which it builds on, is missing"
+                f"before {row.checkpoint} in table `checkpoints`, on which it is based, is missing"
             )
         row = before
         chain.append((row, difference_of(row, run)))
@@ -59,17 +59,17 @@ def read_entries(tables: Tables, run: RunKey, row: Row) -> dict[PartKey, Entry]:
 def lineage_of(
     run: RunKey, newest: Row, rows: Iterable[tuple[Any, ...]], limit: int
 ) -> tuple[list[CheckpointInfo], list[str]]:
-    """Return a checkpoint and its ancestors, oldest first, and what is damaged.
+    """Return a checkpoint and its ancestors, oldest first, and the damage.
 
-    It ends at the first one that is missing. The rows are read as one range, from which other
-    branches are left out: on long runs that is many times faster than one by one.
+    It ends at the first missing one. The rows are read as one range, from which other branches are
+    filtered: on long runs this is many times faster than reading one by one.
 
     Args:
         run: The run.
-        newest: The checkpoint, checked.
-        rows: Columns of the run's rows from this one on, the newest first: plain tuples, since
+        newest: The checkpoint's row, checked.
+        rows: Columns of the run's rows from this one on, the newest first: plain tuples, because
             there may be 10,000 of them.
-        limit: At most so many.
+        limit: Maximum number of checkpoints.
     """
     name = run.run_id
     lineage: list[CheckpointInfo] = []

@@ -1,4 +1,4 @@
-"""What changes a run, each inside a transaction; the rules are those of `rules`."""
+"""Changes of runs, each inside a transaction, by the rules of `rules`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Commits:
     """Changes runs.
 
     Attributes:
-        heads: What is remembered of runs; only whoever writes may use it.
+        heads: Runs in memory; only the writer may use it.
     """
 
     def __init__(self) -> None:
@@ -53,11 +53,7 @@ class Commits:
         return tables.newest_answer(head.run)
 
     def _advance(self, tables: WritableTables, head: Head, commit: Commit) -> bool:
-        """Commit on the strength of what is remembered.
-
-        Returns:
-            False, having written nothing, where that may be out of date.
-        """
+        """Commit with the head in memory; return False, without changes, if it may be outdated."""
         try:
             record = rules.apply_commit(head.run.record, commit, tables.now())
         except CheckpointError:
@@ -78,7 +74,7 @@ class Commits:
         return head
 
     def _write(self, tables: WritableTables, head: Head, run: StoredRun, commit: Commit) -> None:
-        """Write what follows the fence: parts, checkpoint, and what the commit makes void."""
+        """Write what follows the fence: parts, checkpoint, and deletions that the commit causes."""
         header = commit.header
         parent = None if header.parent_id is None else head_number(head.run.record)
         read_before = head.run.record.inbox_read
@@ -99,12 +95,10 @@ class Commits:
             if run.record.inbox_read != read_before:
                 tables.clear_inbox(run.key, run.record.inbox_read)
         except BaseException:
-            self.heads.forget(header.run_id)  # it is half-way
+            self.heads.forget(header.run_id)  # it is in an intermediate state
             raise
         if header.status == WorkflowRunState.IDLE:
-            self.heads.forget(
-                header.run_id
-            )  # it is done: of very many runs nothing stays in memory
+            self.heads.forget(header.run_id)  # it has completed: keep memory free for other runs
         else:
             self.heads.keep(header.run_id, head)
 
@@ -124,7 +118,7 @@ class Commits:
         lease_seconds: float,
         incarnation: str | None,
     ) -> RunRecord | RunBusyError:
-        """Take a run under the next epoch, or return why not: raising would undo writes."""
+        """Acquire a run with the next epoch, or return an error: raising it would undo writes."""
         stored, now = self._find(tables, run_id, incarnation), tables.now()
         limited = rules.limit_lease(stored.record, now)
         if limited is not stored.record:
@@ -145,7 +139,7 @@ class Commits:
         lease_seconds: float,
         incarnation: str | None,
     ) -> None:
-        """Extend the lease."""
+        """Renew the lease."""
         stored = self._fence(tables, run_id, epoch, incarnation)
         self._change(tables, stored, rules.renew_lease(stored.record, tables.now(), lease_seconds))
 
@@ -158,12 +152,12 @@ class Commits:
         error: str | None,
         incarnation: str | None,
     ) -> None:
-        """Give the lease up."""
+        """Release the lease."""
         stored = self._fence(tables, run_id, epoch, incarnation)
         self._change(tables, stored, rules.release_run(stored.record, status, error))
 
     def _change(self, tables: WritableTables, stored: StoredRun, record: RunRecord) -> RunRecord:
-        """Store a run whose head stays; the transaction has just read it, so it is unchanged."""
+        """Store a run with the same head, which the transaction has just read."""
         run = _updated(tables.update_run(stored, record))
         head = self.heads.get(record.run_id)
         if head is not None:
@@ -181,7 +175,7 @@ class Commits:
         checkpoint_id: str,
         incarnation: str | None,
     ) -> RunRecord:
-        """Make a checkpoint of the run its head again."""
+        """Make a checkpoint of the run its head."""
         stored = self._fence(tables, run_id, epoch, incarnation)
         found = find_row(tables, checkpoint_id)
         if found is None or found[0].key != stored.key:
@@ -194,7 +188,7 @@ class Commits:
         """Make another checkpoint the head of a run."""
         inbox = tables.read_inbox(stored.key)
         keys = read_entries(tables, key, target)
-        # The rule looks at the keys only; large values are not read for it.
+        # The rule needs only the keys, so large values are not read.
         record = CheckpointRecord(header_of(target, key), dict.fromkeys(keys, b""))
         last = inbox[-1].number if inbox else stored.record.inbox_read
         is_journalled = tables.is_journalled(stored)
@@ -206,7 +200,7 @@ class Commits:
         return run
 
     def _find(self, tables: WritableTables, run_id: str, incarnation: str | None) -> StoredRun:
-        """Return a run: as remembered, if nobody has written to it since, else as it is read."""
+        """Return a run: from memory if it is unchanged since then, otherwise from the tables."""
         stored = self._look_up(tables, run_id)
         if stored is None:
             raise rules.no_such_run(run_id)
@@ -238,10 +232,7 @@ class Commits:
         records: Sequence[bytes],
         incarnation: str | None,
     ) -> None:
-        """Add records of finished calls.
-
-        The transaction keeps other writers off, so reading the epoch is a fence.
-        """
+        """Append records of calls. The transaction excludes writers, so the epoch is a fence."""
         stored = self._fence(tables, run_id, epoch, incarnation)
         rules.check_head(stored.record, head)
         tables.append_journal(stored, records)
@@ -262,7 +253,7 @@ class Commits:
         answers: Sequence[tuple[str, bytes]],
         incarnation: str | None,
     ) -> list[InboxEntry]:
-        """Put answers into the inbox, all or none."""
+        """Add answers to the inbox, all or none."""
         stored = self._find(tables, run_id, incarnation)
         entries = rules.accept_answers(stored.record, tables.read_inbox(stored.key), answers)
         tables.add_to_inbox(stored.key, entries)

@@ -1,7 +1,7 @@
-"""Entries: a small value itself, of a large one where it is.
+"""Entries of rows: small values, and references to large ones.
 
-A row holds all entries, or what differs from its parent's; the second kind costs what changed, the
-first lets a reader stop. Entries are read in the order: deletes, then puts.
+A row contains all entries, or the differences from its parent's: the latter costs what has changed,
+the former ends the search of a reader. Entries are read in this order: deletes, then puts.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from supersteps.checkpoint.chunks import Root
 from supersteps.checkpoint.parts import PartKey
 
 INLINE_BYTES = 2048
-"""Values up to this size are kept in the row: the row and the value then fit in one page."""
+"""Values up to this size are stored in the row, so that both fit in one page."""
 
 WHOLE_AFTER_ROWS = 32
-"""So many rows may follow one that holds everything, however little they hold."""
+"""Maximum number of rows after a complete one."""
 
 
 class Stored(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -30,7 +30,7 @@ class Stored(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
 
     @property
     def root(self) -> Root:
-        """What `chunks` calls it."""
+        """The same, as a type of `chunks`."""
         return Root(self.hashes, self.height, self.size)
 
 
@@ -39,7 +39,7 @@ class Listed(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
 
     Attributes:
         list: Key of the list.
-        length: How many of its elements.
+        length: Number of elements.
     """
 
     list: int
@@ -50,11 +50,11 @@ Entry: TypeAlias = bytes | Stored | Listed
 
 
 class Difference(msgspec.Struct, array_like=True, gc=False):
-    """What a row adds to its parent's entries.
+    """The changes of a row to its parent's entries.
 
     Attributes:
         puts: New and replaced entries.
-        deletes: Keys of entries that are no more.
+        deletes: Keys of deleted entries.
     """
 
     puts: dict[PartKey, Entry]
@@ -77,22 +77,22 @@ _decode = msgspec.msgpack.Decoder(_Row).decode
 
 
 def encode_entries(puts: Mapping[PartKey, Entry], deletes: Iterable[PartKey] = ()) -> bytes:
-    """Return what a row stores."""
+    """Return the encoded entries of a row."""
     return _encode((list(puts.items()), list(deletes)))
 
 
 def decode_entries(data: bytes) -> Difference:
-    """Return what a row stores.
+    """Decode the entries of a row.
 
     Raises:
-        msgspec.MsgspecError: It is not of that shape.
+        msgspec.MsgspecError: The data has a different shape.
     """
     row = _decode(data)
     return Difference(dict(row.puts), row.deletes)
 
 
 def entry_size(key: PartKey, entry: Entry) -> int:
-    """Return about how many bytes an entry takes in a row."""
+    """Return the approximate size of an entry in a row, in bytes."""
     if isinstance(entry, Stored):
         return sum(map(len, key)) + 12 + len(entry.hashes)
     return sum(map(len, key)) + (4 + len(entry) if isinstance(entry, bytes) else 12)

@@ -1,7 +1,7 @@
-"""Heads of runs, remembered so that a commit reads nothing.
+"""Heads of runs in memory, so that a commit reads nothing.
 
-A commit costs what it changes: `Head.begin` says what that is, the storage writes it with its own
-SQL, and `Head.follow` takes it over and gives what the new checkpoint's row says.
+A commit costs what it changes: `Head.begin` returns the changes, the storage writes them with its
+own SQL, and `Head.follow` applies them and returns the content of the new checkpoint's row.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from supersteps.storage.delta.entries import (
 from supersteps.storage.delta.rows import RunKey, StoredRun
 
 _BUDGET = 64 << 20
-"""About how many bytes of entries and earlier values are remembered, over all runs."""
+"""Approximate memory for entries and earlier values of all runs, in bytes."""
 
 
 class Append(NamedTuple):
-    """Elements to be stored at the end of a list.
+    """Elements to append to a list.
 
     Attributes:
         key: The list's part key.
-        before: What is there: a `Listed`, a value that becomes a list now, None for nothing.
+        before: The present value: a `Listed`, a value that becomes a list now, None for nothing.
         items: The elements.
     """
 
@@ -44,16 +44,16 @@ class Append(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a commit changes.
+    """The changes of a commit.
 
-    To be written in this order, in the commit's transaction: the new chunks of the values, then the
-    elements of the lists, each of whose new entries is put into the difference, then the row, with
-    what `Head.follow` returns.
+    Write them in this order, in the commit's transaction: the new chunks of the values, then the
+    elements of the lists (adding each list's new entry to the difference), then the row, with the
+    result of `Head.follow`.
 
     Attributes:
-        difference: New entries and deleted ones, those of lists that are appended to excepted.
-        values: Large values; only their new chunks may not be stored yet.
-        appends: What is appended to lists.
+        difference: New entries and deleted ones, without those of lists that are appended to.
+        values: Large values; all but their new chunks are stored already.
+        appends: Elements to append to lists.
     """
 
     difference: Difference
@@ -64,27 +64,26 @@ class Step(NamedTuple):
 class Head:
     """A run and the entries at its head.
 
-    It is true of the revision of `run`, and used only in a transaction that has found the run at
+    It is valid for the revision of `run`, and used only in a transaction that has found the run at
     that revision.
 
     Attributes:
-        run: The run as it was read or written last.
-        key: What its checkpoints have in common.
+        run: The run as last read or written.
+        key: The common columns of its checkpoints.
         entries: The entries at the head.
-        size: About how many bytes they take in a row.
-        rows: Rows since the last whole one.
-        bytes: What those hold.
-        trees: Large values at the head in pieces, so that a new version of one is compared with it.
-        has_namesakes: Whether checkpoints that were saved by hand have ids like those that the run
-            gives.
-        is_journalled: Whether there may be records of finished calls, which the next commit makes
-            void.
-        weight: About how many bytes it takes to remember it, as of when it was last weighed.
+        size: Their approximate size in a row, in bytes.
+        rows: Number of rows since the last complete one.
+        bytes: Size of the entries in those rows.
+        trees: Large values at the head in pieces, for comparison with new versions.
+        has_namesakes: Whether directly saved checkpoints have ids like those of the run's
+            checkpoints.
+        is_journalled: Whether there may be records of finished calls, which the next commit voids.
+        weight: Its approximate memory in bytes, when it was last weighed.
 
     Args:
         run: The run.
-        key: What its checkpoints have in common.
-        chain: What its head is made of; nothing for a new run.
+        key: The common columns of its checkpoints.
+        chain: The rows of its head; empty for a new run.
     """
 
     __slots__ = (
@@ -105,7 +104,7 @@ class Head:
         self.key = key
         self.entries: dict[PartKey, Entry] = {}
         self.trees: dict[PartKey, Tree] = {}
-        self.rows = len(chain) - 1  # -1 for a new run, whose first row is whole by itself
+        self.rows = len(chain) - 1  # -1 for a new run, whose first row is always complete
         self.bytes = sum(len(row.entries) for row, _ in chain[1:])
         for _, difference in chain:
             difference.apply(self.entries)
@@ -115,7 +114,7 @@ class Head:
         self.weight = 0
 
     def weigh(self) -> int:
-        """Return by how much the weight has changed since it was last weighed."""
+        """Return the change of the weight since it was last weighed."""
         before = self.weight
         self.weight = (
             2000
@@ -125,7 +124,7 @@ class Head:
         return self.weight - before
 
     def begin(self, changes: Changes) -> Step:
-        """Return what a commit changes, and what of it has to be stored apart from its row."""
+        """Return the changes of a commit, with those that are stored outside its row."""
         entries = self.entries
         puts: dict[PartKey, Entry] = {}
         deletes: list[PartKey] = []
@@ -137,8 +136,8 @@ class Head:
         for key, data in changes.puts.items():
             if len(data) <= INLINE_BYTES:
                 if self.trees:
-                    # Its earlier version may be pruned from now on: nothing may be taken to be
-                    # stored because of it.
+                    # Its earlier version may be pruned from now on, so it no longer shows which
+                    # chunks are stored.
                     self.trees.pop(key, None)
                 entry: Entry = data
             else:
@@ -154,13 +153,13 @@ class Head:
         return step
 
     def follow(self, difference: Difference) -> tuple[bool, bytes]:
-        """Take over what a commit has changed.
+        """Apply the changes of a commit.
 
         Args:
-            difference: That of the step, with an entry for each list that was appended to.
+            difference: The step's difference, with an entry for each list that was appended to.
 
         Returns:
-            Whether the new checkpoint's row is whole, and what it says.
+            Whether the new checkpoint's row is complete, and its entries.
         """
         self._apply(difference)
         data = encode_entries(difference.puts, difference.deletes)
@@ -189,18 +188,18 @@ class Head:
 
 
 class Heads:
-    """The heads of the runs that were written last."""
+    """The heads of the most recently written runs."""
 
     def __init__(self) -> None:
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._total = 0
 
     def get(self, run_id: str) -> Head | None:
-        """Return a run's head if it is remembered; it may be out of date."""
+        """Return a run's head if it is in memory; it may be out of date."""
         return self._heads.get(run_id)
 
     def keep(self, run_id: str, head: Head) -> None:
-        """Remember a run's head, and forget the ones used longest ago if it gets too much."""
+        """Keep a run's head, and forget the least recently used ones above the limit."""
         if self._heads.get(run_id) is not head:
             self.forget(run_id)
             self._heads[run_id] = head
@@ -219,6 +218,6 @@ class Heads:
             self._total -= head.weight
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all heads."""
         self._heads.clear()
         self._total = 0

@@ -1,4 +1,4 @@
-"""What is wrong with stored values and lists, each read only once."""
+"""Damage of stored values and lists, each read only once."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _ANCESTORS_TRIED = 1000
 
 
 class Inspector:
-    """Tells what is wrong with what rows refer to, and remembers it.
+    """Finds damage in the values and lists of rows, and remembers it.
 
     Args:
-        tables: The database, in one state of it.
+        tables: One state of the database.
     """
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._chunks: dict[bytes, str | None] = {}
-        # Of each list, how many elements are intact, and what is wrong with the next one.
+        # For each list, the number of intact elements and the problem of the next one.
         self._lists: dict[int, tuple[int, str]] = {}
 
     def problem(self, entry: Entry) -> str | None:
-        """Return what is wrong with a value or list, None when nothing is."""
+        """Return the problem of a value or list, None if it is intact."""
         if isinstance(entry, bytes):
-            return None  # the row's own checksum has it
+            return None  # the row's own checksum includes it
         if not isinstance(entry, Listed):
             return chunks.find_damage(entry.root, self._tables.chunk, self._chunks)
         try:
@@ -53,7 +53,7 @@ class Inspector:
         return all(self.problem(entry) is None for entry in entries.values())
 
     def nearest_intact(self, run: RunKey, damaged: Row) -> str | None:
-        """Return the nearest ancestor of a checkpoint that can be read as a whole, if any."""
+        """Return the nearest ancestor of a checkpoint that is completely readable, if any."""
         row = damaged
         for _ in range(_ANCESTORS_TRIED):
             before = None if row.parent is None else self._tables.row(run.key, row.parent)

@@ -1,12 +1,12 @@
-"""Parts too large for a row: values in chunks, lists by their elements.
+"""Parts too large for a row: values in chunks, lists of elements.
 
-A chunk is stored once, under its hash. It belongs to the *owner* who stored it first (a run, or a
-checkpoint that was saved by hand); other owners who need it *borrow* it. When its owner needs it no
-longer, it passes to a borrower, or is deleted where nobody borrows it.
+A chunk is stored once, under its hash. It belongs to the *owner* that stored it first (a run, or a
+directly saved checkpoint); other owners *borrow* it. When its owner no longer needs it, it passes
+to a borrower, or is deleted if there is none.
 
-A list belongs to one owner. An entry names a list and how many of its elements it has; so what is
-appended costs what is appended. A list that has been appended to since is never changed: whoever
-appends to an older view of it begins a list that goes on from there.
+A list belongs to one owner. An entry names a list and its number of elements, so appending costs
+what is appended. A list that was appended to is never changed: appending to an older view of it
+creates a list that continues from there.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from supersteps.storage.delta.rows import is_intact
 from supersteps.storage.delta.tables import Tables, WritableTables
 
 OpenList = Callable[[Listed, str], ListPart]
-"""Gives a list part whose elements are read when needed; the text says where it belongs."""
+"""Returns a list part whose elements are read when needed; the text describes it for errors."""
 
 _ALL = 1 << 62
 
 
 class DamagedPartError(ValueError):
-    """A stored value or list is not what was saved."""
+    """A stored value or list is damaged."""
 
 
 def damaged_part(where: str, error: DamagedPartError) -> CorruptCheckpointError:
-    """Return the error of a value or list that is not what was saved."""
+    """Return the error for a damaged value or list."""
     return CorruptCheckpointError(f"{where}, is damaged: {error}")
 
 
@@ -43,7 +43,7 @@ def damaged_part(where: str, error: DamagedPartError) -> CorruptCheckpointError:
 def read_parts(
     tables: Tables, entries: Mapping[PartKey, Entry], where: str, open_list: OpenList
 ) -> dict[PartKey, Part]:
-    """Return the parts that entries stand for.
+    """Return the parts of entries.
 
     Raises:
         CorruptCheckpointError: One is damaged.
@@ -61,7 +61,7 @@ def read_parts(
 
 
 _IN_COMMON: Part = b"null"
-"""Stands for a part that two checkpoints have in common, which is not read to compare them."""
+"""Replaces a part that two checkpoints have in common, which is not read."""
 
 
 def read_unlike(
@@ -71,7 +71,7 @@ def read_unlike(
     where: str,
     open_list: OpenList,
 ) -> dict[PartKey, Part]:
-    """Return the parts that entries stand for; those that are the same in `others` are not read.
+    """Return the parts of entries, without reading those that are the same in `others`.
 
     Raises:
         CorruptCheckpointError: One is damaged.
@@ -107,7 +107,8 @@ def read_list(tables: Tables, entry: Listed) -> list[bytes]:
         for position, data, checksum in tables.items(key, begin, end):
             if position != expected or not is_intact(checksum, item_checksum, data, position):
                 raise DamagedPartError(
-                    f"element {position} of list {key} has been altered, or one before is gone"
+                    f"element {position} of list {key} has been altered, or an earlier one is "
+                    "missing"
                 )
             items.append(data)
             expected += 1
@@ -124,7 +125,7 @@ def item_checksum(data: bytes, position: int) -> int:
 
 
 def segments(tables: Tables, entry: Listed) -> Iterator[tuple[int, int, int]]:
-    """Give the lists that a view consists of, last first: key, first and last position but one.
+    """Yield the lists of a view, last first: key, first position, end position.
 
     Raises:
         DamagedPartError: One of them is missing.
@@ -137,20 +138,20 @@ def segments(tables: Tables, entry: Listed) -> Iterator[tuple[int, int, int]]:
             raise DamagedPartError(f"list {key} is missing")
         base, begin = found
         if base is not None and base >= key:
-            raise DamagedPartError(f"list {key} goes on from list {base}, which is not older")
+            raise DamagedPartError(f"list {key} continues list {base}, which is not older")
         yield key, min(begin, end), end
         key, end = base, min(begin, end)
 
 
 def count_intact(tables: Tables, key: int) -> tuple[int, str]:
-    """Return up to which position a list's own elements are intact, and what is wrong after it."""
+    """Return the number of a list's own intact elements, and the problem of the next one."""
     found = tables.list_base(key)
     expected = found[1] if found else 0
     for position, data, checksum in tables.items(key, expected, _ALL):
         if position != expected or not is_intact(checksum, item_checksum, data, position):
             break
         expected += 1
-    return expected, f"element {expected} of list {key} has been altered or is gone"
+    return expected, f"element {expected} of list {key} has been altered or is missing"
 
 
 # ------------------------------------------------------------------------------------------ writing
@@ -159,10 +160,10 @@ def count_intact(tables: Tables, key: int) -> tuple[int, str]:
 def append(
     tables: WritableTables, owner: int, before: Entry | None, items: Sequence[bytes]
 ) -> Listed:
-    """Add elements after those of a list's view, which stays as it is, and return the new view.
+    """Append elements to a list's view, which is unchanged, and return the new view.
 
-    The view may be older than the list (after a restore): then a list begins that goes on from
-    there. A value that was put as a whole becomes a list.
+    The view may be older than the list (after a restore): then a new list is created that continues
+    from there. A value that was stored as a whole becomes a list.
     """
     if before is not None and not isinstance(before, Listed):
         items = [*ListPart.from_json(read_value(tables.of_owner(owner), before)), *items]
@@ -177,7 +178,7 @@ def append(
 
 
 def item_rows(items: Iterable[bytes], first: int) -> list[tuple[int, bytes, int]]:
-    """Return what is stored of elements: position, data, checksum."""
+    """Return the rows of elements: position, data, checksum."""
     return [
         (position, item, item_checksum(item, position))
         for position, item in enumerate(items, first)
@@ -188,14 +189,14 @@ def item_rows(items: Iterable[bytes], first: int) -> list[tuple[int, bytes, int]
 
 
 def unneeded_chunks(tables: Tables, gone: Iterable[Entry], kept: Iterable[Entry]) -> list[bytes]:
-    """Return the hashes of chunks that an owner needs no longer.
+    """Return the hashes of chunks that an owner no longer needs.
 
-    Where damage hides what is still needed there are none: better to keep too much.
+    If damage hides what is still needed, none is returned: it is safer to keep too much.
 
     Args:
         tables: Reads the values' nodes.
         gone: The owner's entries that are deleted.
-        kept: Its entries that stay.
+        kept: Its retained entries.
     """
     known: set[bytes] = set()
     try:
@@ -213,15 +214,15 @@ def unneeded_chunks(tables: Tables, gone: Iterable[Entry], kept: Iterable[Entry]
             for hash in chunks.hashes(entry.root, tables.chunk, known):
                 found.append(hash)
         except DamagedChunkError:
-            continue  # what is below it cannot be found any longer
+            continue  # its descendants can no longer be found
     return found
 
 
 def needed_lengths(tables: Tables, kept: Iterable[Entry]) -> dict[int, int] | None:
-    """Return how much of each list an owner's entries need; of lists that are not in it, nothing.
+    """Return the needed length of each list of an owner; other lists are not needed.
 
     Returns:
-        None where damage hides it.
+        None if damage hides it.
     """
     needed: dict[int, int] = {}
     for entry in {entry for entry in kept if isinstance(entry, Listed)}:
@@ -236,7 +237,7 @@ def needed_lengths(tables: Tables, kept: Iterable[Entry]) -> dict[int, int] | No
 def collect(
     tables: WritableTables, owner: int, gone: Iterable[Entry], kept: Collection[Entry]
 ) -> None:
-    """Delete what only the entries of an owner that are `gone` needed."""
+    """Delete what only the deleted entries (`gone`) of an owner need."""
     tables.release_chunks(owner, unneeded_chunks(tables, gone, kept))
     needed = needed_lengths(tables, kept)
     if needed is not None:

@@ -1,4 +1,4 @@
-"""Checkpoints as they are handed out: complete and checked."""
+"""Reading checkpoints: complete and checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from supersteps.storage.delta.tables import StoredTables
 
 
 def find_row(tables: StoredTables, wanted: str) -> tuple[RunKey, Row] | None:
-    """Return a checkpoint of a run, unchecked, None when no run has one with this id."""
+    """Return a checkpoint of a run, unchecked, None if no run has one with this id."""
     place = split_checkpoint_id(wanted)
     run = tables.run_key(place[0]) if place else None
     row = tables.row(run.key, place[1]) if run and place else None
@@ -28,7 +28,7 @@ def find_row(tables: StoredTables, wanted: str) -> tuple[RunKey, Row] | None:
 
 
 def load_record(tables: StoredTables, wanted: str, open_list: OpenList) -> CheckpointRecord | None:
-    """Return a checkpoint, None when there is none with this id.
+    """Return a checkpoint, None if there is none with this id.
 
     Raises:
         CorruptCheckpointError: It is damaged.
@@ -58,10 +58,10 @@ def load_record(tables: StoredTables, wanted: str, open_list: OpenList) -> Check
 def load_parts(
     tables: StoredTables, listed: CheckpointHeader, open_list: OpenList
 ) -> Mapping[PartKey, Part]:
-    """Return the parts of a checkpoint whose header was read before.
+    """Return the parts of a checkpoint of a header that was read before.
 
     Raises:
-        CheckpointNotFoundError: It has been deleted or replaced since.
+        CheckpointNotFoundError: It was deleted or replaced in the meantime.
         CorruptCheckpointError: It is damaged.
     """
     record = load_record(tables, listed.checkpoint_id, open_list)
@@ -79,10 +79,10 @@ def load_parts(
 def compare(
     tables: StoredTables, first: CheckpointHeader, second: CheckpointHeader, open_list: OpenList
 ) -> tuple[Mapping[PartKey, Part], Mapping[PartKey, Part]]:
-    """Return the parts of two checkpoints; those that are stored under the same hash are not read.
+    """Return the parts of two checkpoints; those with the same hash are not read.
 
     Raises:
-        CheckpointNotFoundError: One has been deleted since.
+        CheckpointNotFoundError: One was deleted in the meantime.
         CorruptCheckpointError: One is damaged.
     """
     (owner, one), (other_owner, other) = _entries_of(tables, first), _entries_of(tables, second)
@@ -96,7 +96,7 @@ def compare(
 def _entries_of(
     tables: StoredTables, header: CheckpointHeader
 ) -> tuple[int, Mapping[PartKey, Entry]]:
-    """Return who owns a checkpoint's values, and its entries."""
+    """Return the owner of a checkpoint's values, and its entries."""
     found = find_row(tables, header.checkpoint_id)
     if found is not None:
         run, row = found
@@ -112,7 +112,7 @@ def _entries_of(
 def read_lineage(
     tables: StoredTables, newest: str, limit: int
 ) -> tuple[list[CheckpointInfo], list[str]]:
-    """Return a checkpoint and its ancestors, oldest first, and what is damaged.
+    """Return a checkpoint and its ancestors, oldest first, and the damage.
 
     Raises:
         CorruptCheckpointError: The checkpoint itself is damaged.
@@ -131,7 +131,7 @@ def read_lineage(
 def list_headers(
     tables: StoredTables, workflow_id: str | None, run_id: str | None
 ) -> tuple[list[CheckpointHeader], list[str]]:
-    """Return headers of checkpoints, oldest first, and what is wrong with those left out."""
+    """Return headers of checkpoints, oldest first, and the problems of the others."""
     headers, problems = _headers(_rows(tables, workflow_id, run_id))
     for saved in tables.saved():
         try:
@@ -149,12 +149,12 @@ def _rows(
         for row in tables.rows(run.key):
             yield run, row
     if workflow_id is not None and run_id is None:
-        # A run that was resumed by a workflow of another name has checkpoints of both.
+        # A run that was resumed by a workflow with another name has checkpoints of both.
         yield from tables.rows_of_renamed(workflow_id)
 
 
 def headers_of_run(tables: StoredTables, run_id: str) -> tuple[list[CheckpointHeader], list[str]]:
-    """Return the headers of a run in the order of its commits, and what is wrong with others."""
+    """Return the headers of a run in the order of its commits, and the problems of others."""
     return _headers(_rows(tables, None, run_id))
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints as rows: their columns, packed, checked and read."""
+"""Rows of checkpoints: columns, packing, checksums, headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from supersteps.storage.records import RunRecord
 
 
 class StoredRun(NamedTuple):
-    """A run as it was read.
+    """A run as read.
 
     Attributes:
         key: Its key in the database.
@@ -31,15 +31,15 @@ class StoredRun(NamedTuple):
 
 
 class RunKey(NamedTuple):
-    """What all checkpoints of a run have in common.
+    """The common columns of all checkpoints of a run.
 
     Attributes:
         key: The run's key in the database.
         run_id: Its id.
         workflow_id: Its workflow.
-        metadata: The user's remarks, as JSON.
-        incarnation: What tells it from earlier runs of the same id.
-        checksum: What is stored as their checksum, None where they do not come from their row.
+        metadata: The user's metadata, as JSON.
+        incarnation: Tells it from earlier runs with the same id.
+        checksum: The stored checksum, None if they were not read from a row.
     """
 
     key: int
@@ -51,7 +51,7 @@ class RunKey(NamedTuple):
 
 
 def key_checksum(key: int, run_id: str, workflow_id: str, metadata: bytes, incarnation: str) -> int:
-    """Return the checksum of what checkpoints go by of their run."""
+    """Return the checksum of the columns that a run's checkpoints share."""
     start = crc32(f"{key} {run_id} {workflow_id}".encode())
     return crc32(incarnation.encode(), crc32(metadata, start))
 
@@ -72,16 +72,16 @@ class Row(NamedTuple):
 
 
 class _Facts(msgspec.Struct, frozen=True, array_like=True):
-    """What a header says and no column does.
+    """The fields of a header that have no column.
 
     Attributes:
-        timestamp: Microseconds since 1970, or text where that would not give back the very same.
+        timestamp: Microseconds since 1970, or text if that would not restore the same text.
         status: The status.
         branch: Number of the branch.
         max_iterations: The limit.
         steps_since_input: Supersteps since the last input.
-        metadata: The user's remarks as JSON where they are not the run's.
-        version: The format's version where it is not `FORMAT_VERSION`.
+        metadata: The user's metadata as JSON if they differ from the run's.
+        version: The version of the format if it is not `FORMAT_VERSION`.
     """
 
     timestamp: int | str
@@ -105,9 +105,9 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def is_intact(checksum: object, compute: Callable[..., int], *columns: object) -> bool:
-    """Return whether columns fit their checksum.
+    """Return whether columns match their checksum.
 
-    Damage may have turned any of them into another type.
+    Damage may have changed the type of any of them.
     """
     try:
         return compute(*columns) == checksum
@@ -116,7 +116,7 @@ def is_intact(checksum: object, compute: Callable[..., int], *columns: object) -
 
 
 def row_checksum(row: tuple[Any, ...]) -> int:
-    """Return the checksum of a row's other columns but its first."""
+    """Return the checksum of a row's columns from the third on."""
     run, sequence, parent, iteration, whole, workflow_id, facts, entries = row
     columns = f"{run} {sequence} {parent} {iteration} {whole} {workflow_id}"
     return crc32(entries, crc32(facts, crc32(columns.encode())))
@@ -125,7 +125,7 @@ def row_checksum(row: tuple[Any, ...]) -> int:
 def pack_row(
     run: RunKey, header: CheckpointHeader, parent: int | None, whole: bool, entries: bytes
 ) -> tuple[int, int, int | None, int, int, str | None, bytes, bytes, int]:
-    """Return the columns of a checkpoint's row, in the order of `Row` from its second one on."""
+    """Return the columns of a checkpoint's row, in the order of `Row` from the second one on."""
     metadata = _encode_json(header.metadata) if header.metadata else _NO_METADATA
     facts = _Facts(
         _pack_time(header.timestamp),
@@ -161,7 +161,7 @@ def id_of(row: Row, run: RunKey) -> str:
 
 
 def damaged_row(row: Row, run: RunKey) -> CorruptCheckpointError:
-    """Return the error of a row that is not what was saved."""
+    """Return the error for a damaged row."""
     return CorruptCheckpointError(
         f"checkpoint {id_of(row, run)!r} of run {run.run_id!r} is damaged: its row "
         f"{row.checkpoint} in table `checkpoints` has been altered"
@@ -169,10 +169,10 @@ def damaged_row(row: Row, run: RunKey) -> CorruptCheckpointError:
 
 
 def check_row(row: Row, run: RunKey) -> None:
-    """Refuse a row that is not what was saved.
+    """Raise if a row is damaged.
 
     Raises:
-        CorruptCheckpointError: Its checksum does not fit.
+        CorruptCheckpointError: Its checksum does not match.
     """
     if not is_intact(row.checksum, row_checksum, row[1:-1]):
         raise damaged_row(row, run)
@@ -184,7 +184,7 @@ def check_row(row: Row, run: RunKey) -> None:
 
 
 def bare_header(row: Row, run: RunKey) -> CheckpointHeader:
-    """Return what can be told of a row that may be damaged: its place."""
+    """Return what is known of a row that may be damaged: its position."""
     parent = None if row.parent is None else checkpoint_id(run.run_id, row.parent)
     return CheckpointHeader(
         checkpoint_id=id_of(row, run),
@@ -202,7 +202,7 @@ def header_of(row: Row, run: RunKey) -> CheckpointHeader:
 
     Raises:
         CorruptCheckpointError: The row is damaged.
-        CheckpointVersionError: A newer library wrote it.
+        CheckpointVersionError: A newer version of the library wrote it.
     """
     check_row(row, run)
     try:
@@ -231,7 +231,7 @@ def header_of(row: Row, run: RunKey) -> CheckpointHeader:
 
 
 def difference_of(row: Row, run: RunKey) -> Difference:
-    """Return what a row adds to its parent's entries.
+    """Return the changes of a row to its parent's entries.
 
     Raises:
         CorruptCheckpointError: The row is damaged.
@@ -268,7 +268,7 @@ def _pack_time(text: str) -> int | str:
 
 def _pack_any_time(text: str) -> int | str:
     if len(text) != 32 or text[10] != "T" or text[19] != "." or not text.endswith("+00:00"):
-        return text  # not as this library writes it: it would come back in another form
+        return text  # in a different form than this library writes
     try:
         return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
     except ValueError:

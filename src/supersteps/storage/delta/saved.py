@@ -1,4 +1,4 @@
-"""Checkpoints that were saved by hand, as rows: each is stored as a whole."""
+"""Rows of directly saved checkpoints, each stored as a whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from supersteps.storage.delta.rows import is_intact
 
 
 class SavedRow(NamedTuple):
-    """A checkpoint that was saved by hand, as stored."""
+    """A directly saved checkpoint, as stored."""
 
     saved: int
     checkpoint_id: str
@@ -25,7 +25,7 @@ class SavedRow(NamedTuple):
 
 
 def pack_saved(header: CheckpointHeader, entries: dict[PartKey, Entry]) -> tuple[bytes, int]:
-    """Return what the row of a checkpoint stores of its entries, and its checksum."""
+    """Return the encoded entries of a checkpoint's row, and its checksum."""
     data = encode_entries(entries)
     return data, crc32(data, crc32(msgspec.json.encode(header)))
 
@@ -36,7 +36,7 @@ def namesakes(run_id: str) -> tuple[str, str]:
 
 
 def open_saved(row: SavedRow) -> tuple[CheckpointHeader, dict[PartKey, Entry]]:
-    """Return header and entries of a checkpoint that was saved by hand.
+    """Return header and entries of a directly saved checkpoint.
 
     Raises:
         CorruptCheckpointError: It is damaged.

@@ -1,8 +1,8 @@
-"""What the rules of this folder read and write of a database.
+"""`Tables`: the reads and writes of a database that the rules need.
 
-Each storage that uses SQL has its own statements for it. The rules decide; an implementation does
-what one method says, in the transaction that it was made for, and checks nothing but what the
-method says. Runs, lists and the owners of values are numbers that the database has given them.
+Each SQL storage has its own statements for them. The rules decide; an implementation does only what
+a method says, in the transaction for which it was created, without further checks. Runs, lists and
+the owners of values are numbers that the database has assigned.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from supersteps.storage.records import InboxEntry, RunRecord
 
 
 class Tables(Protocol):
-    """The rows, values and lists that checkpoints are made of. What it gives is not checked."""
+    """The rows, values and lists of checkpoints, unchecked."""
 
     def row(self, run: int, sequence: int) -> Row | None:
-        """Return a checkpoint of a run, None where there is none with this number."""
+        """Return a checkpoint of a run, None if there is none with this number."""
         ...
 
     def chunk(self, hash: bytes) -> bytes | None:
-        """Return a piece of a value, None where there is none with this hash."""
+        """Return a piece of a value, None if there is none with this hash."""
         ...
 
     def list_base(self, key: int) -> tuple[int | None, int] | None:
-        """Return the list that one goes on from, if any, and after how many of its elements.
+        """Return the list that a list continues, if any, and after how many of its elements.
 
-        None where there is no list with this key.
+        None if there is no list with this key.
         """
         ...
 
     def items(self, key: int, begin: int, end: int) -> Iterable[tuple[int, bytes, int]]:
-        """Give a list's own elements from one position to another: position, data, checksum."""
+        """Yield a list's own elements from one position to another: position, data, checksum."""
         ...
 
 
 class StoredTables(Tables, Protocol):
-    """All tables, to be read."""
+    """All tables, for reading."""
 
     def of_owner(self, owner: int) -> Self:
-        """Return the same tables for reading values of one owner, where each has its own chunks."""
+        """Return the same tables for values of one owner, if each owner has its own chunks."""
         ...
 
     def find_run(self, run_id: str) -> StoredRun | None:
-        """Return a run, None when there is none with this id.
+        """Return a run, None if there is none with this id.
 
         Raises:
             CorruptCheckpointError: It is damaged.
@@ -58,11 +58,11 @@ class StoredTables(Tables, Protocol):
         ...
 
     def run_problems(self, run_id: str) -> list[str]:
-        """Return what is wrong with a run's own rows, its journal, its inbox and what finds it."""
+        """Return the problems of a run's rows, journal, inbox and indexes."""
         ...
 
     def run_key(self, run_id: str) -> RunKey | None:
-        """Return what a run's checkpoints have in common, None when there is no such run."""
+        """Return the common columns of a run's checkpoints, None if there is no such run."""
         ...
 
     def run_keys(
@@ -72,43 +72,43 @@ class StoredTables(Tables, Protocol):
         ...
 
     def rows(self, run: int) -> Iterable[Row]:
-        """Give the checkpoints of a run, unchecked, in the order of their commits."""
+        """Yield the checkpoints of a run, unchecked, in the order of their commits."""
         ...
 
     def rows_before(self, run: int, sequence: int) -> Iterable[tuple[Any, ...]]:
-        """Give a checkpoint of a run and those before it, unchecked, the newest first."""
+        """Yield a checkpoint of a run and those before it, unchecked, the newest first."""
         ...
 
     def rows_of_renamed(self, workflow_id: str) -> Iterable[tuple[RunKey, Row]]:
-        """Give the checkpoints of a workflow in runs that began under another name."""
+        """Yield the checkpoints of a workflow in runs that started under another name."""
         ...
 
     def lost_runs(self) -> Iterable[tuple[int, int]]:
-        """Give the keys of runs that are missing, each with the number of its checkpoints."""
+        """Yield the keys of missing runs, each with the number of its checkpoints."""
         ...
 
     def find_saved(self, wanted: str) -> SavedRow | None:
-        """Return a checkpoint saved by hand, unchecked, None when there is none with this id."""
+        """Return a directly saved checkpoint, unchecked, None if there is none with this id."""
         ...
 
     def saved(self) -> Iterable[SavedRow]:
-        """Give all checkpoints that were saved by hand, unchecked."""
+        """Yield all directly saved checkpoints, unchecked."""
         ...
 
     def problems(self) -> Iterable[str]:
-        """Give what is wrong with the database itself, as far as it can tell."""
+        """Yield the problems of the database itself, as far as it reports them."""
         ...
 
 
 class WritableTables(StoredTables, Protocol):
-    """All tables, to be changed in a transaction."""
+    """All tables, for changes in a transaction."""
 
     def now(self) -> float:
-        """Return the Unix time by which leases expire."""
+        """Return the present Unix time, for leases."""
         ...
 
     def is_at_revision(self, run: StoredRun) -> bool:
-        """Return whether a run is as it was read, and can change only by this transaction."""
+        """Return whether a run is unchanged since it was read, and locked by this transaction."""
         ...
 
     def insert_run(self, record: RunRecord) -> StoredRun:
@@ -119,7 +119,7 @@ class WritableTables(StoredTables, Protocol):
         """Store a changed run.
 
         Returns:
-            None, having done nothing, when somebody has changed it since it was read.
+            None, without changes, if it was changed after it was read.
         """
         ...
 
@@ -128,7 +128,7 @@ class WritableTables(StoredTables, Protocol):
         ...
 
     def outdate_run(self, run_id: str) -> None:
-        """Have everybody who remembers a run read it again."""
+        """Make all caches of a run outdated."""
         ...
 
     def insert_checkpoint(
@@ -140,7 +140,7 @@ class WritableTables(StoredTables, Protocol):
     def rewrite_checkpoint(
         self, run: RunKey, row: Row, parent: int | None, entries: dict[PartKey, Entry] | None
     ) -> None:
-        """Give a checkpoint another parent, and make it whole if its entries are given."""
+        """Set a checkpoint's parent, and make it complete if its entries are given."""
         ...
 
     def delete_checkpoints(self, rows: Collection[Row]) -> None:
@@ -148,19 +148,19 @@ class WritableTables(StoredTables, Protocol):
         ...
 
     def insert_saved(self, header: CheckpointHeader) -> int:
-        """Store a checkpoint that was saved by hand, without its entries; return its key."""
+        """Store a directly saved checkpoint, without its entries; return its key."""
         ...
 
     def fill_saved(self, key: int, header: CheckpointHeader, entries: dict[PartKey, Entry]) -> None:
-        """Store the entries of a checkpoint that was saved by hand."""
+        """Store the entries of a directly saved checkpoint."""
         ...
 
     def delete_saved(self, key: int) -> None:
-        """Delete a checkpoint that was saved by hand, but not what it refers to."""
+        """Delete a directly saved checkpoint, but not what it refers to."""
         ...
 
     def has_namesakes(self, run_id: str) -> bool:
-        """Return whether a checkpoint saved by hand has an id like those that a run gives."""
+        """Return whether a directly saved checkpoint has an id like those of the run."""
         ...
 
     def store_value(self, owner: int, tree: Tree) -> None:
@@ -168,11 +168,11 @@ class WritableTables(StoredTables, Protocol):
         ...
 
     def release_chunks(self, owner: int, hashes: Collection[bytes]) -> None:
-        """Delete chunks that an owner does not need any longer, unless another one does."""
+        """Delete chunks that an owner no longer needs, unless another one does."""
         ...
 
     def insert_list(self, owner: int, base: int | None, base_length: int) -> int:
-        """Begin a list and return its key, which is higher than that of any before."""
+        """Create a list and return its key, which is higher than all earlier ones."""
         ...
 
     def has_item(self, key: int, position: int) -> bool:
@@ -184,11 +184,11 @@ class WritableTables(StoredTables, Protocol):
         ...
 
     def cut_lists(self, owner: int, lengths: Mapping[int, int]) -> None:
-        """Cut the lists of an owner to these lengths, and delete those that have none."""
+        """Cut the lists of an owner to these lengths, and delete the others."""
         ...
 
     def read_inbox(self, key: int) -> list[InboxEntry]:
-        """Return what is in a run's inbox, in order.
+        """Return the entries of a run's inbox, in order.
 
         Raises:
             CorruptCheckpointError: An entry has been altered.
@@ -196,11 +196,11 @@ class WritableTables(StoredTables, Protocol):
         ...
 
     def newest_answer(self, run: StoredRun) -> int:
-        """Return the number of a run's newest answer, 0 where none is or no question waits."""
+        """Return the number of a run's newest answer, 0 if there is none or no question waits."""
         ...
 
     def add_to_inbox(self, key: int, entries: Sequence[InboxEntry]) -> None:
-        """Put entries into a run's inbox."""
+        """Add entries to a run's inbox."""
         ...
 
     def clear_inbox(self, key: int, last: int) -> None:

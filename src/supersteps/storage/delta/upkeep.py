@@ -1,4 +1,4 @@
-"""Deleting, pruning, saving by hand: each inside a transaction."""
+"""Deleting, pruning and directly saving checkpoints, in transactions."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from supersteps.storage.retention import Pruning, RetentionPolicy, plan_pruning
 
 
 class Upkeep:
-    """Removes checkpoints and runs with all that only they need.
+    """Deletes checkpoints and runs, with what only they need.
 
     Args:
-        commits: Changes the runs whose head goes.
+        commits: Changes the runs whose head is deleted.
     """
 
     def __init__(self, commits: Commits) -> None:
@@ -42,7 +42,7 @@ class Upkeep:
     # ----------------------------------------------------------------------------------------- runs
 
     def prune(self, tables: WritableTables, run_id: str, policy: RetentionPolicy) -> list[str]:
-        """Remove the checkpoints of a run that a policy lets go; return their ids, oldest first."""
+        """Delete the checkpoints of a run that a policy removes; return their ids, oldest first."""
         run, rows, pruning = plan(tables, run_id, policy)
         for checkpoint_id, parent in pruning.parents.items():
             place = split_checkpoint_id(parent) if parent else None
@@ -51,7 +51,7 @@ class Upkeep:
         return pruning.gone
 
     def delete_run(self, tables: WritableTables, run_id: str) -> bool:
-        """Delete a run with all its checkpoints; return whether it was there."""
+        """Delete a run with all its checkpoints; return whether it existed."""
         stored = tables.find_run(run_id)
         if stored is None:
             return False
@@ -63,20 +63,20 @@ class Upkeep:
         return True
 
     def _remove(self, tables: WritableTables, run: RunKey, rows: Collection[Row]) -> None:
-        """Remove rows of a run, and what only they refer to; rows that stay must not need them."""
+        """Delete rows of a run, on which no retained row is based, and what only they need."""
         gone = _entries(rows, run)
         tables.delete_checkpoints(rows)
         left = list(tables.rows(run.key))
         try:
             kept = [entry for row in left for entry in difference_of(row, run).puts.values()]
         except CorruptCheckpointError:
-            return  # it hides what is still referred to; rather keep too much
+            return  # it hides what is still needed, so keep everything
         collect(tables.of_owner(run.key), run.key, gone, kept)
 
     # ---------------------------------------------------------------------------------- checkpoints
 
     def delete_checkpoint(self, tables: WritableTables, unwanted: str) -> bool:
-        """Delete a checkpoint and move its run's head away from it; return whether it existed."""
+        """Delete a checkpoint, and move its run's head away from it; return whether it existed."""
         found = find_row(tables, unwanted)
         if found is None:
             saved = tables.find_saved(unwanted)
@@ -98,7 +98,7 @@ class Upkeep:
         return True
 
     def _leave_head(self, tables: WritableTables, run: RunKey, lost: Row) -> bool:
-        """Move the head of a run to the nearest checkpoint that is left; False if there is none."""
+        """Move a run's head to the nearest remaining checkpoint; return False if none is left."""
         rows = {id_of(row, run): row for row in _intact(tables.rows(run.key), run)}
         header = (header_of if _intact([lost], run) else bare_header)(lost, run)
         head = rules.choose_head(header, (header_of(row, run) for row in rows.values()))
@@ -109,7 +109,7 @@ class Upkeep:
         return True
 
     def save(self, tables: WritableTables, record: CheckpointRecord, open_list: OpenList) -> None:
-        """Store a checkpoint that was saved by hand."""
+        """Store a directly saved checkpoint."""
         header = record.header
         if find_row(tables, header.checkpoint_id) is not None:
             if load_record(tables, header.checkpoint_id, open_list) != record:
@@ -138,7 +138,7 @@ class Upkeep:
 def plan(
     tables: StoredTables, run_id: str, policy: RetentionPolicy
 ) -> tuple[RunKey, dict[str, Row], Pruning]:
-    """Return a run, its intact checkpoints, and what a policy does to them.
+    """Return a run, its intact checkpoints, and what a policy removes.
 
     Raises:
         RunNotFoundError: There is no such run.
@@ -153,11 +153,11 @@ def plan(
 
 
 def _build_on(tables: WritableTables, run: RunKey, row: Row, parent: int | None) -> None:
-    """Have a checkpoint follow another one, and be whole: the one it builds on is to be deleted."""
+    """Give a checkpoint a new parent, and make it complete, as its base is about to be deleted."""
     try:
         entries = None if row.whole else read_entries(tables, run, row)
     except CorruptCheckpointError:
-        return  # one that it builds on is damaged, so it cannot be read any more as it is
+        return  # a row on which it is based is damaged, so it is already unreadable
     tables.rewrite_checkpoint(run, row, parent, entries)
 
 
@@ -171,7 +171,7 @@ def _delete_saved(tables: WritableTables, saved: SavedRow) -> None:
 
 
 def _entries(rows: Iterable[Row], run: RunKey) -> list[Entry]:
-    """Return what rows refer to, as far as they can be read."""
+    """Return the entries of rows, as far as they are readable."""
     return [entry for row in _intact(rows, run) for entry in difference_of(row, run).puts.values()]
 
 

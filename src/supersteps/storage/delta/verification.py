@@ -1,4 +1,4 @@
-"""Reads everything, to learn what is damaged before somebody needs it."""
+"""The verification of a database: finds all damage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from supersteps.storage.records import Damage
 
 
 def verify(tables: StoredTables, run_id: str | None) -> list[Damage]:
-    """Return what is damaged, of one run or of everything, the database itself included."""
+    """Return the damage of one run, or of all, of directly saved checkpoints and of the file."""
     inspector = Inspector(tables)
     found: list[Damage] = []
     for run in tables.run_keys(run_id=run_id):
@@ -33,7 +33,7 @@ def verify(tables: StoredTables, run_id: str | None) -> list[Damage]:
 
 
 def _for_owner(inspector: Inspector, tables: StoredTables, owner: int) -> Inspector:
-    """Return an inspector for an owner's values; the same where all owners share their chunks."""
+    """Return an inspector for an owner's values; the same if all owners share their chunks."""
     own = tables.of_owner(owner)
     return inspector if own is tables else Inspector(own)
 
@@ -59,10 +59,10 @@ def _damage_of_head(tables: StoredTables, run: RunKey) -> Iterator[Damage]:
     try:
         stored = tables.find_run(run.run_id)
     except CorruptCheckpointError:
-        return  # told of already
+        return  # already reported
     if stored is not None and find_row(tables, stored.record.head) is None:
         problem = (
-            f"it is gone, but it is the head of run {run.run_id!r}. Restore the database from a "
+            f"it is missing, but it is the head of run {run.run_id!r}. Restore the database from a "
             "backup, or restore the run to another of its checkpoints."
         )
         yield Damage("a row of table `checkpoints`", problem, run.run_id, stored.record.head)
@@ -71,7 +71,7 @@ def _damage_of_head(tables: StoredTables, run: RunKey) -> Iterator[Damage]:
 def _damage_of_lost_runs(tables: StoredTables) -> Iterator[Damage]:
     for key, count in tables.lost_runs():
         problem = (
-            f"it is gone, but {count} of the rows in table `checkpoints` belong to its run. "
+            f"it is missing, but {count} of the rows in table `checkpoints` belong to its run. "
             "Restore the database from a backup."
         )
         yield Damage(f"row {key} of table `runs`", problem)
@@ -82,7 +82,7 @@ def _row_problems(
 ) -> Iterator[tuple[str, str]]:
     where = f"row {row.checkpoint} of table `checkpoints`"
     if not row.whole and row.parent not in present:
-        yield where, "the row that it builds on is missing"
+        yield where, "the row on which it is based is missing"
     try:
         header_of(row, run)
         puts = difference_of(row, run).puts

@@ -1,8 +1,8 @@
-"""What `SqliteCheckpointStorage` is made of, from the disk upwards.
+"""The parts of `SqliteCheckpointStorage`, from the disk upwards.
 
-- `database`: the file: opening, checking and migrating it; its errors as the library's
-- `jobs`, `writer`: the one connection that writes, for several runs in one transaction
+- `database`: the file: opened, checked and migrated; its errors
+- `jobs`, `writer`: the single connection that writes, for several runs in one transaction
 - `readers`: connections that read
 - `run_rows`, `checkpoint_rows`, `saved_rows`, `parts`: the statements, by table
-- `tables`: all of them, as the rules of `storage/delta` want them
+- `tables`: all of them, for the rules of `storage/delta`
 """

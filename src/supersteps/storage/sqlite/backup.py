@@ -1,4 +1,4 @@
-"""A copy of a database as it is at one moment, made while others write."""
+"""The backup of a database while other processes write."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from supersteps.ids import new_id
 from supersteps.storage import _files
 
 _BESIDE = ("-wal", "-shm", "-journal")
-"""Ends the names of files that SQLite keeps beside a database in use."""
+"""The endings of names of SQLite's files beside a database in use."""
 
 
 def back_up(db: sqlite3.Connection, target: Path) -> int:
-    """Copy a database to a file, durably; return its size in bytes.
+    """Copy a database to a file durably; return its size in bytes.
 
-    The file comes into its place as a whole, once it is complete; one that is there is replaced.
+    The file gets its name once it is complete, and replaces an existing one.
 
     Args:
         db: The database.
@@ -31,8 +31,8 @@ def back_up(db: sqlite3.Connection, target: Path) -> int:
         beside = target.with_name(target.name + end)
         if beside.exists():
             raise StorageError(
-                f"{beside} is there: {target} is a database in use, or was one when its process "
-                "ended. Its log would be taken for that of the backup. Choose another name. "
+                f"{beside} exists: {target} is a database in use, or was one when its process "
+                "ended, and its log would be taken for that of the backup. Choose another name. "
                 "Nothing was written."
             )
     draft = target.with_name(f".{target.name}.{new_id()[:8]}.tmp")
@@ -47,6 +47,6 @@ def back_up(db: sqlite3.Connection, target: Path) -> int:
             _files.sync_folder(target.parent)
     finally:
         for end in ("", *_BESIDE):
-            with suppress(OSError):  # what led here is the thing to tell of
+            with suppress(OSError):  # report the failure that led here, not this one
                 os.unlink(f"{draft}{end}")
     return size

@@ -1,4 +1,4 @@
-"""Checkpoints of runs in their table, each as what differs from its parent."""
+"""Rows of runs' checkpoints, each as the difference from its parent."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def insert_checkpoint(
     key, sequence, parent, iteration, is_whole, workflow_id, facts, _, checksum = pack_row(
         run, header, parent, whole, entries
     )
-    # sqlite3 takes numbers, texts and bytearrays as they are. For everything else it looks for an
-    # adapter first, which takes about as long as the insertion.
+    # sqlite3 accepts numbers, texts and bytearrays directly. For other types it first searches an
+    # adapter, which takes about as long as the insertion.
     db.execute(
         _INSERT,
         (
@@ -54,7 +54,7 @@ def rewrite_checkpoint(
     parent: int | None,
     entries: dict[PartKey, Entry] | None,
 ) -> None:
-    """Give a checkpoint another parent, and make it whole if its entries are given."""
+    """Set a checkpoint's parent, and make it complete if its entries are given."""
     header = header_of(row, run)
     whole = True if entries is not None else bool(row.whole)
     data = row.entries if entries is None else encode_entries(entries)
@@ -63,7 +63,7 @@ def rewrite_checkpoint(
 
 
 def run_key(db: sqlite3.Connection, run_id: str) -> RunKey | None:
-    """Return what a run's checkpoints have in common, None when there is no such run."""
+    """Return the common columns of a run's checkpoints, None if there is no such run."""
     row = db.execute(SQL["run_key"], (run_id,)).fetchone()
     return None if row is None else RunKey(*row)
 
@@ -71,7 +71,7 @@ def run_key(db: sqlite3.Connection, run_id: str) -> RunKey | None:
 def run_keys(
     db: sqlite3.Connection, workflow_id: str | None = None, run_id: str | None = None
 ) -> list[RunKey]:
-    """Return runs whose checkpoints may pass the filters; those of a run that was renamed need a closer look."""
+    """Return runs with checkpoints that may match; check those of renamed runs one by one."""
     if run_id is not None:
         run = run_key(db, run_id)
         return [run] if run else []
@@ -81,7 +81,7 @@ def run_keys(
 
 
 def rows_of_renamed(db: sqlite3.Connection, workflow_id: str) -> Iterator[tuple[RunKey, Row]]:
-    """Give the checkpoints that a workflow wrote for runs that had begun under another name."""
+    """Yield the checkpoints of a workflow in runs that started under another name."""
     for columns in db.execute(SQL["read_of_other_workflow"], (workflow_id,)).fetchall():
         row = Row(*columns)
         run = RunKey(*db.execute(SQL["run_by_key"], (row.run,)).fetchone())
@@ -90,23 +90,23 @@ def rows_of_renamed(db: sqlite3.Connection, workflow_id: str) -> Iterator[tuple[
 
 
 def of_no_run(db: sqlite3.Connection) -> list[tuple[int, int]]:
-    """Return the keys of runs that are no more, though checkpoints of theirs are there, and how many."""
+    """Return the keys of missing runs that have checkpoints, and the numbers of those."""
     return db.execute(SQL["of_no_run"]).fetchall()
 
 
 def find_row(db: sqlite3.Connection, run: int, sequence: int) -> Row | None:
-    """Return a checkpoint of a run, unchecked, None where there is none with this number."""
+    """Return a checkpoint of a run, unchecked, None if there is none with this number."""
     row = db.execute(SQL["read"], (run, sequence)).fetchone()
     return None if row is None else Row(*row)
 
 
 def read_rows(db: sqlite3.Connection, key: int) -> Iterator[Row]:
-    """Give the checkpoints of a run, unchecked, in the order of their commits."""
+    """Yield the checkpoints of a run, unchecked, in the order of their commits."""
     return map(Row._make, db.execute(SQL["read_run"], (key,)))
 
 
 def rows_before(db: sqlite3.Connection, key: int, sequence: int) -> Iterator[tuple[Any, ...]]:
-    """Give a checkpoint of a run and those before it, unchecked, the newest first."""
+    """Yield a checkpoint of a run and those before it, unchecked, the newest first."""
     return db.execute(SQL["lineage"], (key, sequence))
 
 

@@ -1,4 +1,7 @@
-"""The database file: created, checked and migrated when it is opened, and its errors as the library's."""
+"""The database file: created, checked and migrated when opened.
+
+It also converts SQLite's errors to the library's.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,10 @@ from supersteps.storage.sqlite.read_only import (
 )
 
 APPLICATION_ID = 0x53757065  # "Supe"
-"""Marks the file as this library's."""
+"""Marks the file as one of this library."""
 
 _BUSY_PAUSE = 0.005
-"""How long to wait, in seconds, before trying again what SQLite itself does not wait for."""
+"""Seconds between attempts at what SQLite itself does not wait for."""
 
 _SHORT_OF_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
@@ -51,17 +54,19 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 _TICK_NS, _COARSE_TICK_NS = 20_000_000, 3_000_000_000
-"""How old a folder's last change must be for its time to tell it from the next one: by the clock of most file systems,
-and of those that keep whole seconds."""
+"""Age of a folder's last change from which a later one must have another time.
+
+It covers the clocks of most file systems, and of those with whole seconds.
+"""
 
 
 class Whereabouts:
-    """Tells whether a database and its log are still the files that they were, for a look at their folder.
+    """Checks whether a database and its log are still the same files, by their folder.
 
-    Both files can be looked at themselves, but that has its price: where a file's times have been
-    looked at, Linux (6.13 and later) gives it new ones with the next write, and a file system
-    without a journal writes those, too, before a commit's sync returns. A folder's times change
-    when a name in it comes, goes or means another file.
+    Checking the files themselves would cost more: if a file's times were read, Linux (6.13 and
+    later) updates them with the next write, and a file system without a journal writes them, too,
+    before a commit's sync returns. A folder's times change when a name in it appears, disappears or
+    gets another file.
     """
 
     def __init__(self, file: str, log: str) -> None:
@@ -71,7 +76,7 @@ class Whereabouts:
         self._seen: tuple[int, ...] | None = None
 
     def are_unchanged(self) -> bool:
-        """Return whether both files are where they were."""
+        """Return whether both files are unchanged."""
         try:
             found = os.stat(self._folder)
         except FileNotFoundError:
@@ -102,20 +107,20 @@ class Database:
         restart_in_child(self)
 
     def restart(self) -> None:
-        """Forget that the file has been checked; a forked child checks it for itself."""
+        """Forget that the file was checked; a forked child checks it again."""
         self._lock = threading.Lock()
         self._is_checked = False
 
     def bar(self) -> None:
-        """Keep this process from the file: it has been forked while the file was open."""
+        """Forbid this process to use the file: it was forked while the file was open."""
         bar(str(self.path))
 
     def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
-        """Open a connection that may be handed from thread to thread.
+        """Open a connection that may be used by several threads in turn.
 
         Raises:
-            StorageError: The file cannot be opened, or is something else.
-            CheckpointVersionError: A newer library made it.
+            StorageError: The file cannot be opened, or is not a database of this library.
+            CheckpointVersionError: A newer version of the library created it.
         """
         check_not_barred(str(self.path))
         with self.errors("open"):
@@ -130,7 +135,7 @@ class Database:
             return db
 
     def _look(self) -> sqlite3.Connection:
-        """Open a connection to a file that cannot be written, or beside which nothing can be."""
+        """Open a connection to a file that, or beside which, cannot be written."""
         self._check_files()
         if not is_alone(self.path):
             try:
@@ -159,9 +164,9 @@ class Database:
                 version = db.execute("PRAGMA user_version").fetchone()[0]
                 if version < len(_migrations()):
                     raise StorageError(
-                        f"{self.path} may only be read here, and was made by an earlier version of "
-                        f"supersteps (its schema is number {version}, this one's "
-                        f"{len(_migrations())}): it has to be brought up to date first. Copy it to "
+                        f"{self.path} can only be read, and was created by an earlier version of "
+                        f"supersteps (its schema is number {version}, this one's is "
+                        f"{len(_migrations())}): it has to be migrated first. Copy it to a folder "
                         "where you may write, and open the copy."
                     )
                 self._check_tables(db)
@@ -180,10 +185,9 @@ class Database:
     def _made_ready(self, db: sqlite3.Connection) -> sqlite3.Connection:
         try:
             db.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000:.0f}")
-            # Builds differ in their default. FULL is what makes a commit in WAL mode survive a
-            # power cut.
+            # Builds have different defaults. FULL makes a commit in WAL mode survive a power cut.
             db.execute("PRAGMA synchronous = FULL")
-            # Whatever somebody has put into the schema may not call functions that reach beyond the
+            # Other programs' additions to the schema must not call functions that reach outside the
             # database.
             db.execute("PRAGMA trusted_schema = OFF")
         except BaseException:
@@ -192,15 +196,15 @@ class Database:
         return db
 
     def whereabouts(self) -> Whereabouts:
-        """Return what tells whether the database and its log are still those of this moment."""
+        """Return the present identity of the database and its log."""
         return Whereabouts(str(self.path), f"{self.path}-wal")
 
     def lost(self) -> StorageError:
-        """Return the error for a database that was deleted, moved or replaced while it was being written."""
+        """Return the error for a database that was deleted, moved or replaced during a write."""
         return StorageError(
             f"{self.path}, or the log beside it, was deleted, moved or replaced while it was in "
-            "use: what was written last is not in the file that is there now. Bring the files "
-            "back before you go on, then resume from what is in them."
+            "use: the last write is not in the present file. Bring the files back before you "
+            "continue, then resume from what is in them."
         )
 
     def set_waiting(self, db: sqlite3.Connection, waiting: bool) -> None:
@@ -208,10 +212,10 @@ class Database:
         db.execute(f"PRAGMA busy_timeout = {self._busy_seconds * 1000 if waiting else 0:.0f}")
 
     def make_room(self, db: sqlite3.Connection, pages: int) -> None:
-        """Lengthen the write-ahead log ahead of its use: a commit that makes the file longer takes twice as long.
+        """Extend the write-ahead log before its use: a commit that extends it takes twice as long.
 
-        What lies beyond the log's last frame is ignored by SQLite, which leaves such remains itself
-        whenever it begins the log anew. The transaction keeps other writers from appending
+        SQLite ignores the content after the log's last frame, and leaves such a rest itself
+        whenever it restarts the log. The transaction prevents other writers from appending
         meanwhile.
         """
         db.execute("BEGIN IMMEDIATE")
@@ -231,7 +235,7 @@ class Database:
     # -------------------------------------------------------------------------------------- opening
 
     def _check(self) -> None:
-        """Create the file, or see that it is ours, and bring it up to date."""
+        """Create the file, or check that it is the library's and migrate it."""
         with _checking:
             self._create()
             self._check_files()
@@ -239,36 +243,35 @@ class Database:
                 self._check_kind(db)
                 if not self._write_ahead(db):
                     raise StorageError(
-                        f"{self.path} cannot be written ahead of (WAL), perhaps because its file "
-                        "system does not do shared memory. Keep it on a local disk."
+                        f"{self.path} cannot use a write-ahead log (WAL), perhaps because its file "
+                        "system does not support shared memory. Use a local disk."
                     )
                 self._migrate(db)
                 self._check_tables(db)
 
     @contextmanager
     def _right_kind(self) -> Iterator[None]:
-        """Say of a file that is no database that it is none."""
+        """Raise an error that says that a file is not a database."""
         try:
             yield
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_NOTADB:
                 raise
             raise StorageError(
-                f"{self.path} is not a SQLite database, and was left as it is. Give the storage a "
-                "file of its own."
+                f"{self.path} is not a SQLite database, and was left unchanged. Choose a file of "
+                "its own for the storage."
             ) from error
 
     def _create(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite gives its other files the mode of this one. One that exists is never opened here:
-        # closing it again would drop the locks that other connections of this process hold on it
-        # (POSIX).
+        # SQLite gives its other files the mode of this one. An existing file is never opened here:
+        # closing it would drop the locks of other connections of this process (POSIX).
         if not self.path.exists():
             with suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def _check_kind(self, db: sqlite3.Connection) -> None:
-        db.execute("BEGIN")  # one view of the file: somebody else may be making it just now
+        db.execute("BEGIN")  # one view of the file, which another process may be creating now
         try:
             application = db.execute("PRAGMA application_id").fetchone()[0]
             version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -282,27 +285,27 @@ class Database:
         if application != APPLICATION_ID:
             if application or version or has_tables:
                 raise StorageError(
-                    f"{self.path} is a database of another program, and was left as it is. Give "
-                    "the storage a file of its own."
+                    f"{self.path} is a database of another program, and was left unchanged. Choose "
+                    "a file of its own for the storage."
                 )
         elif version > len(_migrations()):
             raise CheckpointVersionError(
-                f"{self.path} was made by a newer version of supersteps (its schema is number "
-                f"{version}, this one knows {len(_migrations())}), and was left as it is. Upgrade "
-                "supersteps to use it."
+                f"{self.path} was created by a newer version of supersteps (its schema is number "
+                f"{version}, this version knows {len(_migrations())}), and was left unchanged. "
+                "Upgrade supersteps to use it."
             )
         elif foreign is not None:
             raise CorruptCheckpointError(
-                f"{self.path} has been altered: it holds the {foreign[0]} {foreign[1]!r}, which "
-                "supersteps does not make, and which would act on its behalf. Nothing was read; "
+                f"{self.path} has been altered: it contains the {foreign[0]} {foreign[1]!r}, which "
+                "supersteps does not create, and which would run on its behalf. Nothing was read; "
                 "drop it, or restore the file from a backup."
             )
 
     def _write_ahead(self, db: sqlite3.Connection) -> bool:
-        """Have a log written ahead; return False where that cannot be.
+        """Switch to a write-ahead log; return False if that is impossible.
 
-        SQLite does not wait for others here, who may be doing the same to a new file: of several
-        that wait with a lock each, nobody would get on.
+        SQLite does not wait for other processes here, which may be doing the same to a new file: if
+        several waited, each with a lock, none could continue.
         """
         deadline = time.monotonic() + self._busy_seconds
         while True:
@@ -314,7 +317,7 @@ class Database:
             time.sleep(_BUSY_PAUSE)
 
     def _migrate(self, db: sqlite3.Connection) -> None:
-        """Run the migrations that the file has not seen, all or none; another process may be doing the same."""
+        """Run the migrations that the file needs, all or none, also concurrently."""
         if db.execute("PRAGMA user_version").fetchone()[0] == len(_migrations()):
             return
         db.execute("BEGIN IMMEDIATE")
@@ -332,38 +335,38 @@ class Database:
                 db.execute("ROLLBACK")
 
     def _check_tables(self, db: sqlite3.Connection) -> None:
-        """See that the tables are there, and are such that take values of their types only."""
+        """Check that all tables exist and accept only values of their types."""
         odd = _tables() - {name for (name,) in db.execute(_STRICT)}
         if odd:
             raise CorruptCheckpointError(
-                f"{self.path} has been altered: of what supersteps made, {', '.join(sorted(odd))} "
-                "is gone or is no such table any more. Restore the file from a backup."
+                f"{self.path} has been altered: of supersteps' tables, {', '.join(sorted(odd))} is "
+                "missing or has changed. Restore the file from a backup."
             )
 
     def _check_files(self) -> None:
-        """Refuse pipes and devices, which may keep a reader waiting for ever."""
+        """Refuse pipes and devices, where a reader might wait forever."""
         for end in ("", "-wal", "-shm", "-journal"):
             path = self.path.with_name(self.path.name + end)
             with suppress(FileNotFoundError):
                 mode = os.stat(path).st_mode
                 if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # SQLite itself refuses a folder
                     raise StorageError(
-                        f"{path} is no regular file, and was left as it is. Give the storage a "
-                        "file of its own."
+                        f"{path} is not a regular file, and was left unchanged. Choose a file of "
+                        "its own for the storage."
                     )
 
     # --------------------------------------------------------------------------------------- errors
 
     @contextmanager
     def errors(self, task: str) -> Iterator[None]:
-        """Raise SQLite's errors, and the system's, as the library's."""
+        """Convert errors of SQLite and the system to the library's."""
         try:
             yield
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise self.translated(error, task) from error
 
     def translated(self, error: Exception, task: str) -> CheckpointError:
-        """Return an error of SQLite or the system as the library says it.
+        """Return the library's error for one of SQLite or the system.
 
         Args:
             error: The error.
@@ -373,10 +376,10 @@ class Database:
         if code == sqlite3.SQLITE_BUSY:
             return StorageError(
                 f"{self.path} was being written by another process for more than "
-                f"{self._busy_seconds:g} s; nothing was changed. Try again, or see which process "
-                "holds it."
+                f"{self._busy_seconds:g} s; nothing was changed. Try again, or find out which "
+                "process holds it."
             )
-        # SQLite quotes what is damaged in its messages, and Python wants those to be UTF-8.
+        # SQLite quotes damaged data in its messages, and Python expects those to be UTF-8.
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(
             error, UnicodeDecodeError
         ):
@@ -385,7 +388,7 @@ class Database:
                 "a backup, or salvage it with sqlite3's .recover."
             )
         hint = (
-            " Nothing was changed; mend the cause and try again." if code in _SHORT_OF_SPACE else ""
+            " Nothing was changed; fix the cause and try again." if code in _SHORT_OF_SPACE else ""
         )
         return StorageError(f"cannot {task} {self.path}: {error}.{hint}")
 
@@ -396,7 +399,7 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 
 _checking = threading.Lock()
-"""Held while a file is made: no connection of this process may come between its creation and its closing."""
+"""Held while a file is created: no other connection may open before its file is closed."""
 
 
 @in_child
@@ -426,7 +429,7 @@ def _tables() -> set[str]:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """Give the statements of a script one by one: `executescript` would end the transaction around it."""
+    """Yield the statements of a script: `executescript` would end the transaction around it."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

@@ -1,12 +1,14 @@
-"""Which databases a forked process may not open: those that were open when it was forked.
+"""Databases that a forked process must not open.
 
-SQLite keeps one table of open files and locks per process. A forked process inherits the table,
-but none of the locks. While a file is in it, further connections to the file believe that it is
-locked already and take no lock. Then another process may remove the log while this one uses it:
-commits are lost, or the process dies by SIGBUS.
+Those are the databases that were open when it was forked.
 
-The library closes its own connections before a fork. What is found here is what it could not
-close in time, and connections that the program or another library has opened to the same file.
+SQLite has one table of open files and locks per process. A forked process inherits the table, but
+not the locks. While a file is in it, further connections to the file assume that it is already
+locked and take no lock. Then another process may delete the log while this one uses it: commits are
+lost, or the process dies by SIGBUS.
+
+The library closes its own connections before a fork. The databases found here are those that it
+could not close in time, and those that the program or another library has opened.
 """
 
 from __future__ import annotations
@@ -18,15 +20,13 @@ from supersteps._process_fork import in_child
 from supersteps.errors import StorageError
 
 _barred: set[str] = set()
-_GONE = " (deleted)"  # what Linux puts behind the name of a file that was deleted
-_SHARED = (
-    "-shm"  # ends the name of the memory that connections share; it is open as long as any of them
-)
+_GONE = " (deleted)"  # what Linux appends to the name of a deleted file
+_SHARED = "-shm"  # the ending of the shared memory's name, which is open as long as a connection
 
 
 @in_child
 def _note_inherited() -> None:
-    """Note every database whose shared memory was open at the fork, where the system tells."""
+    """Record the databases whose shared memory was open at the fork, if the system reports it."""
     if not sys.platform.startswith("linux"):
         return
     try:
@@ -36,7 +36,7 @@ def _note_inherited() -> None:
     for number in numbers:
         try:
             name = os.readlink(f"/proc/self/fd/{number}")
-        except OSError:  # that of the listing itself
+        except OSError:  # the descriptor of the listing itself
             continue
         name = name.removesuffix(_GONE)
         if name.endswith(_SHARED):
@@ -44,7 +44,7 @@ def _note_inherited() -> None:
 
 
 def bar(path: str) -> None:
-    """Keep this process from opening a database.
+    """Forbid this process to open a database.
 
     Args:
         path: The database, absolute and without symbolic links.
@@ -61,7 +61,7 @@ def check_not_barred(path: str) -> None:
     if path in _barred:
         raise StorageError(
             f"{path} was open when this process ({os.getpid()}) was forked, so SQLite cannot lock "
-            "it here: what is written could be lost. Close every connection to it before the fork "
+            "it here: written data could be lost. Close every connection to it before the fork "
             "(`await storage.aclose()`; the storage can be used again afterwards), or start "
             "processes without a fork (multiprocessing.set_start_method('spawn'), or "
             "'forkserver'). Nothing was read or changed."

@@ -1,4 +1,4 @@
-"""Things to be written, and what a transaction does with several of them."""
+"""Jobs that write, and the transaction that runs several of them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Work = Callable[[sqlite3.Connection], T]
 
 
 class Job(msgspec.Struct, Generic[T], eq=False):
-    """Something to be written, and somebody who waits for it.
+    """A write, and the task that waits for it.
 
     Attributes:
-        work: Does it.
-        written: Tells, from a later look, whether it has been done; None when that cannot be told.
-        is_apart: Whether it is to be done outside of any transaction.
-        is_small: Whether it takes so little that it may be done on an event loop's thread.
-        is_done: Whether the outcome is certain.
-        is_given_up: Whether nobody waits any more, so that it must not be begun.
-        error: What it was refused or failed with.
-        loop: The event loop of who waits.
+        work: The function that writes.
+        written: Returns later whether it was written; None if that cannot be found out.
+        is_apart: Whether it runs outside of a transaction.
+        is_small: Whether it is small enough for an event loop's thread.
+        is_done: Whether the outcome is known.
+        is_given_up: Whether no task waits any longer, so that it must not be started.
+        error: The error of its refusal or failure.
+        loop: The event loop of the waiting task.
     """
 
     work: Work[T]
@@ -41,7 +41,7 @@ class Job(msgspec.Struct, Generic[T], eq=False):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it is still to be done."""
+        """Whether it still has to run."""
         return not (self.is_done or self.is_given_up)
 
     def outcome(self) -> T:
@@ -52,12 +52,12 @@ class Job(msgspec.Struct, Generic[T], eq=False):
 
 
 class Batch(msgspec.Struct, eq=False):
-    """Jobs that one transaction does.
+    """The jobs of one transaction.
 
     Attributes:
-        jobs: They.
-        is_committing: Whether the COMMIT was begun.
-        is_committed: Whether it is known to have been done.
+        jobs: The jobs.
+        is_committing: Whether the COMMIT was started.
+        is_committed: Whether it is known to have succeeded.
     """
 
     jobs: list[Job[Any]]
@@ -66,12 +66,14 @@ class Batch(msgspec.Struct, eq=False):
 
 
 def perform(db: sqlite3.Connection, jobs: Iterable[Job[Any]], *, apart: bool = False) -> bool:
-    """Do jobs in a transaction; return False, and leave it unfinished, when one was refused that has written already.
+    """Run jobs in a transaction.
+
+    Returns False, with the transaction unfinished, if a job was refused after it had written.
 
     Args:
         db: The database.
         jobs: The jobs.
-        apart: Whether each has a savepoint, so that its refusal undoes its own part only.
+        apart: Whether each has a savepoint, so that its refusal undoes only its own changes.
     """
     for job in jobs:
         before = db.total_changes
@@ -93,21 +95,21 @@ def perform(db: sqlite3.Connection, jobs: Iterable[Job[Any]], *, apart: bool = F
 
 
 def deliver(jobs: Iterable[Job[Any]]) -> None:
-    """Tell those who wait that the outcome is certain, from any thread, each on its own event loop."""
+    """Wake the waiting tasks from any thread, each on its own event loop."""
     loops: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
     for job in jobs:
         job.is_done = True
         loops.setdefault(job.loop, []).append(job)
     for loop, theirs in loops.items():
         try:
-            for _ in range(2):  # a KeyboardInterrupt may end one call before it has told anybody
+            for _ in range(2):  # a KeyboardInterrupt may end one call early
                 loop.call_soon_threadsafe(wake, theirs)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+        except RuntimeError:  # the loop is closed, so no task waits
             continue
 
 
 def wake(jobs: Iterable[Job[Any]]) -> None:
-    """Tell those who wait on the event loop of this thread that the outcome is certain."""
+    """Wake the waiting tasks on the event loop of this thread."""
     for job in jobs:
         if job.waiter is not None and not job.waiter.done():
             job.waiter.set_result(None)

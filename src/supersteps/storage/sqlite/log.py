@@ -1,8 +1,7 @@
-"""The length of a write-ahead log: kept within a limit as far as those who read from it let it.
+"""The length of the write-ahead log, limited as far as readers permit.
 
-SQLite begins a log anew only when everything in it is in the database and nobody reads from it. A
-transaction that somebody has left open, in a shell or a viewer, therefore makes it grow with
-every commit.
+SQLite restarts a log only when all of it is in the database and no connection reads from it. So a
+transaction that was left open, in a shell or a viewer, makes it grow with every commit.
 """
 
 from __future__ import annotations
@@ -17,22 +16,22 @@ from supersteps._thread_warnings import warn_from_thread
 from supersteps.errors import StorageWarning
 
 LIMIT_BYTES = 32 << 20
-"""How long a log may get before it is emptied, and how much of the file is kept after that."""
+"""The length at which a log is emptied, and to which its file is cut."""
 
 _PATIENCE_SECONDS = 1.0
-"""How long commits wait, at most, for those who read from a log that is too long."""
+"""How long commits wait, at most, for readers of a log that is too long."""
 
 _FRAME_HEADER = 24
 _READ_MARKS = range(123, 128)
-"""Bytes of the shared memory that a connection locks while it reads.
+"""Bytes of the shared memory that a reading connection locks.
 
-The first one is for readers that began when the whole log had been moved: they read the database
-alone, and the log cannot be moved into it while they do.
+The first one is for readers that started when the whole log had been moved: they read only the
+database, and meanwhile the log cannot be moved into it.
 """
 
 
 class Log:
-    """The log beside a database, as its writer looks after it.
+    """The log beside a database, maintained by its writer.
 
     Args:
         path: The database.
@@ -40,20 +39,20 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._bound = LIMIT_BYTES  # at this length it is emptied in earnest
+        self._bound = LIMIT_BYTES  # at this length, wait for readers to empty it
 
     def limit(self, db: sqlite3.Connection) -> None:
-        """Have the log cut to the limit whenever this connection begins it anew."""
+        """Cut the log to the limit whenever this connection restarts it."""
         db.execute(f"PRAGMA journal_size_limit = {LIMIT_BYTES}")
 
     def move(self, db: sqlite3.Connection) -> bool:
-        """Move what is in the log into the database, as far as nobody reads from it.
+        """Move the log's content into the database, as far as no connection reads from it.
 
-        A log that is too long is emptied, if its readers end soon; if not, a warning names them,
-        and again whenever it has grown by the limit once more.
+        A log that is too long is emptied, if its readers end soon; otherwise a warning names them,
+        and again whenever it has grown by the limit.
 
         Args:
-            db: The writer's connection, in no transaction.
+            db: The writer's connection, outside a transaction.
 
         Returns:
             Whether the log is empty now.
@@ -81,7 +80,7 @@ class Log:
 
 
 _LOOKS = 5
-"""The system's list of locks comes in pieces, and may miss some where others change meanwhile."""
+"""The system's list of locks is read in pieces, and may miss some while others change."""
 
 
 @contextmanager
@@ -95,9 +94,9 @@ def _patience(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def _readers(path: Path) -> str:
-    """Return who reads from the log, as far as the system tells.
+    """Return the readers of the log, as far as the system reports them.
 
-    The locks on the file tell it too, but to open and close it would drop those of this process.
+    The file's locks show them too, but opening and closing it would drop this process's own.
     """
     found: set[int] = set()
     for _ in range(_LOOKS):

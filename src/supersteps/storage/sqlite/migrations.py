@@ -1,4 +1,4 @@
-"""What migrations cannot do in SQL: rows of earlier versions are made what this one reads."""
+"""Migrations that SQL cannot do: rows of earlier versions."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from supersteps.storage.sqlite import run_rows
 from supersteps.storage.sqlite.run_rows import SQL
 
 _CHECKSUMS_SINCE = 2
-"""The number of the migration after which rows of runs, journals and inboxes carry checksums."""
+"""The number of the migration after which rows of runs, journals and inboxes have checksums."""
 
 _INCARNATIONS_SINCE = 3
-"""The number of the migration after which runs have incarnations, in their checksums too."""
+"""The number of the migration after which runs have incarnations, also in their checksums."""
 
 _WAITING_SINCE = 4
-"""The number of the migration after which questions that wait are rows of their own."""
+"""The number of the migration after which waiting questions have their own rows."""
 
 
 def bring_up(db: sqlite3.Connection, version: int) -> None:
-    """Bring rows up to date, right after the scripts.
+    """Update rows, directly after the scripts.
 
     Args:
         db: The database, in the transaction of the migration.
-        version: The number of the schema that the rows were written under.
+        version: The number of the schema of the rows.
     """
     if version < _CHECKSUMS_SINCE:
         _seal_all(db)
@@ -40,7 +40,7 @@ def bring_up(db: sqlite3.Connection, version: int) -> None:
 
 
 def _seal_all(db: sqlite3.Connection) -> None:
-    """Give their checksums to rows that were written before there were any."""
+    """Add checksums to rows that were written without them."""
     for row in _rows(db):
         key, record = row[0], _record(row)
         checksum = key_checksum(key, row[1], record.workflow_id, row[5], record.incarnation)
@@ -56,7 +56,7 @@ def _seal_all(db: sqlite3.Connection) -> None:
 
 
 def _seal_records(db: sqlite3.Connection) -> None:
-    """Give older runs checksums of what a record holds now; what is damaged stays damaged."""
+    """Update older runs' checksums to the present columns; damaged ones stay damaged."""
     for row in _rows(db):
         record = _readable(row)
         if record is None:
@@ -70,7 +70,7 @@ def _seal_records(db: sqlite3.Connection) -> None:
 
 
 def _move_waiting(db: sqlite3.Connection) -> None:
-    """Make rows of the questions that stand in rows of `heads`; a damaged row is left as it is."""
+    """Move waiting questions from `heads` to their own rows; damaged rows stay unchanged."""
     for row in _rows(db):
         record = _readable(row)
         if record is None or not record.requests or _checksum(record) != row[-1]:
@@ -98,10 +98,10 @@ def _readable(row: tuple[Any, ...]) -> RunRecord | None:
 
 
 def _record(row: tuple[Any, ...]) -> RunRecord:
-    """Return a run by its row, in which its questions stand."""
+    """Return a run from its row, including its questions."""
     return run_rows.run_of(row[:-1], run_rows.decode_names(row[20])).record
 
 
 def _checksum(record: RunRecord) -> int:
-    """Return the checksum that a run's row had while its questions stood in it."""
+    """Return the checksum that a run's row had while it included the questions."""
     return crc32(msgspec.json.encode(record))

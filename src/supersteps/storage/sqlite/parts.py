@@ -1,4 +1,4 @@
-"""Large values and lists in their tables; see `storage/delta/parts.py` for the rules."""
+"""Rows of large values and lists; the rules are in `storage/delta`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SQL = load_statements("supersteps.storage.sqlite", "parts.sql")
 
 
 def store_value(db: sqlite3.Connection, owner: int, tree: Tree) -> None:
-    """Store the chunks of a value, as far as they are not stored yet."""
+    """Store the chunks of a value that are not stored yet."""
     insert = SQL["insert_chunk"]
     for hash, piece in tree.new_chunks():
         if not db.execute(insert, (hash, owner, piece)).rowcount:
@@ -29,7 +29,7 @@ def _borrow(db: sqlite3.Connection, owner: int, hash: bytes) -> None:
 
 
 def insert_list(db: sqlite3.Connection, owner: int, base: int | None, base_length: int) -> int:
-    """Begin a list and return its key."""
+    """Create a list and return its key."""
     key = db.execute(SQL["insert_list"], (owner, base, base_length)).lastrowid
     assert key is not None
     return key
@@ -49,7 +49,7 @@ def insert_items(db: sqlite3.Connection, key: int, rows: Iterable[tuple[int, byt
 
 
 def release_chunk(db: sqlite3.Connection, owner: int, hash: bytes) -> None:
-    """Delete a chunk that an owner needs no longer, or pass it to one who does."""
+    """Delete a chunk that its owner no longer needs, or pass it to a borrower."""
     row = db.execute(SQL["find_chunk"], (hash,)).fetchone()
     if row is None:
         return
@@ -66,7 +66,7 @@ def release_chunk(db: sqlite3.Connection, owner: int, hash: bytes) -> None:
 
 
 def cut_lists(db: sqlite3.Connection, owner: int, needed: Mapping[int, int]) -> None:
-    """Cut the lists of an owner to these lengths, and delete those that have none."""
+    """Cut the lists of an owner to these lengths, and delete the others."""
     for (key,) in db.execute(SQL["lists_of_owner"], (owner,)).fetchall():
         db.execute(SQL["delete_items"], (key, needed.get(key, 0)))
         if key not in needed:

@@ -1,4 +1,4 @@
-"""Databases that one may read and not write: somebody else's, or on a disk that is mounted so."""
+"""Databases that can be read but not written."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Stamp = tuple[tuple[int, ...] | None, ...]
 
 
 class StillConnection(sqlite3.Connection):
-    """A connection that takes no locks and knows of no log: what it reads holds as long as nobody writes.
+    """A connection without locks and log: its reads are valid while the file is unchanged.
 
     Attributes:
-        stamp: How the files were before it was opened.
+        stamp: The state of the files before it was opened.
     """
 
     stamp: Stamp = ()
 
 
 def may_only_look(path: Path) -> bool:
-    """Return whether a database is there that cannot be written, or no log beside it."""
+    """Return whether a database exists, but it or its log cannot be written."""
     as_file_systems_ask = os.access in os.supports_effective_ids
     return path.exists() and not all(
         os.access(place, os.W_OK, effective_ids=as_file_systems_ask)
@@ -33,30 +33,30 @@ def may_only_look(path: Path) -> bool:
 
 
 def is_alone(path: Path) -> bool:
-    """Return whether there is nothing but the database itself: nobody writes, and nothing needs to be put there."""
+    """Return whether only the database itself exists: no other process writes, no log is needed."""
     return _found(f"{path}-shm") is None and not any(
         _size(f"{path}{end}") for end in ("-wal", "-journal")
     )
 
 
 def is_barred(error: sqlite3.Error) -> bool:
-    """Return whether an error says that the log or what is shared of it cannot be opened without writing."""
+    """Return whether an error says that the log or its shared memory needs write access."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _BARRED
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Return what tells whether anybody has written.
+    """Return the state of the files, which shows whether they were written.
 
     Raises:
-        StorageError: Something is written that is not in the database itself.
+        StorageError: Some written data is not in the database itself.
     """
     for end in ("-wal", "-journal"):
         if _size(f"{path}{end}"):
             names = ", ".join(path.name + end for end in ("", "-wal", "-shm"))
             raise StorageError(
-                f"{path} may only be read here, and {path.name}{end} beside it holds what is not "
-                f"in it yet; that cannot be read without writing there. Copy all of them ({names}) "
-                "to where you may write, and open the copy."
+                f"{path} can only be read, and {path.name}{end} beside it has data that is not in "
+                f"it yet; that cannot be read without writing there. Copy all of them ({names}) to "
+                "a folder where you may write, and open the copy."
             )
     found = _found(str(path))
     return (
@@ -65,14 +65,14 @@ def stamp_of(path: Path) -> Stamp:
 
 
 def check_still(db: StillConnection, path: Path) -> None:
-    """Refuse what was read while somebody wrote.
+    """Refuse data that was read during a write.
 
     Raises:
-        StorageError: Somebody has.
+        StorageError: The files were written.
     """
     if stamp_of(path) != db.stamp:
         raise StorageError(
-            f"{path} was written by somebody else while it was being read. Try again."
+            f"{path} was written by another process while it was being read. Try again."
         )
 
 

@@ -1,4 +1,4 @@
-"""Connections that read: beside the one that writes, and beside each other."""
+"""Connections that read, concurrently with the one that writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _THREADS = 4
 
 
 class Readers:
-    """Reads on threads of its own, so that a slow disk never stops an event loop.
+    """Reads on its own threads, so that a slow disk never blocks an event loop.
 
     Args:
         database: The file.
@@ -34,7 +34,7 @@ class Readers:
         register(self, READS)
 
     def _begin(self) -> None:
-        self._changed = threading.Condition(threading.Lock())  # guards what follows
+        self._changed = threading.Condition(threading.Lock())  # guards the fields below
         self._idle: list[sqlite3.Connection] = []
         self._in_use = 0
         self._is_stopped = False
@@ -45,7 +45,7 @@ class Readers:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run a job on a thread with a connection that sees one state of the database."""
+        """Run a job on a thread, with a connection that sees one state of the database."""
         return await self._workers.run(lambda: self.run_here(job, *args, **kwargs))
 
     def run_here(
@@ -59,7 +59,7 @@ class Readers:
             return job(db, *args, **kwargs)
 
     async def aclose(self) -> None:
-        """Wait for what is under way and close the connections that nobody uses."""
+        """Wait for running jobs and close idle connections."""
         await self._workers.aclose()
         with self._changed:
             idle, self._idle = self._idle, []
@@ -67,12 +67,12 @@ class Readers:
             db.close()
 
     def __del__(self) -> None:
-        # A storage that nobody closed is no trouble. Python would close these too, with a warning.
+        # A storage need not be closed. Python would close these too, but with a warning.
         for db in self._idle:
             db.close()
 
     def before_fork(self, until: float) -> None:
-        """Close the connections, and let nobody open another one until the process has forked."""
+        """Close the connections, and open no other one until the process has forked."""
         self._is_stopped = self._changed.acquire(timeout=max(0.0, until - time.monotonic()))
         if not self._is_stopped:
             return
@@ -81,7 +81,7 @@ class Readers:
             self._idle.pop().close()
 
     def after_fork(self, *, in_child: bool) -> None:
-        """Go on in the parent; in the child, begin anew."""
+        """Continue in the parent; start again in the child."""
         if not in_child:
             if self._is_stopped:
                 self._changed.release()
@@ -110,17 +110,17 @@ class Readers:
             self._put_back(db)
 
     def _take(self) -> sqlite3.Connection | None:
-        """Return an idle connection, None where there is none; `_put_back` has to follow."""
+        """Return an idle connection, None if there is none; `_put_back` must follow."""
         with self._changed:
             self._in_use += 1
             return self._idle.pop() if self._idle else None
 
     def _put_back(self, db: sqlite3.Connection | None) -> None:
         if isinstance(db, StillConnection):
-            db.close()  # somebody may write before it is wanted again
+            db.close()  # another process may write before it is used again
             db = None
         with self._changed:
             self._in_use -= 1
             if db is not None:
                 self._idle.append(db)
-            self._changed.notify_all()  # of a fork that waits
+            self._changed.notify_all()  # a fork may wait

@@ -1,4 +1,4 @@
-"""Checkpoints that were saved by hand in their table, each as a whole."""
+"""Rows of directly saved checkpoints, each as a whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SQL = load_statements("supersteps.storage.sqlite", "saved.sql")
 
 
 def insert_saved(db: sqlite3.Connection, header: CheckpointHeader) -> int:
-    """Store a checkpoint that was saved by hand, without its entries; return its key."""
+    """Store a directly saved checkpoint, without its entries; return its key."""
     data = msgspec.json.encode(header)
     key = db.execute(SQL["insert"], (header.checkpoint_id, data, b"", 0)).lastrowid
     assert key is not None
@@ -27,31 +27,31 @@ def insert_saved(db: sqlite3.Connection, header: CheckpointHeader) -> int:
 def fill_saved(
     db: sqlite3.Connection, key: int, header: CheckpointHeader, entries: dict[PartKey, Entry]
 ) -> None:
-    """Store the entries of a checkpoint that was saved by hand."""
+    """Store the entries of a directly saved checkpoint."""
     db.execute(SQL["update"], (*pack_saved(header, entries), key))
 
 
 def has_namesakes(db: sqlite3.Connection, run_id: str) -> bool:
-    """Return whether any has an id like those that a run gives."""
+    """Return whether one has an id like those of the run's checkpoints."""
     return bool(db.execute(SQL["has_namesakes"], namesakes(run_id)).fetchone()[0])
 
 
 def outdate_run(db: sqlite3.Connection, run_id: str) -> None:
-    """Have those who remember a run read it again: one of its ids was taken."""
+    """Make all caches of a run outdated, because one of its ids was used."""
     db.execute(SQL["outdate_run"], (run_id,))
 
 
 def find_saved(db: sqlite3.Connection, wanted: str) -> SavedRow | None:
-    """Return a checkpoint saved by hand, unchecked, None when there is none with this id."""
+    """Return a directly saved checkpoint, unchecked, None if there is none with this id."""
     row = db.execute(SQL["read"], (wanted,)).fetchone()
     return None if row is None else SavedRow(*row)
 
 
 def list_saved(db: sqlite3.Connection) -> Iterator[SavedRow]:
-    """Give all checkpoints that were saved by hand, unchecked."""
+    """Yield all directly saved checkpoints, unchecked."""
     return map(SavedRow._make, db.execute(SQL["list"]))
 
 
 def delete_saved(db: sqlite3.Connection, key: int) -> None:
-    """Delete a checkpoint that was saved by hand."""
+    """Delete a directly saved checkpoint."""
     db.execute(SQL["delete"], (key,))

@@ -1,4 +1,4 @@
-"""`SqliteTables`: what the rules of `storage/delta` read and write of a SQLite database."""
+"""`SqliteTables`: a SQLite database for the rules of `storage/delta`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SqliteTables:
 
     Args:
         db: The database, in a transaction.
-        clock: The time by which leases expire; only for whoever takes or keeps one.
+        clock: Returns the present time; needed only to acquire or renew leases.
     """
 
     __slots__ = ("_db", "now")

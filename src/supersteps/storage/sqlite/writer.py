@@ -1,17 +1,17 @@
-"""The one connection that writes, and who uses it when.
+"""The single connection that writes, shared by all writers.
 
-There is one way to the connection: a job is queued, and whoever waits for it writes whatever is
-queued, in one transaction, holding the lock. A run that writes alone to a fast disk does so there
-and then, on its event loop's thread: handing a commit to another thread and back takes about as
-long as the commit. Where several runs of one loop write, each waits for the loop's next turn, and
-the first to have it writes for all. Whatever is large, or meets a slow disk or another process that
-writes, is left to a worker thread, which has the connection without the lock for as long as it has
-something to write: so no loop stands still for long.
+All writes go through a queue of jobs. A task that waits for a job takes the lock and writes the
+whole queue in one transaction. A run that writes alone to a fast disk does so at once, on its event
+loop's thread, because handing a commit to another thread and back takes about as long as the
+commit. If several runs of one loop write, each waits for the loop's next turn, and the first one
+writes for all. Large jobs, and those that meet a slow disk or another process that writes, go to a
+worker thread. The worker has the connection without the lock as long as there are jobs, so no loop
+is blocked for long.
 
-A KeyboardInterrupt may end any of this, except on the worker's thread, between any two steps. So no
-step of a loop's thread promises another one: the lock is released by its `with`, a job is looked
-after by whoever waits for it, and a transaction that was begun stays noted until its outcome is
-known. Whoever comes next finds the note and sets things right first.
+A KeyboardInterrupt may come between any two steps, except on the worker's thread. So no step of a
+loop's thread relies on a later one: the lock is released by its `with`, a job is watched by the
+task that waits for it, and a started transaction stays recorded until its outcome is known. The
+next writer finds the record and cleans up first.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ from supersteps.storage.sqlite.log import Log
 T = TypeVar("T")
 
 _SLOW_SECONDS = 0.002
-"""A commit that takes longer is not one to make on an event loop's thread."""
+"""A commit that takes longer should not run on an event loop's thread."""
 
 _SLOW_SHARE = 0.1
-"""The share of slow ones among the recent commits up to which a disk is called fast."""
+"""The share of slow commits among recent ones up to which a disk counts as fast."""
 
 _MOST_ON_LOOP = 64
 _MOST_TOGETHER = 256
 _PAGES_IN_LOG = 1000
-"""About how many pages the write-ahead log may hold before they are moved to the database."""
+"""Approximate number of pages in the write-ahead log before they are moved to the database."""
 
 _CHANGES_IN_PAGE = 4
-"""About how many of a transaction's changes share a page."""
+"""Approximate number of a transaction's changes per page."""
 
 _COMMITS_BEFORE_ROOM = 16
-"""Who commits more often than that gets a log of its full length at once."""
+"""With more commits than that, the log gets its full length at once."""
 
 
 class Writer:
-    """Writes for any number of event loops and threads.
+    """Writes for all event loops and threads.
 
     Args:
         database: The file.
-        forget: Called when a transaction has failed: what was remembered of it is not true.
+        forget: Called when a transaction has failed, because caches are then invalid.
     """
 
     def __init__(self, database: Database, forget: Callable[[], None]) -> None:
@@ -69,23 +69,23 @@ class Writer:
         register(self, WRITES)
 
     def _begin(self) -> None:
-        # Held while a loop's thread writes; what follows may only be touched with it. One thread
-        # can take it twice: an interrupt may come before its release.
+        # Held while a loop's thread writes, and for all access to the fields below. It is
+        # reentrant, because an interrupt may come before its release.
         self._lock = threading.RLock()
         self._queue: deque[Job[Any]] = deque()
-        self._batch: Batch | None = None  # what is being written, or was when an interrupt came
-        self._is_lent = False  # to the worker, which alone sets it
-        self._lent = threading.Lock()  # held while the worker writes: no fork comes between
-        self._is_called = False  # the worker, and has not begun
+        self._batch: Batch | None = None  # what is being written, or was at an interrupt
+        self._is_lent = False  # to the worker, which is the only one to set it
+        self._lent = threading.Lock()  # held while the worker writes, to exclude forks
+        self._is_called = False  # the worker, which has not started yet
         self._pool: ThreadPoolExecutor | None = None
         self._last: str | None = None
         self._db: sqlite3.Connection | None = None
         self._whereabouts: Whereabouts | None = None
         self._is_waiting = True
-        self._slow_share = 1.25 * _SLOW_SHARE  # until a few commits have shown otherwise
+        self._slow_share = 1.25 * _SLOW_SHARE  # until a few commits show otherwise
         self._pages = 0
         self._until_room = _COMMITS_BEFORE_ROOM
-        self._stopped: list[Lock] = []  # what is held while the process forks
+        self._stopped: list[Lock] = []  # held while the process forks
 
     async def run(
         self,
@@ -95,17 +95,16 @@ class Writer:
         is_small: bool = False,
         written: Work[bool] | None = None,
     ) -> T:
-        """Write, durably.
+        """Write durably.
 
-        A job that has begun is never abandoned: when the waiting task is cancelled, the
-        cancellation goes on once the outcome is certain.
+        A started job is never abandoned: if the waiting task is cancelled, the cancellation
+        continues once the outcome is known.
 
         Args:
-            work: Writes inside a transaction; what it raises undoes only its own part.
-            alone: Who writes. If that was also the last to write, it need not wait for company.
-            is_small: Whether it may be done on the event loop's thread.
-            written: Tells, from a later look, whether `work` has been done, for when a COMMIT
-                fails.
+            work: Writes inside a transaction; raising undoes only its own changes.
+            alone: The writer's name. If it was also the last one, it need not wait for others.
+            is_small: Whether it may run on the event loop's thread.
+            written: Returns later whether `work` was written, for a failed COMMIT.
         """
         self._free_lock()
         job = Job(work, asyncio.get_running_loop(), written, is_small=is_small)
@@ -119,7 +118,7 @@ class Writer:
         return job.outcome()
 
     async def run_apart(self, work: Work[T]) -> T:
-        """Do something with the connection that cannot be done inside a transaction."""
+        """Run a job with the connection outside of a transaction."""
         self._free_lock()
         job = Job(work, asyncio.get_running_loop(), is_apart=True)
         try:
@@ -131,7 +130,7 @@ class Writer:
         return job.outcome()
 
     async def aclose(self) -> None:
-        """Finish what is queued, move the log into the database and close; the writer may be used again."""
+        """Finish the queue, move the log into the database and close; can be used again."""
         self._free_lock()
         with self._lock:
             if self._db is None and not (self._is_lent or self._is_called or self._queue):
@@ -140,29 +139,29 @@ class Writer:
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown(wait=False)  # its thread ends when nothing is queued
+            pool.shutdown(wait=False)  # its thread ends when the queue is empty
 
     def __del__(self) -> None:
-        # A storage that nobody closed is no trouble. Python would close this too, with a warning.
+        # A storage need not be closed. Python would close this too, but with a warning.
         if self._db is not None:
             self._db.close()
 
     def before_fork(self, until: float) -> None:
-        """Close the connection, and let nobody open another one until the process has forked."""
+        """Close the connection, and open no other one until the process has forked."""
         locks: tuple[Lock, ...] = (self._lock, self._lent)
         for lock in locks:
             if not lock.acquire(timeout=max(0.0, until - time.monotonic())):
                 return
             self._stopped.append(lock)
-        if self._batch is not None:  # being written by the very thread that forks
+        if self._batch is not None:  # being written by the thread that forks
             return
         try:
             self._drop_connection()
-        except sqlite3.Error:  # what is committed is in the log
+        except sqlite3.Error:  # the log has everything that was committed
             return
 
     def after_fork(self, *, in_child: bool) -> None:
-        """Go on: with what is queued in the parent, with nothing in the child."""
+        """Continue: with the queue in the parent, without it in the child."""
         if not in_child:
             while self._stopped:
                 self._stopped.pop().release()
@@ -179,7 +178,7 @@ class Writer:
             self._lock.release()
 
     def _is_fast(self) -> bool:
-        """Return whether a small commit may be made on an event loop's thread now."""
+        """Return whether a small commit may run on an event loop's thread now."""
         return self._db is not None and self._slow_share < _SLOW_SHARE and not self._needs_tidying()
 
     # -------------------------------------------------------------------------------------- waiting
@@ -188,7 +187,7 @@ class Writer:
         """Write a job at once, call the worker, or leave it to the event loop's next turn."""
         with self._lock:
             if self._batch is not None and not self._is_lent:
-                self._mend()
+                self._clean_up()
             is_alone = alone is not None and alone == self._last
             self._last = alone
             is_here = job.is_small and not (self._is_lent or self._is_called) and self._is_fast()
@@ -202,10 +201,10 @@ class Writer:
                 self._call_worker()
 
     async def _outcome(self, job: Job[Any]) -> None:
-        """Wait for a job's outcome, and write what is queued if nobody else does.
+        """Wait for a job's outcome, and write the queue if no other task does.
 
         Raises:
-            CancelledError: The waiting task was cancelled; the job is done, or will never begin.
+            CancelledError: The waiting task was cancelled; the job is done, or will never start.
         """
         cancelled: asyncio.CancelledError | None = None
         turn: Awaitable[None] | None = _next_turn()
@@ -227,10 +226,10 @@ class Writer:
     # ------------------------------------------------------------------------- on the loop's thread
 
     def _take_turn(self, job: Job[Any]) -> asyncio.Future[None] | None:
-        """Write what is queued, or return what to wait for: the worker writes it."""
+        """Write the queue, or return a future of the worker that does."""
         with self._lock:
             if self._batch is not None and not self._is_lent:
-                self._mend()
+                self._clean_up()
             if job.is_done:
                 return None
             if not (self._is_lent or self._is_called):
@@ -238,7 +237,7 @@ class Writer:
                 jobs = [queued for queued in first if queued.is_wanted]
                 is_here = self._is_fast() and all(queued.is_small for queued in jobs)
                 if is_here and (not jobs or self._write_here(jobs)):
-                    for _ in first:  # not before: an interrupt would lose them
+                    for _ in first:  # not earlier: an interrupt would lose them
                         self._queue.popleft()
                 self._hand_on()
             if job.is_done:
@@ -247,21 +246,21 @@ class Writer:
             return job.waiter
 
     def _hand_on(self) -> None:
-        """Leave what is still queued to the worker. The lock is held."""
+        """Leave the rest of the queue to the worker. The lock is held."""
         if self._queue:
             self._call_worker()
 
     def _write_here(self, jobs: list[Job[Any]]) -> bool:
-        """Do jobs here and now; return False when they have to wait. The lock is held."""
+        """Run jobs on this thread; return False if they have to wait. The lock is held."""
         if not self._write(jobs, waiting=False):
             return False
         for job in jobs:
-            job.is_done = True  # whoever waits for it looks, at its loop's next turn
+            job.is_done = True  # the waiting task checks it at its loop's next turn
         self._batch = None
         return True
 
     def _call_worker(self) -> None:
-        """Have the worker write what is queued, unless it is about to. The lock is held."""
+        """Start the worker for the queue, unless it is about to run. The lock is held."""
         if self._is_lent or self._is_called:
             return
         if self._pool is None:
@@ -275,7 +274,7 @@ class Writer:
         with self._lock:
             if self._is_lent:
                 return
-            self._mend()
+            self._clean_up()
             self._is_lent = True
             self._is_called = False
         while True:
@@ -294,7 +293,8 @@ class Writer:
             with self._lock:
                 is_last = not (self._queue or self._needs_tidying())
                 if is_last:
-                    # Before anybody is told: what they write next may then be written inline.
+                    # Before waking the waiting tasks, whose next writes may then run on their own
+                    # threads.
                     self._is_lent = False
             deliver(jobs)
             if is_last:
@@ -316,7 +316,7 @@ class Writer:
         return self._db is not None and (self._until_room == 0 or self._pages >= _PAGES_IN_LOG)
 
     def _tidy(self) -> None:
-        """Look after the log; here rather than inside a commit, where somebody waits."""
+        """Maintain the log here, and not inside a commit, for which a task waits."""
         if self._db is None or not self._needs_tidying():
             return
         try:
@@ -328,21 +328,22 @@ class Writer:
                 if self._log.move(self._db):
                     self._until_room = _COMMITS_BEFORE_ROOM
         except (sqlite3.Error, OSError):
-            self._drop_connection()  # nothing is lost; if the trouble lasts, the next commit meets it and says so
+            # Nothing is lost; if the problem persists, the next commit reports it.
+            self._drop_connection()
 
     def _close(self, db: sqlite3.Connection) -> None:
         try:
-            self._database.set_waiting(db, False)  # for whoever still reads
+            self._database.set_waiting(db, False)  # for connections that still read
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error:
-            pass  # then the log stays beside the database: everything is in it, and whoever opens the two finds it
+            pass  # the log stays beside the database and is used when it is opened again
         finally:
             self._drop_connection()
 
     # --------------------------------------------------------------------------------- transactions
 
     def _write(self, jobs: list[Job[Any]], *, waiting: bool) -> bool:
-        """Do jobs in one transaction; return False, having done nothing, when that would have to wait and may not."""
+        """Run jobs in one transaction; return False, without changes, if it would have to wait."""
         batch = self._batch = Batch(jobs)
         try:
             db = self._connection(waiting)
@@ -358,8 +359,8 @@ class Writer:
             batch.is_committed = True
             self._pages += 3 + (db.total_changes - before) // _CHANGES_IN_PAGE
             if self._whereabouts is not None and not self._whereabouts.are_unchanged():
-                # A deleted file can be written and synced like any other, and nobody will ever find
-                # what is in it.
+                # A deleted file can still be written and synced, but its content can never be
+                # found.
                 self._forget()
                 self._drop_connection()
                 _fail(jobs, self._database.lost())
@@ -372,10 +373,10 @@ class Writer:
         return True
 
     def _perform(self, db: sqlite3.Connection, jobs: list[Job[Any]]) -> bool:
-        """Do jobs in the transaction; return False, and end it, when there is nothing to commit.
+        """Run jobs in the transaction; return False, and end it, if there is nothing to commit.
 
-        Most refusals come before anything is written, so savepoints, which cost as much as a small
-        commit's own statements, are made only when a job was refused later than that.
+        Most refusals come before anything is written. Savepoints cost as much as the statements of
+        a small commit, so they are used only after a job was refused later than that.
         """
         if not perform(db, jobs):
             db.execute("ROLLBACK")
@@ -395,7 +396,7 @@ class Writer:
         if self._db is None:
             self._db = self._database.connect()
             self._log.limit(self._db)
-            self._db.execute("BEGIN IMMEDIATE")  # makes sure that there is a log
+            self._db.execute("BEGIN IMMEDIATE")  # ensures that there is a log
             self._db.execute("ROLLBACK")
             self._whereabouts = self._database.whereabouts()
             self._is_waiting = True
@@ -415,15 +416,15 @@ class Writer:
 
     # -------------------------------------------------------------------------------------- trouble
 
-    def _mend(self) -> None:
-        """Settle what an interrupt has left unsettled. The lock is held."""
+    def _clean_up(self) -> None:
+        """Clean up after an interrupt. The lock is held."""
         batch = self._batch
         if batch is None:
             return
         is_committed = self._clear_up(batch)
         for (
             job
-        ) in batch.jobs:  # those that are not done are still queued, unless nobody waits for them
+        ) in batch.jobs:  # jobs that are not done are still queued, unless no task waits for them
             if is_committed:
                 job.is_done = True
             elif not job.is_done:
@@ -431,7 +432,7 @@ class Writer:
         self._batch = None
 
     def _clear_up(self, batch: Batch) -> bool:
-        """Leave no half-done transaction behind, and return whether it was committed."""
+        """End an unfinished transaction, and return whether it was committed."""
         if batch.is_committing and not batch.is_committed:
             batch.is_committed = self._has_committed(batch.jobs)
         batch.is_committing = False
@@ -440,7 +441,7 @@ class Writer:
         return batch.is_committed
 
     def _has_committed(self, jobs: list[Job[Any]]) -> bool:
-        """Return whether a COMMIT that was begun before an interrupt came has been done."""
+        """Return whether a COMMIT that was started before an interrupt has succeeded."""
         if self._is_in_transaction():
             return False
         if any(job.written is not None for job in jobs):
@@ -448,7 +449,7 @@ class Writer:
         return self._db is not None
 
     def _recover(self, batch: Batch, error: sqlite3.Error) -> None:
-        """Leave no half-done transaction behind, and find out what has become of the jobs."""
+        """End an unfinished transaction, and determine the outcomes of the jobs."""
         jobs = batch.jobs
         is_unsettled = batch.is_committing and not self._is_in_transaction()
         self._roll_back()
@@ -457,7 +458,8 @@ class Writer:
         if is_unsettled and self._was_written(jobs):
             return
         if len(jobs) > 1 and not is_busy(error):
-            for job in jobs:  # none was written; the trouble may be that of one of them, which has too much to write
+            # None was written; one of them may be too large.
+            for job in jobs:
                 job.error = job.result = None
                 self._write([job], waiting=True)
                 job.is_done = True
@@ -469,19 +471,19 @@ class Writer:
     def _is_in_transaction(self) -> bool:
         try:
             return self._db is not None and self._db.in_transaction
-        except sqlite3.ProgrammingError:  # it is closed
+        except sqlite3.ProgrammingError:  # the connection is closed
             return False
 
     def _roll_back(self) -> None:
-        # SQLite has often done so by itself, after a full disk for one.
+        # SQLite often rolls back by itself, for example after a full disk.
         if self._db is not None and self._is_in_transaction():
             try:
                 self._db.execute("ROLLBACK")
             except sqlite3.Error:
-                self._drop_connection()  # which rolls back too
+                self._drop_connection()  # this also rolls back
 
     def _was_written(self, jobs: list[Job[Any]]) -> bool:
-        """Return whether a transaction whose COMMIT failed was committed all the same: look, do not guess."""
+        """Return whether a transaction was committed although its COMMIT failed, by checking."""
         witness = next(
             (job.written for job in jobs if job.written is not None and job.error is None), None
         )
@@ -495,12 +497,12 @@ class Writer:
 
     def _drop_connection(self) -> None:
         if self._db is not None:
-            self._db.close()  # before it is forgotten: one that is left open may hold a transaction
+            self._db.close()  # before it is dropped: an open one may have a transaction
             self._db = None
 
 
 def _fail(jobs: list[Job[Any]], error: BaseException) -> None:
-    """Note what jobs failed with: whatever happens, nobody may wait for ever."""
+    """Set the error of jobs: in any case, no task may wait forever."""
     for job in jobs:
         job.error = job.error or error
 
