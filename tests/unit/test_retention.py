@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from supersteps import ManagedStorage, RetentionPolicy, WorkflowBuilder, open_storage
+from supersteps.encryption.storage import EncryptedStorage, Keyring
 from supersteps.engine.run_store import TIDY_EVERY
+from supersteps.storage.memory import InMemoryCheckpointStorage
+from supersteps.storage.ports import Capabilities
 from tests.unit.support import Counter
 
 
@@ -73,6 +76,18 @@ async def test_a_long_run_holds_little_more_than_it_is_to_keep(
         assert run.checkpoints[0].parent is None
         resumed = await workflow.run_from_checkpoint(kept[0])
         assert resumed.get_outputs() == result.get_outputs()
+
+
+def test_retention_needs_a_storage_that_can_be_looked_after() -> None:
+    """Also around an encrypted one: what is inside has to be able to."""
+
+    class Unmanaged(InMemoryCheckpointStorage):
+        capabilities = Capabilities(is_permanent=False)
+
+    policy = RetentionPolicy(keep_last=1)
+    encrypted = EncryptedStorage(Unmanaged(), Keyring({"k": b"k" * 32}, "k"))
+    with pytest.raises(TypeError, match="EncryptedStorage cannot"):
+        WorkflowBuilder().with_checkpointing(encrypted, retention=policy)
 
 
 def test_retention_needs_a_storage_that_can_prune() -> None:

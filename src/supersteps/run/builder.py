@@ -102,11 +102,15 @@ class WorkflowBuilder(GraphBuilder):
                 "with_checkpointing takes a checkpoint storage; "
                 f"{type(checkpoint_storage).__name__} has no {', '.join(missing)}"
             )
-        if retention is not None and not callable(getattr(checkpoint_storage, "prune", None)):
-            raise TypeError(
-                "retention needs a storage that can prune; "
-                f"{type(checkpoint_storage).__name__} cannot"
-            )
+        if retention is not None:
+            # only a program that has a policy needs it
+            from supersteps.storage.ports import is_managed
+
+            if not is_managed(checkpoint_storage):
+                raise TypeError(
+                    "retention needs a storage that can prune; "
+                    f"{type(checkpoint_storage).__name__} cannot"
+                )
         self._storage = checkpoint_storage
         self._retention = retention
         self._types = list(types)
