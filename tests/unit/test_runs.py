@@ -222,7 +222,7 @@ def test_answers_are_numbered_after_those_before() -> None:
 
 def test_answers_that_cannot_be_taken() -> None:
     run = a_run(requests=("a",), inbox_read=1)
-    with pytest.raises(UnknownRequestError, match="requests that wait: 'a'"):
+    with pytest.raises(UnknownRequestError, match="waiting requests: 'a'"):
         rules.accept_answers(run, [], [("x", b"1")])
     with pytest.raises(AlreadyAnsweredError):
         rules.accept_answers(run, [], [("a", b"1"), ("a", b"1")])

@@ -63,7 +63,10 @@ class Retention(Subject):
         assert await names(until=third.astimezone(east)) == ["run 1", "run 0"]
         assert await names(since=third, until=third + timedelta(days=1)) == ["run 2"]
         assert await names(since=third, before="run 4", limit=1) == ["run 3"]
-        assert await names(since=third, workflow_id="even", status="IDLE") == ["run 4", "run 2"]
+        assert await names(since=third, workflow_id="even", status=WorkflowRunState.IDLE) == [
+            "run 4",
+            "run 2",
+        ]
         with pytest.raises(ValueError, match="time zone"):
             await names(since=datetime(2025, 1, 3))
         with pytest.raises(ValueError, match="limit"):
