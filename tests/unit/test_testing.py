@@ -38,7 +38,7 @@ def test_a_report_is_for_people() -> None:
     lines = report(PlainStorage()).splitlines()
     assert lines[0] == "PlainStorage:"
     assert (
-        "  journal      partial  records of finished calls are there when the storage is opened again"
+        "  journal      partial  records of finished calls are there when the storage is reopened"
         in lines
     )
 
@@ -64,7 +64,7 @@ def test_a_verdict_tells_what_is_full_partial_missing_and_failed() -> None:
     }
     assert {"test_records_come_back_in_order"} <= set(verdict.failures)
     text = str(verdict)
-    assert "Forgetful lacks 'corruption': damage is noticed and named" in text
+    assert "Forgetful lacks 'corruption': damage is detected and named" in text
     assert "    test_records_come_back_in_order: AssertionError: " in text
 
 

@@ -1,4 +1,4 @@
-"""Judge a storage of your own: the contract that every storage of this library passes.
+"""The contract of storages, as tests for your own storage.
 
     from supersteps.testing import StorageContract
 
@@ -6,10 +6,9 @@
         def open_storage(self, folder, clock):
             return MyStorage(folder / "runs.db", clock=clock)
 
-pytest collects the class like any other and needs no plug-in. What the storage does not promise is
-declared (`lacks = {"corruption"}`) or found out, and its tests are skipped, by name.
-`judge(TestMyStorage)` does the same without a runner, `capabilities(storage)` just looks at the
-methods.
+Run pytest as usual; no plug-in is needed. Declare what the storage does not promise (`lacks =
+{"corruption"}`); those tests are skipped, as are the tests of methods it does not have. Without a
+test runner, call `judge(TestMyStorage)`. `capabilities(storage)` only inspects the methods.
 """
 
 # ruff: noqa: E402 -- the topics have to be imported after pytest was told of them
@@ -19,7 +18,7 @@ try:
 except ImportError as error:  # pragma: no cover
     raise ImportError("supersteps.testing needs pytest: pip install pytest") from error
 
-# Before they are imported: then their assertions say what was compared.
+# Registered before the import, so that pytest explains failed assertions.
 pytest.register_assert_rewrite(
     *(
         f"supersteps.testing.{topic}"
@@ -78,7 +77,7 @@ class StorageContract(
     Corruption,
     Retention,
 ):
-    """What a storage has to do, as tests: subclass it and say how yours is opened (`open_storage`)."""
+    """The contract of storages: subclass it and define `open_storage`."""
 
 
 __all__ = [

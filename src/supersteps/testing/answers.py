@@ -1,10 +1,10 @@
-"""Answers in plain JSON, by people who do not have the workflow's code."""
+"""Contract: answers in plain JSON, given without the workflow's code."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -36,12 +36,12 @@ _ASKED = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def question(request_id: str, schema: Any = None, **fields: Any) -> bytes:
-    """Return a question, encoded.
+    """Return an encoded question.
 
     Args:
         request_id: Its id.
         schema: JSON Schema of the answer.
-        fields: Others of `StoredRequest`.
+        fields: Other fields of `StoredRequest`.
     """
     known: dict[str, Any] = {
         "source_executor_id": "asker",
@@ -76,7 +76,7 @@ async def refused(
     error: type[Exception],
     words: str,
 ) -> None:
-    """Make sure that something is refused, with an error of its own kind, and nothing is changed."""
+    """Check that a call is refused with this error and changes nothing."""
     before = await storage.get_run("run"), await storage.read_inbox("run")
     with pytest.raises(error, match=words) as caught:
         await attempt()
@@ -87,8 +87,12 @@ async def refused(
     assert (await storage.get_run("run"), await storage.read_inbox("run")) == before
 
 
+def _fixed(now: datetime) -> Callable[[], datetime]:
+    return lambda: now
+
+
 class Answers(Subject):
-    """People answer by the schema that is stored with a question; what cannot be taken is refused, each in its way."""
+    """Answers are checked against the stored schema; each kind of refusal has its error."""
 
     async def test_an_answer_in_json_is_checked_and_waits_in_the_inbox(self) -> None:
         storage = self.storage
@@ -105,7 +109,7 @@ class Answers(Subject):
             ({"n": {1}}, "not plain JSON"),
             (float("nan"), "not a JSON number"),
         ):
-            give = functools.partial(self._answer, "q", wrong)
+            give = partial(self._answer, "q", wrong)
             await refused(storage, give, ResponseTypeError, words)
         await answers.answer(storage, "run", "q", {"n": 1})
 
@@ -141,7 +145,7 @@ class Answers(Subject):
         for too_late in (deadline, deadline + timedelta(days=1)):
             await refused(
                 storage,
-                lambda now=too_late: answers.answer(storage, "run", "late", 1, clock=lambda: now),  # type: ignore[misc]
+                partial(answers.answer, storage, "run", "late", 1, clock=_fixed(too_late)),
                 LateResponseError,
                 "'late'.*2025-01-01T01:00",
             )
@@ -170,8 +174,8 @@ class Answers(Subject):
             ("c", StaleRequestError, "cancelled in superstep 2"),
             ("nobody", UnknownRequestError, "waiting requests: 'here'"),
         ):
-            await refused(storage, lambda name=name: self._answer(name, 1), error, words)  # type: ignore[misc]
-            await refused(storage, lambda name=name: self._cancel(name), error, words)  # type: ignore[misc]
+            await refused(storage, partial(self._answer, name, 1), error, words)
+            await refused(storage, partial(self._cancel, name), error, words)
         for attempt in (
             lambda: answers.answer(storage, "none", "a", 1),
             lambda: answers.cancel_request(storage, "none", "a"),

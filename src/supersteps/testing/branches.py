@@ -1,4 +1,4 @@
-"""Heads and branches."""
+"""Contract: heads and branches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supersteps.testing.writer import REQUEST, Writer, by_hand, plain, record_of
 
 
 class Branches(Subject):
-    """Restoring makes an older checkpoint the head and begins a branch; the old one stays readable."""
+    """Restoring makes an older checkpoint the head and starts a branch; the old one stays."""
 
     async def test_restoring_starts_a_branch_and_the_old_one_stays_readable(self) -> None:
         storage = self.storage

@@ -1,4 +1,4 @@
-"""Clocks that are wrong."""
+"""Contract: wrong clocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from supersteps.testing.writer import ELSEWHERE, LEASE, Writer, content_of, reco
 
 
 class Clocks(Subject):
-    """Order comes from numbers and parents, ownership from epochs: no clock can change either."""
+    """Order comes from numbers and parents, ownership from epochs; clocks change neither."""
 
     async def test_timestamps_that_go_back_reorder_nothing(self) -> None:
         writer = Writer(self.storage)
@@ -76,7 +76,7 @@ class Clocks(Subject):
 
 
 async def _backwards(writer: Writer, count: int) -> list[str]:
-    """Commit under timestamps that go back."""
+    """Commit with decreasing timestamps."""
     return [
         await writer.commit(
             Changes(puts={shared("n"): b"%d" % n}),

@@ -1,4 +1,4 @@
-"""Many tasks, event loops and threads at one storage."""
+"""Contract: many tasks, event loops and threads use one storage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MANY = 8
 
 
 def on_many_loops(job: Callable[[int], Awaitable[str]], many: int = MANY) -> list[str]:
-    """Run `job` on many threads, each with an event loop of its own; return results or the names of errors."""
+    """Run `job` on many threads with their own event loops; return results or error names."""
     results = [""] * many
     start = threading.Barrier(many)
 
@@ -41,7 +41,7 @@ def on_many_loops(job: Callable[[int], Awaitable[str]], many: int = MANY) -> lis
 
 
 class Concurrency(Subject):
-    """One of many wins, nothing is lost, and readers see whole states."""
+    """One of many writers wins, nothing is lost, and readers see consistent states."""
 
     async def test_many_runs_at_once(self) -> None:
         storage = self.storage
@@ -187,6 +187,6 @@ class Concurrency(Subject):
         before = await storage.get_run("run")
         assert before is not None
         assert (before.sequence, len(await storage.list_checkpoint_ids())) in {(0, 1), (1, 2)}
-        await storage.commit(commit)  # trying again settles it
+        await storage.commit(commit)  # a retry completes it
         assert plain(await storage.load_record("run-000001")) == {("shared_state", "n"): b"2"}
         assert await storage.list_checkpoint_ids() == ["run-000000", "run-000001"]

@@ -1,4 +1,4 @@
-"""Damage."""
+"""Contract: damaged data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from supersteps.testing.writer import Writer, content_of, record_of, shared
 
 
 class Corruption(Subject):
-    """What is damaged is noticed, named, and leaves the rest usable."""
+    """Damage is detected and named, and the rest stays usable."""
 
     async def _damage_the_head(self) -> list[str]:
         self.needs("corruption")

@@ -1,4 +1,4 @@
-"""Deaths in the middle of everything that a storage does."""
+"""Contract: the process dies at any point of any operation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from supersteps.testing.subject import Subject
 from supersteps.testing.writer import LEASE, REQUEST, Writer, by_hand, content_of, request, shared
 
 MOST_POINTS = 1000
-"""A step that has not come to its end after so many points never will."""
+"""Limit of points, after which a step counts as endless."""
 
 Step = Callable[[Writer], Awaitable[object]]
 
@@ -35,7 +35,7 @@ STEPS: Mapping[str, Step] = {
     "create a run": lambda w: Writer(w.storage, "second").put(n=b"1"),
     "save_checkpoint": lambda w: w.storage.save_checkpoint(by_hand("mine", shared_state={"n": 1})),
 }
-"""What happens at once or not at all."""
+"""Steps that are atomic."""
 
 REMOVALS: Mapping[str, Step] = {
     "delete the head": lambda w: w.storage.delete_checkpoint("run-000003"),
@@ -43,7 +43,7 @@ REMOVALS: Mapping[str, Step] = {
     "delete the first": lambda w: w.storage.delete_checkpoint("run-000000"),
     "delete_run": lambda w: w.storage.delete_run("run"),
 }
-"""What may be half done, but must leave something whole that doing it again completes."""
+"""Steps that may be half done, but leave a consistent run, and are completed by a retry."""
 
 UPKEEP: Mapping[str, Step] = {
     "prune": lambda w: _managed(w.storage).prune(
@@ -51,7 +51,7 @@ UPKEEP: Mapping[str, Step] = {
     ),
     "vacuum": lambda w: _managed(w.storage).vacuum(),
 }
-"""The same, of storages that can be looked after."""
+"""The same, for storages with management."""
 
 
 def _managed(storage: DurableStorage) -> ManagedStorage:
@@ -60,7 +60,7 @@ def _managed(storage: DurableStorage) -> ManagedStorage:
 
 
 async def prepare(storage: DurableStorage) -> Writer:
-    """Make a run with a list part, open requests, a journal and an answer."""
+    """Create a run with a list part, open requests, a journal and an answer."""
     writer = Writer(storage)
     await writer.commit(
         Changes(puts={MESSAGES: b"[]", shared("n"): b"0"}, appends={OUTPUTS: [b"0"]})
@@ -78,7 +78,7 @@ async def prepare(storage: DurableStorage) -> Writer:
 
 
 async def snapshot(storage: DurableStorage) -> dict[str, Any]:
-    """Return all that can be seen of a storage."""
+    """Return everything that is visible of a storage."""
     runs = [await storage.get_run(run_id) for run_id in ("run", "second")]
     ids = await storage.list_checkpoint_ids()
     return {
@@ -108,7 +108,7 @@ async def go_on(storage: DurableStorage) -> None:
 
 
 class Crashes(Subject):
-    """Whenever a process dies, the next one finds the state before or after, and goes on."""
+    """After a crash, the next process finds the state before or after, and continues."""
 
     async def test_what_a_method_has_returned_for_is_there_without_closing(self) -> None:
         self.needs("durability", "head", "journal", "inbox")
@@ -160,7 +160,7 @@ class Crashes(Subject):
                 raise AssertionError(f"{name} does not end")
 
     def _die(self, name: str, step: Step, point: int) -> bool:
-        """Let a fresh storage die at a point of a step, and open it again."""
+        """Crash a new storage at a point of a step, and open it again."""
         self.elsewhere(f"{name} {point}")
         writer = asyncio.run(prepare(self.storage))
         died = self.crash(point, lambda: asyncio.run(_run(step, writer)))
@@ -168,7 +168,7 @@ class Crashes(Subject):
         return died
 
     async def _whole(self, when: str) -> dict[str, Any]:
-        """Return the checkpoints, each of which must follow one that is there."""
+        """Return the checkpoints, after checking that their parents exist."""
         found = await snapshot(self.storage)
         run = await self.storage.get_run("run")
         assert run is None or run.head in found["checkpoints"], when

@@ -1,4 +1,4 @@
-"""The inbox of accepted answers."""
+"""Contract: the inbox of accepted answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from supersteps.testing.writer import ASK, REQUEST, Writer, request
 
 
 class Inbox(Subject):
-    """Answers wait in order until a commit has consumed them, once, or a restore drops them."""
+    """Answers wait in order until one commit consumes them, or a restore discards them."""
 
     async def test_answers_wait_in_order(self) -> None:
         storage = self.storage

@@ -1,4 +1,4 @@
-"""A run that is deleted and started anew under its id is another run."""
+"""Contract: a run recreated under its id is another run."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _WRITES: dict[str, Attempt] = {
         "run", [("q", b'"no"')], incarnation=old.incarnation
     ),
 }
-"""Everything that whoever has known a run may try to write to it."""
+"""Every write that a stale handle may try."""
 
 
 class Incarnations(Subject):
-    """Ids and epochs begin anew with a run; what was meant for an earlier one is refused."""
+    """Ids and epochs start again with a new run; writes for an earlier one are refused."""
 
-    async def _started_anew(self) -> Writer:
-        """Delete a run and start another one just like it; return the writer of the first."""
+    async def _recreated(self) -> Writer:
+        """Delete a run and start an equal one; return the writer of the first."""
         old, new = Writer(self.storage), Writer(self.storage)
         new.incarnation = "another incarnation"
         await old.commit(Changes(puts={request("q"): REQUEST, shared("who"): b'"alice"'}))
@@ -73,7 +73,7 @@ class Incarnations(Subject):
             assert checkpoint.incarnation == writer.incarnation
 
     async def test_whoever_knew_the_run_before_changes_nothing(self) -> None:
-        old = await self._started_anew()
+        old = await self._recreated()
         before = await record_of(self.storage)
 
         for name, attempt in _WRITES.items():
@@ -87,7 +87,7 @@ class Incarnations(Subject):
         assert (await content_of(self.storage, "run-000000"))[shared("who")] == b'"bob"'
 
     async def test_whoever_knew_it_before_reads_nothing_of_the_new_one(self) -> None:
-        old = await self._started_anew()
+        old = await self._recreated()
         storage, which = self.storage, old.incarnation
 
         assert await storage.read_journal("run", "run-000000", incarnation=which) == []
@@ -97,7 +97,7 @@ class Incarnations(Subject):
         assert len(await storage.read_inbox("run", incarnation=which)) == 1
 
     async def test_the_writer_of_the_new_run_goes_on(self) -> None:
-        await self._started_anew()
+        await self._recreated()
         successor = Writer(self.storage)
         await successor.take(which="another incarnation")
         await successor.put(n=b"2")

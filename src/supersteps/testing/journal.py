@@ -1,4 +1,4 @@
-"""The journal of finished calls."""
+"""Contract: the journal of finished calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from supersteps.testing.writer import Writer
 
 
 class Journal(Subject):
-    """Records come back in order and are void once the head has moved."""
+    """Records are returned in order and are void once the head has moved."""
 
     async def test_records_come_back_in_order(self) -> None:
         head = await Writer(self.storage).commit()

@@ -1,4 +1,4 @@
-"""Judging a storage without a test runner: what it can do by its looks, and what the contract says of it."""
+"""`judge` and `capabilities`: the contract without a test runner."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _UPKEEP = ("list_runs", "list_headers", "prune", "verify", "vacuum")
 
 
 def capabilities(storage: object) -> dict[str, str]:
-    """Return what a storage can do by the methods that it has: "full", "partial" or "missing" for each ability.
+    """Return the capabilities that a storage's methods suggest: "full", "partial" or "missing".
 
-    Whether it keeps what the methods promise is for `StorageContract` to say.
+    This only inspects methods; whether they keep their promises is tested by `StorageContract`.
     """
     lacking = [name for name in METHODS if not callable(getattr(storage, name, None))]
     if lacking:
         return {"checkpoints": "partial" if len(lacking) < len(METHODS) else "missing"}
     assert isinstance(storage, CheckpointStorage)
     is_plain = bool(capabilities_of(as_durable(storage)).missing)
-    held = "partial" if is_plain else "full"  # the adapter stands in, inside one process
+    held = "partial" if is_plain else "full"  # the adapter provides it, within one process
     upkeep = sum(callable(getattr(storage, name, None)) for name in _UPKEEP)
     return {
         "checkpoints": "full",
@@ -41,7 +41,7 @@ def capabilities(storage: object) -> dict[str, str]:
 
 
 def report(storage: object) -> str:
-    """Return what a storage can do by the methods that it has, as lines for people."""
+    """Return the capabilities of a storage as text, one per line."""
     found = capabilities(storage)
     width = max(map(len, found))
     lines = [
@@ -63,12 +63,12 @@ _MEANINGS = {
 
 @dataclass
 class Verdict:
-    """What the contract says of a storage.
+    """The result of testing a storage against the contract.
 
     Attributes:
-        name: The class that was judged.
+        name: The tested class.
         passed: Tests that passed, by topic.
-        skipped: Tests that were skipped and why, by topic.
+        skipped: Skipped tests with reasons, by topic.
         failed: Tests that failed and their errors, by topic.
     """
 
@@ -109,11 +109,11 @@ class Verdict:
 
 
 def judge(contract: type[Subject], *, topics: tuple[str, ...] | None = None) -> Verdict:
-    """Run the contract against a storage, without a test runner.
+    """Test a storage against the contract, without a test runner.
 
     Args:
         contract: A subclass of `StorageContract`.
-        topics: Only these, by the names of their classes.
+        topics: Only these topics, by the names of their classes.
     """
     verdict = Verdict(contract.__name__)
     for topic, name in tests_of(contract):
@@ -136,7 +136,7 @@ def judge(contract: type[Subject], *, topics: tuple[str, ...] | None = None) -> 
 
 
 def tests_of(contract: type[Subject]) -> Iterator[tuple[str, str]]:
-    """Yield the tests of a contract, each with the class that it comes from, in the order in which they are written."""
+    """Yield the tests of a contract with the class that defines them, in source order."""
     for cls in contract.__mro__:
         for name, member in vars(cls).items():
             if name.startswith("test_") and inspect.isfunction(member):

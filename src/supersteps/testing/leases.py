@@ -1,4 +1,4 @@
-"""Leases."""
+"""Contract: leases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from supersteps.states import WorkflowRunState
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import ELSEWHERE, LEASE, Writer, record_of
 
-# Tells who it is and lives until it is told otherwise.
+# # Prints its identity and lives until it reads a line.
 _CHILD = """
 import msgspec
 from supersteps.checkpoint.owner import this_process
@@ -24,7 +24,7 @@ input()
 
 
 class Leases(Subject):
-    """A lease keeps others off while its owner lives and its time lasts, and no longer."""
+    """A lease excludes others exactly while its owner lives and its time lasts."""
 
     async def test_a_lease_keeps_others_off_until_it_expires(self) -> None:
         self.needs("clock")
@@ -51,7 +51,7 @@ class Leases(Subject):
         self.needs("clock")
         await Writer(self.storage).commit(owner=ELSEWHERE)
         mine = Writer(self.storage)
-        self.clock.now -= 7200  # set back, or slow on this machine; the owner is dead
+        self.clock.now -= 7200  # set back, or slow on this machine; the owner has died
 
         with pytest.raises(RunBusyError, match="elsewhere"):
             await mine.take()
@@ -77,7 +77,7 @@ class Leases(Subject):
         await writer.commit(owner=ELSEWHERE)
         before = self.clock.now
         for moment in (0, 10, 20, 30, 40):
-            self.clock.now = before - 7200 + moment  # who looks
+            self.clock.now = before - 7200 + moment  # the reader
             with pytest.raises(RunBusyError):
                 await Writer(self.storage).take()
             self.clock.now = before + moment  # the owner, on another machine
@@ -96,7 +96,7 @@ class Leases(Subject):
 
         await writer.commit(lease_seconds=None)
         assert (await record_of(self.storage)).lease is None
-        await self.storage.renew("run", 1, LEASE)  # a heartbeat that comes too late
+        await self.storage.renew("run", 1, LEASE)  # a late heartbeat
         assert (await record_of(self.storage)).lease is None
 
     async def test_a_released_run_can_be_taken_at_once(self) -> None:
@@ -128,7 +128,7 @@ class Leases(Subject):
         finally:
             child.communicate(b"\n")
         if not owner.boot_id:
-            return  # the system does not tell who has died
+            return  # the system does not report dead processes
         await writer.take()
         assert writer.epoch == 2
 

@@ -1,4 +1,4 @@
-"""Listings, lineage and deletes."""
+"""Contract: listings, lineage and deletion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supersteps.testing.writer import REQUEST, Writer, by_hand, content_of, plai
 
 
 class Lineage(Subject):
-    """Checkpoints are listed in order, know what they follow, and can be deleted without breaking the chain."""
+    """Checkpoints are listed in order; deleting one does not break the lineage."""
 
     async def test_an_empty_storage_has_nothing(self) -> None:
         storage = self.storage
@@ -86,7 +86,7 @@ class Lineage(Subject):
         ids = [await writer.commit() for _ in range(3)]
         read = lineage_reader(storage)
         if read is None:
-            return  # then the lineage is read when a run is opened
+            return  # the lineage is then read when a run is opened
 
         for wanted, limit in ((ids[2], 10), (ids[1], 10), (ids[2], 2), ("run-000009", 10)):
             assert read(wanted, limit) == await storage.list_lineage(wanted, limit)
@@ -103,7 +103,7 @@ class Lineage(Subject):
 
         assert await self.reopen().list_checkpoint_ids() == [first, third]
         assert await content_of(storage, third) == {shared("n"): b"2"}
-        await writer.commit()  # the run goes on
+        await writer.commit()  # the run continues
 
     async def test_what_followed_a_deleted_checkpoint_follows_its_parent(self) -> None:
         writer = Writer(self.storage)
@@ -111,7 +111,7 @@ class Lineage(Subject):
         await writer.move(ids[2])
         ids.append(await writer.put(n=b"4"))
 
-        for unwanted in (ids[1], ids[2]):  # the second of them is where the branches part
+        for unwanted in (ids[1], ids[2]):  # the branches part at the second one
             assert await self.storage.delete_checkpoint(unwanted)
 
         for storage in (self.storage, self.reopen()):

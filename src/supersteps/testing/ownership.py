@@ -1,4 +1,4 @@
-"""One writer per run."""
+"""Contract: one writer per run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from supersteps.testing.writer import (
 
 
 class Ownership(Subject):
-    """Runs are created once, a commit follows the head under the current epoch, and who was fenced changes nothing."""
+    """A commit must follow the head under the current epoch; a fenced writer changes nothing."""
 
     async def test_what_was_saved_is_there_when_it_is_opened_again(self) -> None:
         self.needs("durability")
@@ -34,7 +34,7 @@ class Ownership(Subject):
         assert await self.reopen().list_checkpoint_ids() == [
             saved,
             "mine",
-        ]  # nobody has closed anything
+        ]  # nothing was closed
         await self.close()
         storage = self.reopen()
         assert await content_of(storage, saved) == {shared("n"): b"1"}
@@ -154,7 +154,7 @@ class Ownership(Subject):
         await writer.put(n=b"2")
 
         with pytest.raises(RunFencedError, match="'run-000001'"):
-            await twin.put(n=b"3")  # the same number, another content
+            await twin.put(n=b"3")  # the same number with other content
         with pytest.raises(RunFencedError):
             await self.storage.commit(writer.next(sequence=1, checkpoint_id="run-000001"))
 

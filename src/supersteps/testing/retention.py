@@ -1,4 +1,4 @@
-"""Retention."""
+"""Contract: listing, pruning and verifying runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from supersteps.testing.writer import (
 
 
 class Retention(Subject):
-    """Runs are listed, thinned out and checked; what stays is whole."""
+    """Runs are listed, pruned and verified; what remains is consistent."""
 
     async def test_runs_are_listed_newest_first_and_filtered(self) -> None:
         storage = self.managed()
@@ -53,7 +53,7 @@ class Retention(Subject):
         assert await names(workflow_id="even") == ["run 4", "run 2", "run 0"]
         assert await names(workflow_id="even", before="run 2") == ["run 0"]
         assert await names(status="DONE") == ["run 3"]
-        if "head" not in self.missing():  # a plain storage has no place for tags
+        if "head" not in self.missing():  # a plain storage cannot store tags
             assert await names(tag="t1") == ["run 1"]
             assert await names(tag="all", limit=1) == ["run 4"]
         assert await names(workflow_id="nobody") == []
@@ -193,7 +193,7 @@ class Retention(Subject):
         await successor.take()
 
         if "head" in self.missing():
-            return  # it cannot know of what is gone
+            return  # it cannot know about deleted checkpoints
         assert await successor.commit() == "run-000003"
 
     async def test_an_intact_storage_has_no_damage(self) -> None:

@@ -1,4 +1,4 @@
-"""What is saved comes back."""
+"""Contract: what is saved is what comes back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from supersteps.testing.writer import (
 
 
 class RoundTrips(Subject):
-    """Parts, values and types come back as they were saved, on every branch; committed or saved by hand."""
+    """Parts, values and types come back as saved, on every branch, from both ways of saving."""
 
     async def test_a_commit_comes_back_byte_for_byte(self) -> None:
         writer = Writer(self.storage)
@@ -183,7 +183,7 @@ class RoundTrips(Subject):
         checkpoint = await storage.load_checkpoint(saved)
         assert checkpoint is not None
 
-        await storage.save_checkpoint(checkpoint)  # nothing is changed by that
+        await storage.save_checkpoint(checkpoint)  # this changes nothing
         checkpoint.shared_state["n"] = 2
         with pytest.raises(StorageError, match="run-000000"):
             await storage.save_checkpoint(checkpoint)
@@ -266,5 +266,7 @@ class RoundTrips(Subject):
             shared("a"): b"1",
             OUTPUTS: [b"1"],
         }
-        assert (await storage.load_record("run-000000")).header.metadata == {"m": [1]}  # type: ignore[union-attr]
+        record = await storage.load_record("run-000000")
+        assert record is not None
+        assert record.header.metadata == {"m": [1]}
         assert (await storage.get_run("run")).metadata == {"m": [1]}  # type: ignore[union-attr]

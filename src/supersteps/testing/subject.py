@@ -1,4 +1,4 @@
-"""What all topics of the contract share: the storage under test, opened and reopened, and what it does not promise."""
+"""`Subject`: the storage under test, shared by all topics."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from supersteps.storage.ports import (
 from supersteps.testing.writer import Clock
 
 TEST_SECONDS = 60
-"""No test can hang."""
+"""Time limit of a test, in seconds."""
 
 CAPABILITIES: Mapping[str, str] = {
-    "durability": "what was saved is there when the storage is opened again",
+    "durability": "saved data is there when the storage is reopened",
     "head": "a run's record (head, status, metadata, tags) is stored, and a restored head with it",
-    "fence": "a writer is refused that lost its run to one who opened the storage separately",
-    "journal": "records of finished calls are there when the storage is opened again",
-    "inbox": "accepted answers are there when the storage is opened again",
+    "fence": "a writer that lost its run to another one with its own storage object is refused",
+    "journal": "records of finished calls are there when the storage is reopened",
+    "inbox": "accepted answers are there when the storage is reopened",
     "clock": "leases expire by the clock that is passed to open_storage",
-    "isolation": "nothing that is handed in or out is the stored object itself",
-    "protection": "what a run has committed cannot be overwritten by hand, and what cannot be kept is refused",
-    "management": "runs can be listed, thinned out and checked (ManagedStorage)",
-    "corruption": "damage is noticed and named (needs the hook `damage`)",
-    "crash points": "a death at any moment leaves the state before or after (needs the hook `crash`)",
+    "isolation": "values passed in or returned are never the stored objects themselves",
+    "protection": "save_checkpoint cannot overwrite committed checkpoints; bad values are refused",
+    "management": "runs can be listed, pruned and verified (ManagedStorage)",
+    "corruption": "damage is detected and named (needs the hook `damage`)",
+    "crash points": "a crash leaves the state before or after (needs the hook `crash`)",
 }
-"""What a storage may lack, by name, and what it means to have it."""
+"""What a storage may lack, by name, with its meaning."""
 
 PLAIN_LACKS = frozenset({"head", "fence", "journal", "inbox", "isolation", "protection"})
-"""What no storage with only the five methods of `CheckpointStorage` can have."""
+"""Capabilities that the five methods of `CheckpointStorage` cannot provide."""
 
 
 def run_to_completion(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Make a plain test of a coroutine function: an event loop of its own, a time limit, no error unseen."""
+    """Wrap a coroutine test: its own event loop, a time limit, no unnoticed errors."""
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
         unseen: list[str] = []
 
         async def limited() -> None:
-            # Else an exception that no one awaits would only be a line in a log.
+            # Otherwise an exception that is never awaited would only be logged.
             loop = asyncio.get_running_loop()
             loop.set_exception_handler(
                 lambda _, c: unseen.append(f"{c['message']} ({c.get('exception')!r})")
@@ -68,14 +68,14 @@ def run_to_completion(test: Callable[..., Awaitable[None]]) -> Callable[..., Non
 
 
 class Subject:
-    """A storage under test. Tests of a subclass may be coroutine functions; no plug-in of pytest is needed.
+    """A storage under test. Tests may be coroutine functions, without a plug-in of pytest.
 
     Attributes:
         lacks: Capabilities (names of `CAPABILITIES`) that the storage does not have. Their tests
-            are skipped, by name.
-        clock: The time that the storage is given.
-        folder: Where it may write; a fresh one for each test.
-        storage: The storage, open.
+            are skipped.
+        clock: The clock that is passed to the storage.
+        folder: Its folder; a new one for each test.
+        storage: The open storage.
     """
 
     lacks: ClassVar[Iterable[str]] = ()
@@ -90,39 +90,38 @@ class Subject:
             if name.startswith("test_") and inspect.iscoroutinefunction(member):
                 setattr(cls, name, run_to_completion(member))
 
-    # ------------------------------------------------------------------------- what a subclass says
+    # ------------------------------------------------------------------------- for subclasses
 
     def open_storage(self, folder: Path, clock: Clock) -> CheckpointStorage:
-        """Open the storage that lives in `folder`; called several times for one folder, as by several processes.
+        """Open the storage in `folder`; called repeatedly, like by several processes.
 
         Args:
             folder: Empty at first; each test has its own.
-            clock: The time by which leases are to expire; a storage that cannot be given one lacks
-                "clock".
+            clock: The time for leases; a storage that does not accept a clock lacks "clock".
         """
         raise NotImplementedError(
-            "say how the storage is opened: def open_storage(self, folder, clock): return ..."
+            "define how to open the storage: def open_storage(self, folder, clock): return ..."
         )
 
     def damage(self, folder: Path, checkpoint_id: str) -> None:
-        """Change a byte of what is stored of a checkpoint alone; the storage is closed. Optional.
+        """Optional: change a stored byte that only this checkpoint uses; the storage is closed.
 
         The checkpoint is the newest of its run and replaced the shared key "n".
         """
         raise NotImplementedError
 
     def crash(self, point: int, work: Callable[[], object]) -> bool:
-        """Run `work` and let it die, as a process dies, at its `point`-th step towards the disk. Optional.
+        """Optional: run `work` and crash, like a process, at its `point`-th write to the disk.
 
         Returns:
-            Whether it died; False when it came to its end before that step.
+            Whether it crashed; False if it finished before that step.
         """
         raise NotImplementedError
 
-    # ------------------------------------------------------------------------------- what tests use
+    # ------------------------------------------------------------------------------- for tests
 
     def setup_method(self) -> None:
-        """Open a storage in a folder of its own."""
+        """Open a storage in a new folder."""
         self._temporary = tempfile.TemporaryDirectory(prefix="supersteps-contract-")
         self._root = Path(self._temporary.name)
         self._opened: list[DurableStorage] = []
@@ -141,17 +140,17 @@ class Subject:
             self._temporary.cleanup()
 
     def elsewhere(self, name: str) -> None:
-        """Go on with an empty storage in another folder."""
+        """Switch to an empty storage in another folder."""
         self.folder = self._root / name
         self.folder.mkdir()
         self.storage = self._open()
 
     def reopen(self) -> DurableStorage:
-        """Return the same storage as another process would see it; the first one stays open."""
+        """Open the same storage again, like another process; the first one stays open."""
         return self.storage if "durability" in self.missing() else self._open()
 
     def missing(self) -> frozenset[str]:
-        """Return the capabilities that the storage does not have, as declared and as found."""
+        """Return the capabilities that the storage lacks, declared or detected."""
         unknown = set(self.lacks) - CAPABILITIES.keys()
         if unknown:
             raise ValueError(f"lacks = {sorted(unknown)}: there are only {', '.join(CAPABILITIES)}")
@@ -167,7 +166,7 @@ class Subject:
         return frozenset(found)
 
     def needs(self, *capabilities: str) -> None:
-        """Skip a test of something that this storage does not promise."""
+        """Skip a test of capabilities that this storage does not promise."""
         for capability in capabilities:
             if capability in self.missing():
                 name = getattr(self.storage, "storage", self.storage)
@@ -176,7 +175,7 @@ class Subject:
                 )
 
     def managed(self, storage: DurableStorage | None = None) -> ManagedStorage:
-        """Return the storage as one that can be looked after, or skip the test."""
+        """Return the storage as a `ManagedStorage`, or skip the test."""
         self.needs("management")
         storage = storage or self.storage
         assert is_managed(storage)

@@ -1,4 +1,4 @@
-"""A writer that drives a storage as the engine does, a clock that stands still, and values to store."""
+"""A writer that uses a storage like the engine; a clock; sample values."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from supersteps.storage.ports import DurableStorage
 from supersteps.storage.records import RunRecord
 
 LEASE = 30.0
-"""For how many seconds a `Writer` takes a run."""
+"""Length of a `Writer`'s lease in seconds."""
 
 ELSEWHERE = Owner(
     host="elsewhere", boot_id="another boot", pid_namespace="", pid=1, started="1", handle="h"
 )
-"""A process of another machine: nobody here can tell whether it lives."""
+"""A process of another machine, of which it is unknown whether it lives."""
 
 
 class Clock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that moves only when a test advances it."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -53,7 +53,7 @@ REQUEST = (
     b'{"request_id":"q","source_executor_id":"asker","request_executor_id":"r","iteration":1,'
     b'"timestamp":"2025-01-01T00:00:00.000000+00:00","response_type":"str","data":"Sure?"}'
 )
-"""A question, encoded."""
+"""An encoded question."""
 
 EVERYTHING: dict[PartKey, bytes] = {
     MESSAGES: b'[{"data":"hi","source_ids":["a"],"target_ids":["b"]}]',
@@ -68,23 +68,21 @@ EVERYTHING: dict[PartKey, bytes] = {
     request("q"): REQUEST,
     ("intercepted", "i"): REQUEST,
     ("replies", "r"): b'"yes"',
-    (
-        "timers",
-        "3.0",
-    ): b'{"due":"2025-01-01T00:00:00.000000+00:00","message":{"data":1,"source_ids":[],"target_ids":[]}}',
+    ("timers", "3.0"): b'{"due":"2025-01-01T00:00:00.000000+00:00",'
+    b'"message":{"data":1,"source_ids":[],"target_ids":[]}}',
     ("sub_workflows", "node#3"): b'{"workflow_id":"w","node":"node","started":3}',
     ("sub_state", "node#3", "z"): b"1.50",
     ("sub_scopes", "node#3", "team", "x"): b"{}",
     GRAPH: b'{"nodes":[]}',
 }
-"""A part of each kind, with values and keys that a careless storage would change."""
+"""A part of each kind, with values and keys that a careless storage would alter."""
 
 ASK = Changes(puts={request("a"): REQUEST, request("b"): REQUEST, request("c"): REQUEST})
 """Three questions."""
 
 
 class Writer:
-    """One handle's commits to one run."""
+    """The commits of one handle to one run."""
 
     def __init__(
         self, storage: DurableStorage, run_id: str = "run", workflow_id: str = "flow"
@@ -101,7 +99,7 @@ class Writer:
         self.started = datetime(2025, 1, 1, tzinfo=UTC)
 
     def next(self, changes: Changes | None = None, **fields: Any) -> Commit:
-        """Return the commit that would come next."""
+        """Return the next commit."""
         commit_fields = {k: fields.pop(k) for k in tuple(fields) if k in Commit.__struct_fields__}
         sequence = self.sequence + 1
         header = CheckpointHeader(
@@ -127,7 +125,7 @@ class Writer:
         return replace(commit, **commit_fields)
 
     async def commit(self, changes: Changes | None = None, **fields: Any) -> str:
-        """Commit and follow; return the checkpoint's id."""
+        """Commit and advance; return the checkpoint's id."""
         commit = self.next(changes, **fields)
         await self.storage.commit(commit)
         self.head = commit.header.checkpoint_id
@@ -143,7 +141,7 @@ class Writer:
     async def take(
         self, storage: DurableStorage | None = None, *, which: str | None = None
     ) -> None:
-        """Take the run over; `which` is its incarnation, where that is not the writer's own."""
+        """Take over the run; pass `which` if its incarnation is not the writer's own."""
         self.storage = storage or self.storage
         self.incarnation = which or self.incarnation
         run = await self.storage.acquire(
@@ -163,26 +161,26 @@ class Writer:
 
 
 async def record_of(storage: DurableStorage, run_id: str = "run") -> RunRecord:
-    """Return the record of a run that must be there."""
+    """Return the record of an existing run."""
     run = await storage.get_run(run_id)
     assert run is not None, f"run {run_id!r} is not there"
     return run
 
 
 async def parts_of(storage: DurableStorage, wanted: str) -> dict[PartKey, Part]:
-    """Return the parts of a checkpoint that must be there."""
+    """Return the parts of an existing checkpoint."""
     record = await storage.load_record(wanted)
     assert record is not None, f"checkpoint {wanted!r} is not there"
     return record.parts
 
 
 async def content_of(storage: DurableStorage, wanted: str) -> dict[PartKey, list[bytes] | bytes]:
-    """Return the parts of a checkpoint that must be there, list parts as lists."""
+    """Return the parts of an existing checkpoint, list parts as lists."""
     return plain(await storage.load_record(wanted))
 
 
 def plain(record: CheckpointRecord | None) -> dict[PartKey, list[bytes] | bytes]:
-    """Return the parts of a record that must be there, list parts as lists."""
+    """Return the parts of an existing record, list parts as lists."""
     assert record is not None, "the checkpoint is not there"
     return {
         key: part if isinstance(part, bytes) else list(part) for key, part in record.parts.items()
@@ -190,7 +188,7 @@ def plain(record: CheckpointRecord | None) -> dict[PartKey, list[bytes] | bytes]
 
 
 def by_hand(checkpoint_id: str, **fields: Any) -> WorkflowCheckpoint:
-    """Return a checkpoint as a user makes it."""
+    """Return a checkpoint for `save_checkpoint`."""
     return WorkflowCheckpoint(
         checkpoint_id=checkpoint_id, workflow_id=fields.pop("workflow_id", "flow"), **fields
     )

@@ -21,7 +21,10 @@ _BASH = r"""%(complete_func)s() {
     local last=${words[${#words[@]}-1]} kept=
     [[ $last == *[:@=]* ]] && kept=${last%%"${last##*[:@=]}"}
     local reply type value
-    reply=$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) %(complete_var)s=bash_complete "$1")
+    reply=$(
+        env COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) \
+            %(complete_var)s=bash_complete "$1"
+    )
     COMPREPLY=()
     while IFS=, read -r type value; do
         case $type in
