@@ -1,4 +1,4 @@
-"""Runs in their tables: what seldom changes in `runs`, what every superstep changes in `heads`."""
+"""Rows of runs: `runs` for stable columns, `heads` for those that change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SQL = load_statements("supersteps.storage.sqlite", "runs.sql")
 
 
 class _Holder(Owner, frozen=True):
-    """What is stored of a lease beside its end: the owner, and how long a lease of his lasts."""
+    """The stored columns of a lease except its end: the owner and the length."""
 
     seconds: float = LEASE_SECONDS
 
@@ -34,9 +34,9 @@ _decode_holder = msgspec.msgpack.Decoder(_Holder).decode
 _encode_json = msgspec.json.Encoder().encode
 decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _NO_NAMES = "[]"
-"""Stands for no tags and for no questions, in rows of any version."""
+"""Means no tags, or no questions, in rows of every version."""
 _LAST = 0xFFFFFFFF
-"""The highest number of an entry that fits beside its run's key (`run << 32 | number`)."""
+"""The highest number of an entry, which shares its key with the run's (`run << 32 | number`)."""
 
 
 def entries_of(key: int) -> tuple[int, int]:
@@ -44,16 +44,18 @@ def entries_of(key: int) -> tuple[int, int]:
     return key << 32, key << 32 | _LAST
 
 
-def damaged_run(run_id: str, what: str) -> CorruptCheckpointError:
-    """Return the error of a row of a run that is not what was saved."""
+def damaged_run(
+    run_id: str, what: str, problem: str = "has been altered"
+) -> CorruptCheckpointError:
+    """Return the error for a damaged row of a run."""
     return CorruptCheckpointError(
-        f"run {run_id!r} is damaged: {what} has been altered. Restore the database from a backup; "
+        f"run {run_id!r} is damaged: {what} {problem}. Restore the database from a backup; "
         "its checkpoints can still be loaded one by one, and forked."
     )
 
 
 def checksum_of(record: RunRecord) -> int:
-    """Return the checksum of a run's row; of its questions, which have their own, the number."""
+    """Return the checksum of a run's row, with the number of its questions."""
     if record.requests:
         record = replace(record, requests=(str(len(record.requests)),))
     return crc32(_encode_json(record))
@@ -68,7 +70,7 @@ def _run(db: sqlite3.Connection, row: tuple[Any, ...]) -> StoredRun:
         TypeError,
         OverflowError,
         RecursionError,
-    ) as error:  # msgspec's own errors are ValueErrors
+    ) as error:  # errors of msgspec are ValueErrors
         raise damaged_run(row[1], f"its row {row[0]} in the tables `runs` and `heads`") from error
     if not is_intact(row[-1], checksum_of, stored.record):
         raise damaged_run(row[1], f"its row {row[0]} in the tables `runs` and `heads`")
@@ -76,7 +78,7 @@ def _run(db: sqlite3.Connection, row: tuple[Any, ...]) -> StoredRun:
 
 
 def run_of(row: tuple[Any, ...], requests: tuple[str, ...]) -> StoredRun:
-    """Return a run by its row without the checksum, unchecked, and the questions that wait."""
+    """Return a run from its row without the checksum, unchecked, and the waiting questions."""
     (
         key,
         run_id,
@@ -133,13 +135,13 @@ def _lease(stored: bytes, expires: float) -> Lease:
 
 
 def find_run(db: sqlite3.Connection, run_id: str) -> StoredRun | None:
-    """Return a run, None when there is none with this id."""
+    """Return a run, None if there is none with this id."""
     row = db.execute(SQL["find"], (run_id,)).fetchone()
     return None if row is None else _run(db, row)
 
 
 def is_at_revision(db: sqlite3.Connection, run: StoredRun) -> bool:
-    """Return whether nobody has written to a run since it was read or written as this."""
+    """Return whether a run is unchanged since it was read or written."""
     row = db.execute(SQL["revision"], (run.key,)).fetchone()
     return row is not None and row[0] == run.revision
 
@@ -154,9 +156,9 @@ def find_waiting_runs(db: sqlite3.Connection, request_id: str) -> list[RunRecord
 def find_runs(
     db: sqlite3.Connection, wanted: RunFilter, last: RunRecord | None
 ) -> tuple[list[RunRecord], list[str]]:
-    """Return the newest runs that a filter admits, and what is wrong with others.
+    """Return the newest runs that match a filter, and the problems of others.
 
-    Each filter has an index that is in this order.
+    Each filter has an index with this order.
 
     Args:
         db: The database.
@@ -192,7 +194,7 @@ def find_runs(
     found: list[RunRecord] = []
     problems: list[str] = []
     with closing(db.execute(statement, values)) as rows:
-        # Without a limit in SQL: each row that is damaged would make the page shorter.
+        # Without a limit in SQL: each damaged row would shorten the page.
         for row in rows:
             if len(found) == wanted.limit:
                 break
@@ -232,7 +234,7 @@ _ADVANCE_HEAD = SQL["advance_head"]
 
 
 def _only_advances(old: RunRecord, new: RunRecord) -> bool:
-    """Return whether a run differs from before in nothing but what every commit changes."""
+    """Return whether only those columns of a run differ that every commit changes."""
     return (
         old.lease is not None
         and new.lease is not None
@@ -294,7 +296,7 @@ def insert_run(db: sqlite3.Connection, record: RunRecord) -> StoredRun:
 
 
 def update_run(db: sqlite3.Connection, old: StoredRun, record: RunRecord) -> StoredRun | None:
-    """Store a changed run; return None, having done nothing, when somebody has changed it since it was read."""
+    """Store a changed run; return None, without changes, if it was changed after it was read."""
     if _only_advances(old.record, record):
         done = db.execute(_ADVANCE_HEAD, (*_advancing(record), old.key, old.revision))
     else:
@@ -309,7 +311,7 @@ def update_run(db: sqlite3.Connection, old: StoredRun, record: RunRecord) -> Sto
 
 
 def delete_run(db: sqlite3.Connection, run: StoredRun) -> None:
-    """Remove a run, its journal and its inbox; not its checkpoints."""
+    """Delete a run, its journal and its inbox, but not its checkpoints."""
     record = run.record
     _note_waiting(db, run.key, record.requests, ())
     db.executemany(
@@ -325,10 +327,10 @@ def delete_run(db: sqlite3.Connection, run: StoredRun) -> None:
 
 
 def _read_waiting(db: sqlite3.Connection, key: int, run_id: str, count: str) -> tuple[str, ...]:
-    """Return the questions that wait at a run's head, in the order in which they were asked.
+    """Return the waiting questions of a run's head, in the order in which they were asked.
 
     Raises:
-        CorruptCheckpointError: One has been altered or is gone.
+        CorruptCheckpointError: One has been altered or is missing.
     """
     rows = db.execute(SQL["read_waiting"], (key,)).fetchall()
     checksums = [_waiting_checksum(key, number, name) for number, name, _ in rows]
@@ -344,13 +346,13 @@ def _waiting_checksum(key: int, number: int, request_id: str) -> int:
 def _note_waiting(
     db: sqlite3.Connection, key: int, before: tuple[str, ...], now: tuple[str, ...]
 ) -> None:
-    """Store which questions wait, given those that did; writes what has changed."""
+    """Store the waiting questions, writing only the differences from earlier ones."""
     left, known = set(now), set(before)
     kept = tuple(request_id for request_id in before if request_id in left)
     if now[: len(kept)] == kept:
         ended = [request_id for request_id in before if request_id not in left]
         asked = [request_id for request_id in now if request_id not in known]
-    else:  # a head was moved to where the same ones wait in another order
+    else:  # the head moved to one with the same questions in another order
         ended, asked = [*before], [*now]
     db.executemany(SQL["delete_waiting"], [(request_id, key) for request_id in ended])
     if asked:
@@ -358,7 +360,7 @@ def _note_waiting(
 
 
 def insert_waiting(db: sqlite3.Connection, key: int, asked: Sequence[str]) -> None:
-    """Store questions that wait at a run's head from now on."""
+    """Store new waiting questions of a run's head."""
     last = db.execute(SQL["last_waiting"], (key,)).fetchone()[0]
     db.executemany(
         SQL["insert_waiting"],
@@ -376,16 +378,14 @@ def read_journal(db: sqlite3.Connection, run: StoredRun) -> list[bytes]:
     """Return the records of finished calls that follow a run's head, in order.
 
     Raises:
-        CorruptCheckpointError: One has been altered, or one before others is gone.
+        CorruptCheckpointError: One has been altered, or one before others is missing.
     """
     wanted = head_number(run.record)
     records = []
     rows = db.execute(SQL["read_journal"], entries_of(run.key))
     for expected, (entry, head, record, checksum) in enumerate(rows, run.key << 32):
         if entry != expected:
-            raise damaged_run(
-                run.record.run_id, f"row {expected} of table `journal`, which is gone,"
-            )
+            raise damaged_run(run.record.run_id, f"row {expected} of table `journal`", "is missing")
         if not is_intact(checksum, journal_checksum, entry, head, record):
             raise damaged_run(run.record.run_id, f"row {entry} of table `journal`")
         if head == wanted:
@@ -419,12 +419,12 @@ def append_journal(db: sqlite3.Connection, run: StoredRun, records: Iterable[byt
 
 
 def clear_journal(db: sqlite3.Connection, key: int) -> None:
-    """Remove a run's records of finished calls."""
+    """Delete a run's records of finished calls."""
     db.execute(SQL["delete_journal"], entries_of(key))
 
 
 def read_inbox(db: sqlite3.Connection, key: int) -> list[InboxEntry]:
-    """Return what is in a run's inbox, in order.
+    """Return the entries of a run's inbox, in order.
 
     Raises:
         CorruptCheckpointError: An entry has been altered.
@@ -448,7 +448,7 @@ def inbox_checksum(entry: int, request_id: str, value: bytes, received_at: str) 
 
 
 def newest_answer(db: sqlite3.Connection, run: StoredRun) -> int:
-    """Return the number of a run's newest answer, 0 where none is or no question waits."""
+    """Return the number of a run's newest answer, 0 if there is none or no question waits."""
     if not run.record.requests:
         return 0
     newest = db.execute(SQL["newest_answer"], entries_of(run.key)).fetchone()[0]
@@ -456,13 +456,13 @@ def newest_answer(db: sqlite3.Connection, run: StoredRun) -> int:
 
 
 def add_to_inbox(db: sqlite3.Connection, key: int, entries: Iterable[InboxEntry]) -> None:
-    """Put entries into a run's inbox."""
+    """Add entries to a run's inbox."""
     rows = [(key << 32 | e.number, e.request_id, e.value, e.received_at) for e in entries]
     db.executemany(SQL["insert_inbox"], [(*row, inbox_checksum(*row)) for row in rows])
 
 
 def clear_inbox(db: sqlite3.Connection, key: int, last: int) -> None:
-    """Remove the entries of a run's inbox up to number `last`."""
+    """Delete the entries of a run's inbox up to number `last`."""
     db.execute(SQL["delete_inbox"], (key << 32, key << 32 | last))
 
 
@@ -470,7 +470,7 @@ def clear_inbox(db: sqlite3.Connection, key: int, last: int) -> None:
 
 
 def problems_of(db: sqlite3.Connection, run_id: str) -> list[str]:
-    """Return what is wrong with a run's own rows, its journal, its inbox and what finds it."""
+    """Return the problems of a run's rows, journal, inbox and indexes."""
     try:
         stored = find_run(db, run_id)
         if stored is None:
@@ -485,12 +485,12 @@ def problems_of(db: sqlite3.Connection, run_id: str) -> list[str]:
     problems = []
     if tags != set(record.tags):
         problems.append(
-            f"run {run_id!r} is listed under other tags than its own: table `run_tags` has been "
+            f"run {run_id!r} is listed under tags that are not its own: table `run_tags` has been "
             "altered"
         )
     if requests != set(record.requests):
         problems.append(
-            f"run {run_id!r} is found by other requests than its own: table `waiting` has been "
+            f"run {run_id!r} is found by requests that are not its own: table `waiting` has been "
             "altered"
         )
     return problems

@@ -1,4 +1,4 @@
-"""`SqliteCheckpointStorage`: every promise in one file."""
+"""`SqliteCheckpointStorage`: all guarantees, in one database file."""
 
 from __future__ import annotations
 
@@ -39,24 +39,26 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _LARGE_BYTES = 1 << 18
-"""A commit of so much takes its time, however fast the disk: not on an event loop's thread."""
+"""Commits from this size on do not run on an event loop's thread, even with a fast disk."""
 
 
 class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
-    """Keeps runs in a SQLite database; safe across threads, event loops and processes of one machine.
+    """Keeps runs in a SQLite database: the storage to choose if in doubt.
 
-    A superstep is one transaction, durable (WAL, synchronous=FULL) before it is announced. It
-    writes what has changed, however large the state and however long the run. Runs that commit at
+    It is safe across threads, event loops and processes of one machine.
+
+    A superstep is one transaction, durable (WAL, synchronous=FULL) before it is reported. It
+    writes only what has changed, however large the state or long the run. Runs that commit at
     the same time share transactions.
 
-    For what each method does, see the ports: `ManagedStorage` and `BackupStorage`.
+    For each method, see the ports: `ManagedStorage` and `BackupStorage`.
 
     Args:
-        path: The database file. It is created, for its owner only, when it is first used. `~` is
-            expanded, and the path made absolute, with symbolic links followed, when the storage
-            is made.
+        path: The database file. It is created, readable only by its owner, when it is first used.
+            `~` is expanded, symbolic links are followed, and the path is made absolute when the
+            storage is created.
         codec: Encodes and decodes values; types registered with it are rebuilt on load.
-        clock: The time by which leases expire, Unix seconds.
+        clock: Returns the present time for leases, in Unix seconds.
         busy_seconds: How long to wait while another process writes, before giving up with a
             `StorageError`.
 
@@ -90,17 +92,22 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         self._readers = Readers(database)
 
     def __copy__(self) -> Self:
-        return self  # a storage is a place: a copy of what refers to it refers to the same one
+        return (
+            self  # a storage is a place: copies of objects that refer to it refer to the same one
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
     def __reduce__(self) -> Any:
-        """Let it be pickled: another process opens the same database."""
+        """Pickle the path, so that another process opens the same database."""
         return type(self), (self.path, self.codec)
 
     async def aclose(self) -> None:
-        """Finish what is under way, move the log into the database and close; it may be used again afterwards."""
+        """Finish running operations, move the log into the database and close.
+
+        The storage may be used again afterwards.
+        """
         await self._readers.aclose()
         await self._writer.aclose()
         self.note_closed()
@@ -157,7 +164,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         return lineage
 
     def read_lineage(self, checkpoint_id: str, limit: int) -> list[CheckpointInfo]:
-        """Return what `list_lineage` returns, on the calling thread, which waits for the disk."""
+        """Return what `list_lineage` returns, synchronously, waiting for the disk."""
         lineage, problems = self._read_here(reads.read_lineage, checkpoint_id, limit)
         _warn(problems)
         return lineage
@@ -264,16 +271,16 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         return await self._read(verification.verify, run_id)
 
     async def backup(self, target: str | os.PathLike[str]) -> int:
-        """Write a copy of the database as it is at one moment, with SQLite's online backup.
+        """Write a copy of the database in its state at one moment, with SQLite's online backup.
 
-        Runs may go on meanwhile. The copy is one file without a log; it comes into its place as a
-        whole, and replaces a backup that is there.
+        Runs may continue meanwhile. The copy is one file without a log; it gets its name once it is
+        complete, and replaces an existing backup.
 
         Args:
             target: The file.
 
         Returns:
-            How many bytes it has.
+            The size of the copy in bytes.
 
         Raises:
             StorageError: It cannot be written, or is a database in use.
@@ -281,12 +288,12 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         place = settled_path(target, "a backup")
         if place == self.path:
             raise StorageError(
-                f"{place} is the database itself: choose another name for its backup"
+                f"{place} is the database itself: choose another name for the backup"
             )
         return await self._readers.run(backup.back_up, place)
 
     async def vacuum(self) -> None:
-        """Give space that is no longer used back to the file system; nobody else can write meanwhile."""
+        """Return unused space to the file system; other processes cannot write meanwhile."""
         await self._writer.run_apart(lambda db: db.execute("VACUUM") and None)
 
     # -------------------------------------------------------------------------------------- reading
@@ -377,7 +384,7 @@ def _find_runs(db: sqlite3.Connection, wanted: RunFilter) -> tuple[list[RunRecor
 
 
 def _warn(problems: Iterable[str]) -> None:
-    # Here and not on the thread that found them: filters and recorders of warnings belong to the
+    # Here and not on the thread that found them: warning filters and recorders belong to the
     # caller.
     for problem in problems:
         warnings.warn(problem, CorruptCheckpointWarning, stacklevel=4)
