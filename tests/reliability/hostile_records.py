@@ -39,7 +39,7 @@ from supersteps.checkpoint.sections.outputs import load_outputs
 from supersteps.checkpoint.stored import as_json
 from supersteps.checkpoint.values import Sealer
 from supersteps.engine.journal import Note, Recorded
-from supersteps.engine.parts import decode_state
+from supersteps.engine.state import State
 from supersteps.errors import CheckpointDecodeError, CheckpointEncodeError
 from supersteps.storage._run_file import read_run_file
 from supersteps.typing.schema import from_json
@@ -250,7 +250,7 @@ class Decoders:
             lambda: self._checkpoint(CheckpointRecord(record.header, parts)), record
         )
         sealer = Sealer(self.codec, encoding=True)
-        problems += attempt(lambda: decode_state(parts, sealer))
+        problems += attempt(lambda: State.load(parts, sealer))
         problems += attempt(lambda: read_graph(parts.get(("graph",))))
         problems += attempt(lambda: load_outputs(parts.get(("outputs",)), sealer))
         return f"part {key}, {way}, {data[:200]!r}", problems

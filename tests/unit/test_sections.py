@@ -12,7 +12,7 @@ from supersteps.checkpoint.sections.question import PendingRequest
 from supersteps.checkpoint.sections.sub_run import SubWorkflowState
 from supersteps.checkpoint.sections.table import SECTION_DEPTHS, SECTIONS, section_of
 from supersteps.checkpoint.values import Sealer
-from supersteps.engine.parts import decode_state
+from supersteps.engine.state import State
 from supersteps.requests import RequestResponse
 from supersteps.typing.annotations import type_name
 
@@ -106,7 +106,7 @@ def test_parts_of_no_section_are_left_alone(key: PartKey) -> None:
     codec = Codec()
 
     assert section_of(key) is None
-    assert not decode_state({key: b"1"}, Sealer(codec, encoding=True)).timers
+    assert not State.load({key: b"1"}, Sealer(codec, encoding=True)).timers
     assert content.decode_parts({key: b"1"}, codec, "") == content.decode_parts({}, codec, "")
 
 

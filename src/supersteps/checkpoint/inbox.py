@@ -1,7 +1,8 @@
-"""What an inbox entry says: a typed answer, one in plain JSON, the default at the deadline, or that nobody will answer.
+"""Entries of a run's inbox: answers, and marks that end a question.
 
-An answer that the workflow itself took is typed JSON, as the codec writes it. The other kinds are objects whose key `$`
-holds a word that the codec never writes.
+An answer that the workflow itself took is typed JSON, as the codec writes it. The others are
+objects whose key `$` holds a word that the codec never writes: an answer in plain JSON, the default
+at the deadline, a cancelled question.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ DEFAULTED = b'{"$":"request.defaulted"}'
 """Entry of a request whose deadline has passed: its default is the answer."""
 
 CANCELLED = b'{"$":"request.cancelled"}'
-"""Entry of a request that was taken back."""
+"""Entry of a request that was cancelled."""
 
 _JSON = b'{"$":"request.json","v":'
 
 
 def json_entry(value: Any) -> bytes:
-    """Return the entry of an answer that is plain JSON, still to be converted to the type that the asker wants."""
+    """Return the entry of an answer in plain JSON, to be converted to the wanted type later."""
     return _JSON + msgspec.json.encode(value) + b"}"
 
 

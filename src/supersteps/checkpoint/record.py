@@ -28,20 +28,20 @@ def check_version(version: str, where: str) -> None:
         where: What carries it, for the message ("checkpoint 'x'", "file /a/b.json").
 
     Raises:
-        CheckpointVersionError: Its major number is above this library's, or it is no version at all.
+        CheckpointVersionError: Its major number is above this library's, or it is not a version.
     """
     major = version.partition(".")[0]
     if not (major.isascii() and major.isdigit()) or int(major) > int(
         FORMAT_VERSION.partition(".")[0]
     ):
         raise CheckpointVersionError(
-            f"{where} has format version {version!r}; this library reads versions up to {FORMAT_VERSION}. "
-            "Upgrade supersteps to read it."
+            f"{where} has format version {version!r}; this library reads versions up to "
+            f"{FORMAT_VERSION}. Upgrade supersteps to read it."
         )
 
 
 _second = (0, "")
-"""The second in which somebody last asked for the time, and its text: one replaces the other as a whole."""
+"""The second of the last call of `utc_now`, and its text; replaced as one object."""
 
 
 def utc_now() -> str:
@@ -125,7 +125,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         tags: The user's labels, when the commit creates the run.
         parent_run: The run it is forked from, when the commit creates a fork.
         parent_checkpoint: The checkpoint it is forked from.
-        commit_id: Identity of this very attempt, by which a commit whose reply was lost is recognised.
+        commit_id: Identity of this very attempt, by which a commit whose reply was lost is
+            recognised.
     """
 
     header: CheckpointHeader

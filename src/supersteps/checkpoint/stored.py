@@ -1,4 +1,4 @@
-"""The shapes in which a checkpoint's structured parts are stored; values inside them stay encoded."""
+"""Reading stored JSON as typed values; what is encoded inside them stays so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NULL = msgspec.Raw(b"null")
 
 
 def raw(data: bytes) -> msgspec.Raw:
-    """Return encoded data for embedding; null always as the one object that counts as a field's default."""
+    """Return encoded data for embedding; null is always the object that fields have as default."""
     return NULL if data == b"null" else msgspec.Raw(data)
 
 
@@ -32,12 +32,10 @@ def decode_stored(part: Part, kind: type[T], what: str) -> T:
     """
     try:
         return msgspec.json.decode(as_json(part), type=kind)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # msgspec's own errors and those of Unicode are ValueErrors
+    except (ValueError, RecursionError) as error:  # those of msgspec and of Unicode are ValueErrors
         raise CorruptCheckpointError(
-            f"{what} is stored as something that is no such thing ({error}); go on from another checkpoint"
+            f"{what} cannot be read: what is stored has another shape ({error}). Go on from "
+            "another checkpoint."
         ) from error
 
 

@@ -15,10 +15,10 @@ from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.record import utc_now
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.announcer import Announcer
+from supersteps.engine.encode import encode_changes
 from supersteps.engine.inbox import Inbox
 from supersteps.engine.journal import Recorded
 from supersteps.engine.merged import Merged, apply
-from supersteps.engine.parts import encode_changes
 from supersteps.engine.plan import Plan
 from supersteps.engine.position import Position
 from supersteps.engine.run_store import Beginning, RunStore

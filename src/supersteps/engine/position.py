@@ -9,7 +9,6 @@ from supersteps.checkpoint.values import Sealed
 from supersteps.engine.call import CallSite, Sleeper
 from supersteps.engine.executors import Post
 from supersteps.engine.journal import Recorded
-from supersteps.engine.parts import decode_state
 from supersteps.engine.run_store import RunStore
 from supersteps.engine.setting import Setting
 from supersteps.engine.state import State
@@ -49,7 +48,7 @@ class Position:
 
     def take(self, record: CheckpointRecord) -> None:
         """Stand at a checkpoint."""
-        self.state = decode_state(record.parts, self._setting.sealer)
+        self.state = State.load(record.parts, self._setting.sealer)
         self.iteration = record.header.iteration_count
         self.steps_since_input = record.header.steps_since_input
         self.earlier_outputs = record.parts.get(OUTPUTS)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from supersteps.checkpoint.parts import Scope
+from supersteps.checkpoint.parts import Part, PartKey, Scope
 from supersteps.checkpoint.schedule import Schedule
 from supersteps.checkpoint.sections.message import Message
 from supersteps.checkpoint.sections.question import Request
 from supersteps.checkpoint.sections.sub_run import SubRun, owner_of
+from supersteps.checkpoint.sections.table import section_of
 from supersteps.checkpoint.sections.timer import Timer
-from supersteps.checkpoint.values import Sealed
+from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.paths import path_of
 
 
@@ -52,6 +53,17 @@ class State:
     holds: Counter[str] = field(default_factory=Counter)
     _scopes_of: dict[str, dict[Scope, None]] = field(default_factory=dict)
 
+    @classmethod
+    def load(cls, parts: Mapping[PartKey, Part], sealer: Sealer) -> State:
+        """Return the state that a checkpoint holds; values are decoded when they are read."""
+        state = cls()
+        for key, part in parts.items():
+            # Outputs, answered questions and the graph are read where they are needed.
+            if (section := section_of(key)) is not None:
+                section.load(state, key, part, sealer)
+        state.count_holds()
+        return state
+
     def set(self, scope: Scope, key: str, value: Sealed) -> None:
         """Give a key a value."""
         keys = self.scopes.get(scope)
@@ -62,7 +74,7 @@ class State:
         keys[key] = value
 
     def delete(self, scope: Scope, key: str) -> None:
-        """Remove a key; a missing one is no error."""
+        """Remove a key, if it is there."""
         if scope in self.scopes:
             self.scopes[scope].pop(key, None)
 
@@ -78,7 +90,7 @@ class State:
         self.holds.pop(path, None)
 
     def count_holds(self) -> None:
-        """Count anew what keeps runs of sub-workflows alive: after loading."""
+        """Count, after loading, what keeps runs of sub-workflows going."""
         self.holds.clear()
         for request in (*self.requests.values(), *self.intercepted.values()):
             self.holds[path_of(request.source_executor_id)] += 1

@@ -1,4 +1,7 @@
-"""What a checkpoint tells of the superstep that led to it, read from its parts without decoding any state."""
+"""What a checkpoint tells of the superstep that led to it.
+
+It is read from the parts; no state is decoded.
+"""
 
 from __future__ import annotations
 
@@ -86,13 +89,13 @@ def facts_of(record: CheckpointRecord) -> Facts:
         inside={key[1]: asker for key, asker in asking.items() if key[0] == INTERCEPTED},
         outputs=_length(parts.get(OUTPUTS)),
         answered=parts.get(ANSWERED),
-        # Only the first superstep needs it: decoding a structure for every checkpoint would be for nothing.
+        # Only the first superstep needs it; a structure is too large to decode for each checkpoint.
         start=read_start(parts.get(GRAPH)) if record.header.iteration_count == 0 else None,
     )
 
 
 def retry_of(timer: StoredTimer) -> Retry | None:
-    """Return the call that a timer makes again, None where it delivers a message for the first time."""
+    """Return the call that a timer repeats, None if it delivers a message for the first time."""
     if timer.attempt < 2:
         return None
     return Retry(
@@ -105,10 +108,10 @@ def _length(part: Part | None) -> int:
 
 
 def who_ran(before: Facts, after: Facts) -> tuple[str, ...]:
-    """Return the executors that ran in the superstep between two checkpoints, as far as that can be told.
+    """Return the executors that ran in the superstep between two checkpoints, as far as known.
 
-    Those ran for whom something waited that no longer does: every message in flight, timers that were due, answers
-    that were taken. What a full fan-in delivers is a message in flight like any other.
+    Those ran for whom something waited that no longer does: every message in flight, timers that
+    were due, answers that were taken. What a full fan-in delivers is a message in flight as well.
     """
     if after.header.iteration_count != before.header.iteration_count + 1:
         return ()  # checkpoints between the two were removed
@@ -144,7 +147,7 @@ class FactsReader:
         self._known: dict[str, Facts | str | None] = {}
 
     async def read(self, checkpoint_id: str | None) -> Facts | str | None:
-        """Return a checkpoint's facts; why it cannot be read, if it cannot; None if it is not there."""
+        """Return a checkpoint's facts, or why it cannot be read; None if it does not exist."""
         if checkpoint_id is None:
             return None
         if checkpoint_id not in self._known:
@@ -157,12 +160,12 @@ class FactsReader:
         return self._known[checkpoint_id]
 
     def take(self, record: CheckpointRecord) -> Facts:
-        """Return the facts of a checkpoint that was loaded for another purpose, and remember them."""
+        """Return the facts of a checkpoint that is loaded already, and remember them."""
         facts = self._known[record.header.checkpoint_id] = facts_of(record)
         return facts
 
     async def entry(self, header: CheckpointHeader, run: RunRecord | None) -> LogEntry | None:
-        """Return a checkpoint as an entry of a history, None if it is not there any more.
+        """Return a checkpoint as an entry of a history, None if it no longer exists.
 
         Args:
             header: Its header; of a damaged one, as much as can be told.
@@ -197,12 +200,12 @@ class FactsReader:
 
 
 def _compared(entry: LogEntry, before: Facts | str | None, after: Facts) -> LogEntry:
-    """Return an entry with what is new since the checkpoint before it, as far as that can be told."""
+    """Return an entry with what is new since the checkpoint before it, as far as known."""
     if isinstance(before, Facts):
         outputs = max(0, after.outputs - before.outputs)
         asked = tuple(request_id for request_id in after.asking if request_id not in before.asking)
         closed = tuple(request_id for request_id in before.asking if request_id not in after.asking)
-        # A fork begins as a copy: no superstep led from the checkpoint it was forked from to its first.
+        # A fork begins as a copy: no superstep led to its first checkpoint.
         ran = who_ran(before, after) if after.header.parent_id is not None else ()
         retries = tuple(
             retry for timer_id, retry in after.retries.items() if timer_id not in before.retries

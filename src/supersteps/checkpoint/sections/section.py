@@ -41,7 +41,7 @@ class Names(Protocol):
         """Return the path of a sub-workflow's run."""
 
     def fan_in(self, name: str, /) -> tuple[str, Callable[[str], str]]:
-        """Return the name of a fan-in, and what gives its sources their names."""
+        """Return the name of a fan-in, and a function that renames its sources."""
 
 
 class PresentGraph(Protocol):

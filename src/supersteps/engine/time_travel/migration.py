@@ -1,9 +1,13 @@
-"""Migration: resuming a run that an earlier graph began. Pure: parts in, parts out; nothing is written here."""
+"""`Migration`: resuming a run that an earlier graph began.
+
+Pure: parts in, parts out; nothing is written here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -28,7 +32,9 @@ from supersteps.paths import PATH_MARK, is_fan_in
 
 @dataclass(frozen=True)
 class Migration:
-    """How a run that an earlier graph began is made to fit the present one; see `WorkflowBuilder.with_migration`.
+    """How a run that an earlier graph began is made to fit the present one.
+
+    See `WorkflowBuilder.with_migration`.
 
     Attributes:
         rename: New ids of executors by their old ones.
@@ -45,23 +51,23 @@ class Migration:
     upgrade: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
     def check(self, graph: Graph) -> None:
-        """Refuse new ids that no executor of a graph has. Old ones may be of any graph that there ever was.
+        """Refuse new ids that no executor of a graph has; old ones may be of any earlier graph.
 
         Raises:
-            UnknownExecutorError: A new id is not there.
+            UnknownExecutorError: No executor has a new id.
         """
         for old, new in self.rename.items():
             if new in graph.nodes or new.rpartition(PATH_MARK)[2] in self._nodes_at(graph, old):
                 continue
             raise UnknownExecutorError(
-                f"with_migration(rename={{{old!r}: {new!r}}}) gives an executor an id that none has: {new!r} is not in "
-                "this workflow. Name the ids that executors have now; an old one that was renamed twice goes straight "
-                "to its present one.",
+                f"with_migration(rename={{{old!r}: {new!r}}}) gives an executor an id that none "
+                f"has: {new!r} is not in this workflow. Use the ids that executors have now; one "
+                "that was renamed twice goes straight from its oldest to its present id.",
                 new,
             )
 
     def _nodes_at(self, graph: Graph, old: str) -> Mapping[str, Node]:
-        """Return the executors among which one with this old path is now, none where that sub-workflow is gone."""
+        """Return the executors beside one with this old path; none if its sub-workflow is gone."""
         steps = old.split(PATH_MARK)[:-1]
         for depth, step in enumerate(steps, 1):
             path = PATH_MARK.join(steps[:depth])
@@ -82,7 +88,7 @@ class Fitted:
         fingerprint: The present graph's hash, where the migration makes it the run's.
         warnings: A sentence for each message that was dropped.
         names: Old and new names, None where nothing was migrated.
-        calls: New keys of planned calls by executor and old key; None for calls that are no more.
+        calls: New keys of planned calls by executor and old key; None for calls that are dropped.
     """
 
     record: CheckpointRecord
@@ -145,8 +151,9 @@ def fit(
     if misfits:
         listing = "".join(f"\n  - {misfit}" for misfit in misfits)
         raise GraphChangedError(
-            f"checkpoint {record.header.checkpoint_id!r} of run {record.header.run_id!r} cannot be migrated to the "
-            f"present graph of workflow {record.header.workflow_id!r}:{listing}\nNothing was changed.",
+            f"checkpoint {record.header.checkpoint_id!r} of run {record.header.run_id!r} cannot be "
+            f"migrated to the present graph of workflow {record.header.workflow_id!r}:{listing}\n"
+            "Nothing was changed.",
             misfits,
         )
     changes = Changes.between(record.parts, migrating.parts)
@@ -180,12 +187,11 @@ class _Migrating:
         for key, part in parts.items():
             new = self.names.scope(key)
             if new in self.parts:
-                self.misfits.append(
-                    f"rename makes one of {' and '.join(map(repr, (key[1], new[1])))}: both keep data"
-                )
+                both = " and ".join(map(repr, (key[1], new[1])))
+                self.misfits.append(f"rename makes one of {both}: both keep data")
             self.parts[new] = self.names.part(key, part)
 
-    # -------------------------------------------------------------------------------------- messages
+    # ----------------------------------------------------------------------------------- messages
 
     def change_messages(self) -> None:
         function = self._migration.message
@@ -217,7 +223,7 @@ class _Migrating:
                 self.parts[TIMERS, name] = with_message(timer, message)
 
     def _changed(self, message: StoredMessage, what: str) -> Iterator[StoredMessage]:
-        """Yield a message as the user's function makes it, once for each form that its receivers get."""
+        """Yield a message as the user's function changes it, once for each new form."""
         function = self._migration.message
         assert function is not None
         if message.reply is not None:
@@ -232,9 +238,8 @@ class _Migrating:
                 target, self._codec.decode(bytes(message.data), f"message to {target!r}", raw=True)
             )
             if value is DELETE:
-                self.warnings.append(
-                    f"migration dropped a {what} from {', '.join(map(repr, message.source_ids))} to {target!r}"
-                )
+                senders = ", ".join(map(repr, message.source_ids))
+                self.warnings.append(f"migration dropped a {what} from {senders} to {target!r}")
             else:
                 forms.setdefault(
                     self._codec.encode(value, f"migrated message to {target!r}"), []
@@ -244,49 +249,39 @@ class _Migrating:
                 message, data=msgspec.Raw(data), target_ids=tuple(targets)
             )
 
-    # ----------------------------------------------------------------------------------------- state
+    # -------------------------------------------------------------------------------------- state
 
     def change_state(self) -> None:
         if (shared := self._migration.shared_state) is not None:
             self._change_scope((SHARED,), shared)
         if (own := self._migration.executor_state) is not None:
             for address in dict.fromkeys(key[1] for key in self.parts if key[0] == EXECUTORS):
-                self._change_scope((EXECUTORS, address), lambda values, a=address: own(a, values))  # type: ignore[misc]
+                self._change_scope((EXECUTORS, address), partial(own, address))
 
     def _change_scope(
         self, scope: PartKey, function: Callable[[dict[str, Any]], dict[str, Any] | None]
     ) -> None:
         before = {key[-1]: part for key, part in self.parts.items() if key[:-1] == scope}
         where = ".".join(scope)
-        now = function(
-            {
-                n: self._codec.decode(as_json(part), f"{where}.{n}", raw=True)
-                for n, part in before.items()
-                if n
-            }
-        )
-        if now is None:
-            now, before = (
-                {},
-                {name: part for name, part in before.items() if name or self._drop(scope, name)},
-            )
+        values = {
+            name: self._codec.decode(as_json(part), f"{where}.{name}", raw=True)
+            for name, part in before.items()
+            if name  # the empty name only says that the scope exists
+        }
+        now = function(values)
         for name in before:
-            if name and name not in now:
+            if now is None or (name and name not in now):
                 del self.parts[*scope, name]
-        for name, value in now.items():
+        for name, value in (now or {}).items():
             encoded, old = self._codec.encode(value, f"migrated {where}.{name}"), before.get(name)
             if old is None or as_json(old) != encoded:
                 grows = isinstance(old, ListPart) and isinstance(value, list)
                 self.parts[*scope, name] = ListPart.from_json(encoded) if grows else encoded
 
-    def _drop(self, scope: PartKey, name: str) -> bool:
-        del self.parts[*scope, name]
-        return False
-
-    # -------------------------------------------------------------------------------------- upgrades
+    # ----------------------------------------------------------------------------------- upgrades
 
     def upgrade(self) -> None:
-        """Write values that hold upgraded types anew, so that the next programs need no such functions."""
+        """Write values of upgraded types again, so that later programs need no such functions."""
         names = [msgspec.json.encode(name) for name in self._migration.upgrade]
         if not names:
             return
@@ -295,7 +290,8 @@ class _Migrating:
                 self.parts[key] = self._upgraded(key, part)
 
     def _upgraded(self, key: PartKey, part: Part) -> Part:
-        # Structured parts hold values at some depth; their own fields are plain JSON, so the codec walks through them.
+        # Structured parts hold values at some depth; their own fields are plain JSON, so the codec
+        # walks through them.
         def again(data: bytes) -> bytes:
             return self._codec.encode(
                 self._codec.decode(data, ".".join(key), raw=True), ".".join(key)

@@ -12,7 +12,7 @@ from supersteps.checkpoint.values import Sealer
 from supersteps.define.graph import Graph
 from supersteps.engine.answers import response_type
 from supersteps.engine.levels import Levels
-from supersteps.engine.parts import decode_state
+from supersteps.engine.state import State
 from supersteps.engine.time_travel.present_graph import PresentGraph
 from supersteps.errors import CheckpointDecodeError, UnanswerableRequestError
 from supersteps.typing.schema import schema_of
@@ -39,7 +39,7 @@ class Check:
 
     def _questions(self) -> Iterator[str]:
         """Yield questions that can no longer be answered; update the schemas of the rest."""
-        state = decode_state(self._parts, Sealer(self._codec, encoding=True))
+        state = State.load(self._parts, Sealer(self._codec, encoding=True))
         for section, requests in ((REQUESTS, state.requests), (INTERCEPTED, state.intercepted)):
             for request_id, request in requests.items():
                 try:

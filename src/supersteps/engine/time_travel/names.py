@@ -1,4 +1,4 @@
-"""`Names`: what executors were called before, and are called now, wherever a checkpoint or a journal names them."""
+"""`Names`: present names for old ones in checkpoints and journals."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Names:
         return self._rename.get(full, full).rpartition(PATH_MARK)[2]
 
     def fan_in(self, name: str) -> tuple[str, Callable[[str], str]]:
-        """Return the name of a fan-in, and what gives its sources their names."""
+        """Return the name of a fan-in, and a function that renames its sources."""
         path, mark, group = name.rpartition(PATH_MARK) if self._nested else ("", "", name)
 
         def local(executor_id: str) -> str:

@@ -13,11 +13,12 @@ from supersteps.checkpoint.sections.message import MESSAGES, StoredMessage, read
 from supersteps.checkpoint.values import Sealer
 from supersteps.define.graph import Graph
 from supersteps.engine.effects import Send
+from supersteps.engine.encode import encode_changes
 from supersteps.engine.levels import Levels
 from supersteps.engine.merge import enter
 from supersteps.engine.merged import Merged
-from supersteps.engine.parts import decode_state, encode_changes
 from supersteps.engine.router import Router
+from supersteps.engine.state import State
 
 INPUT_SOURCE = "Workflow"
 """Sender of the input, as the start executor sees it."""
@@ -48,7 +49,7 @@ def addressed(
         Sealer(codec, encoding=True),
         record.header.iteration_count,
     )
-    state, merged = decode_state(record.parts, sealer), Merged()
+    state, merged = State.load(record.parts, sealer), Merged()
     router = Router(levels, state, sealer, step, merged)
     for message in state.messages:
         if message.target_ids:

@@ -1,11 +1,8 @@
-"""Between the engine's state and a checkpoint's parts."""
+"""`encode_changes`: what a superstep changes, as encoded parts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.sections.answered import ANSWERED, encode_closed
 from supersteps.checkpoint.sections.fan_in import FAN_IN, encode_buffers
 from supersteps.checkpoint.sections.message import MESSAGES, encode_messages
@@ -18,9 +15,8 @@ from supersteps.checkpoint.sections.question import (
 )
 from supersteps.checkpoint.sections.state import SUB_WORKFLOWS
 from supersteps.checkpoint.sections.sub_run import encode_sub_run
-from supersteps.checkpoint.sections.table import section_of
 from supersteps.checkpoint.sections.timer import TIMERS, encode_timer
-from supersteps.checkpoint.values import SealedList, Sealer
+from supersteps.checkpoint.values import SealedList
 from supersteps.engine.answers import response_schema
 from supersteps.engine.levels import Levels
 from supersteps.engine.merged import Merged
@@ -30,7 +26,7 @@ from supersteps.engine.state import State
 def encode_changes(
     merged: Merged, state: State, levels: Levels, *, step: int = 0, now: str = ""
 ) -> Changes:
-    """Return what a superstep changed as parts.
+    """Return what a superstep changes as encoded parts.
 
     Args:
         merged: The outcome of the merge.
@@ -94,14 +90,3 @@ def _encode_questions(
         puts[REPLIES, request_id] = value.encode()
     if merged.closed:
         changes.appends[ANSWERED] = [encode_closed(closed, step, now) for closed in merged.closed]
-
-
-def decode_state(parts: Mapping[PartKey, Part], sealer: Sealer) -> State:
-    """Return the state that a checkpoint holds; values are decoded when they are read."""
-    state = State()
-    for key, part in parts.items():
-        # Outputs, answered questions and the graph are read where they are needed.
-        if (section := section_of(key)) is not None:
-            section.load(state, key, part, sealer)
-    state.count_holds()
-    return state
