@@ -157,6 +157,15 @@ class LeaseBlind(InMemoryCheckpointStorage):
         return await super().acquire(run_id, owner, lease_seconds, **which)
 
 
+class SeenBlind(InMemoryCheckpointStorage):
+    """Lets anybody take a run, also one that has moved on since it was seen."""
+
+    async def acquire(
+        self, run_id: str, owner: Owner, lease_seconds: float, **which: Any
+    ) -> RunRecord:
+        return await super().acquire(run_id, owner, lease_seconds, **{**which, "seen": None})
+
+
 def verdict_on(
     storage: Callable[..., InMemoryCheckpointStorage], lacks: tuple[str, ...]
 ) -> Verdict:
@@ -228,6 +237,7 @@ def test_a_sound_one_passes() -> None:
                 "test_a_clock_that_goes_back_takes_no_run_away",
             },
         ),
+        (SeenBlind, {"test_a_run_that_has_moved_on_since_it_was_seen_is_not_taken"}),
     ],
 )
 def test_a_broken_one_is_caught(

@@ -44,7 +44,7 @@ from supersteps.storage.ports import (
     lineage_reader,
     name_of,
 )
-from supersteps.storage.records import Damage, InboxEntry, RunRecord
+from supersteps.storage.records import Damage, InboxEntry, RunRecord, Seen
 from supersteps.storage.retention import RetentionPolicy
 
 __all__ = ["EncryptedStorage", "Keyring"]
@@ -316,9 +316,17 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
         raise rules.no_such_checkpoint(parent, header.run_id)
 
     async def acquire(
-        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+        self,
+        run_id: str,
+        owner: Owner,
+        lease_seconds: float,
+        *,
+        incarnation: str | None = None,
+        seen: Seen | None = None,
     ) -> RunRecord:
-        run = await self.storage.acquire(run_id, owner, lease_seconds, incarnation=incarnation)
+        run = await self.storage.acquire(
+            run_id, owner, lease_seconds, incarnation=incarnation, seen=seen
+        )
         try:
             return self._seen(run, run_id)
         except _UNREADABLE:

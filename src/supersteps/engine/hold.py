@@ -17,8 +17,7 @@ from supersteps.errors import RunFencedError, RunNotFoundError
 from supersteps.ids import new_id
 from supersteps.states import WorkflowRunState
 from supersteps.storage.ports import DurableStorage
-from supersteps.storage.records import LEASE_SECONDS, RunRecord
-from supersteps.storage.rules import anew
+from supersteps.storage.records import LEASE_SECONDS, RunRecord, Seen
 
 
 class RunHold:
@@ -162,18 +161,16 @@ class RunHold:
 
     async def _take(self, *, moves_head: bool = True) -> None:
         self._newest_answer = None
-        seen = await self.storage.get_run(self.run_id)
-        if seen is not None and self._is_elsewhere(
-            seen
-        ):  # look first: taking it would push out whoever has it rightly
-            raise self._moved_on(seen)
+        seen = Seen(self._stored_head, self._stored_commit, self._is_cancelled)
         deadline = time.monotonic() + LEASE_SECONDS
         try:
             run = await self.storage.acquire(
-                self.run_id, self._owner(), LEASE_SECONDS, incarnation=self._incarnation
+                self.run_id,
+                self._owner(),
+                LEASE_SECONDS,
+                incarnation=self._incarnation,
+                seen=seen,
             )
-            if self._is_elsewhere(run):
-                raise self._moved_on(run)
             if moves_head and run.head != self.base.checkpoint_id:
                 run = await self.storage.move_head(
                     self.run_id,
@@ -186,9 +183,8 @@ class RunHold:
         except BaseException:
             await self._give_back()
             raise
-        self._settle(
-            run
-        )  # its branch too: somebody may have left this head and come back to it, on a new one
+        # Its branch too: somebody may have left this head and come back to it, on a new one.
+        self._settle(run)
         self._lease_until = deadline
 
     async def _give_back(self) -> None:
@@ -200,38 +196,6 @@ class RunHold:
             run = await self.storage.get_run(self.run_id)
             if run is not None and run.lease is not None and run.lease.owner == self._owner():
                 await self.storage.release(self.run_id, run.epoch, incarnation=run.incarnation)
-
-    def _is_elsewhere(self, run: RunRecord) -> bool:
-        """Return whether somebody has gone on with the run, or ended it, since this handle read it.
-
-        Ids of checkpoints may recur, where a run was deleted and another one was started or
-        imported under its id; those of commits do not.
-        """
-        return (
-            run.head != self._stored_head
-            or run.commit_id != self._stored_commit
-            or run.incarnation != self._incarnation
-            or (run.status == WorkflowRunState.CANCELLED and not self._is_cancelled)
-        )
-
-    def _moved_on(self, run: RunRecord) -> RunFencedError:
-        if run.incarnation != self._incarnation:
-            return anew(self.run_id)
-        if run.head == self._stored_head and run.commit_id == self._stored_commit:
-            return RunFencedError(
-                f"run {self.run_id!r} was cancelled since this handle read it; nothing was "
-                f"written. Resume it from its checkpoint {run.head!r} if it should go on."
-            )
-        if run.head == self._stored_head:
-            return RunFencedError(
-                f"run {self.run_id!r} was taken further by somebody else, and set back to "
-                f"{run.head!r}, since this handle read it; nothing was written. Resume the run "
-                "from its head."
-            )
-        return RunFencedError(
-            f"run {self.run_id!r} has moved on from {self._stored_head!r} to {run.head!r} since "
-            "this handle read it; nothing was written. Resume the run from its head."
-        )
 
     async def become_head(self) -> None:
         """Make the checkpoint that this handle continues from the run's head, if it is not.

@@ -21,7 +21,7 @@ from supersteps.storage._layers import Layer
 from supersteps.storage.answers import Answering
 from supersteps.storage.listings import RunFilter
 from supersteps.storage.ports import AsyncClosing, Capabilities, ManagedStorage
-from supersteps.storage.records import Damage, InboxEntry, RunRecord
+from supersteps.storage.records import Damage, InboxEntry, RunRecord, Seen
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
 
@@ -193,13 +193,19 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
             return run.inbox[-1].number if run is not None and run.inbox else 0
 
     async def acquire(
-        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+        self,
+        run_id: str,
+        owner: Owner,
+        lease_seconds: float,
+        *,
+        incarnation: str | None = None,
+        seen: Seen | None = None,
     ) -> RunRecord:
         with self._lock:
             run = self._find(run_id, incarnation)
             now = self._clock()
             run.record = rules.limit_lease(run.record, now)
-            run.record = rules.take_run(run.record, owner, now, lease_seconds)
+            run.record = rules.take_run(run.record, owner, now, lease_seconds, seen)
             return _private_run(run.record)
 
     async def renew(

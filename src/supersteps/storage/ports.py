@@ -27,7 +27,7 @@ from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.storage.listings import RunFilter
-from supersteps.storage.records import Damage, InboxEntry, RunRecord
+from supersteps.storage.records import Damage, InboxEntry, RunRecord, Seen
 from supersteps.storage.retention import RetentionPolicy
 
 
@@ -155,12 +155,28 @@ class DurableStorage(CheckpointStorage, Protocol):
         ...
 
     async def acquire(
-        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+        self,
+        run_id: str,
+        owner: Owner,
+        lease_seconds: float,
+        *,
+        incarnation: str | None = None,
+        seen: Seen | None = None,
     ) -> RunRecord:
         """Acquire a run, with the next epoch.
 
+        Args:
+            run_id: The run.
+            owner: Who takes it.
+            lease_seconds: For how long others are kept off, unless the lease is renewed.
+            incarnation: Which run of this id is meant.
+            seen: How `owner` has last seen the run; None to take it wherever it is. Compare it in
+                the transaction that takes the run (`rules.take_run` does), so that whoever has
+                gone on with the run is not pushed out.
+
         Raises:
             RunNotFoundError: There is no such run.
+            RunFencedError: The run has moved on since it was seen; nothing was changed.
             RunBusyError: Another owner has a valid lease.
         """
         ...

@@ -26,6 +26,21 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     seconds: float = LEASE_SECONDS
 
 
+class Seen(msgspec.Struct, frozen=True, gc=False):
+    """How a handle has last seen a run.
+
+    Attributes:
+        head: The run's head.
+        commit_id: Identity of its newest commit. Ids of checkpoints may recur, where a run was
+            deleted and another one was started or imported under its id; those of commits do not.
+        is_cancelled: Whether it was cancelled.
+    """
+
+    head: str | None
+    commit_id: str
+    is_cancelled: bool = False
+
+
 class InboxEntry(msgspec.Struct, frozen=True, gc=False):
     """An accepted answer that no superstep has consumed yet.
 

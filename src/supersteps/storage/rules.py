@@ -24,6 +24,7 @@ from supersteps.checkpoint.record import CheckpointRecord, Commit
 from supersteps.checkpoint.sections.question import REQUESTS
 from supersteps.errors import RunBusyError, RunExistsError, RunFencedError
 from supersteps.ids import checkpoint_id
+from supersteps.states import WorkflowRunState
 from supersteps.storage._inbox import accept_answers, check_answer, unread_entries
 from supersteps.storage._lineage import branch_points, choose_head, intact_before, new_parents
 from supersteps.storage._refusals import (
@@ -35,7 +36,7 @@ from supersteps.storage._refusals import (
     no_such_run,
 )
 from supersteps.storage.listings import is_selected, listing_order, page_of_runs
-from supersteps.storage.records import Damage, InboxEntry, Lease, RunRecord
+from supersteps.storage.records import Damage, InboxEntry, Lease, RunRecord, Seen
 
 __all__ = [
     "Damage",
@@ -105,12 +106,17 @@ def limit_lease(run: RunRecord, now: float) -> RunRecord:
     return replace(run, lease=replace(lease, expires=now + lease.seconds))
 
 
-def take_run(run: RunRecord, owner: Owner, now: float, lease_seconds: float) -> RunRecord:
+def take_run(
+    run: RunRecord, owner: Owner, now: float, lease_seconds: float, seen: Seen | None = None
+) -> RunRecord:
     """Return the record of a run that `owner` acquires, with the next epoch.
 
     Raises:
+        RunFencedError: The run has moved on since `owner` saw it.
         RunBusyError: Another owner has a valid lease.
     """
+    if seen is not None:
+        check_seen(run, seen)
     is_its_own = run.lease is not None and run.lease.owner == owner  # an interrupted attempt
     if lease_holds(run.lease, now) and not is_its_own:
         assert run.lease is not None
@@ -121,6 +127,30 @@ def take_run(run: RunRecord, owner: Owner, now: float, lease_seconds: float) -> 
             "process; then resume."
         )
     return replace(run, epoch=run.epoch + 1, lease=_lease(owner, now, lease_seconds))
+
+
+def check_seen(run: RunRecord, seen: Seen) -> None:
+    """Refuse a run that somebody has gone on with, or ended, since it was seen.
+
+    Raises:
+        RunFencedError: It has moved on.
+    """
+    if run.head != seen.head:
+        raise RunFencedError(
+            f"run {run.run_id!r} has moved on from {seen.head!r} to {run.head!r} since this handle "
+            "read it; nothing was written. Resume the run from its head."
+        )
+    if run.commit_id != seen.commit_id:
+        raise RunFencedError(
+            f"run {run.run_id!r} was taken further by somebody else, and set back to "
+            f"{run.head!r}, since this handle read it; nothing was written. Resume the run from "
+            "its head."
+        )
+    if run.status == WorkflowRunState.CANCELLED and not seen.is_cancelled:
+        raise RunFencedError(
+            f"run {run.run_id!r} was cancelled since this handle read it; nothing was written. "
+            f"Resume it from its checkpoint {run.head!r} if it should go on."
+        )
 
 
 def check_incarnation(run: RunRecord, incarnation: str | None) -> None:

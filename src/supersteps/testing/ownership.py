@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.owner import this_process
 from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.errors import RunExistsError, RunFencedError, RunNotFoundError
 from supersteps.states import WorkflowRunState
+from supersteps.storage.records import Seen
 from supersteps.testing.subject import Subject
 from supersteps.testing.writer import (
     LEASE,
@@ -220,6 +222,29 @@ class Ownership(Subject):
         assert await storage.read_journal("run", "run-000000") == [b'"old"']
         assert await storage.list_checkpoint_ids() == ["run-000000"]
         await new.put(n=b"2")
+
+    async def test_a_run_that_has_moved_on_since_it_was_seen_is_not_taken(self) -> None:
+        storage, writer = self.storage, Writer(self.storage)
+        await writer.put(n=b"1")
+        first = await record_of(storage)
+
+        async def refuse(seen: Seen) -> None:
+            before = await record_of(storage)
+            with pytest.raises(RunFencedError, match="'run'"):
+                await storage.acquire("run", this_process("another"), LEASE, seen=seen)
+            assert await record_of(storage) == before
+
+        await writer.put(n=b"2")
+        await refuse(Seen(first.head, first.commit_id))
+        await writer.move(first.head)  # its id is the same, and yet others have been at work
+        await refuse(Seen(first.head, first.commit_id))
+        now = await record_of(storage)
+        await storage.release("run", writer.epoch, status=WorkflowRunState.CANCELLED.value)
+        await refuse(Seen(now.head, now.commit_id))
+
+        seen = Seen(now.head, now.commit_id, is_cancelled=True)
+        taken = await storage.acquire("run", this_process("another"), LEASE, seen=seen)
+        assert taken.epoch == now.epoch + 1
 
     async def test_a_takeover_in_another_process_fences(self) -> None:
         self.needs("fence")

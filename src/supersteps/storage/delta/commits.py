@@ -17,7 +17,7 @@ from supersteps.storage.delta.parts import append
 from supersteps.storage.delta.reads import find_row
 from supersteps.storage.delta.rows import Row, RunKey, StoredRun, head_number, header_of
 from supersteps.storage.delta.tables import WritableTables
-from supersteps.storage.records import InboxEntry, RunRecord
+from supersteps.storage.records import InboxEntry, RunRecord, Seen
 
 
 class Commits:
@@ -117,6 +117,7 @@ class Commits:
         owner: Owner,
         lease_seconds: float,
         incarnation: str | None,
+        seen: Seen | None,
     ) -> RunRecord | RunBusyError:
         """Acquire a run with the next epoch, or return an error: raising it would undo writes."""
         stored, now = self._find(tables, run_id, incarnation), tables.now()
@@ -126,7 +127,7 @@ class Commits:
             stored = self._find(tables, run_id, incarnation)
         try:
             return self._change(
-                tables, stored, rules.take_run(stored.record, owner, now, lease_seconds)
+                tables, stored, rules.take_run(stored.record, owner, now, lease_seconds, seen)
             )
         except RunBusyError as busy:
             return busy

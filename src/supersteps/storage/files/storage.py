@@ -24,7 +24,7 @@ from supersteps.storage.files.backup import Backup
 from supersteps.storage.files.folder import CheckpointFolder
 from supersteps.storage.listings import RunFilter
 from supersteps.storage.ports import AsyncClosing, Capabilities, ManagedStorage
-from supersteps.storage.records import Damage, InboxEntry, RunRecord
+from supersteps.storage.records import Damage, InboxEntry, RunRecord, Seen
 from supersteps.storage.retention import RetentionPolicy
 
 _THREADS = 16
@@ -160,13 +160,19 @@ class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         return await self._workers.run(self._folder.commit, commit, self._clock)
 
     async def acquire(
-        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+        self,
+        run_id: str,
+        owner: Owner,
+        lease_seconds: float,
+        *,
+        incarnation: str | None = None,
+        seen: Seen | None = None,
     ) -> RunRecord:
         return await self._workers.run(
             self._folder.acquire,
             run_id,
             lambda run: rules.limit_lease(run, self._clock()),
-            lambda run: rules.take_run(run, owner, self._clock(), lease_seconds),
+            lambda run: rules.take_run(run, owner, self._clock(), lease_seconds, seen),
             incarnation,
         )
 

@@ -28,7 +28,7 @@ from supersteps.storage.ports import (
     capabilities_of,
     is_durable,
 )
-from supersteps.storage.records import Damage, InboxEntry, RunRecord
+from supersteps.storage.records import Damage, InboxEntry, RunRecord, Seen
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
 
@@ -197,7 +197,13 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing, ManagedStorage):
             return run.inbox[-1].number if run.inbox else 0
 
     async def acquire(
-        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+        self,
+        run_id: str,
+        owner: Owner,
+        lease_seconds: float,
+        *,
+        incarnation: str | None = None,
+        seen: Seen | None = None,
     ) -> RunRecord:
         async with self._runs.held(run_id) as run:
             record = await self._refresh(run, run_id)
@@ -206,7 +212,7 @@ class PlainStorageAdapter(PlainState, Answering, AsyncClosing, ManagedStorage):
             rules.check_incarnation(record, incarnation)
             now = self._clock()
             run.record = rules.limit_lease(record, now)
-            run.record = rules.take_run(run.record, owner, now, lease_seconds)
+            run.record = rules.take_run(run.record, owner, now, lease_seconds, seen)
             return private(run.record)
 
     async def renew(

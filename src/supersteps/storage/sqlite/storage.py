@@ -27,6 +27,7 @@ from supersteps.storage.delta.parts import DamagedPartError, damaged_part, read_
 from supersteps.storage.delta.rows import StoredRun
 from supersteps.storage.listings import RunFilter, check_before
 from supersteps.storage.ports import AsyncClosing, Capabilities, ManagedStorage
+from supersteps.storage.records import Seen
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.rules import Damage, InboxEntry, RunRecord
 from supersteps.storage.sqlite import backup, run_rows
@@ -178,10 +179,16 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         )
 
     async def acquire(
-        self, run_id: str, owner: Owner, lease_seconds: float, *, incarnation: str | None = None
+        self,
+        run_id: str,
+        owner: Owner,
+        lease_seconds: float,
+        *,
+        incarnation: str | None = None,
+        seen: Seen | None = None,
     ) -> RunRecord:
         taken = await self._write_small(
-            self._commits.acquire, run_id, owner, lease_seconds, incarnation
+            self._commits.acquire, run_id, owner, lease_seconds, incarnation, seen
         )
         if isinstance(taken, RunBusyError):
             raise taken
