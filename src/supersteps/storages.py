@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         DurableStorage,
         ManagedStorage,
     )
+    from supersteps.storage.records import Seen
     from supersteps.storage.retention import RetentionPolicy
     from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
     from supersteps.storage.transfer import export_run, import_run
@@ -40,6 +41,7 @@ else:
             "DurableStorage",
             "ManagedStorage",
         ),
+        "supersteps.storage.records": ("Seen",),
         "supersteps.storage.retention": ("RetentionPolicy",),
         "supersteps.storage.sqlite.storage": ("SqliteCheckpointStorage",),
         "supersteps.storage.transfer": ("export_run", "import_run"),
@@ -61,6 +63,7 @@ __all__ = [
     "ManagedStorage",
     "RetentionPolicy",
     "RunFilter",
+    "Seen",
     "SqliteCheckpointStorage",
     "as_durable",
     "export_run",

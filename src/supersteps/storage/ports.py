@@ -167,12 +167,12 @@ class DurableStorage(CheckpointStorage, Protocol):
 
         Args:
             run_id: The run.
-            owner: Who takes it.
-            lease_seconds: For how long others are kept off, unless the lease is renewed.
-            incarnation: Which run of this id is meant.
-            seen: How `owner` has last seen the run; None to take it wherever it is. Compare it in
-                the transaction that takes the run (`rules.take_run` does), so that whoever has
-                gone on with the run is not pushed out.
+            owner: The new owner.
+            lease_seconds: How long the lease lasts, unless it is renewed.
+            incarnation: The expected incarnation; None for the present one.
+            seen: How `owner` has last seen the run; None to acquire it in any case. Compare it in
+                the transaction that acquires the run, as `rules.take_run` does, so that an owner
+                that has advanced the run meanwhile does not lose it.
 
         Raises:
             RunNotFoundError: There is no such run.

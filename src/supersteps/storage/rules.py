@@ -53,6 +53,7 @@ __all__ = [
     "check_head",
     "check_incarnation",
     "check_saved",
+    "check_seen",
     "choose_head",
     "create_run",
     "damaged",
