@@ -77,27 +77,14 @@ class Execution(msgspec.Struct, eq=False):
         journal, calls = self.journal, self.planned.calls
         if journal is not None:
             self._left = self._count()
-        self.outer = present.get()
-        if isinstance(self.outer, Execution) and self.outer.setting is self.setting:
-            # The run's last superstep is over, though the variable still names it: to set it twice
-            # in each superstep would cost too much.
-            self.outer = self.outer.outer
-        present.set(self)
-        results: list[Effects] = []
-        failures: list[Exception] = []
+        self._enter()
+        outcomes: Sequence[list[Effects] | Exception]
         try:
             if len(calls) == 1:  # the usual case: no task is needed
                 ((executor_id, queue),) = calls.items()
-                try:
-                    results = await self._run_executor(executor_id, queue)
-                except Exception as error:
-                    failures.append(error)
+                outcomes = (await self._guarded(executor_id, queue),)
             else:
-                for outcome in await self._run_executors():
-                    if isinstance(outcome, Exception):
-                        failures.append(outcome)
-                    else:
-                        results += outcome
+                outcomes = await self._run_executors()
         except GeneratorExit:  # the event loop was closed: nothing can be waited for
             raise
         except BaseException:
@@ -105,17 +92,28 @@ class Execution(msgspec.Struct, eq=False):
                 await journal.abandon()
             raise
         finally:
-            if self._sleeping:
-                self.asleep.clear()
+            self.asleep.clear()
+        results: list[Effects] = []
+        failures: list[Exception] = []
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                failures.append(outcome)
+            else:
+                results += outcome
         if journal is not None and journal.is_used:
             await (journal.flush() if failures else journal.settle())
         if failures:
-            first = failures[0]
-            for other in failures[1:]:
-                text = f"in the same superstep, also failed: {described(inner(other))}"
-                annotate(inner(first), text)
-            raise first
+            raise _joined(failures)
         return results
+
+    def _enter(self) -> None:
+        """Have the code that is called from here known as part of this run's work."""
+        self.outer = present.get()
+        if isinstance(self.outer, Execution) and self.outer.setting is self.setting:
+            # The run's last superstep is over, though the variable still names it: to set it twice
+            # in each superstep would cost too much.
+            self.outer = self.outer.outer
+        present.set(self)
 
     async def _run_executors(self) -> Sequence[list[Effects] | Exception]:
         """Return what each executor's calls did or what one raised, in the order of the plan."""
@@ -360,3 +358,12 @@ class Execution(msgspec.Struct, eq=False):
         """Wait until every finished call's record is durable."""
         if self.journal is not None:
             await self.journal.flush()
+
+
+def _joined(failures: Sequence[Exception]) -> Exception:
+    """Return the first failure, with a note of each other one."""
+    first = failures[0]
+    for other in failures[1:]:
+        text = f"in the same superstep, also failed: {described(inner(other))}"
+        annotate(inner(first), text)
+    return first

@@ -35,8 +35,10 @@ from supersteps.events import WorkflowEvent, WorkflowWarningEvent
 from supersteps.typing import display_name
 
 MAX_THREADS = 64
-"""Plain handlers that can run at once in a process; they mostly wait, so there are more than "
-"processors."""
+"""Plain handlers that can run at once in a process.
+
+They mostly wait, so there are more of them than processors.
+"""
 
 EVENTS_AHEAD = 200
 """How many events a handler in a thread gives before it looks whether the consumer keeps up."""
