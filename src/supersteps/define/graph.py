@@ -237,7 +237,7 @@ class Graph:
         return self.description.fingerprint
 
 
-class WorkflowDefinition(Protocol):
+class InnerWorkflow(Protocol):
     """What a graph needs to know about a workflow that is one of its nodes."""
 
     @property
@@ -272,7 +272,7 @@ class Inner(Handlers):
 
     __slots__ = ("allow_direct_output", "may_ask", "workflow")
 
-    def __init__(self, workflow: WorkflowDefinition, *, allow_direct_output: bool) -> None:
+    def __init__(self, workflow: InnerWorkflow, *, allow_direct_output: bool) -> None:
         self.workflow = workflow
         self.allow_direct_output = allow_direct_output
         nodes = workflow.graph.nodes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from supersteps.define.executor import Executor, equip
-from supersteps.define.graph import Inner, WorkflowDefinition
+from supersteps.define.graph import Inner, InnerWorkflow
 from supersteps.errors import WorkflowValidationError
 
 
@@ -27,7 +27,7 @@ class WorkflowExecutor(Executor):
     __supersteps__: Inner
 
     def __init__(
-        self, workflow: WorkflowDefinition, id: str, *, allow_direct_output: bool = False
+        self, workflow: InnerWorkflow, id: str, *, allow_direct_output: bool = False
     ) -> None:
         """The node accepts what the inner workflow's start executor accepts.
 

@@ -18,7 +18,7 @@ from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import CheckpointRecord, utc_now
 from supersteps.checkpoint.sections.outputs import OUTPUTS, load_outputs
 from supersteps.checkpoint.values import Sealer
-from supersteps.define.graph import WorkflowDefinition
+from supersteps.define.definition import Definition
 from supersteps.define.subworkflow import takes_input
 from supersteps.engine.alarm import Alarm
 from supersteps.engine.announcer import Announcer
@@ -79,7 +79,7 @@ class Runner:
 
     def __init__(
         self,
-        definition: WorkflowDefinition,
+        definition: Definition,
         run_id: str,
         *,
         codec: Codec,

@@ -35,6 +35,9 @@ class StreamingRun(RunDriver, Shown):
     events: after a `break` the superstep under way is finished and committed, then nothing moves
     until the next iteration. Iterate over it to watch a run; `wait_for_completion()` if only the
     result matters.
+
+    Attributes:
+        run_id: The run's id; for a resumed run known once it is opened.
     """
 
     def __init__(self, origin: Origin, *, include_status_events: bool = False) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from typing import Any
 
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.record import CheckpointRecord
-from supersteps.define.graph import WorkflowDefinition
+from supersteps.define.definition import Definition
 from supersteps.engine.backends import Backend
 from supersteps.engine.observer import Observer
 from supersteps.engine.run_store import RunStore
@@ -34,10 +32,9 @@ class RunSetup:
 
     def __init__(
         self,
-        definition: WorkflowDefinition,
+        definition: Definition,
         *,
         checkpoint_storage: CheckpointStorage | None,
-        types: Sequence[Any],
         retention: RetentionPolicy | None,
         backend: Backend,
         migration: Migration | None,
@@ -48,7 +45,6 @@ class RunSetup:
         Args:
             definition: The workflow.
             checkpoint_storage: Where runs are saved.
-            types: Types of the values that may be saved.
             retention: Which checkpoints to keep while a run goes on.
             backend: Where handlers run.
             migration: How to go on with runs that an earlier graph began; they are refused when
@@ -56,7 +52,6 @@ class RunSetup:
             observer: Is told what the runs do.
         """
         self.definition = definition
-        self._types = types
         self._retention = retention
         self._backend = backend
         self._migration = migration
@@ -66,7 +61,7 @@ class RunSetup:
         )
         self.storage = None if checkpoint_storage is None else self._durable(checkpoint_storage)
         self._codecs: weakref.WeakKeyDictionary[DurableStorage, Codec] = weakref.WeakKeyDictionary()
-        self._plain_codec = Codec(types)
+        self._plain_codec = Codec(definition.types)
         self.registry = RunRegistry(self.storage)
 
     # ------------------------------------------------------------------------------------- storages
@@ -99,7 +94,9 @@ class RunSetup:
         storage = self._adapters.get(id(checkpoint_storage)) or as_durable(checkpoint_storage)
         if storage is not checkpoint_storage:  # one adapter for each storage, which it keeps alive
             self._adapters[id(checkpoint_storage)] = storage
-        storage.codec.add_types(self._types)  # so that listing its checkpoints gives typed values
+        storage.codec.add_types(
+            self.definition.types
+        )  # so that listing its checkpoints gives typed values
         return storage
 
     def codec(self, storage: DurableStorage | None) -> Codec:
@@ -108,7 +105,7 @@ class RunSetup:
             return self._plain_codec
         codec = self._codecs.get(storage)
         if codec is None:
-            codec = self._codecs[storage] = storage.codec.extended(self._types)
+            codec = self._codecs[storage] = storage.codec.extended(self.definition.types)
             if self._migration is not None:
                 codec.add_upgrades(self._migration.upgrade)
         return codec

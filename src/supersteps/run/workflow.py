@@ -6,12 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
-import msgspec
-
 from supersteps._notebook import Shown
 from supersteps.checkpoint.edits import Edits
-from supersteps.define.edges import EdgeGroup
-from supersteps.define.executor import Executor
+from supersteps.define.definition import Definition
 from supersteps.define.graph import Graph
 from supersteps.engine.backends import Backend
 from supersteps.engine.backends.local import LocalBackend
@@ -29,7 +26,7 @@ from supersteps.storage.ports import CheckpointStorage, DurableStorage
 from supersteps.storage.retention import RetentionPolicy
 
 
-class Workflow(Shown):
+class Workflow(Definition, Shown):
     """A frozen graph of executors with a name; build it with `WorkflowBuilder`.
 
     One object serves any number of runs, also at the same time.
@@ -68,8 +65,7 @@ class Workflow(Shown):
                 None.
             observer: Is told what runs do; nobody is when None.
         """
-        self.workflow_id = workflow_id
-        self.max_iterations = max_iterations
+        super().__init__(graph, workflow_id=workflow_id, max_iterations=max_iterations, types=types)
         self._given = {
             "workflow_id": workflow_id,
             "max_iterations": max_iterations,
@@ -80,16 +76,9 @@ class Workflow(Shown):
             "migration": migration,
             "observer": observer,
         }
-        self._graph = graph
-        self._given_types = list(types)
-        self._types = [*graph.annotations, *types]
-        # Now, while those of sub-workflows are known: asked later, each level would ask the next.
-        kinds = (k for node in graph.nodes.values() for k in node.executor.workflow_output_types)
-        self._output_types = list(dict.fromkeys(kinds))
         self._setup = RunSetup(
             self,
             checkpoint_storage=checkpoint_storage,
-            types=self._types,
             retention=retention,
             backend=backend or LocalBackend(),
             migration=migration,
@@ -106,102 +95,10 @@ class Workflow(Shown):
         """Let it be pickled where its executors, functions and storage can be."""
         return _workflow_with, (type(self), self._graph, self._given)
 
-    # ----------------------------------------------------------------------------------- describing
-
-    @property
-    def id(self) -> str:
-        """Same as `workflow_id`, for scripts that use the reference's name."""
-        return self.workflow_id
-
-    @property
-    def name(self) -> str:
-        """Same as `workflow_id`, for scripts that use the reference's name."""
-        return self.workflow_id
-
-    @property
-    def graph(self) -> Graph:
-        """The frozen structure."""
-        return self._graph
-
-    @property
-    def executors(self) -> dict[str, Executor]:
-        """Every executor by id, in the order in which they were added."""
-        return {node_id: node.executor for node_id, node in self._graph.nodes.items()}
-
-    @property
-    def edge_groups(self) -> list[EdgeGroup]:
-        """Every edge group, in the order in which they were added."""
-        return list(self._graph.groups)
-
-    @property
-    def start_executor_id(self) -> str:
-        """Id of the executor that gets the input."""
-        return self._graph.start_id
-
-    @property
-    def types(self) -> list[Any]:
-        """What the codec may rebuild: types that annotations reach, and those given beside them."""
-        return list(self._types)
-
-    @property
-    def given_types(self) -> list[Any]:
-        """Types that were given beside the annotations of the handlers."""
-        return list(self._given_types)
-
     @property
     def checkpoint_storage(self) -> DurableStorage | None:
         """Where runs are saved unless a run is given another storage."""
         return self._setup.storage
-
-    @property
-    def graph_signature_hash(self) -> str:
-        """Hash of the structure: executors, handled types, edges, conditions' names; no limits."""
-        return self._graph.fingerprint
-
-    @property
-    def input_types(self) -> list[Any]:
-        """Types of the inputs it takes."""
-        return self.get_start_executor().input_types
-
-    @property
-    def output_types(self) -> list[Any]:
-        """Types of the outputs it may yield."""
-        return list(self._output_types)
-
-    def get_start_executor(self) -> Executor:
-        """Return the executor that gets the input."""
-        return self._graph.nodes[self._graph.start_id].executor
-
-    def get_executors_list(self) -> list[Executor]:
-        """Return every executor, in the order in which they were added."""
-        return [node.executor for node in self._graph.nodes.values()]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the definition as JSON-ready builtins, for display."""
-        groups = [
-            {
-                "kind": g.kind,
-                "id": g.id,
-                "sources": list(g.source_ids),
-                "targets": list(g.target_ids),
-                "names": g.names,
-            }
-            for g in self._graph.groups
-        ]
-        return {
-            "id": self.workflow_id,
-            "start_executor_id": self._graph.start_id,
-            "max_iterations": self.max_iterations,
-            "edge_groups": groups,
-            "executors": {
-                node_id: {"id": node_id, "type": type(node.executor).__name__}
-                for node_id, node in self._graph.nodes.items()
-            },
-        }
-
-    def to_json(self) -> str:
-        """Return the definition as JSON, for display."""
-        return msgspec.json.encode(self.to_dict()).decode()
 
     def __repr__(self) -> str:
         return f"Workflow(workflow_id={self.workflow_id!r}, executors={list(self._graph.nodes)})"
