@@ -23,7 +23,7 @@ from tests.contract.support import Writer, plain, shared
 COMMITTER = """
 import asyncio, sys
 from supersteps.checkpoint.changes import Changes
-from supersteps.checkpoint.parts import OUTPUTS
+from supersteps.checkpoint.sections.outputs import OUTPUTS
 from supersteps.errors import RunBusyError, RunFencedError
 from supersteps.storage.addresses import open_storage
 from tests.contract.support import Writer
