@@ -35,7 +35,7 @@ class RunDriver:
             origin: Where the run comes from.
         """
         self._life = Life()
-        self._stream = EventStream(self, self._left)
+        self._stream = EventStream(self)
         self._work = RunWork(origin, self._stream, self._life, self)
         self._task: asyncio.Task[None] | None = None  # in which a unit of work is under way
         self._interrupted: asyncio.Task[Any] | None = None  # by the end of the program
@@ -150,7 +150,7 @@ class RunDriver:
         self._life.go_on()
         self._work.has_looked = False
 
-    def _left(self) -> None:
+    def consumer_left(self) -> None:
         """Give the lease up when the consumer leaves between two units of work.
 
         After a unit its task does it.

@@ -115,7 +115,7 @@ class StreamingRun(RunDriver, Shown):
         """
         self._check_open()
         self._refuse_inside("iterating over its handle")
-        iterator = self._stream.iterate(self)
+        iterator = self._stream.iterate()
         self._go_on()
         return iterator
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from typing import Any, Protocol
 
 from supersteps.engine.event_loops import LoopEvent, has_ended, is_gone
+from supersteps.engine.setting import Sink
 from supersteps.errors import StreamBusyError
 from supersteps.events import Note, WorkflowEvent, WorkflowStatusEvent
 from supersteps.run.result import ResultCollector
@@ -29,13 +30,8 @@ class Source(Protocol):
     async def next_event(self) -> WorkflowEvent:
         """Return the next event, doing the work that leads to it."""
 
-
-class Sink(Protocol):
-    """Takes events that happen in every superstep."""
-
-    @property
-    def note(self) -> Callable[[Note], None]:
-        """Take one."""
+    def consumer_left(self) -> None:
+        """Learn that the consumer has left before the end."""
 
 
 class EventStream:
@@ -51,12 +47,11 @@ class EventStream:
             wait for the superstep's end.
     """
 
-    def __init__(self, source: Source, on_left: Callable[[], None]) -> None:
+    def __init__(self, source: Source) -> None:
         """Begin.
 
         Args:
             source: The run.
-            on_left: Called when the consumer leaves before the end.
         """
         self.events: deque[WorkflowEvent] = deque()
         self.sink: Sink = self
@@ -65,8 +60,7 @@ class EventStream:
         self.is_closed = False
         self.is_hurried = False
         self._space: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
-        self._source = weakref.ref(source)
-        self._on_left = on_left
+        self._source = source
         self._waiter: asyncio.Future[None] | None = None
         self._consumer: weakref.ref[EventIterator] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # of the consumer
@@ -219,13 +213,13 @@ class EventStream:
             self.sink = self
             self._freed.set()
 
-    def iterate(self, source: Source) -> EventIterator:
+    def iterate(self) -> EventIterator:
         """Return an iterator that is the consumer from now on.
 
         Raises:
             StreamBusyError: There is another.
         """
-        iterator = EventIterator(source, self)
+        iterator = EventIterator(self._source, self)
         self.claim(iterator)
         self.is_hurried = False
         return iterator
@@ -300,7 +294,7 @@ class EventStream:
         if self._consumer is consumer:
             self._consumer = None
             self._freed.set()
-            self._on_left()
+            self._source.consumer_left()
 
     def pause(self, consumer: weakref.ref[EventIterator]) -> None:
         """Let others be the consumer: this one's task was cancelled and may never come back."""
@@ -316,8 +310,7 @@ class EventStream:
 
     @property
     def _run_id(self) -> str:
-        source = self._source()
-        return "" if source is None else source.run_id
+        return self._source.run_id
 
 
 class EventIterator:
