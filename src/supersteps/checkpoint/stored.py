@@ -1,4 +1,4 @@
-"""Reading stored JSON as typed values; what is encoded inside them stays so."""
+"""Stored JSON read as typed values; values inside them stay encoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Work`: which piece of work a call does, however often and on whatever process it is tried."""
+"""`Work`: which piece of work a call does, however often it is tried."""
 
 from __future__ import annotations
 

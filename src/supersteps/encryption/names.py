@@ -11,13 +11,10 @@ no hash can be (`~...`) are free for the wrapper's own parts:
 from __future__ import annotations
 
 from supersteps.checkpoint.parts import PartKey
-from supersteps.checkpoint.sections.state import EXECUTORS, SCOPES, SHARED
-from supersteps.checkpoint.sections.sub_run import SUB_SCOPES, SUB_STATE
+from supersteps.checkpoint.sections.state import SCOPES
+from supersteps.checkpoint.sections.table import section_of
 from supersteps.encryption.envelope import EnvelopeError
 from supersteps.encryption.keys import RunKeys, frame
-
-_CLEAR = {SHARED: 1, EXECUTORS: 2, SCOPES: 1, SUB_STATE: 2, SUB_SCOPES: 2}
-"""How many items of a key are ids (or the section); the others are names."""
 
 BLOCKS = "~blocks"
 LISTS = "~lists"
@@ -25,15 +22,21 @@ LISTS = "~lists"
 
 def hide(key: PartKey, keys: RunKeys) -> PartKey:
     """Return the key of an encrypted part."""
-    clear = _CLEAR.get(key[0], len(key))
+    clear = _clear(key)
     if clear >= len(key):
         return key
     return (*key[:clear], *(keys.hidden(*key[: end + 1]) for end in range(clear, len(key))))
 
 
+def _clear(key: PartKey) -> int:
+    """Return how many items of a key are ids, or the section; the others are users' names."""
+    section = section_of(key)
+    return len(key) if section is None else len(key) - section.own_names
+
+
 def pack_names(key: PartKey) -> bytes:
     """Return the names of a key that are hashed, encoded."""
-    hidden = key[_CLEAR.get(key[0], len(key)) :]
+    hidden = key[_clear(key) :]
     return b"%c" % len(hidden) + frame(*hidden)
 
 
@@ -43,7 +46,7 @@ def unpack_names(hidden: PartKey, data: bytes, start: int) -> tuple[PartKey, int
     Raises:
         EnvelopeError: They are not of that shape.
     """
-    clear = _CLEAR.get(hidden[0], len(hidden))
+    clear = _clear(hidden)
     names = []
     place = start + 1
     if len(data) < place or data[start] != max(0, len(hidden) - clear):

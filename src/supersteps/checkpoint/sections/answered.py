@@ -1,4 +1,4 @@
-"""Questions that have ended: answered, defaulted, cancelled or intercepted."""
+"""Questions that have ended, and how."""
 
 from __future__ import annotations
 

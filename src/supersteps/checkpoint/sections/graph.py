@@ -1,4 +1,4 @@
-"""A graph's structure as plain data: stored with a run, compared on resume."""
+"""The graph's structure: stored with a run, compared on resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions that wait for their answers, and answers from inside the run."""
+"""Questions that wait for answers, and answers from inside the run."""
 
 from __future__ import annotations
 

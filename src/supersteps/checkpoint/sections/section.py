@@ -104,6 +104,8 @@ class Section:
     Attributes:
         name: The first element of its part keys.
         depth: How many names follow it in a part key.
+        own_names: How many of them, at the end, are names of users and no ids: encryption hides
+            them.
         title: What people call it.
         brief: The same in a word, for lists.
         content: The attribute of `WorkflowCheckpoint` that shows it; empty for none.
@@ -113,6 +115,7 @@ class Section:
 
     name: str
     depth: int = 1
+    own_names: int = 0
     title: str
     brief: str
     content: str = ""

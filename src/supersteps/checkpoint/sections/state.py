@@ -36,6 +36,8 @@ class _State(Protocol):
 class Keys(Section):
     """One key of a scope in each part."""
 
+    own_names = 1
+
     def load(self, state: _State, key: PartKey, part: Part, sealer: Sealer) -> None:
         state.set(key[:-1], key[-1], sealer.load(part))
 
@@ -146,6 +148,7 @@ class NamedScopes(_Scopes):
     """Scopes with names of their own."""
 
     name = SCOPES
+    own_names = 2
     title = "Named scopes"
     brief = "scopes"
     content = "scopes"

@@ -1,4 +1,4 @@
-"""Runs of sub-workflows inside the run, with their shared state and named scopes."""
+"""Runs of sub-workflows inside the run, with their scopes of state."""
 
 from __future__ import annotations
 
@@ -188,6 +188,7 @@ class SubScopes(_KeysOfSubRun):
     """The named scopes of sub-workflows' runs."""
 
     name = SUB_SCOPES
+    own_names = 2
     depth = 3
     title = "Named scopes of sub-workflows"
     brief = "sub-scopes"

@@ -1,4 +1,4 @@
-"""`SECTIONS`: all sections of a checkpoint, in the order in which people see them."""
+"""`SECTIONS`: all sections of a checkpoint, in the order of documents."""
 
 from __future__ import annotations
 

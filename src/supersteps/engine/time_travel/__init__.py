@@ -1,1 +1,1 @@
-"""Going on from any checkpoint: resumed, forked, repeated, or brought to another graph."""
+"""From any checkpoint: resume, fork, replay, migrate."""

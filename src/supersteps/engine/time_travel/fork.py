@@ -1,4 +1,4 @@
-"""Forking: the parts of a checkpoint, edited, as the first commit of a new run.
+"""Forks: a checkpoint's parts, edited, as the start of a new run.
 
 Pure: no I/O and no clocks.
 """

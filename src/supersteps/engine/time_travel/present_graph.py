@@ -1,4 +1,4 @@
-"""`PresentGraph`: what the sections of a checkpoint ask of the graph that goes on with it."""
+"""`PresentGraph`: what sections ask of the graph that is to go on."""
 
 from __future__ import annotations
 
