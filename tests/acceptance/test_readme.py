@@ -95,7 +95,7 @@ def test_time_travel(tmp_path: Path) -> None:
 
     assert text.startswith("['an owl in 3 chapters']\n")
     assert "a fox in 3 chapters" in text
-    assert text.endswith("are equal\n")
+    assert text.endswith("have the same content\n")
 
 
 def test_question_and_answer(tmp_path: Path) -> None:
