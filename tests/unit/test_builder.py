@@ -101,13 +101,13 @@ def test_what_is_no_executor_is_refused() -> None:
 
     builder: Any = WorkflowBuilder()
     for wrong, error, expected in (
-        (7, TypeError, "an executor is wanted, got int"),
+        (7, TypeError, "expected an executor, got int"),
         (
             needs_arguments,
             TypeError,
             "'needs_arguments' cannot be called without arguments.*@executor",
         ),
-        (lambda: 7, TypeError, "made a int, not an Executor"),
+        (lambda: 7, TypeError, "returned a int, not an Executor"),
     ):
         with pytest.raises(error, match=expected):
             builder.set_start_executor(wrong)
@@ -119,12 +119,12 @@ def test_ids_are_unique() -> None:
         builder.add_edge(Upper("up"), "end")
     assert caught.value.executor_id == "up"
     assert caught.value.validation_type is ValidationTypeEnum.EXECUTOR_DUPLICATION
-    with pytest.raises(ExecutorDuplicationError, match="which is taken already"):
+    with pytest.raises(ExecutorDuplicationError, match="which is already used"):
         builder.set_start_executor(lambda: Upper("up"))
-    with pytest.raises(ExecutorDuplicationError, match="'up' is taken already"):
+    with pytest.raises(ExecutorDuplicationError, match="'up' is already used"):
         builder.register_executor(lambda: Upper("up"), "up")
     with pytest.raises(
-        WorkflowValidationError, match=r"registered as 'a' makes an executor with id 'b'"
+        WorkflowValidationError, match=r"registered as 'a' creates an executor with id 'b'"
     ):
         builder.register_executor(lambda: Upper("b"), "a")
 
@@ -151,18 +151,18 @@ def test_groups_need_members() -> None:
     up, end = Upper("up"), Reverse("end")
     builder = WorkflowBuilder()
     attempts: list[tuple[Callable[[], object], str]] = [
-        (lambda: builder.add_chain([up]), "add_chain needs at least two executors, it got 1"),
+        (lambda: builder.add_chain([up]), "add_chain needs at least two executors, not 1"),
         (
             lambda: builder.add_fan_out_edges(up, [end]),
-            "add_fan_out_edges needs at least two targets, it got 1",
+            "add_fan_out_edges needs at least two targets, not 1",
         ),
         (
             lambda: builder.add_multi_selection_edge_group(up, [], lambda m, t: t),
-            "add_multi_selection_edge_group needs at least two targets, it got 0",
+            "add_multi_selection_edge_group needs at least two targets, not 0",
         ),
         (
             lambda: builder.add_fan_in_edges([up], end),
-            "add_fan_in_edges needs at least two sources, it got 1",
+            "add_fan_in_edges needs at least two sources, not 1",
         ),
         (lambda: builder.add_switch_case_edge_group(up, [Default(end)]), "at least one Case"),
         (
@@ -178,7 +178,7 @@ def test_groups_need_members() -> None:
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, None, "7"])
 def test_the_limit_is_a_number_of_supersteps(limit: Any) -> None:
     with pytest.raises(
-        WorkflowValidationError, match="max_iterations is a number of supersteps, at least 1"
+        WorkflowValidationError, match="max_iterations must be a number of supersteps, at least 1"
     ):
         WorkflowBuilder(max_iterations=limit)
 
@@ -216,7 +216,7 @@ def test_a_failure_policy_is_one_and_for_somebody() -> None:
         builder.with_failure_policy(up, 3)
     with pytest.raises(
         UnknownExecutorError,
-        match=r"'down' is named .* by a failure policy .*, but nobody added it",
+        match=r"'down' is named .* by a failure policy .*, but was not added",
     ):
         builder.with_failure_policy("down", FailurePolicy()).build()
 

@@ -156,7 +156,9 @@ def test_plain_functions_are_taken_in_every_form(place: str) -> None:
 
 def test_a_factory_that_has_to_be_awaited_is_refused() -> None:
     factory: Any = coroutine
-    with pytest.raises(TypeError, match=r"made a coroutine, not an Executor: it is a coroutine"):
+    with pytest.raises(
+        TypeError, match=r"returned a coroutine, not an Executor: it is a coroutine"
+    ):
         WorkflowBuilder().register_executor(factory, "x")
 
 

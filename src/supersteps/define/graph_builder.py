@@ -1,4 +1,4 @@
-"""`GraphBuilder`: gathers executors and edges into a validated graph."""
+"""`GraphBuilder`: collects executors and edges for a validated graph."""
 
 from __future__ import annotations
 
@@ -38,17 +38,16 @@ from supersteps.errors import (
 )
 
 _DECIDE = (
-    "It is asked while messages are routed, where nothing is awaited: let the executor await what "
-    "the decision needs and send that as part of the message."
+    "It is called while messages are routed, where nothing is awaited: let the executor await what "
+    "the decision needs and send it as part of the message."
 )
 
 
 class GraphBuilder:
-    """Gathers what a graph is made of, call by call.
+    """Collects the parts of a graph, call by call.
 
-    Wherever an executor is wanted, give an instance, a factory without arguments (such as a class),
-    or the name of one that `register_executor` knows. With factories every run gets instances of
-    its own.
+    Every method that needs an executor accepts an instance, a factory without arguments (such as a
+    class), or the name of a registered one. With factories, every run gets its own instances.
     """
 
     def __init__(self) -> None:
@@ -63,29 +62,29 @@ class GraphBuilder:
     # ------------------------------------------------------------------------------------ executors
 
     def register_executor(self, factory: Callable[[], Executor], name: str) -> Self:
-        """Make a factory known by a name, which edges may then use.
+        """Register a factory under a name, for use in edges.
 
         Args:
-            factory: Makes the executor, anew for each run; its id must be the name.
+            factory: Creates the executor for each run; the executor's id must be the name.
             name: The executor's id.
 
         Raises:
-            ExecutorDuplicationError: The name is taken.
+            ExecutorDuplicationError: The name is already used.
         """
         if name in self._nodes:
             raise ExecutorDuplicationError(
-                f"executor id {name!r} is taken already; ids are unique in a workflow", name
+                f"executor id {name!r} is already used; ids are unique in a workflow", name
             )
         made = self._add_factory(factory)
         if made != name:
             raise WorkflowValidationError(
-                f"the factory registered as {name!r} makes an executor with id {made!r}; give both "
-                "the same name"
+                f"the factory registered as {name!r} creates an executor with id {made!r}; use the "
+                "same name for both"
             )
         return self
 
     def _resolve(self, source: ExecutorSource) -> str:
-        """Return the id of an executor that is given in any way, adding it if it is new."""
+        """Return the id of an executor given in any form, adding it if it is new."""
         if isinstance(source, str):
             return source  # looked up in build(), so that the order of calls does not matter
         if isinstance(source, Executor):
@@ -96,7 +95,7 @@ class GraphBuilder:
             elif known.executor is not source:
                 raise ExecutorDuplicationError(
                     f"two executors have the id {source.id!r} ({known.executor!r} and {source!r}); "
-                    "ids are unique in a workflow. Give one of them another id, or use the same "
+                    "ids are unique in a workflow. Change one of the ids, or use the same "
                     "instance in both places.",
                     source.id,
                 )
@@ -104,7 +103,7 @@ class GraphBuilder:
         if callable(source):
             return self._factories.get(id(source)) or self._add_factory(source)
         raise TypeError(
-            f"an executor is wanted, got {type(source).__name__}: give an Executor instance, a "
+            f"expected an executor, got {type(source).__name__}: pass an Executor instance, a "
             "function decorated with @executor, a factory, or the name of a registered one"
         )
 
@@ -114,21 +113,21 @@ class GraphBuilder:
         except TypeError as error:
             raise TypeError(
                 f"{getattr(factory, '__name__', factory)!r} cannot be called without arguments to "
-                f"make an executor: {error}. Give an instance, or a lambda that fills the "
-                "arguments in. A plain function becomes an executor with @executor."
+                f"create an executor: {error}. Pass an instance, or a lambda that fills in the "
+                "arguments. A plain function becomes an executor with @executor."
             ) from error
         if not isinstance(specimen, Executor):
             form = unusual_form(factory)
             discard(specimen)
             raise TypeError(
-                f"factory {factory!r} made a {type(specimen).__name__}, not an Executor"
-                + (f": it is {form}, but has to be a plain function (def)" if form else "")
+                f"factory {factory!r} returned a {type(specimen).__name__}, not an Executor"
+                + (f": it is {form}, but must be a plain function (def)" if form else "")
             )
         check_instance(specimen)
         if specimen.id in self._nodes:
             raise ExecutorDuplicationError(
-                f"factory {getattr(factory, '__name__', factory)!r} makes an executor with id "
-                f"{specimen.id!r}, which is taken already; ids are unique in a workflow",
+                f"factory {getattr(factory, '__name__', factory)!r} creates an executor with id "
+                f"{specimen.id!r}, which is already used; ids are unique in a workflow",
                 specimen.id,
             )
         self._nodes[specimen.id] = Node(specimen, factory, len(self._nodes))
@@ -140,14 +139,14 @@ class GraphBuilder:
     def add_edge(
         self, source: ExecutorSource, target: ExecutorSource, condition: Condition | None = None
     ) -> Self:
-        """Lead messages from one executor to another.
+        """Send messages from one executor to another.
 
         Args:
-            source: Whose messages.
-            target: To whom; the source itself makes a loop.
-            condition: Takes a message and says whether it may pass; every one when None. It is
-                asked only about messages that the target handles; one that raises fails the
-                superstep.
+            source: The executor that sends the messages.
+            target: The executor that gets them; may be the source itself.
+            condition: Gets a message and returns whether it may pass; by default every message
+                passes. It is called only for messages that the target handles. If it raises, the
+                superstep fails.
         """
         ids = self._resolve(source), self._resolve(target)
         if condition is not None:
@@ -157,15 +156,15 @@ class GraphBuilder:
         return self
 
     def add_chain(self, executors: Sequence[ExecutorSource]) -> Self:
-        """Lead messages through executors one after the other."""
+        """Connect executors in a row, each with the next one."""
         if len(executors) < 2:
-            raise EdgeGroupError(f"add_chain needs at least two executors, it got {len(executors)}")
+            raise EdgeGroupError(f"add_chain needs at least two executors, not {len(executors)}")
         for source, target in pairwise(executors):
             self.add_edge(source, target)
         return self
 
     def add_fan_out_edges(self, source: ExecutorSource, targets: Sequence[ExecutorSource]) -> Self:
-        """Lead every message of one executor to several."""
+        """Send every message of one executor to several."""
         return self._add_fan_out("add_fan_out_edges", source, targets, None)
 
     def add_multi_selection_edge_group(
@@ -174,13 +173,13 @@ class GraphBuilder:
         targets: Sequence[ExecutorSource],
         selection_func: SelectionFunction,
     ) -> Self:
-        """Lead each message to those of several executors that a function selects.
+        """Send each message to those of several executors that a function selects.
 
         Args:
-            source: Whose messages.
-            targets: To whom they may go.
-            selection_func: Takes a message and the list of all target ids; returns those that get
-                it. It is asked only about messages that some of the targets handle.
+            source: The executor that sends the messages.
+            targets: The executors that may get them.
+            selection_func: Gets a message and the list of all target ids, and returns those that
+                get the message. It is called only for messages that some of the targets handle.
         """
         return self._add_fan_out("add_multi_selection_edge_group", source, targets, selection_func)
 
@@ -193,7 +192,7 @@ class GraphBuilder:
     ) -> Self:
         if len(targets) < 2:
             raise EdgeGroupError(
-                f"{what} needs at least two targets, it got {len(targets)}; use add_edge for one"
+                f"{what} needs at least two targets, not {len(targets)}; use add_edge for one"
             )
         ids = tuple(self._resolve(target) for target in targets)
         source_id = self._resolve(source)
@@ -206,12 +205,12 @@ class GraphBuilder:
     def add_switch_case_edge_group(
         self, source: ExecutorSource, cases: Sequence[Case | Default]
     ) -> Self:
-        """Lead each message to exactly one executor: the first case that holds, else the default.
+        """Send each message to exactly one executor: the first true case, otherwise the default.
 
         Args:
-            source: Whose messages.
+            source: The executor that sends the messages.
             cases: `Case(condition, target)` in the order in which they are tried, and one
-                `Default(target)`. A case whose target does not handle a message is passed over; a
+                `Default(target)`. A case whose target does not handle a message is skipped; a
                 condition that raises fails the superstep.
         """
         tried, default = check_switch(cases)
@@ -225,49 +224,49 @@ class GraphBuilder:
         return self
 
     def add_fan_in_edges(self, sources: Sequence[ExecutorSource], target: ExecutorSource) -> Self:
-        """Wait for one message from every source and give the target the list of them.
+        """Wait for a message from every source and send them to the target as one list.
 
-        The list is in the order of the sources. Only messages wait that the target handles in a
-        list; what a source sends beyond its first waits for the next list.
+        The list is in the order of the sources. Only messages that the target handles in a list
+        wait; further messages of a source wait for the next list.
         """
         if len(sources) < 2:
             raise EdgeGroupError(
-                f"add_fan_in_edges needs at least two sources, it got {len(sources)}; use add_edge"
+                f"add_fan_in_edges needs at least two sources, not {len(sources)}; use add_edge"
             )
         ids = tuple(self._resolve(source) for source in sources)
         self._groups.append(FanInEdgeGroup(ids, (self._resolve(target),)))
         return self
 
     def add_error_edge(self, source: ExecutorSource, handler: ExecutorSource) -> Self:
-        """Lead failures to an executor, instead of failing the superstep.
+        """Send failures to an executor, instead of failing the superstep.
 
-        What the source could not handle goes to the handler as an `ExecutorFailure`, once the
-        attempts of the source's failure policy are used up.
+        A call of the source that has failed for good (after all attempts of its failure policy) is
+        sent to the handler as an `ExecutorFailure`.
 
         Args:
-            source: Whose failures.
-            handler: To whom; it handles `ExecutorFailure`.
+            source: The executor whose failures are sent.
+            handler: The executor that gets them; it handles `ExecutorFailure`.
         """
         self._groups.append(ErrorEdgeGroup((self._resolve(source),), (self._resolve(handler),)))
         return self
 
     def set_start_executor(self, executor: ExecutorSource) -> Self:
-        """Say which executor gets the input."""
+        """Set the executor that gets the input."""
         self._start = self._resolve(executor)
         return self
 
     # ---------------------------------------------------------------------------- how executors run
 
     def with_failure_policy(self, executor: ExecutorSource, policy: FailurePolicy) -> Self:
-        """Say how calls of an executor are repeated when they fail, and how long they may take.
+        """Set how failed calls of an executor are repeated, and how long calls may take.
 
         Args:
-            executor: Whose calls.
-            policy: Takes the place of an earlier one; an executor without a policy is called once,
-                without a limit of time.
+            executor: The executor.
+            policy: Replaces an earlier one; without a policy, an executor is called once, without a
+                time limit.
 
         Raises:
-            TypeError: It is not a policy.
+            TypeError: It is not a `FailurePolicy`.
         """
         if not isinstance(policy, FailurePolicy):
             raise TypeError(
@@ -278,24 +277,24 @@ class GraphBuilder:
         return self
 
     def with_concurrency(self, executor: ExecutorSource, max_concurrency: int) -> Self:
-        """Let an executor handle several messages of a superstep at a time.
+        """Let an executor handle several messages of a superstep concurrently.
 
-        By default it handles one after the other. Use this where it mostly waits: for a service, a
-        model, a disk. Each call is recorded by itself, and what the calls did is merged in the
-        order of the messages.
+        By default it handles one after the other. Use this for an executor that mostly waits: for a
+        service, a model, a disk. Each call is recorded by itself, and their effects are merged in
+        the order of the messages.
 
-        Calls that run side by side do not see each other's writes: each sees the state at the
-        beginning of the superstep, and its own. Two of them that set or delete one key, of the
-        executor's own state or of a shared one without a reducer, are a `StateConflictError`:
-        send results on as messages, append to a shared list, or give the key a reducer.
+        Concurrent calls do not see each other's writes: each sees the state at the start of the
+        superstep and its own writes. It is a `StateConflictError` if two of them set or delete the
+        same key, of the executor's own state or of a shared one without a reducer. So send results
+        as messages, append to a shared list, or add a reducer for the key.
 
         Args:
-            executor: Which one; not a sub-workflow, nor one with checkpoint hooks.
-            max_concurrency: How many at a time, also where `@executor(max_concurrency=...)` says
-                another number; 1 for one after the other.
+            executor: The executor; not a sub-workflow, and not one with checkpoint hooks.
+            max_concurrency: Maximum number of concurrent calls; overrides
+                `@executor(max_concurrency=...)`.
 
         Raises:
-            ValueError: It is not a number from 1 on.
+            ValueError: It is not an int of at least 1.
         """
         limit = check_concurrency(max_concurrency)
         self._concurrency[self._resolve(executor)] = limit
@@ -304,14 +303,15 @@ class GraphBuilder:
     def with_reducer(
         self, key: str, reducer: Callable[[Any, Any], Any], initial: Any = MISSING
     ) -> Self:
-        """Say how updates of a shared key are folded, so that several executors may write it.
+        """Set how updates of a shared key are combined, so that several executors may write it.
 
-        Without a reducer, two executors that write one shared key in one superstep are a conflict.
+        Without a reducer, two executors that write one shared key in one superstep are a
+        `StateConflictError`.
 
         Args:
             key: The shared key.
-            reducer: `(value so far, update) -> value`, pure; called in the order of the graph and
-                the messages.
+            reducer: `(value so far, update) -> value`, a pure function; called in the order of the
+                graph and the messages.
             initial: The value before the first update; without one, the first update is the value.
 
         Raises:
@@ -320,8 +320,8 @@ class GraphBuilder:
         check_plain(
             reducer,
             f"the reducer of shared key {key!r}",
-            "It folds updates while a superstep is merged, where nothing is awaited: let the "
-            "executors await what it needs and write that as their update.",
+            "It is called while a superstep is merged, where nothing is awaited: let the executors "
+            "await what it needs and write that as their update.",
         )
         self._reducers[key] = Reducer(reducer, initial)
         return self
@@ -332,7 +332,7 @@ class GraphBuilder:
         """Return the graph, once it has passed every check.
 
         Raises:
-            WorkflowValidationError: A rule is broken; the subclass says which, the message where
+            WorkflowValidationError: A rule is broken; the subclass says which, the message where,
                 and what to do.
         """
         if self._start is None:
@@ -346,7 +346,7 @@ class GraphBuilder:
             if node_id not in self._nodes:
                 raise UnknownExecutorError(
                     f"executor {node_id!r} is named as the start, in an edge, by a failure policy "
-                    "or by with_concurrency, but nobody added it; known are "
+                    "or by with_concurrency, but was not added; known are "
                     f"{', '.join(map(repr, self._nodes)) or 'none'}. Register it: "
                     f"register_executor(factory, {node_id!r}).",
                     node_id,
@@ -363,7 +363,7 @@ class GraphBuilder:
         return graph
 
     def _limits(self) -> dict[str, int]:
-        """Return how many messages executors handle at a time, where that is more than one."""
+        """Return the numbers of concurrent calls of executors, if above one."""
         own = {
             node_id: node.executor.max_concurrency
             for node_id, node in self._nodes.items()
@@ -374,5 +374,5 @@ class GraphBuilder:
 
 
 def _named(role: str, function: object) -> str:
-    """Return a function's role with its name, for the text of an error."""
+    """Return a function's role with its name, for error messages."""
     return f"the {role} {function_name(function)!r}" if callable(function) else f"the {role}"

@@ -1,4 +1,4 @@
-"""Answering a run that others may drive, and waiting for the outcome."""
+"""Answering a run that another task may drive, and waiting for it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def answered_run(setup: RunSetup, responses: Mapping[str, Any]) -> StreamingRun:
 
 
 async def answer_and_wait(setup: RunSetup, responses: Mapping[str, Any]) -> WorkflowRunResult:
-    """Answer the run that waits for these requests, and return where that leads.
+    """Answer the run that waits for these requests, and return its result.
 
-    The run is driven on by whoever drives it already, else here; see `Workflow.send_responses`.
+    The run is driven by its present driver, otherwise here; see `Workflow.send_responses`.
     """
     _check(responses)
     registry = setup.registry
@@ -57,7 +57,7 @@ async def answer_and_wait(setup: RunSetup, responses: Mapping[str, Any]) -> Work
 
 
 async def _current(setup: RunSetup, storage: DurableStorage, run_id: str) -> StreamingRun:
-    """Return a handle that stands where the run does: one that somebody has, or a new one."""
+    """Return a handle at the run's head: an existing one, or a new one."""
     registry = setup.registry
     run = registry.handle(storage, run_id)
     while run is not None and not run.is_active():
@@ -67,7 +67,7 @@ async def _current(setup: RunSetup, storage: DurableStorage, run_id: str) -> Str
             break
         if newest is run:
             return run
-        run = newest  # somebody else has just made one
+        run = newest  # another task has just created one
     else:
         if run is not None:
             return run

@@ -21,27 +21,30 @@ if TYPE_CHECKING:
     from supersteps.storage.retention import RetentionPolicy
 
 DEFAULT_MAX_ITERATIONS = 100
-"""Supersteps a run may take after an input from outside, unless the builder is told otherwise."""
+"""Default limit of supersteps after an input from outside."""
 
 
 class WorkflowBuilder(GraphBuilder):
-    """Builds a `Workflow`, call by call.
+    """Builds a `Workflow`, call by call; every method except `build` returns the builder.
 
-    Wherever an executor is wanted, give an instance, a factory without arguments (such as a class),
-    or the name of one that `register_executor` knows. With factories every run gets instances of
-    its own: choose them where executors keep attributes and runs may overlap.
+    Every method that needs an executor accepts an instance, a factory without arguments (such as a
+    class), or the name of a registered one. With factories, every run gets its own instances: use
+    them if executors keep attributes and runs may overlap.
+
+    Example:
+        `WorkflowBuilder().set_start_executor(draft).add_edge(draft, review).build()`
     """
 
     def __init__(
         self, max_iterations: int = DEFAULT_MAX_ITERATIONS, name: str | None = None
     ) -> None:
-        """A new builder is empty; all its methods but `build` return the builder itself.
+        """Create an empty builder.
 
         Args:
-            max_iterations: How many supersteps a run may take after an input from outside, its
-                very first not counted.
-            name: The workflow's name, which finds its runs in a storage; the start executor's id
-                when None.
+            max_iterations: How many supersteps a run may take after an input from outside, not
+                counting its first one.
+            name: The workflow's name, by which its runs are found in a storage; by default the
+                start executor's id.
         """
         super().__init__()
         self._storage: CheckpointStorage | None = None
@@ -54,10 +57,9 @@ class WorkflowBuilder(GraphBuilder):
         self.set_max_iterations(max_iterations)
 
     def set_max_iterations(self, max_iterations: int) -> Self:
-        """Say how many supersteps a run may take after an input from outside.
+        """Set how many supersteps a run may take after an input from outside.
 
-        The very first input of a run is not counted. The limit is a guard against loops that never
-        end.
+        The first superstep of a run is not counted. The limit is a guard against endless loops.
         """
         if (
             isinstance(max_iterations, bool)
@@ -65,7 +67,7 @@ class WorkflowBuilder(GraphBuilder):
             or max_iterations < 1
         ):
             raise WorkflowValidationError(
-                f"max_iterations is a number of supersteps, at least 1, not {max_iterations!r}"
+                f"max_iterations must be a number of supersteps, at least 1, not {max_iterations!r}"
             )
         self._max_iterations = max_iterations
         return self
@@ -80,17 +82,17 @@ class WorkflowBuilder(GraphBuilder):
         """Save a checkpoint after each superstep.
 
         Args:
-            checkpoint_storage: Where; any object with the five methods of `CheckpointStorage` will
-                do. Choose `SqliteCheckpointStorage` if in doubt.
-            types: Types of values that the handlers' annotations do not reach, such as those kept
-                in state.
-            retention: Which checkpoints to keep while a run goes on; every one when None. It is
-                applied now and then, so a run may hold some more for a while.
+            checkpoint_storage: The storage; any object with the five methods of
+                `CheckpointStorage`. Choose `SqliteCheckpointStorage` if in doubt.
+            types: Types of values that the handlers' annotations do not reach, such as those in
+                the state.
+            retention: Which checkpoints to keep while a run continues; by default all. Pruning is
+                done from time to time, so a run may temporarily have more.
         """
         if isinstance(checkpoint_storage, type):
             raise TypeError(
-                f"with_checkpointing takes a checkpoint storage, and {checkpoint_storage.__name__} "
-                f"is a class of them; write {checkpoint_storage.__name__}(...)"
+                f"with_checkpointing takes a checkpoint storage, but {checkpoint_storage.__name__} "
+                f"is a class; write {checkpoint_storage.__name__}(...)"
             )
         missing = [
             name
@@ -103,7 +105,7 @@ class WorkflowBuilder(GraphBuilder):
                 f"{type(checkpoint_storage).__name__} has no {', '.join(missing)}"
             )
         if retention is not None:
-            # only a program that has a policy needs it
+            # needed only with a policy
             from supersteps.storage.ports import is_managed
 
             if not is_managed(checkpoint_storage):
@@ -125,27 +127,27 @@ class WorkflowBuilder(GraphBuilder):
         message: Callable[[str, Any], Any] | None = None,
         upgrade: Mapping[str, Callable[[Any], Any]] | None = None,
     ) -> Self:
-        """Resume runs that an earlier graph began, where what they hold fits the present one.
+        """Resume runs that an earlier graph started, if their content fits the present one.
 
-        Without an argument this allows every change of the graph that leaves nothing of the run
-        without a place. The functions are called only for checkpoints of another graph, and what
-        they return is stored with the run's next commit. Values of types that are gone come to them
-        as `RawValue`.
+        Without arguments, this allows every change of the graph after which everything in the run
+        still has its place. The functions are called only for checkpoints of another graph, and
+        their results are stored with the run's next commit. Values of types that no longer exist
+        are passed as `RawValue`.
 
         Args:
-            rename: New ids of executors by their old ones; "node/id" names one inside a
-                sub-workflow. Rules for several earlier graphs may stand together; each leads to an
-                id that is there now.
-            executor_state: Takes an executor's new id and the keys and values that it keeps, and
-                returns the new ones; None drops them.
+            rename: New ids of executors by their old ones; "node/id" is an executor inside a
+                sub-workflow. Rules for several earlier graphs may be combined; each must lead to an
+                existing id.
+            executor_state: Gets an executor's new id and its keys and values, and returns new ones;
+                None drops them.
             shared_state: The same for the shared keys.
-            message: Takes the id of the receiver and a message in flight, or of a timer, and
-                returns the new message; `DELETE` drops it with a warning.
-            upgrade: By the name of a saved type, `module:qualname`: takes what was saved (a dict of
-                the fields) and returns a value. Types that only gained fields with defaults need
-                none.
+            message: Gets the id of the receiver and a message, in flight or of a timer, and returns
+                the new message; `DELETE` drops it with a warning.
+            upgrade: Functions by the name of a saved type, `module:qualname`: each gets the saved
+                data (a dict of the fields) and returns a value. Types that only gained fields with
+                defaults need none.
         """
-        # Brings the engine: only for those who want it.
+        # Imports the engine, which is needed only here.
         from supersteps.engine.time_travel.migration import Migration
 
         functions = {"executor_state": executor_state, "shared_state": shared_state}
@@ -164,17 +166,17 @@ class WorkflowBuilder(GraphBuilder):
         return self
 
     def with_backend(self, backend: Backend) -> Self:
-        """Have a backend of your own make the calls of handlers and checkpoint hooks.
+        """Use your own backend to call handlers and checkpoint hooks.
 
-        Without one they are made in this process: async handlers on the event loop, plain ones in
-        threads. Choose another to limit how many calls run at once, to measure them, or to make
-        them in other processes; `supersteps.backends` has what that takes. Guarantees stay, since a
-        backend only makes calls: what they did is merged and committed here. Calls inside
-        sub-workflows go to the backend of the workflow that is run.
+        By default they are called in this process: async handlers on the event loop, plain ones in
+        threads. Use another backend to limit how many calls run at once, to measure them, or to run
+        them in other processes; see `supersteps.backends`. All guarantees remain, because a backend
+        only makes calls: their effects are merged and committed here. Calls inside sub-workflows go
+        to the backend of the outer workflow.
 
         Args:
             backend: Any object with the three methods of `supersteps.backends.Backend`; subclass
-                `LocalBackend` to add to what it does.
+                `LocalBackend` to extend the default.
         """
         missing = [name for name in _BACKEND_METHODS if not callable(getattr(backend, name, None))]
         if missing or isinstance(backend, type):
@@ -187,13 +189,13 @@ class WorkflowBuilder(GraphBuilder):
         return self
 
     def with_observer(self, observer: Observer) -> Self:
-        """Have an observer told what runs do, for tracing and metrics.
+        """Report what runs do to an observer, for tracing and metrics.
 
         Args:
-            observer: An instance of a subclass of `supersteps.observers.Observer`, which says what
-                it may be told of. What it raises is warned about and harms no run.
+            observer: An instance of a subclass of `supersteps.observers.Observer`. Exceptions that
+                it raises become warnings and do not affect the run.
         """
-        # Brings the engine: only for those who want it.
+        # Imports the engine, which is needed only here.
         from supersteps.engine.observer import Observer
 
         if not isinstance(observer, Observer):
@@ -204,13 +206,13 @@ class WorkflowBuilder(GraphBuilder):
         return self
 
     def build(self) -> Workflow:
-        """Check every rule and return the frozen workflow.
+        """Check all rules of the graph and return the immutable workflow.
 
         Raises:
-            WorkflowValidationError: A rule is broken; the subclass says which, the message where
+            WorkflowValidationError: A rule is broken; the subclass says which, the message where,
                 and what to do.
         """
-        # Brings asyncio and the engine: only when there is something to run.
+        # Imports asyncio and the engine, which are needed only to run.
         from supersteps.run.workflow import Workflow
 
         graph = self._graph()
@@ -232,15 +234,15 @@ class WorkflowBuilder(GraphBuilder):
 
 
 def _warn_of_unsaved_state(graph: Graph) -> None:
-    """Warn of dicts in `self.state`: Agent Framework puts them into checkpoints."""
+    """Warn about dicts in `self.state`, which Agent Framework saves in checkpoints."""
     for node in graph.nodes.values():
         executor = node.executor
         state = vars(executor).get("state")
         if isinstance(state, dict) and not executor.__supersteps__.has_hooks:
             warnings.warn(
-                f"executor {executor.id!r} keeps a dict in self.state, which is in no checkpoint: "
+                f"executor {executor.id!r} keeps a dict in self.state, which is not saved: "
                 "set it with ctx.set_state(...), define snapshot_state() and restore_state(state), "
-                "or give an attribute that need not be saved another name",
+                "or rename the attribute if it need not be saved",
                 UnsavedStateWarning,
                 stacklevel=3,
             )

@@ -1,4 +1,4 @@
-"""`RunDriver`: has a run's work done while somebody asks for its events."""
+"""`RunDriver`: runs the work of a run while a consumer asks for events."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from supersteps.run.work import TURN_SECONDS, Origin, RunWork
 from supersteps.storage.ports import DurableStorage
 
 GRACE_SECONDS = 5.0
-"""How long a handler that was cancelled may clean up before it is cancelled once more."""
+"""How long a cancelled handler may clean up before it is cancelled again."""
 
 
 class RunDriver:
-    """Has the work of one run done, unit by unit, for whoever asks for its events or its result.
+    """Runs the work of one run, unit by unit, for a consumer of its events or its result.
 
-    A unit is done in a task of its own, so that live events reach the consumer meanwhile; between
-    two units there is no task at all. What the driver is at is its `Life`.
+    Each unit runs in its own task, so that live events reach the consumer meanwhile; between
+    two units there is no task. The driver's state is its `Life`.
     """
 
     def __init__(self, origin: Origin) -> None:
-        """Nothing is opened before somebody asks.
+        """Nothing is opened before the first request.
 
         Args:
             origin: Where the run comes from.
@@ -37,15 +37,15 @@ class RunDriver:
         self._life = Life()
         self._stream = EventStream(self)
         self._work = RunWork(origin, self._stream, self._life, self)
-        self._task: asyncio.Task[None] | None = None  # in which a unit of work is under way
-        self._interrupted: asyncio.Task[Any] | None = None  # by the end of the program
+        self._task: asyncio.Task[None] | None = None  # runs a unit of work
+        self._interrupted: asyncio.Task[Any] | None = None  # cancelled by the end of the program
         self._parking: asyncio.Task[None] | None = None
-        self._turn = LoopLock()  # answers, restores and ends come one after the other
+        self._turn = LoopLock()  # answers, restores and ends exclude each other
         self._turns = Turns(TURN_SECONDS)
 
     @property
     def run_id(self) -> str:
-        """The run's id; for a resumed run known once it is opened."""
+        """The run's id; of a resumed run, known once it is opened."""
         return self._work.run_id
 
     @property
@@ -58,11 +58,11 @@ class RunDriver:
 
     @property
     def storage(self) -> DurableStorage | None:
-        """Where the run lives, None without storage or before it is opened."""
+        """The run's storage, None without storage or before it is opened."""
         return None if self._store is None else self._store.storage
 
     def is_active(self) -> bool:
-        """Return whether somebody is driving the run at this moment."""
+        """Return whether a task is driving the run now."""
         if self._life.has_ended:
             return False
         return self._task is not None or self._stream.is_taken
@@ -73,7 +73,7 @@ class RunDriver:
         """Return the next event; the iterator's step.
 
         Raises:
-            StopAsyncIteration: The run is done, or only waits for answers.
+            StopAsyncIteration: The run has completed, or only waits for answers.
             Exception: What ended the run.
         """
         while not self._stream.events:
@@ -82,10 +82,10 @@ class RunDriver:
         return self._stream.take()
 
     async def _advance(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Have work begun or wait for it; return False where the stream ends.
+        """Start work or wait for it; return False at the end of the stream.
 
         Args:
-            work: What to do, in a task of its own, when nothing is under way.
+            work: The work to start in a new task, if none is running.
 
         Raises:
             Exception: What ended the run.
@@ -102,66 +102,66 @@ class RunDriver:
             self._begin(work)
             if self._task is None:
                 await self._turns.share()
-            elif not stream.events:  # an eager start may have delivered some already
+            elif not stream.events:  # an eager start may already have delivered some
                 await stream.wait()
         return True
 
     def _was_left_behind(self, task: asyncio.Task[None]) -> bool:
-        """Let go of work that an ended event loop left unfinished; return whether it did.
+        """Drop work that an ended event loop left unfinished; return whether there was any.
 
         Raises:
-            StreamBusyError: That loop still runs, in another thread.
+            StreamBusyError: That loop is still running, in another thread.
         """
         if task.get_loop() is asyncio.get_running_loop():
             return False
         if not is_gone(task):
             raise StreamBusyError(
                 f"run {self.run_id!r} is driven in the event loop of another thread; use its "
-                "handle there, or resume the run by a handle of your own once that one is closed"
+                "handle there, or resume the run with a new handle once that one is closed"
             )
         with suppress(RuntimeError):  # a closed loop
-            task.cancel()  # should that loop run again
+            task.cancel()  # in case that loop runs again
         if self._work.hold is not None:
             self._work.hold.forget_writes()
         self._end_task()
         return True
 
     def _refuse_inside(self, what: str) -> None:
-        """Refuse what would wait for the end of the handler that asks for it.
+        """Refuse a call by a handler of the run that would wait for that handler's end.
 
         Raises:
-            CalledFromHandlerError: A handler of this run, or what it has started, asks.
+            CalledFromHandlerError: A handler of this run, or a task that it started, calls.
         """
         runner = self._runner
         if (runner is not None and runner.is_here) or self._work.loading.is_here:
             raise CalledFromHandlerError(
-                f"{what} was called by a handler of run {self.run_id!r} itself, for whose end it "
-                "would wait. Let the handler return first: raise an exception to end the run, or "
-                f"tell whoever consumes its events to call {what}. Nothing was changed."
+                f"{what} was called by a handler of run {self.run_id!r} itself, and would wait for "
+                "that handler's end. Let the handler return first: raise an exception to end the "
+                f"run, or let the consumer of its events call {what}. Nothing was changed."
             )
 
     def _refuse_while_loading(self, what: str) -> None:
-        """Refuse what would wait for the end of the hook that asks for it."""
+        """Refuse a call by a hook that would wait for that hook's end."""
         if self._work.loading.is_here:
             self._refuse_inside(what)
 
     def _go_on(self) -> None:
-        """Be asked anew: what was drained may go on, and others may have answered meanwhile."""
+        """Allow work after a drain, and look for answers that were given meanwhile."""
         self._life.go_on()
         self._work.has_looked = False
 
     def consumer_left(self) -> None:
-        """Give the lease up when the consumer leaves between two units of work.
+        """Release the lease when the consumer leaves between two units of work.
 
-        After a unit its task does it.
+        After a unit, its task does this.
         """
-        self._stream.make_room()  # handlers need not wait for it any more
+        self._stream.make_room()  # handlers need no longer wait for it
         if self._runner is not None:
-            self._runner.wake()  # nobody waits for the timer any more
+            self._runner.wake()  # no consumer waits for the timer any longer
         if self._task is None:
             self._work.tell_rest()
         if self._task is None and self._store is not None and not self._life.has_ended:
-            with suppress(RuntimeError):  # no loop runs here: the lease ends with the process
+            with suppress(RuntimeError):  # no loop is running here: the lease expires
                 self._parking = asyncio.get_running_loop().create_task(self._park(self._store))
 
     async def _park(self, store: RunStore) -> None:
@@ -174,7 +174,7 @@ class RunDriver:
         self._life.begin()
         try:
             task = start_task(self._do(work), f"supersteps:{self.run_id}")
-        except (KeyboardInterrupt, SystemExit):  # raised by an eager start, instead of its task
+        except (KeyboardInterrupt, SystemExit):  # raised by an eager start instead of its task
             if self._interrupted is not None:
                 look_at(self._interrupted)
                 self._interrupted = None
@@ -186,12 +186,12 @@ class RunDriver:
             task.add_done_callback(self._task_done)
 
     async def _do(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do work in a task of its own, and take note of how it ends."""
+        """Run work in its own task, and record how it ends."""
         try:
             await work()
             if not self._stream.is_taken:
                 if self._store is not None:
-                    await self._store.release()  # parked: nobody knows when more is asked for
+                    await self._store.release()  # parked: it is unknown when a consumer returns
                 self._work.tell_rest()
         except Exception as error:
             self._life.fail(error)
@@ -205,13 +205,13 @@ class RunDriver:
             self._end_task()
 
     async def _do_all(self) -> None:
-        """Do all units of work there are, for somebody who only wants the result."""
+        """Run all units of work, for a caller that only wants the result."""
         clock = asyncio.get_running_loop().time
         turned = clock()
         work, stream, life = self._work, self._stream, self._life
         while life.is_at_work and stream.collector is not None and work.has_next():
             await work.do()
-            if clock() - turned > TURN_SECONDS:  # nothing in a superstep may have waited
+            if clock() - turned > TURN_SECONDS:  # a superstep may not have awaited anything
                 await asyncio.sleep(0)
                 turned = clock()
 
@@ -221,28 +221,28 @@ class RunDriver:
         self._stream.wake()
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
-        """Take note of the end also of a task that was cancelled before its first step."""
+        """Record the end also of a task that was cancelled before its first step."""
         look_at(task)
         if self._task is task:
             self._note_interruption()
             self._end_task()
 
     def _note_interruption(self) -> None:
-        """Tell whoever waits that the work was cancelled, unless this handle did it.
+        """Tell the waiting task that the work was cancelled, unless this handle did it.
 
-        When an event loop ends, it cancels whoever waits, too: then nobody is to be told.
+        When an event loop ends, it also cancels the waiting task: then nothing is reported.
         """
         if self._life.phase is WORKING and self._stream.is_awaited:
             self._life.refusal = WorkflowRuntimeError(
-                f"run {self.run_id!r}: its work was cancelled by something else than its handle, "
-                "such as a handler that cancels its own task. What was committed stays; iterate "
-                "again, or wait_for_completion(), to go on."
+                f"run {self.run_id!r}: its work was not cancelled by its handle but by something "
+                "else, such as a handler that cancels its own task. Commits are retained; iterate "
+                "again or call wait_for_completion() to continue."
             )
 
     # ------------------------------------------------------------------------------------- stopping
 
     async def _drain(self) -> None:
-        """Let the superstep under way end and be committed, or cut short handlers that sleep."""
+        """Let the current superstep end and be committed, or interrupt handlers that sleep."""
         self._life.drain()
         self._stream.hurry()
         task = self._task
@@ -260,11 +260,11 @@ class RunDriver:
         """Wait for the end of a draining run's work, and cancel it once its handlers only sleep.
 
         Raises:
-            CheckpointError: What has finished could not be recorded; the work is cancelled.
+            CheckpointError: Finished calls could not be recorded; the work is cancelled.
         """
         runner = self._runner
         if runner is None:
-            await asyncio.wait({task})  # it opens the run, and that is all
+            await asyncio.wait({task})  # it only opens the run
         else:
             runner.wake()
             while not task.done():
@@ -272,7 +272,7 @@ class RunDriver:
                 try:
                     await asyncio.wait({task, asleep}, return_when=asyncio.FIRST_COMPLETED)
                     failed = asleep.done() and asleep.exception() is not None
-                    # Looked at once more: one may have woken up since, with a result to record.
+                    # Checked again: one may have woken up meanwhile, with a result to record.
                     if failed or runner.is_asleep:
                         task.cancel()
                         await asyncio.wait({task})
@@ -284,13 +284,13 @@ class RunDriver:
         self._task_done(task)
 
     async def _stop(self) -> None:
-        """Stop the work under way, for somebody who waited for its result and was cancelled."""
+        """Stop the running work, because the task that waited for its result was cancelled."""
         async with self._stopped():
             self._work.tell_rest()
 
     @asynccontextmanager
     async def _stopped(self) -> AsyncIterator[None]:
-        """Have the handle alone: work in flight is cancelled, and none begins meanwhile."""
+        """Lock the handle: running work is cancelled, and none is started meanwhile."""
         life = self._life
         async with self._turn.here():
             before = life.phase
@@ -308,10 +308,10 @@ class RunDriver:
                 self._stream.wake()
 
     async def _stop_work(self) -> None:
-        """Cancel the work under way, though not amid a write, whose outcome must be known.
+        """Cancel the running work, but not during a write, whose outcome must be known.
 
-        A handler may catch the cancellation. Then its call does not count, no other one begins, and
-        if it works on it is cancelled again, after a while in which others may clean up.
+        A handler may catch the cancellation. Then its call does not count, no other one is started,
+        and if it continues, it is cancelled again, after some time for other handlers to clean up.
         """
         while (task := self._task) is not None and not self._was_left_behind(task):
             if self._runner is not None:
@@ -320,7 +320,7 @@ class RunDriver:
             if hold is not None and hold.is_writing:
                 await hold.written()
                 if not task.done():
-                    await asyncio.sleep(0)  # it learns of the outcome
+                    await asyncio.sleep(0)  # it gets the outcome
             else:
                 task.cancel()
                 await asyncio.wait({task}, timeout=GRACE_SECONDS)

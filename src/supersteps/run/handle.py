@@ -1,4 +1,4 @@
-"""`StreamingRun`: the handle of a run: iterate, answer, rewind, end it."""
+"""`StreamingRun`: the handle of a run, to iterate, answer, restore or end."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from supersteps.storage.records import RunRecord
 class StreamingRun(RunDriver, Shown):
     """One run of a workflow: an asynchronous stream of its events, and its handle.
 
-    Nothing runs before the first step of iteration. The engine goes on only while somebody asks for
-    events: after a `break` the superstep under way is finished and committed, then nothing moves
-    until the next iteration. Iterate over it to watch a run; `wait_for_completion()` if only the
-    result matters.
+    Nothing runs before the first step of iteration. The engine works only while a consumer waits
+    for events: after a `break`, the current superstep is finished and committed, then nothing runs
+    until the next iteration. Iterate over it to watch a run; use `wait_for_completion()` if only
+    the result matters.
 
     Attributes:
-        run_id: The run's id; for a resumed run known once it is opened.
+        run_id: The run's id; of a resumed run, known once it is opened.
     """
 
     def __init__(self, origin: Origin, *, include_status_events: bool = False) -> None:
-        """Workflows make the handles of their runs: `run_stream`, `fork` and others.
+        """Workflows create the handles of their runs: `run_stream`, `fork` and others.
 
         Args:
             origin: Where the run comes from.
@@ -54,37 +54,37 @@ class StreamingRun(RunDriver, Shown):
 
     @property
     def checkpoints(self) -> list[CheckpointInfo]:
-        """The current lineage, iteration 0 first; the newest 10,000 of it. See `history` for all.
+        """The newest 10,000 checkpoints of the lineage, oldest first. See `history` for all.
 
-        Of a run that was resumed, the first look reads it from the storage at once, and the event
-        loop waits meanwhile; `history` reads it page by page beside the event loop.
+        For a resumed run, the first access reads them from the storage and blocks the event loop
+        meanwhile; `history` reads them page by page without blocking.
         """
         store = self._store
         return [] if store is None else store.lineage.infos()
 
     @property
     def state(self) -> WorkflowRunState:
-        """Where the run stands, as the stream told last."""
+        """The run's state, as last reported by the stream."""
         return self._stream.state
 
     @property
     def latest_checkpoint(self) -> CheckpointInfo | None:
-        """The run's head, None while there is none."""
+        """The run's head, None if there is none yet."""
         store = self._store
         return None if store is None else store.lineage.head
 
     async def history(self, page_size: int = 1000) -> AsyncIterator[CheckpointInfo]:
-        """Go through the whole lineage, newest first.
+        """Yield the whole lineage, newest first.
 
         Args:
-            page_size: How many checkpoints to read from the storage at once.
+            page_size: Number of checkpoints to read from the storage at once.
         """
         store = self._store
         if store is None or store.lineage.head is None:
             return
         run = await store.look_up()
         if run is None or run.incarnation != store.incarnation:
-            return  # it was deleted; what is under its id now is another run
+            return  # it was deleted; its id belongs to another run now
         cursor: str | None = store.lineage.head.checkpoint_id
         while cursor is not None:
             page = await store.storage.list_lineage(cursor, page_size)
@@ -93,10 +93,10 @@ class StreamingRun(RunDriver, Shown):
             cursor = page[0].parent if page else None
 
     def snapshot(self) -> WorkflowCheckpoint:
-        """Return the state that a replay has reached, to look at or to `diff`; it is not stored.
+        """Return the state that a replay has reached, to inspect or `diff`; it is not stored.
 
         Raises:
-            CheckpointingDisabledError: This is no replay, or it has not begun.
+            CheckpointingDisabledError: This is not a replay, or it has not started.
         """
         if self._runner is None:
             raise CheckpointingDisabledError(
@@ -110,8 +110,8 @@ class StreamingRun(RunDriver, Shown):
         """Iterate over the events that have not been delivered yet, and drive the run.
 
         Raises:
-            CalledFromHandlerError: A handler of this run asks.
-            StreamBusyError: Somebody else is iterating.
+            CalledFromHandlerError: A handler of this run called it.
+            StreamBusyError: There is another consumer.
         """
         self._check_open()
         self._refuse_inside("iterating over its handle")
@@ -120,17 +120,17 @@ class StreamingRun(RunDriver, Shown):
         return iterator
 
     def watch_stream(self) -> AsyncIterator[WorkflowEvent]:
-        """Return the same stream by name."""
+        """Return the same stream as `aiter(run)`."""
         return self.__aiter__()
 
     async def wait_for_completion(self) -> WorkflowRunResult:
-        """Drive the run until it is done or only waits for answers.
+        """Drive the run until it has completed or only waits for answers.
 
         Returns:
             The events not delivered before, and every output of the lineage.
 
         Raises:
-            Exception: What ended the run, if it failed.
+            Exception: The error of the run, if it failed.
         """
         self._check_open()
         self._refuse_inside("run.wait_for_completion()")
@@ -143,7 +143,7 @@ class StreamingRun(RunDriver, Shown):
             if self._life.phase is CLOSED:
                 self._check_open()
             complete = not stream.delivered_some
-            collector = stream.collector  # a restore begins a new one
+            collector = stream.collector  # a restore starts a new one
             assert collector is not None
         except asyncio.CancelledError:
             await outlast(self._stop())
@@ -156,15 +156,15 @@ class StreamingRun(RunDriver, Shown):
         )
 
     async def outcome(self) -> WorkflowRunResult:
-        """Drive the run on, or wait for whoever does; return where it stands then.
+        """Drive the run, or wait for its driver; return the result.
 
         Returns:
-            The events not delivered before, and every output of the lineage; where others had the
-            events, the questions that wait.
+            The events not delivered before, and every output of the lineage; if another consumer
+            had the events, the waiting questions.
 
         Raises:
-            StreamBusyError: The task that asks consumes the run's events itself.
-            Exception: What ended the run, if it failed.
+            StreamBusyError: The calling task itself consumes the run's events.
+            Exception: The error of the run, if it failed.
         """
         self._refuse_inside("waiting for its outcome")
         has_waited = self._stream.is_taken
@@ -176,27 +176,27 @@ class StreamingRun(RunDriver, Shown):
         return result
 
     async def left(self) -> None:
-        """Wait until nobody consumes the run's events.
+        """Wait until the run's events have no consumer.
 
         Raises:
-            StreamBusyError: The task that asks consumes them itself.
+            StreamBusyError: The calling task itself consumes them.
         """
         self._refuse_inside("waiting for its outcome")
         await self._stream.freed()
 
     async def answer(self, responses: Mapping[str, Any]) -> None:
-        """Answer several questions, for somebody who then waits for the run.
+        """Answer several questions, for a caller that then waits for the run.
 
         Raises:
-            StreamBusyError: The task that asks consumes the run's events itself.
-            RequestError: One of the answers cannot be taken; nothing was changed.
+            StreamBusyError: The calling task itself consumes the run's events.
+            RequestError: One of the answers was refused; nothing was changed.
         """
         self._refuse_inside("waiting for its outcome")
         self._stream.check_not_own()
         await self.send_responses(responses)
 
     def stands_at(self, record: RunRecord) -> bool:
-        """Return whether the handle is of use for going on with a run from where it is."""
+        """Return whether the handle can continue a run from its present head."""
         if self._life.has_ended or self._life.failure is not None:
             return False
         store = self._store
@@ -204,15 +204,15 @@ class StreamingRun(RunDriver, Shown):
 
     @property
     def is_overtaken(self) -> bool:
-        """Whether the handle has ended because somebody else has the run."""
+        """Whether the handle has ended because another owner has the run."""
         return self._life.is_lost
 
     async def _all_outputs(self, collector: ResultCollector, complete: bool) -> list[Any] | None:
-        """Return every output of the lineage, None of a run that could not be opened.
+        """Return every output of the lineage, None for a run that could not be opened.
 
         Args:
-            collector: Has seen what was committed since the last wait.
-            complete: Whether it has seen all that this handle committed.
+            collector: Has the outputs that were committed since the last wait.
+            complete: Whether it has all outputs that this handle committed.
         """
         runner = self._runner
         if runner is None:
@@ -226,7 +226,7 @@ class StreamingRun(RunDriver, Shown):
         if self._life.has_ended and not self._stream.events:
             raise RunClosedError(
                 f"run {self.run_id!r} was {self._life.phase.name.lower()} through this handle. "
-                "Resume it by workflow.run_from_checkpoint() with its latest checkpoint."
+                "Resume it with workflow.run_from_checkpoint() and its latest checkpoint."
             )
 
     # ------------------------------------------------------------------------------------- steering
@@ -234,11 +234,11 @@ class StreamingRun(RunDriver, Shown):
     async def send_response(self, request_id: str, response: Any) -> None:
         """Answer a question.
 
-        The answer is durable when this returns, and the next superstep consumes it. Inside the loop
-        the stream goes on; after its end, iterate again.
+        The answer is durable when this returns, and the next superstep consumes it. Inside a loop
+        over the events, the stream continues; after its end, iterate again.
 
         Raises:
-            RequestError: The answer cannot be taken; nothing was changed.
+            RequestError: The answer was refused; nothing was changed.
         """
         await self.send_responses({request_id: response})
 
@@ -246,11 +246,11 @@ class StreamingRun(RunDriver, Shown):
         """Answer several questions, all or none.
 
         Raises:
-            RequestError: One of the answers cannot be taken; nothing was changed.
+            RequestError: One of the answers was refused; nothing was changed.
         """
         self._refuse_while_loading("run.send_responses()")
         async with self._turn.here():
-            # An answer is taken or it is not: who is cancelled meanwhile hears of it afterwards.
+            # Answers are accepted or not: a cancellation meanwhile is raised afterwards.
             await outlast(self._accept(responses))
 
     async def _accept(self, responses: Mapping[str, Any]) -> None:
@@ -260,26 +260,29 @@ class StreamingRun(RunDriver, Shown):
         self._life.expect_more()
 
     async def _ready_to_answer(self) -> Opened:
-        """Return the run, opened if it need not be created for that.
+        """Return the run, opened unless it would have to be created.
 
         Raises:
-            UnknownRequestError: It does not exist yet, or could not be opened: it asks nothing.
+            UnknownRequestError: It does not exist yet, or could not be opened, so it has no
+                questions.
         """
         if self._work.opened is None and self._work.origin.begins_anew:
             raise UnknownRequestError(
-                f"run {self.run_id!r} has not begun, so it asks nothing: iterate it or "
+                f"run {self.run_id!r} has not started, so it has no questions: iterate it or "
                 "wait_for_completion() first"
             )
         opened = await self._ready()
         if opened is None:
-            raise UnknownRequestError(f"run {self.run_id!r} could not be opened: it asks nothing")
+            raise UnknownRequestError(
+                f"run {self.run_id!r} could not be opened, so it has no questions"
+            )
         return opened
 
     async def _ready(self) -> Opened | None:
-        """Return the run, opened if need be; None where others could not open it.
+        """Return the run, opened if necessary; None if another task could not open it.
 
         Raises:
-            Exception: Why it could not be opened.
+            Exception: The reason why it could not be opened.
         """
         if self._work.opened is None:
             await self._work.do()
@@ -287,10 +290,10 @@ class StreamingRun(RunDriver, Shown):
         return self._work.opened
 
     def queue_responses(self, responses: Mapping[str, Any]) -> None:
-        """Have answers taken at the next step of iteration, which raises if they cannot be.
+        """Accept answers at the next step of iteration, which raises if they are refused.
 
         Raises:
-            StreamBusyError: Somebody else is iterating.
+            StreamBusyError: There is another consumer.
         """
         self._stream.check_free()
         self._work.queue_answers(responses)
@@ -305,20 +308,20 @@ class StreamingRun(RunDriver, Shown):
         )
 
     async def restore_checkpoint(self, checkpoint: CheckpointReference) -> None:
-        """Rewind this very run to one of its checkpoints; iterate again to go on from there.
+        """Restore this run to one of its checkpoints; iterate again to continue from there.
 
-        Work in flight is cancelled, and undelivered events are dropped. To keep this run as it is
+        Running work is cancelled, and undelivered events are dropped. To leave this run unchanged
         and try something else, use `Workflow.fork`.
 
         Args:
-            checkpoint: A checkpoint of this run, on any branch; the branch that is left stays
+            checkpoint: A checkpoint of this run, on any branch; the present branch stays
                 readable.
 
         Raises:
             CheckpointNotFoundError: The run has no such checkpoint.
             CheckpointingDisabledError: The run has no storage.
-            CalledFromHandlerError: A handler of this run asks.
-            Exception: What an executor's `on_checkpoint_restored` raised.
+            CalledFromHandlerError: A handler of this run called it.
+            Exception: The exception of an executor's `on_checkpoint_restored`.
         """
         self._check_open()
         self._refuse_inside("run.restore_checkpoint()")
@@ -335,7 +338,7 @@ class StreamingRun(RunDriver, Shown):
             self._check_open()
             if self._work.opened is None and self._work.origin.begins_anew:
                 raise CheckpointNotFoundError(
-                    f"run {self.run_id!r} has not begun, so it has no checkpoints: iterate it or "
+                    f"run {self.run_id!r} has not started, so it has no checkpoints: iterate it or "
                     "wait_for_completion() first"
                 )
             opened = await self._ready()
@@ -355,14 +358,14 @@ class StreamingRun(RunDriver, Shown):
                 self._stream.emit(event)
 
     async def cancel(self) -> None:
-        """End the run: work in flight is cancelled, and the storage notes that the run was.
+        """Cancel the run: running work is cancelled, and the run's state becomes CANCELLED.
 
-        The stream ends with the status CANCELLED. The checkpoints stay, and a run that is done
-        stays done. To let go of a run that is to be resumed later, use `aclose` or `drain`. Whoever
-        is cancelled while waiting for this hears of it once the run is cancelled.
+        The checkpoints are retained, and a completed run stays completed. To stop a run that will
+        be resumed later, use `drain` or `aclose`. If the calling task is cancelled meanwhile, that
+        is raised once the run is cancelled.
 
         Raises:
-            CalledFromHandlerError: A handler of this run asks.
+            CalledFromHandlerError: A handler of this run called it.
         """
         self._refuse_inside("run.cancel()")
         await outlast(self._cancel())
@@ -378,23 +381,23 @@ class StreamingRun(RunDriver, Shown):
             self._close(CANCELLED)
 
     async def _note_cancelled(self) -> None:
-        """Have the storage know that the run was cancelled, unless it has failed before."""
+        """Store that the run was cancelled, unless it has failed before."""
         store = self._store
         if store is None or self._life.failure is not None:
             return
         try:
             await store.own()
-        except CheckpointNotFoundError:  # the one to go on from was pruned; the run can end anyway
+        except CheckpointNotFoundError:  # the checkpoint to continue from was pruned
             await store.own_where_it_stands()
         await store.release(status=WorkflowRunState.CANCELLED.value)
 
     async def cancel_request(self, request_id: str) -> None:
-        """Cancel a question: nobody can answer it any more, and its asker gets no answer.
+        """Cancel a question: it can no longer be answered, and its executor gets no answer.
 
         The next superstep closes it.
 
         Raises:
-            RequestError: It does not wait.
+            RequestError: The question does not wait.
         """
         self._refuse_while_loading("run.cancel_request()")
         async with self._turn.here():
@@ -404,24 +407,24 @@ class StreamingRun(RunDriver, Shown):
             self._life.expect_more()
 
     async def drain(self) -> None:
-        """Let the superstep under way end and be committed, then stop; iterating again goes on.
+        """Let the current superstep end and be committed, then stop; iterate again to continue.
 
-        Handlers that sleep (`ctx.sleep_until`) are cut short; they sleep for the rest of their time
-        when the run goes on.
+        Handlers that sleep (`ctx.sleep_until`) are interrupted; they sleep for the rest of their
+        time when the run continues.
 
         Raises:
-            CalledFromHandlerError: A handler of this run asks.
+            CalledFromHandlerError: A handler of this run called it.
         """
         self._refuse_inside("run.drain()")
         await self._drain()
 
     async def aclose(self) -> None:
-        """Let go of the run: work in flight is cancelled, the run itself can be resumed.
+        """Release the run: running work is cancelled, and the run can be resumed.
 
-        Whoever is cancelled while waiting for this hears of it once the handle is closed.
+        If the calling task is cancelled meanwhile, that is raised once the handle is closed.
 
         Raises:
-            CalledFromHandlerError: A handler of this run asks.
+            CalledFromHandlerError: A handler of this run called it.
         """
         self._refuse_inside("run.aclose()")
         await outlast(self._aclose())

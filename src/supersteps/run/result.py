@@ -19,14 +19,15 @@ from supersteps.events import (
 from supersteps.states import WorkflowRunState
 
 EVENT_LIMIT = 10_000
-"""How many events beside outputs, requests and status changes a result keeps: the newest."""
+"""Number of newest events that a result keeps besides outputs, requests and status changes."""
 
 
 class WorkflowRunResult(list[WorkflowEvent]):
-    """The events of a run that was driven to its end, and what they amount to.
+    """The result of a run: a list of its events, with its outputs and its state.
 
-    The list holds every output and request, and the newest 10,000 other events; the status changes
-    are in `status_timeline()`.
+    Read outputs with `get_outputs()`, and questions with `get_request_info_events()`. The list has
+    every output and request, and the newest 10,000 other events; the status changes are in
+    `status_timeline()`.
 
     Attributes:
         run_id: The run.
@@ -41,14 +42,14 @@ class WorkflowRunResult(list[WorkflowEvent]):
         outputs: Sequence[Any] | None = None,
         final_state: WorkflowRunState | None = None,
     ) -> None:
-        """A run that is driven to its end makes its result.
+        """Runs create their results.
 
         Args:
             events: The events.
             status_events: The status changes.
             run_id: The run.
-            outputs: Every output of the lineage; those among the events when None.
-            final_state: Where the run stands, when the status changes were delivered elsewhere.
+            outputs: Every output of the lineage; by default those among the events.
+            final_state: The run's state, if the status changes were delivered elsewhere.
         """
         super().__init__(events)
         self.run_id = run_id
@@ -57,7 +58,7 @@ class WorkflowRunResult(list[WorkflowEvent]):
         self._outputs = None if outputs is None else list(outputs)
 
     def get_outputs(self) -> list[Any]:
-        """Return every output that is committed on the run's lineage, also from before a resume."""
+        """Return every output of the run's lineage, including those from before a resume."""
         if self._outputs is not None:
             return list(self._outputs)
         return [event.data for event in self if isinstance(event, WorkflowOutputEvent)]
@@ -67,14 +68,14 @@ class WorkflowRunResult(list[WorkflowEvent]):
         return [event for event in self if isinstance(event, RequestInfoEvent)]
 
     def get_final_state(self) -> WorkflowRunState:
-        """Return where the run stands.
+        """Return the state of the run.
 
         Raises:
-            RuntimeError: The result holds no status change; it was put together by hand.
+            RuntimeError: The result has no status change, since it was not created by a run.
         """
         if self._final_state is None:
             raise WorkflowRuntimeError(
-                "this result holds no status events, so its final state is not known"
+                "this result has no status events, so its final state is unknown"
             )
         return self._final_state
 
@@ -88,24 +89,24 @@ _LEFT_OUT = WorkflowStartedEvent
 
 
 class ResultCollector:
-    """Gathers events for a result without keeping more than the result may hold.
+    """Collects events for a result, within its limits.
 
     Attributes:
-        note: Takes an event that happens in every superstep; the event object is made only if it is
-            among the newest in the end.
+        note: Takes an event of every superstep; its object is created only if it is among the
+            newest in the end.
     """
 
     def __init__(self, *, include_status_events: bool = False) -> None:
         self._include_status = include_status_events
-        self._kept: list[WorkflowEvent] = []  # whatever their number
+        self._kept: list[WorkflowEvent] = []  # without a limit
         self._status: list[WorkflowStatusEvent] = []
-        self._newest: deque[WorkflowEvent | Note]  # those among them, too
+        self._newest: deque[WorkflowEvent | Note]  # including those above
         self.note: Callable[[Note], None]
         self._most = 2 * EVENT_LIMIT
         self._begin(())
 
     def add(self, event: WorkflowEvent) -> None:
-        """Take an event."""
+        """Add an event."""
         if isinstance(event, WorkflowStatusEvent):
             self._status.append(event)
             if not self._include_status:
@@ -125,7 +126,7 @@ class ResultCollector:
     def result(
         self, run_id: str, outputs: Sequence[Any] | None, state: WorkflowRunState
     ) -> WorkflowRunResult:
-        """Return what was gathered, in order."""
+        """Return the collected events, in order."""
         events: list[WorkflowEvent] = []
         room, before = EVENT_LIMIT, len(self._kept)
         for item in reversed(self._newest):

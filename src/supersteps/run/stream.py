@@ -1,4 +1,4 @@
-"""`EventStream`: events on their way to one consumer or into a result."""
+"""`EventStream`: events on their way to a consumer or into a result."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from supersteps.run.result import ResultCollector
 from supersteps.states import WorkflowRunState
 
 UNDELIVERED = 1_000
-"""How many events may wait for a consumer until handlers that await `ctx.add_event` wait for it."""
+"""Number of undelivered events from which on `await ctx.add_event` waits."""
 
 
 class Source(Protocol):
-    """A run that gives its events to whoever asks."""
+    """A run, as the source of its events."""
 
     @property
     def run_id(self) -> str:
@@ -35,15 +35,15 @@ class Source(Protocol):
 
 
 class EventStream:
-    """Keeps events until somebody takes them, and knows who that is.
+    """Keeps events until the consumer takes them, and knows the consumer.
 
     Attributes:
-        events: Events that have not been delivered.
-        collector: Takes events instead, while somebody waits for the result only.
-        sink: Takes notes of the events that happen in every superstep.
-        delivered_some: Whether somebody has had events that no result will hold.
-        is_closed: Whether events are dropped: the run's handle is closed.
-        is_hurried: Whether no handler is to wait for the consumer, because the consumer may itself
+        events: Undelivered events.
+        collector: Takes events instead, while a caller waits only for the result.
+        sink: Takes the events of every superstep.
+        delivered_some: Whether events were delivered, which no result will contain.
+        is_closed: Whether events are dropped, because the run's handle is closed.
+        is_hurried: Whether handlers must not wait for the consumer, because the consumer may itself
             wait for the superstep's end.
     """
 
@@ -73,13 +73,13 @@ class EventStream:
 
     @property
     def state(self) -> WorkflowRunState:
-        """The state that was last told of."""
+        """The state that was last reported."""
         return self._state
 
     def emit(self, event: WorkflowEvent) -> None:
         """Take an event."""
         if self.is_closed:
-            return  # a thread's last words
+            return  # sent by a thread after the end
         if self.collector is not None:
             self.collector.add(event)
             return
@@ -87,7 +87,7 @@ class EventStream:
         self.wake()
 
     def note(self, note: Note) -> None:
-        """Take an event that happens in every superstep; a collector takes them itself."""
+        """Take an event of every superstep; a collector takes them itself."""
         if self.is_closed:
             return
         self.events.append(note.event())
@@ -95,26 +95,26 @@ class EventStream:
             self.wake()
 
     def emit_state(self, state: WorkflowRunState) -> None:
-        """Tell of a state, if it is not the one that was told of last."""
+        """Report a state, if it differs from the last reported one."""
         if state is not self._state:
             self._state = state
             self.emit(WorkflowStatusEvent(state))
 
     def wake(self) -> None:
-        """Have the consumer look again: there is an event, or something else has changed."""
+        """Wake the consumer: there is an event, or something else has changed."""
         if self._waiter is not None and not self._waiter.done():
             try:
                 self._waiter.set_result(None)
-            except RuntimeError:  # its event loop is closed: nobody comes back there
+            except RuntimeError:  # its event loop is closed, so no task waits there
                 self._waiter = None
 
     @property
     def is_awaited(self) -> bool:
-        """Whether somebody waits for the next event."""
+        """Whether a task waits for the next event."""
         return self._waiter is not None and not self._waiter.done()
 
     def begin_anew(self) -> None:
-        """Drop what is not delivered: the run was rewound."""
+        """Drop undelivered events, because the run was restored."""
         self.events.clear()
         if self.collector is not None:
             self.collector = self.sink = self.collector.fresh()
@@ -128,7 +128,7 @@ class EventStream:
     def is_full(self) -> bool:
         """Whether a handler should wait for the consumer.
 
-        Not for one that has left, or that only wants the result.
+        Handlers do not wait for one that has left, or that only wants the result.
         """
         return (
             len(self.events) >= UNDELIVERED
@@ -146,23 +146,21 @@ class EventStream:
             await self._space[1].wait()
 
     def make_room(self) -> None:
-        """Let handlers that wait look again."""
+        """Wake the handlers that wait."""
         if self._space is not None:
             (loop, space), self._space = self._space, None
-            with suppress(RuntimeError):  # the loop is closed, and who waited there is gone
-                loop.call_soon_threadsafe(
-                    space.set
-                )  # the consumer's end may be noticed in any thread
+            with suppress(RuntimeError):  # the loop is closed, and its tasks are gone
+                loop.call_soon_threadsafe(space.set)  # the consumer may end in any thread
 
     def hurry(self) -> None:
-        """Let no handler wait any more, until there is a new consumer."""
+        """Let handlers no longer wait, until there is a new consumer."""
         self.is_hurried = True
         self.make_room()
 
     # ------------------------------------------------------------------------------- the taking end
 
     def take(self) -> WorkflowEvent:
-        """Return the next event; there is one."""
+        """Return the next event, which must exist."""
         self.delivered_some = True
         event = self.events.popleft()
         if self._space is not None and len(self.events) <= UNDELIVERED // 2:
@@ -196,7 +194,7 @@ class EventStream:
             )
 
     def collect(self, collector: ResultCollector) -> object:
-        """Give all events to a collector; return by what to release it."""
+        """Send all events to a collector; return a key to release it."""
         self.check_free()
         self._note_task()
         self.collector = self.sink = collector
@@ -207,17 +205,17 @@ class EventStream:
         return hold
 
     def release(self, hold: object) -> None:
-        """Give events to no collector any more; one of an ended event loop may come late."""
+        """Send no more events to a collector; one of an ended event loop may be released late."""
         if self._hold is hold:
             self.collector = self._hold = None
             self.sink = self
             self._freed.set()
 
     def iterate(self) -> EventIterator:
-        """Return an iterator that is the consumer from now on.
+        """Return an iterator, which becomes the consumer.
 
         Raises:
-            StreamBusyError: There is another.
+            StreamBusyError: There is another consumer.
         """
         iterator = EventIterator(self._source, self)
         self.claim(iterator)
@@ -231,14 +229,14 @@ class EventStream:
 
     @property
     def is_taken(self) -> bool:
-        """Whether events go to somebody."""
+        """Whether events have a consumer or a collector."""
         return self.collector is not None or self.has_consumer
 
     async def freed(self) -> None:
-        """Wait until nobody consumes the events.
+        """Wait until the events have no consumer.
 
         Raises:
-            StreamBusyError: The task that asks consumes them itself.
+            StreamBusyError: The calling task itself consumes them.
         """
         while self.is_taken:
             self.check_not_own()
@@ -246,7 +244,7 @@ class EventStream:
             await self._freed.wait()
 
     def check_not_own(self) -> None:
-        """Refuse to have a task wait for what it has to do itself.
+        """Refuse to let a task wait for what it must do itself.
 
         Raises:
             StreamBusyError: The present task consumes the events.
@@ -255,7 +253,7 @@ class EventStream:
         if self.is_taken and task is not None and task is asyncio.current_task():
             raise StreamBusyError(
                 f"this task consumes the events of run {self._run_id!r} itself, so it cannot wait "
-                "for the run meanwhile: answer by run.send_response(...) inside the loop, or leave "
+                "for the run: answer with run.send_response(...) inside the loop, or leave "
                 "the loop first. Nothing was changed."
             )
 
@@ -268,10 +266,10 @@ class EventStream:
         """Refuse a second consumer.
 
         Raises:
-            StreamBusyError: There is one.
+            StreamBusyError: There is a consumer.
         """
         if self.is_taken and self._loop is not None and has_ended(self._loop):
-            self._consumer = self._waiter = self._loop = None  # nobody comes back from there
+            self._consumer = self._waiter = self._loop = None  # its event loop is closed
             self.release(self._hold)
         if self.is_taken:
             raise StreamBusyError(
@@ -280,10 +278,10 @@ class EventStream:
             )
 
     def claim(self, iterator: EventIterator) -> None:
-        """Let an iterator be the consumer.
+        """Make an iterator the consumer.
 
         Raises:
-            StreamBusyError: Somebody else is.
+            StreamBusyError: There is another consumer.
         """
         if self._consumer is not iterator.reference or self._consumer is None:
             self.check_free()
@@ -297,11 +295,11 @@ class EventStream:
             self._source.consumer_left()
 
     def pause(self, consumer: weakref.ref[EventIterator]) -> None:
-        """Let others be the consumer: this one's task was cancelled and may never come back."""
+        """Free the stream: the consumer's task was cancelled and may never return."""
         self._forget_consumer(consumer)
 
     def end(self, consumer: weakref.ref[EventIterator]) -> None:
-        """Let others be the consumer: this one has come to the end."""
+        """Free the stream: the consumer has reached the end."""
         iterator = consumer()
         if iterator is not None:
             iterator.source = None
@@ -316,11 +314,11 @@ class EventStream:
 class EventIterator:
     """One consumer's iteration.
 
-    There can be a new consumer only once this object is gone or exhausted.
+    A new consumer is possible once this object is deleted or exhausted.
 
     Attributes:
         source: The run, None at the end.
-        reference: By which the stream knows it as its consumer.
+        reference: Identifies it in the stream.
     """
 
     def __init__(self, source: Source, stream: EventStream) -> None:
@@ -334,7 +332,7 @@ class EventIterator:
     def __anext__(self) -> Awaitable[WorkflowEvent]:
         if self.source is not None:
             self._stream.claim(self)
-        # Not a coroutine of its own: the traceback of an error would keep its frame alive, and so
+        # Not a coroutine function: the traceback of an error would keep its frame alive, and so
         # the consumer.
         return _next_event(self.source, self._stream, self.reference or weakref.ref(self))
 

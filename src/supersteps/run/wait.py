@@ -1,4 +1,4 @@
-"""Waiting for a run that others drive: until it rests, or nobody has it."""
+"""Waiting for a run that another handle or process drives."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOOK_EVERY_SECONDS = 0.2
 async def result_of(
     setup: RunSetup, run_id: str, checkpoint_storage: CheckpointStorage | None
 ) -> WorkflowRunResult:
-    """Wait until a run is done or waits for answers, whoever drives it; see `Workflow.wait`."""
+    """Wait until a run has completed or waits for answers; see `Workflow.wait`."""
     storage = setup.require(setup.storage_for(checkpoint_storage), "find runs in")
     handle = setup.registry.handle(storage, run_id)
     if handle is not None and handle.is_active():
@@ -48,12 +48,12 @@ async def result_of(
 
 
 async def until_at_rest(storage: DurableStorage, run_id: str) -> RunRecord:
-    """Wait until a run is done or only waits for answers, and return its record.
+    """Wait until a run has completed or only waits for answers, and return its record.
 
     Raises:
         RunNotFoundError: There is no such run, or it was deleted meanwhile.
-        RunFencedError: It was deleted meanwhile, and another one was started under its id.
-        WorkflowRuntimeError: It has failed, and nobody is at work on it.
+        RunFencedError: It was deleted in the meantime, and another one has its id.
+        WorkflowRuntimeError: It has failed, and no owner is working on it.
     """
     which: str | None = None
     while True:
@@ -74,7 +74,7 @@ async def until_at_rest(storage: DurableStorage, run_id: str) -> RunRecord:
 
 
 async def until_let_go(storage: DurableStorage, run_id: str) -> None:
-    """Wait until nobody has a run any more, so that one may go on with it.
+    """Wait until a run has no owner, so that it can be continued.
 
     Raises:
         RunNotFoundError: There is no such run, or it was deleted meanwhile.
@@ -101,9 +101,9 @@ def _is_held(run: RunRecord) -> bool:
 
 
 async def _only_waits(storage: DurableStorage, run: RunRecord) -> bool:
-    """Return whether there is no answer that a superstep is still to take."""
+    """Return whether all accepted answers are consumed."""
     if await storage.read_inbox(run.run_id):
         return False
-    # The inbox may be empty because a superstep has taken the answer since the run was looked at.
+    # The inbox may be empty because a superstep has consumed the answer after the run was read.
     again = await storage.get_run(run.run_id)
     return again is not None and (again.head, again.status) == (run.head, run.status)

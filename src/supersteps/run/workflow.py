@@ -1,4 +1,4 @@
-"""`Workflow`: an immutable definition, to be run any number of times."""
+"""`Workflow`: an immutable definition that can be run any number of times."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from supersteps.storage.retention import RetentionPolicy
 
 
 class Workflow(Definition, Shown):
-    """A frozen graph of executors with a name; build it with `WorkflowBuilder`.
+    """An immutable graph of executors with a name; build it with `WorkflowBuilder`.
 
-    One object serves any number of runs, also at the same time.
+    One object can have any number of runs, also concurrently.
 
     Attributes:
-        workflow_id: The workflow's name, the same in every process: the one that the builder was
-            given, else the start executor's id.
-        max_iterations: How many supersteps a run may take after an input from outside, its very
-            first not counted.
+        workflow_id: The workflow's name, the same in every process: the builder's `name`, otherwise
+            the start executor's id.
+        max_iterations: How many supersteps a run may take after an input from outside, not counting
+            its first one.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class Workflow(Definition, Shown):
         migration: Migration | None = None,
         observer: Observer | None = None,
     ) -> None:
-        """`WorkflowBuilder.build()` makes workflows, once their graph has passed every check.
+        """Use `WorkflowBuilder.build()`, which also checks the graph.
 
         Args:
             graph: The validated graph.
             workflow_id: The name.
             max_iterations: The limit of supersteps.
-            checkpoint_storage: Where runs are saved.
-            types: Types of values beyond those that the handlers' annotations reach.
-            retention: Which checkpoints to keep while a run goes on.
-            backend: Where handlers run; this process when None.
-            migration: How to go on with runs that an earlier graph began; they are refused when
-                None.
-            observer: Is told what runs do; nobody is when None.
+            checkpoint_storage: The storage of runs.
+            types: Types of values that the handlers' annotations do not reach.
+            retention: Which checkpoints to keep while a run continues.
+            backend: Calls handlers; by default in this process.
+            migration: How to continue runs that an earlier graph started; by default they are
+                refused.
+            observer: Gets reports of what runs do.
         """
         super().__init__(graph, workflow_id=workflow_id, max_iterations=max_iterations, types=types)
         self._given = {
@@ -86,18 +86,18 @@ class Workflow(Definition, Shown):
         )
 
     def __copy__(self) -> Self:
-        return self  # a definition that never changes, and serves any number of runs
+        return self  # an immutable definition
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
     def __reduce__(self) -> Any:
-        """Let it be pickled where its executors, functions and storage can be."""
+        """Pickle it, if its executors, functions and storage can be pickled."""
         return _workflow_with, (type(self), self._graph, self._given)
 
     @property
     def checkpoint_storage(self) -> DurableStorage | None:
-        """Where runs are saved unless a run is given another storage."""
+        """The storage of runs, unless a run has another one."""
         return self._setup.storage
 
     def __repr__(self) -> str:
@@ -116,28 +116,28 @@ class Workflow(Definition, Shown):
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] = (),
     ) -> WorkflowRunResult:
-        """Start a new run and drive it until it is done or only waits for answers.
+        """Start a new run and drive it until it has completed or only waits for answers.
 
         Args:
             message: The input, of a type that the start executor handles.
-            run_id: The run's id; a fresh time-ordered one when None.
-            if_exists: What to do when a run has this id: "error", or "attach" to go on with that
-                run and ignore the input. Choose "attach", with a `run_id` of your own, where a
-                start may be repeated.
-            checkpoint_storage: Where to save the run; wins over the builder's.
+            run_id: The run's id; by default a new time-ordered one.
+            if_exists: What to do if a run has this id: "error", or "attach" to continue that run
+                and ignore the input. Use "attach" with your own `run_id` if a start may be
+                repeated, for example by a queue.
+            checkpoint_storage: The storage of the run, instead of the builder's.
             include_status_events: Whether the result lists status changes among its events.
-            metadata: Remarks to keep with the run: JSON values.
-            tags: Labels to keep with the run.
+            metadata: Metadata of the run: JSON values.
+            tags: Tags of the run, by which it can be listed.
 
         Returns:
             The events, outputs and final state.
 
         Raises:
             RunExistsError: A run has this id.
-            UnhandledMessageError: The start executor does not take the input.
-            WorkflowConvergenceError: `max_iterations` is reached.
+            UnhandledMessageError: The start executor does not accept the input.
+            WorkflowConvergenceError: `max_iterations` was reached.
             CheckpointSaveError: A checkpoint could not be saved.
-            Exception: What a handler raised.
+            Exception: The exception of a handler.
         """
         origin = self._new_run(message, run_id, if_exists, checkpoint_storage, metadata, tags)
         run = StreamingRun(origin, include_status_events=include_status_events)
@@ -154,9 +154,9 @@ class Workflow(Definition, Shown):
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] = (),
     ) -> WorkflowRunResult:
-        """Do what `run` does, in an event loop of its own: for scripts.
+        """Like `run`, in its own event loop: for scripts.
 
-        SIGINT and SIGTERM let the superstep under way end and be committed; a second signal
+        SIGINT and SIGTERM let the current superstep end and be committed; a second signal
         interrupts at once.
 
         Args: see `run`.
@@ -164,7 +164,7 @@ class Workflow(Definition, Shown):
         Raises:
             RunDrainedError: A signal stopped the run before its end; the message says how to resume
                 it.
-            RuntimeError: An event loop is running already in this thread: await `run` there.
+            RuntimeError: An event loop is already running in this thread: await `run` there.
             Exception: See `run`.
         """
         try:
@@ -177,7 +177,7 @@ class Workflow(Definition, Shown):
                 "loop, which it would block: write `await workflow.run(...)` there. Nothing was "
                 "started."
             )
-        from supersteps.run.script import drive  # wanted only by scripts
+        from supersteps.run.script import drive  # needed only by scripts
 
         origin = self._new_run(message, run_id, if_exists, checkpoint_storage, metadata, tags)
         run = StreamingRun(origin, include_status_events=include_status_events)
@@ -193,7 +193,7 @@ class Workflow(Definition, Shown):
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] = (),
     ) -> StreamingRun:
-        """Return a new run's handle; it starts at the first step of iteration.
+        """Return the handle of a new run, which starts at the first step of iteration.
 
         Args: see `run`.
         """
@@ -226,21 +226,21 @@ class Workflow(Definition, Shown):
         checkpoint_storage: CheckpointStorage | None = None,
         responses: Mapping[str, Any] | None = None,
     ) -> WorkflowRunResult:
-        """Resume a run from a checkpoint and drive it until it is done or only waits for answers.
+        """Resume a run from a checkpoint; drive it until it has completed or only waits.
 
         Args:
-            checkpoint_id: The checkpoint: its id, its `CheckpointInfo`, or itself.
-            checkpoint_storage: Where it is, and where new checkpoints go; the builder's when None.
-            responses: Answers by request id, taken before anything runs.
+            checkpoint_id: The checkpoint: its id, its `CheckpointInfo`, or the object.
+            checkpoint_storage: The storage of it and of new checkpoints; by default the builder's.
+            responses: Answers by request id, accepted before anything runs.
 
         Returns:
-            The events since, and every output of the lineage.
+            The new events, and every output of the lineage.
 
         Raises:
             CheckpointNotFoundError: There is no such checkpoint.
-            GraphChangedError: The workflow is no longer the one that wrote it.
-            RunBusyError: Another live owner advances the run.
-            RequestError: An answer cannot be taken; nothing was changed.
+            GraphChangedError: The workflow's graph no longer fits the checkpoint.
+            RunBusyError: Another live owner is advancing the run.
+            RequestError: An answer was refused; nothing was changed.
         """
         run = self.run_stream_from_checkpoint(checkpoint_id, checkpoint_storage, responses)
         return await run.wait_for_completion()
@@ -251,7 +251,7 @@ class Workflow(Definition, Shown):
         checkpoint_storage: CheckpointStorage | None = None,
         responses: Mapping[str, Any] | None = None,
     ) -> StreamingRun:
-        """Return the handle of a run; at the first step of iteration it goes on from a checkpoint.
+        """Return the handle of a run, which continues from a checkpoint when iterated.
 
         Args: see `run_from_checkpoint`.
         """
@@ -268,30 +268,30 @@ class Workflow(Definition, Shown):
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] = (),
     ) -> StreamingRun:
-        """Return the handle of a new run that begins at a checkpoint of any run, perhaps changed.
+        """Return the handle of a new run that starts from a checkpoint of any run.
 
-        Nothing of the old run changes. The new one is created at the first step of iteration;
-        questions that wait at the checkpoint wait in it too, under the same ids.
+        Use it to try another input, state or program without touching the old run. The new run is
+        created at the first step of iteration. Questions that wait at the checkpoint also wait in
+        it, with the same ids.
 
         Args:
-            checkpoint: Where to begin: a checkpoint's id, its `CheckpointInfo`, or itself.
-            changes: New values by path; `DELETE` removes what is there. A path is a string with
-                dots, a tuple where a name has a dot in it, or a JSON Pointer: "input" (at iteration
-                0), "messages.INDEX", "shared_state.KEY", "executor_states.ID.KEY",
-                "scopes.NAME.KEY", of a sub-workflow "sub_state.PATH.KEY" and
-                "sub_scopes.PATH.NAME.KEY", each with further keys, indexes or attributes inside the
-                value.
-            run_id: The new run's id; a fresh time-ordered one when None.
-            checkpoint_storage: Where the checkpoint is, and where the new run goes; the builder's
-                when None.
-            metadata: Remarks to keep with the new run; those of the old one stay with that.
-            tags: Labels to keep with the new run.
+            checkpoint: The checkpoint: its id, its `CheckpointInfo`, or the object.
+            changes: New values by path; `DELETE` deletes. A path is a string with dots, a tuple (if
+                a name contains a dot), or a JSON Pointer: "input" (at iteration 0),
+                "messages.INDEX", "shared_state.KEY", "executor_states.ID.KEY", "scopes.NAME.KEY",
+                in a sub-workflow "sub_state.PATH.KEY" and "sub_scopes.PATH.NAME.KEY", each with
+                further keys, indexes or attributes inside the value.
+            run_id: The new run's id; by default a new time-ordered one.
+            checkpoint_storage: The storage of the checkpoint and of the new run; by default the
+                builder's.
+            metadata: Metadata of the new run; the old run's is not copied.
+            tags: Tags of the new run.
 
         Raises (at the first step of iteration; nothing was created):
             CheckpointNotFoundError: There is no such checkpoint.
-            GraphChangedError: The workflow is no longer the one that wrote it.
-            ForkError: A change leads nowhere, or does not fit its place.
-            UnhandledMessageError: The start executor does not take the new input.
+            GraphChangedError: The workflow's graph no longer fits the checkpoint.
+            ForkError: A change names nothing, or does not fit its place.
+            UnhandledMessageError: The start executor does not accept the new input.
             CheckpointEncodeError: A new value cannot be saved.
             RunExistsError: A run has this id.
         """
@@ -317,42 +317,42 @@ class Workflow(Definition, Shown):
     ) -> StreamingRun:
         """Return the handle of a replay in memory: handlers run again, and nothing is written.
 
-        Use it for debugging. Handlers see `ctx.is_replaying`. They get the answers that the run
-        had, in the supersteps that had them; timers count as due and sleeps as slept.
-        `StreamingRun.snapshot()` gives the state that is reached.
+        Use it for debugging. Handlers see `ctx.is_replaying`. They get the same answers in the same
+        supersteps as in the run; timers are due and sleeps end at once.
+        `StreamingRun.snapshot()` returns the state that was reached.
 
         Args:
-            checkpoint_or_run_id: Where to begin; for a run's id the oldest checkpoint on its head's
-                lineage.
-            to_step: The superstep after which to stop; the lineage's last one when None. One more
+            checkpoint_or_run_id: The checkpoint to start from; for a run's id, the oldest
+                checkpoint on the lineage of its head.
+            to_step: The superstep after which to stop; by default the lineage's last one. One more
                 repeats the superstep that failed.
-            checkpoint_storage: Where the run is; the builder's when None.
+            checkpoint_storage: The storage of the run; by default the builder's.
 
         Raises (at the first step of iteration):
             CheckpointNotFoundError: There is neither such a checkpoint nor such a run.
-            GraphChangedError: The workflow is no longer the one that wrote it.
-            ValueError: `to_step` comes before the checkpoint.
+            GraphChangedError: The workflow's graph no longer fits the checkpoint.
+            ValueError: `to_step` is before the checkpoint.
         """
         storage = self._setup.storage_for(checkpoint_storage)
         return StreamingRun(ReplayedRun(self._setup, storage, checkpoint_or_run_id, to_step))
 
     async def send_responses(self, responses: Mapping[str, Any]) -> WorkflowRunResult:
-        """Answer the run that waits for these requests, and drive it on.
+        """Answer the run that waits for these requests, and continue it.
 
-        The run is looked for among this workflow's own, then in its storage. Where somebody drives
-        the run already, here or in another process, the answers are given to it, and its result is
-        waited for; so different questions of one run can be answered at the same time.
+        The run is searched among this workflow's handles, then in its storage. If another task or
+        process is driving the run, the answers are passed to it and its result is awaited; so
+        several questions of one run can be answered concurrently.
 
         Returns:
-            Every output of the lineage, the final state, and the questions that wait now. The
-            other events are those that nobody else has had.
+            Every output of the lineage, the final state, and the questions that wait now. The other
+            events are those that were not delivered elsewhere.
 
         Raises:
             UnknownRequestError: No run waits for one of the requests.
-            RequestError: An answer cannot be taken; nothing was changed.
-            StreamBusyError: The task that asks iterates over the run's handle itself; use the
+            RequestError: An answer was refused; nothing was changed.
+            StreamBusyError: The calling task itself iterates over the run's handle; use the
                 handle's `send_response` there. Nothing was changed.
-            CalledFromHandlerError: A handler of the run asks, for whose end it would wait.
+            CalledFromHandlerError: A handler of the run called it and would wait for its own end.
         """
         return await answer_and_wait(self._setup, responses)
 
@@ -363,26 +363,25 @@ class Workflow(Definition, Shown):
         timeout: float | None = None,  # noqa: ASYNC109 - callers expect it; see `asyncio.wait_for`
         checkpoint_storage: CheckpointStorage | None = None,
     ) -> WorkflowRunResult:
-        """Wait until a run is done or waits for answers, and return its result.
+        """Wait until a run has completed or waits for answers, and return its result.
 
-        The run is driven by others: by another handle, another task or another process. Nothing is
-        driven here; to go on with a run, use `run_from_checkpoint`, or `run` with
-        `if_exists="attach"`.
+        Use it if another handle, task or process drives the run: this call does not. To continue a
+        run, use `run_from_checkpoint`, or `run` with `if_exists="attach"`.
 
         Args:
             run_id: The run; it must exist.
-            timeout: For how many seconds to wait; without end when None.
-            checkpoint_storage: Where the run is; the builder's when None.
+            timeout: Maximum number of seconds to wait; by default unlimited.
+            checkpoint_storage: The storage of the run; by default the builder's.
 
         Returns:
-            Every output of the lineage, the final state, and an event for each question that waits.
+            Every output of the lineage, the final state, and an event for each waiting question.
 
         Raises:
-            RunNotFoundError: There is no such run, or it was deleted meanwhile.
-            TimeoutError: It took longer.
-            WorkflowRuntimeError: The run has failed, with what it failed of.
-            CalledFromHandlerError: A handler of the run asks, for whose end it would wait.
-            StreamBusyError: The task that asks iterates over the run's handle itself.
+            RunNotFoundError: There is no such run, or it was deleted in the meantime.
+            TimeoutError: The time is over.
+            WorkflowRuntimeError: The run has failed; the message has the cause.
+            CalledFromHandlerError: A handler of the run called it and would wait for its own end.
+            StreamBusyError: The calling task itself iterates over the run's handle.
         """
         async with asyncio.timeout(timeout):
             return await result_of(self._setup, run_id, checkpoint_storage)
@@ -396,5 +395,5 @@ class Workflow(Definition, Shown):
 
 
 def _workflow_with(cls: type[Workflow], graph: Graph, given: Mapping[str, Any]) -> Workflow:
-    """Make a workflow again that was pickled."""
+    """Recreate a workflow that was pickled."""
     return cls(graph, **given)
