@@ -1,4 +1,4 @@
-"""`Definition`: what a workflow is: its name, its graph, its types."""
+"""`Definition`: the name, graph and types of a workflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from supersteps.define.graph import Graph
 
 
 class Definition:
-    """A frozen graph with a name.
+    """An immutable graph with a name.
 
     Attributes:
         workflow_id: The workflow's name, the same in every process: the one that the builder was
@@ -25,7 +25,7 @@ class Definition:
     def __init__(
         self, graph: Graph, *, workflow_id: str, max_iterations: int, types: Sequence[Any] = ()
     ) -> None:
-        """A graph is taken as it is: it has passed every check.
+        """Create a definition of a graph that has passed all checks.
 
         Args:
             graph: The validated graph.
@@ -44,12 +44,12 @@ class Definition:
 
     @property
     def id(self) -> str:
-        """Same as `workflow_id`, for scripts that use the reference's name."""
+        """The same as `workflow_id`, for scripts written for Agent Framework."""
         return self.workflow_id
 
     @property
     def name(self) -> str:
-        """Same as `workflow_id`, for scripts that use the reference's name."""
+        """The same as `workflow_id`, for scripts written for Agent Framework."""
         return self.workflow_id
 
     @property
@@ -74,12 +74,12 @@ class Definition:
 
     @property
     def types(self) -> list[Any]:
-        """What the codec may rebuild: types that annotations reach, and those given beside them."""
+        """Types that the codec may rebuild: those of annotations, and those passed explicitly."""
         return list(self._types)
 
     @property
     def given_types(self) -> list[Any]:
-        """Types that were given beside the annotations of the handlers."""
+        """Types that were passed explicitly."""
         return list(self._given_types)
 
     @property
@@ -89,7 +89,7 @@ class Definition:
 
     @property
     def input_types(self) -> list[Any]:
-        """Types of the inputs it takes."""
+        """Types of the inputs that it accepts."""
         return self.get_start_executor().input_types
 
     @property
