@@ -47,7 +47,11 @@ class Step(msgspec.Struct, frozen=True, eq=False):
 
 
 class Barrier:
-    """Takes a run over the end of a superstep: to its next position, durably."""
+    """Takes a run over the end of a superstep: to its next position, durably.
+
+    Attributes:
+        cut: The superstep whose commit was cut short, None if there is none.
+    """
 
     def __init__(
         self, setting: Setting, position: Position, inbox: Inbox, announcer: Announcer
@@ -64,16 +68,11 @@ class Barrier:
         self._position = position
         self._inbox = inbox
         self._announcer = announcer
-        self._cut: Step | None = None
-
-    @property
-    def cut(self) -> Step | None:
-        """The superstep whose commit was cut short, None if there is none."""
-        return self._cut
+        self.cut: Step | None = None
 
     def forget(self) -> None:
         """Forget a superstep whose commit was cut short: the run goes on elsewhere."""
-        self._cut = None
+        self.cut = None
 
     async def reach(self, step: Step) -> None:
         """Encode what a superstep changes, commit it, stand at the new barrier, announce it.
@@ -82,41 +81,38 @@ class Barrier:
             CheckpointSaveError: The commit failed; the run stays at its last checkpoint.
             RunExistsError: The run is to begin, and its id is taken.
         """
-        setting = self._setting
+        setting, state, merged = self._setting, self._position.state, step.merged
         info = None
         if setting.store is not None:
-            now = utc_now() if step.merged.closed else ""
-            changes = self._encode(step, now)
+            now = utc_now() if merged.closed else ""
+            changes = encode_changes(merged, state, setting.levels, step=step.number, now=now)
             begun = time.perf_counter() if setting.observation is not None else 0.0
             try:
                 info = await self._commit(setting.store, step, changes)
             except Exception:
                 raise
             except BaseException:  # such as the end of the event loop
-                self._cut = step
+                self.cut = step
                 raise
             if setting.observation is not None:
                 seconds = time.perf_counter() - begun
                 setting.observation.committed(info, changes.size, seconds)
         elif setting.replay is not None:
-            await setting.replay.take_times(step.merged, step.number)
-            changes = self._encode(step, setting.replay.closed_at(step.number))
+            await setting.replay.take_times(merged, step.number)
+            now = setting.replay.closed_at(step.number)
+            changes = encode_changes(merged, state, setting.levels, step=step.number, now=now)
             changes.apply(self._position.parts)
         self._land(step, info)
 
     async def settle(self) -> None:
         """Learn what has become of a commit that was cut short, and go on after it."""
-        step, store = self._cut, self._setting.store
+        step, store = self.cut, self._setting.store
         assert step is not None
         assert store is not None
-        self._cut = None
+        self.cut = None
         if store.is_cut:
             self._land(step, await store.settle())
             self._position.is_interrupted = False
-
-    def _encode(self, step: Step, now: str) -> Changes:
-        levels, state = self._setting.levels, self._position.state
-        return encode_changes(step.merged, state, levels, step=step.number, now=now)
 
     def _commit(
         self, store: RunStore, step: Step, changes: Changes

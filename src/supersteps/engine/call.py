@@ -13,7 +13,7 @@ from supersteps.checkpoint.parts import Scope
 from supersteps.checkpoint.record import utc_now
 from supersteps.checkpoint.sections.question import Ask
 from supersteps.checkpoint.sections.state import EXECUTORS
-from supersteps.checkpoint.values import Sealed, Sealer, is_text
+from supersteps.checkpoint.values import Sealer, is_text
 from supersteps.checkpoint.work import Work
 from supersteps.define.context import MISSING, SHARED_SCOPE
 from supersteps.define.subworkflow import WorkflowExecutor
@@ -25,6 +25,9 @@ from supersteps.errors import CheckpointEncodeError, HandlerContextError, Unknow
 from supersteps.events import RESERVED_EVENTS, WorkflowEvent, refused_event
 from supersteps.ids import check_id
 from supersteps.typing import display_name, matches
+
+_MESSAGE = "message {0.number} from executor {0.site.post.address!r}"
+"""Names a message in errors, given its call."""
 
 
 class Sleeper(Protocol):
@@ -179,13 +182,16 @@ class Call(msgspec.Struct, eq=False):
         self._check("send_message", state_only=False)
         if target_id is not None:
             self._check_target(target_id)
-        self.effects.sends.append(Send(self._seal_message(message), target_id))
+        self.effects.sends.append(
+            Send(self.site.run.sealer.seal(message, _MESSAGE, self), target_id)
+        )
 
     def schedule(self, message: Any, due: datetime, target_id: str | None) -> None:
         self._check("schedule", state_only=False)
         if target_id is not None and target_id != self.executor_id:
             self._check_target(target_id)
-        self.effects.delayed.append(Delayed(self._seal_message(message), target_id, as_text(due)))
+        sealed = self.site.run.sealer.seal(message, _MESSAGE, self)
+        self.effects.delayed.append(Delayed(sealed, target_id, as_text(due)))
 
     def _check_target(self, target_id: str) -> None:
         if target_id not in self.site.reachable:
@@ -195,10 +201,6 @@ class Call(msgspec.Struct, eq=False):
                 f"edge leads there; its edges lead to {leads_to}. Add the edge to the workflow, or "
                 "correct the id."
             )
-
-    def _seal_message(self, message: Any) -> Sealed:
-        where = "message {0.number} from executor {0.site.post.address!r}"
-        return self.site.run.sealer.seal(message, where, self)
 
     @property
     def number(self) -> int:

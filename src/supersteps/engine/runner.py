@@ -319,6 +319,8 @@ class Runner:
             return self._replay.has_work(self._position.iteration, state)
         if state.messages or self._inbox.answers or state.replies:
             return True
+        if not (state.timers or state.requests or state.intercepted):
+            return False
         now, begun = utc_now(), self._position.recorded.begun
         return bool(
             due_timers(state, now, begun)
@@ -344,11 +346,11 @@ class Runner:
     def next_due(self) -> str | None:
         """When the next timer is due, or a question inside the run has to be answered.
 
-        None when there is neither.
-
-        Questions to the outside world alone do not keep a run going.
+        None if there is neither. Questions to the outside world alone do not keep a run going.
         """
         state = self._position.state
+        if not (state.timers or state.intercepted):
+            return None
         moments = [m for m in (state.timers.earliest(), state.intercepted.earliest()) if m]
         if not moments or self._replay is not None:
             return None
@@ -379,7 +381,7 @@ class Runner:
     @property
     def has_questions(self) -> bool:
         """Whether any question waits, answered or not."""
-        return bool(self.state.requests)
+        return bool(self._position.state.requests)
 
     # ------------------------------------------------------------------------------------ answering
 
