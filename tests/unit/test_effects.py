@@ -6,8 +6,9 @@ from typing import Any
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.sections.message import Reply
 from supersteps.checkpoint.sections.question import Ask
+from supersteps.checkpoint.sections.timer import Delayed
 from supersteps.checkpoint.values import Sealer
-from supersteps.engine.effects import Delayed, Effects, Send
+from supersteps.engine.effects import Effects, Send
 from supersteps.engine.view import Write
 
 

@@ -13,12 +13,13 @@ from supersteps.checkpoint.parts import Scope
 from supersteps.checkpoint.record import utc_now
 from supersteps.checkpoint.sections.question import Ask
 from supersteps.checkpoint.sections.state import EXECUTORS
+from supersteps.checkpoint.sections.timer import Delayed
 from supersteps.checkpoint.values import Sealer, is_text
 from supersteps.checkpoint.work import Work
 from supersteps.define.context import MISSING, SHARED_SCOPE
 from supersteps.define.subworkflow import WorkflowExecutor
 from supersteps.engine.answers import is_answerable, no_response_handler
-from supersteps.engine.effects import Delayed, Effects, Send
+from supersteps.engine.effects import Effects, Send
 from supersteps.engine.executors import Post
 from supersteps.engine.view import SCOPE_MARK, Overlay, View, Write
 from supersteps.errors import CheckpointEncodeError, HandlerContextError, UnknownTargetError

@@ -8,11 +8,10 @@ from __future__ import annotations
 import msgspec
 
 from supersteps.checkpoint.parts import Scope
-from supersteps.checkpoint.sections.message import ReplyPart, load_payload, reply_part
-from supersteps.checkpoint.sections.question import Ask, AskRecord, ask_from, record_of
+from supersteps.checkpoint.sections.question import Ask, AskRecord
+from supersteps.checkpoint.sections.timer import Delayed, DelayedRecord
 from supersteps.checkpoint.stored import decode_stored, raw
 from supersteps.checkpoint.values import Sealed, Sealer
-from supersteps.checkpoint.work import Work
 from supersteps.engine.view import Write
 
 
@@ -26,27 +25,6 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 
     payload: Sealed
     target_id: str | None
-
-
-class Delayed(msgspec.Struct, frozen=True, gc=False):
-    """A message for later.
-
-    Attributes:
-        payload: The message.
-        target_id: The only receiver the sender wants, None for all that the edges choose.
-        due: When it is delivered: ISO 8601, UTC.
-        attempt: Which attempt to handle it that will be. It is more than 1 for a call that is
-            repeated; then the receiver is the sender itself.
-        source_ids: Who sent it in the first place, where that is somebody else.
-        work: Of a call that is repeated: which piece of work it does.
-    """
-
-    payload: Sealed
-    target_id: str | None
-    due: str
-    attempt: int = 1
-    source_ids: tuple[str, ...] = ()
-    work: Work | None = None
 
 
 class Effects(msgspec.Struct, gc=False):
@@ -87,19 +65,8 @@ class Effects(msgspec.Struct, gc=False):
                     (w.scope, w.key, w.value is not None, w.is_update, _raw(w.value))
                     for w in self.writes
                 ],
-                [record_of(ask) for ask in self.asks],
-                [
-                    _Delayed(
-                        _raw(d.payload),
-                        reply_part(d.payload),
-                        d.target_id,
-                        d.due,
-                        d.attempt,
-                        d.source_ids,
-                        d.work,
-                    )
-                    for d in self.delayed
-                ],
+                [ask.to_record() for ask in self.asks],
+                [delayed.to_record() for delayed in self.delayed],
                 [_raw(failure) for failure in self.failures],
             )
         )
@@ -121,30 +88,10 @@ class Effects(msgspec.Struct, gc=False):
                 Write(scope, key, load(data) if exists else None, is_update)
                 for scope, key, exists, is_update, data in stored.writes
             ],
-            [ask_from(ask, sealer) for ask in stored.asks],
-            [
-                Delayed(
-                    load_payload(d.data, d.reply, sealer),
-                    d.target_id,
-                    d.due,
-                    d.attempt,
-                    d.source_ids,
-                    d.work,
-                )
-                for d in stored.delayed
-            ],
+            [ask.load(sealer) for ask in stored.asks],
+            [delayed.load(sealer) for delayed in stored.delayed],
             [load(data) for data in stored.failures],
         )
-
-
-class _Delayed(msgspec.Struct, omit_defaults=True):
-    data: msgspec.Raw
-    reply: ReplyPart | None
-    target_id: str | None
-    due: str
-    attempt: int = 1
-    source_ids: tuple[str, ...] = ()
-    work: Work | None = None
 
 
 class _Record(msgspec.Struct, omit_defaults=True):
@@ -154,7 +101,7 @@ class _Record(msgspec.Struct, omit_defaults=True):
     outputs: list[msgspec.Raw] = []
     writes: list[tuple[Scope, str, bool, bool, msgspec.Raw]] = []
     asks: list[AskRecord] = []
-    delayed: list[_Delayed] = []
+    delayed: list[DelayedRecord] = []
     failures: list[msgspec.Raw] = []
 
 

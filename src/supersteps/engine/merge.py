@@ -13,10 +13,10 @@ from supersteps.checkpoint.sections.answered import Closed
 from supersteps.checkpoint.sections.message import Message
 from supersteps.checkpoint.sections.question import Ask, Request
 from supersteps.checkpoint.sections.sub_run import SubRun, owner_of
-from supersteps.checkpoint.sections.timer import Timer
+from supersteps.checkpoint.sections.timer import Delayed, Timer
 from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.engine.answers import open_request
-from supersteps.engine.effects import Delayed, Effects
+from supersteps.engine.effects import Effects
 from supersteps.engine.levels import Level, Levels
 from supersteps.engine.merged import Merged
 from supersteps.engine.plan import Plan, moving

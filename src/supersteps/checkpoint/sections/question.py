@@ -50,6 +50,19 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     deadline: str | None = None
     default: Sealed | None = None
 
+    def to_record(self) -> AskRecord:
+        """Return what the journal keeps of the question."""
+        return AskRecord(
+            self.request_id,
+            self.source_executor_id,
+            raw(self.data.encode()),
+            self.timestamp,
+            self.response_name,
+            self.deadline,
+            _raw_or_null(self.default),
+            self.default is not None,
+        )
+
 
 class AskRecord(msgspec.Struct, omit_defaults=True):
     """A question that a handler asked as the journal keeps it; the fields are those of `Ask`."""
@@ -62,6 +75,19 @@ class AskRecord(msgspec.Struct, omit_defaults=True):
     deadline: str | None = None
     default: msgspec.Raw = msgspec.Raw(b"null")
     has_default: bool = False
+
+    def load(self, sealer: Sealer) -> Ask:
+        """Return the question."""
+        return Ask(
+            self.request_id,
+            self.source_executor_id,
+            sealer.load(bytes(self.data)),
+            self.timestamp,
+            self.response_name,
+            None,
+            self.deadline,
+            sealer.load(bytes(self.default)) if self.has_default else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,35 +201,7 @@ class PendingRequest:
         return datetime.now(UTC) - datetime.fromisoformat(self.timestamp)
 
 
-# ------------------------------------------------------------------------------ asked and journaled
-
-
-def record_of(ask: Ask) -> AskRecord:
-    """Return what the journal keeps of a question."""
-    return AskRecord(
-        ask.request_id,
-        ask.source_executor_id,
-        raw(ask.data.encode()),
-        ask.timestamp,
-        ask.response_name,
-        ask.deadline,
-        _raw_or_null(ask.default),
-        ask.default is not None,
-    )
-
-
-def ask_from(record: AskRecord, sealer: Sealer) -> Ask:
-    """Return the question that the journal has kept."""
-    return Ask(
-        record.request_id,
-        record.source_executor_id,
-        sealer.load(bytes(record.data)),
-        record.timestamp,
-        record.response_name,
-        None,
-        record.deadline,
-        sealer.load(bytes(record.default)) if record.has_default else None,
-    )
+# -------------------------------------------------------------------------------- asked and waiting
 
 
 def opened(ask: Ask, asked_through: str, response_type: Any, step: int) -> Request:

@@ -13,22 +13,81 @@ from supersteps.checkpoint.parts import Part, PartKey
 from supersteps.checkpoint.schedule import Schedule
 from supersteps.checkpoint.sections.message import (
     Message,
+    ReplyPart,
     StoredMessage,
     describe_message,
     load_message,
+    load_payload,
     misfits_of,
     renamed_message,
+    reply_part,
     stored_from_described,
     stored_message,
 )
 from supersteps.checkpoint.sections.section import Names, PresentGraph, Section, ValueReader
-from supersteps.checkpoint.stored import decode_stored
-from supersteps.checkpoint.values import Sealer
+from supersteps.checkpoint.stored import decode_stored, raw
+from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.checkpoint.work import Work
 
 TIMERS = "timers"
 
 _encoder = msgspec.json.Encoder()
+
+
+class Delayed(msgspec.Struct, frozen=True, gc=False):
+    """A message for later that a handler sent, before the merge.
+
+    Attributes:
+        payload: The message.
+        target_id: The only receiver the sender wants, None for all that the edges choose.
+        due: When it is delivered: ISO 8601, UTC.
+        attempt: Which attempt to handle it that will be. It is more than 1 for a call that is
+            repeated; then the receiver is the sender itself.
+        source_ids: Who sent it in the first place, if that is another executor.
+        work: Of a call that is repeated: which piece of work it does.
+    """
+
+    payload: Sealed
+    target_id: str | None
+    due: str
+    attempt: int = 1
+    source_ids: tuple[str, ...] = ()
+    work: Work | None = None
+
+    def to_record(self) -> DelayedRecord:
+        """Return what the journal keeps of the message."""
+        return DelayedRecord(
+            raw(self.payload.encode()),
+            reply_part(self.payload),
+            self.target_id,
+            self.due,
+            self.attempt,
+            self.source_ids,
+            self.work,
+        )
+
+
+class DelayedRecord(msgspec.Struct, omit_defaults=True):
+    """A message for later as the journal keeps it; the fields are those of `Delayed`."""
+
+    data: msgspec.Raw
+    reply: ReplyPart | None
+    target_id: str | None
+    due: str
+    attempt: int = 1
+    source_ids: tuple[str, ...] = ()
+    work: Work | None = None
+
+    def load(self, sealer: Sealer) -> Delayed:
+        """Return the message."""
+        return Delayed(
+            load_payload(self.data, self.reply, sealer),
+            self.target_id,
+            self.due,
+            self.attempt,
+            self.source_ids,
+            self.work,
+        )
 
 
 @dataclass(frozen=True, slots=True)
