@@ -351,7 +351,7 @@ async def test_an_answer_to_an_unknown_request(tmp_path: Path) -> None:
         await asking(tmp_path).run_from_checkpoint("r-000002", responses={"another": 1})
     with pytest.raises(
         ResponseTypeError,
-        match=r"'the-question' of run 'r'.*wants an answer of type int, not str: 'one'",
+        match=r"'the-question' of run 'r'.*needs an answer of type int, not str: 'one'",
     ):
         await asking(tmp_path).run_from_checkpoint("r-000002", responses={"the-question": "one"})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files

@@ -621,7 +621,7 @@ async def test_a_call_that_was_cut_short_is_not_begun_again() -> None:
         workflow = charging(effects, leave, storage=storage)
         with pytest.raises(
             InterruptedCallError,
-            match=r"'charge' in superstep 2 of run 'r'.*may have had its effect",
+            match=r"'charge' in superstep 2 of run 'r'.*unknown whether it took",
         ):
             await workflow.run_from_checkpoint("r-000001")
     assert effects.done == 1

@@ -514,7 +514,7 @@ async def test_answers_that_cannot_be_taken_change_nothing(make_storage: MakeSto
 
     with pytest.raises(UnknownRequestError, match=r"'nonsense'.*'ask-why'"):
         await run.send_response("nonsense", "yes")
-    with pytest.raises(ResponseTypeError, match="wants an answer of type str, not int"):
+    with pytest.raises(ResponseTypeError, match="needs an answer of type str, not int"):
         await run.send_response("ask-why", 7)
     with pytest.raises(UnknownRequestError):
         await run.send_responses({"ask-why": "because", "nonsense": "yes"})

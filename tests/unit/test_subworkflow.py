@@ -658,7 +658,7 @@ async def test_an_answer_of_the_wrong_type_from_around_is_an_error(
     node.answer = 7
     with pytest.raises(
         ResponseTypeError,
-        match=r"of 'sub#1/asker' wants an answer of type str, .* answers with a int",
+        match=r"of 'sub#1/asker' needs an answer of type str, .* answers with a int",
     ):
         await around(node, inner()).run(["a"])
 
@@ -747,7 +747,7 @@ async def test_a_question_passed_on_is_answered_inside(
             "sub",
             "sub",
         ]
-        with pytest.raises(ResponseTypeError, match="wants an answer of type str"):
+        with pytest.raises(ResponseTypeError, match="needs an answer of type str"):
             await workflow(storage).run_from_checkpoint(waits, responses={"ask-b": 2})
         await workflow(storage).run_from_checkpoint(waits, responses={"ask-b": "2"})
         last = (await checkpoints(storage))[-1]
@@ -1255,9 +1255,9 @@ async def test_a_question_that_comes_in_as_input_cannot_be_answered_and_says_so(
         async def send(self, text: str, ctx: WorkflowContext[Question]) -> None:
             await ctx.send_message(Question(prompt=text))
 
-    with pytest.raises(UnanswerableRequestError, match="came in from outside"):
+    with pytest.raises(UnanswerableRequestError, match="came from outside"):
         await inner.run(Question())
-    with pytest.raises(UnanswerableRequestError, match="came in from outside"):
+    with pytest.raises(UnanswerableRequestError, match="came from outside"):
         await chain(Sender("in"), WorkflowExecutor(inner, "sub")).run("a")
 
 

@@ -521,7 +521,7 @@ async def test_a_hooked_instance_refuses_a_second_run_while_the_first_is_driven(
     await asyncio.sleep(0.01)
 
     with pytest.raises(
-        ConcurrentRunError, match=r"executor 'tally'.*at work in run 'first'.*register_executor"
+        ConcurrentRunError, match=r"executor 'tally'.*in use by run 'first'.*register_executor"
     ):
         await workflow.run(2)
 

@@ -1,4 +1,4 @@
-"""Which type an answer must have, and whether a given one has it."""
+"""The types of answers, and their checks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from supersteps.typing.schema import schema_of
 
 
 def open_request(levels: Levels, asked_through: str, ask: Ask, step: int) -> Request:
-    """Return the question that a handler's call has asked.
+    """Return the question that a call has asked.
 
     Args:
         levels: The graph and those of its sub-workflows.
-        asked_through: The executor whose call asked, by path.
-        ask: What it asked.
+        asked_through: The executor of the call, by path.
+        ask: The question of the call.
         step: The superstep.
 
     Raises:
-        UnanswerableRequestError: The asker has no handler for the answer, or no edge leads back.
+        UnanswerableRequestError: The executor has no handler for the answer, or no edge leads back.
     """
     direct = ask.response_name is not None
     question = ask.data.open()
@@ -43,7 +43,7 @@ def response_type(levels: Levels, request: Request) -> Any:
     """Return the annotation of the answer to a question.
 
     Raises:
-        UnanswerableRequestError: The asker has no handler for the answer.
+        UnanswerableRequestError: The executor has no handler for the answer.
     """
     if request.response_type is not None:
         return request.response_type
@@ -56,15 +56,15 @@ def response_type(levels: Levels, request: Request) -> Any:
 
 
 def response_schema(levels: Levels, request: Request) -> dict[str, Any] | None:
-    """Return the JSON Schema of the answer to a question, None where its type has none."""
+    """Return the JSON Schema of the answer to a question, None if its type has none."""
     return schema_of(response_type(levels, request))
 
 
 def direct_type(asker: Executor, question: Any, name: str | None) -> Any:
-    """Return the annotation that a name stands for in the asker's `@response_handler`s.
+    """Return the annotation of a name in the executor's `@response_handler`s.
 
     Raises:
-        UnanswerableRequestError: None of them takes an answer to such a question.
+        UnanswerableRequestError: None of them accepts an answer to such a question.
     """
     options = asker.__supersteps__.response_types(question)
     if not options:
@@ -73,13 +73,13 @@ def direct_type(asker: Executor, question: Any, name: str | None) -> Any:
         for annotation in (option, *_members_of(option)):
             if display_name(annotation) == name:
                 return annotation
-    if name is not None:  # it was narrower, or of several handlers
-        from supersteps.engine.type_names import annotation_named  # wanted only by those who resume
+    if name is not None:  # it was a narrower type, or of several handlers
+        from supersteps.engine.type_names import annotation_named  # needed only on resume
 
         narrower = annotation_named(name, options)
         if narrower is not None and is_answerable(narrower, options):
             return narrower
-    return Union[tuple(options)]  # noqa: UP007  # whatever one of the handlers takes
+    return Union[tuple(options)]  # noqa: UP007  # whatever one of the handlers accepts
 
 
 def is_answerable(wanted: Any, options: Sequence[Any]) -> bool:
@@ -96,7 +96,7 @@ def is_answerable(wanted: Any, options: Sequence[Any]) -> bool:
 
 
 def no_response_handler(asker: Executor, question: Any, name: str) -> UnanswerableRequestError:
-    """Return the error of a question whose answer nobody would take."""
+    """Return the error for a question whose answer has no handler."""
     kind = display_name(type(question))
     return UnanswerableRequestError(
         f"executor {asker.id!r} asks a {kind} for an answer of type {name}, but has no handler for "
@@ -108,17 +108,17 @@ def no_response_handler(asker: Executor, question: Any, name: str) -> Unanswerab
 def ported_type(
     levels: Levels, request_executor_id: str, source_executor_id: str, question: Any
 ) -> Any:
-    """Return T of the asker's `RequestResponse[Question, T]` handler.
+    """Return T of the executor's `RequestResponse[Question, T]` handler.
 
     Raises:
-        UnanswerableRequestError: The asker has no such handler, or no edge leads back to it.
+        UnanswerableRequestError: The executor has no such handler, or no edge leads back to it.
     """
     level = levels.of(source_executor_id)
     port, source = level.local(request_executor_id), level.local(source_executor_id)
     if source not in level.graph.nodes:
         raise UnanswerableRequestError(
-            f"a question that came in from outside (from {source!r}) was sent straight to "
-            f"{request_executor_id!r}, so nobody there could take the answer: let an executor in "
+            f"a question that came from outside (from {source!r}) was sent directly to "
+            f"{request_executor_id!r}, so no executor could get the answer: let an executor in "
             "between ask it"
         )
     asker = level.graph.nodes[source].executor
@@ -147,28 +147,28 @@ def check_response(levels: Levels, request: Request, value: Any, run_id: str) ->
     """Refuse an answer of the wrong type.
 
     Raises:
-        ResponseTypeError: The asker's handler does not take it.
+        ResponseTypeError: The executor's handler does not accept it.
     """
     wanted = response_type(levels, request)
     if not matches(value, wanted):
         raise ResponseTypeError(
             f"request {request.request_id!r} of run {run_id!r} (asked by "
-            f"{request.source_executor_id!r}) wants an answer of type {display_name(wanted)}, not "
+            f"{request.source_executor_id!r}) needs an answer of type {display_name(wanted)}, not "
             f"{display_name(type(value))}: {value!r:.200}. Nothing was changed; answer again."
         )
 
 
 def check_reply(levels: Levels, request: Request, value: Any) -> None:
-    """Refuse an answer of the wrong type from an executor around the sub-workflow that asks.
+    """Refuse an answer of the wrong type from an executor of the outer workflow.
 
     Raises:
-        ResponseTypeError: The asker's handler does not take it.
+        ResponseTypeError: The executor's handler does not accept it.
     """
     wanted = response_type(levels, request)
     if not matches(value, wanted):
         raise ResponseTypeError(
-            f"request {request.request_id!r} of {request.source_executor_id!r} wants an answer of "
-            f"type {display_name(wanted)}, but an executor around its sub-workflow answers with a "
+            f"request {request.request_id!r} of {request.source_executor_id!r} needs an answer of "
+            f"type {display_name(wanted)}, but an executor of the outer workflow answers with a "
             f"{display_name(type(value))}: {value!r:.200}. Nothing of this superstep was committed."
         )
 

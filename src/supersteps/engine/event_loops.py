@@ -1,8 +1,8 @@
-"""Events, locks and tasks that outlive the event loop they began in.
+"""Events, locks and tasks that outlive their event loop.
 
-A handle may be used in several event loops, one after the other: `asyncio.run` makes one for each
-call. The primitives of asyncio belong to the loop in which a task first waited; these belong to a
-loop only while a task waits.
+A handle may be used in several event loops, one after the other: `asyncio.run` creates one for each
+call. The primitives of asyncio are bound to the loop in which a task first waited; these are bound
+to a loop only while a task waits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 class LoopEvent:
-    """An event like asyncio's, for tasks of whichever event loop runs."""
+    """An event like asyncio's, for tasks of any event loop."""
 
     def __init__(self) -> None:
         self._is_set = False
@@ -30,11 +30,11 @@ class LoopEvent:
         return self._is_set
 
     def set(self) -> None:
-        """Wake every task that waits; until `clear`, nobody waits."""
+        """Wake all waiting tasks; until `clear`, no task waits."""
         self._is_set = True
         if self._waiting is not None:
             (loop, event), self._waiting = self._waiting, None
-            with suppress(RuntimeError):  # the loop is closed: nobody waits there
+            with suppress(RuntimeError):  # the loop is closed, so no task waits there
                 loop.call_soon_threadsafe(event.set) if _is_elsewhere(loop) else event.set()
 
     def clear(self) -> None:
@@ -51,7 +51,7 @@ class LoopEvent:
 
 
 class LoopLock:
-    """A lock like asyncio's; one that was left locked by an event loop that has ended is free."""
+    """A lock like asyncio's, which is free once the event loop that locked it has ended."""
 
     def __init__(self) -> None:
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
@@ -65,19 +65,19 @@ class LoopLock:
 
 
 class Turns:
-    """Lets other tasks run while work that never waits goes on."""
+    """Lets other tasks run during work that never waits."""
 
     def __init__(self, seconds: float) -> None:
-        """Begin.
+        """Create it for one piece of work.
 
         Args:
-            seconds: For how long the work may keep the event loop to itself.
+            seconds: How long the work may block the event loop.
         """
         self._seconds = seconds
         self._until = 0.0
 
     async def share(self) -> None:
-        """Let others run, if their last turn was too long ago."""
+        """Let other tasks run, if their last turn was too long ago."""
         now = time.monotonic()
         if now > self._until:
             await asyncio.sleep(0)
@@ -85,10 +85,10 @@ class Turns:
 
 
 def start_task(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """Start work in a task of its own, and run it at once up to its first wait if Python can.
+    """Start work in its own task, and run it at once up to its first wait if Python can.
 
-    Python 3.12 and later can. Work that never waits is then done when this returns, without a
-    turn of the event loop; with 3.11 it begins at the loop's next turn.
+    Python 3.12 and later can. Work that never waits has then ended when this returns, without a
+    turn of the event loop; with 3.11 it starts at the loop's next turn.
     """
     if sys.version_info >= (3, 12):
         loop = asyncio.get_running_loop()
@@ -97,11 +97,11 @@ def start_task(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]
 
 
 async def outlast(work: Coroutine[Any, Any, T]) -> T:
-    """Do work to its end, however often the waiting task is cancelled meanwhile.
+    """Run work to its end, even if the waiting task is cancelled meanwhile.
 
     Raises:
-        CancelledError: The task was cancelled; the work is done.
-        Exception: What the work raised.
+        CancelledError: The task was cancelled; the work has ended.
+        Exception: The exception of the work.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -121,16 +121,16 @@ async def map_bounded(
 ) -> list[R]:
     """Return the results of work on items, in the order of the items.
 
-    After a failure no more is begun; what is under way ends first.
+    After a failure no further work is started; running work ends first.
 
     Args:
-        work: What to do with an item.
-        items: The items, begun in their order.
-        limit: How many at a time.
-        name: Names the tasks.
+        work: The work for an item.
+        items: The items, started in their order.
+        limit: Maximum number of concurrent items.
+        name: Name of the tasks.
 
     Raises:
-        Exception: The failure of the first item, in their order, that failed.
+        Exception: The failure of the first failed item, in their order.
     """
     results: dict[int, R] = {}
     failures: dict[int, Exception] = {}
@@ -151,7 +151,7 @@ async def map_bounded(
     except GeneratorExit:  # the event loop was closed, and these end with it
         raise
     except BaseException:
-        # Cancelled from outside, or the program is to end: nobody may work on unseen.
+        # Cancelled from outside, or the program ends: no task may continue unnoticed.
         await end_all(tasks)
         raise
     if failures:
@@ -160,12 +160,12 @@ async def map_bounded(
 
 
 async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait for their end; a cancellation meanwhile cancels them once more."""
+    """Cancel tasks and wait for their end; a cancellation meanwhile cancels them again."""
     left = set(tasks)
     while left:
         for task in left:
             task.cancel()
-        with suppress(asyncio.CancelledError):  # one of them may have gone on regardless
+        with suppress(asyncio.CancelledError):  # one of them may have ignored it
             await asyncio.wait(left)
         for task in [task for task in left if task.done()]:
             look_at(task)

@@ -1,4 +1,4 @@
-"""What a failed call comes to under its executor's failure policy."""
+"""The outcome of a failed call under its executor's failure policy."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from supersteps.events import ExecutorFailedEvent, WorkflowErrorDetails
 def settle_failure(
     raised: Exception, planned: PlannedCall, site: CallSite, *, is_interrupted: bool = False
 ) -> Effects:
-    """Return what a failed call comes to, or raise the error.
+    """Return the outcome of a failed call, or raise the error.
 
-    Either the call is tried again later, with the same message, or the failure goes along the
-    error edges.
+    Either the call is repeated later, with the same message, or the failure is sent along the error
+    edges.
 
     Args:
-        raised: What ended the call.
+        raised: The error that ended the call.
         planned: The call.
-        site: Where it was made.
-        is_interrupted: Whether a crash ended it, and it must not run twice.
+        site: The site of the call.
+        is_interrupted: Whether a crash interrupted it and it must not run twice.
     """
     error = inner(raised)
     post = site.post
@@ -69,7 +69,7 @@ def settle_failure(
 
 
 def tell_failure(raised: Exception, site: CallSite, **extra: Any) -> None:
-    """Note in an error where it happened, and tell the consumer of it."""
+    """Add to an error where it happened, and report it to the consumer."""
     error = inner(raised)
     address, run_id = site.post.address, site.run.run_id
     where = f"(executor {address!r}, superstep {site.step_number} of run {run_id!r})"
@@ -82,17 +82,17 @@ def tell_failure(raised: Exception, site: CallSite, **extra: Any) -> None:
 
 
 def interrupted(site: CallSite) -> InterruptedCallError:
-    """Return the error of a call that must not run twice and had begun before."""
+    """Return the error for an interrupted call that must not run twice."""
     return InterruptedCallError(
         f"a call of executor {site.post.address!r} in superstep {site.step_number} of run "
-        f"{site.run.run_id!r} had begun before and did not finish; it may have had its effect, "
-        "or not, and its policy says at_most_once. Find out which; then resume with "
+        f"{site.run.run_id!r} had started before and did not finish; it is unknown whether it took "
+        "effect, and its policy says at_most_once. Find out whether it did; then resume with "
         "add_error_edge() for the executor, or without at_most_once to run it again."
     )
 
 
 def timed_out(seconds: float, planned: PlannedCall, site: CallSite) -> HandlerTimeoutError:
-    """Return the error of a call that took longer than its policy allows."""
+    """Return the error for a call that took longer than its policy allows."""
     return HandlerTimeoutError(
         f"executor {site.post.address!r} took longer than the {seconds} s that its failure "
         f"policy allows (attempt {planned.attempt} in superstep {site.step_number} of run "

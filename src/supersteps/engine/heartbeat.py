@@ -1,12 +1,11 @@
 """The heartbeat: renews the leases of runs that are in a long superstep.
 
-A commit renews its run's lease by itself, so most runs never need a beat. It comes from a thread
-rather than a task, because a handler that keeps the event loop busy must not cost its run the
-lease.
+A commit renews its run's lease by itself, so most runs never need a beat. The heartbeat is a thread
+and not a task, so that a handler that blocks the event loop does not cost its run the lease.
 
-One thread looks, at every beat, who needs a renewal; the renewals of each storage are then made
-in a thread of their own, so that a storage that is slow, or hangs, holds up no other. Whatever
-goes wrong with a renewal, the next beat comes, and the sooner: a lease lasts for some beats only.
+At every beat, one thread finds the leases that need a renewal. The renewals of each storage run in
+their own thread, so that a slow storage does not delay the others. If a renewal fails, the next
+beat comes sooner, because a lease lasts only for a few beats.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ BEAT_SECONDS = 10.0
 """How long a superstep may last before its run's lease is renewed, and then between renewals."""
 
 _SOONER = 5
-"""After a failure the next beat comes in a fraction of the time: one of so many parts."""
+"""After a failure, the interval until the next beat is divided by this."""
 
 
 class Holder(Protocol):
-    """Somebody who holds a lease while a superstep runs.
+    """An owner of a lease during a superstep.
 
     Attributes:
-        handle: Identity of the holder.
+        handle: Identity of the handle.
         run_id: The run.
-        storage: Where the run lives.
+        storage: The storage of the run.
     """
 
     handle: str
@@ -45,21 +44,21 @@ class Holder(Protocol):
     def storage(self) -> object: ...
 
     async def renew(self) -> None:
-        """Renew the lease if it was last renewed `BEAT_SECONDS` ago or earlier."""
+        """Renew the lease if its last renewal is at least `BEAT_SECONDS` ago."""
 
 
 class Heartbeat:
-    """Renews leases, with threads that begin when there is something to do.
+    """Renews leases, in threads that start when needed.
 
     Attributes:
-        holders: Whose leases are renewed, by handle.
+        holders: The owners of the leases, by handle.
     """
 
     def __init__(self, pause: Callable[[float], object] = time.sleep) -> None:
         """Prepare.
 
         Args:
-            pause: Lets that many seconds pass.
+            pause: Waits for a number of seconds.
         """
         self._pause = pause
         self.holders: dict[str, Holder] = {}
@@ -70,9 +69,9 @@ class Heartbeat:
         self.holders.clear()
         self._working = threading.Event()
         self._thread: threading.Thread | None = None
-        self._renewing: set[int] = set()  # storages whose thread is at it, by identity
-        self._troubled: set[str] = set()  # handles of holders whose last renewal failed
-        # Loops ready for use: to make one takes descriptors, of which there may be none when it
+        self._renewing: set[int] = set()  # ids of storages whose thread is running
+        self._troubled: set[str] = set()  # handles whose last renewal failed
+        # Loops ready for use: creating one needs descriptors, of which there may be none when it
         # matters.
         self._runners: list[asyncio.Runner] = []
 
@@ -85,16 +84,16 @@ class Heartbeat:
             self._start()
 
     def unwatch(self, holder: Holder) -> None:
-        """Leave a holder's lease alone from now on."""
+        """Stop renewing an owner's lease."""
         self.holders.pop(holder.handle, None)
 
     def before_fork(self, until: float) -> None:
-        """Close the loops that are not in use: to close a copy of one disturbs the other."""
+        """Close the idle loops: closing a copy of one would disturb the other."""
         while self._runners:
             self._runners.pop().close()
 
     def after_fork(self, *, in_child: bool) -> None:
-        """Begin anew in the child: the threads, and the runs, are the parent's."""
+        """Start again in the child: the threads and the runs belong to the parent."""
         if in_child:
             keep_forever(self._runners)
             self._begin()
@@ -111,7 +110,7 @@ class Heartbeat:
             self._thread = thread
 
     def _beat(self) -> None:
-        with suppress(OSError, MemoryError):  # then a renewal makes the loop, or tells why not
+        with suppress(OSError, MemoryError):  # then a renewal tries again or reports it
             self._keep(_runner())
         while True:
             self._working.wait()
@@ -119,7 +118,7 @@ class Heartbeat:
             self._pause(BEAT_SECONDS / parts)
             try:
                 self._renew_all()
-            except Exception as error:  # no memory, say: the next beat may have some
+            except Exception as error:  # for example no memory, which the next beat may have
                 report(error)
             self._working.clear()
             if self.holders:
@@ -136,7 +135,7 @@ class Heartbeat:
                 self._renew_apart(key, holders)
 
     def _renew_apart(self, key: int, holders: list[Holder]) -> None:
-        """Renew leases of one storage in a thread, or here where no more threads can be had."""
+        """Renew leases of one storage in a thread, or here if no thread can be started."""
         self._renewing.add(key)
         try:
             threading.Thread(
@@ -172,31 +171,31 @@ class Heartbeat:
     # ------------------------------------------------------------------------------- what is said
 
     def _note(self, holder: Holder, outcome: BaseException | None) -> None:
-        """Remember whether a renewal failed, and say so the first time."""
+        """Record whether a renewal failed, and warn the first time."""
         if outcome is None or isinstance(outcome, RunFencedError | RunNotFoundError):
-            # Somebody else has the run: its own commit meets the same, and tells its user.
+            # Another owner has the run: the next commit fails for the same reason and reports it.
             self._troubled.discard(holder.handle)
         elif holder.handle not in self._troubled and holder.handle in self.holders:
             self._troubled.add(holder.handle)
             self._warn(holder, outcome)
 
     def _warn(self, holder: Holder | None, error: BaseException) -> None:
-        with suppress(Exception):  # a warning that cannot be given must not end the heartbeat
+        with suppress(Exception):  # a failing warning must not end the heartbeat
             run = f"run {holder.run_id!r}" if holder is not None else "a run"
             text = (
                 f"{run}: its lease could not be renewed during a long superstep "
-                f"({type(error).__name__}: {error}). It is tried again. If that fails until the "
-                "lease ends, another process may take the run over, and what this superstep does "
-                "is not committed."
+                f"({type(error).__name__}: {error}). The renewal will be tried again. If it fails "
+                "until the lease ends, another process may take over the run, and this superstep "
+                "will not be committed."
             )
             warn_from_thread(text, LeaseWarning)
 
 
 def _runner() -> asyncio.Runner:
-    """Return a loop that is not made the current one of this thread.
+    """Return a loop without making it the current one of this thread.
 
     Raises:
-        OSError: There are no descriptors for it.
+        OSError: There are no file descriptors for it.
     """
     runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
     runner.get_loop()

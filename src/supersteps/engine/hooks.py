@@ -1,9 +1,8 @@
 """`Hooks`: executors that keep attributes between calls.
 
-An executor with checkpoint hooks puts its attributes into the state before a checkpoint and takes
-them back after a restore. Its instance can be in one run at a time. A run that is idle gives its
-instances up to the next that comes; when it goes on, their attributes are brought back from its
-state.
+An executor with checkpoint hooks saves its attributes to the state before a checkpoint and loads
+them after a restore. Its instance can be in one run at a time. An idle run passes its instances to
+the next run that needs them; when it continues, their attributes are loaded from its state again.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ class Hooks:
     """A run's executors with hooks.
 
     Attributes:
-        are_shared: Whether instances of theirs serve other runs too.
+        are_shared: Whether some of their instances also serve other runs.
     """
 
     def __init__(
         self, setting: Setting, position: Position, holder: Holder, shared: Iterable[str]
     ) -> None:
-        """Gather.
+        """Collect the executors with hooks.
 
         Args:
-            setting: What the run works with.
-            position: Where it stands.
+            setting: The run's setting.
+            position: The run's position.
             holder: The run's handle.
-            shared: Ids of those of the root whose instance serves other runs too.
+            shared: Ids of executors of the root whose instance also serves other runs.
         """
         self._setting = setting
         self._position = position
@@ -53,11 +52,11 @@ class Hooks:
 
     @property
     def may_restore(self) -> bool:
-        """Whether executors may have attributes to take back, also from the journal."""
+        """Whether executors may have attributes to load, also from the journal."""
         return bool(self._hooked or self._position.state.sub_runs)
 
     def claim(self) -> bool:
-        """Have the instances for this run; return whether another run has had one of them since.
+        """Acquire the instances for this run; return whether another run has used one meanwhile.
 
         Raises:
             ConcurrentRunError: Another run is being driven with one of them.
@@ -67,7 +66,7 @@ class Hooks:
     async def begin(self) -> list[Effects]:
         """Run every checkpoint hook once, for the first checkpoint.
 
-        Instances that other runs have used begin afresh.
+        Instances that other runs have used start with their first state.
         """
         used = self.claim()
         results = []
@@ -84,9 +83,9 @@ class Hooks:
         return results
 
     async def restore(self) -> None:
-        """Let executors take their attributes back.
+        """Let executors load their attributes.
 
-        They take them from the state, and from what the journal adds to it.
+        They load them from the state, and from what the journal adds to it.
         """
         replayed = self._position.recorded.finished
         self._setting.executors.forget_inner()
@@ -112,7 +111,7 @@ class Hooks:
         await self.restore_one(address, view)
 
     async def restore_one(self, address: str, view: View) -> None:
-        """Let an executor take its attributes back from what it sees."""
+        """Let an executor load its attributes from its view."""
         site = self._position.site(self._setting.executors[address], view)
         await self._setting.backend.restore(site)
 
@@ -128,11 +127,11 @@ class Holder(Protocol):
         """The run's id."""
 
     def is_active(self) -> bool:
-        """Return whether somebody is driving the run at this moment."""
+        """Return whether a task is driving the run now."""
 
 
 class _Known(Generic[T]):
-    """What is known of instances, while they live. They may compare by value, or have no hash."""
+    """Facts about living instances, which may compare by value or be unhashable."""
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[weakref.ref[Executor], T]] = {}
@@ -156,12 +155,12 @@ _holders: _Known[weakref.ref[Holder]] = _Known()
 _fresh: _Known[Effects] = _Known()
 
 _nobody: weakref.ref[Holder] = weakref.ref(cast(Holder, type("Nobody", (), {})()))
-"""Stands for a run that is no more; that of a class without any other instance."""
+"""Replaces a run that was deleted."""
 
 
 @in_child
 def _let_go() -> None:
-    """Take instances from runs that the parent process drives: here nobody does."""
+    """Free instances of runs of the parent process, which are not driven here."""
     for executor, reference in _holders.all():
         holder = reference()
         if holder is not None and holder.is_active():
@@ -169,14 +168,14 @@ def _let_go() -> None:
 
 
 def claim(executors: Iterable[Executor], holder: Holder) -> bool:
-    """Let a run have its instances.
+    """Acquire instances for a run.
 
     Args:
         executors: Instances with hooks that serve more than one run.
         holder: The run's handle.
 
     Returns:
-        Whether another run has had one of them since: then its attributes are not this run's.
+        Whether another run has used one meanwhile, so that its attributes are not this run's.
 
     Raises:
         ConcurrentRunError: Another run is being driven with one of them.
@@ -188,10 +187,10 @@ def claim(executors: Iterable[Executor], holder: Holder) -> bool:
         if other is not holder:
             if other is not None and other.is_active():
                 raise ConcurrentRunError(
-                    f"executor {executor.id!r} keeps attributes of its own (it has checkpoint "
-                    f"hooks) and is at work in run {other.run_id!r}, so run {holder.run_id!r} "
+                    f"executor {executor.id!r} keeps its own attributes (it has checkpoint "
+                    f"hooks) and is in use by run {other.run_id!r}, so run {holder.run_id!r} "
                     "cannot use the same instance. Give the builder a factory (register_executor) "
-                    "instead, then every run gets an instance of its own."
+                    "instead, so that every run gets its own instance."
                 )
             changed = changed or reference is not None
             _holders.set(executor, weakref.ref(holder))
@@ -199,11 +198,11 @@ def claim(executors: Iterable[Executor], holder: Holder) -> bool:
 
 
 def remember_fresh(executor: Executor, effects: Effects) -> None:
-    """Remember what an unused instance puts into its first checkpoint."""
+    """Remember what an unused instance saves in its first checkpoint."""
     if _fresh.get(executor) is None:
         _fresh.set(executor, effects)
 
 
 def fresh_effects(executor: Executor) -> Effects | None:
-    """Return what an unused instance put into its first checkpoint, None if it never did."""
+    """Return what an unused instance saved in its first checkpoint, None if it never did."""
     return _fresh.get(executor)

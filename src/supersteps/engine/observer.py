@@ -1,4 +1,4 @@
-"""`Observer`: is told what runs do, for tracing and metrics."""
+"""`Observer`: gets reports of what runs do, for tracing and metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from supersteps.states import WorkflowRunState
 
 
 class ObservedRun(msgspec.Struct, frozen=True):
-    """The run of which an observer is told.
+    """The run that an observer is told about.
 
     Attributes:
         run_id: The run.
@@ -33,37 +33,37 @@ class ObservedRun(msgspec.Struct, frozen=True):
 
 
 class Observer:
-    """Is told what runs do; subclass it and override what you want to know.
+    """Gets reports of what runs do; subclass it and override the methods that you need.
 
-    Choose it for tracing and metrics of all runs of a workflow, and the events of a run's stream to
-    show one run to somebody. Methods are called in the task, and in the context (`contextvars`), of
-    what they tell of: a span that `call_begun` makes the current one is the parent of what the
-    handler makes. They should return soon, since the run waits for them. What they raise is warned
-    about and harms no run.
+    Use it for tracing and metrics of all runs of a workflow; to show one run to a person, use the
+    events of its stream. Methods are called in the task, and in the context (`contextvars`), of the
+    work that they report: a span that `call_begun` makes the current one is the parent of the
+    handler's spans. They should return soon, because the run waits for them. Exceptions that they
+    raise become warnings and do not affect the run.
     """
 
     def run_opened(self, run: ObservedRun) -> None:
-        """A handle begins or loads a run, or goes on with one."""
+        """A handle starts or loads a run, or continues one."""
 
     def run_closed(
         self, run: ObservedRun, state: WorkflowRunState, error: BaseException | None
     ) -> None:
-        """A handle has nothing to do for a run any more, for now or for good.
+        """A handle has no more work for a run, for now or forever.
 
         Args:
             run: The run.
-            state: Where it stands; in progress where its consumer has left it.
-            error: What ended the work, None where nothing did.
+            state: The run's state; in progress if its consumer has left it.
+            error: The error that ended the work, if any.
         """
 
     def superstep_begun(self, run: ObservedRun, step_number: int, calls: int) -> None:
-        """A superstep begins.
+        """A superstep starts.
 
         Args:
             run: The run.
             step_number: The superstep.
-            calls: How many messages, answers and timers are to be handled; what the journal has of
-                them is not called again.
+            calls: Number of messages, answers and timers to handle; recorded calls of an earlier
+                attempt are not repeated.
         """
 
     def superstep_ended(
@@ -80,7 +80,7 @@ class Observer:
             run: The run.
             step_number: The superstep.
             executor_id: The executor, by path.
-            attempt: Which attempt at the call this is, from 1.
+            attempt: Number of the attempt at the call, from 1.
         """
 
     def call_ended(
@@ -101,16 +101,16 @@ class Observer:
         Args:
             run: The run.
             checkpoint: The checkpoint.
-            size: How many bytes its superstep has changed, as encoded.
-            seconds: How long the storage took.
+            size: Size of the superstep's encoded changes, in bytes.
+            seconds: Time that the storage needed.
         """
 
     def lease_lost(self, run: ObservedRun, error: BaseException) -> None:
-        """Somebody else has taken the run over, so that nothing was written."""
+        """Another owner has taken over the run, so nothing was written."""
 
 
 class Observation:
-    """Tells an observer of one run, and keeps its errors from the run."""
+    """Reports one run to an observer, and keeps the observer's errors from the run."""
 
     def __init__(self, observer: Observer, run_id: str, workflow_id: str) -> None:
         self._observer = observer
@@ -125,23 +125,23 @@ class Observation:
             self._warn(method, error)
 
     def _warn(self, method: Callable[..., None], error: Exception) -> None:
-        """Warn of an error, the first time that a method raises in this run."""
+        """Warn about an error, the first time that a method raises in this run."""
         name = getattr(method, "__name__", repr(method))
         if name in self._failed:
             return
         self._failed.add(name)
         text = (
             f"run {self._run.run_id!r}: {name} of observer {type(self._observer).__name__} raised "
-            f"{type(error).__name__}: {error}. The run goes on; fix the observer."
+            f"{type(error).__name__}: {error}. The run continues; fix the observer."
         )
         try:
             warnings.warn(text, ObserverWarning, stacklevel=4)
-        except ObserverWarning as raised:  # a filter has made it an error
+        except ObserverWarning as raised:  # a warning filter has turned it into an error
             report(raised)
 
     @contextmanager
     def opening(self) -> Iterator[None]:
-        """Tell that the run is being opened, and that it is closed again if that fails."""
+        """Report that the run is being opened, and that it is closed again if that fails."""
         self._open()
         try:
             yield
@@ -155,13 +155,13 @@ class Observation:
             self._tell(self._observer.run_opened)
 
     def rest(self, state: WorkflowRunState, error: BaseException | None = None) -> None:
-        """Tell that the run is at rest."""
+        """Report that the run is at rest."""
         if self._is_open:
             self._is_open = False
             self._tell(self._observer.run_closed, state, _shown(error))
 
     async def superstep(self, work: Awaitable[None], number: int, calls: int) -> None:
-        """Do the work of a superstep, and tell of it."""
+        """Do the work of a superstep, and report it."""
         self._open()
         self._tell(self._observer.superstep_begun, number, calls)
         try:
@@ -172,15 +172,15 @@ class Observation:
         self._tell(self._observer.superstep_ended, number, None)
 
     def committed(self, checkpoint: CheckpointInfo, size: int, seconds: float) -> None:
-        """Tell of a commit."""
+        """Report a commit."""
         self._tell(self._observer.committed, checkpoint, size, seconds)
 
     def lost(self, error: BaseException) -> None:
-        """Tell that somebody else has the run."""
+        """Report that another owner has the run."""
         self._tell(self._observer.lease_lost, error)
 
     async def call(self, work: Awaitable[Effects], planned: PlannedCall, site: CallSite) -> Effects:
-        """Make a call, and tell of it."""
+        """Make a call, and report it."""
         place = site.step_number, site.post.address, planned.attempt
         self._tell(self._observer.call_begun, *place)
         try:
@@ -198,7 +198,7 @@ def _shown(error: BaseException | None) -> BaseException | None:
 
 
 class ObservedBackend:
-    """Tells an observer of the calls that a backend makes."""
+    """Reports the calls of a backend to an observer."""
 
     def __init__(self, backend: Backend, observation: Observation) -> None:
         self._backend = backend

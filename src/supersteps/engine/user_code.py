@@ -1,8 +1,8 @@
-"""Calls users' code, and tells its errors from the library's.
+"""Calls of users' code, whose errors are told apart from the library's.
 
-What the engine and a storage raise ends a run in other ways than what a handler raises, and types
-do not tell them apart: a handler may itself start runs, answer questions, and meet a
-`RunFencedError`. So what a handler, a hook or a factory raises travels through the engine inside a
+Errors of the engine and of storages end a run in other ways than errors of handlers, and their
+types do not distinguish them: a handler may itself start runs, answer questions, and get a
+`RunFencedError`. So errors of handlers, hooks and factories pass through the engine inside a
 `UserCodeError`, which only the run's handle opens.
 """
 
@@ -24,11 +24,11 @@ from supersteps.errors import HandlerError
 
 
 class UserCodeError(Exception):
-    """What code of users raised, on its way through the engine.
+    """An error of users' code, on its way through the engine.
 
     Attributes:
-        error: What is raised to the consumer.
-        where: In which executor and superstep, for an error that takes no notes.
+        error: The error to raise to the consumer.
+        where: The executor and superstep, for an error that does not support notes.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -38,17 +38,17 @@ class UserCodeError(Exception):
 
 
 def inner(error: Exception) -> Exception:
-    """Return what a consumer is to see of an error."""
+    """Return the error that the consumer gets."""
     return error.error if isinstance(error, UserCodeError) else error
 
 
 async def call_user(who: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function of users, async or plain, in a context of its own.
+    """Call a user's function, async or plain, in its own context.
 
     Args:
-        who: Names the function in errors.
-        function: What to call.
-        arguments: With what.
+        who: The function's name in errors.
+        function: The function to call.
+        arguments: Its arguments.
 
     Raises:
         UserCodeError: The function raised.
@@ -66,7 +66,7 @@ async def call_user(who: str, function: Callable[..., Any], *arguments: Any) -> 
 
 
 async def drive(awaitable: Awaitable[Any], context: Context, who: object) -> Any:
-    """Return the result of a coroutine, or of anything else to be awaited, which runs in a context.
+    """Return the result of a coroutine or another awaitable, which runs in a context.
 
     Raises:
         UserCodeError: It raised.
@@ -89,15 +89,15 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 @coroutine
 def resume(work: Any, pending: Any, context: Context, who: object) -> Generator[Any, Any, Any]:
-    """Go on with a coroutine in its context, in the present task, until it is done.
+    """Continue a coroutine in its context, in the present task, until it has ended.
 
-    What is thrown in here comes from outside; what the coroutine makes of it is its own.
+    What is thrown in here comes from outside; its effect is up to the coroutine.
 
     Args:
         work: The coroutine.
-        pending: What it waits for.
+        pending: The future for which it waits.
         context: Its context.
-        who: Names the code in errors.
+        who: The code's name in errors.
 
     Raises:
         UserCodeError: The coroutine raised.
@@ -107,7 +107,7 @@ def resume(work: Any, pending: Any, context: Context, who: object) -> Generator[
         try:
             given = yield pending
         except GeneratorExit:
-            with suppress(RuntimeError):  # it goes on in spite of being closed
+            with suppress(RuntimeError):  # it continues although it was closed
                 context.run(work.close)
             raise
         except BaseException as thrown:
@@ -128,10 +128,10 @@ def resume(work: Any, pending: Any, context: Context, who: object) -> Generator[
 
 
 def is_foreign(error: BaseException) -> bool:
-    """Return whether an exception came to code of users from outside, to end it or the program.
+    """Return whether an exception came to users' code from outside, to end it or the program.
 
-    That is so for the cancellation of the task, and for what signals raise: Ctrl-C, and a signal
-    handler that calls `sys.exit`. To be asked in the thread in which the exception was raised.
+    That is the case for the cancellation of the task, and for exceptions of signals: Ctrl-C, and a
+    signal handler that calls `sys.exit`. Call it in the thread in which the exception was raised.
     """
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
@@ -154,28 +154,28 @@ def _is_of_signal(error: SystemExit) -> bool:
 
 
 def as_error(error: BaseException, who: object) -> Exception:
-    """Return what is raised to the consumer for what code of users raised.
+    """Return the error to raise to the consumer for an error of users' code.
 
     Args:
-        error: What it raised.
-        who: Names the code.
+        error: The error.
+        who: The code's name.
 
     Returns:
-        The exception itself, or a `HandlerError` with it as the cause, where raising it to the
-        consumer would end loops or the program, or look like a cancellation.
+        The exception itself. If raising it to the consumer would end loops or the program, or look
+        like a cancellation, a `HandlerError` with the exception as its cause.
     """
     is_control = isinstance(error, StopIteration | StopAsyncIteration)
     if isinstance(error, Exception) and not is_control:
         return error
     if isinstance(error, asyncio.CancelledError):
         what = (
-            "raised CancelledError, though nobody cancelled the run: something it awaited was "
-            "cancelled. Catch it where it arises."
+            "raised CancelledError, although the run was not cancelled: something that it awaited "
+            "was cancelled. Catch it where it occurs."
         )
     elif is_control:
         what = (
-            f"let a {described(error)} escape, which would end a loop of whoever called it. Catch "
-            "it where it arises, or give next() and anext() a default."
+            f"let a {described(error)} escape, which would end a loop of its caller. Catch it "
+            "where it occurs, or pass a default to next() and anext()."
         )
     elif isinstance(error, SystemExit):
         what = (
@@ -193,24 +193,24 @@ def as_error(error: BaseException, who: object) -> Exception:
 
 
 class Inside(Protocol):
-    """A stretch of a run's work in which it calls code of users.
+    """A section of a run's work in which it calls users' code.
 
-    It notes itself in the context of that code, which tasks and threads that are started there
+    It is recorded in the context of that code, which tasks and threads that are started there
     inherit: they are part of the work, so they must not wait for the run.
 
     Attributes:
-        outer: The stretch, of this run or of another, from which it was begun.
+        outer: The section, of this run or another, from which it was started.
     """
 
     outer: Inside | None
 
 
 present: ContextVar[Inside | None] = ContextVar("supersteps_inside", default=None)
-"""The innermost stretch of work to which the present code belongs."""
+"""The innermost section of work to which the present code belongs."""
 
 
 def is_inside(stretch: Inside) -> bool:
-    """Return whether the present code belongs to a stretch of work, or was started from there."""
+    """Return whether the present code belongs to a section of work, or was started from it."""
     here = present.get()
     while here is not None and here is not stretch:
         here = here.outer
@@ -218,7 +218,7 @@ def is_inside(stretch: Inside) -> bool:
 
 
 class Stretch:
-    """A stretch of work; a context manager that can be entered again once it was left."""
+    """A section of work: a context manager that can be entered again after it was left."""
 
     def __init__(self) -> None:
         self.outer: Inside | None = None
@@ -237,5 +237,5 @@ class Stretch:
 
     @property
     def is_here(self) -> bool:
-        """Whether it goes on, and the present code belongs to it."""
+        """Whether it is active and the present code belongs to it."""
         return self._is_going_on and is_inside(self)
