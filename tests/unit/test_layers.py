@@ -21,6 +21,8 @@ STORAGE_PORT = (
     "storage.retention",
     "storage.listings",
     "storage.pages",
+    "storage.queue",
+    "storage.claims",
     "storage.answers",
     "storage.delta.*",  # what every storage that uses SQL shares
     "storage._*",

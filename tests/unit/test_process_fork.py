@@ -428,6 +428,7 @@ def test_what_concerns_a_fork_is_in_one_place() -> None:
         ("engine/watcher.py", "threading.Lock"),
         ("storage/files/folder.py", "threading.Lock"),
         ("storage/files/locks.py", "threading.Lock"),
+        ("storage/sqlite/changes.py", "threading.Lock"),
         ("storage/sqlite/database.py", "threading.Lock"),
         ("storage/sqlite/readers.py", "threading.Condition"),
         ("storage/sqlite/readers.py", "threading.Lock"),

@@ -105,16 +105,31 @@ def mark_advancing(handle: str, advancing: bool) -> None:
     )  # atomic: one operation on a set of strings
 
 
+_claiming: set[str] = set()
+in_child(_claiming.clear)  # so are those workers
+
+
+def mark_claiming(worker: str, claiming: bool) -> None:
+    """Record whether a worker of this process takes runs, by its handle.
+
+    What it has taken is leased to handles named after it (`claims.handle_of`). None of these is
+    idle while the worker is at work: they keep their runs until the leases end.
+    """
+    (_claiming.add if claiming else _claiming.discard)(worker)
+
+
 def is_alive(owner: Owner) -> bool | None:
     """Return whether an owner may be running, None if only its lease's time can tell.
 
     That is the case for an owner on another machine or in another container.
 
     A handle of this process counts as running only during a superstep, so that an idle one can be
-    superseded.
+    superseded. That of a worker which is about to open a run keeps it for the time of its lease.
     """
     if is_this_process(owner):
-        return owner.handle in _advancing
+        if owner.handle in _advancing:
+            return True
+        return None if owner.handle.partition("/")[0] in _claiming else False
     me = this_process()
     if not owner.boot_id or (owner.host, owner.boot_id, owner.pid_namespace) != (
         me.host,

@@ -11,6 +11,7 @@ import msgspec
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.parts import Part, PartKey
+from supersteps.checkpoint.queue_entry import QueueEntry
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CheckpointVersionError
 from supersteps.ids import new_id
@@ -125,6 +126,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         tags: The user's labels, when the commit creates the run.
         parent_run: The run it is forked from, when the commit creates a fork.
         parent_checkpoint: The checkpoint it is forked from.
+        queue: The run's place in the queue, when the commit creates a run for workers.
         commit_id: Identity of this very attempt, by which a commit whose reply was lost is
             recognised.
     """
@@ -139,4 +141,5 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tags: tuple[str, ...] = ()
     parent_run: str | None = None
     parent_checkpoint: str | None = None
+    queue: QueueEntry | None = None
     commit_id: str = msgspec.field(default_factory=new_id)

@@ -14,6 +14,7 @@ from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
+from supersteps.checkpoint.queue_entry import QueueEntry
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.encryption import records as encrypted_records
@@ -31,6 +32,7 @@ from supersteps.errors import (
 )
 from supersteps.storage import rules
 from supersteps.storage.answers import Answering
+from supersteps.storage.claims import Claim, Claimed
 from supersteps.storage.listings import RunFilter
 from supersteps.storage.ports import (
     AsyncClosing,
@@ -44,6 +46,7 @@ from supersteps.storage.ports import (
     lineage_reader,
     name_of,
 )
+from supersteps.storage.queue import WorkQueue, queue_of
 from supersteps.storage.records import Damage, InboxEntry, RunRecord, Seen
 from supersteps.storage.retention import RetentionPolicy
 
@@ -52,7 +55,7 @@ __all__ = ["EncryptedStorage", "Keyring"]
 _UNREADABLE = (CorruptCheckpointError, DecryptionError)
 
 
-class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
+class EncryptedStorage(Answering, AsyncClosing, ManagedStorage, WorkQueue):
     """Encrypts every record that is written to a storage, and decrypts what is read.
 
     Use it when people with access to the database or disk must not read or change what runs store.
@@ -281,6 +284,8 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
             assert before is not None
             commit, head = _encrypting_all(commit, before), self._vault.new_head(header)
         encrypted = await self._encrypt(commit, head, {} if before is None else before.parts)
+        if encrypted.queue is not None:
+            encrypted = replace(encrypted, queue=self._hidden(encrypted.queue))
         newest = await self.storage.commit(encrypted)
         self._vault.keep(header.run_id, head)
         return newest
@@ -432,6 +437,68 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage):
             decrypted(self.keyring, run_id, which, entry, self.strict)
             for entry in await self.storage.read_inbox(run_id, incarnation=which)
         ]
+
+    # --------------------------------------------------------------------------------- for workers
+
+    async def claim_runs(self, claim: Claim) -> Claimed:
+        """Take runs for a worker, from the inner storage.
+
+        A run whose record cannot be decrypted is given up at once, as by `acquire`.
+        """
+        inner = queue_of(self.storage)
+        claimed = await inner.claim_runs(claim)
+        runs = []
+        problems = list(claimed.problems)
+        for run in claimed.runs:
+            try:
+                runs.append(self._seen(run, run.run_id))
+            except _UNREADABLE as error:
+                problems.append(str(error))
+                later = None if run.lease is None else run.lease.expires
+                await inner.put_back(run.run_id, run.epoch, later, incarnation=run.incarnation)
+        return Claimed(runs, [await self._parked(run) for run in claimed.poisoned], problems)
+
+    async def _parked(self, run: RunRecord) -> RunRecord:
+        """Encrypt why a run was parked, which the inner storage has noted in clear."""
+        await self.release(run.run_id, run.epoch, error=run.error, incarnation=run.incarnation)
+        return replace(self._decrypt_runs([replace(run, error=None)])[0], error=run.error)
+
+    async def put_back(
+        self,
+        run_id: str,
+        epoch: int,
+        ready_at: float | None,
+        *,
+        incarnation: str | None = None,
+    ) -> None:
+        await queue_of(self.storage).put_back(run_id, epoch, ready_at, incarnation=incarnation)
+
+    async def enqueue(
+        self, run_id: str, entry: QueueEntry, *, incarnation: str | None = None
+    ) -> None:
+        inner = queue_of(self.storage)
+        await inner.enqueue(run_id, self._hidden(entry), incarnation=incarnation)
+
+    async def queue_entry(self, run_id: str) -> QueueEntry | None:
+        """Return a run's place in the queue; its concurrency key is hidden, as tags are."""
+        return await queue_of(self.storage).queue_entry(run_id)
+
+    def _hidden(self, entry: QueueEntry) -> QueueEntry:
+        key = entry.concurrency_key
+        if key is None or (key.startswith("~") and len(key) == len(self.keyring.tag(""))):
+            return entry  # an exported run brings one that is hidden already
+        return replace(entry, concurrency_key=self.keyring.tag(key))
+
+    async def next_ready_at(
+        self, workflow_ids: Sequence[str], queues: Sequence[str]
+    ) -> float | None:
+        return await queue_of(self.storage).next_ready_at(workflow_ids, queues)
+
+    async def held_runs(self) -> list[RunRecord]:
+        return self._decrypt_runs(await queue_of(self.storage).held_runs())
+
+    async def wait_for_change(self, seen: object, seconds: float) -> object:
+        return await queue_of(self.storage).wait_for_change(seen, seconds)
 
     # -------------------------------------------------------------------------------- management
 

@@ -19,6 +19,7 @@ import msgspec
 
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.parts import Part, PartKey
+from supersteps.checkpoint.queue_entry import QueueEntry
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, check_version
 from supersteps.errors import CheckpointVersionError, CorruptCheckpointError, StorageError
 from supersteps.ids import checkpoint_id
@@ -31,11 +32,12 @@ class _Format(msgspec.Struct):
     format: str
 
 
-class Head(msgspec.Struct):
-    """The first line."""
+class Head(msgspec.Struct, omit_defaults=True):
+    """The first line; `queue` is the run's place in the queue, if it has one."""
 
     format: str
     run: RunRecord
+    queue: QueueEntry | None = None
 
 
 class Step(msgspec.Struct):
@@ -72,6 +74,7 @@ class RunFile(msgspec.Struct):
     """The checked content of an exported file."""
 
     run: RunRecord
+    queue: QueueEntry | None
     steps: list[Step]
     tail: Tail
 
@@ -159,10 +162,11 @@ def _decode(lines: list[bytes], path: Path) -> RunFile:
         digest.update(line)
     if msgspec.json.decode(end, type=End).checksum != digest.hexdigest() or not end.endswith(b"\n"):
         raise ValueError("its checksum does not match")
-    run = msgspec.json.decode(head, type=Head).run
+    first = msgspec.json.decode(head, type=Head)
+    run = first.run
     steps = [msgspec.json.decode(line, type=Step) for line in middle]
     _check(run, steps, path)
-    return RunFile(run, steps, msgspec.json.decode(tail, type=Tail))
+    return RunFile(run, first.queue, steps, msgspec.json.decode(tail, type=Tail))
 
 
 def _check(run: RunRecord, steps: list[Step], path: Path) -> None:

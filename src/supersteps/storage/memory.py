@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
@@ -14,13 +14,17 @@ from supersteps._process_fork import forkable_lock
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.owner import Owner
+from supersteps.checkpoint.queue_entry import QueueEntry
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.checkpoint_info import CheckpointInfo
-from supersteps.storage import rules
+from supersteps.storage import claims, rules
+from supersteps.storage._bell import Bell
 from supersteps.storage._layers import Layer
 from supersteps.storage.answers import Answering
+from supersteps.storage.claims import Candidate, Claim, Claimed, Judge, Outcome
 from supersteps.storage.listings import RunFilter
 from supersteps.storage.ports import AsyncClosing, Capabilities, ManagedStorage
+from supersteps.storage.queue import WorkQueue
 from supersteps.storage.records import Damage, InboxEntry, RunRecord, Seen
 from supersteps.storage.retention import RetentionPolicy, plan_pruning
 
@@ -43,9 +47,10 @@ class _Run(msgspec.Struct):
     checkpoint_ids: dict[str, None]  # an ordered set
     journal: list[bytes]
     inbox: list[InboxEntry]
+    entry: QueueEntry | None = None
 
 
-class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
+class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage, WorkQueue):
     """Keeps checkpoints in this process: use it for tests and experiments.
 
     It has every feature of a durable storage, but its content ends with the process. Values are
@@ -58,7 +63,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         clock: Returns the present time for leases, in Unix seconds.
     """
 
-    capabilities = Capabilities(is_permanent=False, can_manage=True, can_read_lineage=True)
+    capabilities = Capabilities(
+        is_permanent=False, can_manage=True, can_queue=True, can_read_lineage=True
+    )
 
     def __init__(
         self, codec: Codec | None = None, *, clock: Callable[[], float] = time.time
@@ -66,6 +73,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         self.codec = codec if codec is not None else Codec()
         self._clock = clock
         self._lock = forkable_lock()  # every method holds it for its whole work
+        self._bell = Bell()
         self._checkpoints: dict[str, _Kept] = {}
         self._runs: dict[str, _Run] = {}
 
@@ -81,11 +89,11 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         """Pickle it with its present content."""
         with self._lock:
             state = dict(self.__dict__)
-        del state["_lock"]
+        del state["_lock"], state["_bell"]
         return state | {"_checkpoints": dict(self._checkpoints), "_runs": dict(self._runs)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=forkable_lock())
+        self.__dict__.update(state, _lock=forkable_lock(), _bell=Bell())
 
     # ---------------------------------------------------------------------------- whole checkpoints
 
@@ -182,7 +190,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
             )
             if run is None:
                 self._runs[header.run_id] = _Run(
-                    _private_run(record), {header.checkpoint_id: None}, [], []
+                    _private_run(record), {header.checkpoint_id: None}, [], [], commit.queue
                 )
             else:
                 run.record = record
@@ -190,7 +198,10 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
                 run.journal.clear()
                 if run.inbox:
                     run.inbox = rules.unread_entries(record, run.inbox)
-            return run.inbox[-1].number if run is not None and run.inbox else 0
+            newest = run.inbox[-1].number if run is not None and run.inbox else 0
+        if commit.lease_seconds is None:  # it rests, or was submitted
+            self._bell.ring()
+        return newest
 
     async def acquire(
         self,
@@ -227,6 +238,7 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         with self._lock:
             run = self._fence(run_id, epoch, incarnation)
             run.record = rules.release_run(run.record, status, error)
+        self._bell.ring()
 
     async def move_head(
         self, run_id: str, epoch: int, checkpoint_id: str, *, incarnation: str | None = None
@@ -236,7 +248,9 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
             if checkpoint_id not in run.checkpoint_ids:
                 raise rules.no_such_checkpoint(checkpoint_id, run_id)
             self._move_head(run, self._checkpoints[checkpoint_id])
-            return _private_run(run.record)
+            moved = _private_run(run.record)
+        self._bell.ring()
+        return moved
 
     async def delete_run(self, run_id: str) -> bool:
         with self._lock:
@@ -315,12 +329,74 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
             run = self._find(run_id, incarnation)
             entries = rules.accept_answers(run.record, run.inbox, answers)
             run.inbox = [*run.inbox, *entries]
+            self._make_ready(run)
+        self._bell.ring()
         return entries
 
     async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
         with self._lock:
             run = self._look(run_id, incarnation)
             return rules.unread_entries(run.record, run.inbox) if run is not None else []
+
+    # ------------------------------------------------------------------------------- for workers
+
+    async def claim_runs(self, claim: Claim) -> Claimed:
+        with self._lock:
+            return claims.claim_runs(_Shelf(self._runs), claim, self._clock())
+
+    async def put_back(
+        self,
+        run_id: str,
+        epoch: int,
+        ready_at: float | None,
+        *,
+        incarnation: str | None = None,
+    ) -> None:
+        with self._lock:
+            run = self._fence(run_id, epoch, incarnation)
+            run.record = rules.release_run(run.record, None, None)
+            if run.entry is not None:
+                is_answered = bool(rules.unread_entries(run.record, run.inbox))
+                run.entry = claims.put_back(
+                    run.record, run.entry, ready_at, is_answered=is_answered, now=self._clock()
+                )
+        self._bell.ring()
+
+    async def enqueue(
+        self, run_id: str, entry: QueueEntry, *, incarnation: str | None = None
+    ) -> None:
+        with self._lock:
+            self._find(run_id, incarnation).entry = replace(entry, is_claimed=False)
+        self._bell.ring()
+
+    async def queue_entry(self, run_id: str) -> QueueEntry | None:
+        with self._lock:
+            run = self._runs.get(run_id)
+            return None if run is None else run.entry
+
+    async def next_ready_at(
+        self, workflow_ids: Sequence[str], queues: Sequence[str]
+    ) -> float | None:
+        with self._lock:
+            moments = [
+                run.entry.ready_at
+                for run in self._runs.values()
+                if run.entry is not None
+                and run.entry.ready_at is not None
+                and run.entry.queue in queues
+                and run.record.workflow_id in workflow_ids
+            ]
+        return min(moments, default=None)
+
+    async def held_runs(self) -> list[RunRecord]:
+        with self._lock:
+            found = [run.record for run in self._runs.values() if run.record.lease is not None]
+        return [_private_run(record) for record in found]
+
+    async def wait_for_change(self, seen: object, seconds: float) -> object:
+        if seen is not None and seen == self._bell.number:
+            await self._bell.wait(self._bell.number, seconds)
+        return self._bell.number
 
     # -------------------------------------------------------------- under the lock, or without need
 
@@ -352,6 +428,11 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         run.record = rules.move_head(run.record, target, last, is_journalled=bool(run.journal))
         run.journal.clear()
         run.inbox = []
+        self._make_ready(run)
+
+    def _make_ready(self, run: _Run) -> None:
+        if run.entry is not None:
+            run.entry = claims.made_ready(run.entry, self._clock())
 
     def _headers(self, run: _Run) -> list[CheckpointHeader]:
         return [self._checkpoints[checkpoint_id].header for checkpoint_id in run.checkpoint_ids]
@@ -379,6 +460,52 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
 
 
 # The user's metadata is the only mutable value in a header and in a run's record.
+
+
+class _Shelf:
+    """The runs of the process, as a claim looks at them under the storage's lock."""
+
+    def __init__(self, runs: dict[str, _Run]) -> None:
+        self._runs = runs
+
+    def held(self) -> list[Candidate]:
+        return [
+            _candidate(run)
+            for run in self._runs.values()
+            if run.record.lease is not None or (run.entry is not None and run.entry.is_claimed)
+        ]
+
+    def due(self, queue: str, workflow_id: str, now: float) -> Iterator[Candidate]:
+        return iter(
+            sorted(
+                _candidate(run)
+                for run in self._runs.values()
+                if run.entry is not None
+                and run.entry.queue == queue
+                and run.record.workflow_id == workflow_id
+                and run.entry.ready_at is not None
+                and run.entry.ready_at <= now
+            )
+        )
+
+    def claimed(self) -> list[tuple[str, str | None]]:
+        return [
+            (run.record.workflow_id, run.entry.concurrency_key)
+            for run in self._runs.values()
+            if run.entry is not None and run.entry.is_claimed
+        ]
+
+    def change(self, run_id: str, judge: Judge) -> Outcome | None:
+        run = self._runs[run_id]
+        outcome = judge(run.record, run.entry)
+        if outcome is not None:
+            run.record, run.entry = outcome.run, outcome.entry
+            outcome = outcome._replace(run=_private_run(outcome.run))
+        return outcome
+
+
+def _candidate(run: _Run) -> Candidate:
+    return claims.candidate(run.record, run.entry)
 
 
 def _private_header(header: CheckpointHeader) -> CheckpointHeader:

@@ -477,6 +477,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         is_permanent: Whether runs outlive the process.
         can_manage: Whether it has the methods of `ManagedStorage`, and they work.
         can_back_up: The same for `BackupStorage`.
+        can_queue: Whether workers can take runs from it: it has the methods of `WorkQueue`
+            (`storage/queue.py`), and they work.
         can_read_lineage: Whether it has a method `read_lineage`, a `LineageReader`. Then a run is
             opened without its lineage, which is read for `run.checkpoints`. Offer it in a storage
             that can be read without an event loop; without it, the lineage is read whenever a run
@@ -488,6 +490,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     is_permanent: bool = True
     can_manage: bool = False
     can_back_up: bool = False
+    can_queue: bool = False
     can_read_lineage: bool = False
     missing: tuple[str, ...] = ()
 

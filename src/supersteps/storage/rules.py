@@ -85,9 +85,9 @@ def lease_holds(lease: Lease | None, now: float) -> bool:
         lease: The lease, if any.
         now: Unix time in seconds, by the storage's clock.
     """
-    if lease is None or is_alive(lease.owner) is False:
+    if lease is None or (alive := is_alive(lease.owner)) is False:
         return False
-    return lease.expires > now or is_this_process(lease.owner)
+    return lease.expires > now or (alive is True and is_this_process(lease.owner))
 
 
 def limit_lease(run: RunRecord, now: float) -> RunRecord:

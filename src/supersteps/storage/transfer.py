@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from secrets import randbits
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.owner import mark_advancing, this_process
 from supersteps.checkpoint.parts import Part, PartKey
+from supersteps.checkpoint.queue_entry import QueueEntry
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.errors import (
     CorruptCheckpointError,
@@ -40,6 +42,7 @@ from supersteps.storage._run_file import (
     step_between,
 )
 from supersteps.storage.ports import ManagedStorage, name_of
+from supersteps.storage.queue import has_queue
 from supersteps.storage.records import RunRecord
 
 _ATTEMPTS = 10
@@ -70,7 +73,8 @@ async def export_run(storage: ManagedStorage, run_id: str, path: str | os.PathLi
     draft = target.with_name(f".{target.name}.{new_id()[:8]}.tmp")
     try:
         with _files.explained("write", target):
-            count = await _write_lines(draft, _lines(storage, run, tail))
+            entry = await storage.queue_entry(run_id) if has_queue(storage) else None
+            count = await _write_lines(draft, _lines(storage, run, entry, tail))
             os.replace(draft, target)
             await asyncio.to_thread(_files.sync_folder, target.parent)
     finally:
@@ -125,8 +129,10 @@ def _create(path: Path) -> BinaryIO:
     return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _files.FILE_MODE), "wb")
 
 
-async def _lines(storage: ManagedStorage, run: RunRecord, tail: Tail) -> AsyncIterator[bytes]:
-    yield encode_line(Head(FORMAT, run))
+async def _lines(
+    storage: ManagedStorage, run: RunRecord, entry: QueueEntry | None, tail: Tail
+) -> AsyncIterator[bytes]:
+    yield encode_line(Head(FORMAT, run, entry))
     last: CheckpointRecord | None = None
     headers = [
         header
@@ -329,6 +335,19 @@ class _Import:
                 self._run_id, [(entry.request_id, entry.value) for entry in tail.inbox]
             )
         await self._storage.release(self._run_id, self._epoch, status=run.status, error=run.error)
+        await self._enqueue()
+
+    async def _enqueue(self) -> None:
+        """Give the run its place in the queue, where it had one and there is a queue here.
+
+        One that a worker had is ready here at once: no worker here has it.
+        """
+        entry = self._content.queue
+        if entry is None or not has_queue(self._storage):
+            return
+        if entry.is_claimed:
+            entry = replace(entry, is_claimed=False, ready_at=time.time())
+        await self._storage.enqueue(self._run_id, entry)
 
     def _renamed(self, sequence: int) -> str:
         return checkpoint_id(self._run_id, sequence)

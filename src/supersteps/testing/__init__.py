@@ -35,6 +35,7 @@ pytest.register_assert_rewrite(
             "leases",
             "lineage",
             "ownership",
+            "queue",
             "retention",
             "round_trips",
             "writer",
@@ -55,6 +56,7 @@ from supersteps.testing.judge import Verdict, capabilities, judge, report
 from supersteps.testing.leases import Leases
 from supersteps.testing.lineage import Lineage
 from supersteps.testing.ownership import Ownership
+from supersteps.testing.queue import Queue
 from supersteps.testing.retention import Retention
 from supersteps.testing.round_trips import RoundTrips
 from supersteps.testing.subject import CAPABILITIES, Subject
@@ -70,6 +72,7 @@ class StorageContract(
     Leases,
     Journal,
     Inbox,
+    Queue,
     Answers,
     Concurrency,
     Clocks,
@@ -95,6 +98,7 @@ __all__ = [
     "Leases",
     "Lineage",
     "Ownership",
+    "Queue",
     "Retention",
     "RoundTrips",
     "StorageContract",

@@ -20,6 +20,7 @@ from supersteps.storage.ports import (
     capabilities_of,
     is_managed,
 )
+from supersteps.storage.queue import has_queue
 from supersteps.testing.writer import Clock
 
 TEST_SECONDS = 60
@@ -35,6 +36,7 @@ CAPABILITIES: Mapping[str, str] = {
     "isolation": "values passed in or returned are never the stored objects themselves",
     "protection": "save_checkpoint cannot overwrite committed checkpoints; bad values are refused",
     "management": "runs can be listed, pruned and verified (ManagedStorage)",
+    "queue": "workers can take runs from it (WorkQueue)",
     "corruption": "damage is detected and named (needs the hook `damage`)",
     "crash points": "a crash leaves the state before or after (needs the hook `crash`)",
 }
@@ -159,6 +161,8 @@ class Subject:
             found |= PLAIN_LACKS
         if not is_managed(self.storage):
             found.add("management")
+        if not has_queue(self.storage):
+            found.add("queue")
         if type(self).damage is Subject.damage:
             found.add("corruption")
         if type(self).crash is Subject.crash:

@@ -31,7 +31,8 @@ from supersteps.errors import (
     StorageError,
 )
 from supersteps.ids import checkpoint_id, file_stem, split_checkpoint_id
-from supersteps.storage import _files, rules
+from supersteps.storage import _files, claims, rules
+from supersteps.storage.claims import Judge, Outcome
 from supersteps.storage.files.checkpoint_files import CheckpointFiles
 from supersteps.storage.files.document import check_json
 from supersteps.storage.files.locks import ProcessLock
@@ -76,15 +77,18 @@ class CheckpointFolder:
 
     Args:
         path: The folder; it is created when something is written.
+        clock: The time by which leases expire, Unix seconds.
 
     Attributes:
         files: Its checkpoints.
+        clock: The clock.
         runs_path: The folder of the runs' folders.
         by_hand: Held while a checkpoint is saved or deleted directly.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self.files = CheckpointFiles(path)
+        self.clock = clock
         self.runs_path = path / "runs"
         self._begin()
         restart_in_child(self)
@@ -258,7 +262,7 @@ class CheckpointFolder:
 
     # ----------------------------------------------------------------------------------------- runs
 
-    def commit(self, commit: Commit, clock: Callable[[], float]) -> int | None:
+    def commit(self, commit: Commit) -> int | None:
         """Write a checkpoint and make it the head; return the number of the run's newest answer."""
         for key, part in commit.changes.puts.items():
             check_json(part, f"part {key!r}")
@@ -274,7 +278,7 @@ class CheckpointFolder:
         with folder.lock.held():
             state = folder.load()
             extent = self._extent(header.run_id, [])
-            run = rules.apply_commit(state.run if state else None, commit, clock())
+            run = rules.apply_commit(state.run if state else None, commit, self.clock())
             if run is None:
                 # An earlier attempt has renamed the record but perhaps not synced it: it is durable
                 # only now.
@@ -295,7 +299,9 @@ class CheckpointFolder:
             if found is not None and (found[1] or extent.is_stray(found[0])):
                 raise rules.id_taken(header.checkpoint_id)
             self.files.write(CheckpointRecord(header, parts), standalone=False)
-            folder.commit(RunState(run, state.journals if state else 0), parts)
+            folder.commit(
+                replace(state, run=run) if state else RunState(run, queue=commit.queue), parts
+            )
             waiting = folder.unread(run) if run.requests else []
             return waiting[-1].number if waiting else 0
 
@@ -321,11 +327,23 @@ class CheckpointFolder:
             rules.check_incarnation(state.run, incarnation)
             limited = limit(state.run)
             if limited != state.run:
-                folder.store(RunState(limited, state.journals))
+                state = replace(state, run=limited)
+                folder.store(state)
             run = take(limited)
             self._sweep(run, run.sequence + 2)
-            folder.store(RunState(run, state.journals))
+            folder.store(replace(state, run=run))
             return run
+
+    def judge(self, run_id: str, judge: Judge) -> Outcome | None:
+        """Have a claim judge a run as it is now, and store what it makes of it."""
+        with self.hold(run_id) as folder:
+            state = folder.load()
+            outcome = None if state is None else judge(state.run, state.queue)
+            if state is not None and outcome is not None:
+                if outcome.is_taken:
+                    self._sweep(outcome.run, outcome.run.sequence + 2)
+                folder.store(replace(state, run=outcome.run, queue=outcome.entry))
+            return outcome
 
     def update(
         self,
@@ -335,14 +353,14 @@ class CheckpointFolder:
         incarnation: str | None = None,
     ) -> None:
         """Change a run's record."""
-        with self._fence(run_id, epoch, incarnation) as (folder, state):
-            folder.store(RunState(change(state.run), state.journals))
+        with self.fence(run_id, epoch, incarnation) as (folder, state):
+            folder.store(replace(state, run=change(state.run)))
 
     def move_head(
         self, run_id: str, epoch: int, target_id: str, incarnation: str | None = None
     ) -> RunRecord:
         """Make an older checkpoint of the run its head."""
-        with self._fence(run_id, epoch, incarnation) as (folder, state):
+        with self.fence(run_id, epoch, incarnation) as (folder, state):
             target = self.load(target_id)
             if target is None or target.header.run_id != run_id:
                 raise rules.no_such_checkpoint(target_id, run_id)
@@ -359,14 +377,14 @@ class CheckpointFolder:
         incarnation: str | None = None,
     ) -> None:
         """Append a batch of records that follow the head."""
-        with self._fence(run_id, epoch, incarnation) as (folder, state):
+        with self.fence(run_id, epoch, incarnation) as (folder, state):
             rules.check_head(state.run, head)
             if records:
                 folder.append_journal(state, records)
 
     def discard_journal(self, run_id: str, epoch: int, incarnation: str | None = None) -> None:
         """Void the journal."""
-        with self._fence(run_id, epoch, incarnation) as (folder, state):
+        with self.fence(run_id, epoch, incarnation) as (folder, state):
             folder.void_journal(state)
 
     def add_answers(
@@ -383,6 +401,11 @@ class CheckpointFolder:
             rules.check_incarnation(state.run, incarnation)
             waiting = folder.unread(state.run)
             entries = rules.accept_answers(state.run, waiting, answers)
+            if state.queue is not None:
+                # First: a run that is ready without its answer does no harm, and is put back.
+                ready = claims.made_ready(state.queue, self.clock())
+                if ready is not state.queue:
+                    folder.store(replace(state, queue=ready))
             folder.write_inbox([*waiting, *entries])
             return entries
 
@@ -398,9 +421,10 @@ class CheckpointFolder:
             yield folder
 
     @contextlib.contextmanager
-    def _fence(
+    def fence(
         self, run_id: str, epoch: int, incarnation: str | None
     ) -> Iterator[tuple[RunFolder, RunState]]:
+        """Have a run to oneself if `epoch` owns it."""
         with self.hold(run_id) as folder:
             state = folder.load()
             rules.check_epoch(state.run if state else None, run_id, epoch, incarnation)
@@ -445,7 +469,8 @@ class CheckpointFolder:
         last = max(state.run.inbox_read, inbox[-1].number if inbox else 0)
         is_journalled = folder.is_journalled(state)
         run = rules.move_head(state.run, target, last, is_journalled=is_journalled)
-        folder.void_journal(RunState(run, state.journals))
+        entry = None if state.queue is None else claims.made_ready(state.queue, self.clock())
+        folder.void_journal(replace(state, run=run, queue=entry))
         folder.parts = target.parts
         return run
 

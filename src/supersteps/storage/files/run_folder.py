@@ -19,6 +19,7 @@ import msgspec
 from msgspec.structs import asdict, replace
 
 from supersteps.checkpoint.parts import Part, PartKey
+from supersteps.checkpoint.queue_entry import QueueEntry
 from supersteps.checkpoint.record import FORMAT_VERSION
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage import _files, rules
@@ -43,10 +44,12 @@ class RunState(msgspec.Struct, frozen=True):
         run: The record.
         journals: Number of journals that were voided other than by a commit; a journal names the
             number at which it was started.
+        queue: The run's place in the queue, None where a person drives it.
     """
 
     run: RunRecord
     journals: int = 0
+    queue: QueueEntry | None = None
 
 
 class _JournalHead(msgspec.Struct, frozen=True):
@@ -119,8 +122,17 @@ class RunFolder:
         Raises:
             CorruptCheckpointError: run.json is damaged.
         """
+        state = self.peek_state()
+        return None if state is None else state.run
+
+    def peek_state(self) -> RunState | None:
+        """Return what run.json holds, without the lock; None when there is no such run.
+
+        Raises:
+            CorruptCheckpointError: run.json is damaged.
+        """
         data = _files.read(self.record_path)
-        return None if data is None else self._decode(data).run
+        return None if data is None else self._decode(data)
 
     def load(self) -> RunState | None:
         """Return the present content of run.json, and clear caches that do not match it."""
@@ -138,6 +150,7 @@ class RunFolder:
                 ("format", msgspec.json.encode(_RUN)),
                 ("version", msgspec.json.encode(FORMAT_VERSION)),
                 ("journals", msgspec.json.encode(state.journals)),
+                *(() if state.queue is None else [("queue", msgspec.json.encode(state.queue))]),
                 *((name, msgspec.json.encode(value)) for name, value in asdict(state.run).items()),
             ]
         )
@@ -198,8 +211,8 @@ class RunFolder:
 
     def _decode(self, data: bytes) -> RunState:
         body = checked_fields(data, _RUN, self.record_path)
-        frame = decode(body, _Journals, self.record_path)
-        return RunState(decode(body, RunRecord, self.record_path), frame.journals)
+        frame = decode(body, _Beside, self.record_path)
+        return RunState(decode(body, RunRecord, self.record_path), frame.journals, frame.queue)
 
     # ---------------------------------------------------------------------------------- the journal
 
@@ -322,5 +335,8 @@ class RunFolder:
         )
 
 
-class _Journals(msgspec.Struct, frozen=True):
+class _Beside(msgspec.Struct, frozen=True):
+    """What stands in run.json beside the record."""
+
     journals: int = 0
+    queue: QueueEntry | None = None

@@ -12,18 +12,23 @@ from typing import Any, Self
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.owner import Owner
+from supersteps.checkpoint.queue_entry import QueueEntry
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CorruptCheckpointWarning
 from supersteps.storage import rules
+from supersteps.storage._bell import Bell
 from supersteps.storage._paths import settled_path
 from supersteps.storage._workers import Workers
 from supersteps.storage.answers import Answering
+from supersteps.storage.claims import Claim, Claimed
 from supersteps.storage.files import removal, verification
 from supersteps.storage.files.backup import Backup
 from supersteps.storage.files.folder import CheckpointFolder
+from supersteps.storage.files.queue import FolderQueue
 from supersteps.storage.listings import RunFilter
 from supersteps.storage.ports import AsyncClosing, Capabilities, ManagedStorage
+from supersteps.storage.queue import WorkQueue
 from supersteps.storage.records import Damage, InboxEntry, RunRecord, Seen
 from supersteps.storage.retention import RetentionPolicy
 
@@ -31,7 +36,7 @@ _THREADS = 16
 """Number of threads: commits of different runs wait for the disk concurrently."""
 
 
-class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
+class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage, WorkQueue):
     """Keeps checkpoints as JSON files in a folder.
 
     Use it where people should be able to read the files, or other tools process them; for many or
@@ -67,10 +72,13 @@ class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
             address=str(self.storage_path),
             can_manage=True,
             can_back_up=True,
+            can_queue=True,
             can_read_lineage=True,
         )
         self._clock = clock
-        self._folder = CheckpointFolder(self.storage_path)
+        self._folder = CheckpointFolder(self.storage_path, clock)
+        self._queue = FolderQueue(self._folder)
+        self._bell = Bell()
         self._workers = Workers("supersteps-files", _THREADS)
 
     def __copy__(self) -> Self:
@@ -157,7 +165,10 @@ class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
             StorageError: The files cannot be written. The head is unchanged, unless only the last
                 sync failed.
         """
-        return await self._workers.run(self._folder.commit, commit, self._clock)
+        newest = await self._workers.run(self._folder.commit, commit)
+        if commit.queue is not None:
+            await self._tell(is_first=True)
+        return newest
 
     async def acquire(
         self,
@@ -298,10 +309,55 @@ class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         *,
         incarnation: str | None = None,
     ) -> list[InboxEntry]:
-        return await self._workers.run(self._folder.add_answers, run_id, answers, incarnation)
+        entries = await self._workers.run(self._folder.add_answers, run_id, answers, incarnation)
+        await self._tell()
+        return entries
 
     async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
         return await self._workers.run(self._folder.read_inbox, run_id, incarnation)
+
+    # --------------------------------------------------------------------------------- for workers
+
+    async def claim_runs(self, claim: Claim) -> Claimed:
+        return await self._workers.run(self._queue.claim, claim)
+
+    async def put_back(
+        self,
+        run_id: str,
+        epoch: int,
+        ready_at: float | None,
+        *,
+        incarnation: str | None = None,
+    ) -> None:
+        await self._workers.run(self._queue.put_back, run_id, epoch, ready_at, incarnation)
+        await self._tell()
+
+    async def enqueue(
+        self, run_id: str, entry: QueueEntry, *, incarnation: str | None = None
+    ) -> None:
+        await self._workers.run(self._queue.enqueue, run_id, entry, incarnation)
+        await self._tell(is_first=True)
+
+    async def queue_entry(self, run_id: str) -> QueueEntry | None:
+        return await self._workers.run(self._queue.entry_of, run_id)
+
+    async def next_ready_at(
+        self, workflow_ids: Sequence[str], queues: Sequence[str]
+    ) -> float | None:
+        return await self._workers.run(self._queue.next_ready_at, workflow_ids, queues)
+
+    async def held_runs(self) -> list[RunRecord]:
+        return await self._workers.run(self._queue.held_runs)
+
+    async def wait_for_change(self, seen: object, seconds: float) -> object:
+        return await self._bell.wait_looking(self._queue.look, seen, seconds)
+
+    async def _tell(self, *, is_first: bool = False) -> None:
+        """Have those who wait look again, in this process and in others."""
+        await self._workers.run(partial(self._queue.tell, is_first=is_first))
+        self._bell.ring()
+
+    # -------------------------------------------------------------------------------------- reading
 
     async def _list(self, workflow_id: str | None, run_id: str | None) -> list[CheckpointHeader]:
         headers, problems = await self._workers.run(self._folder.list_headers, workflow_id, run_id)

@@ -14,23 +14,28 @@ from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.owner import Owner
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
+from supersteps.checkpoint.queue_entry import QueueEntry
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import CorruptCheckpointWarning, RunBusyError, StorageError
 from supersteps.storage import rules
+from supersteps.storage._bell import Bell
 from supersteps.storage._paths import settled_path
 from supersteps.storage.answers import Answering
+from supersteps.storage.claims import Claim, Claimed
 from supersteps.storage.delta import reads, upkeep, verification
-from supersteps.storage.delta.commits import Commits
 from supersteps.storage.delta.entries import Listed
 from supersteps.storage.delta.parts import DamagedPartError, damaged_part, read_list
+from supersteps.storage.delta.queue import QueuedCommits
 from supersteps.storage.delta.rows import StoredRun
 from supersteps.storage.listings import RunFilter, check_before
 from supersteps.storage.ports import AsyncClosing, Capabilities, ManagedStorage
+from supersteps.storage.queue import WorkQueue
 from supersteps.storage.records import Seen
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.storage.rules import Damage, InboxEntry, RunRecord
-from supersteps.storage.sqlite import backup, run_rows
+from supersteps.storage.sqlite import backup, queue_rows, run_rows
+from supersteps.storage.sqlite.changes import Changes
 from supersteps.storage.sqlite.database import Database
 from supersteps.storage.sqlite.readers import Readers
 from supersteps.storage.sqlite.tables import SqliteTables
@@ -43,7 +48,7 @@ _LARGE_BYTES = 1 << 18
 """Commits from this size on do not run on an event loop's thread, even with a fast disk."""
 
 
-class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
+class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage, WorkQueue):
     """Keeps runs in a SQLite database: the storage to choose if in doubt.
 
     It is safe across threads, event loops and processes of one machine.
@@ -83,14 +88,17 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
             address=f"sqlite:///{self.path}",
             can_manage=True,
             can_back_up=True,
+            can_queue=True,
             can_read_lineage=True,
         )
         database = Database(self.path, busy_seconds)
         self._clock = clock
-        self._commits = Commits()
+        self._commits = QueuedCommits()
         self._upkeep = upkeep.Upkeep(self._commits)
         self._writer = Writer(database, self._commits.heads.clear)
         self._readers = Readers(database)
+        self._changes = Changes(database)
+        self._bell = Bell()
 
     def __copy__(self) -> Self:
         return (
@@ -109,6 +117,7 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
 
         The storage may be used again afterwards.
         """
+        self._changes.close()
         await self._readers.aclose()
         await self._writer.aclose()
         self.note_closed()
@@ -171,12 +180,24 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         return lineage
 
     async def commit(self, commit: Commit) -> int | None:
+        if commit.queue is not None:
+            return await self._submit(commit)
         return await self._writer.run(
             lambda db: self._commits.commit(SqliteTables(db, self._clock), commit),
             alone=commit.header.run_id,
             is_small=commit.changes.size < _LARGE_BYTES,
             written=lambda db: self._commits.is_written(SqliteTables(db), commit),
         )
+
+    async def _submit(self, commit: Commit) -> int | None:
+        newest = await self._writer.run(
+            lambda db: self._commits.submit(SqliteTables(db, self._clock), commit),
+            alone=commit.header.run_id,
+            is_small=commit.changes.size < _LARGE_BYTES,
+            written=lambda db: self._commits.is_written(SqliteTables(db), commit),
+        )
+        self._bell.ring()
+        return newest
 
     async def acquire(
         self,
@@ -250,10 +271,48 @@ class SqliteCheckpointStorage(Answering, AsyncClosing, ManagedStorage):
         *,
         incarnation: str | None = None,
     ) -> list[InboxEntry]:
-        return await self._write_small(self._commits.add_answers, run_id, answers, incarnation)
+        entries = await self._write_small(self._commits.add_answers, run_id, answers, incarnation)
+        self._bell.ring()
+        return entries
 
     async def read_inbox(self, run_id: str, *, incarnation: str | None = None) -> list[InboxEntry]:
         return await self._readers.run(_read_inbox, run_id, incarnation)
+
+    # --------------------------------------------------------------------------------- for workers
+
+    async def claim_runs(self, claim: Claim) -> Claimed:
+        return await self._write_small(self._commits.claim_runs, claim)
+
+    async def put_back(
+        self,
+        run_id: str,
+        epoch: int,
+        ready_at: float | None,
+        *,
+        incarnation: str | None = None,
+    ) -> None:
+        await self._write_small(self._commits.put_back, run_id, epoch, ready_at, incarnation)
+        self._bell.ring()
+
+    async def enqueue(
+        self, run_id: str, entry: QueueEntry, *, incarnation: str | None = None
+    ) -> None:
+        await self._write_small(self._commits.enqueue, run_id, entry, incarnation)
+        self._bell.ring()
+
+    async def queue_entry(self, run_id: str) -> QueueEntry | None:
+        return await self._readers.run(_queue_entry, run_id)
+
+    async def next_ready_at(
+        self, workflow_ids: Sequence[str], queues: Sequence[str]
+    ) -> float | None:
+        return await self._readers.run(queue_rows.next_ready_at, workflow_ids, queues)
+
+    async def held_runs(self) -> list[RunRecord]:
+        return await self._readers.run(_held_runs)
+
+    async def wait_for_change(self, seen: object, seconds: float) -> object:
+        return await self._bell.wait_looking(self._changes.look, seen, seconds)
 
     # -------------------------------------------------------------------------------- looking after
 
@@ -382,6 +441,16 @@ def _read_inbox(db: sqlite3.Connection, run_id: str, incarnation: str | None) ->
     return (
         rules.unread_entries(stored.record, run_rows.read_inbox(db, stored.key)) if stored else []
     )
+
+
+def _queue_entry(db: sqlite3.Connection, run_id: str) -> QueueEntry | None:
+    stored = run_rows.find_run(db, run_id)
+    return None if stored is None else queue_rows.find_entry(db, stored)
+
+
+def _held_runs(db: sqlite3.Connection) -> list[RunRecord]:
+    found = [run_rows.find_run(db, run_id) for run_id in queue_rows.held_run_ids(db)]
+    return [stored.record for stored in found if stored is not None]
 
 
 def _find_runs(db: sqlite3.Connection, wanted: RunFilter) -> tuple[list[RunRecord], list[str]]:

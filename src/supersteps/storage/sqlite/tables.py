@@ -8,13 +8,15 @@ from typing import Any, Self
 
 from supersteps.checkpoint.chunks import Tree
 from supersteps.checkpoint.parts import PartKey
+from supersteps.checkpoint.queue_entry import QueueEntry
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.storage._statements import load_statements
+from supersteps.storage.claims import Candidate
 from supersteps.storage.delta.entries import Entry
 from supersteps.storage.delta.rows import Row, RunKey, StoredRun
 from supersteps.storage.delta.saved import SavedRow
 from supersteps.storage.records import InboxEntry, RunRecord
-from supersteps.storage.sqlite import checkpoint_rows, parts, run_rows, saved_rows
+from supersteps.storage.sqlite import checkpoint_rows, parts, queue_rows, run_rows, saved_rows
 
 _SQL = load_statements("supersteps.storage.sqlite", "parts.sql")
 
@@ -42,7 +44,7 @@ class SqliteTables:
         return run_rows.find_run(self._db, run_id)
 
     def run_problems(self, run_id: str) -> list[str]:
-        return run_rows.problems_of(self._db, run_id)
+        return run_rows.problems_of(self._db, run_id) or queue_rows.problems_of(self._db, run_id)
 
     def is_at_revision(self, run: StoredRun) -> bool:
         return run_rows.is_at_revision(self._db, run)
@@ -54,10 +56,28 @@ class SqliteTables:
         return run_rows.update_run(self._db, old, record)
 
     def delete_run(self, run: StoredRun) -> None:
+        queue_rows.delete_entry(self._db, run.key)
         run_rows.delete_run(self._db, run)
 
     def outdate_run(self, run_id: str) -> None:
         saved_rows.outdate_run(self._db, run_id)
+
+    # ---------------------------------------------------------------------------------------- queue
+
+    def find_entry(self, run: StoredRun) -> QueueEntry | None:
+        return queue_rows.find_entry(self._db, run)
+
+    def put_entry(self, run: StoredRun, entry: QueueEntry) -> None:
+        queue_rows.put_entry(self._db, run, entry)
+
+    def held(self) -> list[Candidate]:
+        return queue_rows.held(self._db)
+
+    def due(self, queue: str, workflow_id: str, now: float) -> Iterator[Candidate]:
+        return queue_rows.due(self._db, queue, workflow_id, now)
+
+    def claimed(self) -> list[tuple[str, str | None]]:
+        return queue_rows.claimed(self._db)
 
     # ---------------------------------------------------------------------------------- checkpoints
 

@@ -1,0 +1,90 @@
+"""`Bell`: wakes those who wait for a change of a storage, in this process at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from supersteps._process_fork import forkable_lock, restart_in_child
+
+FIRST_PAUSE, LONGEST_PAUSE, SLOWER = 0.004, 0.025, 1.3
+"""Between two looks for what other processes change, in seconds, and by how much it grows."""
+
+_Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
+
+
+class Bell:
+    """Wakes those who wait, on any event loop, from any thread.
+
+    Attributes:
+        number: How often it has been rung.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._lock = forkable_lock()
+        self._waiting: set[_Waiter] = set()
+        restart_in_child(self)
+
+    def restart(self) -> None:
+        """Forget those who wait: in a forked child they are the parent's."""
+        self._waiting = set()
+
+    def ring(self) -> None:
+        """Wake all who wait."""
+        with self._lock:
+            self.number += 1
+            waiting, self._waiting = self._waiting, set()
+        for loop, future in waiting:
+            try:
+                loop.call_soon_threadsafe(_wake, future)
+            except RuntimeError:  # the loop is closed: nobody waits there any more
+                continue
+
+    async def wait(self, seen: int, seconds: float) -> None:
+        """Wait until it is rung again, at most for some seconds.
+
+        Args:
+            seen: Its number as the caller has seen it; if it was rung since, there is no wait.
+            seconds: For how many.
+        """
+        loop = asyncio.get_running_loop()
+        waiter: _Waiter = loop, loop.create_future()
+        with self._lock:
+            if self.number != seen:
+                return
+            self._waiting.add(waiter)
+        try:
+            await asyncio.wait({waiter[1]}, timeout=seconds)
+        finally:
+            waiter[1].cancel()
+            with self._lock:
+                self._waiting.discard(waiter)
+
+    async def wait_looking(
+        self, look: Callable[[], object], seen: object, seconds: float
+    ) -> tuple[int, object]:
+        """Wait until it is rung or a look shows a change; return a mark for the next call.
+
+        Looks follow each other fast at first, then more slowly.
+
+        Args:
+            look: Returns something that is another value once another process has changed something.
+            seen: What an earlier call returned.
+            seconds: For how many seconds to wait at most.
+        """
+        until = time.monotonic() + seconds
+        pause = FIRST_PAUSE
+        while True:
+            mark = (self.number, look())
+            left = until - time.monotonic()
+            if mark != seen or left <= 0:
+                return mark
+            await self.wait(mark[0], min(pause, left))
+            pause = min(pause * SLOWER, LONGEST_PAUSE)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
