@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         DurableStorage,
         ManagedStorage,
     )
+    from supersteps.storage.queue import WorkQueue
     from supersteps.storage.records import Seen
     from supersteps.storage.retention import RetentionPolicy
     from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
@@ -41,6 +42,7 @@ else:
             "DurableStorage",
             "ManagedStorage",
         ),
+        "supersteps.storage.queue": ("WorkQueue",),
         "supersteps.storage.records": ("Seen",),
         "supersteps.storage.retention": ("RetentionPolicy",),
         "supersteps.storage.sqlite.storage": ("SqliteCheckpointStorage",),
@@ -65,6 +67,7 @@ __all__ = [
     "RunFilter",
     "Seen",
     "SqliteCheckpointStorage",
+    "WorkQueue",
     "as_durable",
     "export_run",
     "import_run",

@@ -12,6 +12,7 @@ import msgspec
 
 from supersteps._error_texts import message_of
 from supersteps.checkpoint.changes import Changes
+from supersteps.checkpoint.queue_entry import QueueEntry
 from supersteps.checkpoint.record import CheckpointHeader, CheckpointRecord, Commit, utc_now
 from supersteps.checkpoint.sections.graph import GRAPH, encode_graph
 from supersteps.checkpoint_info import CheckpointInfo
@@ -48,6 +49,7 @@ class Beginning(msgspec.Struct, frozen=True):
         tags: The user's labels.
         parent_run: The run that this one is forked from.
         parent_checkpoint: The checkpoint that it is forked from.
+        queue: The run's place in the queue, if it is left to workers.
     """
 
     graph: Graph
@@ -55,6 +57,7 @@ class Beginning(msgspec.Struct, frozen=True):
     tags: Sequence[str] = ()
     parent_run: str | None = None
     parent_checkpoint: str | None = None
+    queue: QueueEntry | None = None
 
 
 class RunStore(RunHold):
@@ -178,6 +181,7 @@ class RunStore(RunHold):
             _check_text(beginning.metadata, beginning.tags)
             metadata, fingerprint = beginning.metadata, beginning.graph.fingerprint
             changes.puts[GRAPH] = encode_graph(beginning.graph.description)
+            more = more and beginning.queue is None
         header = CheckpointHeader(
             checkpoint_id=checkpoint_id(self.run_id, self._sequence + 1),
             run_id=self.run_id,
@@ -210,6 +214,7 @@ class RunStore(RunHold):
             commit = msgspec.structs.replace(
                 commit,
                 tags=tuple(beginning.tags),
+                queue=beginning.queue,
                 parent_run=beginning.parent_run,
                 parent_checkpoint=beginning.parent_checkpoint,
             )

@@ -15,6 +15,7 @@ import msgspec
 
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.queue_entry import QueueEntry
 from supersteps.checkpoint.record import CheckpointRecord, utc_now
 from supersteps.checkpoint.sections.outputs import OUTPUTS, load_outputs
 from supersteps.checkpoint.values import Sealer
@@ -157,8 +158,20 @@ class Runner:
 
     # --------------------------------------------------------------------------- beginning, loading
 
-    async def begin(self, message: Any, metadata: dict[str, Any], tags: Sequence[str]) -> None:
+    async def begin(
+        self,
+        message: Any,
+        metadata: dict[str, Any],
+        tags: Sequence[str],
+        queue: QueueEntry | None = None,
+    ) -> None:
         """Start the run: its first checkpoint holds the input, before any handler ran.
+
+        Args:
+            message: The input.
+            metadata: The user's metadata.
+            tags: The user's labels.
+            queue: The run's place in the queue, if it is left to workers.
 
         Raises:
             UnhandledMessageError: The start executor does not take such an input.
@@ -166,7 +179,7 @@ class Runner:
         """
         with self._opening():
             if self._barrier.cut is None:
-                await self._begin(message, Beginning(self.graph, metadata, tags))
+                await self._begin(message, Beginning(self.graph, metadata, tags, queue=queue))
             else:  # an earlier attempt was cut short in its commit
                 await self._barrier.settle()
 

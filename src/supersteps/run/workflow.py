@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
 from supersteps._notebook import Shown
@@ -12,6 +13,7 @@ from supersteps.define.definition import Definition
 from supersteps.define.graph import Graph
 from supersteps.engine.backends import Backend
 from supersteps.engine.backends.local import LocalBackend
+from supersteps.engine.event_loops import outlast
 from supersteps.engine.observer import Observer
 from supersteps.engine.time_travel.migration import Migration
 from supersteps.engine.time_travel.resume_point import CheckpointReference
@@ -199,6 +201,67 @@ class Workflow(Definition, Shown):
         """
         return StreamingRun(
             self._new_run(message, run_id, if_exists, checkpoint_storage, metadata, tags)
+        )
+
+    async def submit(
+        self,
+        message: Any,
+        *,
+        run_id: str | None = None,
+        if_exists: Literal["raise", "attach", "error"] = "raise",
+        start_at: datetime | timedelta | None = None,
+        priority: int = 0,
+        queue: str = "default",
+        concurrency_key: str | None = None,
+        checkpoint_storage: CheckpointStorage | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> str:
+        """Create a run and leave it to workers; nothing of it has run when this returns.
+
+        Its input is durable then: whatever becomes of this process, a worker (any process with this
+        workflow and storage) takes the run once its time has come. Wait for it with `wait`.
+
+        Args:
+            message: The input, of a type that the start executor handles.
+            run_id: The run's id; a fresh time-ordered one when None.
+            if_exists: What to do when a run has this id: "raise" (also "error", as `run` has it),
+                or "attach" to leave that run to workers and ignore the input. Choose "attach",
+                with a `run_id` of your own, where a submission may be repeated.
+            start_at: From when on a worker may take it: a time with a time zone, or how long from
+                now; at once when None.
+            priority: Of the runs in one queue, workers take those with a higher one first.
+            queue: The queue; only workers that serve it take the run.
+            concurrency_key: Runs with the same key, such as those of one customer, are limited
+                together, by the workers' `key_limit`.
+            checkpoint_storage: Where to save the run; wins over the builder's.
+            metadata: Remarks to keep with the run: JSON values.
+            tags: Labels to keep with the run.
+
+        Returns:
+            The run's id.
+
+        Raises:
+            RunExistsError: A run has this id.
+            UnhandledMessageError: The start executor does not take the input.
+            CheckpointSaveError: The run could not be saved.
+            StorageError: The storage has no queue.
+        """
+        from supersteps.run.submit import entry_of, submit  # wanted only where runs are submitted
+
+        entry = entry_of(start_at, priority, queue, concurrency_key)
+        # A submission is made or it is not: who is cancelled meanwhile hears of it afterwards.
+        return await outlast(
+            submit(
+                self._setup,
+                message,
+                checkpoint_storage,
+                entry,
+                run_id=run_id,
+                if_exists=if_exists,
+                metadata=metadata,
+                tags=tags,
+            )
         )
 
     def _new_run(
