@@ -166,8 +166,11 @@ async def test_a_database_of_before_the_checksums_is_brought_up_to_date(tmp_path
     async with SqliteCheckpointStorage(tmp_path / "runs.db") as storage:
         assert await storage.verify() == []
         assert await make.described(storage, make.RUN) == expected("1.0")[make.RUN]
+        assert await storage.queue_entry(make.RUN) is None
+        await storage.enqueue(make.RUN, QueueEntry(priority=2))
+        assert await storage.queue_entry(make.RUN) == QueueEntry(priority=2)
     with closing(sqlite3.connect(tmp_path / "runs.db")) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (4,)
+        assert db.execute("PRAGMA user_version").fetchone() == (5,)
         db.execute("UPDATE heads SET requests = '[\"another\"]'")
         db.commit()
     async with SqliteCheckpointStorage(tmp_path / "runs.db") as storage:

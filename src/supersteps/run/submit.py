@@ -1,4 +1,4 @@
-"""Submitting a run: it is durable and in the queue, and nothing of it has run."""
+"""Submitting a run: it is durable and queued, and nothing has run."""
 
 from __future__ import annotations
 

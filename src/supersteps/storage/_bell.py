@@ -1,4 +1,4 @@
-"""`Bell`: wakes those who wait for a change of a storage, in this process at once."""
+"""`Bell`: wakes those who wait for a change of a storage."""
 
 from __future__ import annotations
 

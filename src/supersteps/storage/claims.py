@@ -1,4 +1,4 @@
-"""The rules of claiming: which runs a worker gets, as pure functions for every storage.
+"""The rules of claims: which runs a worker gets, as pure functions.
 
 A claim first takes up runs whose owner is gone, then those that are due: the queues take turns, and
 within a queue a higher priority comes first, then whoever has waited longest. A run that is taken

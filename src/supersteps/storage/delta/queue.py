@@ -1,4 +1,4 @@
-"""The queue of a storage that uses SQL: `Commits` that keep it, and what a claim reads of it."""
+"""The queue of storages that use SQL: `Commits` that maintain it."""
 
 from __future__ import annotations
 

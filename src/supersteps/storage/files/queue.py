@@ -1,4 +1,4 @@
-"""The queue of the JSON storage: what a claim reads and writes of the runs in a folder.
+"""The queue of the JSON storage: claims of the runs in a folder.
 
 A run's place in the queue stands in its run.json. There is no index on the disk: who claims looks
 at the times of all of these files, and reads those that have changed since it looked last. So use

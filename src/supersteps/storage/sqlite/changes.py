@@ -1,4 +1,4 @@
-"""Whether anybody has written to a database, told by a look that costs next to nothing."""
+"""Whether anybody has written to a database, by a cheap look."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs in the queue, in their table: what a claim reads and writes of it."""
+"""The table of runs in the queue: what a claim reads and writes."""
 
 from __future__ import annotations
 
