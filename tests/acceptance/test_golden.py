@@ -24,6 +24,7 @@ from supersteps import (
     SqliteCheckpointStorage,
     import_run,
 )
+from supersteps.checkpoint.queue_entry import QueueEntry
 from supersteps.checkpoint.record import FORMAT_VERSION
 from tests.data.golden import make
 
