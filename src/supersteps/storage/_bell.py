@@ -70,7 +70,7 @@ class Bell:
         Looks follow each other fast at first, then more slowly.
 
         Args:
-            look: Returns something that is another value once another process has changed something.
+            look: Returns another value once another process has changed something.
             seen: What an earlier call returned.
             seconds: For how many seconds to wait at most.
         """

@@ -223,7 +223,7 @@ class _Limits:
             self._add(run.workflow_id, run.concurrency_key)
 
 
-# ------------------------------------------------------------------------------------ of single runs
+# ----------------------------------------------------------------------------------- of single runs
 
 
 def judge(run: RunRecord, entry: QueueEntry | None, claim: Claim, now: float) -> Outcome | None:

@@ -181,7 +181,7 @@ class Queue(Subject):
         )
         assert sorted(run_id for runs in found for run_id in runs) == sorted(names)
 
-    # ------------------------------------------------------------------------------- owners that die
+    # ------------------------------------------------------------------------------ owners that die
 
     async def test_what_a_live_owner_has_is_not_taken_and_what_a_dead_one_had_is(self) -> None:
         self.needs("queue")

@@ -33,7 +33,7 @@ class QueueTables(WritableTables, Protocol):
         ...
 
     def due(self, queue: str, workflow_id: str, now: float) -> Iterator[Candidate]:
-        """Give the runs of a workflow that may be taken from a queue, in the order of their turns."""
+        """Give the runs of a workflow that may be taken from a queue, in their order."""
         ...
 
     def claimed(self) -> Iterable[tuple[str, str | None]]:
