@@ -110,7 +110,7 @@ async def test_keys_are_names(key: Any) -> None:
     async def careless(text: str, ctx: WorkflowContext) -> None:
         await ctx.set_shared_state(key, 1)
 
-    with pytest.raises(TypeError, match="state keys are non-empty strings"):
+    with pytest.raises(TypeError, match="state keys must be non-empty strings"):
         await WorkflowBuilder().set_start_executor(careless).build().run("x")
 
 
@@ -135,7 +135,7 @@ async def test_names_are_unicode_text(
     @executor
     async def careless(text: str, ctx: WorkflowContext) -> None:
         with pytest.raises(
-            CheckpointEncodeError, match=r"is Unicode text, which .*surrogate pair"
+            CheckpointEncodeError, match=r"must be valid Unicode text, not .*surrogate pair"
         ) as caught:
             await act(ctx)
         refused.append(caught.value)

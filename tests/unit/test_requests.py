@@ -934,7 +934,9 @@ async def test_two_waiting_questions_of_one_id_are_refused(
 
     twice = Twice()
     workflow = built(WorkflowBuilder().add_edge(twice, twice), twice, storage=make_storage())
-    with pytest.raises(WorkflowRuntimeError, match="'same', but a request with this id waits"):
+    with pytest.raises(
+        WorkflowRuntimeError, match="'same', but a request with this id already waits"
+    ):
         await workflow.run("first")
 
 

@@ -260,7 +260,7 @@ async def test_to_others_an_edge_must_lead() -> None:
     async def lost(text: str, ctx: WorkflowContext[str]) -> None:
         await ctx.schedule(text, delay=0, target_id="nobody")
 
-    with pytest.raises(UnknownTargetError, match="target_id='nobody', but no edge leads there"):
+    with pytest.raises(UnknownTargetError, match="target_id='nobody', but there is no edge to it"):
         await built(WorkflowBuilder(), lost).run("x")
 
 

@@ -183,7 +183,7 @@ async def test_what_would_have_to_be_awaited_is_no_value_of_a_shared_key(functio
         await ctx.set_shared_state("k", number)
 
     workflow = built(WorkflowBuilder().with_reducer("k", function, initial=0), write)
-    with pytest.raises(ReducerError, match=r"shared key 'k' gave a (coroutine|generator)"):
+    with pytest.raises(ReducerError, match=r"shared key 'k' returned a (coroutine|generator)"):
         await workflow.run(1)
 
 

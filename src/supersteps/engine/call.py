@@ -28,7 +28,7 @@ from supersteps.ids import check_id
 from supersteps.typing import display_name, matches
 
 _MESSAGE = "message {0.number} from executor {0.site.post.address!r}"
-"""Names a message in errors, given its call."""
+"""A message's name in errors, from its call."""
 
 
 class Sleeper(Protocol):
@@ -37,12 +37,12 @@ class Sleeper(Protocol):
     async def sleep(self, executor_id: str, key: str, number: int, due: str) -> None:
         """Wait until `due`.
 
-        Where an earlier attempt at this call has noted a time for the same sleep, that counts.
+        If an earlier attempt at this call has recorded a time for the same sleep, that counts.
         """
 
 
 class Reader(Protocol):
-    """Whoever takes a run's live events."""
+    """The consumer of a run's live events."""
 
     @property
     def is_full(self) -> bool:
@@ -54,15 +54,15 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSetting:
-    """What all calls of a run have in common.
+    """The common fields of all calls of a run.
 
     Attributes:
         run_id: The run.
-        incarnation: Gives what tells it from others of the same id.
-        sealer: Makes values of messages and state.
-        emit: Takes live events; to be called on the event loop.
+        incarnation: Returns the run's incarnation.
+        sealer: Encodes values of messages and state.
+        emit: Takes live events; call it on the event loop.
         is_replaying: Whether a lineage is repeated, for debugging only.
-        reader: Whoever the events are for; None where nobody has to wait for that.
+        reader: The consumer of the events; None if no handler has to wait for it.
     """
 
     run_id: str
@@ -74,16 +74,16 @@ class CallSetting:
 
 
 class CallSite(msgspec.Struct, eq=False):
-    """What all calls of one executor in one superstep have in common.
+    """The common fields of an executor's calls in a superstep.
 
     Attributes:
-        post: The executor, and where it stands.
+        post: The executor and its position.
         run: The run.
-        view: What the executor sees of the state.
+        view: The executor's view of the state.
         step_number: The superstep.
         branch: The branch of the run.
         sleeper: Lets handlers wait; None for checkpoint hooks.
-        has_told: Whether a warning has named a value that a handler returned.
+        has_told: Whether a warning about a returned value was given.
     """
 
     post: Post
@@ -109,16 +109,16 @@ class CallSite(msgspec.Struct, eq=False):
 
     @property
     def emit(self) -> Callable[[WorkflowEvent], None]:
-        """Passes live events on; to be called on the event loop."""
+        """Passes on live events; call it on the event loop."""
         return self.run.emit
 
     @property
     def reachable(self) -> Collection[str]:
-        """The executors to which an edge for its messages leads."""
+        """The executors to which its edges for messages lead."""
         return self.post.level.graph.reachable[self.post.executor_id]
 
     def work(self, key: str) -> Work:
-        """Return which piece of work one of these calls does, if it is the first attempt at it."""
+        """Return the piece of work of one of these calls, if it is the first attempt at it."""
         return Work(self.branch, self.step_number, self.post.address, key)
 
 
@@ -126,14 +126,14 @@ class Call(msgspec.Struct, eq=False):
     """Records the effects of one call; the other side of a `WorkflowContext`.
 
     Attributes:
-        site: What it has in common with the executor's other calls.
-        effects: What the handler did so far.
-        source_ids: Who sent the message, as the executor sees them.
-        attempt: Which attempt this is, from 1.
-        state_only: Refuse all but state: for a checkpoint hook.
-        read_only: Refuse writes of state too: for the hook after a restore.
+        site: Its common fields with the executor's other calls.
+        effects: The effects of the handler so far.
+        source_ids: Ids of the senders of the message, as the executor sees them.
+        attempt: Number of the attempt, from 1.
+        state_only: Refuse everything except state: for a checkpoint hook.
+        read_only: Also refuse writes of state: for the hook after a restore.
         emit_live: Takes live events; the site's `emit`, except for a handler that runs in a thread.
-        work: Which piece of work it does, where an earlier attempt has begun that.
+        work: Its piece of work, if an earlier attempt has started that.
     """
 
     site: CallSite
@@ -198,8 +198,8 @@ class Call(msgspec.Struct, eq=False):
         if target_id not in self.site.reachable:
             leads_to = ", ".join(sorted(map(repr, self.site.reachable))) or "nowhere"
             raise UnknownTargetError(
-                f"executor {self.site.post.address!r} sends to target_id={target_id!r}, but no "
-                f"edge leads there; its edges lead to {leads_to}. Add the edge to the workflow, or "
+                f"executor {self.site.post.address!r} sends to target_id={target_id!r}, but there "
+                f"is no edge to it; its edges lead to {leads_to}. Add the edge to the workflow, or "
                 "correct the id."
             )
 
@@ -286,8 +286,8 @@ class Call(msgspec.Struct, eq=False):
         return chosen
 
     def _new_request_id(self) -> str:
-        """Return an id that a repetition of the call after a crash gives again."""
-        from hashlib import blake2b  # wanted only by those who ask
+        """Return an id that is the same if the call is repeated after a crash."""
+        from hashlib import blake2b  # needed only for questions
 
         return blake2b(
             f"{self.idempotency_key}:{len(self.effects.asks)}".encode(), digest_size=8
@@ -299,7 +299,7 @@ class Call(msgspec.Struct, eq=False):
         self._check("sleep", state_only=False)
         self._sleeps += 1
         if self.site.run.is_replaying:
-            return  # it has slept
+            return  # the sleep is over
         assert self.site.sleeper is not None
         await self.site.sleeper.sleep(
             self.site.post.address, self.effects.key, self._sleeps, as_text(due)
@@ -316,9 +316,9 @@ class Call(msgspec.Struct, eq=False):
         if default is MISSING:
             known = self.site.view.keys(place, self._overlay)
             raise KeyError(
-                f"no shared state {key!r} (asked by executor {self.site.post.address!r}); keys "
-                f"there: {', '.join(map(repr, known)) or 'none'}. Pass default= for keys that may "
-                "be missing."
+                f"there is no shared state {key!r} (read by executor {self.site.post.address!r}); "
+                f"existing keys: {', '.join(map(repr, known)) or 'none'}. Pass default= for keys "
+                "that may be missing."
             )
         return default
 
@@ -347,7 +347,7 @@ class Call(msgspec.Struct, eq=False):
         self._check_key(key)
         if view.has_reducer(key):
             raise TypeError(
-                f"shared state {key!r} has a reducer; give it updates with set_shared_state"
+                f"shared state {key!r} has a reducer; write updates with set_shared_state"
             )
         if not view.is_list(key, self._overlay):
             kind = type(view.read(shared, key, self._overlay)).__name__
@@ -381,7 +381,7 @@ class Call(msgspec.Struct, eq=False):
         if not isinstance(state, dict) or not all(isinstance(key, str) and key for key in state):
             raise TypeError(
                 f"set_state of executor {self.site.post.address!r} takes a dict with non-empty "
-                f"string keys, not {state!r:.200}; put other things under a key of it"
+                f"string keys, not {state!r:.200}; put other values under a key of it"
             )
         for key in state:
             self._check_text("a state key", key)
@@ -400,28 +400,28 @@ class Call(msgspec.Struct, eq=False):
     def _check_key(self, key: object) -> None:
         if not isinstance(key, str) or not key:
             raise TypeError(
-                f"state keys are non-empty strings, not {key!r} (executor "
+                f"state keys must be non-empty strings, not {key!r} (executor "
                 f"{self.site.post.address!r})"
             )
         self._check_text("a state key", key)
 
     def _check_text(self, what: str, name: str) -> None:
-        """Refuse what UTF-8 cannot hold, whatever the storage.
+        """Refuse text that UTF-8 cannot encode, with every storage.
 
-        Else it would be noticed only when it is saved.
+        Otherwise it would be noticed only when it is saved.
         """
         if not is_text(name):
             raise CheckpointEncodeError(
-                f"{what} is Unicode text, which {name!r:.200} is not (executor "
-                f"{self.site.post.address!r}): it holds half of a surrogate pair, perhaps from "
-                "decoding bytes with errors='surrogateescape'. Decode them another way."
+                f"{what} must be valid Unicode text, not {name!r:.200} (executor "
+                f"{self.site.post.address!r}): it contains half of a surrogate pair, perhaps from "
+                "decoding bytes with errors='surrogateescape'. Use another way to decode them."
             )
 
     def _record(self, write: Write) -> None:
         if self.read_only:
             raise HandlerContextError(
                 f"on_checkpoint_restored of executor {self.site.post.address!r} may only read "
-                "state: what it wrote would be in no checkpoint"
+                "state: its writes would not be saved"
             )
         self.effects.writes.append(write)
         self.site.view.note(write, self._overlay)
@@ -430,7 +430,7 @@ class Call(msgspec.Struct, eq=False):
         if self._closed:
             raise HandlerContextError(
                 f"{what}: the handler of executor {self.site.post.address!r} has returned; its "
-                "context cannot be used any more. Await what the handler starts before it returns."
+                "context can no longer be used. Await what the handler starts before it returns."
             )
         if self.state_only and not state_only:
             raise HandlerContextError(
@@ -440,8 +440,8 @@ class Call(msgspec.Struct, eq=False):
 
 
 def as_text(moment: datetime) -> str:
-    """Return a time as state and checkpoints hold it: ISO 8601, UTC.
+    """Return a time as state and checkpoints store it: ISO 8601, UTC.
 
-    So the order of the texts is that of the times.
+    So the texts have the same order as the times.
     """
     return moment.astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,4 +1,4 @@
-"""`Effects`: what a call of a handler did, as plain data.
+"""`Effects`: the effects of a handler's call, as plain data.
 
 They are the unit of the journal and the input of the merge.
 """
@@ -20,7 +20,7 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         payload: The message.
-        target_id: The only receiver the sender wants, None for all that the edges choose.
+        target_id: The only receiver, None for all that the edges choose.
     """
 
     payload: Sealed
@@ -28,18 +28,18 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 
 
 class Effects(msgspec.Struct, gc=False):
-    """What one call did.
+    """The effects of one call.
 
     Attributes:
-        executor_id: Who was called, by path.
-        key: Which of the executor's calls in the superstep it was.
+        executor_id: The executor, by path.
+        key: Identifies the call among the executor's calls in the superstep.
         sends: Messages, in order.
         outputs: Outputs of the workflow, in order.
         writes: State changes, in order.
         asks: Questions, in order.
         delayed: Messages for later, in order.
         failures: Failures for the executors at the end of the error edges.
-        is_apart: Whether the executor's other calls ran side by side with it, and saw none of its
+        is_apart: Whether it ran concurrently with the executor's other calls, and saw none of their
             writes.
     """
 
@@ -73,7 +73,7 @@ class Effects(msgspec.Struct, gc=False):
 
     @classmethod
     def from_record(cls, record: bytes, sealer: Sealer) -> Effects:
-        """Return the effects that a journal record holds."""
+        """Return the effects of a journal record."""
         stored = decode_stored(record, _Record, "a record in the journal")
 
         def load(data: msgspec.Raw) -> Sealed:

@@ -1,7 +1,6 @@
-"""`Executors`: the executors of one run, each at its post in a graph.
+"""`Executors`: the executors of one run, each with its post in a graph.
 
-Those of the root are there from the beginning, those of sub-workflows are made once they are
-wanted.
+Those of the root exist from the start, those of sub-workflows are created when needed.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from supersteps.events import ExecutorCompleted, ExecutorInvoked
 
 
 def made(node: Node) -> Executor:
-    """Return a node's executor for one run: its instance, or what its factory makes.
+    """Return a node's executor for one run: its instance, or a new one from its factory.
 
     Raises:
         UserCodeError: The factory raised.
@@ -36,21 +35,21 @@ def made(node: Node) -> Executor:
 
 
 class Post(msgspec.Struct, frozen=True, eq=False):
-    """An executor of a run, with what is the same of it in every superstep.
+    """An executor of a run, with what is the same in every superstep.
 
     Attributes:
         address: Its path.
         executor_id: Its id in its own workflow.
-        level: Where it stands.
-        workflow_id: The name of the workflow it belongs to.
+        level: Its level.
+        workflow_id: The name of its workflow.
         executor: The executor.
-        policy: What happens when a call fails; None where it is called once.
-        limit: How many messages it handles at a time.
-        has_hooks: Whether it keeps attributes of its own, with checkpoint hooks.
-        keeps_each: Whether its hook runs after each call: where a failed call is not the end, its
-            attributes go back to what they were after the call before it.
-        invoked: Tells that a call begins.
-        completed: Tells that a call has ended well.
+        policy: Its failure policy; None if it is called once.
+        limit: How many messages it handles concurrently.
+        has_hooks: Whether it keeps its own attributes, with checkpoint hooks.
+        keeps_each: Whether its hook runs after each call: if a failed call does not fail the
+            superstep, its attributes are reset to those after the call before it.
+        invoked: The event that a call starts.
+        completed: The event that a call has succeeded.
     """
 
     address: str
@@ -97,7 +96,7 @@ class Executors:
     def __init__(
         self, levels: Levels, roots: Mapping[str, Executor], workflow_id: str = ""
     ) -> None:
-        """Gather.
+        """Collect the executors.
 
         Args:
             levels: The graph and those of its sub-workflows.
@@ -128,9 +127,9 @@ class Executors:
         return inner
 
     def forget_inner(self) -> None:
-        """Drop the executors of sub-workflows, whose attributes may be half changed.
+        """Drop the executors of sub-workflows, whose attributes may be inconsistent.
 
-        That is so when a superstep was cut short.
+        That is the case after an interrupted superstep.
         """
         self._inner.clear()
 

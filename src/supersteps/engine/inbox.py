@@ -29,27 +29,27 @@ from supersteps.typing.schema import from_json
 
 
 class Inbox:
-    """The answers that a run has accepted and not consumed.
+    """The answers that a run has accepted but not consumed.
 
     Attributes:
-        answers: They, in the order of their acceptance.
+        answers: The answers, in the order of their acceptance.
     """
 
     def __init__(self, levels: Levels, sealer: Sealer, store: RunStore | None, run_id: str) -> None:
         self.answers: list[Answer] = []
         self._by_request: dict[str, Answer] = {}
-        self._useless = 0  # how many of them leave their questions open
-        self._newest = 0  # the highest number of an entry that was read or put in
+        self._useless = 0  # the number of those that leave their questions open
+        self._newest = 0  # the highest number of an entry that was read or added
         self._levels = levels
         self._sealer = sealer
         self._store = store
         self._run_id = run_id
         self._ended: dict[
             str, Outcome
-        ] = {}  # of a run without storage, to tell a repeated answer from a stray one
+        ] = {}  # of a run without storage, to distinguish repeated answers from unknown ones
 
     async def load(self, state: State, store: RunStore) -> None:
-        """Learn which answers the storage holds; where nothing asks, there can be none."""
+        """Load the answers from the storage; without questions there are none."""
         self.answers = []
         self._newest = 0
         entries = await store.read_inbox() if state.requests else []
@@ -57,14 +57,14 @@ class Inbox:
 
     @property
     def may_have_news(self) -> bool:
-        """Whether others may have put answers in by the last commit."""
+        """Whether others may have added answers by the last commit."""
         if self._store is None:
             return False
         newest = self._store.newest_answer
         return newest is None or newest > self._newest
 
     def is_due(self, state: State) -> bool:
-        """Return whether answers or deadlines have to be looked at before a superstep."""
+        """Return whether answers or deadlines have to be checked before a superstep."""
         return self.may_have_news or state.requests.earliest() is not None
 
     async def refresh(self, state: State) -> None:
@@ -77,7 +77,7 @@ class Inbox:
         )
 
     def _hold(self, answers: list[Answer]) -> None:
-        """Have these answers and no others."""
+        """Set the answers."""
         self.answers, self._by_request, self._useless = [], {}, 0
         self._add_all(answers)
 
@@ -89,13 +89,11 @@ class Inbox:
             self._newest = max(self._newest, answer.number)
 
     def _take(self, state: State, entry: InboxEntry) -> Answer:
-        """Return an entry as what the superstep is to do with it."""
+        """Return an entry as an answer for the superstep."""
         kind, data = read_entry(entry.value)
         request = state.requests.get(entry.request_id)
-        if (
-            request is None
-        ):  # the run's record and its checkpoint disagree: nothing to do but pass over it
-            return Answer(entry.number, entry.request_id, None, None, "nobody waits for it")
+        if request is None:  # the run's record and its checkpoint disagree, so it is skipped
+            return Answer(entry.number, entry.request_id, None, None, "no question waits for it")
         if kind == "cancelled":
             return Answer(entry.number, entry.request_id, None, "cancelled")
         if kind == "defaulted":
@@ -109,7 +107,7 @@ class Inbox:
             return Answer(entry.number, entry.request_id, None, None, str(error))
 
     def consume(self, answers: Sequence[Answer]) -> None:
-        """Forget answers: they are consumed."""
+        """Remove consumed answers."""
         gone = {answer.number for answer in answers}
         self._hold([answer for answer in self.answers if answer.number not in gone])
         if self._store is None:
@@ -118,9 +116,9 @@ class Inbox:
             )
 
     def pass_over(self, request_ids: Collection[str]) -> None:
-        """Have answers count for nothing: others inside the run were first."""
+        """Void answers, because others inside the run came first."""
         if any(request_id in self._by_request for request_id in request_ids):
-            said = "it has been answered before"
+            said = "it was answered before"
             self._hold(
                 [
                     Answer(answer.number, answer.request_id, None, None, said)
@@ -147,10 +145,10 @@ class Inbox:
     # --------------------------------------------------------------------------------------- taking
 
     async def accept(self, state: State, responses: Mapping[str, Any]) -> None:
-        """Take answers, durably.
+        """Accept answers durably.
 
         Raises:
-            RequestError: One of them cannot be taken; none was.
+            RequestError: One of them was refused, so none was accepted.
         """
         for request_id, value in responses.items():
             await self._check_waiting(state, request_id)
@@ -158,7 +156,7 @@ class Inbox:
             if request.deadline is not None and request.deadline <= utc_now():
                 raise LateResponseError(
                     f"request {request_id!r} of run {self._run_id!r} was to be answered by "
-                    f"{request.deadline}; its default counts now. Nothing was changed."
+                    f"{request.deadline}; its default is the answer now. Nothing was changed."
                 )
             check_response(self._levels, request, value, self._run_id)
         sealed = {
@@ -170,18 +168,18 @@ class Inbox:
         )
 
     async def cancel(self, state: State, request_id: str) -> None:
-        """Take a question back, durably.
+        """Cancel a question durably.
 
         Raises:
-            RequestError: It does not wait.
+            RequestError: The question does not wait.
         """
         await self._check_waiting(state, request_id)
         await self._put(state, {request_id: (None, "cancelled")})
 
     async def expire(self, state: State) -> None:
-        """Answer questions whose deadline has passed by their defaults.
+        """Answer questions whose deadline has passed with their defaults.
 
-        An answer that was accepted before counts all the same.
+        An answer that was accepted earlier still counts.
         """
         for request in state.requests.due(utc_now()):
             if self._is_answered(request.request_id):
@@ -199,7 +197,7 @@ class Inbox:
         except (
             UnknownRequestError,
             AlreadyAnsweredError,
-        ) as error:  # others were first: say what they have done
+        ) as error:  # others came first: report what they did
             raise await self._refusal(next(iter(entries)), error) from error
 
     async def _add(
@@ -215,7 +213,7 @@ class Inbox:
             [(key, _encoded(value, outcome)) for key, (value, outcome) in entries.items()]
         )
         if not put_in or put_in[0].number != self._newest + 1:
-            # Others have put answers in before; consuming these must not pass over them.
+            # Others have added answers before; consuming these must not skip them.
             known = {answer.number for answer in self.answers}
             found = await self._store.read_inbox()
             put_in = [entry for entry in found if entry.number not in known]
@@ -227,13 +225,13 @@ class Inbox:
         )
 
     async def _check_waiting(self, state: State, request_id: str) -> None:
-        """Refuse what concerns a question that does not wait.
+        """Refuse an operation on a question that does not wait.
 
         Raises:
             RequestError: It is unknown, has been answered, or is stale.
         """
         if request_id in self._by_request:
-            await self.refresh(state)  # a restore by somebody else may have dropped it
+            await self.refresh(state)  # a restore by another handle may have dropped it
         if self._is_answered(request_id):
             raise self._taken(self._by_request[request_id])
         if request_id in state.requests:
@@ -242,8 +240,8 @@ class Inbox:
         raise await self._refusal(
             request_id,
             UnknownRequestError(
-                f"run {self._run_id!r} does not wait for request {request_id!r}; requests that "
-                f"wait: {waiting}. Nothing was changed."
+                f"run {self._run_id!r} does not wait for request {request_id!r}; waiting "
+                f"requests: {waiting}. Nothing was changed."
             ),
         )
 
@@ -252,19 +250,20 @@ class Inbox:
         question = f"request {answer.request_id!r} of run {self._run_id!r}"
         if answer.outcome == "defaulted":
             return LateResponseError(
-                f"{question} has passed its deadline, and its default counts. Nothing was changed."
+                f"the deadline of {question} has passed, and its default is the answer. Nothing "
+                "was changed."
             )
         if answer.outcome == "cancelled":
             return StaleRequestError(
                 f"{question} was cancelled; the next superstep closes it. Nothing was changed."
             )
         return AlreadyAnsweredError(
-            f"{question} is answered already; that waits for the next superstep. Nothing was "
-            "changed."
+            f"{question} was already answered; the answer waits for the next superstep. Nothing "
+            "was changed."
         )
 
     async def _refusal(self, request_id: str, unknown: RequestError) -> RequestError:
-        """Return the error that says most about why a question does not wait."""
+        """Return the most specific error for a question that does not wait."""
         if self._store is not None:
             found = await refusal(self._store.storage, self._run_id, request_id)
             return unknown if isinstance(found, UnknownRequestError) else found
@@ -278,12 +277,12 @@ class Inbox:
                 )
             case "defaulted":
                 return LateResponseError(
-                    f"request {request_id!r} of run {self._run_id!r} passed its deadline and took "
-                    "its default. Nothing was changed."
+                    f"the deadline of request {request_id!r} of run {self._run_id!r} has passed, "
+                    "and its default became the answer. Nothing was changed."
                 )
             case "answered" | "intercepted":
                 return AlreadyAnsweredError(
-                    f"request {request_id!r} of run {self._run_id!r} has been answered. Nothing "
+                    f"request {request_id!r} of run {self._run_id!r} was already answered. Nothing "
                     "was changed."
                 )
 

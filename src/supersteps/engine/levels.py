@@ -22,14 +22,14 @@ SHARED_STATE: Scope = (SHARED,)
 
 
 class Level:
-    """A graph where it stands.
+    """A graph with its position.
 
     Attributes:
         graph: The graph.
         path: The run of the sub-workflow, empty at the root.
-        prefix: What comes before the ids of its executors in their paths.
-        parent: The level around it, None at the root.
-        node: Id of the executor that stands for it at the level around it.
+        prefix: The prefix of its executors' paths.
+        parent: The outer level, None at the root.
+        node: Id of its executor at the outer level.
         shared: Its shared scope.
     """
 
@@ -45,7 +45,7 @@ class Level:
 
     @property
     def stand_in(self) -> WorkflowExecutor:
-        """The executor that stands for this level at the one around it."""
+        """The executor of this level at the outer one."""
         assert self.parent is not None
         executor = self.parent.graph.nodes[self.node].executor
         assert isinstance(executor, WorkflowExecutor)
@@ -56,7 +56,7 @@ class Level:
         return address[len(self.prefix) :] if address.startswith(self.prefix) else address
 
     def scope(self, name: str | None, executor_id: str) -> Scope:
-        """Return the scope that an executor of this level means by a name (None: its own)."""
+        """Return the scope that a name means for an executor of this level (None: its own)."""
         if name is None:
             return (EXECUTORS, self.prefix + executor_id)
         if name == SHARED_SCOPE:
@@ -89,7 +89,7 @@ class Levels:
         return level
 
     def forget(self, path: str) -> None:
-        """Drop what is remembered of a sub-workflow's run that has ended."""
+        """Drop the levels of a sub-workflow's run that has ended."""
         self._known.pop(path, None)
 
     def node(self, address: str) -> Node:
@@ -98,13 +98,13 @@ class Levels:
         return level.graph.nodes[level.local(address)]
 
     def fan_in(self, address: str) -> FanInEdgeGroup | None:
-        """Return the fan-in that an address names, None where it names an executor."""
+        """Return the fan-in of an address, None if it is an executor's."""
         level = self.of(address)
         local = level.local(address)
         return None if local in level.graph.nodes else level.graph.fan_ins.get(local)
 
     def specimen(self, address: str) -> Executor:
-        """Return an executor, or with a factory one specimen of what it makes."""
+        """Return an executor, or an example of what its factory returns."""
         return self.node(address).executor
 
     def position(self, address: str) -> tuple[tuple[int, ...], ...]:

@@ -41,15 +41,15 @@ def merge(
         levels: The graph and those of its sub-workflows.
         state: The state at the barrier before the superstep; not changed.
         planned: The superstep's plan.
-        results: What every call did, in the order of the plan.
-        sealer: Seals values that reducers and fan-ins make.
+        results: The effects of every call, in the order of the plan.
+        sealer: Freezes values of reducers and fan-ins.
         step: The superstep's number.
 
     Raises:
         StateConflictError: Two executors wrote one shared key that has no reducer.
         ReducerError: A reducer raised.
         RoutingError: A condition or selection function raised.
-        UnanswerableRequestError: A question whose answer the asker has no handler for.
+        UnanswerableRequestError: An executor has no handler for the answer to its question.
     """
     merged = Merged(released=planned.replies, fired=planned.timers)
     router = Router(levels, state, sealer, step, merged)
@@ -178,7 +178,7 @@ class _Merge(msgspec.Struct, eq=False):
     def _find_ended(self, merged: Merged) -> list[str]:
         """Return the paths of sub-workflows' runs that have ended, innermost first.
 
-        In these nothing can happen any more.
+        Nothing can happen in them any longer.
         """
         busy = {path_of(target) for message in merged.messages for target in message.target_ids}
         holds = self._held(merged)
@@ -198,9 +198,9 @@ class _Merge(msgspec.Struct, eq=False):
         return ended
 
     def _held(self, merged: Merged) -> dict[str, int]:
-        """Return how many things keep sub-workflows' runs going after the superstep.
+        """Return the numbers of things that keep sub-workflows' runs active after the superstep.
 
-        Only runs are included for which the number has changed.
+        Only runs whose number has changed are included.
         """
         state = self._state
         changed = [
@@ -221,7 +221,7 @@ class _Merge(msgspec.Struct, eq=False):
         return holds
 
     def _leave(self, merged: Merged) -> None:
-        """Delete the state of sub-workflows' runs that have ended; report what is left undone."""
+        """Delete the state of sub-workflows' runs that have ended; report undelivered messages."""
         ended = {*merged.ended}
         for place in [place for place in merged.writes if owner_of(place[0]) in ended]:
             del merged.writes[place]
@@ -241,29 +241,29 @@ class _Merge(msgspec.Struct, eq=False):
 
 
 class _Asking:
-    """The ids of a superstep's questions; made for the first of them.
+    """The ids of a superstep's questions, created for the first one.
 
     Attributes:
-        passed_on: Ids of those that an executor around a sub-workflow has passed on.
+        passed_on: Ids of those that an executor of the outer workflow has passed on.
     """
 
     def __init__(self, merged: Merged) -> None:
         self.passed_on: list[str] = []
         self._merged = merged
-        # Whether an executor around a sub-workflow has the question, and its id.
+        # Whether an executor of the outer workflow has the question, and its id.
         self._asked: set[tuple[bool, str]] = set()
         self._ended = {(True, request_id) for request_id in merged.released}
         self._seen = (0, 0, 0)
 
     def pass_on(self, request: Request) -> None:
-        """Take note of a question that goes further out."""
+        """Record a question that is passed on to the outside."""
         self.passed_on.append(request.request_id)
         self._ended.add((True, request.request_id))
 
     def refuse_twin(self, state: State, request: Request) -> None:
-        """Refuse a question whose id is that of one that waits.
+        """Refuse a question with the id of a waiting one.
 
-        An answer could not tell them apart.
+        An answer could not distinguish them.
         """
         self._catch_up()
         is_inside = request.node is not None
@@ -272,14 +272,14 @@ class _Asking:
         waits = request.request_id in waiting and name not in self._ended
         if waits or name in self._asked:
             raise WorkflowRuntimeError(
-                f"executor {request.source_executor_id!r} asks request {request.request_id!r}, "
-                "but a request with this id waits for its answer already. Give each question an id "
-                "of its own (a fresh RequestInfoMessage has one). Nothing of this superstep was "
+                f"executor {request.source_executor_id!r} asks request {request.request_id!r}, but "
+                "a request with this id already waits for its answer. Use a different id for each "
+                "question (a new RequestInfoMessage has one). Nothing of this superstep was "
                 "committed."
             )
 
     def _catch_up(self) -> None:
-        """Take note of what was asked and ended since the last question."""
+        """Record what was asked and closed since the last question."""
         merged, (opened, inside, closed) = self._merged, self._seen
         self._asked.update((False, request.request_id) for request in merged.opened[opened:])
         self._asked.update((True, request.request_id) for request in merged.intercepted[inside:])

@@ -1,4 +1,4 @@
-"""`Merged`: what a superstep changes; `apply` makes it the state."""
+"""`Merged`: the changes of a superstep; `apply` adds them to the state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from supersteps.paths import path_of
 
 
 class Merged(msgspec.Struct, gc=False):
-    """A superstep after it ran: what changes, not yet committed.
+    """The changes of a superstep, before they are committed.
 
     Attributes:
         messages: Messages in flight for the next superstep.
@@ -27,16 +27,16 @@ class Merged(msgspec.Struct, gc=False):
         appends: Items to append to shared lists.
         fan_in: New content of the fan-ins that changed.
         opened: New questions to the outside world.
-        intercepted: New questions of sub-workflows that executors around them answer.
-        closed: Questions that have ended.
-        replies: Answers from executors around a sub-workflow, by request id.
+        intercepted: New questions of sub-workflows for executors of the outer workflow.
+        closed: Questions that were closed.
+        replies: Answers from executors of the outer workflow, by request id.
         released: Ids of intercepted questions whose answers were delivered.
         timers: New timers.
         fired: Ids of timers whose messages were delivered.
-        sub_runs: Runs of sub-workflows that began or moved, by path.
-        ended: Paths of those that have nothing left to do.
+        sub_runs: Runs of sub-workflows that started or advanced, by path.
+        ended: Paths of those that have ended.
         outputs: Outputs, with the executor that yielded them.
-        undelivered: A sentence for each message that went nowhere.
+        undelivered: A sentence for each undelivered message.
     """
 
     messages: list[Message] = []
@@ -59,7 +59,7 @@ class Merged(msgspec.Struct, gc=False):
 def apply(merged: Merged, state: State, levels: Levels, sealer: Sealer) -> None:
     """Change the state in place.
 
-    Afterwards it is what loading the committed checkpoint would give.
+    Afterwards it equals the state loaded from the committed checkpoint.
     """
     state.messages = merged.messages
     if merged.writes or merged.appends:

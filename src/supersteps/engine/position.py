@@ -1,4 +1,4 @@
-"""`Position`: where a run stands between two supersteps."""
+"""`Position`: the state of a run between two supersteps."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from supersteps.engine.view import View
 
 
 class Position:
-    """Where a run stands.
+    """The position of a run.
 
-    That is the state at its last barrier, and how far an earlier attempt at the next superstep has
-    come.
+    That is the state at its last barrier, and the progress of an earlier attempt at the next
+    superstep.
 
     Attributes:
         state: The state at the last barrier.
         iteration: Supersteps done on this lineage.
-        steps_since_input: Those of them since the last input from outside.
-        recorded: What an earlier attempt at the next superstep has left in the journal.
-        fitted: The migration that the next commit makes, None where there is none.
-        is_interrupted: Whether a superstep was begun and has not ended.
-        earlier_outputs: The outputs that the lineage had yielded when it was loaded, as stored.
-        outputs: Those that were yielded since, of a run without storage.
-        parts: Of a replay: what a storage would have.
+        steps_since_input: Number of those since the last input from outside.
+        recorded: The journal of an earlier attempt at the next superstep.
+        fitted: The migration that the next commit stores, None if there is none.
+        is_interrupted: Whether a superstep was started and has not ended.
+        earlier_outputs: The outputs of the lineage when it was loaded, as stored.
+        outputs: Later outputs, for a run without storage.
+        parts: For a replay: the parts that a storage would have.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -47,14 +47,14 @@ class Position:
         self._setting = setting
 
     def take(self, record: CheckpointRecord) -> None:
-        """Stand at a checkpoint."""
+        """Move to a checkpoint."""
         self.state = State.load(record.parts, self._setting.sealer)
         self.iteration = record.header.iteration_count
         self.steps_since_input = record.header.steps_since_input
         self.earlier_outputs = record.parts.get(OUTPUTS)
 
     async def read_journal(self, store: RunStore) -> None:
-        """Learn which calls of the next superstep have begun or finished already."""
+        """Load which calls of the next superstep have already started or finished."""
         fitted, records = self.fitted, await store.read_journal()
         sealer = self._setting.sealer
         if fitted is None:
@@ -65,12 +65,12 @@ class Position:
     # ------------------------------------------------------------------------------- what is called
 
     def view(self, post: Post) -> View:
-        """Return a fresh view of the state as an executor sees it."""
+        """Return a new view of the state for an executor."""
         level = post.level
         return View(self.state.scopes, level.graph.reducers, self._setting.sealer, level.shared)
 
     def site(self, post: Post, view: View) -> CallSite:
-        """Return the site of what is called at the barrier itself: hooks."""
+        """Return the site of calls at the barrier itself: hooks."""
         return self._site(post, view, self.iteration)
 
     def coming_site(self, post: Post, sleeper: Sleeper) -> CallSite:

@@ -1,4 +1,4 @@
-"""`Setting`: what a run works with for as long as it is open."""
+"""`Setting`: the fixed surroundings of an open run."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from supersteps.events import Note, WorkflowEvent
 
 
 class Sink(Protocol):
-    """Takes notes of the events that happen in every superstep."""
+    """Takes the events of every superstep."""
 
     @property
     def note(self) -> Callable[[Note], None]:
-        """Take one."""
+        """Take an event."""
 
 
 class Notes(Protocol):
-    """Tells who takes notes of the events that happen in every superstep."""
+    """Returns the present taker of the events of every superstep."""
 
     @property
     def sink(self) -> Sink:
-        """Who takes them now."""
+        """The present taker."""
 
 
 class Stream(Notes, Reader, Protocol):
     """Takes a run's events."""
 
     def emit(self, event: WorkflowEvent) -> None:
-        """Take one."""
+        """Take an event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting(CallSetting):
-    """What a run works with; what happens to the run does not change it.
+    """The surroundings of a run, which do not change while it is open.
 
     Attributes:
-        workflow_id: The workflow that it runs.
+        workflow_id: The workflow's name.
         max_iterations: The limit of supersteps since the last input.
         levels: The graph and those of sub-workflows.
         executors: The executors of them all.
         store: Its hold on the storage, None without one.
-        replay: The lineage that it repeats, None where it does not.
+        replay: The lineage to replay, None if it is not a replay.
         backend: Runs the handlers.
-        notes: Takes the events that happen in every superstep.
-        observation: Tells an observer of the run; None where nobody wants to know.
+        notes: Takes the events of every superstep.
+        observation: Reports the run to an observer; None without one.
     """
 
     workflow_id: str

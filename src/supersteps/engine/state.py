@@ -27,19 +27,19 @@ def _timers() -> Schedule[Timer]:
 
 @dataclass(slots=True)
 class State:
-    """Everything that a run is at a barrier.
+    """The complete state of a run at a barrier.
 
     Attributes:
         scopes: Keys and values by scope.
         messages: Messages in flight, in the order in which they will be handled.
-        fan_in: What waits in fan-ins: by group, by source, oldest first.
+        fan_in: Messages that wait in fan-ins: by group, by source, oldest first.
         requests: Questions that wait for answers, by id.
-        intercepted: Questions of sub-workflows that executors around them answer, by id.
-        replies: Such answers on their way in, by request id.
+        intercepted: Questions of sub-workflows for executors of the outer workflow, by id.
+        replies: Such answers in flight, by request id.
         timers: Messages that are delivered at a given time, by id.
         sub_runs: Runs of sub-workflows, by path.
-        holds: What keeps the run of a sub-workflow going besides messages: questions, timers, and
-            sub-workflows inside it; counted by its path.
+        holds: Number of things other than messages that keep a sub-workflow's run active
+            (questions, timers, inner sub-workflows), by its path.
     """
 
     scopes: dict[Scope, dict[str, Sealed]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class State:
 
     @classmethod
     def load(cls, parts: Mapping[PartKey, Part], sealer: Sealer) -> State:
-        """Return the state that a checkpoint holds; values are decoded when they are read."""
+        """Return the state of a checkpoint; values are decoded when they are read."""
         state = cls()
         for key, part in parts.items():
             # Outputs, answered questions and the graph are read where they are needed.
@@ -65,7 +65,7 @@ class State:
         return state
 
     def set(self, scope: Scope, key: str, value: Sealed) -> None:
-        """Give a key a value."""
+        """Set the value of a key."""
         keys = self.scopes.get(scope)
         if keys is None:
             keys = self.scopes[scope] = {}
@@ -74,7 +74,7 @@ class State:
         keys[key] = value
 
     def delete(self, scope: Scope, key: str) -> None:
-        """Remove a key, if it is there."""
+        """Delete a key, if it exists."""
         if scope in self.scopes:
             self.scopes[scope].pop(key, None)
 
@@ -83,14 +83,14 @@ class State:
         return self._scopes_of.get(path, ())
 
     def drop(self, path: str) -> None:
-        """Forget what a sub-workflow's run has kept."""
+        """Delete the state of a sub-workflow's run."""
         for scope in self._scopes_of.pop(path, ()):
             self.scopes.pop(scope, None)
         self.sub_runs.pop(path, None)
         self.holds.pop(path, None)
 
     def count_holds(self) -> None:
-        """Count, after loading, what keeps runs of sub-workflows going."""
+        """Count, after loading, what keeps runs of sub-workflows active."""
         self.holds.clear()
         for request in (*self.requests.values(), *self.intercepted.values()):
             self.holds[path_of(request.source_executor_id)] += 1

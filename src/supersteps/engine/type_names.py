@@ -1,4 +1,4 @@
-"""The annotation that a stored type name stands for.
+"""The lookup of annotations by stored type names.
 
 A question is stored with the name of the type that its answer must have. That type may be narrower
 than what the handler accepts, and after a restart only its name is left. It is looked up among the
@@ -21,10 +21,10 @@ _TOKEN = re.compile(r"""\s*([\w.<>]+|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-|\[|\]
 
 
 def annotation_named(name: str, options: Sequence[Any]) -> Any | None:
-    """Return the annotation that `display_name` spells so, None where it cannot be told.
+    """Return the annotation with this `display_name`, None if it is unknown.
 
     Args:
-        name: What `display_name` gave.
+        name: The result of `display_name`.
         options: Annotations. Their classes, imported subclasses of these, and plain types may
             occur in the name.
     """
@@ -55,9 +55,9 @@ def _known(options: Iterable[Any]) -> dict[str, Any]:
 def _present(name: str, known: Mapping[str, Any]) -> str:
     """Return the present name of a class that was stored under another one.
 
-    That is so if the class was in a script and is imported now, or the other way round. A stored
-    `__main__` stands for any module that has such a class, as for the codec. A present one stands
-    for the module whose file is the script.
+    That is the case if the class was in a script and is imported now, or vice versa. A stored
+    `__main__` means any module that has such a class, as for the codec. A present one means the
+    module whose file is the script.
     """
     if name in known:
         return name
@@ -77,7 +77,7 @@ def _present(name: str, known: Mapping[str, Any]) -> str:
 
 
 class _Reader:
-    """Reads names, brackets and bars; whatever else there is, is an error."""
+    """Parses names, brackets and bars; everything else is an error."""
 
     def __init__(self, tokens: Sequence[str], known: dict[str, Any]) -> None:
         self._tokens = [*tokens, "", ""]

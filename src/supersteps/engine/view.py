@@ -1,4 +1,4 @@
-"""`View`: what one executor sees of the state, and its changes."""
+"""`View`: an executor's view of the state, with its changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from supersteps.engine.levels import SHARED_STATE
 from supersteps.errors import ReducerError
 
 SCOPE_MARK = ""
-"""A key that says that a scope was set, though it holds no other key; users cannot name it."""
+"""A key of every scope that was set, even if empty; users cannot use this name."""
 
 
 class Write(msgspec.Struct, frozen=True, gc=False):
@@ -27,7 +27,7 @@ class Write(msgspec.Struct, frozen=True, gc=False):
         scope: The scope.
         key: The key.
         value: The new value or the update; None deletes the key.
-        is_update: Whether the value is to be folded in by the key's reducer, or appended where
+        is_update: Whether the value is an update for the key's reducer, or an item to append if
             there is none.
     """
 
@@ -40,7 +40,7 @@ class Write(msgspec.Struct, frozen=True, gc=False):
 Overlay: TypeAlias = dict[Scope, dict[str, list[Sealed] | Sealed | None]]
 """Keys as one executor has changed them since the barrier, by scope.
 
-Each has a value, None where it was deleted, or a list of updates.
+Each has a value, None if it was deleted, or a list of updates.
 """
 
 
@@ -48,16 +48,16 @@ _NOTHING: Mapping[str, list[Sealed] | Sealed | None] = {}
 
 
 class View(msgspec.Struct, eq=False):
-    """What one executor sees during a superstep.
+    """An executor's view during a superstep.
 
-    That is the barrier's state, under what its own finished calls have written.
+    That is the barrier's state, overlaid by the writes of its own finished calls.
 
     Attributes:
         scopes: The state at the barrier.
         reducers: Reducers by shared key.
-        sealer: Seals what reducers make.
+        sealer: Freezes results of reducers.
         shared: The shared scope of the executor's level.
-        overlay: What its finished calls have changed.
+        overlay: The changes of its finished calls.
     """
 
     scopes: Mapping[Scope, Mapping[str, Sealed]]
@@ -67,7 +67,7 @@ class View(msgspec.Struct, eq=False):
     overlay: Overlay = {}
 
     def fresh(self) -> View:
-        """Return what a call sees that runs side by side with the executor's others."""
+        """Return the view of a call that runs concurrently with the executor's others."""
         return View(self.scopes, self.reducers, self.sealer, self.shared)
 
     def note(self, write: Write, overlay: Overlay) -> None:
@@ -88,12 +88,12 @@ class View(msgspec.Struct, eq=False):
             changed[write.key] = self.sealer.seal(value, "shared key {!r}", write.key)
 
     def accept(self, writes: list[Write]) -> None:
-        """Take over the writes of a call that succeeded."""
+        """Add the writes of a call that succeeded."""
         for write in writes:
             self.note(write, self.overlay)
 
     def read(self, scope: Scope, key: str, calls: Overlay) -> Any:
-        """Return a key's value for a call with writes of its own; `MISSING` when there is none."""
+        """Return a key's value for a call with its own writes, `MISSING` if there is none."""
         updates: list[Sealed] = []
         for overlay in (calls, self.overlay):
             changed = overlay.get(scope)
@@ -110,11 +110,11 @@ class View(msgspec.Struct, eq=False):
         return updated(key, self.reducers.get(key), base, updates)
 
     def has_reducer(self, key: str) -> bool:
-        """Return whether updates of a shared key are folded in by a reducer."""
+        """Return whether a shared key has a reducer."""
         return key in self.reducers
 
     def is_list(self, key: str, calls: Overlay) -> bool:
-        """Return whether one can append to a shared key: it is a list, or missing."""
+        """Return whether a shared key can be appended to: it is a list, or missing."""
         for overlay in (calls, self.overlay):
             changed = overlay.get(self.shared)
             if changed and key in changed and not isinstance(changed[key], list):
@@ -122,7 +122,7 @@ class View(msgspec.Struct, eq=False):
         else:
             base = self.scopes.get(self.shared, {}).get(key)
             if base is None or isinstance(base, SealedList):
-                return True  # the usual case, told without looking inside
+                return True  # the usual case, known without decoding
         value = self.read(self.shared, key, calls)
         return value is MISSING or type(value) is list
 
@@ -138,7 +138,7 @@ class View(msgspec.Struct, eq=False):
         return list(names)
 
     def sealed(self, scope: Scope, key: str) -> Sealed | None:
-        """Return a key's value as the next call sees it, None when there is none."""
+        """Return a key's value as the next call sees it, None if there is none."""
         changed = self.overlay.get(scope, _NOTHING)
         if key not in changed:
             return self.scopes.get(scope, {}).get(key)
@@ -151,7 +151,7 @@ class View(msgspec.Struct, eq=False):
 def updated(key: str, reducer: Reducer | None, base: Sealed | None, updates: list[Sealed]) -> Any:
     """Return a shared key's value after updates.
 
-    They are folded in by its reducer, or appended where there is none.
+    They are combined by its reducer, or appended if it has none.
 
     Raises:
         ReducerError: The reducer raised.
@@ -170,8 +170,8 @@ def updated(key: str, reducer: Reducer | None, base: Sealed | None, updates: lis
         if is_unfinished(value):
             discard(value)
             raise ReducerError(
-                f"the reducer of shared key {key!r} gave a {type(value).__name__}, which would "
-                "have to be awaited or iterated over; it has to give the value at once. Nothing of "
-                "this superstep was committed; fix the reducer and resume the run."
+                f"the reducer of shared key {key!r} returned a {type(value).__name__}, which would "
+                "have to be awaited or iterated; it must return the value itself. Nothing of this "
+                "superstep was committed; fix the reducer and resume the run."
             )
     return value

@@ -1,6 +1,6 @@
-"""`WriteMerge`: joins the writes of a superstep.
+"""`WriteMerge`: merges the writes of a superstep.
 
-Reducers fold, lists grow, and two writers of one key are refused.
+Reducers combine updates, lists grow, and two writers of one key are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from supersteps.errors import StateConflictError
 Place = tuple[Scope, str]
 
 Writer = tuple[str, str]
-"""An executor, by path, and the key of its call where its calls ran side by side, else nothing."""
+"""An executor, by path, and the key of its call if its calls ran concurrently."""
 
 
 class WriteMerge:
@@ -42,7 +42,7 @@ class WriteMerge:
         self._updaters: dict[Place, set[Writer]] = {}
 
     def run(self, results: Sequence[Effects]) -> None:
-        """Join all writes; updates of a key are folded or appended in the order of the plan.
+        """Merge all writes; updates of a key are combined or appended in the order of the plan.
 
         Raises:
             StateConflictError: Two executors wrote one shared key that has no reducer.
@@ -109,9 +109,9 @@ class WriteMerge:
         if first[0] == second[0]:
             who = (
                 f"two calls of executor {first[0]!r} (for messages {first[1]} and {second[1]}), "
-                "which ran side by side and did not see each other's writes,"
+                "which ran concurrently and did not see each other's writes,"
             )
-            last = "send results on as messages, or let it handle one message at a time"
+            last = "send results as messages, or let it handle one message at a time"
         else:
             who = f"executors {first[0]!r} and {second[0]!r} both"
             last = "or let one executor run after the other"
@@ -119,8 +119,8 @@ class WriteMerge:
             remedy = "Write different keys"
         elif key in level.graph.reducers:
             remedy = (
-                "Its reducer joins updates, but not an update and a deletion: delete it in another "
-                "superstep"
+                "Its reducer combines updates, but not an update and a deletion: delete it in "
+                "another superstep"
             )
         else:
             remedy = (
