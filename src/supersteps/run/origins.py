@@ -1,4 +1,4 @@
-"""Where a run comes from: an input, a checkpoint, a fork, an answer."""
+"""The origins of runs: an input, a checkpoint, a fork, an answer."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from supersteps.storage.records import RunRecord
 
 
 class _Origin:
-    """What all origins have in common; each one's `open` does the work at the first iteration.
+    """Base of all origins, whose `open` does the work at the first iteration.
 
     Attributes:
         run_id: The run's id, empty while it is not known.
-        begins_anew: Whether opening the run creates it; then nothing but iterating may open it.
+        begins_anew: Whether opening the run creates it; then only iterating may open it.
     """
 
     begins_anew = False
@@ -48,12 +48,12 @@ class _Origin:
         self._setup = setup
 
     def note_waiting(self, handle: Holder, request_ids: Sequence[str]) -> None:
-        """Learn which questions a run only waits for."""
+        """Record the questions of a run that only waits."""
         assert isinstance(handle, StreamingRun)
         self._setup.registry.note(handle, request_ids)
 
     def _equip(self, work: RunWork, storage: DurableStorage | None) -> Opened:
-        """Set up a run that is about to be begun or loaded, and have others find its handle."""
+        """Set up a run that is about to be started or loaded, and register its handle."""
         if storage is not None:
             assert isinstance(work.handle, StreamingRun)
             self._setup.registry.register(storage, work.handle)
@@ -76,9 +76,9 @@ class _Origin:
 
 
 class _Creation(_Origin):
-    """What the origins of new runs have in common: the run is created once.
+    """Base of the origins of new runs: the run is created once.
 
-    An attempt that was interrupted in its commit is settled by the next one.
+    The next attempt finds out whether an interrupted one was committed.
     """
 
     begins_anew = True
@@ -99,7 +99,7 @@ class _Creation(_Origin):
         self._attempt: Opened | None = None
 
     def _made(self, work: RunWork) -> Opened | None:
-        """Return the last attempt if it has made the run, or was cut short while it did."""
+        """Return the last attempt if it has created the run, or was interrupted meanwhile."""
         last = self._attempt
         if last is None or last.store is None or not (last.store.is_cut or last.store.head):
             return None
@@ -122,13 +122,13 @@ class NewRun(_Creation):
         tags: Sequence[str],
     ) -> None:
         if if_exists not in ("error", "attach"):
-            raise ValueError(f'if_exists is "error" or "attach", not {if_exists!r}')
+            raise ValueError(f'if_exists must be "error" or "attach", not {if_exists!r}')
         super().__init__(setup, storage, run_id, metadata, tags)
         self.begins_anew = if_exists == "error"
         self._message = message
 
     async def open(self, work: RunWork) -> Opened:
-        """Begin the run, or load the one that has its id already."""
+        """Start the run, or load the one that already has its id."""
         opened = self._made(work)
         if opened is not None and not opened.runner.is_beginning:
             return opened
@@ -158,7 +158,7 @@ class ResumedRun(_Origin):
         self._responses = responses or {}
 
     async def open(self, work: RunWork) -> Opened:
-        """Load the checkpoint; one without a run here becomes the first of a new run."""
+        """Load the checkpoint; one without a run becomes the first of a new run."""
         storage = self._setup.require(self._storage, "resume from")
         record, run = await find_run(storage, self._reference)
         fitted = self._setup.fit(storage, record)
@@ -173,11 +173,11 @@ class ResumedRun(_Origin):
             await self._answer(work, opened)
         elif record.header.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
             assert opened.store is not None
-            await opened.store.become_head()  # it waits for answers, and they go to the head
+            await opened.store.become_head()  # it waits for answers, which go to the head
         return opened
 
     async def _answer(self, work: RunWork, opened: Opened) -> None:
-        """Take the answers to questions that wait; keep those to questions about to be asked."""
+        """Accept answers to waiting questions; keep those to questions in flight."""
         runner = opened.runner
         later = runner.coming_questions() - runner.state.requests.keys()
         work.answer_when_asked({k: v for k, v in self._responses.items() if k in later})
@@ -215,7 +215,7 @@ class AnsweredRun(_Origin):
 
 
 class ForkedRun(_Creation):
-    """A new run that begins at a checkpoint of any run; see `Workflow.fork`."""
+    """A new run that starts from a checkpoint of any run; see `Workflow.fork`."""
 
     def __init__(
         self,
@@ -288,7 +288,7 @@ class ReplayedRun(_Origin):
         self._to_step = to_step
 
     async def open(self, work: RunWork) -> Opened:
-        """Read the lineage, and stand at its first checkpoint."""
+        """Read the lineage, and move to its first checkpoint."""
         setup = self._setup
         storage = setup.require(self._storage, "replay from")
         replay = await find_replay(storage, self._reference, self._to_step)
@@ -299,15 +299,15 @@ class ReplayedRun(_Origin):
         return opened
 
     def note_waiting(self, handle: Holder, request_ids: Sequence[str]) -> None:
-        """Nothing waits: the questions were answered when the run went on."""
+        """Do nothing: the questions were answered in the run."""
 
 
 class WatchedRun(_Origin):
-    """A run that others drive: it is only looked at."""
+    """A run that another handle drives, and this one only reads."""
 
     async def open(self, work: RunWork) -> Opened:
-        """Refuse to."""
-        raise AssertionError(f"run {work.run_id!r} is only looked at")
+        """Never called."""
+        raise AssertionError(f"run {work.run_id!r} is only read")
 
     def note_waiting(self, handle: Holder, request_ids: Sequence[str]) -> None:
-        """Nobody answers through it."""
+        """Do nothing: it is not answered through this handle."""

@@ -1,4 +1,4 @@
-"""`RunRegistry`: the handles of one workflow's runs, and who waits."""
+"""`RunRegistry`: the handles of a workflow's runs, and who waits."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from supersteps.storage.ports import DurableStorage, name_of, when_closed
 class RunRegistry:
     """The runs of one workflow that have a handle, and those that wait for answers.
 
-    A run with a storage can be found there again, so its handle is held weakly; a run without one
-    lives only as long as somebody holds it.
+    A run with a storage can be found there, so its handle is referenced weakly; a run without one
+    lives only as long as its handle.
     """
 
     def __init__(self, storage: DurableStorage | None) -> None:
-        """Begin empty.
+        """Create an empty registry.
 
         Args:
-            storage: The workflow's own; runs that are noted add theirs.
+            storage: The workflow's storage; recorded runs add theirs.
         """
         self._storage = storage
         self._other_storages: dict[int, tuple[DurableStorage, set[str]]] = {}
@@ -37,7 +37,7 @@ class RunRegistry:
         self._forked: set[str] = set()
 
     def note(self, run: StreamingRun, request_ids: Iterable[str]) -> None:
-        """Learn for answers to which requests a run waits; none where it is done."""
+        """Record the requests for which a run waits; none if it has completed."""
         registry = self._unstored if run.storage is None else self._stored
         asked = tuple(request_ids)
         for request_id in self._asked.pop(run, ()):
@@ -64,21 +64,21 @@ class RunRegistry:
             del self._other_storages[key]
 
     def register(self, storage: DurableStorage, run: StreamingRun) -> None:
-        """Learn of the newest handle of a stored run."""
+        """Record the newest handle of a stored run."""
         self._handles[id(storage), run.run_id] = run
 
     def handle(self, storage: DurableStorage, run_id: str) -> StreamingRun | None:
-        """Return the newest handle of a stored run, if somebody still has it."""
+        """Return the newest handle of a stored run, if it still exists."""
         return self._handles.get((id(storage), run_id))
 
     def note_forked(self, request_ids: Iterable[str]) -> None:
-        """Learn that these requests wait in a fork too; only the storage knows in how many runs."""
+        """Record that these requests also wait in a fork; the storage knows in how many runs."""
         self._forked.update(request_ids)
 
     def at_hand(self, request_ids: Iterable[str]) -> StreamingRun | None:
         """Return the handle of the run that waits for these requests.
 
-        None where only a storage may know the run.
+        None if only a storage may know the run.
 
         Raises:
             RequestError: They belong to different runs.
@@ -108,7 +108,7 @@ class RunRegistry:
         return None
 
     def let_go(self, key: int) -> None:
-        """Let go of a storage that was closed: it stays so, though it could be opened again."""
+        """Drop a storage that was closed, so that it is not opened again."""
         self._other_storages.pop(key, None)
 
     async def find(
@@ -116,8 +116,8 @@ class RunRegistry:
     ) -> tuple[DurableStorage, str]:
         """Return the stored run that waits for these requests, as its storage and its id.
 
-        Requests that no run waits for are passed over if there are others: the run itself knows
-        what became of them.
+        Requests for which no run waits are skipped if there are others: the run itself knows their
+        outcome.
 
         Raises:
             UnknownRequestError: No run waits for any of them.

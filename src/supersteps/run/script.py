@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 async def drive(run: StreamingRun, workflow_id: str) -> WorkflowRunResult:
-    """Drive a run until it is done, only waits for answers, or a signal asks the process to end.
+    """Drive a run until it has completed, only waits, or a signal asks the process to end.
 
-    The signals are SIGINT and SIGTERM. A second one does what it would have done without this
+    The signals are SIGINT and SIGTERM. A second one has its usual effect, as without this
     function.
 
     Raises:
         RunDrainedError: The process was asked to end before the run had ended.
-        Exception: What ended the run.
+        Exception: The error of the run.
     """
     result, asked = await until_asked_to_stop(run, run.wait_for_completion())
     if asked is not None and result.get_final_state() not in SETTLED:
@@ -39,18 +39,18 @@ async def until_asked_to_stop(
     work: Coroutine[Any, Any, T],
     on_signal: Callable[[signal.Signals], None] | None = None,
 ) -> tuple[T, signal.Signals | None]:
-    """Do work that drives a run; SIGINT or SIGTERM drains the run: the work ends after a commit.
+    """Run work that drives a run; SIGINT or SIGTERM drains it, so the work ends after a commit.
 
     Args:
         run: The run.
         work: Drives it, and ends when it is drained.
-        on_signal: Is told of the signal when it comes; must be quick, and raise nothing.
+        on_signal: Called with the signal; must be quick, and must not raise.
 
     Returns:
         The work's result, and the signal that asked the process to end, if one did.
 
     Raises:
-        Exception: What the work raised.
+        Exception: The exception of the work.
     """
     asked: list[signal.Signals] = []
     drains: list[asyncio.Task[None]] = []
@@ -65,9 +65,9 @@ async def until_asked_to_stop(
         with _signals_go_to(drain):
             result = await work
             for task in drains:
-                await task  # until the run is given up
+                await task  # until the run is released
     finally:
-        work.close()  # if it was not begun
+        work.close()  # if it was not started
         for task in drains:
             task.cancel()
             task.add_done_callback(look_at)
@@ -97,7 +97,7 @@ def _drained(run: StreamingRun, workflow_id: str, signal_name: str) -> RunDraine
 
 @contextmanager
 def _signals_go_to(drain: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Have the first SIGINT or SIGTERM handled by a function, and any further one as before.
+    """Handle the first SIGINT or SIGTERM with a function, and further ones as before.
 
     Only the main thread gets signals. Those that the process ignores, as in the background of a
     shell, stay ignored.
@@ -128,7 +128,7 @@ def _signals_go_to(drain: Callable[[signal.Signals], None]) -> Iterator[None]:
                     continue
                 try:
                     loop.add_signal_handler(number, take, number)
-                except NotImplementedError:  # on Windows: then signals do what they do
+                except NotImplementedError:  # on Windows: then signals have their usual effect
                     break
                 before[number] = handler
         yield

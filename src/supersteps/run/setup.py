@@ -1,4 +1,4 @@
-"""`RunSetup`: what the runs of a workflow have in common."""
+"""`RunSetup`: the common setup of a workflow's runs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class RunSetup:
 
     Attributes:
         definition: The workflow.
-        storage: Where runs are saved unless a run is given another storage.
-        registry: The runs at hand.
+        storage: The storage of runs, unless a run has another one.
+        registry: The handles of runs.
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class RunSetup:
         migration: Migration | None,
         observer: Observer | None,
     ) -> None:
-        """Nothing is opened yet.
+        """Nothing is opened here.
 
         Args:
             definition: The workflow.
-            checkpoint_storage: Where runs are saved.
-            retention: Which checkpoints to keep while a run goes on.
-            backend: Where handlers run.
+            checkpoint_storage: The storage of runs.
+            retention: Which checkpoints to keep while a run continues.
+            backend: Calls handlers.
             migration: How to go on with runs that an earlier graph began; they are refused when
                 None.
-            observer: Is told what the runs do.
+            observer: Gets reports of what the runs do.
         """
         self.definition = definition
         self._retention = retention
@@ -67,7 +67,7 @@ class RunSetup:
     # ------------------------------------------------------------------------------------- storages
 
     def storage_for(self, checkpoint_storage: CheckpointStorage | None) -> DurableStorage | None:
-        """Return a run's storage: the one that it is given, else the workflow's own."""
+        """Return a run's storage: the given one, otherwise the workflow's."""
         return self.storage if checkpoint_storage is None else self._durable(checkpoint_storage)
 
     def require(self, storage: DurableStorage | None, what_for: str) -> DurableStorage:
@@ -75,10 +75,10 @@ class RunSetup:
 
         Args:
             storage: The storage of a run, if it has one.
-            what_for: What it is needed for, for the text of the error.
+            what_for: What it is needed for, for the error message.
 
         Raises:
-            CheckpointingDisabledError: There is none.
+            CheckpointingDisabledError: There is no storage.
         """
         if storage is None:
             raise CheckpointingDisabledError(
@@ -92,15 +92,17 @@ class RunSetup:
         from supersteps.storage.plain.adapter import as_durable
 
         storage = self._adapters.get(id(checkpoint_storage)) or as_durable(checkpoint_storage)
-        if storage is not checkpoint_storage:  # one adapter for each storage, which it keeps alive
+        if (
+            storage is not checkpoint_storage
+        ):  # one adapter for each storage, which the adapter keeps alive
             self._adapters[id(checkpoint_storage)] = storage
         storage.codec.add_types(
             self.definition.types
-        )  # so that listing its checkpoints gives typed values
+        )  # so that its listed checkpoints have typed values
         return storage
 
     def codec(self, storage: DurableStorage | None) -> Codec:
-        """Return what encodes and decodes the values of a run."""
+        """Return the codec of a run."""
         if storage is None:
             return self._plain_codec
         codec = self._codecs.get(storage)
@@ -113,7 +115,7 @@ class RunSetup:
     # ----------------------------------------------------------------------------------------- runs
 
     def fit(self, storage: DurableStorage, record: CheckpointRecord) -> Fitted:
-        """Return a checkpoint as the workflow can go on with it.
+        """Return a checkpoint in a form from which the workflow can continue.
 
         Raises:
             GraphChangedError: It does not fit the workflow.
@@ -135,7 +137,7 @@ class RunSetup:
         codec: Codec | None = None,
         replay: Replay | None = None,
     ) -> Opened:
-        """Give a run its executors, a runner and its hold on the storage; nothing is begun yet."""
+        """Create a run's executors, runner and access to the storage; nothing is started yet."""
         store, workflow_id = None, self.definition.workflow_id
         if storage is not None:
             store = RunStore(storage, work.run_id, workflow_id, self._retention)

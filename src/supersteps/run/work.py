@@ -36,16 +36,16 @@ from supersteps.storage.ports import capabilities_of
 _PENDING = WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS
 
 TURN_SECONDS = 0.02
-"""How long supersteps may follow each other until others on the event loop have their turn."""
+"""How long supersteps may block the event loop before other tasks have their turn."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What opening a run gives.
+    """An opened run.
 
     Attributes:
         runner: Advances it.
-        store: Its hold on the storage, None without one.
+        store: Its access to the storage, None without one.
     """
 
     runner: Runner
@@ -53,7 +53,7 @@ class Opened:
 
 
 class Origin(Protocol):
-    """Where a run comes from: a new input, a checkpoint, another run, an answer."""
+    """The origin of a run: a new input, a checkpoint, another run, an answer."""
 
     @property
     def run_id(self) -> str:
@@ -61,13 +61,13 @@ class Origin(Protocol):
 
     @property
     def begins_anew(self) -> bool:
-        """Whether opening the run creates it; then nothing but iterating may open it."""
+        """Whether opening the run creates it; then only iterating may open it."""
 
     async def open(self, work: RunWork) -> Opened:
-        """Begin the run or load it; called again if an earlier attempt was interrupted."""
+        """Start the run or load it; called again if an earlier attempt was interrupted."""
 
     def note_waiting(self, handle: Holder, request_ids: Sequence[str]) -> None:
-        """Learn which questions a run only waits for; none when it is done or its handle ends."""
+        """Record the questions of a run that only waits; none if it has ended."""
 
 
 class RunWork:
@@ -77,12 +77,12 @@ class RunWork:
 
     Attributes:
         run_id: The run's id; for a resumed run known once it is opened.
-        origin: Where the run comes from.
+        origin: The run's origin.
         stream: Takes the events.
         handle: The run's handle.
-        opened: What opening it gave, None before that.
-        hold: The run's store, known as soon as the run is being opened.
-        loading: Entered while hooks take attributes back, and nobody else may come in.
+        opened: The opened run, None before that.
+        hold: The run's store, set as soon as the run is being opened.
+        loading: Entered while hooks load attributes, to exclude other work.
         has_looked: Whether the inbox was read since the last superstep.
     """
 
@@ -97,7 +97,7 @@ class RunWork:
         self.has_looked = False
         self._life = life
         self._queued: dict[str, Any] = {}
-        self._awaited: dict[str, Any] = {}  # answers to questions that are about to be asked
+        self._awaited: dict[str, Any] = {}  # answers to questions in flight
         self._opening = LoopLock()
 
     @property
@@ -107,13 +107,13 @@ class RunWork:
 
     @property
     def store(self) -> RunStore | None:
-        """Its hold on the storage, None without one or before it is opened."""
+        """Its access to the storage, None without one or before it is opened."""
         return self.opened.store if self.opened is not None else None
 
     # ------------------------------------------------------------------------------------ the units
 
     def has_next(self) -> bool:
-        """Return whether there is something to do or to say; at the end, say how the run stands."""
+        """Return whether there is work or an event; at the end, report the run's state."""
         runner, life = self.runner, self._life
         if runner is None:
             return True
@@ -121,7 +121,7 @@ class RunWork:
             return not life.is_drained
         if self._may_look(runner) and not life.is_drained:
             return True
-        if self._awaited and not life.is_drained:  # never asked: a unit that says so
+        if self._awaited and not life.is_drained:  # never asked: one more unit reports it
             self._queued, self._awaited = self._awaited, {}
             return True
         if life.phase is SETTLED:
@@ -137,11 +137,11 @@ class RunWork:
         return bool(self.stream.events)
 
     def _may_look(self, runner: Runner) -> bool:
-        """Return whether others may have answered since the last superstep or request to go on."""
+        """Return whether others may have answered since the last superstep or request."""
         return not self.has_looked and self.store is not None and runner.has_questions
 
     async def do(self) -> None:
-        """Open the run, or take one superstep; what goes wrong is kept for the consumer."""
+        """Open the run, or take one superstep; errors are kept for the consumer."""
         life = self._life
         try:
             if self.opened is None:
@@ -173,18 +173,18 @@ class RunWork:
                 with suppress(Exception):  # the lease expires by itself
                     await self.hold.release()
             raise
-        except GeneratorExit:  # the event loop was closed; the run goes on in another one
+        except GeneratorExit:  # the event loop was closed; the run can continue in another one
             raise
         except BaseException as error:
             life.failure = error
             raise
 
     async def _fail(self, error: Exception, where: str = "") -> None:
-        """Record why the run stopped, give it up, and tell the consumer.
+        """Record why the run stopped, release it, and report it to the consumer.
 
         Args:
-            error: Why.
-            where: In which executor and superstep, if the error's notes may not say so.
+            error: The reason.
+            where: The executor and superstep, if the error's notes may not have them.
         """
         self._life.failure = error
         self._announce()
@@ -201,7 +201,7 @@ class RunWork:
         self.tell_rest(error)
 
     def tell_rest(self, error: BaseException | None = None) -> None:
-        """Tell an observer that the handle has nothing to do for the run any more, for now."""
+        """Report to an observer that the handle has no more work for the run, for now."""
         if self.opened is not None:
             self.opened.runner.rest(self.stream.state, error)
 
@@ -210,7 +210,7 @@ class RunWork:
     async def _open(self) -> None:
         async with self._opening.here():
             if self.opened is not None or self._life.failure is not None:
-                return  # somebody else was first
+                return  # another task was faster
             if self.run_id:
                 self._announce()
             with self.loading:
@@ -222,28 +222,28 @@ class RunWork:
                 self.stream.emit(event)
 
     def begin_with(self, store: RunStore | None) -> None:
-        """Learn of the store through which the run is being opened; its id is known now."""
+        """Set the store of the run that is being opened; its id is known now."""
         self.hold = store
         self._announce()
 
     def _announce(self) -> None:
-        """Say that the run begins, once."""
+        """Report once that the run starts."""
         if self.stream.state is WorkflowRunState.STARTED:
             self.stream.emit(WorkflowStartedEvent(run_id=self.run_id))
             self.stream.emit_state(WorkflowRunState.IN_PROGRESS)
 
     def _say_what_is_missing(self) -> None:
-        """Say, once per run, which promises its storage cannot keep."""
+        """Warn, once per run, about guarantees that its storage cannot keep."""
         missing = () if self.store is None else capabilities_of(self.store.storage).missing
         if missing:
-            text = "Not every promise holds for this run. " + " ".join(missing)
+            text = "Not all guarantees hold for this run. " + " ".join(missing)
             self.stream.emit(WorkflowWarningEvent(text))
             warnings.warn(f"run {self.run_id!r}: {text}", PartialStorageWarning, stacklevel=2)
 
     # ----------------------------------------------------------------------------------- supersteps
 
     async def _advance(self, runner: Runner) -> None:
-        """Take a superstep, several for somebody who only wants the result, or wait for a timer."""
+        """Take a superstep (several for a caller that only wants the result), or await a timer."""
         asks = runner.has_questions
         if runner.flows and not self._queued:
             self.stream.emit_state(_PENDING if asks else WorkflowRunState.IN_PROGRESS)
@@ -258,7 +258,7 @@ class RunWork:
             self.stream.emit_state(_PENDING)
 
     async def _get_ready(self, runner: Runner) -> bool:
-        """Take what has come from outside, or wait for it; return whether to take a superstep."""
+        """Take input from outside, or wait for it; return whether to take a superstep."""
         await self._take_queued(runner)
         if not runner.has_work and self._may_look(runner):
             self.has_looked = True
@@ -268,17 +268,19 @@ class RunWork:
         if runner.has_work:
             return True
         if self.stream.is_taken and not self._life.is_drained:
-            await runner.wait()  # for a timer; whoever answers, drains or leaves ends the wait
+            await (
+                runner.wait()
+            )  # for a timer; an answer, a drain or a leaving consumer ends the wait
         return False
 
     async def _take_more(self, runner: Runner, asks: bool) -> None:
-        """Take further supersteps for somebody who only wants the result, while messages flow.
+        """Take more supersteps for a caller that only wants the result, while messages flow.
 
-        Nothing but the messages has to be looked at between them, so they follow at once.
+        Only messages have to be checked between them, so they follow at once.
 
         Args:
             runner: Takes them.
-            asks: Whether questions waited so far; where that changes, the consumer is told first.
+            asks: Whether questions waited so far; if that changes, it is reported first.
         """
         clock = asyncio.get_running_loop().time
         until = clock() + TURN_SECONDS
@@ -295,15 +297,15 @@ class RunWork:
     # ------------------------------------------------------------------------------ answers to take
 
     def queue_answers(self, responses: Mapping[str, Any]) -> None:
-        """Have answers taken by the next unit."""
+        """Let the next unit accept answers."""
         self._queued.update(responses)
 
     def answer_when_asked(self, responses: Mapping[str, Any]) -> None:
-        """Have answers taken as soon as their questions are asked, which are on their way."""
+        """Accept answers as soon as their questions, which are in flight, are asked."""
         self._awaited.update(responses)
 
     def forget_answers(self) -> None:
-        """Forget answers that were not taken yet: the run was rewound."""
+        """Drop answers that were not accepted yet, because the run was restored."""
         self._queued.clear()
         self._awaited.clear()
 
@@ -324,6 +326,6 @@ def _text_of(error: Exception, where: str) -> str:
 
 
 def _is_cancelled() -> bool:
-    """Return whether somebody cancelled this task; a handler may raise CancelledError by itself."""
+    """Return whether this task was cancelled; a handler may raise CancelledError by itself."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
