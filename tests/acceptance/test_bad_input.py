@@ -1,6 +1,7 @@
 """Bad input is answered with an error that teaches, and the run goes on from the last good checkpoint."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,7 +94,9 @@ async def test_an_unknown_checkpoint_id(tmp_path: Path) -> None:
     for wrong in ("nonsense", "../../etc/passwd", "r-999999", ""):
         with pytest.raises(CheckpointNotFoundError) as caught:
             await workflow.run_from_checkpoint(wrong)
-        assert f"FileCheckpointStorage holds no checkpoint {wrong!r}" in str(caught.value)
+        assert re.search(
+            f"FileCheckpointStorage .*holds no checkpoint {wrong!r}", str(caught.value)
+        )
         assert "its newest are 'r-000002', 'r-000003', 'r-000004'" in str(caught.value)
         assert "list_checkpoints()" in str(caught.value)
 
@@ -346,7 +349,8 @@ async def test_an_answer_to_an_unknown_request(tmp_path: Path) -> None:
     ):
         await asking(tmp_path).send_responses({"another": 1})
     with pytest.raises(
-        UnknownRequestError, match=r"does not wait for request 'another'.*that wait: 'the-question'"
+        UnknownRequestError,
+        match=r"does not wait for request 'another'.*waiting requests: 'the-question'",
     ):
         await asking(tmp_path).run_from_checkpoint("r-000002", responses={"another": 1})
     with pytest.raises(

@@ -352,7 +352,7 @@ def test_a_failure_says_where_and_how_to_go_on(folder: Path) -> None:
         (["run", "nothing:workflow"], "there is no module 'nothing'"),
         (["run", "broken:workflow"], "broken cannot be imported: ModuleNotFoundError"),
         (["run", "flow:nothing"], "flow has no 'nothing'"),
-        (["run", "flow:workflow", "many"], "takes int, and 'many' is none"),
+        (["run", "flow:workflow", "many"], "takes int, and 'many' does not fit"),
         (["run", "flow:workflow", "1", "--attach"], "--attach needs --run-id"),
         (["run", "flow:workflow", "1", "--meta", "x"], "not of the form KEY=JSON"),
         (["resume"], "no store is named"),
