@@ -27,15 +27,15 @@ from supersteps.states import state_at_barrier
 
 
 class Step(msgspec.Struct, frozen=True, eq=False):
-    """A superstep whose handlers have run, or the beginning of a run.
+    """A superstep whose handlers have run, or the start of a run.
 
     Attributes:
-        number: Its number in the lineage; 0 for the beginning.
+        number: Its number in the lineage; 0 for the start.
         planned: Who handled what.
         merged: What it changes.
         ran: Which executors ran.
         since_input: How many supersteps since the last input there are with it.
-        beginning: Of the beginning: what only a run's first commit says.
+        beginning: At the start: the data of only a run's first commit.
     """
 
     number: int
@@ -50,7 +50,7 @@ class Barrier:
     """Takes a run over the end of a superstep: to its next position, durably.
 
     Attributes:
-        cut: The superstep whose commit was cut short, None if there is none.
+        cut: The superstep whose commit was interrupted, None if there is none.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Barrier:
 
         Args:
             setting: What the run works with.
-            position: Where it stands; moved by each superstep.
+            position: The run's position, which each superstep moves.
             inbox: Its accepted answers.
             announcer: Told of each superstep once it is committed.
         """
@@ -71,7 +71,7 @@ class Barrier:
         self.cut: Step | None = None
 
     def forget(self) -> None:
-        """Forget a superstep whose commit was cut short: the run goes on elsewhere."""
+        """Forget a superstep whose commit was interrupted: the run continues elsewhere."""
         self.cut = None
 
     async def reach(self, step: Step) -> None:
@@ -79,7 +79,7 @@ class Barrier:
 
         Raises:
             CheckpointSaveError: The commit failed; the run stays at its last checkpoint.
-            RunExistsError: The run is to begin, and its id is taken.
+            RunExistsError: The run is new, but its id is already used.
         """
         setting, state, merged = self._setting, self._position.state, step.merged
         info = None
@@ -105,7 +105,7 @@ class Barrier:
         self._land(step, info)
 
     async def settle(self) -> None:
-        """Learn what has become of a commit that was cut short, and go on after it."""
+        """Find out the outcome of an interrupted commit, and continue after it."""
         step, store = self.cut, self._setting.store
         assert step is not None
         assert store is not None
@@ -141,7 +141,7 @@ class Barrier:
         )
 
     def _land(self, step: Step, info: CheckpointInfo | None) -> None:
-        """Stand at the next barrier, and tell of it."""
+        """Move to the next barrier, and report it."""
         here, setting, merged = self._position, self._setting, step.merged
         here.recorded = Recorded()
         here.fitted = None

@@ -33,9 +33,9 @@ class Execution(msgspec.Struct, eq=False):
         recorded: What an earlier attempt has left in the journal; finished calls are not run again.
         journal: Takes records of finished calls; None without storage.
         restore: Lets an executor with hooks take its attributes back from what it sees.
-        asleep: Is set while nothing goes on but handlers' sleep that can be cut short.
-        is_stopped: Whether it is cancelled: no call begins, and none that ends counts.
-        outer: The work, of this run or of another, from which it was begun.
+        asleep: Set while handlers only sleep and can be interrupted.
+        is_stopped: Whether it is cancelled: no call is started, and none that ends counts.
+        outer: The work, of this run or of another, from which it was started.
     """
 
     planned: Plan
@@ -134,7 +134,7 @@ class Execution(msgspec.Struct, eq=False):
     async def _guarded(
         self, executor_id: str, queue: Sequence[PlannedCall]
     ) -> list[Effects] | Exception:
-        """Run an executor's calls; hand back what one raised, so that the siblings go on."""
+        """Run an executor's calls; return the error of one, so that the siblings continue."""
         try:
             return await self._run_executor(executor_id, queue)
         except Exception as error:  # reported by run(), once the siblings have finished
@@ -203,7 +203,7 @@ class Execution(msgspec.Struct, eq=False):
         return results
 
     async def _call_apart(self, planned: PlannedCall, site: CallSite) -> Effects:
-        """Run one of several calls that run side by side, and have it recorded."""
+        """Run one of several concurrent calls, and record it."""
         at_once, address = self._at_once, site.post.address
         assert at_once is not None
         own = msgspec.structs.replace(site, view=site.view.fresh())
@@ -255,10 +255,10 @@ class Execution(msgspec.Struct, eq=False):
     async def _begin_once(
         self, planned: PlannedCall, site: CallSite
     ) -> InterruptedCallError | None:
-        """Note that a call begins which must not run twice; return an error if it had begun before.
+        """Record the start of an at-most-once call; return an error if it had started before.
 
         Raises:
-            CheckpointError: The note could not be saved, so nothing has begun.
+            CheckpointError: The record could not be saved, so the call was not started.
         """
         address = site.post.address
         place = (address, planned.key)
@@ -318,7 +318,7 @@ class Execution(msgspec.Struct, eq=False):
     async def sleep(self, executor_id: str, key: str, number: int, due: str) -> None:
         """Let a handler wait.
 
-        The time is in the journal before the wait begins, so a repetition waits for the rest.
+        The time is in the journal before the wait starts, so a repetition waits for the rest.
         """
         noted = self.recorded.sleeps.get((executor_id, key, number))
         if noted is None and self.journal is not None:
@@ -336,7 +336,7 @@ class Execution(msgspec.Struct, eq=False):
             self._look_asleep()
 
     def _look_asleep(self) -> None:
-        """Tell whether nothing goes on but sleep that can be cut short.
+        """Return whether handlers only sleep and can be interrupted.
 
         That of a call that must not run twice cannot.
         """

@@ -82,7 +82,7 @@ class RunHold:
 
     @property
     def incarnation(self) -> str:
-        """What tells the run from others of the same id."""
+        """Tells the run from others with the same id."""
         return self._incarnation
 
     def _adopt(self, run: RunRecord) -> None:
@@ -107,13 +107,13 @@ class RunHold:
     def newest_answer(self) -> int | None:
         """Number of the newest entry in the run's inbox as of this handle's last commit.
 
-        0 where there was none; None where it is not known, because the storage does not tell or the
+        0 if there was none; None if it is unknown, because the storage does not return it or the
         run has not been held without a break since.
         """
         return self._newest_answer
 
     async def look_up(self) -> RunRecord | None:
-        """Return the run's record, None when there is no such run."""
+        """Return the run's record, None if there is no such run."""
         return await self.storage.get_run(self.run_id)
 
     def _owner(self) -> Owner:
@@ -183,7 +183,7 @@ class RunHold:
         except BaseException:
             await self._give_back()
             raise
-        # Its branch too: somebody may have left this head and come back to it, on a new one.
+        # Its branch too: another handle may have left this head and returned to it, on a new one.
         self._settle(run)
         self._lease_until = deadline
 
@@ -234,7 +234,7 @@ class RunHold:
                 self._lease_until = now + LEASE_SECONDS
 
     async def release(self, *, status: str | None = None, error: str | None = None) -> None:
-        """Give the run up, if it is held, and note how the work ended."""
+        """Release the run, if it is held, and store how the work ended."""
         if not self._lease_until:
             return
         self._lease_until = 0.0
@@ -251,7 +251,7 @@ class RunHold:
         except (RunFencedError, RunNotFoundError):
             if status is not None:
                 raise
-            # somebody else has the run: there is nothing to give up
+            # another owner has the run: there is nothing to release
 
     # ------------------------------------------------------------------------------------- stopping
 
@@ -264,19 +264,19 @@ class RunHold:
         return bool(self._writes)
 
     async def written(self) -> None:
-        """Wait until no write is under way."""
+        """Wait until no write is running."""
         while self._writes:
             self._quiet.clear()
             await self._quiet.wait()
 
     def forget_writes(self) -> None:
-        """Forget writes under way: the event loop that made them ended before they did."""
+        """Forget running writes: their event loop ended before they did."""
         self._writes.clear()
         self._quiet.set()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Note a write under way."""
+        """Record a running write."""
         write = object()
         self._writes.add(write)
         try:

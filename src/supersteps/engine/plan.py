@@ -30,8 +30,8 @@ class PlannedCall(msgspec.Struct, frozen=True, gc=False):
         payload: The message.
         source_ids: Who sent it.
         attempt: Which attempt this is, from 1.
-        work: Which piece of work it does, where an earlier attempt has begun that.
-        taker: The handler that routing has found for it, None where it is to be found at the call.
+        work: Its piece of work, if an earlier attempt has started that.
+        taker: The handler that routing has found, None if it is searched at the call.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         number: Its place in the inbox.
         request_id: The request.
-        value: The answer, None where there is none.
+        value: The answer, None if there is none.
         outcome: How the question ends; None if it does not, because the answer cannot be used.
         refusal: Why it cannot be used.
     """
@@ -154,7 +154,7 @@ def _add_reply(calls: dict[str, list[PlannedCall]], request: Request, value: Sea
 
 
 TIMER, ANSWER = "timer:", "answer:"
-"""How the keys of calls begin that handle what a timer brings, and an answer."""
+"""Prefixes of the keys of calls for timers and for answers."""
 
 
 def due_timers(state: State, now: str, begun: Collection[str] = ()) -> list[str]:

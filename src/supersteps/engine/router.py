@@ -46,7 +46,7 @@ class Router(msgspec.Struct, eq=False):
         sealer: Seals what fan-ins make.
         step: The superstep.
         merged: Takes what comes of it: messages, outputs, fan-ins, replies, runs of sub-workflows
-            that begin, and a sentence for each message that goes nowhere.
+            that start, and a sentence for each undelivered message.
     """
 
     levels: Levels
@@ -60,7 +60,7 @@ class Router(msgspec.Struct, eq=False):
     # ------------------------------------------------------------------------------------- messages
 
     def route(self, level: Level, source: str, send: Send) -> None:
-        """Give a message to every edge that accepts it; note it if none does.
+        """Send a message along every edge that accepts it; record it if none does.
 
         Args:
             level: The level.
@@ -88,7 +88,7 @@ class Router(msgspec.Struct, eq=False):
     def aside(
         self, level: Level, source: str, payload: Sealed, target_id: str | None
     ) -> Message | None:
-        """Route a message that is for later; return None if nobody gets it.
+        """Route a message that is for later; return None if it has no receiver.
 
         Fan-ins are among its receivers.
         """
@@ -138,7 +138,7 @@ class Router(msgspec.Struct, eq=False):
         return targets, fan_ins
 
     def _takes(self, level: Level, target: str, message: Any) -> bool:
-        """Return whether an executor, or the sub-workflow that it stands for, handles a message."""
+        """Return whether an executor, or its sub-workflow, handles a message."""
         executor = level.graph.nodes[target].executor
         if not isinstance(executor, WorkflowExecutor):
             return executor.can_handle(message)
@@ -184,7 +184,7 @@ class Router(msgspec.Struct, eq=False):
         return tuple(targets)
 
     def route_failure(self, level: Level, source: str, failure: Sealed) -> None:
-        """Give a failure to the executors at the end of the error edges."""
+        """Send a failure to the executors at the end of the error edges."""
         targets: list[str] = []
         for target in level.graph.error_targets.get(source, ()):
             self._deliver(level, target, failure, targets)
@@ -276,7 +276,7 @@ class Router(msgspec.Struct, eq=False):
         return True
 
     def begin(self, level: Level, node: str, executor: WorkflowExecutor) -> Level:
-        """Begin a run of a sub-workflow and return its level."""
+        """Start a run of a sub-workflow and return its level."""
         name = f"{level.prefix}{node}#{self.step}"
         count = self._counts.get(name, 0)
         self._counts[name] = count + 1
@@ -408,7 +408,7 @@ class Router(msgspec.Struct, eq=False):
         node: str,
         value: RequestResponse[Any, Any] | SubWorkflowResponseMessage[Any],
     ) -> Request | None:
-        """Return the question of a sub-workflow that a message answers; None where none waits."""
+        """Return the question of a sub-workflow that a message answers; None if none waits."""
         request = self._find(value.request_id)
         if request is None or not self._is_inside(level, node, request):
             return None
@@ -432,7 +432,7 @@ class Router(msgspec.Struct, eq=False):
         check_reply(self.levels, request, value.data)
         answer = self.sealer.seal(value.data, "the answer to {!r}", request.request_id)
         self.merged.replies[request.request_id] = answer
-        if request.node is None:  # it was asked outside as well, where nobody has answered yet
+        if request.node is None:  # it was also asked outside, where it has no answer yet
             self.merged.closed.append(Closed(request, "intercepted", answer))
             self.merged.intercepted.append(replace(request, node=level.prefix + node))
         return True

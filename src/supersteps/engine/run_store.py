@@ -110,20 +110,20 @@ class RunStore(RunHold):
         """Have the next commit migrate the run.
 
         Args:
-            changes: What it is to change as well; None where nothing is to be migrated.
+            changes: Its additional changes; None without a migration.
             fingerprint: Of the graph that becomes the run's.
         """
         self._migrated = None if changes is None else (changes, fingerprint)
 
     async def read(self, checkpoint_id: str) -> CheckpointRecord | None:
-        """Return a checkpoint of this run, None when the run has none with this id."""
+        """Return a checkpoint of this run, None if the run has none with this id."""
         record = await self.storage.load_record(checkpoint_id)
         if record is None or record.header.run_id != self.run_id:
             return None
         return record if record.header.incarnation == self._incarnation else None
 
     def is_at(self, run: RunRecord) -> bool:
-        """Return whether a run stands where this handle does."""
+        """Return whether a run is at this handle's head."""
         return (
             run.head == self.base.checkpoint_id
             and run.commit_id == self._stored_commit
@@ -168,11 +168,11 @@ class RunStore(RunHold):
             status: A `WorkflowRunState` value.
             more: Whether the handle continues at once; if not, the lease is released.
             inbox_read: Number of the last inbox entry that is consumed.
-            beginning: What else the first commit of the run says; None for later ones.
+            beginning: Further data of the run's first commit; None for later ones.
 
         Raises:
             CheckpointSaveError: The storage failed; the run stays at its head.
-            RunFencedError: Somebody took the run over.
+            RunFencedError: Another owner took over the run.
             RunExistsError: The first commit of a run whose id is taken.
             CheckpointEncodeError: Metadata or a tag is not Unicode text.
         """
@@ -245,17 +245,17 @@ class RunStore(RunHold):
 
     @property
     def is_cut(self) -> bool:
-        """Whether a commit was cut short, so that its outcome was not told."""
+        """Whether a commit was interrupted, so that its outcome is unknown."""
         return self._cut is not None or self._cut_info is not None
 
     async def settle(self) -> CheckpointInfo:
-        """Learn what has become of a commit that was cut short; it is made now, if it was not.
+        """Find out the outcome of an interrupted commit, and repeat it if it was not made.
 
         A storage recognises a commit that it has made before.
 
         Raises:
             CheckpointSaveError: The storage failed; the run stays at its head.
-            RunFencedError: Somebody took the run over.
+            RunFencedError: Another owner took over the run.
         """
         if self._cut is not None:
             self._cut_info = await self._save(*self._cut)
@@ -264,7 +264,7 @@ class RunStore(RunHold):
         return info
 
     async def release(self, *, status: str | None = None, error: str | None = None) -> None:
-        """Give the run up, if it is held, and note how the work ended."""
+        """Release the run, if it is held, and store how the work ended."""
         if self._cut is not None:
             with suppress(Exception):  # whoever goes on with the run meets the same, and is told
                 self._cut_info = await self.settle()
@@ -381,7 +381,7 @@ class RunStore(RunHold):
                 self.run_id, self._epoch, target, incarnation=self._incarnation
             )
         self._settle(run)
-        await self.release()  # until somebody iterates
+        await self.release()  # until the next iteration
         await self.load(record, run)
         return record
 

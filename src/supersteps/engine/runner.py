@@ -72,10 +72,10 @@ def _incarnation(store: RunStore | None, replay: Replay | None) -> Callable[[], 
 
 
 class Runner:
-    """One run: its settings, where it stands, and what takes it further.
+    """One run: its setting, its position, and what advances it.
 
     Attributes:
-        at_work: To be entered while supersteps are taken: others then know that the run is at work.
+        at_work: Entered while supersteps are taken, so that the run counts as running.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class Runner:
         with self._opening():
             if self._barrier.cut is None:
                 await self._begin(message, Beginning(self.graph, metadata, tags, queue=queue))
-            else:  # an earlier attempt was cut short in its commit
+            else:  # an earlier attempt was interrupted in its commit
                 await self._barrier.settle()
 
     async def _begin(self, message: Any, beginning: Beginning) -> None:
@@ -203,7 +203,7 @@ class Runner:
 
     @property
     def is_beginning(self) -> bool:
-        """Whether an attempt to begin was cut short in its commit; to `begin` again settles it."""
+        """Whether an attempt to begin was interrupted in its commit; `begin` again to settle it."""
         cut = self._barrier.cut
         return cut is not None and cut.beginning is not None
 
@@ -232,11 +232,11 @@ class Runner:
         await self._load(fitted or self._fit(restored))
 
     def show(self, record: CheckpointRecord) -> None:
-        """Stand at a checkpoint only to be looked at: no executor learns of it."""
+        """Move to a checkpoint only for reading, without restoring executors."""
         self._position.take(record)
 
     async def load_replay(self) -> None:
-        """Begin to repeat a lineage, in memory."""
+        """Start to repeat a lineage in memory."""
         assert self._replay is not None
         record = self._replay.start
         with self._opening():
@@ -287,7 +287,7 @@ class Runner:
         )
 
     def coming_questions(self) -> set[str]:
-        """Return the ids of questions that are on their way, as messages, to whoever asks them."""
+        """Return the ids of questions in flight, as messages to the executors that ask them."""
         payloads = [message.payload.open() for message in self.state.messages]
         return {value.request_id for value in payloads if isinstance(value, RequestInfoMessage)}
 
@@ -371,7 +371,7 @@ class Runner:
 
     @property
     def status(self) -> WorkflowRunState:
-        """Where the run stands at this barrier."""
+        """The run's state at this barrier."""
         state = self._position.state
         goes_on = (
             bool(state.messages or state.replies or self.next_due or state.timers) or self.has_work
@@ -463,11 +463,11 @@ class Runner:
         return self._supersteps.take()
 
     def rest(self, state: WorkflowRunState, error: BaseException | None = None) -> None:
-        """Tell an observer that the handle has nothing to do for the run any more, for now.
+        """Report to an observer that the handle has no more work for the run, for now.
 
         Args:
-            state: Where the run stands.
-            error: What ended the work, None where nothing did.
+            state: The run's state.
+            error: The error that ended the work, if any.
         """
         observation = self._setting.observation
         if observation is not None:
@@ -476,7 +476,7 @@ class Runner:
             observation.rest(state, error)
 
     def stop(self) -> None:
-        """Begin no further call, and let none count that ends: the work is cancelled."""
+        """Start no further call, and void those that still end: the work is cancelled."""
         self._supersteps.stop()
 
     @property
@@ -486,9 +486,9 @@ class Runner:
 
     @property
     def is_asleep(self) -> bool:
-        """Whether a superstep can be cut short without loss.
+        """Whether a superstep can be interrupted without loss.
 
-        Then only handlers' sleep goes on, and the rest is recorded.
+        Then handlers only sleep, and everything else is recorded.
         """
         return self._supersteps.is_asleep
 

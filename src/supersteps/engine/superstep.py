@@ -39,7 +39,7 @@ class Supersteps:
 
         Args:
             setting: What the run works with.
-            position: Where it stands; moved by each superstep.
+            position: The run's position, which each superstep moves.
             barrier: Takes it over the end of each superstep.
             inbox: Its accepted answers.
             hooks: Its executors that keep attributes of their own.
@@ -59,7 +59,7 @@ class Supersteps:
         self._is_stopped = False
 
     def stop(self) -> None:
-        """Begin no further call, and let none count that ends from now on."""
+        """Start no further call, and void those that end from now on."""
         self._is_stopped = True
         if self._execution is not None:
             self._execution.is_stopped = True
@@ -72,9 +72,9 @@ class Supersteps:
 
     @property
     def is_asleep(self) -> bool:
-        """Whether a superstep can be cut short without loss.
+        """Whether a superstep can be interrupted without loss.
 
-        Then only handlers' sleep goes on, and the rest is recorded.
+        Then handlers only sleep, and everything else is recorded.
         """
         return self._asleep.is_set() and self._execution is not None and self._execution.is_recorded
 
@@ -111,7 +111,9 @@ class Supersteps:
             and not here.is_interrupted
         ):
             known = set(here.recorded.finished)
-            await here.read_journal(store)  # others may have begun this superstep since it was read
+            await here.read_journal(
+                store
+            )  # others may have started this superstep after it was read
             is_stale = is_stale or set(here.recorded.finished) != known
         if is_stale or here.is_interrupted:
             await self._recover()
@@ -142,7 +144,7 @@ class Supersteps:
         here.is_interrupted = False
 
     async def _recover(self) -> None:
-        """Get ready to go on after a superstep was cut short.
+        """Prepare to continue after an interrupted superstep.
 
         So it is after another run has had this one's executor instances.
         """
@@ -225,7 +227,7 @@ class Supersteps:
             # The records would lead into the same failure for ever; without them a fixed program
             # can go on.
             if self._journal is not None and here.recorded.started:
-                await self._journal.note(Note("void"))  # what must not run twice has begun
+                await self._journal.note(Note("void"))  # an at-most-once call has started
             elif self._store is not None:
                 await self._store.discard_journal()
             raise

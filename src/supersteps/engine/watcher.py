@@ -36,7 +36,7 @@ BLOCKED_SECONDS = 5.0
 """How long a loop may stand still until a warning names who holds it up."""
 
 LOOKS = 5
-"""How often it is looked at meanwhile: whoever is seen most often is named."""
+"""How often a blocked loop is sampled; the executor seen most often is named."""
 
 REMEMBERED = 10_000
 """For how many executors of runs it is remembered that they were named."""
@@ -44,11 +44,11 @@ REMEMBERED = 10_000
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 _EXECUTION = str(Path(__file__).with_name("execution.py"))
 _WORK = ("_run_executor", "_call_apart")
-"""The methods of `Execution` whose variable `site` tells which executor is at work in a stack."""
+"""The methods of `Execution` whose variable `site` has the executor that is running in a stack."""
 
 
 class Site(Protocol):
-    """An executor at work in a superstep."""
+    """An executor that is running in a superstep."""
 
     @property
     def address(self) -> str:
@@ -75,9 +75,9 @@ class _Question:
     """Put to a loop: does it turn?
 
     Attributes:
-        sites: Who was at work when it was put.
+        sites: The executors that were running when it was asked.
         is_answered: Whether it does.
-        looks: How often nobody had answered.
+        looks: Number of samples without an answer.
         seen: Who was seen to run meanwhile, None for others.
         where: In which file, line and function they were seen last.
     """
@@ -94,7 +94,7 @@ class _Question:
 
 
 class Watcher:
-    """Looks after the loops in which executors are at work.
+    """Watches the loops in which executors are running.
 
     Attributes:
         at_work: Which executors are, and in which threads.
@@ -158,7 +158,7 @@ class Watcher:
                 )
                 with suppress(
                     RuntimeError
-                ):  # no more threads in this process: then nobody is named
+                ):  # no thread can be started in this process, so no executor is named
                     self._thread.start()
 
     def _look_on(self) -> None:
@@ -178,7 +178,7 @@ class Watcher:
     def look(self) -> None:
         """Look at every loop once.
 
-        Looks are counted, not seconds: while the process itself is stopped, nobody holds a loop up.
+        Samples are counted, not seconds: a stopped process blocks no loop.
         """
         loops: dict[asyncio.AbstractEventLoop, tuple[int, set[Site]]] = {}
         for site, thread in self.at_work.copy().items():
@@ -238,7 +238,7 @@ class Watcher:
             site for site in suspects if (site.run_id, site.address, is_sure) not in self._named
         ]
         if news:
-            for site in news:  # who is named for sure is not suspected any more
+            for site in news:  # an executor that is named for sure is no longer suspected
                 self._named.update(
                     {(site.run_id, site.address, sure): None for sure in {is_sure, False}}
                 )
@@ -274,7 +274,9 @@ class Watcher:
         said = f"run {first.run_id!r}, superstep {first.step_number}: {text}"
         try:
             warnings.warn_explicit(said, BlockedLoopWarning, file, line)
-        except Exception as error:  # a filter has made it an error; there is nobody to raise it to
+        except (
+            Exception
+        ) as error:  # a filter has turned it into an error, which no caller could catch
             report(error)
 
 
