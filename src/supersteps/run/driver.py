@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -16,6 +16,7 @@ from supersteps.run.phases import DRAINED, STOPPING, WORKING, Life
 from supersteps.run.stream import EventStream
 from supersteps.run.work import TURN_SECONDS, Origin, RunWork
 from supersteps.storage.ports import DurableStorage
+from supersteps.storage.records import RunRecord
 
 GRACE_SECONDS = 5.0
 """How long a cancelled handler may clean up before it is cancelled again."""
@@ -66,6 +67,47 @@ class RunDriver:
         if self._life.has_ended:
             return False
         return self._task is not None or self._stream.is_taken
+
+    # --------------------------------------------------------------- for the others of its workflow
+
+    def waits_for(self, request_id: str) -> bool:
+        """Return whether the run, as this handle knows it, waits for an answer to this question."""
+        return (
+            not self._life.has_ended
+            and self._runner is not None
+            and request_id in self._runner.state.requests
+        )
+
+    def stands_at(self, record: RunRecord) -> bool:
+        """Return whether the handle can continue a run from its present head."""
+        if self._life.has_ended or self._life.failure is not None:
+            return False
+        store = self._store
+        return store is None or (store.head is not None and store.is_at(record))
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the handle has ended because another owner has the run."""
+        return self._life.is_lost
+
+    async def left(self) -> None:
+        """Wait until the run's events have no consumer.
+
+        Raises:
+            StreamBusyError: The calling task itself consumes them.
+        """
+        self._refuse_inside("waiting for its outcome")
+        await self._stream.freed()
+
+    def queue_responses(self, responses: Mapping[str, Any]) -> None:
+        """Accept answers at the next step of iteration, which raises if they are refused.
+
+        Raises:
+            StreamBusyError: There is another consumer.
+        """
+        self._stream.check_free()
+        self._work.queue_answers(responses)
+        self._life.expect_more()
 
     # ----------------------------------------------------------------------------- for the consumer
 

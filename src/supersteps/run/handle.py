@@ -25,7 +25,6 @@ from supersteps.run.phases import CANCELLED, CLOSED, Phase
 from supersteps.run.result import ResultCollector, WorkflowRunResult
 from supersteps.run.work import Opened, Origin
 from supersteps.states import WorkflowRunState
-from supersteps.storage.records import RunRecord
 
 
 class StreamingRun(RunDriver, Shown):
@@ -175,15 +174,6 @@ class StreamingRun(RunDriver, Shown):
             result.extend(self._runner.waiting_requests())
         return result
 
-    async def left(self) -> None:
-        """Wait until the run's events have no consumer.
-
-        Raises:
-            StreamBusyError: The calling task itself consumes them.
-        """
-        self._refuse_inside("waiting for its outcome")
-        await self._stream.freed()
-
     async def answer(self, responses: Mapping[str, Any]) -> None:
         """Answer several questions, for a caller that then waits for the run.
 
@@ -194,18 +184,6 @@ class StreamingRun(RunDriver, Shown):
         self._refuse_inside("waiting for its outcome")
         self._stream.check_not_own()
         await self.send_responses(responses)
-
-    def stands_at(self, record: RunRecord) -> bool:
-        """Return whether the handle can continue a run from its present head."""
-        if self._life.has_ended or self._life.failure is not None:
-            return False
-        store = self._store
-        return store is None or (store.head is not None and store.is_at(record))
-
-    @property
-    def is_overtaken(self) -> bool:
-        """Whether the handle has ended because another owner has the run."""
-        return self._life.is_lost
 
     async def _all_outputs(self, collector: ResultCollector, complete: bool) -> list[Any] | None:
         """Return every output of the lineage, None for a run that could not be opened.
@@ -288,24 +266,6 @@ class StreamingRun(RunDriver, Shown):
             await self._work.do()
             self._life.raise_trouble()
         return self._work.opened
-
-    def queue_responses(self, responses: Mapping[str, Any]) -> None:
-        """Accept answers at the next step of iteration, which raises if they are refused.
-
-        Raises:
-            StreamBusyError: There is another consumer.
-        """
-        self._stream.check_free()
-        self._work.queue_answers(responses)
-        self._life.expect_more()
-
-    def waits_for(self, request_id: str) -> bool:
-        """Return whether the run, as this handle knows it, waits for an answer to this question."""
-        return (
-            not self._life.has_ended
-            and self._runner is not None
-            and request_id in self._runner.state.requests
-        )
 
     async def restore_checkpoint(self, checkpoint: CheckpointReference) -> None:
         """Restore this run to one of its checkpoints; iterate again to continue from there.
