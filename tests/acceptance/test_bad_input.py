@@ -362,7 +362,7 @@ async def test_an_answer_to_an_unknown_request(tmp_path: Path) -> None:
 
     run = asking(tmp_path).run_stream_from_checkpoint("r-000002", responses={"the-question": 1})
     await run.watch_stream().__anext__()
-    with pytest.raises(AlreadyAnsweredError, match="answered already"):
+    with pytest.raises(AlreadyAnsweredError, match="already answered"):
         await run.send_response("the-question", 2)
     assert (await run.wait_for_completion()).get_outputs() == [1]
     with pytest.raises(UnknownRequestError):
