@@ -3,10 +3,13 @@
 import asyncio
 import functools
 import inspect
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+
+from tests import postgres_server
 
 TEST_SECONDS = 60
 
@@ -50,3 +53,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(test).parameters}
     run_to_completion(test)(**arguments)
     return True
+
+
+SESSION = "SUPERSTEPS_TEST_SESSION"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if SESSION not in os.environ:  # the workers of pytest-xdist inherit it
+        os.environ[SESSION] = f"{os.getpid()}"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if os.environ.get(SESSION) == f"{os.getpid()}":
+        postgres_server.end_session()
+        del os.environ[SESSION]

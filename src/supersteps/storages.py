@@ -1,9 +1,10 @@
 """Storages: where checkpoints are kept, and for how long.
 
-In doubt use `SqliteCheckpointStorage`: one file, all guarantees. `FileCheckpointStorage` keeps each
-checkpoint as a readable JSON file, `InMemoryCheckpointStorage` is for tests, and `EncryptedStorage`
-encrypts what another storage keeps. `open_storage` opens any of them by its address. For a storage
-of your own, implement `CheckpointStorage`, or `DurableStorage` for all guarantees.
+In doubt use `SqliteCheckpointStorage`: one file, all guarantees. `PostgresCheckpointStorage` is for
+programs on several machines. `FileCheckpointStorage` keeps each checkpoint as a readable JSON file,
+`InMemoryCheckpointStorage` is for tests, and `EncryptedStorage` encrypts what another storage
+keeps. `open_storage` opens any of them by its address. For a storage of your own, implement
+`CheckpointStorage`, or `DurableStorage` for all guarantees.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         DurableStorage,
         ManagedStorage,
     )
+    from supersteps.storage.postgres.storage import PostgresCheckpointStorage
     from supersteps.storage.queue import WorkQueue
     from supersteps.storage.records import Seen
     from supersteps.storage.retention import RetentionPolicy
@@ -44,6 +46,7 @@ else:
         ),
         "supersteps.storage.queue": ("WorkQueue",),
         "supersteps.storage.records": ("Seen",),
+        "supersteps.storage.postgres.storage": ("PostgresCheckpointStorage",),
         "supersteps.storage.retention": ("RetentionPolicy",),
         "supersteps.storage.sqlite.storage": ("SqliteCheckpointStorage",),
         "supersteps.storage.transfer": ("export_run", "import_run"),
@@ -63,6 +66,7 @@ __all__ = [
     "InMemoryCheckpointStorage",
     "Keyring",
     "ManagedStorage",
+    "PostgresCheckpointStorage",
     "RetentionPolicy",
     "RunFilter",
     "Seen",

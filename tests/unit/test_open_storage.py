@@ -85,7 +85,8 @@ def test_what_makes_no_sense(address: str, advice: str) -> None:
 
 def test_an_unknown_scheme() -> None:
     with pytest.raises(
-        StorageError, match=r"'redis' is not registered\. Known: file, memory, sqlite"
+        StorageError,
+        match=r"'redis' is not registered\. Known: file, memory, postgres, postgresql, sqlite",
     ):
         open_storage("redis://localhost/1")
 
@@ -113,7 +114,9 @@ def test_others_register_schemes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert storage.url == "theirs://host/db?x=1"
     monkeypatch.undo()
     monkeypatch.setattr(addresses, "entry_points", lambda group: theirs)
-    with pytest.raises(StorageError, match=r"Known: file, memory, sqlite, theirs"):
+    with pytest.raises(
+        StorageError, match=r"Known: file, memory, postgres, postgresql, sqlite, theirs"
+    ):
         open_storage("other://x")
 
 

@@ -61,8 +61,8 @@ store_option = click.option(
     "--store",
     metavar="URL",
     shell_complete=_complete_store,
-    help=f"The store: sqlite:///runs.db, a path, ... Default: {STORE_VARIABLE}, or store in "
-    "[tool.supersteps].",
+    help=f"The store: sqlite:///runs.db, postgresql://..., a path, ... Default: {STORE_VARIABLE}, "
+    "or store in [tool.supersteps].",
 )
 app_option = click.option(
     "--app",

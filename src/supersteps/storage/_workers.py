@@ -50,9 +50,13 @@ class Workers:
             await asyncio.wait((waiting,))
         except asyncio.CancelledError:
             if not future.cancel():
-                await _outlast(waiting)
+                await outlast(waiting)
             raise
         return waiting.result()
+
+    def begin(self, job: Callable[[], None]) -> None:
+        """Have a job done on a thread that nobody waits for; it must not raise."""
+        self._submit(job)
 
     async def aclose(self) -> None:
         """Wait for the running jobs and end the threads."""
@@ -77,7 +81,7 @@ class Workers:
             return self._pool.submit(job, *args, **kwargs)
 
 
-async def _outlast(waiting: asyncio.Future[T]) -> None:
+async def outlast(waiting: asyncio.Future[T]) -> None:
     """Wait for a future however often the waiting task is cancelled."""
     while not waiting.done():
         with contextlib.suppress(asyncio.CancelledError):

@@ -27,6 +27,12 @@ _CLASSES = {
         "sqlite", "supersteps.storage.sqlite.storage:SqliteCheckpointStorage", GROUP
     ),
     "file": EntryPoint("file", "supersteps.storage.files.storage:FileCheckpointStorage", GROUP),
+    **{
+        scheme: EntryPoint(
+            scheme, "supersteps.storage.postgres.storage:PostgresCheckpointStorage.open", GROUP
+        )
+        for scheme in ("postgresql", "postgres")  # libpq knows both
+    },
     "memory": EntryPoint("memory", "supersteps.storage.memory:InMemoryCheckpointStorage", GROUP),
 }
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)  # a single letter is a drive
@@ -38,9 +44,10 @@ def open_storage(url: str | os.PathLike[str], *, codec: Codec | None = None) -> 
 
     Args:
         url: `sqlite:///runs.db` (relative to the working directory), `sqlite:////var/lib/runs.db`
-            (absolute), `file:///var/lib/checkpoints` (absolute), `memory:`, an address of a scheme
-            that another package registers, or a path: of a database if it ends in .db, .sqlite or
-            .sqlite3, otherwise of a folder of JSON files.
+            (absolute), `postgresql://user@host:5432/database` (`?schema=name` for a schema other
+            than `supersteps`), `file:///var/lib/checkpoints` (absolute), `memory:`, an address of a
+            scheme that another package registers, or a path: of a database if it ends in .db,
+            .sqlite or .sqlite3, otherwise of a folder of JSON files.
         codec: Encodes and decodes values.
 
     Raises:
@@ -68,6 +75,8 @@ def open_storage(url: str | os.PathLike[str], *, codec: Codec | None = None) -> 
         return _built_in(scheme)(_sqlite_path(address, rest), codec=codec)
     if scheme == "file":
         return _built_in(scheme)(_file_path(address, rest), codec=codec)
+    if scheme in _CLASSES:
+        return _built_in(scheme)(address, codec=codec)
     return _registered(scheme, address)(address, codec=codec)
 
 

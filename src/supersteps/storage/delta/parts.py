@@ -20,7 +20,7 @@ from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.errors import CorruptCheckpointError
 from supersteps.storage.delta.entries import Entry, Listed, Stored
 from supersteps.storage.delta.rows import is_intact
-from supersteps.storage.delta.tables import Tables, WritableTables
+from supersteps.storage.delta.tables import StoredTables, Tables, WritableTables
 
 OpenList = Callable[[Listed, str], ListPart]
 """Returns a list part whose elements are read when needed; the text describes it for errors."""
@@ -41,13 +41,14 @@ def damaged_part(where: str, error: DamagedPartError) -> CorruptCheckpointError:
 
 
 def read_parts(
-    tables: Tables, entries: Mapping[PartKey, Entry], where: str, open_list: OpenList
+    tables: StoredTables, entries: Mapping[PartKey, Entry], where: str, open_list: OpenList
 ) -> dict[PartKey, Part]:
     """Return the parts of entries.
 
     Raises:
         CorruptCheckpointError: One is damaged.
     """
+    tables.fetch_values(entries.values())
     parts: dict[PartKey, Part] = {}
     for key, entry in entries.items():
         if isinstance(entry, Listed):
@@ -65,7 +66,7 @@ _IN_COMMON: Part = b"null"
 
 
 def read_unlike(
-    tables: Tables,
+    tables: StoredTables,
     entries: Mapping[PartKey, Entry],
     others: Mapping[PartKey, Entry],
     where: str,

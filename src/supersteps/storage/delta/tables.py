@@ -16,6 +16,7 @@ from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.storage.delta.entries import Entry
 from supersteps.storage.delta.rows import Row, RunKey, StoredRun
 from supersteps.storage.delta.saved import SavedRow
+from supersteps.storage.listings import RunFilter
 from supersteps.storage.records import InboxEntry, RunRecord
 
 
@@ -49,6 +50,10 @@ class StoredTables(Tables, Protocol):
         """Return the same tables for values of one owner, if each owner has its own chunks."""
         ...
 
+    def fetch_values(self, entries: Iterable[Entry]) -> None:
+        """Fetch values that are about to be read, where reading in pieces takes long."""
+        ...
+
     def find_run(self, run_id: str) -> StoredRun | None:
         """Return a run, None if there is none with this id.
 
@@ -57,8 +62,39 @@ class StoredTables(Tables, Protocol):
         """
         ...
 
+    def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
+        """Return the runs whose head waits for a request."""
+        ...
+
+    def find_runs(
+        self, wanted: RunFilter, last: RunRecord | None
+    ) -> tuple[list[RunRecord], list[str]]:
+        """Return the newest runs that a filter admits, and what is wrong with others.
+
+        Args:
+            wanted: The filter.
+            last: The run `wanted.before`.
+        """
+        ...
+
     def run_problems(self, run_id: str) -> list[str]:
         """Return the problems of a run's rows, journal, inbox and indexes."""
+        ...
+
+    def read_journal(self, run: StoredRun) -> list[bytes]:
+        """Return the records of finished calls that follow a run's head, in order.
+
+        Raises:
+            CorruptCheckpointError: One has been altered, or one before others is gone.
+        """
+        ...
+
+    def read_inbox(self, key: int) -> list[InboxEntry]:
+        """Return what is in a run's inbox, in order.
+
+        Raises:
+            CorruptCheckpointError: An entry has been altered.
+        """
         ...
 
     def run_key(self, run_id: str) -> RunKey | None:
@@ -185,14 +221,6 @@ class WritableTables(StoredTables, Protocol):
 
     def cut_lists(self, owner: int, lengths: Mapping[int, int]) -> None:
         """Cut the lists of an owner to these lengths, and delete the others."""
-        ...
-
-    def read_inbox(self, key: int) -> list[InboxEntry]:
-        """Return the entries of a run's inbox, in order.
-
-        Raises:
-            CorruptCheckpointError: An entry has been altered.
-        """
         ...
 
     def newest_answer(self, run: StoredRun) -> int:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from supersteps.storage.delta.rows import key_checksum
+from supersteps.storage.delta.runs import checksum_of, decode_names, run_of
 from supersteps.storage.rules import RunRecord
 from supersteps.storage.sqlite import run_rows
 from supersteps.storage.sqlite.run_rows import SQL
@@ -78,7 +79,7 @@ def _move_waiting(db: sqlite3.Connection) -> None:
         key = row[0]
         db.execute(SQL["delete_all_waiting"], (key,))
         run_rows.insert_waiting(db, key, record.requests)
-        count, checksum = str(len(record.requests)), run_rows.checksum_of(record)
+        count, checksum = str(len(record.requests)), checksum_of(record)
         db.execute(SQL["count_waiting"], (count, checksum, key))
 
 
@@ -99,7 +100,7 @@ def _readable(row: tuple[Any, ...]) -> RunRecord | None:
 
 def _record(row: tuple[Any, ...]) -> RunRecord:
     """Return a run from its row, including its questions."""
-    return run_rows.run_of(row[:-1], run_rows.decode_names(row[20])).record
+    return run_of(row[:-1], decode_names(row[20])).record
 
 
 def _checksum(record: RunRecord) -> int:

@@ -14,7 +14,8 @@ from supersteps.errors import CorruptCheckpointError
 from supersteps.storage._statements import load_statements
 from supersteps.storage.claims import Candidate
 from supersteps.storage.delta.rows import StoredRun, is_intact
-from supersteps.storage.sqlite.run_rows import damaged_run, find_run
+from supersteps.storage.delta.runs import damaged_run
+from supersteps.storage.sqlite.run_rows import find_run
 
 SQL = load_statements("supersteps.storage.sqlite", "queue.sql")
 

@@ -8,33 +8,28 @@ from contextlib import closing
 from typing import Any
 from zlib import crc32
 
-import msgspec
-from msgspec.structs import asdict, replace
-
-from supersteps.checkpoint.owner import Owner
 from supersteps.errors import CorruptCheckpointError
-from supersteps.ids import checkpoint_id
 from supersteps.storage._statements import load_statements
 from supersteps.storage.delta.rows import StoredRun, head_number, is_intact, key_checksum
+from supersteps.storage.delta.runs import (
+    NO_NAMES,
+    UNREADABLE,
+    change_of_questions,
+    changing_columns,
+    check_run,
+    checksum_of,
+    damaged_row_of_run,
+    damaged_run,
+    encode_json,
+    fixed_columns,
+    run_of,
+)
 from supersteps.storage.listings import RunFilter, as_stored
-from supersteps.storage.records import LEASE_SECONDS
-from supersteps.storage.rules import InboxEntry, Lease, RunRecord
+from supersteps.storage.rules import InboxEntry, RunRecord
 
 SQL = load_statements("supersteps.storage.sqlite", "runs.sql")
 
 
-class _Holder(Owner, frozen=True):
-    """The stored columns of a lease except its end: the owner and the length."""
-
-    seconds: float = LEASE_SECONDS
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode_holder = msgspec.msgpack.Decoder(_Holder).decode
-_encode_json = msgspec.json.Encoder().encode
-decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
-_NO_NAMES = "[]"
-"""Means no tags, or no questions, in rows of every version."""
 _LAST = 0xFFFFFFFF
 """The highest number of an entry, which shares its key with the run's (`run << 32 | number`)."""
 
@@ -44,94 +39,13 @@ def entries_of(key: int) -> tuple[int, int]:
     return key << 32, key << 32 | _LAST
 
 
-def damaged_run(
-    run_id: str, what: str, problem: str = "has been altered"
-) -> CorruptCheckpointError:
-    """Return the error for a damaged row of a run."""
-    return CorruptCheckpointError(
-        f"run {run_id!r} is damaged: {what} {problem}. Restore the database from a backup; "
-        "its checkpoints can still be loaded one by one, and forked."
-    )
-
-
-def checksum_of(record: RunRecord) -> int:
-    """Return the checksum of a run's row, with the number of its questions."""
-    if record.requests:
-        record = replace(record, requests=(str(len(record.requests)),))
-    return crc32(_encode_json(record))
-
-
 def _run(db: sqlite3.Connection, row: tuple[Any, ...]) -> StoredRun:
-    requests = () if row[20] == _NO_NAMES else _read_waiting(db, row[0], row[1], row[20])
+    requests = () if row[20] == NO_NAMES else _read_waiting(db, row[0], row[1], row[20])
     try:
         stored = run_of(row[:-1], requests)
-    except (
-        ValueError,
-        TypeError,
-        OverflowError,
-        RecursionError,
-    ) as error:  # errors of msgspec are ValueErrors
-        raise damaged_run(row[1], f"its row {row[0]} in the tables `runs` and `heads`") from error
-    if not is_intact(row[-1], checksum_of, stored.record):
-        raise damaged_run(row[1], f"its row {row[0]} in the tables `runs` and `heads`")
-    return stored
-
-
-def run_of(row: tuple[Any, ...], requests: tuple[str, ...]) -> StoredRun:
-    """Return a run from its row without the checksum, unchecked, and the waiting questions."""
-    (
-        key,
-        run_id,
-        workflow_id,
-        status,
-        created_at,
-        metadata,
-        tags,
-        parent_run,
-        parent_checkpoint,
-        incarnation,
-    ) = row[:10]
-    (
-        head,
-        sequence,
-        branch,
-        epoch,
-        revision,
-        lease_owner,
-        lease_expires,
-        updated_at,
-        fingerprint,
-    ) = row[10:19]
-    (error, _count, inbox_read, commit_id) = row[19:]
-    record = RunRecord(
-        run_id=run_id,
-        workflow_id=workflow_id,
-        status=status,
-        head=checkpoint_id(run_id, head),
-        sequence=sequence,
-        branch=branch,
-        epoch=epoch,
-        lease=None if lease_owner is None else _lease(lease_owner, lease_expires),
-        created_at=created_at,
-        updated_at=updated_at,
-        fingerprint=fingerprint,
-        error=error,
-        requests=requests,
-        inbox_read=inbox_read,
-        commit_id=commit_id,
-        metadata=msgspec.json.decode(metadata),
-        tags=() if tags == _NO_NAMES else decode_names(tags),
-        parent_run=parent_run,
-        parent_checkpoint=parent_checkpoint,
-        incarnation=incarnation,
-    )
-    return StoredRun(key, revision, record)
-
-
-def _lease(stored: bytes, expires: float) -> Lease:
-    fields = asdict(_decode_holder(stored))
-    seconds = fields.pop("seconds")
-    return Lease(Owner(**fields), expires, seconds)
+    except UNREADABLE as error:
+        raise damaged_row_of_run(row[1], row[0]) from error
+    return check_run(stored, row[-1])
 
 
 def find_run(db: sqlite3.Connection, run_id: str) -> StoredRun | None:
@@ -211,25 +125,6 @@ def find_runs(
 # ------------------------------------------------------------------------------------------ writing
 
 
-def _changing(record: RunRecord) -> tuple[Any, ...]:
-    lease = record.lease
-    return (
-        head_number(record),
-        record.sequence,
-        record.branch,
-        record.epoch,
-        None if lease is None else _encode({**asdict(lease.owner), "seconds": lease.seconds}),
-        None if lease is None else lease.expires,
-        record.updated_at,
-        record.fingerprint,
-        record.error,
-        str(len(record.requests)) if record.requests else _NO_NAMES,
-        record.inbox_read,
-        record.commit_id,
-        checksum_of(record),
-    )
-
-
 _ADVANCE_HEAD = SQL["advance_head"]
 
 
@@ -264,30 +159,17 @@ def _advancing(record: RunRecord) -> tuple[Any, ...]:
 
 def insert_run(db: sqlite3.Connection, record: RunRecord) -> StoredRun:
     """Store a new run."""
-    key = db.execute(
-        SQL["insert"],
-        (
-            record.run_id,
-            record.workflow_id,
-            record.status,
-            record.created_at,
-            _encode_json(record.metadata),
-            _encode_json(record.tags).decode(),
-            record.parent_run,
-            record.parent_checkpoint,
-            record.incarnation,
-        ),
-    ).lastrowid
+    key = db.execute(SQL["insert"], fixed_columns(record)).lastrowid
     assert key is not None
     checksum = key_checksum(
         key,
         record.run_id,
         record.workflow_id,
-        _encode_json(record.metadata),
+        encode_json(record.metadata),
         record.incarnation,
     )
     db.execute(SQL["seal_key"], (checksum, key))
-    db.execute(SQL["insert_head"], (*_changing(record), key, 1))
+    db.execute(SQL["insert_head"], (*changing_columns(record), key, 1))
     db.executemany(
         SQL["insert_tag"], [(tag, record.created_at, record.run_id, key) for tag in record.tags]
     )
@@ -300,7 +182,7 @@ def update_run(db: sqlite3.Connection, old: StoredRun, record: RunRecord) -> Sto
     if _only_advances(old.record, record):
         done = db.execute(_ADVANCE_HEAD, (*_advancing(record), old.key, old.revision))
     else:
-        done = db.execute(SQL["update_head"], (*_changing(record), old.key, old.revision))
+        done = db.execute(SQL["update_head"], (*changing_columns(record), old.key, old.revision))
     if not done.rowcount:
         return None
     if record.status != old.record.status:
@@ -346,14 +228,8 @@ def _waiting_checksum(key: int, number: int, request_id: str) -> int:
 def _note_waiting(
     db: sqlite3.Connection, key: int, before: tuple[str, ...], now: tuple[str, ...]
 ) -> None:
-    """Store the waiting questions, writing only the differences from earlier ones."""
-    left, known = set(now), set(before)
-    kept = tuple(request_id for request_id in before if request_id in left)
-    if now[: len(kept)] == kept:
-        ended = [request_id for request_id in before if request_id not in left]
-        asked = [request_id for request_id in now if request_id not in known]
-    else:  # the head moved to one with the same questions in another order
-        ended, asked = [*before], [*now]
+    """Store which questions wait, given those that did; writes what has changed."""
+    ended, asked = change_of_questions(before, now)
     db.executemany(SQL["delete_waiting"], [(request_id, key) for request_id in ended])
     if asked:
         insert_waiting(db, key, asked)

@@ -15,6 +15,7 @@ from supersteps.storage.claims import Candidate
 from supersteps.storage.delta.entries import Entry
 from supersteps.storage.delta.rows import Row, RunKey, StoredRun
 from supersteps.storage.delta.saved import SavedRow
+from supersteps.storage.listings import RunFilter
 from supersteps.storage.records import InboxEntry, RunRecord
 from supersteps.storage.sqlite import checkpoint_rows, parts, queue_rows, run_rows, saved_rows
 
@@ -42,6 +43,14 @@ class SqliteTables:
 
     def find_run(self, run_id: str) -> StoredRun | None:
         return run_rows.find_run(self._db, run_id)
+
+    def find_waiting_runs(self, request_id: str) -> list[RunRecord]:
+        return run_rows.find_waiting_runs(self._db, request_id)
+
+    def find_runs(
+        self, wanted: RunFilter, last: RunRecord | None
+    ) -> tuple[list[RunRecord], list[str]]:
+        return run_rows.find_runs(self._db, wanted, last)
 
     def run_problems(self, run_id: str) -> list[str]:
         return run_rows.problems_of(self._db, run_id) or queue_rows.problems_of(self._db, run_id)
@@ -139,6 +148,9 @@ class SqliteTables:
 
     # ----------------------------------------------------------------------------- values and lists
 
+    def fetch_values(self, entries: Iterable[Entry]) -> None:
+        """Do nothing: a database in this process is read chunk by chunk."""
+
     def chunk(self, hash: bytes) -> bytes | None:
         row = self._db.execute(_SQL["read_chunk"], (hash,)).fetchone()
         return None if row is None else row[0]
@@ -171,6 +183,9 @@ class SqliteTables:
         parts.cut_lists(self._db, owner, lengths)
 
     # ---------------------------------------------------------------------------- journal and inbox
+
+    def read_journal(self, run: StoredRun) -> list[bytes]:
+        return run_rows.read_journal(self._db, run)
 
     def read_inbox(self, key: int) -> list[InboxEntry]:
         return run_rows.read_inbox(self._db, key)
