@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from supersteps.run.handle import StreamingRun
     from supersteps.run.result import WorkflowRunResult
+    from supersteps.run.workers.worker import Worker
     from supersteps.run.workflow import Workflow
     from supersteps.secrets import Secret
     from supersteps.storages import (
@@ -84,6 +85,7 @@ else:
     _OWN = {
         "Secret": "secrets",
         "StreamingRun": "run.handle",
+        "Worker": "run.workers.worker",
         "Workflow": "run.workflow",
         "WorkflowRunResult": "run.result",
         "WorkflowViz": "viz",
@@ -135,6 +137,7 @@ __all__ = [
     "SubWorkflowResponseMessage",
     "SuperStepCompletedEvent",
     "SuperstepsError",
+    "Worker",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowCheckpoint",

@@ -494,6 +494,9 @@ class EncryptedStorage(Answering, AsyncClosing, ManagedStorage, WorkQueue):
     ) -> float | None:
         return await queue_of(self.storage).next_ready_at(workflow_ids, queues)
 
+    async def queued_workflows(self, queues: Sequence[str]) -> list[str]:
+        return await queue_of(self.storage).queued_workflows(queues)
+
     async def held_runs(self) -> list[RunRecord]:
         return self._decrypt_runs(await queue_of(self.storage).held_runs())
 

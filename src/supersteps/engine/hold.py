@@ -207,6 +207,18 @@ class RunHold:
             await self.own()
             await self.release()
 
+    def take_over(self, run: RunRecord, until: float) -> None:
+        """Hold a run that was claimed for this handle: it has its epoch and its lease already.
+
+        Args:
+            run: The run's record, as the claim gave it.
+            until: Until when the lease is this handle's for certain, by `time.monotonic`.
+        """
+        assert run.lease is not None
+        self._me = run.lease.owner
+        self.handle = self._me.handle
+        self._lease_until = until
+
     def at_work(self) -> AbstractContextManager[None]:
         """Mark the handle as working on supersteps, until the block ends.
 

@@ -102,7 +102,8 @@ class RunStore(RunHold):
         self.head = record.header
         await self.lineage.load(record.header)
         self._adopt(run)
-        self._lease_until = 0.0
+        if run.lease is None or run.lease.owner != self._me:
+            self._lease_until = 0.0  # else it was claimed for this handle
         self._newest_answer = None
         self._branch = run.branch if run.head == record.header.checkpoint_id else run.branch + 1
 

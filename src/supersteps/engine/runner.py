@@ -370,6 +370,17 @@ class Runner:
         return min([*moments, state.requests.earliest() or moments[0]])
 
     @property
+    def wakes_at(self) -> str | None:
+        """When something is due by itself: a timer, or a question's deadline, also outside."""
+        state = self._position.state
+        moments = (
+            state.timers.earliest(),
+            state.intercepted.earliest(),
+            state.requests.earliest(),
+        )
+        return min((moment for moment in moments if moment), default=None)
+
+    @property
     def status(self) -> WorkflowRunState:
         """The run's state at this barrier."""
         state = self._position.state

@@ -154,6 +154,26 @@ class StreamingRun(RunDriver, Shown):
             self.run_id, await self._all_outputs(collector, complete), stream.state
         )
 
+    async def drive_to_rest(self, collector: ResultCollector) -> None:
+        """Drive the run until there is nothing to do for now, or it is drained.
+
+        Args:
+            collector: Takes the events.
+
+        Raises:
+            Exception: What ended the run, if it failed.
+        """
+        hold = self._stream.collect(collector)
+        self._go_on()
+        try:
+            while await self._advance(self._do_all):
+                pass
+        except asyncio.CancelledError:
+            await outlast(self._stop())
+            raise
+        finally:
+            self._stream.release(hold)
+
     async def outcome(self) -> WorkflowRunResult:
         """Drive the run, or wait for its driver; return the result.
 

@@ -33,7 +33,7 @@ from supersteps.storage.ports import DurableStorage
 from supersteps.storage.records import RunRecord
 
 
-class _Origin:
+class RunOrigin:
     """Base of all origins, whose `open` does the work at the first iteration.
 
     Attributes:
@@ -75,7 +75,7 @@ class _Origin:
         return opened
 
 
-class _Creation(_Origin):
+class _Creation(RunOrigin):
     """Base of the origins of new runs: the run is created once.
 
     The next attempt finds out whether an interrupted one was committed.
@@ -142,7 +142,7 @@ class NewRun(_Creation):
         return opened
 
 
-class ResumedRun(_Origin):
+class ResumedRun(RunOrigin):
     """A run that continues from one of its checkpoints; see `Workflow.run_from_checkpoint`."""
 
     def __init__(
@@ -186,7 +186,7 @@ class ResumedRun(_Origin):
             await runner.accept(now)
 
 
-class RunAtHead(_Origin):
+class RunAtHead(RunOrigin):
     """A stored run that continues at its head."""
 
     def __init__(self, setup: RunSetup, storage: DurableStorage, run_id: str) -> None:
@@ -198,7 +198,7 @@ class RunAtHead(_Origin):
         return await self._load(work, self._storage, *await head_of(self._storage, self.run_id))
 
 
-class AnsweredRun(_Origin):
+class AnsweredRun(RunOrigin):
     """The stored run that waits for these answers; see `Workflow.send_responses_streaming`."""
 
     def __init__(self, setup: RunSetup, responses: Mapping[str, Any]) -> None:
@@ -270,7 +270,7 @@ class ForkedRun(_Creation):
         return opened
 
 
-class ReplayedRun(_Origin):
+class ReplayedRun(RunOrigin):
     """A lineage that is repeated in memory; see `Workflow.replay`."""
 
     begins_anew = True
@@ -302,7 +302,7 @@ class ReplayedRun(_Origin):
         """Do nothing: the questions were answered in the run."""
 
 
-class WatchedRun(_Origin):
+class WatchedRun(RunOrigin):
     """A run that another handle drives, and this one only reads."""
 
     async def open(self, work: RunWork) -> Opened:

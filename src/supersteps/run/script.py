@@ -62,7 +62,7 @@ async def until_asked_to_stop(
         drains.append(asyncio.create_task(run.drain()))
 
     try:
-        with _signals_go_to(drain):
+        with signals_go_to(drain):
             result = await work
             for task in drains:
                 await task  # until the run is released
@@ -96,7 +96,7 @@ def _drained(run: StreamingRun, workflow_id: str, signal_name: str) -> RunDraine
 
 
 @contextmanager
-def _signals_go_to(drain: Callable[[signal.Signals], None]) -> Iterator[None]:
+def signals_go_to(drain: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Handle the first SIGINT or SIGTERM with a function, and further ones as before.
 
     Only the main thread gets signals. Those that the process ignores, as in the background of a

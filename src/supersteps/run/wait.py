@@ -14,12 +14,15 @@ from supersteps.run.result import WorkflowRunResult
 from supersteps.run.setup import RunSetup
 from supersteps.states import ENDED, WorkflowRunState
 from supersteps.storage.ports import CheckpointStorage, DurableStorage
+from supersteps.storage.queue import has_queue
 from supersteps.storage.records import RunRecord
 from supersteps.storage.rules import check_incarnation, lease_holds, limit_lease, no_such_run
 
-# The run may be driven by any process on any machine, and no storage can call across: a file or a
-# row does not say that it has changed. So this looks, at one record.
 LOOK_EVERY_SECONDS = 0.2
+"""At the latest after so many a run is looked at again: not every storage tells of each change."""
+
+_PAUSE_SECONDS = 0.004
+"""Between two looks, at least: in a busy storage something changes all the time."""
 
 
 async def result_of(
@@ -56,6 +59,7 @@ async def until_at_rest(storage: DurableStorage, run_id: str) -> RunRecord:
         WorkflowRuntimeError: It has failed, and no owner is working on it.
     """
     which: str | None = None
+    mark = await _until_changed(storage, None)
     while True:
         run = await _record(storage, run_id)
         check_incarnation(run, which)
@@ -70,7 +74,7 @@ async def until_at_rest(storage: DurableStorage, run_id: str) -> RunRecord:
             and await _only_waits(storage, run)
         ):
             return run
-        await asyncio.sleep(LOOK_EVERY_SECONDS)
+        mark = await _until_changed(storage, mark)
 
 
 async def until_let_go(storage: DurableStorage, run_id: str) -> None:
@@ -79,10 +83,27 @@ async def until_let_go(storage: DurableStorage, run_id: str) -> None:
     Raises:
         RunNotFoundError: There is no such run, or it was deleted meanwhile.
     """
+    mark = await _until_changed(storage, None)
     while True:
         if not _is_held(await _record(storage, run_id)):
             return
+        mark = await _until_changed(storage, mark)
+
+
+async def _until_changed(storage: DurableStorage, mark: object) -> object:
+    """Wait until something has changed, or it is time to look again; return a mark for next time.
+
+    Args:
+        storage: The storage.
+        mark: What the call before returned; None for the first one, which does not wait.
+    """
+    if has_queue(storage):
+        if mark is not None:
+            await asyncio.sleep(_PAUSE_SECONDS)
+        return await storage.wait_for_change(mark, LOOK_EVERY_SECONDS)
+    if mark is not None:
         await asyncio.sleep(LOOK_EVERY_SECONDS)
+    return ()
 
 
 async def _record(storage: DurableStorage, run_id: str) -> RunRecord:

@@ -84,6 +84,8 @@ class RunWork:
         hold: The run's store, set as soon as the run is being opened.
         loading: Entered while hooks load attributes, to exclude other work.
         has_looked: Whether the inbox was read since the last superstep.
+        waits_for_timers: Whether a run that has nothing to do before a timer is due waits for it;
+            else it rests.
     """
 
     def __init__(self, origin: Origin, stream: EventStream, life: Life, handle: Holder) -> None:
@@ -95,6 +97,7 @@ class RunWork:
         self.hold: RunStore | None = None
         self.loading = Stretch()
         self.has_looked = False
+        self.waits_for_timers = True
         self._life = life
         self._queued: dict[str, Any] = {}
         self._awaited: dict[str, Any] = {}  # answers to questions in flight
@@ -117,7 +120,9 @@ class RunWork:
         runner, life = self.runner, self._life
         if runner is None:
             return True
-        if runner.flows or self._queued or runner.has_work or runner.next_due:
+        if runner.flows or self._queued or runner.has_work:
+            return not life.is_drained
+        if self.waits_for_timers and runner.next_due:
             return not life.is_drained
         if self._may_look(runner) and not life.is_drained:
             return True

@@ -247,7 +247,10 @@ class Workflow(Definition, Shown):
             CheckpointSaveError: The run could not be saved.
             StorageError: The storage has no queue.
         """
-        from supersteps.run.submit import entry_of, submit  # wanted only where runs are submitted
+        from supersteps.run.workers.submit import (
+            entry_of,
+            submit,
+        )  # wanted only where runs are submitted
 
         entry = entry_of(start_at, priority, queue, concurrency_key)
         # A submission is made or it is not: who is cancelled meanwhile hears of it afterwards.

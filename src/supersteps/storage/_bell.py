@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from supersteps._process_fork import forkable_lock, restart_in_child
 
-FIRST_PAUSE, LONGEST_PAUSE, SLOWER = 0.004, 0.025, 1.3
+FIRST_PAUSE, LONGEST_PAUSE, SLOWER = 0.005, 0.025, 1.5
 """Between two looks for what other processes change, in seconds, and by how much it grows."""
 
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
@@ -55,10 +55,11 @@ class Bell:
             if self.number != seen:
                 return
             self._waiting.add(waiter)
+        timer = loop.call_later(seconds, _wake, waiter[1])  # lighter than a task and a timeout
         try:
-            await asyncio.wait({waiter[1]}, timeout=seconds)
+            await waiter[1]
         finally:
-            waiter[1].cancel()
+            timer.cancel()
             with self._lock:
                 self._waiting.discard(waiter)
 

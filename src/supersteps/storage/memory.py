@@ -388,6 +388,17 @@ class InMemoryCheckpointStorage(Answering, AsyncClosing, ManagedStorage, WorkQue
             ]
         return min(moments, default=None)
 
+    async def queued_workflows(self, queues: Sequence[str]) -> list[str]:
+        with self._lock:
+            found = {
+                run.record.workflow_id
+                for run in self._runs.values()
+                if run.entry is not None
+                and run.entry.ready_at is not None
+                and run.entry.queue in queues
+            }
+        return sorted(found)
+
     async def held_runs(self) -> list[RunRecord]:
         with self._lock:
             found = [run.record for run in self._runs.values() if run.record.lease is not None]

@@ -76,6 +76,10 @@ class WorkQueue(DurableStorage, Protocol):
         """Return when the first run of these is ready, in Unix seconds; None when none will be."""
         ...
 
+    async def queued_workflows(self, queues: Sequence[str]) -> list[str]:
+        """Return the workflows of runs that are ready in these queues, now or later."""
+        ...
+
     async def held_runs(self) -> list[RunRecord]:
         """Return the runs that have a lease, whether or not it still holds."""
         ...

@@ -108,7 +108,10 @@ class Queue(Subject):
         await self.submit("mine")
         await self.submit("foreign", "another")
         await self.submit("elsewhere", queue="slow")
+        assert await self.queue().queued_workflows(["default", "slow"]) == ["another", "flow"]
+        assert await self.queue().queued_workflows(["slow"]) == ["flow"]
         assert await self.claim() == ["mine"]
+        assert await self.queue().queued_workflows(["default"]) == ["another"]
         assert await self.claim(workflow_ids=("another", "flow")) == ["foreign"]
         assert await self.claim(queues=("slow",)) == ["elsewhere"]
 

@@ -105,6 +105,17 @@ class FolderQueue:
         ]
         return min(moments, default=None)
 
+    def queued_workflows(self, queues: Sequence[str]) -> list[str]:
+        """Return the workflows of runs that are ready in these queues, now or later."""
+        found = {
+            state.run.workflow_id
+            for state in self.states()
+            if state.queue is not None
+            and state.queue.ready_at is not None
+            and state.queue.queue in queues
+        }
+        return sorted(found)
+
     def held_runs(self) -> list[RunRecord]:
         """Return the runs that have a lease."""
         return [state.run for state in self.states() if state.run.lease is not None]

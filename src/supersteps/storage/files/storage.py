@@ -346,6 +346,9 @@ class FileCheckpointStorage(Answering, AsyncClosing, ManagedStorage, WorkQueue):
     ) -> float | None:
         return await self._workers.run(self._queue.next_ready_at, workflow_ids, queues)
 
+    async def queued_workflows(self, queues: Sequence[str]) -> list[str]:
+        return await self._workers.run(self._queue.queued_workflows, queues)
+
     async def held_runs(self) -> list[RunRecord]:
         return await self._workers.run(self._queue.held_runs)
 

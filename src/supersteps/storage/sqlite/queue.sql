@@ -36,3 +36,6 @@ ORDER BY q.ready_at
 
 -- name: next_ready_at
 SELECT min(ready_at) FROM queue WHERE queue = ? AND workflow_id = ? AND priority = ? AND ready_at IS NOT NULL
+
+-- name: queued_workflows
+SELECT DISTINCT workflow_id FROM queue WHERE queue = ? AND ready_at IS NOT NULL

@@ -115,6 +115,16 @@ def next_ready_at(
     return min(moments, default=None)
 
 
+def queued_workflows(db: sqlite3.Connection, queues: Sequence[str]) -> list[str]:
+    """Return the workflows of runs that are ready in these queues, now or later."""
+    found = {
+        workflow_id
+        for queue in queues
+        for (workflow_id,) in db.execute(SQL["queued_workflows"], (queue,))
+    }
+    return sorted(found)
+
+
 def _priorities(db: sqlite3.Connection, queue: str, workflow_id: str) -> Iterator[int]:
     """Give the priorities of runs that are ready now or later, the highest first."""
     last: int | None = _ABOVE_ALL

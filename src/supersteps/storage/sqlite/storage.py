@@ -165,6 +165,9 @@ class SqliteCheckpointStorage(DeltaStorage, WorkQueue):
     ) -> float | None:
         return await self._readers.run(queue_rows.next_ready_at, workflow_ids, queues)
 
+    async def queued_workflows(self, queues: Sequence[str]) -> list[str]:
+        return await self._readers.run(queue_rows.queued_workflows, queues)
+
     async def held_runs(self) -> list[RunRecord]:
         return await self._readers.run(_held_runs)
 

@@ -1,0 +1,1 @@
+"""Runs in a fleet: submitting them, the workers that drive them, watching them."""
