@@ -1,4 +1,6 @@
-"""What the small workflows here share: where a run is kept, who answers its questions, what is shown of it."""
+"""What the small workflows here share: where a run is kept, who answers its questions, what is
+shown of it.
+"""
 
 import argparse
 import asyncio
@@ -75,7 +77,9 @@ def nowhere() -> Place:
 
 
 def ask(prompt: str, scripted: str, choices: Sequence[str] = ()) -> str:
-    """Return what the person at the terminal says, or what the script says when there is no terminal."""
+    """Return what the person at the terminal says, or what the script says when there is no
+    terminal.
+    """
     if not sys.stdin.isatty():
         say(f"{prompt} {scripted}")
         return scripted
@@ -94,7 +98,9 @@ def say(text: str) -> None:
 async def play(
     workflow: Workflow, message: Any, place: Place, answer: Answerer | None = None
 ) -> list[Any]:
-    """Begin the run, or go on with it where it was left, and drive it to its end; return its outputs."""
+    """Begin the run, or go on with it where it was left, and drive it to its end; return its
+    outputs.
+    """
     known = await place.storage.get_run(place.run_id)
     if known is not None:
         say(f"going on with the run that was left: {known.status}")

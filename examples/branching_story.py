@@ -1,8 +1,10 @@
-"""A story with choices. When it is told, it is forked at its first choice and told with the other one; both stay.
+"""A story with choices. When it is told, it is forked at its first choice and told with the other
+one; both stay.
 
     python -m examples.branching_story
 
-A fork is a run of its own that begins with a checkpoint of another one, with what you want changed in it.
+A fork is a run of its own that begins with a checkpoint of another one, with what you want changed
+in it.
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""List the checkpoints of a run, choose one by its number or the beginning of its id, and resume from it.
+"""List the checkpoints of a run, choose one by its number or the beginning of its id, and resume
+from it.
 
 python -m examples.checkpoint_picker
 python -m examples.checkpoint_picker --choose 3    for when you are not at a terminal
@@ -100,8 +101,8 @@ def choose(checkpoints: Sequence[WorkflowCheckpoint], choice: str) -> WorkflowCh
             f"{fitting[-1].checkpoint_id}. Type more of the one you mean, or its number."
         )
     raise WrongChoiceError(
-        f"There is no checkpoint {choice!r} here. Choose a number from 0 to {len(checkpoints) - 1}, or type the "
-        "beginning of an id."
+        f"There is no checkpoint {choice!r} here. Choose a number from 0 to "
+        f"{len(checkpoints) - 1}, or type the beginning of an id."
     )
 
 
@@ -111,7 +112,8 @@ def show(checkpoints: Sequence[WorkflowCheckpoint]) -> None:
         summary = RequestInfoExecutor.checkpoint_summary(checkpoint)
         then = f", next: {', '.join(summary.targets)}" if summary.targets else ""
         print(
-            f"[{number}] {summary.checkpoint_id}  superstep {summary.iteration_count}, {summary.status}{then}"
+            f"[{number}] {summary.checkpoint_id}  superstep {summary.iteration_count}, "
+            f"{summary.status}{then}"
         )
 
 

@@ -1,9 +1,10 @@
-"""A CSV file flows through in batches: read, check, load; bad rows are collected with what is wrong with them.
+"""A CSV file flows through in batches: read, check, load; bad rows are collected with what is
+wrong with them.
 
     python -m examples.csv_etl
 
-A batch that was loaded a moment before a crash is loaded again. The table takes it once, because a row's place in the
-file is its key.
+A batch that was loaded a moment before a crash is loaded again. The table takes it once, because a
+row's place in the file is its key.
 """
 
 import asyncio
@@ -52,7 +53,9 @@ class End:
 
 
 class Extract(Executor):
-    """Reads a batch, then sends the position to itself: reading goes on while the batch is worked on."""
+    """Reads a batch, then sends the position to itself: reading goes on while the batch is worked
+    on.
+    """
 
     @handler
     def read(self, position: Position, ctx: WorkflowContext[Position | Rows | End]) -> None:

@@ -1,11 +1,12 @@
-"""Three people approve an expense, side by side; the majority decides, and whoever is silent too long consents.
+"""Three people approve an expense, side by side; the majority decides, and whoever is silent too
+long consents.
 
     python -m examples.expense_approvals
     python -m examples.expense_approvals --list                       what is waiting for whom
     python -m examples.expense_approvals --answer anna '{"approve": true, "remark": "go ahead"}'
 
-The last two may run in another process while the first one is dead: an answer is plain JSON, checked against the schema
-that is stored with the question.
+The last two may run in another process while the first one is dead: an answer is plain JSON,
+checked against the schema that is stored with the question.
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""An executor that keeps what it knows in attributes, and hooks that move them into checkpoints and back.
+"""An executor that keeps what it knows in attributes, and hooks that move them into checkpoints
+and back.
 
 python -m examples.hooks
 """
@@ -64,7 +65,8 @@ async def main() -> None:
     checkpoints = await storage.list_checkpoints(workflow_id="weather")
     for checkpoint in checkpoints:
         print(
-            f"superstep {checkpoint.iteration_count}: {checkpoint.executor_states} {checkpoint.scopes}"
+            f"superstep {checkpoint.iteration_count}: {checkpoint.executor_states} "
+            f"{checkpoint.scopes}"
         )
 
     again = await build(storage).run_from_checkpoint(

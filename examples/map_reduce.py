@@ -27,7 +27,9 @@ MAPPERS = ("mapper-1", "mapper-2", "mapper-3")
 
 @executor
 async def split(files: list[str], ctx: WorkflowContext[list[str]]) -> None:
-    """Deal the files out; a mapper without a file gets an empty list, because the fan-in waits for all of them."""
+    """Deal the files out; a mapper without a file gets an empty list, because the fan-in waits
+    for all of them.
+    """
     for number, mapper in enumerate(MAPPERS):
         await ctx.send_message(files[number :: len(MAPPERS)], target_id=mapper)
 

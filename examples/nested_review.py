@@ -1,9 +1,10 @@
-"""A review is a workflow of its own, with a loop; another workflow sends several documents through it at once.
+"""A review is a workflow of its own, with a loop; another workflow sends several documents
+through it at once.
 
     python -m examples.nested_review
 
-The review asks two sorts of questions. Those about spelling never reach a person: an executor of the outer workflow
-answers them by the house rules. Those about approval go to the outside world.
+The review asks two sorts of questions. Those about spelling never reach a person: an executor of
+the outer workflow answers them by the house rules. Those about approval go to the outside world.
 """
 
 import asyncio
@@ -94,7 +95,9 @@ async def hand_out(texts: list[str], ctx: WorkflowContext[Document]) -> None:
 
 
 class HouseRules(Executor):
-    """Stands behind an edge of the review, so its questions of this type come here instead of going outside."""
+    """Stands behind an edge of the review, so its questions of this type come here instead of
+    going outside.
+    """
 
     @handler
     async def rule(

@@ -1,9 +1,11 @@
-"""An order is paid and its goods are reserved, side by side; then it is shipped, paid back, or cancelled.
+"""An order is paid and its goods are reserved, side by side; then it is shipped, paid back, or
+cancelled.
 
     python -m examples.order_fulfilment
 
-A card must not be charged twice. So the charge is made at most once: where a crash cut it short, it goes along the
-error edge instead, to somebody who looks into the ledger whether the money has moved.
+A card must not be charged twice. So the charge is made at most once: where a crash cut it short, it
+goes along the error edge instead, to somebody who looks into the ledger whether the money has
+moved.
 """
 
 import asyncio
@@ -91,7 +93,8 @@ class Clear(Bank):
     def clear(self, failure: ExecutorFailure, ctx: WorkflowContext[Done | Order]) -> None:
         order: Order = failure.message
         say(
-            f"the charge of order {order.number} was cut short: {self.ledger.entries(order.number) or 'not booked'}"
+            f"the charge of order {order.number} was cut short: "
+            f"{self.ledger.entries(order.number) or 'not booked'}"
         )
         if self.ledger.entries(order.number):
             ctx.send_message(Done(order, is_done=True))

@@ -1,4 +1,5 @@
-"""Which types can be saved: dataclasses and the like that annotations reach, and any other with `codec.register`.
+"""Which types can be saved: dataclasses and the like that annotations reach, and any other with
+`codec.register`.
 
 python -m examples.own_types
 """

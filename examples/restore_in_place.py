@@ -1,4 +1,5 @@
-"""Rewind a run to one of its checkpoints and go on from there: a new branch, and the old one stays readable.
+"""Rewind a run to one of its checkpoints and go on from there: a new branch, and the old one
+stays readable.
 
 python -m examples.restore_in_place
 """

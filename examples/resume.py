@@ -1,4 +1,5 @@
-"""A handler fails; the run is resumed from its last checkpoint, and what was done is not done again.
+"""A handler fails; the run is resumed from its last checkpoint, and what was done is not done
+again.
 
 python -m examples.resume
 """

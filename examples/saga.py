@@ -2,8 +2,8 @@
 
     python -m examples.saga
 
-The world outside is a folder with one file for each booking. Booking and undoing are idempotent, because a call that a
-crash cut short is made again.
+The world outside is a folder with one file for each booking. Booking and undoing are idempotent,
+because a call that a crash cut short is made again.
 """
 
 import asyncio

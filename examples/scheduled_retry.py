@@ -1,9 +1,11 @@
-"""A service that fails now and then is tried again; then a parcel is looked after until it has arrived.
+"""A service that fails now and then is tried again; then a parcel is looked after until it has
+arrived.
 
     python -m examples.scheduled_retry
 
-Both waits survive a crash: that before the next attempt, and that of a scheduled message, which is durable and
-delivered once. Here an hour takes a tenth of a second; EXAMPLES_HOUR=3600 makes it a real one.
+Both waits survive a crash: that before the next attempt, and that of a scheduled message, which is
+durable and delivered once. Here an hour takes a tenth of a second; EXAMPLES_HOUR=3600 makes it a
+real one.
 """
 
 import asyncio

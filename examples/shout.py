@@ -60,7 +60,8 @@ async def main() -> None:
 
     for checkpoint in await storage.list_checkpoints(workflow_id="shout", run_id=result.run_id):
         print(
-            f"superstep {checkpoint.iteration_count}: {checkpoint.shared_state} {checkpoint.executor_states}"
+            f"superstep {checkpoint.iteration_count}: {checkpoint.shared_state} "
+            f"{checkpoint.executor_states}"
         )
 
 

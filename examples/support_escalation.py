@@ -2,8 +2,8 @@
 
     python -m examples.support_escalation
 
-Each question has a deadline and a default. When nobody has answered by then, in whichever process and whether or not
-one was running, the default counts as the answer, and the ticket moves on.
+Each question has a deadline and a default. When nobody has answered by then, in whichever process
+and whether or not one was running, the default counts as the answer, and the ticket moves on.
 """
 
 import asyncio

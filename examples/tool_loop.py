@@ -1,9 +1,10 @@
-"""The loop of an agent: a model calls tools until it is done, and one of the tools needs a person's permission.
+"""The loop of an agent: a model calls tools until it is done, and one of the tools needs a
+person's permission.
 
     python -m examples.tool_loop
 
-The model is made of rules; a real one goes into `think`. The transcript is shared state that only grows, so a superstep
-costs what was said in it, however long the conversation has become.
+The model is made of rules; a real one goes into `think`. The transcript is shared state that only
+grows, so a superstep costs what was said in it, however long the conversation has become.
 """
 
 import asyncio

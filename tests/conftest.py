@@ -15,7 +15,9 @@ TEST_SECONDS = 60
 
 
 def run_to_completion(test: Callable[..., Awaitable[object]]) -> Callable[..., None]:
-    """Make a plain function of a coroutine function: an event loop of its own, a time limit, no error unseen."""
+    """Make a plain function of a coroutine function: an event loop of its own, a time limit, no
+    error unseen.
+    """
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -45,7 +47,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     test = pyfuncitem.obj
     property_test = getattr(test, "hypothesis", None)
     if property_test is not None and inspect.iscoroutinefunction(property_test.inner_test):
-        # Hypothesis calls the inner test once per example; each example gets its own loop and limit.
+        # Hypothesis calls the inner test once per example; each example gets its own loop and
+        # limit.
         property_test.inner_test = run_to_completion(property_test.inner_test)
         return None
     if not inspect.iscoroutinefunction(test):

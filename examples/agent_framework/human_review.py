@@ -1,11 +1,12 @@
-"""A person reviews a text; every answer goes to a workflow that is built anew from the last checkpoint.
+"""A person reviews a text; every answer goes to a workflow that is built anew from the last
+checkpoint.
 
     python examples/agent_framework/human_review.py
     python examples/agent_framework/human_review.py --ask                    be the reviewer
     python examples/agent_framework/human_review.py --storage checkpoints    keep the files there
 
-With `from agent_framework import ...` instead of `from supersteps import ...` it runs under agent-framework-core
-1.0.0b251001 as well, and prints the same.
+With `from agent_framework import ...` instead of `from supersteps import ...` it runs under
+agent-framework-core 1.0.0b251001 as well, and prints the same.
 """
 
 import argparse
@@ -68,7 +69,9 @@ class Remark:
 
 @dataclass
 class LabelQuestion(RequestInfoMessage):
-    """Is this label good? The answer is "approve" or a wish. Summaries of checkpoints know these names of fields."""
+    """Is this label good? The answer is "approve" or a wish. Summaries of checkpoints know these
+    names of fields.
+    """
 
     prompt: str = ""
     draft: str = ""
@@ -148,12 +151,14 @@ async def main(folder: str, *, ask: bool) -> None:
     storage = FileCheckpointStorage(folder)
     result = await build_workflow(storage).run(Exhibit("Barometer", 1790))
     print(
-        f"stopped: {result.get_final_state().value}, questions: {len(result.get_request_info_events())}"
+        f"stopped: {result.get_final_state().value}, questions: "
+        f"{len(result.get_request_info_events())}"
     )
 
     outputs: list[str] = []
     while not outputs:
-        # All that is known here stands in the storage, as in a process that was started a moment ago.
+        # All that is known here stands in the storage, as in a process that was started a moment
+        # ago.
         checkpoint = await newest(storage)
         summary = RequestInfoExecutor.checkpoint_summary(checkpoint)
         waiting = summary.pending_requests[0]

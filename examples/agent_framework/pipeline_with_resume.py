@@ -4,8 +4,9 @@
     python examples/agent_framework/pipeline_with_resume.py --ask                    choose the checkpoint yourself
     python examples/agent_framework/pipeline_with_resume.py --storage checkpoints    keep the files there
 
-With `from agent_framework import ...` instead of `from supersteps import ...` it runs under agent-framework-core
-1.0.0b251001 as well. Its list of checkpoints is one shorter there: the start executor has run before the first one.
+With `from agent_framework import ...` instead of `from supersteps import ...` it runs under
+agent-framework-core 1.0.0b251001 as well. Its list of checkpoints is one shorter there: the start
+executor has run before the first one.
 """
 
 import argparse
@@ -124,7 +125,9 @@ def show(checkpoints: Sequence[WorkflowCheckpoint]) -> None:
 
 
 def choose(checkpoints: Sequence[WorkflowCheckpoint], *, ask: bool) -> WorkflowCheckpoint:
-    """Return the checkpoint to resume from: the one after the correction, or the one that somebody names."""
+    """Return the checkpoint to resume from: the one after the correction, or the one that
+    somebody names.
+    """
     if ask:
         return checkpoints[int(input(f"Resume from which one (0 to {len(checkpoints) - 1})? "))]
     return next(c for c in checkpoints if "gauge error" in c.shared_state)

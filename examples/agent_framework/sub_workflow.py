@@ -1,17 +1,21 @@
-"""A workflow inside another one asks: the outer one answers what it can, and a person the rest, after a restart.
+"""A workflow inside another one asks: the outer one answers what it can, and a person the rest,
+after a restart.
 
     python examples/agent_framework/sub_workflow.py
     python examples/agent_framework/sub_workflow.py --ask                    be the person
     python examples/agent_framework/sub_workflow.py --storage checkpoints    keep the files there
 
-With `from agent_framework import ...` instead of `from supersteps import ...` it runs under agent-framework-core
-1.0.0b251001 as well, and prints the same. Two things are written as they are for that version's sake:
+With `from agent_framework import ...` instead of `from supersteps import ...` it runs under
+agent-framework-core 1.0.0b251001 as well, and prints the same. Two things are written as they are
+for that version's sake:
 
-- What the inner workflow needs after an answer travels in its question. In a checkpoint there one finds which of its
-  questions wait, but neither its shared state nor the state of its executors: both are gone after the restart, and runs
-  of it side by side share them. Here each run of it keeps its own, and both come back.
-- The purser asks the captain by a question of its own instead of passing the inner one on. There the answer to one that
-  is passed on goes straight to the sub-workflow, here to the executor that passed it on.
+- What the inner workflow needs after an answer travels in its question. In a checkpoint there one
+  finds which of its questions wait, but neither its shared state nor the state of its executors:
+  both are gone after the restart, and runs of it side by side share them. Here each run of it keeps
+  its own, and both come back.
+- The purser asks the captain by a question of its own instead of passing the inner one on. There
+  the answer to one that is passed on goes straight to the sub-workflow, here to the executor that
+  passed it on.
 """
 
 import argparse
@@ -67,7 +71,9 @@ class WeightQuestion(RequestInfoMessage):
 
 @dataclass
 class CaptainQuestion(RequestInfoMessage):
-    """The same, asked of the captain by the outer workflow, with what is needed to answer the inner question."""
+    """The same, asked of the captain by the outer workflow, with what is needed to answer the
+    inner question.
+    """
 
     prompt: str = ""
     name: str = ""
@@ -104,7 +110,9 @@ class Porter(Executor):
 
 
 class Purser(Executor):
-    """Stands around the sub-workflow and answers its questions; about very heavy pieces the captain is asked."""
+    """Stands around the sub-workflow and answers its questions; about very heavy pieces the
+    captain is asked.
+    """
 
     @handler
     async def decide(

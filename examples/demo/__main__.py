@@ -1,4 +1,5 @@
-"""Kill a workflow in the middle, resume it in a new process, and compare its report with that of one nobody killed.
+"""Kill a workflow in the middle, resume it in a new process, and compare its report with that of
+one nobody killed.
 
 python -m examples.demo                    asks you to approve the report
 python -m examples.demo --answer approve   asks nobody
@@ -35,7 +36,9 @@ LONGEST_DELAY = 0.15
 
 @dataclass
 class Killer:
-    """Decides when the process dies: a random moment after so many checkpoints; with `after` None never."""
+    """Decides when the process dies: a random moment after so many checkpoints; with `after` None
+    never.
+    """
 
     after: int | None
     delay: float
@@ -103,7 +106,8 @@ def main() -> int:
     except (KeyboardInterrupt, EOFError):
         console.say()
         console.say(
-            "Stopped. Nothing is lost: the checkpoints are in the folder, but the demo always begins anew."
+            "Stopped. Nothing is lost: the checkpoints are in the folder, but the demo always "
+            "begins anew."
         )
         return 130
 
@@ -148,7 +152,8 @@ def run_demo(options: argparse.Namespace, console: Console) -> int:
     undisturbed.clear()
 
     console.say(
-        f"{len(topics)} documents of Python's own help. Seed {seed}: kill after {after} checkpoints."
+        f"{len(topics)} documents of Python's own help. Seed {seed}: kill after {after} "
+        "checkpoints."
     )
     progress = Progress()
     answer: str | None = None
@@ -209,7 +214,8 @@ def run_process(
         )
     outcome = "was killed" if was_killed else "ended by itself"
     console.say(
-        f"  process {process.pid} {outcome}; {progress.documents} of {len(topics)} documents counted"
+        f"  process {process.pid} {outcome}; {progress.documents} of {len(topics)} documents "
+        "counted"
     )
     return was_killed
 
@@ -257,7 +263,9 @@ def describe(checkpoint: WorkflowCheckpoint) -> tuple[str, str, str, str]:
 
 
 def get_answer(progress: Progress, given: str | None, console: Console) -> str:
-    """Return the answer to the workflow's question: as the command line says, else a person's, else the file's."""
+    """Return the answer to the workflow's question: as the command line says, else a person's,
+    else the file's.
+    """
     request = progress.request
     if request is None:
         raise SystemExit("the worker ended without a question and without a result")
@@ -276,7 +284,10 @@ def tell_repeats(progress: Progress) -> str:
     documents = [document for process in progress.counted for document in process]
     by_process = " + ".join(str(len(process)) for process in progress.counted if process)
     repeated = len(documents) - progress.documents
-    return f"documents counted, by process: {by_process}; counted twice because of the kill: {repeated}"
+    return (
+        f"documents counted, by process: {by_process}; counted twice because of the kill: "
+        f"{repeated}"
+    )
 
 
 def compare(killed: Site, undisturbed: Site, console: Console) -> int:

@@ -1,4 +1,6 @@
-"""What the demo prints: on a terminal one line that is updated and a little colour, elsewhere plain lines."""
+"""What the demo prints: on a terminal one line that is updated and a little colour, elsewhere
+plain lines.
+"""
 
 from __future__ import annotations
 

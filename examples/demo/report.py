@@ -1,4 +1,6 @@
-"""The report: one HTML page with an index and a bar picture for each term. The same terms give the same bytes."""
+"""The report: one HTML page with an index and a bar picture for each term. The same terms give
+the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,8 @@ def render_report(documents: int, terms: Sequence[Term]) -> str:
     """
     body = [
         "<h1>What Python's help topics talk about</h1>",
-        f"<p>{documents} documents, the {len(terms)} terms that tell them apart best. A term's score is its number of "
-        "occurrences, weighed by how few documents have it.</p>",
+        f"<p>{documents} documents, the {len(terms)} terms that tell them apart best. A term's "
+        "score is its number of occurrences, weighed by how few documents have it.</p>",
         "<h2>Index</h2>",
         *_index(terms),
         "<h2>Terms by score</h2>",

@@ -1,7 +1,8 @@
-"""The process that works, and that the demo kills: it starts the run, or goes on where an earlier process stopped.
+"""The process that works, and that the demo kills: it starts the run, or goes on where an earlier
+process stopped.
 
-It is called the same way each time: the storage tells it whether there is something to resume. What happens it says as
-JSON, one object a line.
+It is called the same way each time: the storage tells it whether there is something to resume. What
+happens it says as JSON, one object a line.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ async def work(folder: Path, job: Job, answer: str | None) -> None:
                     say("request", prompt=event.data.prompt, draft=event.data.draft)
                     if answer is not None:
                         await run.send_response(event.request_id, answer)
-        # A stream tells what is new; what the run has to show in all is in its newest checkpoint, also when an earlier
-        # process was killed after its last commit and before it could say so.
+        # A stream tells what is new; what the run has to show in all is in its newest checkpoint,
+        # also when an earlier process was killed after its last commit and before it could say so.
         assert run.latest_checkpoint is not None
         newest = await storage.load_checkpoint(run.latest_checkpoint.checkpoint_id)
         assert newest is not None
@@ -60,7 +61,9 @@ async def work(folder: Path, job: Job, answer: str | None) -> None:
 
 
 async def open_run(workflow: Workflow, storage: FileCheckpointStorage, job: Job) -> StreamingRun:
-    """Return the run to iterate: from its newest checkpoint if there is one, else from the beginning."""
+    """Return the run to iterate: from its newest checkpoint if there is one, else from the
+    beginning.
+    """
     checkpoints = await storage.list_checkpoints(workflow_id=workflow.workflow_id)
     if checkpoints:
         return workflow.run_stream_from_checkpoint(checkpoints[-1].checkpoint_id)

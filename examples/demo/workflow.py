@@ -38,7 +38,9 @@ PAGE = 3000
 """Characters of a page."""
 TERMS_IN_REPORT = 48
 TERMS_SCOPE = "terms"
-"""The scope of state in which each document has a key of its own: a superstep writes only the new ones."""
+"""The scope of state in which each document has a key of its own: a superstep writes only the new
+ones.
+"""
 
 Verdict = Literal["approve", "reject"]
 
@@ -50,8 +52,8 @@ class Job:
     Attributes:
         report: The file to write.
         batch_size: How many documents a counter gets at once.
-        pace: Seconds that a page takes beside the counting, in place of the slow things that workers do: a call of a
-            model, a request to a service.
+        pace: Seconds that a page takes beside the counting, in place of the slow things that
+            workers do: a call of a model, a request to a service.
     """
 
     report: Path
@@ -100,7 +102,9 @@ class ApprovalRequest(RequestInfoMessage):
 
 
 class DocumentCounted(WorkflowEvent):
-    """Live news: a counter has counted a document. After a crash, a document may be counted again."""
+    """Live news: a counter has counted a document. After a crash, a document may be counted
+    again.
+    """
 
 
 class Dealer(Executor):
@@ -131,7 +135,9 @@ class Dealer(Executor):
 
 
 class TermCounter(Executor):
-    """Counts the terms of documents. A plain function, because it computes: the engine runs it in a thread."""
+    """Counts the terms of documents. A plain function, because it computes: the engine runs it in
+    a thread.
+    """
 
     @handler
     def count(self, batch: Batch, ctx: WorkflowContext[Counted]) -> None:
@@ -183,7 +189,8 @@ class Editor(Executor):
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is never seen half written; doing it twice is no different from once.
 
-    That is what a handler's effects on the world should be like: after a crash the handler may run again.
+    That is what a handler's effects on the world should be like: after a crash the handler may run
+    again.
     """
     draft = path.with_name(path.name + ".tmp")
     draft.write_bytes(text.encode())

@@ -2,8 +2,9 @@
 
     python -m tests.acceptance.humans
 
-Takes one job a line from standard input, as JSON, and says what became of it, also as JSON. Each life of a job is a
-process of its own, forked from this one, which has imported everything but has never opened a storage.
+Takes one job a line from standard input, as JSON, and says what became of it, also as JSON. Each
+life of a job is a process of its own, forked from this one, which has imported everything but has
+never opened a storage.
 """
 
 import asyncio
@@ -118,7 +119,8 @@ def answer_to(question: Any) -> Any:
 
 
 async def live(kind: str, folder: Path, store: str, kill_after: int | None, outside: bool) -> str:
-    """Live one life: drive the run until the event `kill_after`, or to its end; return what came of it.
+    """Live one life: drive the run until the event `kill_after`, or to its end; return what came
+    of it.
 
     Args:
         kind: Which workflow.
@@ -151,7 +153,9 @@ async def live(kind: str, folder: Path, store: str, kill_after: int | None, outs
 
 
 async def post(folder: Path, store: str, limit: int) -> str:
-    """Answer what waits in plain JSON, as a process without the workflow would; at most so many questions."""
+    """Answer what waits in plain JSON, as a process without the workflow would; at most so many
+    questions.
+    """
     storage: Any = open_storage(folder / store)
     try:
         waiting = await storage.list_requests(RUN)

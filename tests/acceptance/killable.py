@@ -1,4 +1,5 @@
-"""A run that can be killed at any moment: fan-out, fan-in, state, questions. Started again, it goes on where it was.
+"""A run that can be killed at any moment: fan-out, fan-in, state, questions. Started again, it
+goes on where it was.
 
     python -m tests.acceptance.killable FOLDER STORE
 
@@ -121,7 +122,8 @@ class Joiner(Noted):
         await ctx.yield_output(
             f"{answer.request_id}: {answer.original_request.prompt} is {answer.data}"
         )
-        # Every round makes two lists, and so asks two questions; the later answer begins the next round.
+        # Every round makes two lists, and so asks two questions; the later answer begins the next
+        # round.
         number = int(answer.request_id.removeprefix("review-"))
         if number % 2 == 0 and number // 2 < ROUNDS:
             await ctx.send_message(Round(number // 2 + 1))

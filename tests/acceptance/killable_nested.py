@@ -1,4 +1,5 @@
-"""Like `killable`, with sub-workflows: two nested levels, several runs of them at once, questions at the bottom.
+"""Like `killable`, with sub-workflows: two nested levels, several runs of them at once, questions
+at the bottom.
 
 python -m tests.acceptance.killable_nested FOLDER STORE
 """

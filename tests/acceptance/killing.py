@@ -1,8 +1,9 @@
-"""What the tests that kill processes share: start a Python process, wait for its calls, kill it at random moments.
+"""What the tests that kill processes share: start a Python process, wait for its calls, kill it
+at random moments.
 
-A program that is to be killed appends a line to the file `calls` of its folder with every call of a handler, before
-the call does anything else. A `Program` is one whose lines name places of calls, and that says its
-outputs as JSON.
+A program that is to be killed appends a line to the file `calls` of its folder with every call of a
+handler, before the call does anything else. A `Program` is one whose lines name places of calls,
+and that says its outputs as JSON.
 """
 
 import asyncio
@@ -89,7 +90,9 @@ def stored(folder: Path, store: str, types: list[type]) -> ManagedStorage:
 
 @dataclass(frozen=True)
 class Program:
-    """A module that drives one run with the arguments FOLDER STORE; started again, it goes on where the run was."""
+    """A module that drives one run with the arguments FOLDER STORE; started again, it goes on
+    where the run was.
+    """
 
     module: str
     run_id: str
@@ -131,7 +134,8 @@ def assert_that_kills_leave_no_trace(
     most_seconds: float,
     most_kills: int | None = None,
 ) -> tuple[list[Any], list[WorkflowCheckpoint]]:
-    """Run a program once in peace, and once killed again and again; nothing but repeated calls tells them apart.
+    """Run a program once in peace, and once killed again and again; nothing but repeated calls
+    tells them apart.
 
     Args:
         program: What to run.
@@ -165,7 +169,8 @@ def assert_that_kills_leave_no_trace(
             break
         assert process.returncode == -signal.SIGKILL, errors
         kills += 1
-        # Recorded calls have run exactly once more often than never: from now on they must not run again.
+        # Recorded calls have run exactly once more often than never: from now on they must not run
+        # again.
         counts = Counter(calls(killed))
         found = asyncio.run(program.recorded(killed, store))
         settled.update({key: counts[key] for key in found if key not in settled})

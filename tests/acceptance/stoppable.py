@@ -2,9 +2,10 @@
 
     python -m tests.acceptance.stoppable FOLDER STORE COMMAND
 
-Every call of a handler appends a line to FOLDER/calls before it does anything else. COMMAND is "count" for a run of
-many short supersteps with a sleep in each, or "charge" (with the suffix "-handled" for an error edge) for a call that
-must not run twice. The outputs go to stdout as JSON; a run that was drained says so on stderr and exits with 3.
+Every call of a handler appends a line to FOLDER/calls before it does anything else. COMMAND is
+"count" for a run of many short supersteps with a sleep in each, or "charge" (with the suffix
+"-handled" for an error edge) for a call that must not run twice. The outputs go to stdout as JSON;
+a run that was drained says so on stderr and exits with 3.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""A process is killed with SIGKILL amid a call that must not run twice; nobody begins that call again."""
+"""A process is killed with SIGKILL amid a call that must not run twice; nobody begins that call
+again.
+"""
 
 import signal
 import subprocess

@@ -1,4 +1,6 @@
-"""Bad input is answered with an error that teaches, and the run goes on from the last good checkpoint."""
+"""Bad input is answered with an error that teaches, and the run goes on from the last good
+checkpoint.
+"""
 
 import os
 import re
@@ -84,7 +86,7 @@ async def interrupted(folder: Path, kind: str, error: type[Exception], match: st
     return counting(folder)
 
 
-# ----------------------------------------------------------------------------------- what to continue
+# --------------------------------------------------------------------------------- what to continue
 
 
 async def test_an_unknown_checkpoint_id(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ async def test_an_empty_directory(tmp_path: Path) -> None:
     assert (await workflow.run(1)).get_outputs() == [1, 0]
 
 
-# ---------------------------------------------------------------------------------- where to write to
+# -------------------------------------------------------------------------------- where to write to
 
 
 async def test_a_directory_below_a_regular_file(tmp_path: Path) -> None:
@@ -234,7 +236,7 @@ async def test_a_full_disk(small_disk: Path) -> None:
     assert result.get_final_state() is WorkflowRunState.IDLE
 
 
-# --------------------------------------------------------------------------------- what is passed around
+# ---------------------------------------------------------------------------- what is passed around
 
 
 async def test_an_input_nobody_handles(tmp_path: Path) -> None:
@@ -309,7 +311,7 @@ async def test_a_handler_that_raises(tmp_path: Path) -> None:
     ]
 
 
-# --------------------------------------------------------------------------------------------- answers
+# ------------------------------------------------------------------------------------------ answers
 
 
 class Question(RequestInfoMessage):
@@ -369,7 +371,7 @@ async def test_an_answer_to_an_unknown_request(tmp_path: Path) -> None:
         await asking(tmp_path).send_responses({"the-question": 3})
 
 
-# ---------------------------------------------------------------------------------------- damaged files
+# ------------------------------------------------------------------------------------ damaged files
 
 
 async def test_a_file_cut_in_half(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Looking at runs and answering their questions from a command line: mostly in this process, where it is the same."""
+"""Looking at runs and answering their questions from a command line: mostly in this process,
+where it is the same.
+"""
 
 import asyncio
 import json
@@ -546,7 +548,9 @@ class Session:
             pytest.fail(f"it waits for something else: {self.seen}")
 
     def _read(self) -> bool | None:
-        """Take what is shown: whether there was something before the end, None where nothing came for a while."""
+        """Take what is shown: whether there was something before the end, None where nothing came
+        for a while.
+        """
         ready, _, _ = select.select([self._terminal], [], [], 0.5)
         if not ready:
             return None

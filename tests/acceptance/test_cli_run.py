@@ -1,4 +1,6 @@
-"""`supersteps run`, `resume`, `fork` and `tail` as people and scripts use them: real processes, killed and stopped."""
+"""`supersteps run`, `resume`, `fork` and `tail` as people and scripts use them: real processes,
+killed and stopped.
+"""
 
 import json
 import os

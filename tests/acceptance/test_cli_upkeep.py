@@ -1,4 +1,6 @@
-"""Looking after a store from the command line: restore, cancel, prune, verify, export, import, graph."""
+"""Looking after a store from the command line: restore, cancel, prune, verify, export, import,
+graph.
+"""
 
 import asyncio
 import io
@@ -56,7 +58,8 @@ async def prepare(url: str) -> None:
 
 @dataclass
 class Store:
-    """A store with three runs: `long` and `short` are done after supersteps 10 and 3, `asking` waits for an answer.
+    """A store with three runs: `long` and `short` are done after supersteps 10 and 3, `asking`
+    waits for an answer.
 
     Attributes:
         kind: "file" or "sqlite".

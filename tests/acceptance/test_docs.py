@@ -1,9 +1,9 @@
 """The documentation keeps its word: every program and every command in it is run, page by page.
 
-In a page, a block whose first line is a comment with a file name is written to that file; a Python program that no
-command of the page runs is run by itself. `sh` blocks are run in their order, each after the files above it. A `text`
-block below the words "It prints:" or "On stdout:" is what the program or the commands above it have just written to
-stdout, but for times and sizes.
+In a page, a block whose first line is a comment with a file name is written to that file; a Python
+program that no command of the page runs is run by itself. `sh` blocks are run in their order, each
+after the files above it. A `text` block below the words "It prints:" or "On stdout:" is what the
+program or the commands above it have just written to stdout, but for times and sizes.
 """
 
 import os

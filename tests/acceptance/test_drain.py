@@ -1,4 +1,6 @@
-"""A script is asked to end by a signal: it stops after a commit, and started again it ends like an undisturbed one."""
+"""A script is asked to end by a signal: it stops after a commit, and started again it ends like
+an undisturbed one.
+"""
 
 import json
 import signal
@@ -52,7 +54,8 @@ def test_stopped_again_and_again_it_ends_like_a_run_nobody_stopped(
     assert drains >= 2
     counts = Counter(calls(stopped))
     assert set(counts) == set(calls(calm))
-    # What finished is never repeated; only a counter that slept when it was stopped begins its call again.
+    # What finished is never repeated; only a counter that slept when it was stopped begins its call
+    # again.
     assert {count for call, count in counts.items() if call.startswith("double")} == {1}
     assert sum(counts.values()) <= len(calls(calm)) + drains
 

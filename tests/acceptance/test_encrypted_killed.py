@@ -1,4 +1,6 @@
-"""A process with an encrypted storage is killed with SIGKILL at random moments, and its run goes on like any other."""
+"""A process with an encrypted storage is killed with SIGKILL at random moments, and its run goes
+on like any other.
+"""
 
 from pathlib import Path
 

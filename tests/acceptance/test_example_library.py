@@ -1,4 +1,6 @@
-"""Each workflow of the library of examples ends the same, however often its process is killed on the way."""
+"""Each workflow of the library of examples ends the same, however often its process is killed on
+the way.
+"""
 
 import os
 import random
@@ -23,8 +25,8 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL"),
 ]
 
-# The last lines of each, and how many seconds an hour takes: where people may come too late, it is to be long enough
-# for a process that is killed and started again.
+# The last lines of each, and how many seconds an hour takes: where people may come too late, it is
+# to be long enough for a process that is killed and started again.
 LIBRARY = {
     "map_reduce": (["=>  12 the", "=>   4 tide", "=>   3 sea", "=>   2 a", "=>   2 and"], 0.1),
     "expense_approvals": (
@@ -113,7 +115,9 @@ def launch(folder: Path, name: str, *arguments: str, hour: float = 0.1) -> subpr
 
 
 def watch(process: subprocess.Popen[str], kill: Callable[[int], bool] = lambda lines: False) -> str:
-    """Return all that a process says; have it killed as soon as `kill` says so about the supersteps it has shown."""
+    """Return all that a process says; have it killed as soon as `kill` says so about the
+    supersteps it has shown.
+    """
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.close()
@@ -212,7 +216,7 @@ def test_expense_is_answered_by_another_process_while_nobody_runs_it(tmp_path: P
     assert text.count("(by mail)") == 3
 
 
-# ------------------------------------------------------------------------------ the two that talk to somebody
+# -------------------------------------------------------------------- the two that talk to somebody
 
 
 def play_game(prompt: str) -> str:
@@ -232,7 +236,8 @@ TALKS = {
     "human_review": (
         review,
         "change? ",
-        "Approved: A poem about tides, version 4. Now with: remark 1. Now with: remark 2. Now with: remark 3.",
+        "Approved: A poem about tides, version 4. Now with: remark 1. Now with: remark 2. Now "
+        "with: remark 3.",
     ),
 }
 

@@ -108,7 +108,7 @@ def test_every_example_is_tried_and_in_the_index() -> None:
     assert all(f"({name}.py)" in index for name in NAMES)
 
 
-# ------------------------------------------------------------------------------------------- guessing game
+# ------------------------------------------------------------------------------------ guessing game
 
 
 def test_guessing_game_finds_the_number(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_guessing_game_can_begin_anew(tmp_path: Path) -> None:
     assert "Your number is 50: guess 1 was right." in text
 
 
-# -------------------------------------------------------------------------------------------- human review
+# ------------------------------------------------------------------------------------- human review
 
 
 def test_review_revises_until_approved(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_review_goes_on_after_it_was_left(tmp_path: Path) -> None:
     assert "Approved: Tides, version 2." in text
 
 
-# --------------------------------------------------------------------------------------- checkpoint picker
+# -------------------------------------------------------------------------------- checkpoint picker
 
 
 def test_picker_lists_and_resumes(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""What a release has written, every later one opens and resumes: one folder of golden files for each stored format.
+"""What a release has written, every later one opens and resumes: one folder of golden files for
+each stored format.
 
-The files were made by `tests/data/golden/make.py` and are never made again. A test that fails here says that the
-present code no longer reads what people have on their disks.
+The files were made by `tests/data/golden/make.py` and are never made again. A test that fails here
+says that the present code no longer reads what people have on their disks.
 """
 
 import json

@@ -76,7 +76,9 @@ def drive() -> Iterator[Driver]:
 
 
 def assert_consumed_once(folder: Path, store: str, kind: str) -> None:
-    """See in what is stored, and in what the handlers wrote down, that each answer was taken by one superstep."""
+    """See in what is stored, and in what the handlers wrote down, that each answer was taken by
+    one superstep.
+    """
     checkpoints = asyncio.run(lineage(folder, store, RUN, [Guess, Question, Verdict]))
     assert [checkpoint.iteration_count for checkpoint in checkpoints] == list(
         range(len(checkpoints))
@@ -102,7 +104,8 @@ def assert_consumed_once(folder: Path, store: str, kind: str) -> None:
     assert set(taken) == set(asked)
     assert len(taken) == QUESTIONS[kind]
 
-    # A call that a crash cut short is made again under the same key; a second superstep would have another one.
+    # A call that a crash cut short is made again under the same key; a second superstep would have
+    # another one.
     calls = defaultdict(set)
     for line in (folder / "consumed").read_text(encoding="utf-8").splitlines():
         key, step, request_id, _ = json.loads(line)

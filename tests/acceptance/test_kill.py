@@ -1,4 +1,6 @@
-"""A process is killed with SIGKILL at random moments; the run it drove ends as if nothing had happened."""
+"""A process is killed with SIGKILL at random moments; the run it drove ends as if nothing had
+happened.
+"""
 
 from pathlib import Path
 

@@ -1,7 +1,9 @@
-"""The notebooks keep their word: their cells run in order, and what stands at the end of a cell can be shown.
+"""The notebooks keep their word: their cells run in order, and what stands at the end of a cell
+can be shown.
 
-There is no Jupyter here. A cell is compiled with top-level `await`, as IPython does it, and its last expression is
-rendered as a notebook would: by `_repr_mimebundle_` where there is one, else by `repr`.
+There is no Jupyter here. A cell is compiled with top-level `await`, as IPython does it, and its
+last expression is rendered as a notebook would: by `_repr_mimebundle_` where there is one, else by
+`repr`.
 """
 
 import ast

@@ -1,4 +1,6 @@
-"""The README keeps its word: its Python programs run, its shell commands do what they say, its links lead somewhere."""
+"""The README keeps its word: its Python programs run, its shell commands do what they say, its
+links lead somewhere.
+"""
 
 import os
 import re

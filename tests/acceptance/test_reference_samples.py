@@ -1,8 +1,9 @@
 """Scripts for the reference run here with only the import changed, and print what they print there.
 
-The expected texts were recorded under agent-framework-core 1.0.0b251001, with `from agent_framework import` in place of
-`from supersteps import`. To do so again, run these tests with REFERENCE_PYTHON set to the python of a venv that has
-agent-framework-core==1.0.0b251001, mcp==1.15.0, pydantic==2.11.9, websockets and opentelemetry-semantic-conventions-ai.
+The expected texts were recorded under agent-framework-core 1.0.0b251001, with `from agent_framework
+import` in place of `from supersteps import`. To do so again, run these tests with REFERENCE_PYTHON
+set to the python of a venv that has agent-framework-core==1.0.0b251001, mcp==1.15.0,
+pydantic==2.11.9, websockets and opentelemetry-semantic-conventions-ai.
 """
 
 import ast
@@ -78,8 +79,8 @@ ended: IDLE
 """,
 }
 
-# Status, shared state, executors with state. The first one is ours alone: the reference runs the start executor before
-# it saves for the first time, so its numbers are smaller by one.
+# Status, shared state, executors with state. The first one is ours alone: the reference runs the
+# start executor before it saves for the first time, so its numbers are smaller by one.
 CHECKPOINTS = [
     ("awaiting next superstep", "none", "none"),
     ("awaiting next superstep", "place=harbour", "reader"),
@@ -96,14 +97,18 @@ if "REFERENCE_PYTHON" in os.environ:
 def expected(name: str, library: str) -> str:
     checkpoints = CHECKPOINTS if library == "ours" else CHECKPOINTS[1:]
     lines = [
-        f"[{number}] iteration {number}, {status}\n    shared state: {shared}\n    executors with state: {executors}"
+        f"[{number}] iteration {number}, {status}\n"
+        f"    shared state: {shared}\n"
+        f"    executors with state: {executors}"
         for number, (status, shared, executors) in enumerate(checkpoints)
     ]
     return EXPECTED[name].replace("{checkpoints}", "\n".join(lines))
 
 
 def run(folder: Path, name: str, *arguments: str, library: str = "ours", stdin: str = "") -> str:
-    """Run a script in a folder and return what it printed; under the reference, a copy with the other import."""
+    """Run a script in a folder and return what it printed; under the reference, a copy with the
+    other import.
+    """
     script, warnings = FOLDER / f"{name}.py", ["-W", "error"]
     if library == "reference":
         text = script.read_text(encoding="utf-8")
@@ -122,7 +127,8 @@ def run(folder: Path, name: str, *arguments: str, library: str = "ours", stdin: 
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    # The reference logs a warning to stdout for every cycle in a graph; it is not the script that prints it.
+    # The reference logs a warning to stdout for every cycle in a graph; it is not the script that
+    # prints it.
     return "".join(
         line
         for line in done.stdout.splitlines(keepends=True)

@@ -1,4 +1,6 @@
-"""A process that drives nested sub-workflows is killed with SIGKILL at random moments, and nothing of it shows."""
+"""A process that drives nested sub-workflows is killed with SIGKILL at random moments, and
+nothing of it shows.
+"""
 
 from pathlib import Path
 

@@ -9,7 +9,9 @@ from scripts import record_tour
 
 
 def shape(text: str) -> list[str]:
-    """The lines without ids, numbers and times; how often a line repeats depends on when the kill came."""
+    """The lines without ids, numbers and times; how often a line repeats depends on when the kill
+    came.
+    """
     found: list[str] = []
     for line in text.splitlines():
         plain = re.sub(r"\b[0-9a-f]{16,}(-\d{6})?\b", "ID", line)

@@ -1,4 +1,6 @@
-"""Storages as the contract opens them, and what the tests of single storages take from the contract."""
+"""Storages as the contract opens them, and what the tests of single storages take from the
+contract.
+"""
 
 from __future__ import annotations
 

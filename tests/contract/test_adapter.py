@@ -27,7 +27,9 @@ class Watching(InMemoryCheckpointStorage):
 
 
 class TestOverridden(StorageContract):
-    """A durable storage whose subclass wants to see each checkpoint: driven through the adapter, too."""
+    """A durable storage whose subclass wants to see each checkpoint: driven through the adapter,
+    too.
+    """
 
     lacks = ("durability",)
 

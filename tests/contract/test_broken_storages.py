@@ -1,4 +1,6 @@
-"""Storages that are broken on purpose, each in one way: the contract has to notice, and says where."""
+"""Storages that are broken on purpose, each in one way: the contract has to notice, and says
+where.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -28,7 +28,9 @@ class TestSqlite(StorageContract):
         db.close()
 
     def crash(self, point: int, work: Callable[[], object]) -> bool:
-        """What a death would leave is what the files hold at that moment: the survivor gets a copy of them."""
+        """What a death would leave is what the files hold at that moment: the survivor gets a
+        copy of them.
+        """
         self._left, self._at = point, self.folder.with_name(f"{self.folder.name} left")
         work()
         died, self._left = self._left < 0, None

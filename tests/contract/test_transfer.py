@@ -1,4 +1,6 @@
-"""A run as a file: out of any storage, into any other, and nothing is lost or let in that is not whole."""
+"""A run as a file: out of any storage, into any other, and nothing is lost or let in that is not
+whole.
+"""
 
 import asyncio
 import contextlib
@@ -63,7 +65,9 @@ def file(tmp_path: Path) -> Path:
 
 
 async def a_run_with_everything(storage: ManagedStorage) -> None:
-    """Three branches, lists that grow and shrink, keys that go and come again, questions, a journal, an inbox."""
+    """Three branches, lists that grow and shrink, keys that go and come again, questions, a
+    journal, an inbox.
+    """
     writer = Writer(storage)
     await writer.commit(
         Changes(puts=dict(EVERYTHING), appends={OUTPUTS: [b"0"]}),
@@ -125,7 +129,7 @@ async def picture(storage: ManagedStorage, run_id: str = "run") -> dict[str, Any
     }
 
 
-# ---------------------------------------------------------------------------------------------------------- round trips
+# -------------------------------------------------------------------------------------- round trips
 
 
 def test_both_are_public_names() -> None:
@@ -251,7 +255,7 @@ async def test_an_answer_that_was_imported_is_not_taken_again(
         await target.add_answers("run", [("p", b"2")])
 
 
-# ------------------------------------------------------------------------------------------------------------ exporting
+# ---------------------------------------------------------------------------------------- exporting
 
 
 async def test_what_is_not_there_is_not_exported(
@@ -335,7 +339,7 @@ async def test_a_run_that_changes_too_fast_says_so(file: Path) -> None:
         await export_run(source, "run", file)
 
 
-# ------------------------------------------------------------------------------------------------------------ importing
+# ---------------------------------------------------------------------------------------- importing
 
 
 async def exported(source: InMemoryCheckpointStorage, file: Path) -> bytes:

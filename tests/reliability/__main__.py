@@ -2,7 +2,8 @@
 
     python -m tests.reliability [--seed N] [--scale 0.1] [SCENARIO ...]
 
-A scenario is a function `(trials, seed) -> Row` in a module of this folder. Each can be had again by its seed.
+A scenario is a function `(trials, seed) -> Row` in a module of this folder. Each can be had again
+by its seed.
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ _PAGES = [f"page {number} of a long text; ".encode() * 40 for number in range(12
 
 
 def value(dice: random.Random) -> bytes:
-    """Return a JSON value as the codec may write it: small, odd, or large and like others of its kind."""
+    """Return a JSON value as the codec may write it: small, odd, or large and like others of its
+    kind.
+    """
     if dice.random() < 0.1:
         pages = [
             dice.choice(_PAGES) if dice.random() < 0.2 else page

@@ -1,4 +1,6 @@
-"""System calls that fail, and surroundings that fail: nothing is lost, and an error says what happened."""
+"""System calls that fail, and surroundings that fail: nothing is lost, and an error says what
+happened.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ Point = tuple[tuple[str, ...], str]
 
 
 def fault_points(store: str, trials: int, seed: int) -> list[Point]:
-    """Return fault points: each call by which the disk is changed, once and for good, with each error."""
+    """Return fault points: each call by which the disk is changed, once and for good, with each
+    error.
+    """
     dice = random.Random(f"{seed} fault {store}")
     points: list[Point] = []
     for plan in PLANS:
@@ -51,7 +55,8 @@ def fault_points(store: str, trials: int, seed: int) -> list[Point]:
             counts = count(Path(folder, store), plan)
         for call in CALLS:
             for n in range(1, counts[call] + 1):
-                # `when=N` fails once; `when=N+` fails from then on, as a disk that is full or gone does.
+                # `when=N` fails once; `when=N+` fails from then on, as a disk that is full or gone
+                # does.
                 points += [
                     (plan, f"{call}:error={error}:when={n}{more}")
                     for error in ERRORS
@@ -77,7 +82,9 @@ def fault_at(store: str, point: Point) -> Verdict:
 
 
 def _do_again(store: str, acknowledged: list[str]) -> None:
-    """Finish a removal that a full disk has cut short, as its error says: free some space, then do it again."""
+    """Finish a removal that a full disk has cut short, as its error says: free some space, then
+    do it again.
+    """
     last = acknowledged[-1].split() if acknowledged else []
     if last in (["begin", "prune"], ["begin", "delete"]):
 
@@ -92,7 +99,9 @@ def _do_again(store: str, acknowledged: list[str]) -> None:
 
 
 def complaints(life: Life, *, may_end_well: bool) -> list[str]:
-    """Return what is wrong with how a process took a failure: it ends well, or in an error that says what happened."""
+    """Return what is wrong with how a process took a failure: it ends well, or in an error that
+    says what happened.
+    """
     if life.code == 0:
         return [] if may_end_well else ["it went on as if nothing had failed"]
     if life.code < 0:
@@ -104,7 +113,7 @@ def complaints(life: Life, *, may_end_well: bool) -> list[str]:
     return []
 
 
-# ------------------------------------------------------------------------------------------- surroundings
+# ------------------------------------------------------------------------------------- surroundings
 
 
 def surroundings(trials: int, seed: int) -> Row:
@@ -127,7 +136,9 @@ def _live_limited(
     pause: Callable[[], None] | None = None,
     prefix: tuple[str, ...] = (),
 ) -> Life:
-    """Let a process of the workload live under a limit; call `pause` once it has committed something."""
+    """Let a process of the workload live under a limit; call `pause` once it has committed
+    something.
+    """
     process = subprocess.Popen(
         [*prefix, sys.executable, "-m", "tests.reliability.workload", str(place)],
         cwd=ROOT,
@@ -220,7 +231,8 @@ def read_only(store: str, dice: random.Random) -> Verdict:
             return Verdict()
 
         def freeze() -> None:
-            # Files that are open for writing hold it up: a lazy remount by force is what a failing disk does.
+            # Files that are open for writing hold it up: a lazy remount by force is what a failing
+            # disk does.
             subprocess.run(["mount", "-o", "remount,ro", str(folder)], capture_output=True)
 
         life = _live_limited(folder / store, pause=freeze)
@@ -231,7 +243,9 @@ def read_only(store: str, dice: random.Random) -> Verdict:
 
 
 def deleted_folder(store: str, dice: random.Random) -> Verdict:
-    """Somebody deletes what the run is kept in: nothing can be kept, but the process has to say so."""
+    """Somebody deletes what the run is kept in: nothing can be kept, but the process has to say
+    so.
+    """
     with _folder() as folder:
         place = folder / "place"
         life = _live_limited(place / store, pause=lambda: shutil.rmtree(place))

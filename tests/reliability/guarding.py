@@ -2,8 +2,9 @@
 
     python -m tests.reliability.guarding MODULE:FUNCTION SEED FIRST STEP END PROGRESS
 
-The function is given an empty folder and returns another one, `trial(dice) -> (what was tried, problems)`. Each trial
-is watched: it may not take longer than a few seconds, need much memory, import modules, or end the process.
+The function is given an empty folder and returns another one, `trial(dice) -> (what was tried,
+problems)`. Each trial is watched: it may not take longer than a few seconds, need much memory,
+import modules, or end the process.
 """
 
 from __future__ import annotations
@@ -44,11 +45,14 @@ _MOST_DEATHS = 20
 _LAZY = re.compile(
     r"supersteps\.|tests\.|msgspec|zoneinfo|tzdata|importlib\.|fractions$|_|encodings|filelock|hmac$|secrets$"
 )
-"""Modules that the library itself imports late; what a zone is named is looked up in `tzdata` at most."""
+"""Modules that the library itself imports late; what a zone is named is looked up in `tzdata` at
+most.
+"""
 
 
 def watched(place: str, trials: int, seed: int, scenario: str) -> Row:
-    """Try something in worker processes; count as wrong whatever goes wrong, the death of a worker included.
+    """Try something in worker processes; count as wrong whatever goes wrong, the death of a
+    worker included.
 
     Args:
         place: The function that prepares the trials, `module:function`.
@@ -160,7 +164,9 @@ _READABLE = (
 
 
 def watch_calls(folder: Path) -> None:
-    """From now on, note calls that no stored data may lead to: programs, connections, files outside the folder."""
+    """From now on, note calls that no stored data may lead to: programs, connections, files
+    outside the folder.
+    """
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if event in _FORBIDDEN:

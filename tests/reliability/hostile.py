@@ -1,7 +1,8 @@
-"""Hostile data: whatever is done to what is stored, there is a named error or an intact value, and nothing else.
+"""Hostile data: whatever is done to what is stored, there is a named error or an intact value,
+and nothing else.
 
-Never a crash, a hang, much memory, a wrong value, code that runs, a file that is touched. Each scenario's trials are in
-a module of their own; `guarding` watches them in worker processes.
+Never a crash, a hang, much memory, a wrong value, code that runs, a file that is touched. Each
+scenario's trials are in a module of their own; `guarding` watches them in worker processes.
 """
 
 from __future__ import annotations

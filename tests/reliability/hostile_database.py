@@ -1,4 +1,6 @@
-"""The file of a SQLite storage after somebody has been there, with an editor for bytes or with SQL."""
+"""The file of a SQLite storage after somebody has been there, with an editor for bytes or with
+SQL.
+"""
 
 from __future__ import annotations
 
@@ -42,13 +44,16 @@ NOTHING = frozenset(
 """What may be gone where whole rows, tables or pages are."""
 
 SCHEMES = (
-    "CREATE TRIGGER evil AFTER UPDATE ON heads BEGIN SELECT load_extension('{outside}/theirs'); END",
+    "CREATE TRIGGER evil AFTER UPDATE ON heads BEGIN SELECT load_extension('{outside}/theirs'); "
+    "END",
     "CREATE TRIGGER evil AFTER UPDATE ON heads BEGIN DELETE FROM checkpoints; END",
     "CREATE TRIGGER evil BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(ABORT, 'no'); END",
-    "CREATE TRIGGER evil AFTER INSERT ON checkpoints BEGIN UPDATE checkpoints SET entries = x'92'; END",
+    "CREATE TRIGGER evil AFTER INSERT ON checkpoints BEGIN UPDATE checkpoints SET entries = "
+    "x'92'; END",
     "DROP TABLE heads; CREATE VIEW heads AS SELECT load_extension('{outside}/theirs') AS run",
-    "DROP TABLE runs; CREATE VIEW runs AS WITH RECURSIVE n(run) AS (SELECT 1 UNION ALL SELECT run + 1 FROM n) "
-    "SELECT run, 'lab' AS run_id, 'lab' AS workflow_id, '{{}}' AS metadata, 0 AS checksum FROM n",
+    "DROP TABLE runs; CREATE VIEW runs AS WITH RECURSIVE n(run) AS (SELECT 1 UNION ALL SELECT "
+    "run + 1 FROM n) SELECT run, 'lab' AS run_id, 'lab' AS workflow_id, '{{}}' AS metadata, 0 AS "
+    "checksum FROM n",
     "CREATE VIEW mine AS SELECT * FROM runs",
     "CREATE INDEX evil ON heads (load_extension('{outside}/theirs'))",
     "CREATE INDEX evil ON heads (abs(run))",
@@ -203,7 +208,7 @@ class Databases:
         }
         return [*problems, *([f"new files: {sorted(left)}"] if left else [])]
 
-    # --------------------------------------------------------------------------------------------- ways to spoil it
+    # ----------------------------------------------------------------------------- ways to spoil it
 
     def pages(self, dice: random.Random) -> tuple[str, frozenset[str]]:
         """Change bytes of the file; a page that is lost takes whole rows with it."""

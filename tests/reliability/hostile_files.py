@@ -38,7 +38,9 @@ SECRET = b"a file of somebody else\n"
 
 
 async def begin(storage: ManagedStorage) -> None:
-    """Leave a run that waits for an answer, that has one in its inbox, and a journal after its head."""
+    """Leave a run that waits for an answer, that has one in its inbox, and a journal after its
+    head.
+    """
     run = workload.build(storage).run_stream(1, run_id=workload.RUN)
     async for event in run:
         if isinstance(event, RequestInfoEvent):
@@ -58,7 +60,9 @@ Facts = dict[str, object]
 async def look(
     storage: ManagedStorage, asked: Callable[[str], bool] = lambda question: True
 ) -> tuple[Facts, list[str]]:
-    """Ask a storage everything; return what it tells, and which errors it raised that say nothing."""
+    """Ask a storage everything; return what it tells, and which errors it raised that say
+    nothing.
+    """
     facts: Facts = {}
     problems: list[str] = []
 
@@ -122,8 +126,8 @@ def differing(
         intact: What was told before.
         found: What is told now.
         warned: Whether a warning told of damage meanwhile.
-        gone: Questions to which "nothing" is right, because a whole file was taken away; "*" where whole rows may be
-            missing, "earlier" where the last that was written may be.
+        gone: Questions to which "nothing" is right, because a whole file was taken away; "*" where
+            whole rows may be missing, "earlier" where the last that was written may be.
     """
     problems = []
     is_known = bool(found.get("damages"))
@@ -161,7 +165,9 @@ async def at_once(self: Workers, job: Callable[..., Any], *arguments: Any, **nam
 
 
 def hurry() -> None:
-    """Let storages do without syncs and threads: here nobody pulls the plug, and nobody else waits."""
+    """Let storages do without syncs and threads: here nobody pulls the plug, and nobody else
+    waits.
+    """
     _files._sync = lambda fd: None
     Workers.run = at_once  # type: ignore[method-assign]
 
@@ -245,7 +251,7 @@ class Folders:
             else [f"files outside the folder were touched: {found!r:.200}"]
         )
 
-    # --------------------------------------------------------------------------------------------- ways to spoil it
+    # ----------------------------------------------------------------------------- ways to spoil it
 
     def spoil(self, dice: random.Random) -> tuple[str, frozenset[str]]:
         """Change bytes of one file."""
@@ -324,7 +330,7 @@ class Folders:
             path.write_bytes(dice.randbytes(100))
         return f"{name}: {way}", lost_with(name)
 
-    # ------------------------------------------------------------------------------------------------- going on with it
+    # ----------------------------------------------------------------------------- going on with it
 
     def _after(self, dice: random.Random) -> list[str]:
         """Resume the run, and look after what is left of it."""

@@ -1,4 +1,6 @@
-"""Names that somebody chose with care: they are refused, or come back as they are, and lead nowhere else."""
+"""Names that somebody chose with care: they are refused, or come back as they are, and lead
+nowhere else.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Encrypted records after somebody without the keys has changed them, checksums of the files included."""
+"""Encrypted records after somebody without the keys has changed them, checksums of the files
+included.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,8 @@ class Sealed:
                 if not all(item in known for item in value):
                     problems.append(f"{question} is now {value!r:.300}")
             elif question.startswith("record") and value is not None:
-                # Numbers and times are in clear; what is sealed comes back as it was, or not at all.
+                # Numbers and times are in clear; what is sealed comes back as it was, or not at
+                # all.
                 before = self.intact[question]
                 assert isinstance(value, tuple)
                 assert isinstance(before, tuple)

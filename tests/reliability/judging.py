@@ -1,4 +1,6 @@
-"""What must hold after a crash: everything acknowledged is there, once, and the run ends as if nothing had happened."""
+"""What must hold after a crash: everything acknowledged is there, once, and the run ends as if
+nothing had happened.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ LIMIT_SECONDS = 60.0
 
 @lru_cache(maxsize=1)
 def undisturbed() -> tuple[list[Any], list[dict[str, Any]]]:
-    """The outputs of the run when nothing happens to it, and the content of its checkpoints, superstep by superstep."""
+    """The outputs of the run when nothing happens to it, and the content of its checkpoints,
+    superstep by superstep.
+    """
     storage = InMemoryCheckpointStorage()
     with silent():
         outputs = asyncio.run(workload.drive(storage))
@@ -45,7 +49,8 @@ def comparable(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def judge(store: str, acknowledged: list[str]) -> Verdict:
-    """Open what a crash has left, check it, go on with the run, and compare it with the undisturbed one.
+    """Open what a crash has left, check it, go on with the run, and compare it with the
+    undisturbed one.
 
     Args:
         store: Address of the storage.
@@ -107,7 +112,9 @@ async def _answered(storage: ManagedStorage, head: str) -> int:
 async def check_history(
     storage: ManagedStorage, expected: list[dict[str, Any]], verdict: Verdict
 ) -> None:
-    """Check that every superstep of the lineage is there, once, with the content that it has when nothing happens."""
+    """Check that every superstep of the lineage is there, once, with the content that it has when
+    nothing happens.
+    """
     run = await storage.get_run(workload.RUN)
     assert run is not None
     lineage = await storage.list_lineage(run.head, 10_000)

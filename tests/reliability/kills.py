@@ -1,4 +1,6 @@
-"""Kill the process at every system call by which it changes the disk, then open what is left and go on."""
+"""Kill the process at every system call by which it changes the disk, then open what is left and
+go on.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def try_all(
     points: Callable[[], list[P]],
     trial: Callable[[str, P], Verdict | None],
 ) -> Row:
-    """Make a trial at each point, in several processes; one that shows nothing (None) does not count."""
+    """Make a trial at each point, in several processes; one that shows nothing (None) does not
+    count.
+    """
     row = Row(scenario, skipped=why_not())
     if row.skipped:
         return row
@@ -66,7 +70,9 @@ Point = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def kill_points(store: str, trials: int, seed: int) -> list[Point]:
-    """Return every single kill point of every plan if the trials suffice, and pairs of them for the rest."""
+    """Return every single kill point of every plan if the trials suffice, and pairs of them for
+    the rest.
+    """
     dice = random.Random(f"{seed} kill {store}")
     single: list[Point] = []
     for plan in PLANS:
@@ -87,7 +93,9 @@ def kill_points(store: str, trials: int, seed: int) -> list[Point]:
 
 
 def kill_at(store: str, point: Point) -> Verdict | None:
-    """End the workload's lives as a kill point says; judge what is left, None if no life was cut short."""
+    """End the workload's lives as a kill point says; judge what is left, None if no life was cut
+    short.
+    """
     plan, tampers = point
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder, store)

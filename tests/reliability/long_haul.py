@@ -1,11 +1,13 @@
-"""The long haul: runs that are very long, many, wide or watched slowly; time, memory and files have to stay flat.
+"""The long haul: runs that are very long, many, wide or watched slowly; time, memory and files
+have to stay flat.
 
-    python -m tests.reliability.long_haul [--steps 1000000] [--runs 100000] [--folder FOLDER] [PART ...]
+    python -m tests.reliability.long_haul [--steps 1000000] [--runs 100000] [--folder FOLDER] [PART
+    ...]
 
-Each part has a process of its own. Flat means: the last tenth takes at most 1.5 times as long per item as the first,
-memory grows by less than 50 MB from there to the end, and files grow no faster than what is kept in them. Where only
-the clock says that the last tenth took longer, and not the time of the processor, the machine had other work: that is
-told, and held against nobody.
+Each part has a process of its own. Flat means: the last tenth takes at most 1.5 times as long per
+item as the first, memory grows by less than 50 MB from there to the end, and files grow no faster
+than what is kept in them. Where only the clock says that the last tenth took longer, and not the
+time of the processor, the machine had other work: that is told, and held against nobody.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ GROWTH = 50_000_000
 RUN = "haul"
 
 
-# ------------------------------------------------------------------------------------------------------ measuring
+# ---------------------------------------------------------------------------------------- measuring
 
 
 @dataclass
@@ -61,7 +63,8 @@ class Figures:
         seconds: How long all of them took.
         first: Seconds per item in the first tenth.
         last: Seconds per item in the last tenth.
-        processor: How many times as much of the processor an item took in the last tenth as in the first.
+        processor: How many times as much of the processor an item took in the last tenth as in the
+            first.
         memory: Bytes of the process after the first tenth, and at the end.
         stored: Bytes of the files after the first tenth, and at the end.
         remarks: Further figures.
@@ -138,7 +141,9 @@ class Course:
 
 
 def resident() -> int:
-    """Return how many bytes of memory the process has at this moment, or had at most where that is not told."""
+    """Return how many bytes of memory the process has at this moment, or had at most where that
+    is not told.
+    """
     gc.collect()
     statm = Path("/proc/self/statm")
     if statm.exists():
@@ -169,7 +174,7 @@ def megabytes(count: float) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-# ------------------------------------------------------------------------------------------- one run, many supersteps
+# ------------------------------------------------------------------------- one run, many supersteps
 
 
 class Countdown(Executor):
@@ -229,7 +234,7 @@ async def unkept(folder: Path, steps: int) -> Figures:
     return figures
 
 
-# ------------------------------------------------------------------------------------------------------- many runs
+# ---------------------------------------------------------------------------------------- many runs
 
 
 async def many(folder: Path, runs: int) -> Figures:
@@ -275,7 +280,7 @@ async def many(folder: Path, runs: int) -> Figures:
     return figures
 
 
-# ------------------------------------------------------------------------------------------------------- wide ones
+# ---------------------------------------------------------------------------------------- wide ones
 
 
 class Crowd(Executor):
@@ -408,7 +413,7 @@ class Next(Executor):
         await ctx.send_message(lap + 1)
 
 
-# ----------------------------------------------------------------------------------------------------- slow consumers
+# ----------------------------------------------------------------------------------- slow consumers
 
 
 class Talker(Executor):
@@ -480,7 +485,7 @@ async def ahead(folder: Path, steps: int) -> Figures:
     return figures
 
 
-# ----------------------------------------------------------------------------------------------------------- the table
+# ---------------------------------------------------------------------------------------- the table
 
 
 def perform(part: str, steps: int, runs: int, base: str | None) -> Figures:

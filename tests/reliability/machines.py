@@ -1,4 +1,6 @@
-"""Random sequences of operations, compared with models: on storages, on runs; and random values on their way."""
+"""Random sequences of operations, compared with models: on storages, on runs; and random values
+on their way.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def storage_trial(seed: int, number: int) -> tuple[str, Verdict]:
 
 
 def runs(trials: int, seed: int) -> Row:
-    """Do to runs what people and crashes may do, and compare with the simulation of their history."""
+    """Do to runs what people and crashes may do, and compare with the simulation of their
+    history.
+    """
     return _divided("runs against a simulation", run_trial, trials, seed)
 
 
@@ -62,7 +66,9 @@ def _divided(scenario: str, trial: Trial, trials: int, seed: int) -> Row:
 
 
 def codec(trials: int, seed: int) -> Row:
-    """Send values through the codec and through each storage; what cannot be saved must be refused."""
+    """Send values through the codec and through each storage; what cannot be saved must be
+    refused.
+    """
     row = Row("values through codec and storages")
     sizes = [min(CODEC_BATCH, trials - first) for first in range(0, trials, CODEC_BATCH)]
     with ProcessPoolExecutor(WORKERS) as pool:

@@ -1,6 +1,8 @@
-"""What a storage must do, as a few dictionaries: written from the ports' documentation, not with the library's rules.
+"""What a storage must do, as a few dictionaries: written from the ports' documentation, not with
+the library's rules.
 
-Each operation returns what the storage must return, or raises `Refused` with the class of the error.
+Each operation returns what the storage must return, or raises `Refused` with the class of the
+error.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ class Kept:
 
 @dataclass
 class Run:
-    """A run, its checkpoints by id in the order of commits, its journal and its inbox (number, request, value)."""
+    """A run, its checkpoints by id in the order of commits, its journal and its inbox (number,
+    request, value).
+    """
 
     record: RunRecord
     kept: dict[str, Kept]
@@ -76,7 +80,8 @@ class Model:
     Attributes:
         runs: They, by id.
         now: The clock.
-        alive: Which owners are known to live (True), known to be dead (False); time tells of the others.
+        alive: Which owners are known to live (True), known to be dead (False); time tells of the
+            others.
     """
 
     def __init__(self) -> None:
@@ -97,7 +102,7 @@ class Model:
             raise Refused(RunFencedError)
         return run
 
-    # ------------------------------------------------------------------------------------------------- the commit
+    # ----------------------------------------------------------------------------------- the commit
 
     def commit(self, commit: Commit) -> None:
         header = commit.header
@@ -163,7 +168,7 @@ class Model:
             return None
         return Lease(commit.owner, self.now + commit.lease_seconds, commit.lease_seconds)
 
-    # -------------------------------------------------------------------------------------------------- ownership
+    # ------------------------------------------------------------------------------------ ownership
 
     def acquire(self, run_id: str, owner: Owner, seconds: float) -> RunRecord:
         run = self.run(run_id)
@@ -219,7 +224,7 @@ class Model:
         )
         run.journal, run.inbox = [], []
 
-    # ------------------------------------------------------------------------------------------ journal and inbox
+    # ---------------------------------------------------------------------------- journal and inbox
 
     def append_journal(self, run_id: str, epoch: int, head: str, records: Sequence[bytes]) -> None:
         run = self.fence(run_id, epoch)
@@ -247,7 +252,7 @@ class Model:
         run.inbox += added
         return added
 
-    # --------------------------------------------------------------------------------------------------- removing
+    # ------------------------------------------------------------------------------------- removing
 
     def delete_checkpoint(self, unwanted: str) -> bool:
         run = next((run for run in self.runs.values() if unwanted in run.kept), None)
@@ -283,7 +288,7 @@ class Model:
             remove(run, gone)
         return gone
 
-    # ---------------------------------------------------------------------------------------------------- looking
+    # -------------------------------------------------------------------------------------- looking
 
     def list_runs(
         self,
@@ -330,7 +335,9 @@ def changed(content: Content, changes: Changes) -> Content:
 
 
 def elements(array: bytes) -> list[bytes]:
-    """Return the elements of an array of numbers, the only ones that the machine puts and appends to."""
+    """Return the elements of an array of numbers, the only ones that the machine puts and appends
+    to.
+    """
     return [item for item in array.strip(b"[]").split(b",") if item]
 
 

@@ -172,7 +172,7 @@ VERSIONS: tuple[Any, ...] = (
 )
 
 
-# -------------------------------------------------------------------------------------------------------------- bytes
+# -------------------------------------------------------------------------------------------- bytes
 
 
 def flip(dice: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
@@ -219,7 +219,7 @@ def replace(dice: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
 BYTES: tuple[Mutator, ...] = (flip, set_bytes, cut, double, splice, insert)
 
 
-# --------------------------------------------------------------------------------------------------------------- JSON
+# --------------------------------------------------------------------------------------------- JSON
 
 
 def mutate_json(dice: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:

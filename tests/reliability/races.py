@@ -1,4 +1,6 @@
-"""Processes that want the same run, or the same file, at the same time: one at a time wins, and nothing is lost."""
+"""Processes that want the same run, or the same file, at the same time: one at a time wins, and
+nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,7 @@ def once(trial: Trial, name: str, store: str) -> Verdict:
         return race.verdict
 
 
-# ------------------------------------------------------------------------------------------------------------- resuming
+# ----------------------------------------------------------------------------------------- resuming
 
 
 def resume_once(race: Race, dice: random.Random, *, unsafe: bool = False) -> None:
@@ -123,11 +125,13 @@ def resume_once(race: Race, dice: random.Random, *, unsafe: bool = False) -> Non
     race.judge_processes()
 
 
-# ---------------------------------------------------------------------------------------------------------- taking over
+# -------------------------------------------------------------------------------------- taking over
 
 
 def takeover_once(race: Race, dice: random.Random, *, unsafe: bool = False) -> None:
-    """Stop a writer, take its run over, and let it go on: after the other one's end, or while it is at work too."""
+    """Stop a writer, take its run over, and let it go on: after the other one's end, or while it
+    is at work too.
+    """
     point = dice.choice(
         ["call", "call", "commit", "commit", "append_journal", "add_answers", "acquire", "any"]
     )
@@ -172,7 +176,9 @@ def _take_over_first(race: Race, dice: random.Random, unsafe: bool) -> None:
 
 
 def _is_held_up(race: Race) -> bool:
-    """Wait until the other one is done or has met a lock that is held; return whether it is the latter."""
+    """Wait until the other one is done or has met a lock that is held; return whether it is the
+    latter.
+    """
     deadline = time.monotonic() + racing.LIMIT_SECONDS
     while time.monotonic() < deadline and not race.heard("taker", "end", "error"):
         if race.heard("taker", "held"):
@@ -205,7 +211,7 @@ def _take_over_meanwhile(race: Race, dice: random.Random, unsafe: bool) -> None:
     race.wait()
 
 
-# ------------------------------------------------------------------------------------------------------------ answering
+# ---------------------------------------------------------------------------------------- answering
 
 
 def answers_once(race: Race, dice: random.Random) -> None:
@@ -256,7 +262,9 @@ async def _ask(race: Race) -> str:
 
 
 def _settle(race: Race, names: list[str]) -> None:
-    """Wait for those who answer; if nobody has, everybody was killed: somebody has to, for the driver to end."""
+    """Wait for those who answer; if nobody has, everybody was killed: somebody has to, for the
+    driver to end.
+    """
     race.wait(*(name for name in names if name != "driver"))
     if "driver" in names and not asyncio.run(_is_answered(race)):
         race.send("driver", signal.SIGKILL)
@@ -311,7 +319,7 @@ async def _finish_answered(race: Race) -> str:
     return str(outputs[1]).removeprefix("lap 2 was ")
 
 
-# -------------------------------------------------------------------------------------------------------------- tidying
+# ------------------------------------------------------------------------------------------ tidying
 
 
 def upkeep_once(race: Race, dice: random.Random) -> None:
@@ -352,7 +360,7 @@ def upkeep_once(race: Race, dice: random.Random) -> None:
     race.judge_processes()
 
 
-# -------------------------------------------------------------------------------------------------------------- sharing
+# ------------------------------------------------------------------------------------------ sharing
 
 
 def shared_file_once(race: Race, dice: random.Random, *, seconds: float | None = None) -> None:

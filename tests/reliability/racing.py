@@ -1,4 +1,5 @@
-"""The processes of a race: each drives, answers or tidies what others do at the same time, and says what happens to it.
+"""The processes of a race: each drives, answers or tidies what others do at the same time, and
+says what happens to it.
 
 A process writes a line for each thing at once, so that its log is whole also when it is killed:
 
@@ -72,7 +73,9 @@ POINTS = {
     "add_answers": "answered",
     "acquire": "taken",
 }
-"""Methods of a storage before which, and, under other names, after which a process may be stopped."""
+"""Methods of a storage before which, and, under other names, after which a process may be
+stopped.
+"""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class Here:
 here = Here()
 
 
-# ------------------------------------------------------------------------------------------------------- the workflow
+# ------------------------------------------------------------------------------------- the workflow
 
 
 class Clerk(Executor):
@@ -212,7 +215,7 @@ def build(storage: ManagedStorage | None = None, laps: int = 3) -> Workflow:
     return (builder if storage is None else builder.with_checkpointing(storage)).build()
 
 
-# -------------------------------------------------------------------------------------------------------- the storage
+# -------------------------------------------------------------------------------------- the storage
 
 
 def open_store(store: str, ahead: float = 0.0, busy_seconds: float = 30.0) -> Store:
@@ -268,11 +271,12 @@ async def _commit_anyway(
     await method(commit)
 
 
-# ---------------------------------------------------------------------------------------------------------- the tasks
+# ---------------------------------------------------------------------------------------- the tasks
 
 
 async def drive(racer: Racer, storage: ManagedStorage, run_id: str = RUN) -> None:
-    """Go on with the run until it is at its end, or only waits for somebody else's answer and need not be asked again.
+    """Go on with the run until it is at its end, or only waits for somebody else's answer and
+    need not be asked again.
 
     Whoever is told to keep off, or leaves, comes again.
     """

@@ -1,4 +1,6 @@
-"""Who judges a race: reads what its processes said, looks at what is stored, and goes on with the run to its end."""
+"""Who judges a race: reads what its processes said, looks at what is stored, and goes on with the
+run to its end.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ class Race:
         """Return a racer of this race."""
         return Racer(name, task, str(self.folder), self.store, f"{seed} {name}", **settings)
 
-    # ------------------------------------------------------------------------------------------------- the processes
+    # -------------------------------------------------------------------------------- the processes
 
     def begin(self, *racers: Racer) -> None:
         """Let racers begin, all at the same instant."""
@@ -144,10 +146,12 @@ class Race:
             if line[0] == word
         ]
 
-    # --------------------------------------------------------------------------------------------------- the judgement
+    # -------------------------------------------------------------------------------- the judgement
 
     def judge_processes(self) -> None:
-        """Check how the processes ended: well, unless they were killed, and without a word of complaint."""
+        """Check how the processes ended: well, unless they were killed, and without a word of
+        complaint.
+        """
         killed = self.killed()
         for name, process in self._processes.items():
             for line in self.said(name):
@@ -163,7 +167,9 @@ class Race:
         seen["killed"] += len(killed)
 
     def judge_calls(self) -> None:
-        """Check that nobody who lived to tell called handlers for a superstep that another one committed."""
+        """Check that nobody who lived to tell called handlers for a superstep that another one
+        committed.
+        """
         killed = self.killed()
         owners: dict[str, str] = {}
         for name in self.racers:
@@ -176,7 +182,8 @@ class Race:
             for line in self.pick("call", name):
                 if name not in killed and owners.get(line[1], name) != name:
                     self.verdict.doubled.append(
-                        f"{name} called {line[2]} for superstep {line[1]}, which {owners[line[1]]} committed"
+                        f"{name} called {line[2]} for superstep {line[1]}, which "
+                        f"{owners[line[1]]} committed"
                     )
 
     def judge_run(self, answer: str = "fine", gone: frozenset[str] = frozenset()) -> None:
@@ -248,7 +255,8 @@ class Race:
             for line in self.pick("step"):
                 if line[2] not in [info.checkpoint_id for info in lineage] and line[2] not in gone:
                     verdict.lost.append(
-                        f"superstep {line[1]} was acknowledged as {line[2]} and is not in the lineage"
+                        f"superstep {line[1]} was acknowledged as {line[2]} and is not in the "
+                        "lineage"
                     )
             if await storage.read_inbox(RUN):
                 verdict.wrong.append("the inbox of the finished run is not empty")
@@ -259,7 +267,9 @@ class Race:
     def _judge_makers(
         self, step: int, identifier: str, made: dict[str, list[int]], pids: dict[int, str]
     ) -> None:
-        """Check that who committed a superstep made its calls; or somebody before, who was killed or stopped."""
+        """Check that who committed a superstep made its calls; or somebody before, who was killed
+        or stopped.
+        """
         owners = [
             name
             for name in self.racers
@@ -274,11 +284,14 @@ class Race:
             maker = pids.get(pid, "referee")
             if number == step and owners and maker not in (*owners, *away):
                 self.verdict.doubled.append(
-                    f"superstep {step}, which {owners} committed, holds a call of {executor_id} that {maker} made"
+                    f"superstep {step}, which {owners} committed, holds a call of {executor_id} "
+                    f"that {maker} made"
                 )
 
     def snapshot(self) -> tuple[object, ...]:
-        """Return all that is stored of the run, except who owns it: one that comes too late may have looked."""
+        """Return all that is stored of the run, except who owns it: one that comes too late may
+        have looked.
+        """
         return asyncio.run(self._snapshot())
 
     async def _snapshot(self) -> tuple[object, ...]:
@@ -320,7 +333,9 @@ async def finish(storage: ManagedStorage, laps: int, answer: str) -> list[Any]:
 
 @lru_cache(maxsize=100)
 def undisturbed(laps: int, answer: str) -> tuple[list[Any], list[dict[str, Any]]]:
-    """The outputs of the run when nobody else is there, and the content of its checkpoints, superstep by superstep."""
+    """The outputs of the run when nobody else is there, and the content of its checkpoints,
+    superstep by superstep.
+    """
     return asyncio.run(_undisturbed(laps, answer))
 
 
@@ -332,7 +347,9 @@ async def _undisturbed(laps: int, answer: str) -> tuple[list[Any], list[dict[str
 
 
 def comparable(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint's content without what differs from run to run, and without who made it."""
+    """Return a checkpoint's content without what differs from run to run, and without who made
+    it.
+    """
     content = judging.comparable(document)
     content["scopes"] = {name: scope for name, scope in content["scopes"].items() if name != MAKERS}
     return content

@@ -1,4 +1,6 @@
-"""The part of the run machine that drives runs through handles, fresh ones and such as have lost their run."""
+"""The part of the run machine that drives runs through handles, fresh ones and such as have lost
+their run.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class Handle:
 
 @dataclass
 class Client:
-    """A process, as far as a test can have one in its own: a storage object, a workflow, handles by run."""
+    """A process, as far as a test can have one in its own: a storage object, a workflow, handles
+    by run.
+    """
 
     storage: ManagedStorage
     workflow: Workflow
@@ -60,7 +64,9 @@ class Driving(Requests):
     async def drive(
         self, client: Client, handle: Handle, steps: int, leaving: random.Random | None = None
     ) -> None:
-        """Iterate a handle for some supersteps, or leave at any event; it must have done what it could."""
+        """Iterate a handle for some supersteps, or leave at any event; it must have done what it
+        could.
+        """
         history, is_new = handle.history, not handle.seen[0]
         client.handles[history.run_id] = handle
         if not is_new and handle.is_stale:

@@ -52,7 +52,9 @@ class Worker(Executor):
         self.laps = laps
 
     async def note(self, value: Any, ctx: WorkflowContext[Any, Any]) -> int:
-        """Write down that there was a call, after some turns of the event loop; return how many there were."""
+        """Write down that there was a call, after some turns of the event loop; return how many
+        there were.
+        """
         state = await ctx.get_state() or {"count": 0}
         for _ in range(len(self.id)):
             await asyncio.sleep(0)
@@ -164,7 +166,7 @@ def _make(unit: Unit, laps: int) -> Executor:
     return WorkflowExecutor(builder.build(), unit.name)
 
 
-# ------------------------------------------------------------------------------------------------- looking at both
+# ---------------------------------------------------------------------------------- looking at both
 
 
 def content_of(checkpoint: WorkflowCheckpoint) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""What is known of a run: the states of its checkpoints, by the simulation, and what it has accepted."""
+"""What is known of a run: the states of its checkpoints, by the simulation, and what it has
+accepted.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ class History:
     Args:
         run_id: Its id.
         simulation: What its supersteps do.
-        states: What its checkpoints hold, by id, in the order of commits; those that were pruned included.
+        states: What its checkpoints hold, by id, in the order of commits; those that were pruned
+            included.
         root: What its first checkpoint must hold.
 
     Attributes:
@@ -116,7 +119,8 @@ class History:
         new = [header for header in headers if header.checkpoint_id not in self.states]
         if new and self.states and base is None:
             raise Mismatch(
-                f"{[header.checkpoint_id for header in new]} were committed by somebody who must not"
+                f"{[header.checkpoint_id for header in new]} were committed by somebody who must "
+                "not"
             )
         for header in new:
             await self._learn(storage, header.checkpoint_id, header.parent_id, now, base)
@@ -180,7 +184,9 @@ class History:
         self.is_cancelled = False
 
     async def _read_inbox(self, storage: ManagedStorage, now: str) -> None:
-        """Compare the inbox with what was accepted; defaults may have been put in by somebody who then died."""
+        """Compare the inbox with what was accepted; defaults may have been put in by somebody who
+        then died.
+        """
         late = self.now.late(now)
         stored = await storage.read_inbox(self.run_id)
         accepted = {entry.request_id for entry in self.inbox}

@@ -1,4 +1,6 @@
-"""Random sequences of what people and crashes do to runs, compared with a simulation of the runs' history."""
+"""Random sequences of what people and crashes do to runs, compared with a simulation of the runs'
+history.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,9 @@ def check(opener: Opener, shape: Shape, ops: Sequence[Op]) -> str | None:
 
 
 def perform(opener: Opener, shape: Shape, ops: Sequence[Op]) -> str | None:
-    """Perform operations in a folder of their own; return what was done and what went wrong, if anything did."""
+    """Perform operations in a folder of their own; return what was done and what went wrong, if
+    anything did.
+    """
     clock = LabClock()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), time_of(clock):
         warnings.simplefilter("ignore")
@@ -168,7 +172,7 @@ class Trial(Driving):
             else dice.choice(histories)
         )
 
-    # -------------------------------------------------------------------------------------------------- driving
+    # -------------------------------------------------------------------------------------- driving
 
     async def do_open(self, client: Client, dice: random.Random) -> None:
         """Begin the run, or take it over where it stands."""
@@ -318,7 +322,8 @@ class Trial(Driving):
                     raise
                 is_done = True
             else:
-                # What counts is where the handle stands: from an older checkpoint it ends a run that was done, too.
+                # What counts is where the handle stands: from an older checkpoint it ends a run
+                # that was done, too.
                 is_done = was_stale or handle.history.states[handle.base].status == "IDLE"
                 history.move_if_stored(await client.storage.get_run(history.run_id), handle.base)
         if not is_done:

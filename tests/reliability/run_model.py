@@ -1,7 +1,8 @@
-"""Small graphs, and what a run of one must hold after each superstep: a simulation without the library.
+"""Small graphs, and what a run of one must hold after each superstep: a simulation without the
+library.
 
-One number travels through the stages of a graph, again and again for some laps. So whatever has a name of its own on
-a branch, such as a question, is named by the executor and the number.
+One number travels through the stages of a graph, again and again for some laps. So whatever has a
+name of its own on a branch, such as a question, is named by the executor and the number.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Unit(NamedTuple):
     Attributes:
         name: Its id.
         kind: "plain", "ask", "timer", "sub", "join", "yield" or "end".
-        wait: Seconds after the beginning: when the timer is due, or the question's deadline passes (None: never).
+        wait: Seconds after the beginning: when the timer is due, or the question's deadline passes
+            (None: never).
         inner: What is in the sub-workflow.
     """
 

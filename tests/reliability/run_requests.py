@@ -78,7 +78,9 @@ class Requests:
         handle.seen = history.position
 
     async def do_answer(self, client: Client, dice: random.Random) -> None:
-        """Answer a question: mostly one that waits, seldom another one, seldom with a value of the wrong type."""
+        """Answer a question: mostly one that waits, seldom another one, seldom with a value of
+        the wrong type.
+        """
         history = self.run_of(dice)
         if history is None:
             return
@@ -128,7 +130,9 @@ class Requests:
             await self.answer_through(handle, request_id, None)
 
     async def answer_through(self, handle: Handle, request_id: str, value: Any) -> None:
-        """Answer, or with None take back, through a handle that may be at an older checkpoint or have lost its run."""
+        """Answer, or with None take back, through a handle that may be at an older checkpoint or
+        have lost its run.
+        """
         history = handle.history
         is_at_head = not handle.is_stale and handle.base == history.head
         expected = self._refusals(history, request_id, value, at=handle.base)

@@ -11,7 +11,8 @@ OpT = TypeVar("OpT")
 def shrink(
     ops: Sequence[OpT], fails: Callable[[Sequence[OpT]], bool], tries: int = 400
 ) -> list[OpT]:
-    """Return a part of `ops`, in their order, that still fails and from which no single operation can be left out.
+    """Return a part of `ops`, in their order, that still fails and from which no single operation
+    can be left out.
 
     Args:
         ops: Operations that fail together.

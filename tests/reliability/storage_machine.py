@@ -32,7 +32,8 @@ SECONDS = 60.0
 
 
 class Op(NamedTuple):
-    """An operation; what it needs besides is drawn from `dice` when it is its turn, so that a part of them makes sense.
+    """An operation; what it needs besides is drawn from `dice` when it is its turn, so that a
+    part of them makes sense.
 
     Attributes:
         kind: The method of `Trial`, without its `do_`.
@@ -72,7 +73,9 @@ Opener = Callable[[Path, Clock], ManagedStorage]
 
 
 def memory() -> Opener:
-    """Return an opener that always gives the same storage: it lives no longer than the process anyway."""
+    """Return an opener that always gives the same storage: it lives no longer than the process
+    anyway.
+    """
     opened: list[ManagedStorage] = []
 
     def open_it(folder: Path, clock: Clock) -> ManagedStorage:
@@ -112,7 +115,9 @@ def check(make: Callable[[], Opener], ops: Sequence[Op]) -> str | None:
 
 
 def perform(opener: Opener, ops: Sequence[Op]) -> str | None:
-    """Perform operations in a folder of their own; return what was done and what went wrong, if anything did."""
+    """Perform operations in a folder of their own; return what was done and what went wrong, if
+    anything did.
+    """
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("error")
         trial = Trial(opener, Path(folder))
@@ -146,7 +151,9 @@ class Trial(Comparing):
         mark_advancing("machine-busy", True)
 
     async def go(self, ops: Sequence[Op]) -> None:
-        """Perform the operations, and look at everything at the end through clients that remember nothing."""
+        """Perform the operations, and look at everything at the end through clients that remember
+        nothing.
+        """
         try:
             for op in ops:
                 dice = random.Random(op.dice)
@@ -185,7 +192,7 @@ class Trial(Comparing):
             raise Mismatch(f"{what} was done; it must be refused with {refused.__name__}")
         self._same(what, expected, answers_of(value))
 
-    # ----------------------------------------------------------------------------------------- what clients do
+    # ------------------------------------------------------------------------------ what clients do
 
     async def do_commit(self, op: Op, dice: random.Random) -> None:
         run_id, client = RUNS[op.run], self._clients[op.client]
@@ -383,7 +390,9 @@ class Trial(Comparing):
 
 
 def owners() -> list[Owner]:
-    """Return owners: two whose lives only time can tell, three of this machine that are idle, busy, dead."""
+    """Return owners: two whose lives only time can tell, three of this machine that are idle,
+    busy, dead.
+    """
     me = this_process("machine-idle")
     far = [Owner("elsewhere", "boot", "", 1, "1", f"machine-far{number}") for number in range(2)]
     dead = Owner(me.host, me.boot_id, me.pid_namespace, 1 << 23, "1", "machine-dead")

@@ -14,7 +14,8 @@ class Row:
         trials: How often.
         lost: Trials after which something acknowledged was missing.
         doubled: Trials after which something counted twice.
-        wrong: Trials that ended in an error which says nothing, in a hang, in a wrong value, or in damage.
+        wrong: Trials that ended in an error which says nothing, in a hang, in a wrong value, or in
+            damage.
         seconds: How long it took.
         details: What went wrong, one line for each; enough to do that trial again.
         skipped: Why it was not tried, if it was not.
@@ -46,7 +47,9 @@ class Row:
 
 @dataclass
 class Verdict:
-    """What a trial showed: what was lost, what counted twice, and what else was wrong; all empty if nothing was."""
+    """What a trial showed: what was lost, what counted twice, and what else was wrong; all empty
+    if nothing was.
+    """
 
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)

@@ -75,7 +75,7 @@ def test_a_problem_names_the_line_of_the_library_whatever_the_checkout_is_called
     assert guarding.described(KeyError("of a test")).startswith("KeyError: ")
 
 
-# ------------------------------------------------------------------------------------------------------------- values
+# ------------------------------------------------------------------------------------------- values
 
 
 @pytest.mark.parametrize("data", RAW, ids=range(len(RAW)))
@@ -136,7 +136,7 @@ def test_a_document_with_odd_parts_is_refused(parts: object) -> None:
         WorkflowCheckpoint.from_dict(described)
 
 
-# -------------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ async def test_a_link_is_no_folder_of_a_run(folder: Path) -> None:
     assert not (folder / "elsewhere").exists()
 
 
-# ------------------------------------------------------------------------------------------------------------- SQLite
+# ------------------------------------------------------------------------------------------- SQLite
 
 
 @pytest.fixture
@@ -290,7 +290,8 @@ async def test_a_damaged_run_does_not_hide_the_others(database: Path) -> None:
     change(database, "UPDATE runs SET metadata = x'7b7d20' WHERE run_id = 'lab'")
     change(
         database,
-        "UPDATE heads SET epoch = epoch + 1 WHERE run = (SELECT run FROM runs WHERE run_id = 'lab')",
+        "UPDATE heads SET epoch = epoch + 1 WHERE run = (SELECT run FROM runs WHERE run_id = "
+        "'lab')",
     )
 
     async with SqliteCheckpointStorage(database) as storage:
@@ -305,7 +306,7 @@ async def test_a_pipe_in_the_databases_place_is_refused(tmp_path: Path, end: str
         await SqliteCheckpointStorage(tmp_path / "runs.db").get_run("x")
 
 
-# -------------------------------------------------------------------------------------------------------------- names
+# -------------------------------------------------------------------------------------------- names
 
 
 @pytest.mark.parametrize("kind", ["memory", "file", "sqlite"])

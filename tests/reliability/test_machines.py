@@ -45,7 +45,7 @@ def test_values_arrive_and_others_are_refused() -> None:
     assert made >= 35
 
 
-# --------------------------------------------------------------------------------------------- storages that are wrong
+# -------------------------------------------------------------------------- storages that are wrong
 
 
 class DropsAnAppend(InMemoryCheckpointStorage):
@@ -187,7 +187,7 @@ def test_what_differs_is_not_the_same(one: Any, two: Any) -> None:
     assert not values.same([one], [two])
 
 
-# ---------------------------------------------------------------------------------------------- what the machines found
+# -------------------------------------------------------------------------- what the machines found
 
 
 async def test_a_journal_that_another_object_has_extended_loses_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The fast part of the power cuts, and proof that the lab would notice a library that does not sync."""
+"""The fast part of the power cuts, and proof that the lab would notice a library that does not
+sync.
+"""
 
 import random
 import tempfile

@@ -1,4 +1,6 @@
-"""The fast part of the races, proof that the lab would notice a storage without a fence, and what races have found."""
+"""The fast part of the races, proof that the lab would notice a storage without a fence, and what
+races have found.
+"""
 
 import asyncio
 import sqlite3
@@ -84,7 +86,7 @@ def test_the_lab_notices_a_missing_fence(store: str, trial: Callable[..., None])
     pytest.fail("two writers at once go unnoticed")
 
 
-# ------------------------------------------------------------------------------------------------ what races have found
+# ---------------------------------------------------------------------------- what races have found
 
 
 @pytest.mark.parametrize("store", [*races.STORES, None])

@@ -1,4 +1,6 @@
-"""The process that tidies a storage while others drive its run: prunes, deletes, exports, checks and lists."""
+"""The process that tidies a storage while others drive its run: prunes, deletes, exports, checks
+and lists.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,9 @@ from tests.reliability.racing import RUN, Here, Racer, Store
 async def tidy(racer: Racer, storage: Store, here: Here) -> None:
     """Do one thing after the other until the run is done.
 
-    It says `deleted ID` for what it takes away, `done OPERATION`, `declined OPERATION WHY` for an error that an
-    operation may well end in, and `false WHAT` for what it is told and cannot be true.
+    It says `deleted ID` for what it takes away, `done OPERATION`, `declined OPERATION WHY` for an
+    error that an operation may well end in, and `false WHAT` for what it is told and cannot be
+    true.
     """
     operations: list[Callable[[Racer, Store, Here], Awaitable[None]]] = [
         prune,

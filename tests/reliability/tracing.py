@@ -29,7 +29,8 @@ CALLS = (
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 60.0
-# The interpreter itself: a version manager's shim is a shell script, whose calls would be counted too.
+# The interpreter itself: a version manager's shim is a shell script, whose calls would be counted
+# too.
 PYTHON = str(Path(sys.executable).resolve()) if sys.prefix == sys.base_prefix else sys.executable
 
 
@@ -66,7 +67,8 @@ def live(store: Path, operations: tuple[str, ...] = (), *, tamper: str | None = 
     Args:
         store: Where it keeps its run.
         operations: What it does after the run.
-        tamper: An expression for strace's `inject`, such as `fsync:error=EIO:when=3`. Calls are counted by thread.
+        tamper: An expression for strace's `inject`, such as `fsync:error=EIO:when=3`. Calls are
+            counted by thread.
     """
     command = [PYTHON, "-m", "tests.reliability.workload", str(store), *operations]
     if tamper is not None:
@@ -78,7 +80,9 @@ def live(store: Path, operations: tuple[str, ...] = (), *, tamper: str | None = 
 
 
 def count(store: Path, operations: tuple[str, ...] = ()) -> Counter[str]:
-    """Return how often each system call is made in an undisturbed life, by name; of the busiest thread."""
+    """Return how often each system call is made in an undisturbed life, by name; of the busiest
+    thread.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
         strace = [

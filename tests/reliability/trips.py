@@ -54,7 +54,8 @@ def keeping(storage: ManagedStorage, given: Any = None) -> Workflow:
 
 
 def check(number: int, seed: int, trials: int) -> tuple[int, Verdict]:
-    """Make values and send them on their way; return how many, and what was wrong with the first that did not arrive.
+    """Make values and send them on their way; return how many, and what was wrong with the first
+    that did not arrive.
 
     Args:
         number: Number of the batch.
@@ -161,7 +162,9 @@ class Trips:
             await storage.delete_run("run")
 
     async def refuse(self, name: str, value: Any, path: str, turn: int) -> None:
-        """Check that a value is refused, by the codec and wherever a run would keep it, before anything is stored."""
+        """Check that a value is refused, by the codec and wherever a run would keep it, before
+        anything is stored.
+        """
         try:
             Codec(TYPES).encode(value, "it")
         except CheckpointEncodeError as error:

@@ -1,4 +1,6 @@
-"""Values of every kind that can be saved, and values with something in them that cannot; drawn by Hypothesis."""
+"""Values of every kind that can be saved, and values with something in them that cannot; drawn by
+Hypothesis.
+"""
 
 from __future__ import annotations
 
@@ -352,7 +354,9 @@ _STEPS: list[Step] = [
 
 @st.composite
 def poisoned(draw: st.DrawFn) -> tuple[str, Any, str]:
-    """Draw a value that cannot be saved: what is wrong with it, the value, and the path that the error must name."""
+    """Draw a value that cannot be saved: what is wrong with it, the value, and the path that the
+    error must name.
+    """
     name = draw(st.sampled_from([*POISONS]))
     value, path = POISONS[name](), ""
     for wrap, step in draw(st.lists(st.sampled_from(_STEPS), max_size=6)):
@@ -364,7 +368,9 @@ def poisoned(draw: st.DrawFn) -> tuple[str, Any, str]:
 
 
 def same(one: Any, two: Any) -> bool:
-    """Return whether two values are equal, of the same types all the way down, and in the same order."""
+    """Return whether two values are equal, of the same types all the way down, and in the same
+    order.
+    """
     kind = type(one)
     if kind is not type(two):
         return False

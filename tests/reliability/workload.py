@@ -1,10 +1,12 @@
-"""The program whose death the lab watches: runs a workflow with everything in it, and says what was acknowledged.
+"""The program whose death the lab watches: runs a workflow with everything in it, and says what
+was acknowledged.
 
     python -m tests.reliability.workload STORE [OPERATION ...]
 
-Each line on stdout is one acknowledgement, written at once: `step 4 ID` after superstep 4 was announced as committed,
-`answer ask-1` after an answer was accepted, `done OUTPUTS` at the end, and the operation's name after each operation.
-What was acknowledged must be found again, whatever happens to the process, the disk or the power.
+Each line on stdout is one acknowledgement, written at once: `step 4 ID` after superstep 4 was
+announced as committed, `answer ask-1` after an answer was accepted, `done OUTPUTS` at the end, and
+the operation's name after each operation. What was acknowledged must be found again, whatever
+happens to the process, the disk or the power.
 
 Handlers do nothing but what the library does: there is nothing else that could go wrong.
 """
@@ -104,7 +106,8 @@ def build(storage: ManagedStorage | None = None) -> Workflow:
 
 
 def acknowledge(*words: object) -> None:
-    # Another system call than storages write with, so that a tampered `write` is always one of theirs.
+    # Another system call than storages write with, so that a tampered `write` is always one of
+    # theirs.
     os.writev(1, [(" ".join(map(str, words)) + "\n").encode()])
 
 
@@ -124,7 +127,9 @@ async def drive(storage: ManagedStorage, run_id: str = RUN) -> list[Any]:
 
 
 async def operate(storage: ManagedStorage, operation: str) -> None:
-    """Do one thing to the finished run, as people do; then it is still possible to end it in the same way."""
+    """Do one thing to the finished run, as people do; then it is still possible to end it in the
+    same way.
+    """
     acknowledge("begin", operation)
     if operation == "prune":
         await storage.prune(RUN, RetentionPolicy(keep_last=3))

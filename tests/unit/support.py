@@ -1,4 +1,6 @@
-"""What the engine's tests share: a few executors, storages that count, fail or dawdle, and ways to look at a stream."""
+"""What the engine's tests share: a few executors, storages that count, fail or dawdle, and ways
+to look at a stream.
+"""
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence

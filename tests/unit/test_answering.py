@@ -1,4 +1,6 @@
-"""Answering without the workflow's code: the rarer paths; the common ones are in the contract of storages."""
+"""Answering without the workflow's code: the rarer paths; the common ones are in the contract of
+storages.
+"""
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
@@ -53,7 +55,7 @@ async def test_storages_have_it_as_methods(subject: str, tmp_path: Path) -> None
         assert (await record_of(storage)).status == "CANCELLED"
 
 
-# ----------------------------------------------------------------------------------------------- refusing
+# ----------------------------------------------------------------------------------------- refusing
 
 
 async def test_a_branch_that_was_left_is_searched_newest_first() -> None:
@@ -169,7 +171,7 @@ async def test_a_cancelled_run_still_tells_what_was_answered() -> None:
     assert await answers.list_requests(storage) == []
 
 
-# -------------------------------------------------------------------------------------------------- races
+# -------------------------------------------------------------------------------------------- races
 
 
 class Meanwhile(InMemoryCheckpointStorage):
@@ -332,7 +334,7 @@ async def test_a_failed_run_is_cancelled_and_keeps_its_error() -> None:
     assert (run.status, run.error) == ("CANCELLED", "boom")
 
 
-# ------------------------------------------------------------------------------------------------ listing
+# ------------------------------------------------------------------------------------------ listing
 
 
 async def ask_in(storage: DurableStorage, count: int) -> None:

@@ -1,4 +1,6 @@
-"""Live events of one superstep: a handler that awaits `ctx.add_event` does not get far ahead of its consumer."""
+"""Live events of one superstep: a handler that awaits `ctx.add_event` does not get far ahead of
+its consumer.
+"""
 
 import asyncio
 import threading

@@ -1,4 +1,6 @@
-"""Values in chunks: the same bytes come back, the same pieces are cut however one got there, and little changes."""
+"""Values in chunks: the same bytes come back, the same pieces are cut however one got there, and
+little changes.
+"""
 
 import random
 from collections.abc import Callable, Iterator

@@ -1,4 +1,6 @@
-"""What a run's events say, without a terminal: lines, status, throttling; and that showing never breaks a run."""
+"""What a run's events say, without a terminal: lines, status, throttling; and that showing never
+breaks a run.
+"""
 
 import io
 import sys

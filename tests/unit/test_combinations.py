@@ -1,4 +1,6 @@
-"""Abilities that meet: cancelling while a timer runs, deadlines of intercepted questions, retries and limits."""
+"""Abilities that meet: cancelling while a timer runs, deadlines of intercepted questions, retries
+and limits.
+"""
 
 import asyncio
 from pathlib import Path

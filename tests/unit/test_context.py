@@ -189,7 +189,7 @@ def test_an_executor_that_asks_says_so() -> None:
     assert [kind.__name__ for kind in Asker("a").output_types] == ["Question"]
 
 
-# ------------------------------------------------------------------------------- questions and times
+# ------------------------------------------------------------------------------ questions and times
 
 
 class FakeCall:

@@ -1,4 +1,6 @@
-"""Going on with a run from elsewhere: which handle finds it, which checkpoint is its head, what is announced when."""
+"""Going on with a run from elsewhere: which handle finds it, which checkpoint is its head, what
+is announced when.
+"""
 
 import gc
 from typing import Any, Never

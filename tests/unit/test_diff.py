@@ -69,7 +69,9 @@ def test_the_patch_turns_one_document_into_the_other(
 
 
 def repr_in_order(wanted: Any, like: Any) -> str:
-    """Show a document with the order of keys of another that should be equal to it; 1 and 1.0 stay apart."""
+    """Show a document with the order of keys of another that should be equal to it; 1 and 1.0
+    stay apart.
+    """
     if isinstance(wanted, dict) and isinstance(like, dict) and wanted.keys() == like.keys():
         return (
             "{"

@@ -1,4 +1,6 @@
-"""`run.drain()` and the signals of `run_sync`: the superstep under way is committed, nothing is lost."""
+"""`run.drain()` and the signals of `run_sync`: the superstep under way is committed, nothing is
+lost.
+"""
 
 import asyncio
 import signal
@@ -451,9 +453,9 @@ def test_a_signal_stops_after_a_commit_and_says_how_to_go_on(number: signal.Sign
         workflow.run_sync(2, run_id="r")
 
     assert str(caught.value) == (
-        f"run 'r' of workflow 'signalled' was asked to stop by {number.name} and stopped after superstep 1, at "
-        "checkpoint 'r-000001'. Resume it by workflow.run_sync(..., run_id='r', if_exists=\"attach\") or "
-        "workflow.run_from_checkpoint('r-000001')."
+        f"run 'r' of workflow 'signalled' was asked to stop by {number.name} and stopped after "
+        "superstep 1, at checkpoint 'r-000001'. Resume it by workflow.run_sync(..., run_id='r', "
+        "if_exists=\"attach\") or workflow.run_from_checkpoint('r-000001')."
     )
     assert (caught.value.run_id, caught.value.checkpoint_id) == ("r", "r-000001")
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before

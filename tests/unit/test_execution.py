@@ -1,4 +1,6 @@
-"""`Execution`: executors side by side, an executor's messages one by one, records of what finished."""
+"""`Execution`: executors side by side, an executor's messages one by one, records of what
+finished.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,6 @@
-"""`Executor` and `@handler`: what signatures mean, what is refused at definition, and who handles which message."""
+"""`Executor` and `@handler`: what signatures mean, what is refused at definition, and who handles
+which message.
+"""
 
 import functools
 from abc import ABC
@@ -56,7 +58,7 @@ def chosen(executor: Executor, message: Any) -> str | None:
     return None if spec is None else spec.name
 
 
-# --------------------------------------------------------------------------------------- definitions
+# -------------------------------------------------------------------------------------- definitions
 
 
 def test_a_handlers_signature_says_what_it_takes_sends_and_yields() -> None:
@@ -271,7 +273,7 @@ def test_hooks_are_noticed() -> None:
     assert Hooked("x").__supersteps__.has_hooks
 
 
-# ------------------------------------------------------------------------------------------ dispatch
+# ----------------------------------------------------------------------------------------- dispatch
 
 
 def test_the_exact_type_comes_first_then_the_nearest_base_any_last() -> None:

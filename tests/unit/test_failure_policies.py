@@ -1,4 +1,6 @@
-"""Failure policies and error edges in a run: repetition, limits of time, at most once, what a failure leaves."""
+"""Failure policies and error edges in a run: repetition, limits of time, at most once, what a
+failure leaves.
+"""
 
 import asyncio
 import time
@@ -289,7 +291,7 @@ async def test_a_retry_inside_a_sub_workflow_keeps_its_run_alive() -> None:
     assert result.get_outputs() == ["3 ykalf", "x3"]
 
 
-# --------------------------------------------------------------------------------------- error edges
+# -------------------------------------------------------------------------------------- error edges
 
 
 @OnOff

@@ -1,4 +1,6 @@
-"""Looking after the folder of the JSON storage: what is damaged or missing is told, what is left over goes."""
+"""Looking after the folder of the JSON storage: what is damaged or missing is told, what is left
+over goes.
+"""
 
 import asyncio
 import errno
@@ -40,7 +42,7 @@ def spoil(path: Path) -> None:
     path.write_bytes(data[:-60] + bytes([data[-60] ^ 1]) + data[-59:])
 
 
-# --------------------------------------------------------------------------------------------------------------- verify
+# ------------------------------------------------------------------------------------------- verify
 
 
 async def test_every_kind_of_damage_is_named(storage: FileCheckpointStorage, folder: Path) -> None:
@@ -104,7 +106,7 @@ async def test_a_damaged_record_of_a_run_is_named_and_its_checkpoints_are_still_
         assert await storage.list_runs() == []
 
 
-# ------------------------------------------------------------------------------------------------------ what is offered
+# ---------------------------------------------------------------------------------- what is offered
 
 
 async def test_a_damaged_checkpoint_comes_with_an_offer(
@@ -199,7 +201,7 @@ async def test_pruning_goes_around_damage(storage: FileCheckpointStorage, folder
     assert (folder / "run-000002.json").exists()
 
 
-# ------------------------------------------------------------------------------------------------------------- vacuum
+# ------------------------------------------------------------------------------------------- vacuum
 
 
 async def test_leftovers_go_and_nothing_else(storage: FileCheckpointStorage, folder: Path) -> None:

@@ -1,4 +1,6 @@
-"""Forking: a new run from any checkpoint of any run, with state, messages or input changed; the old one stays."""
+"""Forking: a new run from any checkpoint of any run, with state, messages or input changed; the
+old one stays.
+"""
 
 import os
 from pathlib import Path
@@ -77,7 +79,7 @@ async def in_memory() -> tuple[Workflow, Any]:
     return trip(storage), await waiting_trip(storage)
 
 
-# ------------------------------------------------------------------------------------ what a fork is
+# ----------------------------------------------------------------------------------- what a fork is
 
 
 async def test_a_fork_begins_where_the_source_stands_and_changes_nothing_of_it(
@@ -230,7 +232,7 @@ async def test_a_resumed_fork_goes_on_and_counts_its_own_supersteps(storage: Any
     assert head.iteration_count == 6
 
 
-# ------------------------------------------------------------------------------------------- changes
+# ------------------------------------------------------------------------------------------ changes
 
 
 @pytest.mark.parametrize(
@@ -481,7 +483,7 @@ def test_the_sentinel_shows_its_name() -> None:
     assert repr(DELETE) == "DELETE"
 
 
-# ------------------------------------------------------------------------------------- sub-workflows
+# ------------------------------------------------------------------------------------ sub-workflows
 
 
 async def test_a_sub_workflow_forks_with_its_question_and_its_state(storage: Any) -> None:
@@ -522,7 +524,7 @@ async def test_the_state_of_a_sub_workflow_that_is_not_there() -> None:
         )
 
 
-# ------------------------------------------------------- restoring, resuming, comparing: what was there
+# --------------------------------------------------- restoring, resuming, comparing: what was there
 
 
 async def test_an_abandoned_branch_stays_readable_and_can_be_forked(storage: Any) -> None:

@@ -1,4 +1,6 @@
-"""A superstep that lasts longer than a beat keeps its run's lease, also while a handler holds up the event loop."""
+"""A superstep that lasts longer than a beat keeps its run's lease, also while a handler holds up
+the event loop.
+"""
 
 import asyncio
 import errno

@@ -87,7 +87,7 @@ async def run_of(
     return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
-# ------------------------------------------------------------------------------------------ workflows
+# ---------------------------------------------------------------------------------------- workflows
 
 
 def test_a_workflow() -> None:
@@ -110,7 +110,7 @@ def test_only_what_is_asked_for() -> None:
     assert set(workflow._repr_mimebundle_(exclude=["text/html"])) == {"text/plain", "image/svg+xml"}
 
 
-# ---------------------------------------------------------------------------------------- checkpoints
+# -------------------------------------------------------------------------------------- checkpoints
 
 
 async def test_a_checkpoint() -> None:
@@ -182,7 +182,7 @@ def test_whatever_fails_leaves_the_text(monkeypatch: pytest.MonkeyPatch) -> None
     assert run._repr_mimebundle_() == {"text/plain": repr(run)}
 
 
-# ---------------------------------------------------------------------------------------- differences
+# -------------------------------------------------------------------------------------- differences
 
 
 def test_a_diff_is_a_table_with_signs() -> None:
@@ -218,7 +218,7 @@ def test_a_long_diff_is_cut() -> None:
     assert "… and 300 more" in before.diff(after)._repr_mimebundle_()["text/html"]
 
 
-# ----------------------------------------------------------------------------------------------- runs
+# --------------------------------------------------------------------------------------------- runs
 
 
 def shown(run: StreamingRun) -> str:

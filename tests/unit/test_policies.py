@@ -110,7 +110,10 @@ def test_jitter_blurs_each_wait_of_each_call() -> None:
 
 
 def test_a_crash_does_not_roll_the_jitter_anew() -> None:
-    script = "from supersteps import FailurePolicy; print(FailurePolicy(jitter=1).delay(2, 'run:0:3:a:0'))"
+    script = (
+        "from supersteps import FailurePolicy; print(FailurePolicy(jitter=1).delay(2, "
+        "'run:0:3:a:0'))"
+    )
     other = subprocess.run(
         [sys.executable, "-c", script],
         env={"PYTHONPATH": ":".join(path for path in sys.path if path), "PYTHONHASHSEED": "7"},

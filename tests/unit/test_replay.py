@@ -1,4 +1,6 @@
-"""Replaying: a lineage again, in memory, with the answers it had; nothing is written, nothing waits."""
+"""Replaying: a lineage again, in memory, with the answers it had; nothing is written, nothing
+waits.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,6 @@
-"""Questions to people, as users ask and answer them: by a handle, on resuming, or from another process."""
+"""Questions to people, as users ask and answer them: by a handle, on resuming, or from another
+process.
+"""
 
 import asyncio
 import gc
@@ -64,7 +66,9 @@ TINY = timedelta(milliseconds=20)
 
 @pytest.fixture(params=["memory", "sqlite", "file"])
 def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStorage:
-    """Return what opens the same storage anew, as another process does; the one in memory is always the same."""
+    """Return what opens the same storage anew, as another process does; the one in memory is
+    always the same.
+    """
     if request.param == "sqlite":
         return lambda: SqliteCheckpointStorage(tmp_path / "runs.db")
     if request.param == "file":
@@ -134,7 +138,9 @@ TYPES: dict[str, Any] = {
 
 
 class Inquirer(Executor):
-    """Asks what it is told to and yields the answers, with the name of the handler that took them."""
+    """Asks what it is told to and yields the answers, with the name of the handler that took
+    them.
+    """
 
     def __init__(self, id: str = "inquirer") -> None:
         super().__init__(id)
@@ -215,7 +221,7 @@ def warned(events: Any) -> list[str]:
     return [event.data for event in events if isinstance(event, WorkflowWarningEvent)]
 
 
-# ------------------------------------------------------------------------------ asking and being told
+# ---------------------------------------------------------------------------- asking and being told
 
 
 @Storages
@@ -463,7 +469,7 @@ async def test_taking_the_last_question_back_ends_the_run(elsewhere: MakeStorage
     assert [(one.request_id, one.outcome) for one in last.answered] == [("a", "cancelled")]
 
 
-# ------------------------------------------------------------------------ plain JSON, from elsewhere
+# ----------------------------------------------------------------------- plain JSON, from elsewhere
 
 
 @pytest.fixture
@@ -1062,7 +1068,7 @@ async def test_a_handler_for_other_questions_does_not_do() -> None:
         await workflow.run([Plea(5, "str")])
 
 
-# ------------------------------------------------------------ narrower than the handler's annotation
+# ----------------------------------------------------------- narrower than the handler's annotation
 
 
 @pytest.mark.parametrize(
@@ -1119,7 +1125,7 @@ async def test_what_was_asked_for_still_counts_in_a_new_workflow_object(
     assert outputs(await collect(run)) == [taken]
 
 
-# --------------------------------------------------------------------------- while others hold it up
+# -------------------------------------------------------------------------- while others hold it up
 
 
 async def test_an_answer_by_handle_while_a_handler_is_at_work(elsewhere: MakeStorage) -> None:
@@ -1144,7 +1150,7 @@ async def test_an_answer_by_handle_while_a_handler_is_at_work(elsewhere: MakeSto
     assert set(result.get_outputs()[-2:]) == {"work 0", "agreed a=True"}
 
 
-# ------------------------------------------------------------------------------- names of stored types
+# ---------------------------------------------------------------------------- names of stored types
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""`@response_handler`: what signatures mean, what is refused at definition, and who takes which answer."""
+"""`@response_handler`: what signatures mean, what is refused at definition, and who takes which
+answer.
+"""
 
 import functools
 from collections.abc import Awaitable, Callable
@@ -63,7 +65,7 @@ def chosen(executor: Executor, question: Any, answer: Any) -> str | None:
     return None if spec is None else spec.name
 
 
-# --------------------------------------------------------------------------------------- definitions
+# -------------------------------------------------------------------------------------- definitions
 
 
 def test_a_signature_says_what_it_takes_sends_and_yields() -> None:
@@ -295,7 +297,7 @@ async def test_other_decorators_keep_their_effect() -> None:
     assert calls == ["inner", "outer"]
 
 
-# ------------------------------------------------------------------------------------------ dispatch
+# ----------------------------------------------------------------------------------------- dispatch
 
 
 def test_the_nearest_class_of_the_question_comes_first() -> None:

@@ -1,4 +1,6 @@
-"""`StreamingRun`: one consumer, live and committed events, answers, rewinding, and every way to stop."""
+"""`StreamingRun`: one consumer, live and committed events, answers, rewinding, and every way to
+stop.
+"""
 
 import asyncio
 import gc
@@ -948,7 +950,7 @@ async def test_a_handle_at_work_is_not_superseded() -> None:
     assert (await waiting).get_outputs() == ["g", "g.", "g.."]
 
 
-# ----------------------------------------------------------------------- what handlers can get up to
+# ---------------------------------------------------------------------- what handlers can get up to
 
 
 @Storages

@@ -1,4 +1,6 @@
-"""A run whose handle is cancelled, left, rewound, answered and closed at random turns still ends as it should."""
+"""A run whose handle is cancelled, left, rewound, answered and closed at random turns still ends
+as it should.
+"""
 
 import asyncio
 import random

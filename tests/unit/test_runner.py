@@ -73,7 +73,7 @@ async def start(text: str, ctx: WorkflowContext[str]) -> None:
     await ctx.send_message(text)
 
 
-# ------------------------------------------------------------------------------------ max_iterations
+# ----------------------------------------------------------------------------------- max_iterations
 
 
 @OnOff
@@ -155,7 +155,7 @@ async def test_an_answer_begins_the_count_anew() -> None:
                 await workflow.send_responses({"q": left})
 
 
-# ------------------------------------------------------------------------------------------ failures
+# ----------------------------------------------------------------------------------------- failures
 
 
 def fragile_workflow(storage: Any, calls: list[str], broken: set[str]) -> Workflow:
@@ -226,7 +226,9 @@ async def test_of_several_failures_the_first_in_the_graph_is_raised_and_names_th
 
 @OnOff
 async def test_a_failed_calls_writes_are_dropped(make_storage: MakeStorage) -> None:
-    """A resume does not see what the failed call wrote; the call before it is seen within the superstep."""
+    """A resume does not see what the failed call wrote; the call before it is seen within the
+    superstep.
+    """
     storage = make_storage()
     seen: list[Any] = []
     fail = True
@@ -369,7 +371,7 @@ async def test_the_idempotency_key_is_stable_over_a_crash_and_new_on_another_bra
     assert all(UUID(key).version == 8 for key in keys)
 
 
-# --------------------------------------------------------------------------------------------- saves
+# -------------------------------------------------------------------------------------------- saves
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
@@ -477,7 +479,7 @@ async def test_values_that_cannot_be_saved_are_refused_at_the_users_line() -> No
     assert "[1]['deep']" in seen[1]
 
 
-# ------------------------------------------------------------------------------------- plain handlers
+# ----------------------------------------------------------------------------------- plain handlers
 
 
 @OnOff
@@ -595,7 +597,7 @@ async def test_target_id_reaches_one_of_several(make_storage: MakeStorage) -> No
     assert result.get_outputs() == ["a2", "b1", "b2"]
 
 
-# -------------------------------------------------------------------------------------------- values
+# ------------------------------------------------------------------------------------------- values
 
 
 @dataclass
@@ -691,7 +693,7 @@ async def test_storage_on_or_off_delivers_equal_values() -> None:
     assert [type(value) for value in got[True]] == [type(value) for value in values]
 
 
-# --------------------------------------------------------------------------------------- determinism
+# -------------------------------------------------------------------------------------- determinism
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -733,7 +735,7 @@ async def test_the_result_does_not_depend_on_who_finishes_first(
     assert result.get_outputs() == [*each, first, each, each, second, each, each]
 
 
-# -------------------------------------------------------------------------------------------- fan-in
+# ------------------------------------------------------------------------------------------- fan-in
 
 
 async def test_what_waits_in_a_fan_in_survives_a_resume() -> None:
@@ -791,7 +793,7 @@ async def test_a_fan_in_that_is_never_complete_is_a_warning(make_storage: MakeSt
     )
 
 
-# --------------------------------------------------------------------------------------- undelivered
+# -------------------------------------------------------------------------------------- undelivered
 
 
 @OnOff
@@ -841,7 +843,7 @@ async def test_a_warning_made_an_error_comes_after_everything_was_announced() ->
     assert len(await storage.list_checkpoint_ids()) == 2
 
 
-# --------------------------------------------------------------------------------------------- state
+# -------------------------------------------------------------------------------------------- state
 
 
 @OnOff
@@ -977,7 +979,7 @@ async def test_reducers_fold_in_the_order_of_the_graph_and_isolate_their_initial
     assert initial == ["initial"]
 
 
-# --------------------------------------------------------------------------------------------- hooks
+# -------------------------------------------------------------------------------------------- hooks
 
 
 async def test_hooks_run_once_at_iteration_zero_and_after_the_last_message_of_a_superstep() -> None:
@@ -1090,7 +1092,7 @@ async def test_a_hook_that_raises_fails_the_superstep() -> None:
     assert len(await storage.list_checkpoint_ids()) == 1
 
 
-# ------------------------------------------------------------------------------------------- resuming
+# ----------------------------------------------------------------------------------------- resuming
 
 
 async def test_resuming_a_final_checkpoint_runs_and_writes_nothing() -> None:
@@ -1122,7 +1124,8 @@ async def test_how_many_writes_a_run_costs() -> None:
     storage = CountingStorage()
     await counter_workflow(storage=storage).run(3)
 
-    # A lone call's record is the commit itself; the lease comes with the commits and goes with the last one.
+    # A lone call's record is the commit itself; the lease comes with the commits and goes with the
+    # last one.
     assert storage.writes.names == ["commit"] * 5
 
 

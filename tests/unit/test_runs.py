@@ -52,7 +52,7 @@ def a_commit(sequence: int = 4, parent: int | None = 3, **fields: Any) -> Commit
     )
 
 
-# -------------------------------------------------------------------------------------------------------------- commits
+# ------------------------------------------------------------------------------------------ commits
 
 
 def test_a_commit_that_follows_becomes_the_head() -> None:
@@ -113,7 +113,7 @@ def test_requests_follow_the_changes() -> None:
     assert after(puts={(REQUESTS, "a"): b"1"}, deletes=[(REQUESTS, "a")]) == ("b", "a")
 
 
-# --------------------------------------------------------------------------------------------------------------- leases
+# ------------------------------------------------------------------------------------------- leases
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_renewing_and_releasing() -> None:
     assert rules.release_run(held, "FAILED", "why") == a_run(status="FAILED", error="why")
 
 
-# ------------------------------------------------------------------------------------------------------- heads, deletes
+# ----------------------------------------------------------------------------------- heads, deletes
 
 
 def test_moving_the_head() -> None:
@@ -208,7 +208,7 @@ def test_no_head_without_checkpoints() -> None:
     assert rules.choose_head(a_header(0), [a_header(0)]) is None
 
 
-# -------------------------------------------------------------------------------------------------------------- answers
+# ------------------------------------------------------------------------------------------ answers
 
 
 def test_answers_are_numbered_after_those_before() -> None:
@@ -230,7 +230,7 @@ def test_answers_that_cannot_be_taken() -> None:
     assert rules.accept_answers(run, [consumed], [("a", b"2")])[0].number == 2
 
 
-# ------------------------------------------------------------------------------------------------------ saving, listing
+# ---------------------------------------------------------------------------------- saving, listing
 
 
 def test_what_may_be_saved_by_hand() -> None:

@@ -284,7 +284,7 @@ def test_a_long_reason_loses_its_middle() -> None:
     assert reason.endswith("is not of type 'integer'")
 
 
-# --------------------------------------------------------------------------------------------- violation
+# ---------------------------------------------------------------------------------------- violation
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_a_broken_or_hostile_schema_is_a_reason(
     assert "asked the network" not in reason
 
 
-# ------------------------------------------------------------------------------------ what is not loaded
+# ------------------------------------------------------------------------------- what is not loaded
 
 _SCRIPT = """
 import json, sys

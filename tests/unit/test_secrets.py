@@ -138,7 +138,7 @@ def test_only_the_name_is_encoded() -> None:
         codec.decode(b'{"$":"Secret","v":""}')
 
 
-# ----------------------------------------------------------------------------------------------- redaction
+# ---------------------------------------------------------------------------------------- redaction
 
 
 def test_without_revealed_secrets_a_text_stays_the_very_same() -> None:
@@ -150,7 +150,10 @@ def test_revealed_values_are_struck_out_the_longest_first() -> None:
     for value in ("abcd", "abcd-efgh", "it's \\ two\nlines", "x"):
         Secret.of(value)
 
-    text = f"abcd-efgh abcd x {'it' + chr(39) + 's'} {['it' + chr(39) + 's ' + chr(92) + ' two' + chr(10) + 'lines']!r}"
+    text = (
+        f"abcd-efgh abcd x {'it' + chr(39) + 's'} "
+        f"{['it' + chr(39) + 's ' + chr(92) + ' two' + chr(10) + 'lines']!r}"
+    )
     assert redact(text) == '*** *** x it\'s ["***"]'
 
 

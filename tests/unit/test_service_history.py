@@ -70,7 +70,7 @@ def check_order(entries: Sequence[LogEntry]) -> None:
             assert places[entry.checkpoint_id] < places[entry.parent]
 
 
-# ------------------------------------------------------------------------------------------- one superstep
+# ------------------------------------------------------------------------------------ one superstep
 
 
 @OnAll
@@ -262,7 +262,7 @@ async def test_between_checkpoints_that_are_not_neighbours_nobody_can_tell_who_r
     assert found[4].ran == ("counter",)
 
 
-# ------------------------------------------------------------------------------------- branches and forks
+# ------------------------------------------------------------------------------- branches and forks
 
 
 @OnAll
@@ -378,7 +378,7 @@ async def test_the_failure_stands_at_the_head_of_a_failed_run() -> None:
     assert (before.status, before.error) == ("IN_PROGRESS", None)
 
 
-# ------------------------------------------------------------------------------------------------- damage
+# ------------------------------------------------------------------------------------------- damage
 
 
 def damage(subject: str, folder: Path, checkpoint_id: str) -> None:

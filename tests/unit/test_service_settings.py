@@ -1,4 +1,6 @@
-"""Where the command line looks for the store and the workflows: options, environment, pyproject.toml."""
+"""Where the command line looks for the store and the workflows: options, environment,
+pyproject.toml.
+"""
 
 import re
 from pathlib import Path

@@ -96,7 +96,8 @@ def test_a_view_is_the_barrier_under_the_calls_own_writes(sealer: Sealer) -> Non
     assert [view.read(SHARED_STATE, key, call) for key in "abc"] == [10, MISSING, 3]
     assert view.keys(SHARED_STATE, call) == ["a", "c"]
 
-    # Another call of the same executor sees it once the first has succeeded; the barrier's state never changes.
+    # Another call of the same executor sees it once the first has succeeded; the barrier's state
+    # never changes.
     assert view.read(SHARED_STATE, "a", {}) == 1
     view.accept([Write(SHARED_STATE, "a", seal(sealer, 10)), Write(SHARED_STATE, "b", None)])
     assert [view.read(SHARED_STATE, key, {}) for key in "abc"] == [10, MISSING, MISSING]

@@ -57,7 +57,7 @@ class WatchingFiles(FileCheckpointStorage):
         return await super().save_checkpoint(checkpoint)
 
 
-# ---------------------------------------------------------------------------------------------------------- as_durable
+# --------------------------------------------------------------------------------------- as_durable
 
 
 def test_what_is_durable_stays_itself(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ async def test_what_an_override_does_to_a_checkpoint_stays_with_it() -> None:
     }
 
 
-# ------------------------------------------------------------------------------------------------------ what is shared
+# ----------------------------------------------------------------------------------- what is shared
 
 
 async def test_adapters_of_one_storage_know_the_same_runs() -> None:
@@ -198,7 +198,7 @@ async def test_a_storage_without_hash_or_weak_references_is_fine() -> None:
         assert run.sequence == 0
 
 
-# ------------------------------------------------------------------------------------------------------- its own limits
+# ----------------------------------------------------------------------------------- its own limits
 
 
 def test_what_is_missing_is_said_in_sentences() -> None:

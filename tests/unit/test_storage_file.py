@@ -1,4 +1,6 @@
-"""The JSON storage on the disk: its files, what may be wrong with them, and crashes at every step."""
+"""The JSON storage on the disk: its files, what may be wrong with them, and crashes at every
+step.
+"""
 
 import asyncio
 import contextlib
@@ -77,7 +79,7 @@ async def two_steps(storage: FileCheckpointStorage) -> Writer:
     return writer
 
 
-# -------------------------------------------------------------------------------------------------- what is on the disk
+# ------------------------------------------------------------------------------ what is on the disk
 
 
 async def test_a_checkpoint_is_a_file_that_people_can_read(
@@ -241,7 +243,7 @@ async def test_what_is_not_compact_json_is_refused(
     await writer.commit()
 
 
-# --------------------------------------------------------------------------------------------------------------- damage
+# ------------------------------------------------------------------------------------------- damage
 
 
 def damaged(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -467,7 +469,7 @@ async def test_content_is_read_again_when_a_listed_checkpoint_is_looked_at(
         _ = mine.shared_state
 
 
-# ------------------------------------------------------------------------------------------------- unfit folders, locks
+# ----------------------------------------------------------------------------- unfit folders, locks
 
 
 async def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
@@ -542,7 +544,7 @@ async def test_a_lock_that_is_never_released_is_named(
     await writer.commit()
 
 
-# ------------------------------------------------------------------------------------------ faults at every single step
+# ---------------------------------------------------------------------- faults at every single step
 
 
 Step = Callable[[Writer], Any]
@@ -690,7 +692,7 @@ async def test_a_commit_is_a_success_only_after_a_sync_that_succeeded(
     assert (await storage.list_checkpoint_ids())[-1] == "run-000002"
 
 
-# ---------------------------------------------------------------------------------------------------- uncommitted files
+# -------------------------------------------------------------------------------- uncommitted files
 
 
 async def test_a_checkpoint_that_was_not_committed_is_not_seen_and_swept(
@@ -762,7 +764,7 @@ async def test_checkpoints_whose_run_is_gone_are_seen_and_stay_what_they_are(
     assert await storage.read_journal("run", "run-000002") == []
 
 
-# ------------------------------------------------------------------------------------------------------ threads, caches
+# ---------------------------------------------------------------------------------- threads, caches
 
 
 async def test_a_commit_does_not_read_its_parent_again(

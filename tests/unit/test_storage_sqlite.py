@@ -1,4 +1,6 @@
-"""The SQLite storage on the disk: its file, who writes when, what goes wrong, and what things cost."""
+"""The SQLite storage on the disk: its file, who writes when, what goes wrong, and what things
+cost.
+"""
 
 import asyncio
 import os
@@ -83,7 +85,7 @@ async def warm_up(writer: Writer) -> None:
         await writer.put(n=b"%d" % n)
 
 
-# --------------------------------------------------------------------------------------------------------- the file
+# ----------------------------------------------------------------------------------------- the file
 
 
 async def test_the_file_is_its_owners_only(storage: SqliteCheckpointStorage, path: Path) -> None:
@@ -313,7 +315,7 @@ def test_many_make_the_same_file_at_once(path: Path) -> None:
     assert query(path, "SELECT count(*) FROM runs") == [(6,)]
 
 
-# --------------------------------------------------------------------------------------------------- who writes when
+# ---------------------------------------------------------------------------------- who writes when
 
 
 @pytest.fixture
@@ -468,7 +470,7 @@ def test_a_forked_child_uses_the_file_for_itself(storage: SqliteCheckpointStorag
     assert asyncio.run(storage.verify()) == []
 
 
-# -------------------------------------------------------------------------------------------------- what goes wrong
+# ---------------------------------------------------------------------------------- what goes wrong
 
 
 async def test_waiting_for_another_process_is_bounded(
@@ -665,7 +667,7 @@ async def test_a_damaged_list_is_noticed_when_it_is_read(
     assert {d.checkpoint_id for d in await storage.verify()} == {"run-000003", "run-000004"}
 
 
-# ----------------------------------------------------------------------------------------------------- what it costs
+# ------------------------------------------------------------------------------------ what it costs
 
 
 async def test_a_step_costs_what_it_changes(storage: SqliteCheckpointStorage, path: Path) -> None:
@@ -777,7 +779,7 @@ async def test_another_process_may_have_moved_on(
     assert await storage.verify() == []
 
 
-# -------------------------------------------------------------------------------------------------------- what goes
+# ---------------------------------------------------------------------------------------- what goes
 
 
 async def test_pruning_collects_what_nothing_needs(
@@ -885,7 +887,7 @@ async def test_a_run_that_was_resumed_under_another_name_is_listed_under_both(
     assert [c.metadata for c in await storage.list_checkpoints("new")] == [{}, {"who": "me"}]
 
 
-# ------------------------------------------------------------------------------------------------------- comparisons
+# -------------------------------------------------------------------------------------- comparisons
 
 
 async def test_a_comparison_reads_only_what_differs(

@@ -58,7 +58,7 @@ from tests.unit.support import (
     shout_workflow,
 )
 
-# ------------------------------------------------------------------------------------------ executors
+# ---------------------------------------------------------------------------------------- executors
 
 
 class Pass(Executor):
@@ -267,7 +267,7 @@ async def test_it_takes_part_in_fan_out_and_fan_in_of_the_outer_workflow() -> No
     assert (await built(builder, start).run("abc")).get_outputs() == [("end", ["CBA", "abc"])]
 
 
-# ------------------------------------------------------------------------------------------ isolation
+# ---------------------------------------------------------------------------------------- isolation
 
 
 async def test_runs_of_one_node_keep_their_state_apart() -> None:
@@ -397,7 +397,7 @@ async def test_factories_make_an_executor_for_each_run_inside() -> None:
     assert (await workflow.run(3)).get_outputs() == [2, 2, 2]
 
 
-# ------------------------------------------------------------------------------------------ warnings, limits
+# --------------------------------------------------------------------------------- warnings, limits
 
 
 async def test_leftovers_of_a_fan_in_inside_give_a_warning() -> None:
@@ -477,7 +477,7 @@ class Echo(Executor):
         await ctx.yield_output(text)
 
 
-# ------------------------------------------------------------------------------------------ questions
+# ---------------------------------------------------------------------------------------- questions
 
 
 @dataclass
@@ -576,7 +576,7 @@ async def test_an_answer_of_the_wrong_type_is_refused() -> None:
         await run.send_response("direct-a", 3)
 
 
-# ------------------------------------------------------------------------------------------ interception
+# ------------------------------------------------------------------------------------- interception
 
 
 class Parent(Executor):
@@ -1032,7 +1032,7 @@ async def test_a_question_that_the_one_around_forgets_gives_a_warning() -> None:
     )
 
 
-# ------------------------------------------------------------------------------------------ resuming
+# ----------------------------------------------------------------------------------------- resuming
 
 
 def deep_workflow(**settings: Any) -> Workflow:
@@ -1174,7 +1174,7 @@ async def test_finished_calls_inside_are_not_run_again(hooked: bool) -> None:
     assert repeated.pop().startswith("12 ")
 
 
-# ------------------------------------------------------------------------------------------ the graph
+# ---------------------------------------------------------------------------------------- the graph
 
 
 async def test_changes_inside_are_listed() -> None:
@@ -1243,7 +1243,7 @@ async def test_state_inside_that_is_not_touched_costs_nothing() -> None:
     assert large[0] > 1_000_000
 
 
-# ------------------------------------------------------------------------------------------ odd corners
+# -------------------------------------------------------------------------------------- odd corners
 
 
 async def test_a_question_that_comes_in_as_input_cannot_be_answered_and_says_so() -> None:

@@ -94,7 +94,7 @@ def waiting(merged: Merged) -> Any:
     return {g: {s: [v.open() for v in w] for s, w in b.items()} for g, b in merged.fan_in.items()}
 
 
-# ---------------------------------------------------------------------------------------------- plan
+# --------------------------------------------------------------------------------------------- plan
 
 
 def test_executors_come_as_they_were_added_and_messages_as_they_were_sent() -> None:
@@ -144,7 +144,7 @@ def test_answers_come_last_in_the_order_of_their_acceptance(sealer: Sealer) -> N
     )
 
 
-# ------------------------------------------------------------------------------------------- routing
+# ------------------------------------------------------------------------------------------ routing
 
 
 @Sealers
@@ -172,8 +172,8 @@ def test_what_goes_nowhere_is_noted(sealer: Sealer) -> None:
 
     assert len(merged.messages) == 1
     assert merged.undelivered == [
-        "executor 's' sent a message of type str that goes nowhere: none of its edges (edge:s->n) accepts it: "
-        "conditions, selections and handled types all said no",
+        "executor 's' sent a message of type str that goes nowhere: none of its edges "
+        "(edge:s->n) accepts it: conditions, selections and handled types all said no",
         "executor 'n' sent a message of type float that goes nowhere: it has no outgoing edges",
     ]
 
@@ -233,7 +233,7 @@ def test_functions_that_raise_or_answer_nonsense_are_routing_errors() -> None:
             merge(graph, State(), [sent(PLAIN, "s", 1)], PLAIN)
 
 
-# -------------------------------------------------------------------------------------------- fan-in
+# ------------------------------------------------------------------------------------------- fan-in
 
 
 def joining() -> Graph:
@@ -323,7 +323,7 @@ def test_what_an_earlier_version_let_wait_in_a_fan_in_does_not_take_others_with_
     ]
 
 
-# -------------------------------------------------------------------------------------------- writes
+# ------------------------------------------------------------------------------------------- writes
 
 
 def reducing(*keys: str) -> Graph:
@@ -442,7 +442,7 @@ def test_a_reducer_that_raises_fails_the_merge() -> None:
         merge(graph, State(), [wrote("s", "k", 1, is_update=True)], PLAIN)
 
 
-# ------------------------------------------------------------------------------ the rest, and purity
+# ----------------------------------------------------------------------------- the rest, and purity
 
 
 def test_outputs_and_questions_keep_the_order_of_the_plan() -> None:

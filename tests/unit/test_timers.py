@@ -1,4 +1,6 @@
-"""Messages for later and handlers that sleep: durable times, order, restarts, and how a waiting run is woken."""
+"""Messages for later and handlers that sleep: durable times, order, restarts, and how a waiting
+run is woken.
+"""
 
 import asyncio
 import time
@@ -304,7 +306,7 @@ async def test_what_is_to_be_sent_later_is_copied_at_the_call() -> None:
     ]
 
 
-# ----------------------------------------------------------------------- waiting, waking and leaving
+# ---------------------------------------------------------------------- waiting, waking and leaving
 
 
 class Reminder(Executor):
@@ -424,7 +426,7 @@ async def test_of_two_handles_one_delivers_and_the_other_is_told() -> None:
     assert isinstance(told, RunBusyError | RunFencedError)
 
 
-# --------------------------------------------------------------------------------- sleeping handlers
+# -------------------------------------------------------------------------------- sleeping handlers
 
 
 def sleepy_workflow(
@@ -492,7 +494,7 @@ async def test_a_time_that_is_noted_is_kept_after_a_crash() -> None:
     assert sorted(log) == ["quick", "sleepy begins", "sleepy begins", "sleepy ends"]
 
 
-# ------------------------------------------------------------------------------------- crash and order
+# ---------------------------------------------------------------------------------- crash and order
 
 
 async def test_a_timer_that_comes_due_between_a_crash_and_the_resume_does_not_disturb_finished_calls() -> (

@@ -1,4 +1,6 @@
-"""Pictures of built workflows: every kind of edge, hostile ids, sub-workflows, marks of checkpoints."""
+"""Pictures of built workflows: every kind of edge, hostile ids, sub-workflows, marks of
+checkpoints.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -71,7 +73,7 @@ def ends_are_nodes(picture: Picture) -> bool:
     )
 
 
-# ------------------------------------------------------------------------------------ kinds of edges
+# ----------------------------------------------------------------------------------- kinds of edges
 
 
 def test_direct_and_conditional_edges() -> None:
@@ -187,7 +189,9 @@ HOSTILE = [
 
 
 def everything(ids: list[str]) -> tuple[Workflow, set[tuple[str, str]]]:
-    """One workflow with each kind of group along neighbours in a list, and the edges between its executors."""
+    """One workflow with each kind of group along neighbours in a list, and the edges between its
+    executors.
+    """
     nodes = [Relay(i) for i in ids]
     builder, wanted = WorkflowBuilder(), set[tuple[str, str]]()
     start = Relay("START")

@@ -84,7 +84,8 @@ async def test_whoever_blocks_is_named_with_run_superstep_place_and_remedy(
     text = str(warning.message)
     assert warning.category is BlockedLoopWarning
     assert text.startswith(
-        "run 'r', superstep 1: executor 'hog' has kept the event loop from turning for 5 seconds, in "
+        "run 'r', superstep 1: executor 'hog' has kept the event loop from turning for 5 "
+        "seconds, in "
     )
     assert "block() at line" in text
     assert "plain `def` handler" in text

@@ -1,4 +1,6 @@
-"""`Workflow`: many runs of one definition, resuming, answering, attaching, and what no longer fits."""
+"""`Workflow`: many runs of one definition, resuming, answering, attaching, and what no longer
+fits.
+"""
 
 import asyncio
 from dataclasses import replace
@@ -53,7 +55,7 @@ from tests.unit.support import (
     take,
 )
 
-# ---------------------------------------------------------------------------------------- describing
+# --------------------------------------------------------------------------------------- describing
 
 
 def test_the_name_is_the_given_one_else_the_start_executors() -> None:
@@ -94,7 +96,7 @@ def test_it_describes_itself() -> None:
     assert workflow.checkpoint_storage is None
 
 
-# ------------------------------------------------------------------------------------------- results
+# ------------------------------------------------------------------------------------------ results
 
 
 async def test_a_result_holds_events_outputs_and_the_timeline() -> None:
@@ -133,7 +135,7 @@ async def test_run_keeps_the_newest_10_000_other_events() -> None:
     assert [e.data for e in others if isinstance(e, Tick)][-1] == EVENT_LIMIT + 49
 
 
-# -------------------------------------------------------------------------------------------- run_id
+# ------------------------------------------------------------------------------------------- run_id
 
 
 async def test_every_run_is_a_new_one_with_a_time_ordered_id() -> None:
@@ -216,7 +218,7 @@ async def test_metadata_and_tags_stay_with_the_run() -> None:
     assert [cp.metadata for cp in await storage.list_checkpoints()] == [{"by": ["me", "you"]}] * 3
 
 
-# ------------------------------------------------------------------------------------------ resuming
+# ----------------------------------------------------------------------------------------- resuming
 
 
 async def test_a_checkpoint_may_be_given_by_id_handle_or_itself() -> None:
@@ -357,7 +359,7 @@ async def test_the_limit_is_no_part_of_the_graph() -> None:
     ).get_outputs() == [2, 1, 0]
 
 
-# ----------------------------------------------------------------------------------------- answering
+# ---------------------------------------------------------------------------------------- answering
 
 
 async def test_resuming_a_waiting_run_asks_again_and_takes_answers_with_it() -> None:
@@ -467,7 +469,7 @@ async def test_an_answer_to_a_run_with_a_consumer_is_refused_whole() -> None:
     assert (await workflow.send_responses({"ask-a": "2"})).get_outputs() == ["a=2"]
 
 
-# --------------------------------------------------------------------------------------- concurrency
+# -------------------------------------------------------------------------------------- concurrency
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -563,7 +565,7 @@ async def test_a_workflow_serves_several_event_loops_one_after_the_other() -> No
     assert (await workflow.run("y")).get_outputs() == ["Y"]
 
 
-# -------------------------------------------------------------------------------------- odd storages
+# ------------------------------------------------------------------------------------- odd storages
 
 
 class PlainStorage:

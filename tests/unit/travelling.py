@@ -1,4 +1,6 @@
-"""What the tests of time travel share: a workflow with all kinds of state, one with a sub-workflow, every storage."""
+"""What the tests of time travel share: a workflow with all kinds of state, one with a
+sub-workflow, every storage.
+"""
 
 import copy
 from collections.abc import Callable
