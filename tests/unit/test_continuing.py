@@ -143,9 +143,9 @@ async def test_steering_a_run_that_has_not_begun_does_not_begin_it(stored: bool)
     storage = InMemoryCheckpointStorage()
     run = asking_workflow(storage=storage if stored else None).run_stream("a")
 
-    with pytest.raises(UnknownRequestError, match="has not begun"):
+    with pytest.raises(UnknownRequestError, match="has not started"):
         await run.send_response("ask-a", "yes")
-    with pytest.raises(CheckpointNotFoundError, match="has not begun"):
+    with pytest.raises(CheckpointNotFoundError, match="has not started"):
         await run.restore_checkpoint("x-000000")
 
     assert await storage.list_checkpoint_ids() == []
