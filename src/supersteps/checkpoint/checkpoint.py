@@ -16,18 +16,14 @@ from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.diff import CheckpointDiff, diff_parts, document
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.record import FORMAT_VERSION, CheckpointHeader, CheckpointRecord, utc_now
-from supersteps.checkpoint.sections.answered import ANSWERED, AnsweredRequest
-from supersteps.checkpoint.sections.outputs import OUTPUTS
+from supersteps.checkpoint.sections.answered import AnsweredRequest
 from supersteps.checkpoint.sections.question import PendingRequest
 from supersteps.checkpoint.sections.sub_run import SubWorkflowState
-from supersteps.checkpoint.sections.table import SECTION_DEPTHS
+from supersteps.checkpoint.sections.table import SECTION_DEPTHS, SECTIONS
 from supersteps.checkpoint.stored import decode_json, elements
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.ids import new_id
 from supersteps.states import WorkflowRunState
-
-__all__ = ["AnsweredRequest", "PendingRequest", "SubWorkflowState", "WorkflowCheckpoint"]
-
 
 Compare = Callable[
     [CheckpointHeader, CheckpointHeader], tuple[Mapping[PartKey, Part], Mapping[PartKey, Part]]
@@ -314,9 +310,9 @@ def _source_of(
         if not key or len(key) != 1 + SECTION_DEPTHS.get(key[0], len(key) - 1):
             raise ValueError(f"a checkpoint has no part {key!r}")
     parts: dict[PartKey, Part] = {key: msgspec.json.encode(value) for key, value in listed}
-    for growing in (OUTPUTS, ANSWERED):
-        if growing in parts:
-            parts[growing] = ListPart(elements(parts[growing]))
+    for section in SECTIONS.values():
+        if section.is_list and (section.name,) in parts:
+            parts[section.name,] = ListPart(elements(parts[section.name,]))
     return msgspec.convert(header, CheckpointHeader), lambda: parts, Codec()
 
 
