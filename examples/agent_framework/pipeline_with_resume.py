@@ -1,8 +1,9 @@
 """Four executors in a row; the second half is computed once more from a checkpoint in the middle.
 
-    python examples/agent_framework/pipeline_with_resume.py
-    python examples/agent_framework/pipeline_with_resume.py --ask                    choose the checkpoint yourself
-    python examples/agent_framework/pipeline_with_resume.py --storage checkpoints    keep the files there
+    python examples/agent_framework/pipeline_with_resume.py python
+    examples/agent_framework/pipeline_with_resume.py --ask                    choose the checkpoint
+    yourself python examples/agent_framework/pipeline_with_resume.py --storage checkpoints    keep
+    the files there
 
 With `from agent_framework import ...` instead of `from supersteps import ...` it runs under
 agent-framework-core 1.0.0b251001 as well. Its list of checkpoints is one shorter there: the start
