@@ -15,8 +15,8 @@ from supersteps.storage.records import RunRecord
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Which runs a listing contains; None filters nothing.
 
-    A new filter is a field here, a line in `admits`, a condition in each storage that filters by
-    SQL, and an argument of `ManagedStorage.list_runs`.
+    A new filter is a field here, a line in `admits`, a condition in `storage/delta/runs.py` for the
+    storages that filter by SQL, and an argument of `ManagedStorage.list_runs`.
 
     Attributes:
         workflow_id: Only runs of this workflow.

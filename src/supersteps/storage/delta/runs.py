@@ -1,7 +1,8 @@
-"""Runs as rows: their columns, packed, checked and read."""
+"""Runs as rows: their columns, packed, checked, read and searched."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from zlib import crc32
 
@@ -12,6 +13,7 @@ from supersteps.checkpoint.owner import Owner
 from supersteps.errors import CorruptCheckpointError
 from supersteps.ids import checkpoint_id
 from supersteps.storage.delta.rows import StoredRun, head_number, is_intact
+from supersteps.storage.listings import RunFilter, as_stored
 from supersteps.storage.records import LEASE_SECONDS, Lease, RunRecord
 
 
@@ -176,3 +178,36 @@ def change_of_questions(
         return [*before], [*now]
     ended = [request_id for request_id in before if request_id not in left]
     return ended, [request_id for request_id in now if request_id not in known]
+
+
+def conditions_of(
+    wanted: RunFilter, place: tuple[str, str] | None, parameter: str
+) -> tuple[str, dict[str, str]]:
+    """Return the conditions of a listing in SQL, and the values of their parameters.
+
+    The statement calls the table of runs `r`, and that of tags, where a tag is wanted, `t`.
+
+    Args:
+        wanted: The filter.
+        place: When the last run of the page before was created, and its id.
+        parameter: How the database's driver writes a parameter, with `{}` for the name.
+    """
+    order = "r" if wanted.tag is None else "t"
+    conditions = (
+        ("t.tag =", "tag", wanted.tag),
+        ("r.workflow_id =", "workflow_id", wanted.workflow_id),
+        ("r.status =", "status", wanted.status),
+        (f"{order}.created_at >=", "since", _stored(wanted.since)),
+        (f"{order}.created_at <", "until", _stored(wanted.until)),
+    )
+    values = {name: value for _, name, value in conditions if value is not None}
+    texts = [f"{text} {parameter.format(name)}" for text, name, _ in conditions if name in values]
+    if place is not None:
+        values["created_at"], values["run_id"] = place
+        last = f"{parameter.format('created_at')}, {parameter.format('run_id')}"
+        texts.append(f"({order}.created_at, {order}.run_id) < ({last})")
+    return " AND ".join(texts) or "TRUE", values
+
+
+def _stored(moment: datetime | None) -> str | None:
+    return None if moment is None else as_stored(moment)

@@ -17,12 +17,13 @@ from supersteps.storage.delta.runs import (
     UNREADABLE,
     check_run,
     checksum_of,
+    conditions_of,
     damaged_row_of_run,
     damaged_run,
     run_of,
 )
 from supersteps.storage.delta.saved import SavedRow, namesakes
-from supersteps.storage.listings import RunFilter, as_stored
+from supersteps.storage.listings import RunFilter
 from supersteps.storage.postgres.connections import Cursor, Link, Values
 from supersteps.storage.records import InboxEntry, RunRecord
 
@@ -91,30 +92,14 @@ class PostgresStoredTables:
             last: The run `wanted.before`.
         """
         order = "r" if wanted.tag is None else "t"
-        conditions = {
-            "tag": "t.tag = %(tag)s",
-            "workflow_id": "r.workflow_id = %(workflow_id)s",
-            "status": "r.status = %(status)s",
-            "since": f"{order}.created_at >= %(since)s",
-            "until": f"{order}.created_at < %(until)s",
-            "run_id": f"({order}.created_at, {order}.run_id) < (%(created_at)s, %(run_id)s)",
-        }
-        values = {
-            "tag": wanted.tag,
-            "workflow_id": wanted.workflow_id,
-            "status": wanted.status,
-            "since": None if wanted.since is None else as_stored(wanted.since),
-            "until": None if wanted.until is None else as_stored(wanted.until),
-            "created_at": None if last is None else last.created_at,
-            "run_id": None if last is None else last.run_id,
-        }
+        place = None if last is None else (last.created_at, last.run_id)
         found: list[RunRecord] = []
         problems: list[str] = []
         while True:
             limit = min(wanted.limit - len(found), _PAGE)
-            chosen = [text for name, text in conditions.items() if values[name] is not None]
+            conditions, values = conditions_of(wanted, place, "%({})s")
             rows = self._run_rows(
-                f"{' AND '.join(chosen) or 'TRUE'} "
+                f"{conditions} "
                 f"ORDER BY {order}.created_at DESC, {order}.run_id DESC LIMIT %(limit)s",
                 values | {"limit": limit},
                 "from_runs" if wanted.tag is None else "from_tags",
@@ -129,7 +114,7 @@ class PostgresStoredTables:
                     found.append(run)
             if len(rows) < limit or len(found) == wanted.limit:
                 return found, problems
-            values |= {"created_at": rows[-1][4], "run_id": rows[-1][1]}
+            place = rows[-1][4], rows[-1][1]
 
     def _run_rows(
         self, conditions: str, values: Mapping[str, Any], source: str = "from_runs"

@@ -18,13 +18,14 @@ from supersteps.storage.delta.runs import (
     changing_columns,
     check_run,
     checksum_of,
+    conditions_of,
     damaged_row_of_run,
     damaged_run,
     encode_json,
     fixed_columns,
     run_of,
 )
-from supersteps.storage.listings import RunFilter, as_stored
+from supersteps.storage.listings import RunFilter
 from supersteps.storage.rules import InboxEntry, RunRecord
 
 SQL = load_statements("supersteps.storage.sqlite", "runs.sql")
@@ -79,31 +80,13 @@ def find_runs(
         wanted: The filter.
         last: The run `wanted.before`.
     """
-    order = "r" if wanted.tag is None else "t"
-    conditions = {
-        "tag": "t.tag = :tag AND r.run = t.run",
-        "workflow_id": "r.workflow_id = :workflow_id",
-        "status": "r.status = :status",
-        "since": f"{order}.created_at >= :since",
-        "until": f"{order}.created_at < :until",
-        "created_at": f"({order}.created_at, {order}.run_id) < (:created_at, :run_id)",
-    }
-    values = {
-        "tag": wanted.tag,
-        "workflow_id": wanted.workflow_id,
-        "status": wanted.status,
-        "since": None if wanted.since is None else as_stored(wanted.since),
-        "until": None if wanted.until is None else as_stored(wanted.until),
-        "created_at": None if last is None else last.created_at,
-        "run_id": None if last is None else last.run_id,
-    }
+    place = None if last is None else (last.created_at, last.run_id)
+    conditions, values = conditions_of(wanted, place, ":{}")
+    is_tagged = wanted.tag is not None
     statement = SQL["list"].format(
-        source="runs" if wanted.tag is None else "run_tags AS t CROSS JOIN runs",
-        conditions=" AND ".join(
-            [condition for name, condition in conditions.items() if values[name] is not None]
-        )
-        or "TRUE",
-        order=order,
+        source="run_tags AS t CROSS JOIN runs" if is_tagged else "runs",
+        conditions=f"r.run = t.run AND {conditions}" if is_tagged else conditions,
+        order="t" if is_tagged else "r",
     )
     found: list[RunRecord] = []
     problems: list[str] = []
