@@ -1,5 +1,3 @@
--- ------------------------------------------------------------------------------------------ runs
-
 -- name: find_runs
 SELECT h.run, r.run_id, r.workflow_id, r.status, r.created_at, r.metadata, r.tags, r.parent_run, r.parent_checkpoint,
        r.incarnation,
@@ -92,8 +90,6 @@ SELECT run FROM supersteps.removed ORDER BY run
 -- name: forget_removed
 DELETE FROM supersteps.removed WHERE run = %s
 
--- ----------------------------------------------------------------------------------- checkpoints
-
 -- name: run_keys
 SELECT run, run_id, workflow_id, metadata, incarnation, checksum FROM supersteps.runs WHERE {conditions} ORDER BY run
 
@@ -148,8 +144,6 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone
 
--- ----------------------------------------------------------------------------------------- saved
-
 -- name: find_saved
 SELECT saved, checkpoint_id, header, entries, checksum FROM supersteps.saved WHERE checkpoint_id = %s
 
@@ -167,8 +161,6 @@ UPDATE supersteps.saved SET entries = %s, checksum = %s WHERE saved = %s
 
 -- name: delete_saved
 DELETE FROM supersteps.saved WHERE saved = %s
-
--- ------------------------------------------------------------------------------ values and lists
 
 -- name: chunk
 SELECT data FROM supersteps.chunks WHERE owner = %s AND hash = %s
@@ -231,8 +223,6 @@ SELECT count(*) FROM gone
 
 -- name: delete_lists_of_owner
 DELETE FROM supersteps.lists WHERE owner = %s
-
--- ------------------------------------------------------------------------------ journal and inbox
 
 -- name: journal
 SELECT number, record, checksum FROM supersteps.journal WHERE run = %s AND head = %s ORDER BY number
