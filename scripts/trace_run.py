@@ -1,10 +1,10 @@
 """Trace a small run through the library: how many calls it takes, and how far a value travels.
 
-python -m scripts.trace_run [--hops]
+python -m scripts.trace_run [--hops] [--calls]
 
 The figures are for comparing two states of the code: the fewer, the shorter the ways. They depend
 on how the code is divided into functions, never on the names of modules or functions; use the same
-Python for both. `--hops` lists the hops themselves.
+Python for both. `--hops` lists the hops themselves, `--calls` the functions called and how often.
 
 The run: two executors and an edge. The first sends a message, the second sets a key of the shared
 state and yields an output. Its storage is a `SqliteCheckpointStorage` on a file that other runs
@@ -47,13 +47,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import CO_VARARGS, CO_VARKEYWORDS
 from pathlib import Path
-from types import FrameType, FunctionType, MethodType
+from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any, NamedTuple, Never
 from unittest.mock import patch
 
@@ -136,9 +136,13 @@ _SLOT = type(vars(_Slotted)["slot"])
 class Found(NamedTuple):
     """What was counted in one run."""
 
-    calls: int
+    functions: Counter[str]  # as "file: function"
     files: frozenset[str]
     hops: tuple[str, ...]
+
+    @property
+    def calls(self) -> int:
+        return self.functions.total()
 
 
 class Trace:
@@ -163,7 +167,7 @@ class Trace:
         self._forget()
 
     def _forget(self) -> None:
-        self._calls = 0
+        self._functions: Counter[str] = Counter()
         self._files: set[str] = set()
         self._hops: list[str] = []
         self._counted: set[int] = set()  # frames whose call is a hop already
@@ -191,7 +195,7 @@ class Trace:
 
     def found(self) -> Found:
         """Return what was counted last."""
-        return Found(self._calls, frozenset(self._files), tuple(self._hops))
+        return Found(self._functions, frozenset(self._files), tuple(self._hops))
 
     def see_statement(self, statement: str) -> None:
         """Stop following if the value is in a SQL statement, which writes bytes in hex."""
@@ -211,7 +215,7 @@ class Trace:
             if event == "return":
                 self._look(frame, result)
             elif _is_beginning(frame):
-                self._calls += 1
+                self._functions[self._named(code)] += 1
                 self._files.add(code.co_filename)
                 self._counted.discard(id(frame))  # that was another frame, which is gone
                 if self.is_following:
@@ -224,8 +228,10 @@ class Trace:
             and holds(thing, self._value, self._package)
         ):
             self._counted.add(id(frame))
-            code = frame.f_code
-            self._hops.append(f"{code.co_filename.removeprefix(self._below)}: {code.co_qualname}")
+            self._hops.append(self._named(frame.f_code))
+
+    def _named(self, code: CodeType) -> str:
+        return f"{code.co_filename.removeprefix(self._below)}: {code.co_qualname}"
 
 
 def _is_beginning(frame: FrameType) -> bool:
@@ -360,6 +366,7 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--hops", action="store_true", help="list the hops")
+    parser.add_argument("--calls", action="store_true", help="list the functions called")
     options = parser.parse_args()
 
     trace = Trace(supersteps.__name__, Path(supersteps.__file__).parent, VALUE)
@@ -372,6 +379,9 @@ def main() -> None:
 
     print("A run of two supersteps")
     print(f"  calls of the library's functions  {there.calls:5}")
+    if options.calls:
+        for function, count in there.functions.most_common():
+            print(f"      {count:3} {function}")
     print(f"  files in which they are           {len(there.files):5}")
     for title, hops in (
         ("hops of a value to the disk", there.hops),
