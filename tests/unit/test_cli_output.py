@@ -14,7 +14,8 @@ from supersteps.cli.commands import diff as diffing
 from supersteps.cli.commands.show import value_at
 from supersteps.cli.output import age, emit, short, status_text, table, visible_width
 from supersteps.service.errors import InputError, ServiceError
-from supersteps.service.views import LogEntry, Question, Retry
+from supersteps.service.questions import Question
+from supersteps.service.views import LogEntry, Retry
 
 NOW = datetime(2030, 1, 2, tzinfo=UTC)
 

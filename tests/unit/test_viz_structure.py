@@ -274,11 +274,23 @@ def test_the_only_case_of_a_switch_has_its_whole_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "edge:a->b", "edge:a->nobody []", "odd:a->b []", "edge:nobody->b []", "->", "[]"]
+    "line", ["", "edge:a->b", "edge:a->nobody []", "a->b []", "edge:nobody->b []", "->", "[]"]
 )
 def test_lines_that_make_no_sense_are_left_out(line: str) -> None:
     assert read_group(line, {"a": [], "b": []}) is None
     assert picture_of({"start": "a", "executors": {"a": [], "b": []}, "edges": [line]}).edges == ()
+
+
+def test_a_kind_of_edges_that_is_unknown_here_is_drawn_like_a_fan_out() -> None:
+    edges = ["later:a->b+c []", "lottery:b->a+c [weights]"]
+    picture = picture_of({"executors": {"a": [], "b": [], "c": []}, "edges": edges})
+
+    assert {(edge.source, edge.target, edge.kind, edge.label) for edge in picture.edges} == {
+        ("a", "b", EdgeKind.PLAIN, ""),
+        ("a", "c", EdgeKind.PLAIN, ""),
+        ("b", "a", EdgeKind.CHOICE, "weights"),
+        ("b", "c", EdgeKind.CHOICE, "weights"),
+    }
 
 
 def test_an_empty_structure_is_an_empty_picture() -> None:

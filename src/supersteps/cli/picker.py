@@ -12,8 +12,9 @@ from supersteps.cli.prompt import Terminal
 from supersteps.cli.words import asked, brief_changes, count, cut, entry_line, plain
 from supersteps.errors import SuperstepsError
 from supersteps.service.errors import ReferenceNotFoundError
+from supersteps.service.questions import Question
 from supersteps.service.service import Service
-from supersteps.service.views import LogEntry, Question, RunSummary
+from supersteps.service.views import LogEntry, RunSummary
 from supersteps.states import WorkflowRunState
 from supersteps.storage.listings import RunFilter
 

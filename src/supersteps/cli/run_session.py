@@ -26,8 +26,9 @@ from supersteps.cli.words import count, cut, plain
 from supersteps.errors import WorkflowConvergenceError
 from supersteps.run.workflow import Workflow
 from supersteps.service.driver import drive_run
+from supersteps.service.questions import Question
 from supersteps.service.states import DRAINED
-from supersteps.service.views import Outcome, Question
+from supersteps.service.views import Outcome
 from supersteps.states import WorkflowRunState
 from supersteps.storage.ports import DurableStorage, capabilities_of
 

@@ -16,8 +16,9 @@ from supersteps.checkpoint.diff import Change
 from supersteps.checkpoint.sections.table import SECTIONS
 from supersteps.cli.output import age, status_text, visible_width
 from supersteps.cli.terminal import harmless
+from supersteps.service.questions import Question
 from supersteps.service.states import DAMAGED
-from supersteps.service.views import LogEntry, Question
+from supersteps.service.views import LogEntry
 from supersteps.states import IN_PROGRESS, WorkflowRunState
 
 TITLES = {name: section.title for name, section in SECTIONS.items()}

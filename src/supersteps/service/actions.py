@@ -11,11 +11,12 @@ from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.sections.answered import ANSWERED, find_answer
 from supersteps.errors import RequestError, RunFencedError, RunNotFoundError, UnknownRequestError
 from supersteps.ids import new_id
-from supersteps.service.details import list_questions, load
+from supersteps.service.details import load
 from supersteps.service.errors import ReferenceNotFoundError, ServiceError
+from supersteps.service.questions import Question, list_questions
 from supersteps.service.reads import UNREADABLE, Unwarned
 from supersteps.service.references import choose_question
-from supersteps.service.views import Pruned, Question
+from supersteps.service.views import Pruned
 from supersteps.storage import answers
 from supersteps.storage.pages import all_runs
 from supersteps.storage.ports import ManagedStorage

@@ -1,10 +1,9 @@
-"""Details of a run, a checkpoint, waiting questions, and a picture."""
+"""Details of a run and of a checkpoint, and a picture."""
 
 from __future__ import annotations
 
 import ast
 import asyncio
-import contextlib
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -19,19 +18,16 @@ from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.checkpoint.sections.graph import GRAPH
 from supersteps.checkpoint.sections.message import MESSAGES, read_messages
 from supersteps.checkpoint.sections.outputs import OUTPUTS
-from supersteps.checkpoint.sections.question import REQUESTS, StoredRequest, read_request
 from supersteps.checkpoint.sections.timer import TIMERS, read_timer
 from supersteps.checkpoint.stored import as_json, elements
 from supersteps.errors import CheckpointNotFoundError
 from supersteps.service.errors import ServiceError
 from supersteps.service.facts import FactsReader, retry_of
 from supersteps.service.history import forks_of, headers_of
+from supersteps.service.questions import questions_at
 from supersteps.service.reads import UNREADABLE
 from supersteps.service.summaries import summarize
-from supersteps.service.views import CheckpointDetails, LogEntry, Question, RunDetails
-from supersteps.states import WorkflowRunState
-from supersteps.storage.listings import RunFilter
-from supersteps.storage.pages import all_runs
+from supersteps.service.views import CheckpointDetails, LogEntry, RunDetails
 from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import RunRecord
 from supersteps.viz.picture import Picture
@@ -161,7 +157,7 @@ async def show_run(storage: ManagedStorage, run: RunRecord) -> RunDetails:
         metadata=run.metadata,
         checkpoints=len(headers),
         outputs=await asyncio.to_thread(outputs_of, parts),
-        questions=_by_age(_asked(run, parts, answered)),
+        questions=questions_at(run, parts, answered),
         waiting=dict(
             Counter(t for message in read_messages(parts.get(MESSAGES)) for t in message.target_ids)
         ),
@@ -176,74 +172,3 @@ def outputs_of(parts: Mapping[PartKey, Part]) -> list[Any]:
     """Return every output of a lineage, as typed JSON."""
     part = parts.get(OUTPUTS)
     return [] if part is None else [msgspec.json.decode(item) for item in elements(part)]
-
-
-# ---------------------------------------------------------------------------------------- questions
-
-
-async def list_questions(
-    storage: ManagedStorage, run: RunRecord | None = None, workflow_id: str | None = None
-) -> list[Question]:
-    """Return the waiting questions, oldest first.
-
-    Runs with a damaged head are skipped, unless `run` is one.
-
-    Raises:
-        CorruptCheckpointError: The head of `run` is damaged.
-    """
-    if run is not None:
-        return _by_age(
-            await _waiting_in(storage, run) if workflow_id in (None, run.workflow_id) else []
-        )
-    found: list[Question] = []
-    async for asking in all_runs(storage, RunFilter(workflow_id=workflow_id)):
-        if asking.requests:
-            # the details or the history of that run report the damage
-            with contextlib.suppress(*UNREADABLE):
-                found += await _waiting_in(storage, asking)
-    return _by_age(found)
-
-
-async def _waiting_in(storage: ManagedStorage, run: RunRecord) -> list[Question]:
-    # The inbox is read first: a commit in between consumes its answers, and the new head no longer
-    # asks.
-    answered = {entry.request_id for entry in await storage.read_inbox(run.run_id)}
-    now = await storage.get_run(run.run_id)
-    if now is None:
-        return []
-    record = await storage.load_record(now.head)
-    return [] if record is None else _asked(now, record.parts, answered)
-
-
-def _asked(run: RunRecord, parts: Mapping[PartKey, Part], answered: set[str]) -> list[Question]:
-    """Return the questions at a run's head; a cancelled run has none."""
-    if run.status == WorkflowRunState.CANCELLED:
-        return []
-    return [
-        question_of(run, read_request(part))
-        for key, part in parts.items()
-        if key[0] == REQUESTS and key[1] not in answered
-    ]
-
-
-def question_of(run: RunRecord, stored: StoredRequest) -> Question:
-    """Return a question for display."""
-    return Question(
-        request_id=stored.request_id,
-        run_id=run.run_id,
-        workflow_id=run.workflow_id,
-        executor_id=stored.source_executor_id,
-        step=stored.iteration,
-        asked_at=stored.timestamp,
-        data=msgspec.json.decode(stored.data),
-        response_type=stored.response_type,
-        response_schema=msgspec.json.decode(stored.response_schema),
-        deadline=stored.deadline,
-        default=msgspec.json.decode(stored.default),
-    )
-
-
-def _by_age(questions: list[Question]) -> list[Question]:
-    return sorted(
-        questions, key=lambda question: (question.asked_at, question.run_id, question.request_id)
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -14,11 +13,10 @@ from supersteps.events import RequestInfoEvent, WorkflowEvent
 from supersteps.run.handle import StreamingRun
 from supersteps.run.script import until_asked_to_stop
 from supersteps.run.workflow import Workflow
+from supersteps.service.questions import question_of_event
 from supersteps.service.states import DRAINED
-from supersteps.service.views import Outcome, Question
+from supersteps.service.views import Outcome
 from supersteps.states import SETTLED
-from supersteps.typing.annotations import display_name
-from supersteps.typing.schema import schema_of
 
 Watch = Callable[[WorkflowEvent], None]
 """Called with each event as it happens; must be quick."""
@@ -56,17 +54,24 @@ async def drive_run(
     codec = Codec(workflow.types)
     latest = run.latest_checkpoint
     is_drained = asked_by is not None and run.state not in SETTLED
+    step = 0 if latest is None else latest.step_number
     outputs = (
         [] if is_drained else (await run.wait_for_completion()).get_outputs()
     )  # the run has already ended
     return Outcome(
         run_id=run.run_id,
         status=DRAINED if is_drained else run.state.value,
-        step=0 if latest is None else latest.step_number,
+        step=step,
         checkpoint=None if latest is None else latest.checkpoint_id,
         outputs=[json_ready(output, codec) for output in outputs],
         questions=[
-            _question(event, run, workflow, codec)
+            question_of_event(
+                event,
+                json_ready(event.data, codec),
+                run_id=run.run_id,
+                workflow_id=workflow.workflow_id,
+                step=step,
+            )
             for event in asked.values()
             if run.waits_for(event.request_id)
         ],
@@ -80,21 +85,3 @@ def json_ready(value: Any, codec: Codec) -> Any:
         return msgspec.json.decode(codec.encode(value, "value"))
     except ValueError:
         return str(value)
-
-
-def _question(
-    event: RequestInfoEvent, run: StreamingRun, workflow: Workflow, codec: Codec
-) -> Question:
-    latest = run.latest_checkpoint
-    return Question(
-        request_id=event.request_id,
-        run_id=run.run_id,
-        workflow_id=workflow.workflow_id,
-        executor_id=event.source_executor_id,
-        step=0 if latest is None else latest.step_number,
-        asked_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        data=json_ready(event.data, codec),
-        response_type=display_name(event.response_type),
-        response_schema=schema_of(event.response_type),
-        deadline=event.deadline,
-    )

@@ -24,9 +24,9 @@ from typing import TypeVar
 from supersteps.errors import CheckpointError
 from supersteps.ids import checkpoint_id
 from supersteps.service.errors import AmbiguousReferenceError, ReferenceNotFoundError
+from supersteps.service.questions import Question
 from supersteps.service.reads import UNREADABLE, Unwarned, age
 from supersteps.service.states import state_of
-from supersteps.service.views import Question
 from supersteps.storage.pages import all_runs
 from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import RunRecord

@@ -15,10 +15,11 @@ from supersteps.checkpoint.diff import CheckpointDiff
 from supersteps.checkpoint.record import CheckpointHeader
 from supersteps.errors import CheckpointNotFoundError, RequestError
 from supersteps.service import actions
-from supersteps.service.details import draw, list_questions, load, show_checkpoint, show_run
+from supersteps.service.details import draw, load, show_checkpoint, show_run
 from supersteps.service.errors import ServiceError
 from supersteps.service.follower import LOOK_EVERY_SECONDS, follow
 from supersteps.service.history import read_log
+from supersteps.service.questions import Question, list_questions
 from supersteps.service.reads import UNREADABLE
 from supersteps.service.references import References, choose_question
 from supersteps.service.summaries import summarize
@@ -27,7 +28,6 @@ from supersteps.service.views import (
     Log,
     LogEntry,
     Pruned,
-    Question,
     RunDetails,
     RunSummary,
 )

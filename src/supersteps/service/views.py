@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from supersteps.service.questions import Question
+
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A run in a list.
@@ -46,37 +48,6 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     parent_run: str | None = None
     parent_checkpoint: str | None = None
-
-
-class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """A question that waits for an answer.
-
-    Attributes:
-        request_id: Its id.
-        run_id: The run that asks.
-        workflow_id: Name of that run's workflow.
-        executor_id: The executor that asks.
-        step: The superstep that asked.
-        asked_at: ISO 8601, UTC.
-        data: The question, as typed JSON.
-        response_type: Type of the answer, for display.
-        response_schema: JSON Schema of the answer; None if only the workflow's own code can accept
-            it.
-        deadline: When the default becomes the answer: ISO 8601, UTC.
-        default: The answer at the deadline, as typed JSON.
-    """
-
-    request_id: str
-    run_id: str
-    workflow_id: str
-    executor_id: str
-    step: int
-    asked_at: str
-    data: Any
-    response_type: str
-    response_schema: dict[str, Any] | None = None
-    deadline: str | None = None
-    default: Any = None
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):

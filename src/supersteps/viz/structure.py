@@ -23,7 +23,8 @@ class Group:
 
     Attributes:
         id: The group's id, which names fan-ins in checkpoints.
-        kind: "edge", "fan_out", "switch_case", "fan_in" or "on_error".
+        kind: "edge", "fan_out", "switch_case", "fan_in" or "on_error"; one that is unknown here is
+            drawn like "fan_out".
         sources: Ids of the source executors.
         targets: Ids of the target executors.
         names: The text in brackets after the id: names of the functions that decide, joined by ",
@@ -149,7 +150,7 @@ class _Level:
 
 # ----------------------------------------------------------------------------------- parsing lines
 
-_LINE = re.compile(r"(edge|fan_out|switch_case|fan_in|on_error):(.*?)->(.*)\]", re.DOTALL)
+_LINE = re.compile(r"(\w+):(.*?)->(.*)\]", re.DOTALL)
 
 
 def read_group(line: str, known: Mapping[str, Any]) -> Group | None:

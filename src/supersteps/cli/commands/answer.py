@@ -22,9 +22,9 @@ from supersteps.cli.words import aligned, moment, plain, respect_no_color, sprea
 from supersteps.errors import RequestError
 from supersteps.service.actions import SEARCHED
 from supersteps.service.errors import InputError, ReferenceNotFoundError
+from supersteps.service.questions import Question
 from supersteps.service.references import choose_question
 from supersteps.service.service import Service
-from supersteps.service.views import Question
 from supersteps.storage.answers import cancel_request
 
 

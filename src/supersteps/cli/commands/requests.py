@@ -11,7 +11,7 @@ from supersteps.cli.options import common_options, do, open_service
 from supersteps.cli.output import age, emit, table
 from supersteps.cli.terminal import echo
 from supersteps.cli.words import asked, cut, plain, respect_no_color
-from supersteps.service.views import Question
+from supersteps.service.questions import Question
 
 
 @click.command("requests")

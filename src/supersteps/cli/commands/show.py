@@ -29,9 +29,10 @@ from supersteps.cli.words import (
 )
 from supersteps.errors import CheckpointNotFoundError, RunNotFoundError
 from supersteps.service.errors import InputError, ReferenceNotFoundError
+from supersteps.service.questions import Question
 from supersteps.service.service import Service
 from supersteps.service.states import DAMAGED
-from supersteps.service.views import CheckpointDetails, LogEntry, Question, RunDetails, RunSummary
+from supersteps.service.views import CheckpointDetails, LogEntry, RunDetails, RunSummary
 from supersteps.states import WorkflowRunState
 
 _LATEST = 7
