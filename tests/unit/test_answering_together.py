@@ -29,7 +29,7 @@ from supersteps import (
     handler,
     response_handler,
 )
-from supersteps.run.wait import _is_held
+from supersteps.run.wait import is_held
 from supersteps.storage.records import Lease, RunRecord
 from supersteps.testing.writer import ELSEWHERE
 
@@ -367,5 +367,5 @@ def test_a_lease_from_before_the_clock_was_set_back_is_not_waited_for() -> None:
         run_id="r", workflow_id="w", status="IDLE", head="r-000000", sequence=0,
         created_at="t", updated_at="t", lease=Lease(ELSEWHERE, time.time() + 7200),
     )  # fmt: skip
-    assert not _is_held(record)
-    assert _is_held(replace(record, lease=Lease(ELSEWHERE, time.time() + 20)))
+    assert not is_held(record)
+    assert is_held(replace(record, lease=Lease(ELSEWHERE, time.time() + 20)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from supersteps.engine.time_travel.resume_point import head_of
@@ -14,15 +13,12 @@ from supersteps.run.result import WorkflowRunResult
 from supersteps.run.setup import RunSetup
 from supersteps.states import ENDED, WorkflowRunState
 from supersteps.storage.ports import CheckpointStorage, DurableStorage
-from supersteps.storage.queue import has_queue
+from supersteps.storage.queue import until_changed
 from supersteps.storage.records import RunRecord
 from supersteps.storage.rules import check_incarnation, lease_holds, limit_lease, no_such_run
 
 LOOK_EVERY_SECONDS = 0.2
 """At the latest after so many a run is looked at again: not every storage tells of each change."""
-
-_PAUSE_SECONDS = 0.004
-"""Between two looks, at least: in a busy storage something changes all the time."""
 
 
 async def result_of(
@@ -59,12 +55,12 @@ async def until_at_rest(storage: DurableStorage, run_id: str) -> RunRecord:
         WorkflowRuntimeError: It has failed, and no owner is working on it.
     """
     which: str | None = None
-    mark = await _until_changed(storage, None)
+    mark = await until_changed(storage, None, LOOK_EVERY_SECONDS)
     while True:
         run = await _record(storage, run_id)
         check_incarnation(run, which)
         which = run.incarnation
-        if run.status == WorkflowRunState.FAILED and not _is_held(run):
+        if run.status == WorkflowRunState.FAILED and not is_held(run):
             raise WorkflowRuntimeError(
                 f"run {run_id!r} has failed: {run.error or 'the cause was not recorded'}. Fix the "
                 f"cause, then resume the run from {run.head!r}."
@@ -74,7 +70,7 @@ async def until_at_rest(storage: DurableStorage, run_id: str) -> RunRecord:
             and await _only_waits(storage, run)
         ):
             return run
-        mark = await _until_changed(storage, mark)
+        mark = await until_changed(storage, mark, LOOK_EVERY_SECONDS)
 
 
 async def until_let_go(storage: DurableStorage, run_id: str) -> None:
@@ -83,27 +79,11 @@ async def until_let_go(storage: DurableStorage, run_id: str) -> None:
     Raises:
         RunNotFoundError: There is no such run, or it was deleted meanwhile.
     """
-    mark = await _until_changed(storage, None)
+    mark = await until_changed(storage, None, LOOK_EVERY_SECONDS)
     while True:
-        if not _is_held(await _record(storage, run_id)):
+        if not is_held(await _record(storage, run_id)):
             return
-        mark = await _until_changed(storage, mark)
-
-
-async def _until_changed(storage: DurableStorage, mark: object) -> object:
-    """Wait until something has changed, or it is time to look again; return a mark for next time.
-
-    Args:
-        storage: The storage.
-        mark: What the call before returned; None for the first one, which does not wait.
-    """
-    if has_queue(storage):
-        if mark is not None:
-            await asyncio.sleep(_PAUSE_SECONDS)
-        return await storage.wait_for_change(mark, LOOK_EVERY_SECONDS)
-    if mark is not None:
-        await asyncio.sleep(LOOK_EVERY_SECONDS)
-    return ()
+        mark = await until_changed(storage, mark, LOOK_EVERY_SECONDS)
 
 
 async def _record(storage: DurableStorage, run_id: str) -> RunRecord:
@@ -113,7 +93,8 @@ async def _record(storage: DurableStorage, run_id: str) -> RunRecord:
     return run
 
 
-def _is_held(run: RunRecord) -> bool:
+def is_held(run: RunRecord) -> bool:
+    """Return whether somebody is working on a run."""
     now = time.time()
     # A lease that reaches further than a lease lasts is from before the clock was set back, or from
     # a machine with another clock. Taking the run shortens it; whoever only looks would wait for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
 
@@ -18,6 +18,7 @@ from supersteps.engine.observer import Observer
 from supersteps.engine.time_travel.migration import Migration
 from supersteps.engine.time_travel.resume_point import CheckpointReference
 from supersteps.errors import WorkflowRuntimeError
+from supersteps.events import WorkflowEvent
 from supersteps.run.answer import answer_and_wait, answered_run
 from supersteps.run.handle import StreamingRun
 from supersteps.run.origins import ForkedRun, NewRun, ReplayedRun, ResumedRun
@@ -451,6 +452,39 @@ class Workflow(Definition, Shown):
         """
         async with asyncio.timeout(timeout):
             return await result_of(self._setup, run_id, checkpoint_storage)
+
+    def watch(
+        self,
+        run_id: str,
+        *,
+        from_step: int = 0,
+        checkpoint_storage: CheckpointStorage | None = None,
+    ) -> AsyncIterator[WorkflowEvent]:
+        """Iterate over the committed events of a run that another process drives.
+
+        For each superstep: its outputs, questions that ended without an answer or were asked, and
+        a `SuperStepCompletedEvent`; beside these, each change of the run's state. All of it is
+        read from checkpoints, so it also works for what was committed before; live events are not
+        among it. Which executors ran and which one yielded an output is not in a checkpoint: these
+        fields are empty.
+
+        The iteration goes on while the run waits. It ends when the run is done or cancelled, or
+        has failed (after a `WorkflowFailedEvent`). Leave it whenever you like: nothing is driven.
+
+        Args:
+            run_id: The run; it must exist.
+            from_step: Only what came after this superstep, such as the `step_number` of the last
+                `SuperStepCompletedEvent` that was seen.
+            checkpoint_storage: The storage of the run; by default the builder's.
+
+        Raises (while iterating):
+            RunNotFoundError: There is no such run, or it was deleted in the meantime.
+            RunFencedError: It was deleted in the meantime, and another one has its id.
+            GraphChangedError: The workflow is not the one that wrote it.
+        """
+        from supersteps.run.workers.watch import events_of  # wanted only where runs are watched
+
+        return events_of(self._setup, run_id, from_step, checkpoint_storage)
 
     def send_responses_streaming(self, responses: Mapping[str, Any]) -> StreamingRun:
         """Return the handle of the run that waits for these requests.

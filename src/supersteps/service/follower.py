@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 
 from supersteps.checkpoint.record import CheckpointHeader
@@ -16,6 +15,7 @@ from supersteps.service.summaries import step_of_head
 from supersteps.service.views import LogEntry
 from supersteps.states import ENDED, WorkflowRunState
 from supersteps.storage.ports import ManagedStorage
+from supersteps.storage.queue import until_changed
 from supersteps.storage.records import RunRecord
 
 LOOK_EVERY_SECONDS = 0.2
@@ -32,14 +32,14 @@ async def follow(
     Args:
         storage: The store.
         run: The run.
-        every: Seconds between two reads.
+        every: Seconds between two reads, at most.
 
     Raises:
         ReferenceNotFoundError: The run was deleted in the meantime.
     """
-    # The run may be driven by any process on any machine, and storages cannot notify other
-    # processes: a file or a row does not announce changes. So this reads one record at intervals,
-    # and the lineage only when the head has moved.
+    # The run may be driven by any process on any machine. This reads one record when something may
+    # have changed, and the lineage only when the head has moved.
+    mark = await until_changed(storage, None, every)
     seen = ""
     newest = -1
     told = ""
@@ -59,7 +59,7 @@ async def follow(
                 told = now.status
         if now.head == seen and await _has_ended(storage, now):
             return
-        await asyncio.sleep(every)
+        mark = await until_changed(storage, mark, every)
         now = await storage.get_run(run.run_id)
     raise ReferenceNotFoundError(f"run {run.run_id!r} was deleted while it was being followed")
 

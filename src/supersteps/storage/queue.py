@@ -6,6 +6,7 @@ A run gets its place in the queue with the commit that creates it (`Commit.queue
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol, TypeGuard, runtime_checkable
 
@@ -14,6 +15,9 @@ from supersteps.errors import StorageError
 from supersteps.storage.claims import Claim, Claimed
 from supersteps.storage.ports import DurableStorage, capabilities_of, name_of
 from supersteps.storage.records import RunRecord
+
+_PAUSE_SECONDS = 0.004
+"""Between two looks, at least: in a busy storage something changes all the time."""
 
 
 @runtime_checkable
@@ -119,3 +123,23 @@ def queue_of(storage: DurableStorage) -> WorkQueue:
         "SqliteCheckpointStorage, FileCheckpointStorage or InMemoryCheckpointStorage, also inside "
         "an EncryptedStorage; or drive the run in this process: workflow.run()."
     )
+
+
+async def until_changed(storage: DurableStorage, mark: object, seconds: float) -> object:
+    """Wait until something may have changed in any storage, at most for some seconds.
+
+    Args:
+        storage: The storage.
+        mark: What the call before returned; None for the first one, which does not wait.
+        seconds: For how many seconds to wait at most; where there is no queue, for how many.
+
+    Returns:
+        A mark, for the next call.
+    """
+    if has_queue(storage):
+        if mark is not None:
+            await asyncio.sleep(min(_PAUSE_SECONDS, seconds))
+        return await storage.wait_for_change(mark, seconds)
+    if mark is not None:
+        await asyncio.sleep(seconds)
+    return ()
