@@ -4,6 +4,7 @@ stop.
 
 import asyncio
 import gc
+import weakref
 from collections.abc import Callable
 from typing import Any, Never
 
@@ -211,6 +212,39 @@ async def test_a_consumer_that_is_gone_makes_room_for_the_next() -> None:
     gc.collect()
 
     assert outputs(await collect(run)) == ["OLLEH"]
+
+
+@pytest.mark.parametrize("storage", [None, InMemoryCheckpointStorage()], ids=["none", "memory"])
+async def test_an_abandoned_run_whose_handlers_know_its_handle_is_freed(
+    storage: InMemoryCheckpointStorage | None,
+) -> None:
+    """Its messages in flight must not lead to handlers, for those lead back to the run."""
+
+    async def abandoned() -> weakref.ref[StreamingRun]:
+        run: StreamingRun | None = None
+
+        @executor
+        async def ping(text: str, ctx: WorkflowContext[str]) -> None:
+            assert run is not None
+            await ctx.send_message(text)
+
+        @executor
+        async def pong(text: str, ctx: WorkflowContext[str]) -> None:
+            assert run is not None
+            await ctx.send_message(text)
+
+        builder = WorkflowBuilder().add_edge(ping, pong).add_edge(pong, ping)
+        run = built(builder, ping, storage=storage).run_stream("x")
+        async for event in run:
+            if isinstance(event, SuperStepCompletedEvent):
+                break
+        return weakref.ref(run)
+
+    run = await abandoned()
+    assert await no_task_left()  # its lease is given up
+    await asyncio.sleep(0)  # the loop still has the callbacks of its tasks
+    gc.collect()
+    assert run() is None
 
 
 async def test_an_exception_in_the_loop_makes_room_for_the_next_consumer() -> None:

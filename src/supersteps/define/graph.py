@@ -73,12 +73,14 @@ class Way:
         target_ids: Its target.
         find: Finds the handler that will take a message; None where only the target's own
             `can_handle` can tell, or where each run has an instance of its own.
+        specs: The target's handlers.
     """
 
     executor: Executor
     source_ids: tuple[str]
     target_ids: tuple[str, ...]
     find: Callable[[Any], HandlerSpec | None] | None
+    specs: Sequence[HandlerSpec]
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ class Graph:
                 if not isinstance(handlers, Inner):
                     is_plain = type(target).can_handle is Executor.can_handle
                     find = handlers.find if is_plain and node.factory is None else None
-                    ways[source] = Way(target, (source,), groups[0].target_ids, find)
+                    target_ids = groups[0].target_ids
+                    ways[source] = Way(target, (source,), target_ids, find, handlers.specs)
         return ways
 
     @cached_property

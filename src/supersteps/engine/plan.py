@@ -31,7 +31,8 @@ class PlannedCall(msgspec.Struct, frozen=True, gc=False):
         source_ids: Who sent it.
         attempt: Which attempt this is, from 1.
         work: Its piece of work, if an earlier attempt has started that.
-        taker: The handler that routing has found, None if it is searched at the call.
+        taker: The place, among the executor's handlers, of the one that routing has found; None if
+            it is searched at the call.
     """
 
     key: str
@@ -39,7 +40,7 @@ class PlannedCall(msgspec.Struct, frozen=True, gc=False):
     source_ids: tuple[str, ...]
     attempt: int = 1
     work: Work | None = None
-    taker: object = None
+    taker: int | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

@@ -71,8 +71,9 @@ class Router(msgspec.Struct, eq=False):
         way = None if level.prefix else level.graph.ways.get(source)
         if way is not None and (target_id is None or target_id == way.target_ids[0]):
             if way.find is not None:
-                taker: object = way.find(payload.peek())
-                is_taken = taker is not None
+                spec = way.find(payload.peek())
+                is_taken = spec is not None
+                taker = way.specs.index(spec) if spec is not None else None
             else:
                 taker, is_taken = None, way.executor.can_handle(payload.peek())
             if is_taken:

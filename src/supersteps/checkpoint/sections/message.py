@@ -61,14 +61,15 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
         payload: The message itself.
         source_ids: Executors that sent it.
         target_ids: Executors that get it in the next superstep; of a delayed one, fan-ins as well.
-        taker: The handler that routing has found for it, None where it is to be found at the call;
-            it is not stored.
+        taker: The place, among its receiver's handlers, of the one that routing has found for it,
+            None where it is to be found at the call; it is not stored. It is no reference to the
+            handler: that may lead to the run, and the garbage collector does not look in here.
     """
 
     payload: Sealed
     source_ids: tuple[str, ...]
     target_ids: tuple[str, ...]
-    taker: object = None
+    taker: int | None = None
 
 
 class ReplyPart(msgspec.Struct, frozen=True, omit_defaults=True):

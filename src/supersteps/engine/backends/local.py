@@ -66,9 +66,10 @@ class LocalBackend:
         if planned.attempt > 1:
             call.work = planned.work
         ctx: WorkflowContext[Any, Any] = WorkflowContext(call)
-        spec: Any = planned.taker
+        spec: Any
         arguments: tuple[Any, ...]
-        if spec is not None:
+        if planned.taker is not None:
+            spec = executor.__supersteps__.specs[planned.taker]
             arguments = (planned.payload.open(),)
         else:
             spec, arguments = _choose(executor, planned.payload, call)
