@@ -145,5 +145,5 @@ async def test_whatever_is_done_to_the_handle_the_lineage_is_the_same(seed: int)
 
 
 def run_requests(run: StreamingRun) -> list[RequestInfoEvent]:
-    assert run._runner is not None
-    return run._runner.waiting_requests()
+    assert run._work.runner is not None
+    return run._work.runner.waiting_requests()

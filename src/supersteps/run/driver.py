@@ -9,7 +9,6 @@ from typing import Any
 
 from supersteps.engine.event_loops import LoopLock, Turns, is_gone, look_at, start_task
 from supersteps.engine.run_store import RunStore
-from supersteps.engine.runner import Runner
 from supersteps.errors import CalledFromHandlerError, StreamBusyError, WorkflowRuntimeError
 from supersteps.events import WorkflowEvent
 from supersteps.run.phases import DRAINED, STOPPING, WORKING, Life
@@ -50,17 +49,10 @@ class RunDriver:
         return self._work.run_id
 
     @property
-    def _runner(self) -> Runner | None:
-        return self._work.runner
-
-    @property
-    def _store(self) -> RunStore | None:
-        return self._work.store
-
-    @property
     def storage(self) -> DurableStorage | None:
         """The run's storage, None without storage or before it is opened."""
-        return None if self._store is None else self._store.storage
+        store = self._work.store
+        return None if store is None else store.storage
 
     def is_active(self) -> bool:
         """Return whether a task is driving the run now."""
@@ -74,15 +66,15 @@ class RunDriver:
         """Return whether the run, as this handle knows it, waits for an answer to this question."""
         return (
             not self._life.has_ended
-            and self._runner is not None
-            and request_id in self._runner.state.requests
+            and (runner := self._work.runner) is not None
+            and request_id in runner.state.requests
         )
 
     def stands_at(self, record: RunRecord) -> bool:
         """Return whether the handle can continue a run from its present head."""
         if self._life.has_ended or self._life.failure is not None:
             return False
-        store = self._store
+        store = self._work.store
         return store is None or (store.head is not None and store.is_at(record))
 
     @property
@@ -174,7 +166,7 @@ class RunDriver:
         Raises:
             CalledFromHandlerError: A handler of this run, or a task that it started, calls.
         """
-        runner = self._runner
+        runner = self._work.runner
         if (runner is not None and runner.is_here) or self._work.loading.is_here:
             raise CalledFromHandlerError(
                 f"{what} was called by a handler of run {self.run_id!r} itself, and would wait for "
@@ -198,13 +190,13 @@ class RunDriver:
         After a unit, its task does this.
         """
         self._stream.make_room()  # handlers need no longer wait for it
-        if self._runner is not None:
-            self._runner.wake()  # no consumer waits for the timer any longer
+        if self._work.runner is not None:
+            self._work.runner.wake()  # no consumer waits for the timer any longer
         if self._task is None:
             self._work.tell_rest()
-        if self._task is None and self._store is not None and not self._life.has_ended:
+        if self._task is None and self._work.store is not None and not self._life.has_ended:
             with suppress(RuntimeError):  # no loop is running here: the lease expires
-                self._parking = asyncio.get_running_loop().create_task(self._park(self._store))
+                self._parking = asyncio.get_running_loop().create_task(self._park(self._work.store))
 
     async def _park(self, store: RunStore) -> None:
         with suppress(Exception):  # the lease expires by itself
@@ -232,8 +224,10 @@ class RunDriver:
         try:
             await work()
             if not self._stream.is_taken:
-                if self._store is not None:
-                    await self._store.release()  # parked: it is unknown when a consumer returns
+                if self._work.store is not None:
+                    await (
+                        self._work.store.release()
+                    )  # parked: it is unknown when a consumer returns
                 self._work.tell_rest()
         except Exception as error:
             self._life.fail(error)
@@ -304,7 +298,7 @@ class RunDriver:
         Raises:
             CheckpointError: Finished calls could not be recorded; the work is cancelled.
         """
-        runner = self._runner
+        runner = self._work.runner
         if runner is None:
             await asyncio.wait({task})  # it only opens the run
         else:
@@ -356,8 +350,8 @@ class RunDriver:
         and if it continues, it is cancelled again, after some time for other handlers to clean up.
         """
         while (task := self._task) is not None and not self._was_left_behind(task):
-            if self._runner is not None:
-                self._runner.stop()
+            if self._work.runner is not None:
+                self._work.runner.stop()
             hold = self._work.hold
             if hold is not None and hold.is_writing:
                 await hold.written()

@@ -11,6 +11,7 @@ from supersteps._notebook import Shown
 from supersteps.checkpoint.checkpoint import WorkflowCheckpoint
 from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.engine.event_loops import outlast
+from supersteps.engine.runner import Runner
 from supersteps.engine.time_travel.resume_point import CheckpointReference, reference_id
 from supersteps.engine.user_code import UserCodeError
 from supersteps.errors import (
@@ -23,7 +24,7 @@ from supersteps.events import WorkflowEvent
 from supersteps.run.driver import RunDriver
 from supersteps.run.phases import CANCELLED, CLOSED, Phase
 from supersteps.run.result import ResultCollector, WorkflowRunResult
-from supersteps.run.work import Opened, Origin
+from supersteps.run.work import Origin
 from supersteps.states import WorkflowRunState
 
 
@@ -58,7 +59,7 @@ class StreamingRun(RunDriver, Shown):
         For a resumed run, the first access reads them from the storage and blocks the event loop
         meanwhile; `history` reads them page by page without blocking.
         """
-        store = self._store
+        store = self._work.store
         return [] if store is None else store.lineage.infos()
 
     @property
@@ -69,7 +70,7 @@ class StreamingRun(RunDriver, Shown):
     @property
     def latest_checkpoint(self) -> CheckpointInfo | None:
         """The run's head, None if there is none yet."""
-        store = self._store
+        store = self._work.store
         return None if store is None else store.lineage.head
 
     async def history(self, page_size: int = 1000) -> AsyncIterator[CheckpointInfo]:
@@ -78,7 +79,7 @@ class StreamingRun(RunDriver, Shown):
         Args:
             page_size: Number of checkpoints to read from the storage at once.
         """
-        store = self._store
+        store = self._work.store
         if store is None or store.lineage.head is None:
             return
         run = await store.look_up()
@@ -97,11 +98,11 @@ class StreamingRun(RunDriver, Shown):
         Raises:
             CheckpointingDisabledError: This is not a replay, or it has not started.
         """
-        if self._runner is None:
+        if self._work.runner is None:
             raise CheckpointingDisabledError(
                 "nothing was replayed yet: iterate the handle or wait_for_completion() first"
             )
-        return self._runner.snapshot()
+        return self._work.runner.snapshot()
 
     # ------------------------------------------------------------------------------------ consuming
 
@@ -190,8 +191,8 @@ class StreamingRun(RunDriver, Shown):
         while self._stream.is_taken:
             await self._stream.freed()
         result = await self.wait_for_completion()
-        if has_waited and self._runner is not None and not result.get_request_info_events():
-            result.extend(self._runner.waiting_requests())
+        if has_waited and self._work.runner is not None and not result.get_request_info_events():
+            result.extend(self._work.runner.waiting_requests())
         return result
 
     async def answer(self, responses: Mapping[str, Any]) -> None:
@@ -212,7 +213,7 @@ class StreamingRun(RunDriver, Shown):
             collector: Has the outputs that were committed since the last wait.
             complete: Whether it has all outputs that this handle committed.
         """
-        runner = self._runner
+        runner = self._work.runner
         if runner is None:
             return None
         if not complete:
@@ -253,39 +254,39 @@ class StreamingRun(RunDriver, Shown):
 
     async def _accept(self, responses: Mapping[str, Any]) -> None:
         self._check_open()
-        opened = await self._ready_to_answer()
-        await opened.runner.accept(responses)
+        runner = await self._ready_to_answer()
+        await runner.accept(responses)
         self._life.expect_more()
 
-    async def _ready_to_answer(self) -> Opened:
-        """Return the run, opened unless it would have to be created.
+    async def _ready_to_answer(self) -> Runner:
+        """Return the run's runner, opened unless it would have to be created.
 
         Raises:
             UnknownRequestError: It does not exist yet, or could not be opened, so it has no
                 questions.
         """
-        if self._work.opened is None and self._work.origin.begins_anew:
+        if self._work.runner is None and self._work.origin.begins_anew:
             raise UnknownRequestError(
                 f"run {self.run_id!r} has not started, so it has no questions: iterate it or "
                 "wait_for_completion() first"
             )
-        opened = await self._ready()
-        if opened is None:
+        runner = await self._ready()
+        if runner is None:
             raise UnknownRequestError(
                 f"run {self.run_id!r} could not be opened, so it has no questions"
             )
-        return opened
+        return runner
 
-    async def _ready(self) -> Opened | None:
-        """Return the run, opened if necessary; None if another task could not open it.
+    async def _ready(self) -> Runner | None:
+        """Return the run's runner, opened if necessary; None if another task could not open it.
 
         Raises:
             Exception: The reason why it could not be opened.
         """
-        if self._work.opened is None:
+        if self._work.runner is None:
             await self._work.do()
             self._life.raise_trouble()
-        return self._work.opened
+        return self._work.runner
 
     async def restore_checkpoint(self, checkpoint: CheckpointReference) -> None:
         """Restore this run to one of its checkpoints; iterate again to continue from there.
@@ -316,25 +317,25 @@ class StreamingRun(RunDriver, Shown):
     async def _restore(self, checkpoint_id: str) -> None:
         async with self._stopped():
             self._check_open()
-            if self._work.opened is None and self._work.origin.begins_anew:
+            if self._work.runner is None and self._work.origin.begins_anew:
                 raise CheckpointNotFoundError(
                     f"run {self.run_id!r} has not started, so it has no checkpoints: iterate it or "
                     "wait_for_completion() first"
                 )
-            opened = await self._ready()
-            assert opened is not None
-            if opened.store is None:
+            runner = await self._ready()
+            assert runner is not None
+            if self._work.store is None:
                 raise CheckpointingDisabledError(
                     f"run {self.run_id!r} has no checkpoints to restore: build its workflow "
                     "with_checkpointing(checkpoint_storage=...)"
                 )
             with self._work.loading:
-                await opened.runner.restore(checkpoint_id)
+                await runner.restore(checkpoint_id)
             self._stream.begin_anew()
             self._work.forget_answers()
             self._life.rewind()
             self._stream.emit_state(WorkflowRunState.IN_PROGRESS)
-            for event in opened.runner.waiting_requests():
+            for event in runner.waiting_requests():
                 self._stream.emit(event)
 
     async def cancel(self) -> None:
@@ -354,7 +355,7 @@ class StreamingRun(RunDriver, Shown):
         async with self._stopped():
             if self._life.has_ended:
                 return
-            if self._runner is None or self._runner.status is not WorkflowRunState.IDLE:
+            if self._work.runner is None or self._work.runner.status is not WorkflowRunState.IDLE:
                 await self._note_cancelled()
                 self._stream.events.clear()
                 self._stream.emit_state(WorkflowRunState.CANCELLED)
@@ -362,7 +363,7 @@ class StreamingRun(RunDriver, Shown):
 
     async def _note_cancelled(self) -> None:
         """Store that the run was cancelled, unless it has failed before."""
-        store = self._store
+        store = self._work.store
         if store is None or self._life.failure is not None:
             return
         try:
@@ -382,8 +383,8 @@ class StreamingRun(RunDriver, Shown):
         self._refuse_while_loading("run.cancel_request()")
         async with self._turn.here():
             self._check_open()
-            opened = await self._ready_to_answer()
-            await opened.runner.cancel_request(request_id)
+            runner = await self._ready_to_answer()
+            await runner.cancel_request(request_id)
             self._life.expect_more()
 
     async def drain(self) -> None:
@@ -415,8 +416,8 @@ class StreamingRun(RunDriver, Shown):
                 return
             self._stream.events.clear()
             self._close(CLOSED)
-            if self._store is not None:
-                await self._store.release()
+            if self._work.store is not None:
+                await self._work.store.release()
 
     def _close(self, how: Phase) -> None:
         self._life.phase = how

@@ -38,7 +38,8 @@ class RunRegistry:
 
     def note(self, run: StreamingRun, request_ids: Iterable[str]) -> None:
         """Record the requests for which a run waits; none if it has completed."""
-        registry = self._unstored if run.storage is None else self._stored
+        storage = run.storage
+        registry = self._unstored if storage is None else self._stored
         asked = tuple(request_ids)
         for request_id in self._asked.pop(run, ()):
             if registry.get(request_id) is run:
@@ -47,8 +48,8 @@ class RunRegistry:
             self._asked[run] = asked
         for request_id in asked:
             registry[request_id] = run
-        if run.storage is not None and run.storage is not self._storage:
-            self._keep(run.storage, run.run_id, is_waiting=bool(asked))
+        if storage is not None and storage is not self._storage:
+            self._keep(storage, run.run_id, is_waiting=bool(asked))
 
     def _keep(self, storage: DurableStorage, run_id: str, *, is_waiting: bool) -> None:
         """Keep a storage while one of its runs waits, but not once it was closed."""

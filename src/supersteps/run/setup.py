@@ -56,7 +56,8 @@ class RunSetup:
         self._backend = backend
         self._migration = migration
         self._observer = observer
-        self._adapters: weakref.WeakValueDictionary[int, DurableStorage] = (
+        # By the id of the user's storage: that storage, or the adapter that keeps it alive.
+        self._durables: weakref.WeakValueDictionary[int, DurableStorage] = (
             weakref.WeakValueDictionary()
         )
         self.storage = None if checkpoint_storage is None else self._durable(checkpoint_storage)
@@ -88,17 +89,14 @@ class RunSetup:
         return storage
 
     def _durable(self, checkpoint_storage: CheckpointStorage) -> DurableStorage:
+        known = self._durables.get(id(checkpoint_storage))
+        if known is not None:
+            return known
         # Imported here because only workflows with a storage need it.
         from supersteps.storage.plain.adapter import as_durable
 
-        storage = self._adapters.get(id(checkpoint_storage)) or as_durable(checkpoint_storage)
-        if (
-            storage is not checkpoint_storage
-        ):  # one adapter for each storage, which the adapter keeps alive
-            self._adapters[id(checkpoint_storage)] = storage
-        storage.codec.add_types(
-            self.definition.types
-        )  # so that its listed checkpoints have typed values
+        storage = self._durables[id(checkpoint_storage)] = as_durable(checkpoint_storage)
+        storage.codec.add_types(self.definition.types)  # so that what it lists has typed values
         return storage
 
     def codec(self, storage: DurableStorage | None) -> Codec:

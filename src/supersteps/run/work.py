@@ -80,8 +80,9 @@ class RunWork:
         origin: The run's origin.
         stream: Takes the events.
         handle: The run's handle.
-        opened: The opened run, None before that.
-        hold: The run's store, set as soon as the run is being opened.
+        runner: Advances the run, None before it is opened.
+        store: Its access to the storage, None without one or before it is opened.
+        hold: The same store, set as soon as the run is being opened.
         loading: Entered while hooks load attributes, to exclude other work.
         has_looked: Whether the inbox was read since the last superstep.
         waits_for_timers: Whether a run that has nothing to do before a timer is due waits for it;
@@ -93,7 +94,8 @@ class RunWork:
         self.origin = origin
         self.stream = stream
         self.handle = handle
-        self.opened: Opened | None = None
+        self.runner: Runner | None = None
+        self.store: RunStore | None = None
         self.hold: RunStore | None = None
         self.loading = Stretch()
         self.has_looked = False
@@ -102,16 +104,6 @@ class RunWork:
         self._queued: dict[str, Any] = {}
         self._awaited: dict[str, Any] = {}  # answers to questions in flight
         self._opening = LoopLock()
-
-    @property
-    def runner(self) -> Runner | None:
-        """Advances the run, None before it is opened."""
-        return self.opened.runner if self.opened is not None else None
-
-    @property
-    def store(self) -> RunStore | None:
-        """Its access to the storage, None without one or before it is opened."""
-        return self.opened.store if self.opened is not None else None
 
     # ------------------------------------------------------------------------------------ the units
 
@@ -132,12 +124,13 @@ class RunWork:
         if life.phase is SETTLED:
             return False
         life.settle()
-        if runner.status is WorkflowRunState.IDLE:
+        status = runner.status
+        if status is WorkflowRunState.IDLE:
             for text in runner.leftovers():
                 self.stream.emit(WorkflowWarningEvent(text))
-        self.stream.emit_state(runner.status)
-        runner.rest(runner.status)
-        is_waiting = runner.status is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
+        self.stream.emit_state(status)
+        runner.rest(status)
+        is_waiting = status is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
         self.origin.note_waiting(self.handle, list(runner.state.requests) if is_waiting else [])
         return bool(self.stream.events)
 
@@ -149,10 +142,10 @@ class RunWork:
         """Open the run, or take one superstep; errors are kept for the consumer."""
         life = self._life
         try:
-            if self.opened is None:
+            if self.runner is None:
                 await self._open()
             else:
-                await self._advance(self.opened.runner)
+                await self._advance(self.runner)
         except asyncio.CancelledError as error:
             if self.hold is not None:
                 await self.hold.release()
@@ -207,23 +200,24 @@ class RunWork:
 
     def tell_rest(self, error: BaseException | None = None) -> None:
         """Report to an observer that the handle has no more work for the run, for now."""
-        if self.opened is not None:
-            self.opened.runner.rest(self.stream.state, error)
+        if self.runner is not None:
+            self.runner.rest(self.stream.state, error)
 
     # -------------------------------------------------------------------------------- opening a run
 
     async def _open(self) -> None:
         async with self._opening.here():
-            if self.opened is not None or self._life.failure is not None:
+            if self.runner is not None or self._life.failure is not None:
                 return  # another task was faster
             if self.run_id:
                 self._announce()
             with self.loading:
-                self.opened = await self.origin.open(self)
+                opened = await self.origin.open(self)
+            self.runner, self.store = opened.runner, opened.store
             self.has_looked = True  # the inbox was read just now
             self._announce()
             self._say_what_is_missing()
-            for event in self.opened.runner.waiting_requests():
+            for event in opened.runner.waiting_requests():
                 self.stream.emit(event)
 
     def begin_with(self, store: RunStore | None) -> None:

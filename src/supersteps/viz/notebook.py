@@ -84,7 +84,7 @@ def _run(run: StreamingRun) -> dict[str, str]:
     """Return the facts of a run and, once it is open, its picture."""
     bundle = {"text/plain": repr(run)}
     try:
-        latest, runner = run.latest_checkpoint, run._runner
+        latest, runner = run.latest_checkpoint, run._work.runner
         facts = {
             "status": run.state.value,
             "superstep": None if latest is None else latest.step_number,

@@ -68,7 +68,7 @@ class ClaimedRun:
     @property
     def is_opened(self) -> bool:
         """Whether the run was opened: what goes wrong before that is not the run's fault."""
-        return self.handle._work.opened is not None
+        return self.handle._work.runner is not None
 
     @property
     def is_at_rest(self) -> bool:
