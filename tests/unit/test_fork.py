@@ -306,9 +306,31 @@ class Model(pydantic.BaseModel):
     number: int
 
 
+class Route:
+    """Says itself what is saved of it."""
+
+    __slots__ = ("stops",)
+
+    def __init__(self, *stops: str) -> None:
+        if not all(isinstance(stop, str) for stop in stops):
+            raise TypeError("a stop is a text")
+        self.stops = stops
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Route) and other.stops == self.stops
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"stops": list(self.stops), "count": len(self.stops)}
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> "Route":
+        return cls(*state["stops"])
+
+
 class Keeper(Executor):
     @handler
-    async def keep(self, number: int, ctx: WorkflowContext[Pair | Packet | Model]) -> None:
+    async def keep(self, number: int, ctx: WorkflowContext[Pair | Packet | Model | Route]) -> None:
+        await ctx.set_shared_state("route", Route("a", "b"))
         await ctx.set_shared_state("pair", Pair(1, [2]))
         await ctx.set_shared_state("packet", Packet("a", {1: "x", 2: "y"}))
         await ctx.set_shared_state("model", Model(number=number))
@@ -329,6 +351,8 @@ class Keeper(Executor):
             Packet("a", {1: "x", 2: "y", 3: "z"}),
         ),
         ("shared_state.model.number", 8, "model", Model(number=8)),
+        ("shared_state.route.stops", ["x"], "route", Route("x")),
+        ("shared_state.route.stops.-", "c", "route", Route("a", "b", "c")),
         ("shared_state.tuple.1.0", 9, "tuple", (1, (9, 3))),
         ("shared_state.tuple.0", DELETE, "tuple", ((2, 3),)),
     ],
@@ -362,6 +386,15 @@ async def test_fields_cannot_be_removed(path: str) -> None:
 
     with pytest.raises(ForkError):
         await workflow.fork("old-000001", {path: DELETE}).wait_for_completion()
+
+
+async def test_what_from_dict_does_not_accept_is_refused() -> None:
+    storage = InMemoryCheckpointStorage()
+    workflow = built(WorkflowBuilder(name="keep"), Keeper("keeper"), storage=storage)
+    await workflow.run(4, run_id="old")
+
+    with pytest.raises(ForkError, match="from_dict raised TypeError: a stop is a text"):
+        await workflow.fork("old-000001", {"shared_state.route.stops.0": 1}).wait_for_completion()
 
 
 async def test_a_message_can_be_taken_out() -> None:

@@ -6,8 +6,6 @@ from collections.abc import Iterable, MutableMapping, MutableSequence, Sequence
 from enum import Enum
 from typing import Any, Final, Protocol, TypeAlias
 
-import msgspec
-
 from supersteps.errors import ForkError
 from supersteps.typing import display_name
 
@@ -100,13 +98,21 @@ def changed(given: Any, place: str, value: Any, steps: Path, new: Any) -> Any:
     """
     if not steps:
         return new
-    step, inner = steps[0], steps[1:]
     if isinstance(value, MutableMapping):
         return _changed_mapping(given, place, value, steps, new)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
         return _changed_tuple_or_list(given, place, value, steps, new)
-    names = _attributes(value)
-    if step not in names:
+    return _changed_field(given, place, value, steps, new)
+
+
+def _changed_field(given: Any, place: str, value: Any, steps: Path, new: Any) -> Any:
+    from supersteps.checkpoint.codec.classes import fields_of  # needed only by forks
+    from supersteps.checkpoint.codec.trouble import Trouble
+
+    step, inner = steps[0], steps[1:]
+    plan = fields_of(type(value))
+    names = () if plan is None else plan.field_names(value)
+    if plan is None or step not in names:
         what = f"attributes {', '.join(map(repr, names))}" if names else f"{value!r:.80}"
         raise _nowhere(given, place, step, f"a {display_name(type(value))} with {what}")
     if new is DELETE and not inner:
@@ -116,12 +122,11 @@ def changed(given: Any, place: str, value: Any, steps: Path, new: Any) -> Any:
             "do without it; set it to something else.",
         )
     name = str(step)
-    content = changed(given, f"{place}.{name}", getattr(value, name), inner, new)
-    if isinstance(value, msgspec.Struct):
-        msgspec.structs.force_setattr(value, name, content)
-    else:
-        object.__setattr__(value, name, content)  # also if it is frozen: nobody else has this copy
-    return value
+    content = changed(given, f"{place}.{name}", plan.field(value, name), inner, new)
+    try:
+        return plan.with_field(value, name, content)
+    except Trouble as trouble:
+        raise refusal(given, f"{trouble.reason}.") from trouble.__cause__
 
 
 def _changed_tuple_or_list(
@@ -175,17 +180,6 @@ def _changed_sequence(
     else:
         items[index] = changed(given, f"{place}.{index}", items[index], inner, new)
     return items
-
-
-def _attributes(value: Any) -> list[str]:
-    """Return the names of the fields of a dataclass-like value."""
-    kind = type(value)
-    if isinstance(value, msgspec.Struct):
-        return list(kind.__struct_fields__)
-    for names in ("__dataclass_fields__", "model_fields"):
-        if fields := getattr(kind, names, None):
-            return list(fields)
-    return [field.name for field in getattr(kind, "__attrs_attrs__", ())]
 
 
 def _nowhere(given: Any, place: str, step: str | int, there: str) -> ForkError:

@@ -13,7 +13,7 @@ import msgspec
 from supersteps.checkpoint.codec.attributes import is_heap_type
 from supersteps.checkpoint.codec.builtins import EncodeWalk
 from supersteps.checkpoint.codec.plain import TAG, VALUE
-from supersteps.checkpoint.codec.plans import CopyWalk, Plan
+from supersteps.checkpoint.codec.plans import CopyWalk, FieldPlan, Plan
 from supersteps.checkpoint.codec.records import attrs_plan, dataclass_plan, struct_plan, tuple_plan
 from supersteps.checkpoint.codec.trouble import Trouble, short
 from supersteps.typing import display_name, is_attrs_class, is_pydantic_model, type_name
@@ -40,16 +40,28 @@ def plan_for(cls: Any) -> Plan | None:
         return ModelPlan(cls)
     if _is_named_tuple(cls):
         return tuple_plan(cls)
-    if not _has_payload(cls, ()):
-        if dataclasses.is_dataclass(cls):
-            return dataclass_plan(cls)
-        if is_attrs_class(cls):
-            return attrs_plan(cls)
+    if not _has_payload(cls, ()) and (record := _record_plan(cls)) is not None:
+        return record
     if has_dict_methods(cls):
         from supersteps.checkpoint.codec.dict_methods import DictMethodsPlan
 
         return DictMethodsPlan(cls)
     return None
+
+
+def fields_of(cls: type) -> FieldPlan | None:
+    """Return how the fields of a class are read and changed, None if it has none.
+
+    A class that the user registered may have fields without being savable by them.
+    """
+    plan = plan_for(cls) or _record_plan(cls)
+    return plan if isinstance(plan, FieldPlan) else None
+
+
+def _record_plan(cls: Any) -> Plan | None:
+    if dataclasses.is_dataclass(cls):
+        return dataclass_plan(cls)
+    return attrs_plan(cls) if is_attrs_class(cls) else None
 
 
 def has_dict_methods(cls: type) -> bool:

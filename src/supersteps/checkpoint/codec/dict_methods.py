@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from supersteps.checkpoint.codec.advice import registering
@@ -49,6 +50,16 @@ class DictMethodsPlan:
 
     def copy(self, walk: CopyWalk, value: Any, depth: int) -> Any:
         return walk.copy_unknown(value)
+
+    def field_names(self, value: Any) -> Sequence[str]:
+        state = self._call("to_dict", value.to_dict)
+        return [name for name in state if isinstance(name, str)] if isinstance(state, dict) else []
+
+    def field(self, value: Any, name: str) -> Any:
+        return value.to_dict()[name]
+
+    def with_field(self, value: Any, name: str, content: Any) -> Any:
+        return self._make({**value.to_dict(), name: content})
 
     def _make(self, state: dict[str, Any]) -> Any:
         made = self._call("from_dict", self._cls.from_dict, state)

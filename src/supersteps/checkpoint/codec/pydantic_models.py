@@ -10,7 +10,7 @@ from typing import Any, Final
 from supersteps.checkpoint.codec.attributes import InstanceState
 from supersteps.checkpoint.codec.builtins import EncodeWalk, check_depth
 from supersteps.checkpoint.codec.plain import TAG
-from supersteps.checkpoint.codec.plans import CopyWalk
+from supersteps.checkpoint.codec.plans import AttributeFields, CopyWalk
 from supersteps.checkpoint.codec.pydantic_fields import FieldForm
 from supersteps.checkpoint.codec.records import ATTRIBUTES, UNSET_FIELDS, Carry, encode_any
 from supersteps.checkpoint.codec.trouble import Trouble
@@ -25,7 +25,7 @@ _OTHERS: Final = frozenset(
 )
 
 
-class ModelPlan:
+class ModelPlan(AttributeFields):
     """A pydantic v2 model: its fields and everything else that it contains.
 
     The rest is extra and private attributes, which fields were set or left out by

@@ -12,7 +12,7 @@ import msgspec
 from supersteps.checkpoint.codec.attributes import MISSING, InstanceState
 from supersteps.checkpoint.codec.builtins import EncodeWalk, check_depth
 from supersteps.checkpoint.codec.plain import TAG
-from supersteps.checkpoint.codec.plans import CopyWalk
+from supersteps.checkpoint.codec.plans import AttributeFields, CopyWalk
 from supersteps.checkpoint.codec.trouble import Trouble
 from supersteps.typing import display_name, type_name
 
@@ -66,7 +66,7 @@ class Parts(Protocol):
         """Return the default of a field, MISSING if it has none."""
 
 
-class RecordPlan:
+class RecordPlan(AttributeFields):
     """A class that consists of its fields: `{"$": "app:Order", "id": 7, "items": [...]}`."""
 
     def __init__(self, cls: type, names: Iterable[str], parts: Parts) -> None:
