@@ -460,6 +460,52 @@ def test_a_question_is_answered_in_another_loop_wherever_the_first_one_ended() -
             return
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # by loops that were closed
+def test_a_finished_call_is_not_repeated_where_a_loop_ended_while_the_journal_was_read() -> None:
+    """It is read once the run is acquired, and the handle still holds the run in the next loop."""
+    calls: list[str] = []
+
+    class Stuck(InMemoryCheckpointStorage):
+        is_stuck = False
+
+        async def read_journal(self, *args: Any, **kwargs: Any) -> list[bytes]:
+            run = await self.get_run("r")
+            assert run is not None
+            if self.is_stuck and run.lease is not None:
+                await asyncio.Event().wait()
+            return await super().read_journal(*args, **kwargs)
+
+    @executor
+    async def split(text: str, ctx: WorkflowContext[str]) -> None:
+        await ctx.send_message(text)
+
+    @executor
+    async def works(text: str, ctx: WorkflowContext[Never, str]) -> None:
+        calls.append("works")
+        await ctx.yield_output(text)
+
+    @executor
+    async def fails(text: str, ctx: WorkflowContext[Never, str]) -> None:
+        calls.append("fails")
+        if calls.count("fails") == 1:
+            raise ZeroDivisionError
+
+    storage = Stuck()
+    builder = WorkflowBuilder().add_edge(split, works).add_edge(split, fails)
+    workflow = built(builder, split, storage=storage)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(workflow.run("x", run_id="r"))
+    assert sorted(calls) == ["fails", "works"]
+
+    run = workflow.run_stream("x", run_id="r", if_exists="attach")
+    storage.is_stuck = True
+    assert not cut_off(collect(run), 50, torn_down=False)
+    storage.is_stuck = False
+    assert outputs(asyncio.run(collect(run))) == ["x"]
+
+    assert sorted(calls) == ["fails", "fails", "works"]
+
+
 @pytest.mark.parametrize("torn_down", [True, False])
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # by loops that were closed
 def test_a_fork_is_created_once_wherever_the_loop_ended(torn_down: bool) -> None:

@@ -28,7 +28,8 @@ class Position:
         steps_since_input: Number of those since the last input from outside.
         recorded: The journal of an earlier attempt at the next superstep.
         fitted: The migration that the next commit stores, None if there is none.
-        is_interrupted: Whether a superstep was started and has not ended.
+        is_interrupted: Whether a superstep was started and has not ended, or may have been: the
+            journal is still to be read.
         earlier_outputs: The outputs of the lineage when it was loaded, as stored.
         outputs: Later outputs, for a run without storage.
         parts: For a replay: the parts that a storage would have.

@@ -254,11 +254,12 @@ class Runner:
         here.take(fitted.record)
         await self._inbox.load(here.state, self._store)
         here.recorded = Recorded()
-        if self._hooks.may_restore or here.state.timers or here.state.intercepted:
-            await here.read_journal(self._store)  # else read once the run is held: see `Supersteps`
+        is_read = bool(self._hooks.may_restore or here.state.timers or here.state.intercepted)
+        if is_read:
+            await here.read_journal(self._store)
         self._hooks.claim()
         await self._hooks.restore()
-        here.is_interrupted = False
+        here.is_interrupted = not is_read  # then the next superstep reads it, once the run is held
         for text in fitted.warnings:
             self._setting.emit(WorkflowWarningEvent(text))
         for text in fitted.warnings:  # last: a filter may turn it into an error

@@ -111,9 +111,10 @@ class Supersteps:
             and not here.is_interrupted
         ):
             known = set(here.recorded.finished)
-            await here.read_journal(
-                store
-            )  # others may have started this superstep after it was read
+            here.is_interrupted = True  # while it is read: then the event loop may end
+            # Others may have started this superstep after it was read.
+            await here.read_journal(store)
+            here.is_interrupted = False
             is_stale = is_stale or set(here.recorded.finished) != known
         if is_stale or here.is_interrupted:
             await self._recover()
