@@ -118,7 +118,7 @@ def answer(question: Question) -> Any:
 
 
 async def from_outside(place: Place, option: str, *arguments: str) -> None:
-    """Do what a mail gateway or a web form would do; it needs the storage only, not the workflow."""
+    """Do what a mail gateway or a web form would do: only the storage is needed, no workflow."""
     if option == "--answer":
         await place.storage.answer(place.run_id, arguments[0], json.loads(arguments[1]))
     for request in await place.storage.list_requests(place.run_id):

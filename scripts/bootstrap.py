@@ -1,4 +1,4 @@
-"""Make .venv with the pinned dependencies and this project in editable mode; needs nothing but Python.
+"""Make .venv with the pinned dependencies and this project, editable; needs only Python.
 
 Another folder may be named (`python3.13 scripts/bootstrap.py .venvs/3.13`).
 It parses on Python 3.6 too: an old interpreter gets a sentence, not a SyntaxError.
@@ -27,23 +27,23 @@ def missing_prerequisite() -> str:
     version = "{}.{}".format(*sys.version_info[:2])
     if sys.version_info[:2] < OLDEST:
         return (
-            f"supersteps needs Python 3.11 or newer, and {sys.executable} is {version}: install a "
-            "newer one (Debian 12, Ubuntu 24.04: apt install python3 python3-venv; macOS: brew "
-            "install python; others: https://www.python.org/downloads) or name one, as in `make "
-            "test PYTHON=/path/to/python3.11`"
+            f"supersteps needs Python 3.11 or newer, and {sys.executable} is {version}: install "
+            "a newer one (Debian 12, Ubuntu 24.04: apt install python3 python3-venv; "
+            "macOS: brew install python; others: https://www.python.org/downloads) "
+            "or name one, as in `make test PYTHON=/path/to/python3.11`"
         )
     for module in ("venv", "ensurepip"):
         if find_spec(module) is None:
             return (
-                f"supersteps needs the '{module}' module to make .venv, and {sys.executable} has "
-                f"none: install it (Debian, Ubuntu: apt install python{version}-venv) or name a "
-                "complete Python, as in `make test PYTHON=/path/to/python3.11`"
+                f"supersteps needs the '{module}' module to make .venv, and {sys.executable} "
+                f"has none: install it (Debian, Ubuntu: apt install python{version}-venv) "
+                "or name a complete Python, as in `make test PYTHON=/path/to/python3.11`"
             )
     return ""
 
 
 def venv_works() -> bool:
-    """A .venv may be left from an interrupted set-up, an older Python or another place of this folder."""
+    """A .venv may be left from an interrupted set-up, an older Python or another folder."""
     probe = "import sys, pip; print(sys.version_info >= (3, 11), sys.prefix)"
     try:
         answer = subprocess.run(
@@ -92,9 +92,9 @@ def main() -> None:
         run(sys.executable, "-m", "venv", VENV)
     progress("pinned dependencies, ")
     pip_install("--require-hashes", "--requirement", "constraints.txt")
-    # Apart from the above: pip cannot hash a folder, and would ask for hashes of everything in one
-    # command. Without isolation it builds with the backend just installed, so nothing unpinned is
-    # fetched.
+    # A command of its own: pip cannot hash a folder, and asks for hashes of everything that one
+    # command names. Without isolation it builds with the backend just installed, so nothing
+    # unpinned is fetched.
     progress("supersteps, ")
     pip_install("--no-deps", "--no-build-isolation", "--editable", ".")
     print(f"ready in {time.monotonic() - started:.0f} s", flush=True)

@@ -1,9 +1,8 @@
-"""Four executors in a row; the second half is computed once more from a checkpoint in the middle.
+"""Four executors in a row; the second half runs again from a checkpoint in the middle.
 
-    python examples/agent_framework/pipeline_with_resume.py python
-    examples/agent_framework/pipeline_with_resume.py --ask                    choose the checkpoint
-    yourself python examples/agent_framework/pipeline_with_resume.py --storage checkpoints    keep
-    the files there
+    python examples/agent_framework/pipeline_with_resume.py
+
+`--ask` lets you choose the checkpoint, `--storage FOLDER` stores the files in a folder of yours.
 
 With `from agent_framework import ...` instead of `from supersteps import ...` it runs under
 agent-framework-core 1.0.0b251001 as well. Its list of checkpoints is one shorter there: the start

@@ -14,15 +14,17 @@ _BARS = 12
 """How many documents a term's picture shows."""
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #667085; --line: #d9dee7; --bar: #2f6fb3; --page: #fbfcfe; }
+:root { color-scheme: light dark;
+  --ink: #1c2430; --soft: #667085; --line: #d9dee7; --bar: #2f6fb3; --page: #fbfcfe; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e8ef; --soft: #98a2b3; --line: #2d3644; --bar: #6aa9e9; --page: #12171f; }
 }
-body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem; background: var(--page); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif; }
+body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem;
+  background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; }
 h3 { font-size: 1.05rem; margin: 0; }
-p, .soft { color: var(--soft); } a { color: var(--bar); text-decoration: none; } a:hover { text-decoration: underline; }
+p, .soft { color: var(--soft); }
+a { color: var(--bar); text-decoration: none; } a:hover { text-decoration: underline; }
 .index { columns: 4 11rem; padding: 0; list-style: none; } .index li { break-inside: avoid; }
 .index .letter { color: var(--soft); font-weight: 600; margin-top: .4rem; }
 section { border-top: 1px solid var(--line); padding: 1rem 0; }
@@ -70,7 +72,8 @@ def _index(terms: Sequence[Term]) -> Iterable[str]:
     for letter, words in groupby(ordered, key=lambda word: word.strip("_")[0].upper()):
         yield f'<li class="letter">{letter}</li>'
         for word in words:
-            yield f'<li><a href="#{escape(word)}">{escape(word)}</a> <span class="soft">{places[word]}</span></li>'
+            link = f'<a href="#{escape(word)}">{escape(word)}</a>'
+            yield f'<li>{link} <span class="soft">{places[word]}</span></li>'
     yield "</ul>"
 
 

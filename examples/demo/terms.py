@@ -11,11 +11,12 @@ from dataclasses import dataclass
 _WORD = re.compile(r"[a-z_]{3,}")
 
 _STOP_TEXT = """
-all also and any are been before being both but can could does done each either else etc even following for from
-given has have here how however into its itself may might more most must name not note now one only other
-otherwise out over own rather same see shall should since some such than that the their them then there therefore
-these they thing this those through too two under unless until upon use used uses using very was way were what
-when where whether which while who whose why will with within without would yet you your
+all also and any are been before being both but can could does done each either else etc even
+following for from given has have here how however into its itself may might more most must name
+not note now one only other otherwise out over own rather same see shall should since some such
+than that the their them then there therefore these they thing this those through too two under
+unless until upon use used uses using very was way were what when where whether which while who
+whose why will with within without would yet you your
 """
 _STOP_WORDS = frozenset(_STOP_TEXT.split())
 

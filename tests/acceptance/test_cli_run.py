@@ -81,7 +81,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Never
 
-from supersteps import Executor, SqliteCheckpointStorage, WorkflowBuilder, WorkflowContext, handler, response_handler
+from supersteps import (Executor, SqliteCheckpointStorage, WorkflowBuilder, WorkflowContext,
+                        handler, response_handler)
 
 @dataclass
 class Topic:

@@ -34,7 +34,10 @@ from supersteps import (Executor, WorkflowBuilder, WorkflowContext, executor, ha
 
 @executor
 async def count(number: int, ctx: WorkflowContext[int, str]) -> None:
-    await (ctx.send_message(number + 1) if number < 10 else ctx.yield_output(f"counted to {number}"))
+    if number < 10:
+        await ctx.send_message(number + 1)
+    else:
+        await ctx.yield_output(f"counted to {number}")
 
 class Editor(Executor):
     @handler

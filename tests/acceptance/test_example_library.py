@@ -66,7 +66,8 @@ LIBRARY = {
             "=> Nina stands before two doors. You find a lighthouse. You wait for the morning.",
             """=> ~ shared_state['door']: "left" -> "right\"""",
             """=> ~ shared_state['story'][1]: "You find a boat." -> "You find a lighthouse.\"""",
-            '=> ~ outputs[0]: "Nina stands before two doors. You find a boat. You wait for the morning." -> '
+            "=> ~ outputs[0]: "
+            '"Nina stands before two doors. You find a boat. You wait for the morning." -> '
             '"Nina stands before two doors. You find a lighthouse. You wait for the morning."',
         ],
         0.1,

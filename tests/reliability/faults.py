@@ -117,7 +117,7 @@ def complaints(life: Life, *, may_end_well: bool) -> list[str]:
 
 
 def surroundings(trials: int, seed: int) -> Row:
-    """Storages in places that fail by themselves: full, read-only, gone, forbidden, out of files."""
+    """Storages in places that fail by themselves: full, read-only, gone, forbidden ones."""
     row = Row("surroundings that fail")
     dice = random.Random(f"{seed} surroundings")
     kinds = [full_disk, small_files, read_only, few_files, deleted_folder, forbidden]

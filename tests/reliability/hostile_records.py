@@ -155,10 +155,12 @@ class Decoders:
         self.exported = self.file.read_bytes()
         self.journal = [
             json.dumps(
-                {"executor_id": "a", "key": "m0", "sends": [[{"a": 1}, None]], "outputs": [1], "failures": ["x"],
-                 "writes": [["shared", "k", True, False, 1]], "delayed": [{"data": 1, "reply": {"request_id": "r",
-                 "answer": 1}, "target_id": None, "due": "2026-01-01T00:00:00+00:00"}],
-                 "asks": [{"request_id": "r", "source_executor_id": "a", "data": 1, "timestamp": "x"}]}
+                {"executor_id": "a", "key": "m0", "sends": [[{"a": 1}, None]], "outputs": [1],
+                 "failures": ["x"], "writes": [["shared", "k", True, False, 1]],
+                 "delayed": [{"data": 1, "reply": {"request_id": "r", "answer": 1},
+                              "target_id": None, "due": "2026-01-01T00:00:00+00:00"}],
+                 "asks": [{"request_id": "r", "source_executor_id": "a", "data": 1,
+                           "timestamp": "x"}]}
             ).encode(),
             *(msgspec.json.encode(Note(note, "a", "m0")) for note in ("started", "void", "graph")),
             msgspec.json.encode(Note("sleep", "a", "m0", 1, "2026-01-01T00:00:00+00:00")),

@@ -42,12 +42,12 @@ TAGS: tuple[Any, ...] = (
     {},
     ["tuple"],
     {"$": "str", "v": "tuple"},
-    *("tuple", "set", "frozenset", "dict", "OrderedDict", "Counter", "deque", "int", "float", "complex"),
-    *("Fraction", "Decimal", "str", "bytes", "bytearray", "UUID", "date", "datetime", "time", "timedelta"),
-    *("timezone", "ZoneInfo", "UNSET", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"),
-    *("PurePath"),
+    *("tuple", "set", "frozenset", "dict", "OrderedDict", "Counter", "deque", "int", "float"),
+    *("complex", "Fraction", "Decimal", "str", "bytes", "bytearray", "UUID", "date", "datetime"),
+    *("time", "timedelta", "timezone", "ZoneInfo", "UNSET", "PosixPath", "PurePosixPath"),
+    *("WindowsPath", "PureWindowsPath", "PurePath"),
 )  # fmt: skip
-"""What is put where the name of a type belongs."""
+"""What is put in the place of a type's name."""
 
 LEAVES: tuple[Any, ...] = (
     *(

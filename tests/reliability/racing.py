@@ -3,12 +3,15 @@ says what happens to it.
 
 A process writes a line for each thing at once, so that its log is whole also when it is killed:
 
-    step 4 ID            superstep 4 was announced as committed by it call 4 a             it calls
-    the handler `a` for superstep 4 accepted ID          its answer was accepted refused ID WHY
-    its answer was not owns                 it has taken the run over busy, fenced, held   it was
-    told to keep off, that it has lost the run, or that somebody keeps the files locked done OUTPUTS
-    it has found the run at its end end                  it ended well; `error TYPE TEXT` says that
-    it did not
+    step 4 ID            superstep 4 was announced as committed by it
+    call 4 a             it calls the handler `a` for superstep 4
+    accepted ID          its answer was accepted
+    refused ID WHY       its answer was not
+    owns                 it has taken the run over
+    busy, fenced, held   it was refused: another process drives the run, has taken it over, or has
+                         the files locked
+    done OUTPUTS         it has found the run at its end
+    end                  it ended well; `error TYPE TEXT` says that it did not
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What a process did to the disk, call by call, and the disks that a power cut may leave behind.
 
-A process of the workload is traced, so that its writes, renames and syncs are known with their data. The disk after a
-power cut consists of everything that was synced and of any part of the rest: writes in any selection, the last one torn
-between two sectors; names in any selection that makes sense.
+A process of the workload is traced, so that its writes, renames and syncs are known with their
+data. The disk after a power cut consists of everything that was synced and of any part of the rest:
+writes in any selection, the last one torn between two sectors; names in any selection that makes
+sense.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ T = TypeVar("T")
 
 SECTOR = 512
 _TRACED = (
-    "openat,creat,write,pwrite64,writev,lseek,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,ftruncate,"
-    "mkdir,mkdirat,rmdir,link,linkat"
+    "openat,creat,write,pwrite64,writev,lseek,fsync,fdatasync,rename,renameat,renameat2,"
+    "unlink,unlinkat,ftruncate,mkdir,mkdirat,rmdir,link,linkat"
 )
 
 
@@ -33,8 +34,8 @@ class Op:
     """Something that was done.
 
     Attributes:
-        kind: "create", "write", "truncate", "sync", "rename", "unlink", "mkdir", "rmdir", "link", or "said" for a line
-            on standard output.
+        kind: "create", "write", "truncate", "sync", "rename", "unlink", "mkdir", "rmdir", "link",
+            or "said" for a line on standard output.
         path: Of what, inside the recorded folder.
         data: What was written or said.
         offset: Where it was written, or to what length it was cut.
@@ -48,7 +49,7 @@ class Op:
     target: str = ""
 
 
-# --------------------------------------------------------------------------------------------------- recording
+# ---------------------------------------------------------------------------------------- recording
 
 
 def record(folder: Path, store: str, operations: tuple[str, ...]) -> list[Op]:
@@ -170,13 +171,14 @@ def _ops(calls: Iterator[str], folder: str) -> Iterator[Op]:
             yield Op("sync", path)
 
 
-# ------------------------------------------------------------------------------------------------- power cuts
+# --------------------------------------------------------------------------------------- power cuts
 
 
 class Disk:
-    """A disk with a cache that loses its power: what is synced stays, of the rest whatever the dice say.
+    """A disk with a cache that loses its power: what is synced stays, the dice decide on the rest.
 
-    Names and contents are separate, as POSIX has it: a file's sync keeps its content, its folder's sync keeps its name.
+    Names and contents are separate, as POSIX has it: syncing a file keeps its content, syncing its
+    folder keeps its name.
     """
 
     def __init__(self) -> None:
@@ -251,7 +253,7 @@ class Disk:
 
 
 def _some(items: list[T], dice: random.Random) -> list[T]:
-    """Return what survives of changes that were not synced: nothing, all, the first ones, or any of them."""
+    """Return what survives of unsynced changes: nothing, all, the first ones, or any of them."""
     match dice.randrange(5):
         case 0:
             return []

@@ -89,12 +89,13 @@ class Row(TypedDict, total=False):
 
 
 TYPES: list[Any] = [Color, Level, Word, Access, Item, Place, Pair, Bag, Tagged, Form, Row]
-"""What the codec is told."""
+"""The types that the codec is given."""
 
 # -------------------------------------------------------------------------------- what can be saved
 
-_ZONES = st.sampled_from([None, UTC, timezone(timedelta(minutes=-90)), timezone(timedelta(hours=2), "two"),
-                          ZoneInfo("Europe/Berlin"), ZoneInfo("America/St_Johns")])  # fmt: skip
+_OFFSETS = [timezone(timedelta(minutes=-90)), timezone(timedelta(hours=2), "two")]
+_REGIONS = [ZoneInfo("Europe/Berlin"), ZoneInfo("America/St_Johns")]
+_ZONES = st.sampled_from([None, UTC, *_OFFSETS, *_REGIONS])
 _TEXTS = st.text(max_size=8) | st.text(st.characters(categories=["Cs", "L", "Cc"]), max_size=4)
 _MEMBERS: list[Any] = [*Color, *Level, *Word, Access(0), Access.READ, Access(3)]
 _PATHS: list[Any] = [Path("/x/y"), PurePosixPath("a b"), PureWindowsPath("c:\\d"), Path()]

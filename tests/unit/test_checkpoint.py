@@ -84,21 +84,24 @@ def test_what_was_changed_is_saved_changed() -> None:
     assert record.parts == {**PARTS, ("shared_state", "n"): b"[1,2]"}
 
 
-def test_what_was_only_looked_at_loses_nothing() -> None:
+def test_a_checkpoint_that_was_only_read_encodes_to_the_same_bytes() -> None:
+    messages = (
+        b'[{"data":1,"source_ids":[],"target_ids":["c"]},'
+        b'{"data":2,"source_ids":["b"],"target_ids":[]},'
+        b'{"data":3,"source_ids":["a"],"target_ids":[]},'
+        b'{"data":4,"source_ids":["b"],"target_ids":[]}]'
+    )
+    question = (
+        b'{"request_id":"q","source_executor_id":"asker","request_executor_id":"boss",'
+        b'"iteration":1,"timestamp":"t","response_type":"str","data":1.50}'
+    )
     parts: dict[PartKey, Part] = {
-        (
-            "messages",
-        ): b'[{"data":1,"source_ids":[],"target_ids":["c"]},{"data":2,"source_ids":["b"],"target_ids":[]},'
-        b'{"data":3,"source_ids":["a"],"target_ids":[]},{"data":4,"source_ids":["b"],"target_ids":[]}]',
+        ("messages",): messages,
         ("shared_state", "log"): ListPart([b"1.50", b"2"]),
         ("shared_state", "n"): b"[1]",
         ("executor_states", "hooked", ""): b"null",
         ("executor_states", "hooked", "k"): b"1.50",
-        (
-            "requests",
-            "q",
-        ): b'{"request_id":"q","source_executor_id":"asker","request_executor_id":"boss","iteration":1,'
-        b'"timestamp":"t","response_type":"str","data":1.50}',
+        ("requests", "q"): question,
         OUTPUTS: ListPart([]),
         GRAPH: b"{}",
     }

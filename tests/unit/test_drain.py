@@ -464,7 +464,7 @@ def test_a_signal_stops_after_a_commit_and_says_how_to_go_on(number: signal.Sign
 
 @pytest.fixture(autouse=True)
 def _signals_as_at_a_terminal() -> Iterator[None]:
-    """Who starts the tests in the background of a shell has SIGINT ignored, and then it stays so."""
+    """Tests that are started in the background of a shell inherit an ignored SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

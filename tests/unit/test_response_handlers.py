@@ -44,7 +44,7 @@ class Asking(Executor):
 
 
 def chooser(*pairs: tuple[Any, Any]) -> Executor:
-    """Make an executor with one response handler per (question, answer), named h0, h1, and so on."""
+    """Make an executor with a response handler per (question, answer), named h0, h1, and so on."""
     members: dict[str, Any] = {}
     for index, (request_type, response_type) in enumerate(pairs):
 
@@ -167,7 +167,8 @@ def test_a_malformed_one_is_refused_when_its_class_is_defined(
     define.__name__ = "work"
     with pytest.raises(
         HandlerDefinitionError,
-        match=rf"response handler Bad\.work must be written \(self, original_request: Q, response: A.*{expected}",
+        match=r"response handler Bad\.work must be written "
+        rf"\(self, original_request: Q, response: A.*{expected}",
     ):
         type("Bad", (Asking,), {"work": response_handler(define)})
 
@@ -205,7 +206,8 @@ def test_every_parameter_needs_an_annotation_that_is_one() -> None:
 def test_a_question_and_an_answer_have_one_handler() -> None:
     with pytest.raises(
         HandlerDefinitionError,
-        match=r"response handlers .*Bad\.one and .*Bad\.two both take bool as the answer to .*Question; .*Merge them",
+        match=r"response handlers .*Bad\.one and .*Bad\.two "
+        r"both take bool as the answer to .*Question; .*Merge them",
     ):
 
         class Bad(Asking):

@@ -1,4 +1,4 @@
-"""The history of a run: branches, forks, what each superstep did, and damage in the middle of it."""
+"""The history of a run: branches, forks, what each superstep did, damage in the middle of it."""
 
 import sqlite3
 import warnings

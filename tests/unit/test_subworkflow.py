@@ -132,7 +132,7 @@ def chain(*nodes: Executor, **settings: Any) -> Workflow:
 
 
 def alone(node: Executor, **settings: Any) -> Workflow:
-    """A workflow of one node, in which a loop nobody takes makes the edge that every graph needs."""
+    """A workflow of one node; an edge whose condition never holds makes it a valid graph."""
     return built(
         WorkflowBuilder(name="outer").add_edge(node, Plain("unused"), never), node, **settings
     )

@@ -497,9 +497,7 @@ async def test_a_time_that_is_noted_is_kept_after_a_crash() -> None:
 # ---------------------------------------------------------------------------------- crash and order
 
 
-async def test_a_timer_that_comes_due_between_a_crash_and_the_resume_does_not_disturb_finished_calls() -> (
-    None
-):
+async def test_a_timer_due_between_crash_and_resume_does_not_disturb_finished_calls() -> None:
     storage = InMemoryCheckpointStorage()
     fails = [True]
     log: list[tuple[str, str]] = []

@@ -234,7 +234,8 @@ def test_who_may_not(takes: Any) -> None:
     up = Upper("up")
     with pytest.raises(
         TypeCompatibilityError,
-        match=r"error edge up -> medic: 'medic' gets an ExecutorFailure when 'up' fails.*Give it a handler",
+        match=r"error edge up -> medic: 'medic' gets an ExecutorFailure when 'up' fails"
+        r".*Give it a handler",
     ) as caught:
         build(WorkflowBuilder().add_error_edge(up, node("medic", takes)), up)
     error = caught.value

@@ -46,7 +46,8 @@ digraph workflow {
     label="order 7"; labelloc=t;
     n1 [label="a\\nstr\\nran, failed", shape=box, fillcolor="#fde7e9", color="#c62828", penwidth=2];
     n2 [label="switch", shape=diamond, style=filled];
-    n3 [label="fan-in\\n3 messages", shape=invtrapezium, style=filled, fillcolor="#e3f0ff", color="#1f6fc4"];
+    n3 [label="fan-in\\n3 messages", shape=invtrapezium, style=filled, \
+fillcolor="#e3f0ff", color="#1f6fc4"];
     subgraph cluster_n4 {
         label="s\\n1 question"; style=rounded; color="#b7791f"; penwidth=2;
         subgraph cluster_n5 {

@@ -231,9 +231,7 @@ async def test_a_checkpoint_may_be_given_by_id_handle_or_itself() -> None:
             assert (await workflow.run_from_checkpoint(reference)).get_outputs() == [2, 1, 0]
 
 
-async def test_resuming_an_older_checkpoint_makes_it_the_head_and_the_old_branch_stays_readable() -> (
-    None
-):
+async def test_resuming_an_older_checkpoint_makes_it_the_head_and_keeps_the_old_branch() -> None:
     storage = InMemoryCheckpointStorage()
     workflow = counter_workflow(storage=storage)
     await workflow.run(2, run_id="r")

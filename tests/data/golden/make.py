@@ -1,8 +1,9 @@
-"""Makes the golden files of the present format: what a release writes, and every later one must open and resume.
+"""Makes the golden files of the present format: every later release must open and resume them.
 
     python -m tests.data.golden.make [FOLDER]
 
-Run it once for each version of the stored format, never over files of an earlier one: they are the promise.
+Run it once for each version of the stored format, never over files of an earlier one: they are the
+promise.
 """
 
 from __future__ import annotations
@@ -59,10 +60,10 @@ CRASHED = "golden-crashed"
 
 
 WAIT = 20.0
-"""Seconds until the timers are due: longer than making the files takes, and over when they are read."""
+"""Seconds until the timers are due: longer than making the files takes; over when they are read."""
 
 KEY = bytes(range(32))
-"""What the sealed files are sealed with."""
+"""What the encrypted files are encrypted with."""
 
 calls: list[str] = []
 """What the executor `left` was called with in this process."""
@@ -89,10 +90,13 @@ class Point(NamedTuple):
 VALUES: dict[str, Any] = {
     "plain": {"a": [1, 2.5, None, True, "text ü 日本"], "nested": {"b": {}}},
     "numbers": [2**70, float("inf"), complex(1, -0.0), Fraction(2, 3), Decimal("1.50")],
-    "containers": [(1, 2), {1, 2}, frozenset({"x"}), {(1, "a"): 2}, OrderedDict(a=1), Counter("aab"), deque([1], 3)],
+    "containers": [(1, 2), {1, 2}, frozenset({"x"}), {(1, "a"): 2}, OrderedDict(a=1),
+                   Counter("aab"), deque([1], 3)],
     "bytes": [b"bytes", bytearray(b"array"), UUID(int=5)],
-    "dates": [date(2026, 1, 2), time(3, 4, tzinfo=UTC), timedelta(1, 2, 3), datetime(2026, 1, 2, 3, 4, 5, 6)],
-    "zones": [datetime(2026, 10, 25, 2, fold=1, tzinfo=ZoneInfo("Europe/Berlin")), timezone(timedelta(hours=1), "X")],
+    "dates": [date(2026, 1, 2), time(3, 4, tzinfo=UTC), timedelta(1, 2, 3),
+              datetime(2026, 1, 2, 3, 4, 5, 6)],
+    "zones": [datetime(2026, 10, 25, 2, fold=1, tzinfo=ZoneInfo("Europe/Berlin")),
+              timezone(timedelta(hours=1), "X")],
     "paths": [PurePosixPath("/a/b"), PureWindowsPath("c:/x")],
     "classes": [Letter("hello"), Point(1, 2.0), Colour.RED],
     "odd": ["\ud800", {"$": "a dollar"}],
@@ -186,7 +190,7 @@ def build(storage: ManagedStorage | None = None) -> Workflow:
 
 
 class Crashing(FileCheckpointStorage):
-    """Fails as a crash would: after the calls of a superstep are in the journal, before its commit."""
+    """Fails as a crash would: after a superstep's calls are in the journal, before its commit."""
 
     async def commit(self, commit: Commit) -> None:
         if commit.header.run_id == CRASHED and commit.header.sequence == 2:
@@ -267,7 +271,7 @@ def tidy(folder: Path) -> None:
 
 
 async def described(storage: ManagedStorage, run_id: str) -> dict[str, Any]:
-    """Return what a stored run holds, as JSON: its record, its checkpoints, what follows its head."""
+    """Return what a stored run holds, as JSON: record, checkpoints, what follows its head."""
     run = await storage.get_run(run_id)
     assert run is not None
     checkpoints = [
