@@ -18,6 +18,7 @@ from supersteps import (
     WorkflowEvent,
     executor,
 )
+from supersteps.checkpoint.sections.question import Terms
 from supersteps.define.context import MISSING, context_types
 from tests.unit.support import Asker, Upper
 
@@ -212,7 +213,7 @@ class FakeCall:
 
     def request_info(self, *args: Any) -> str:
         self.calls.append(("request_info", *args))
-        return args[2] or "made up"
+        return args[1].request_id or "made up"
 
     async def sleep(self, due: datetime) -> None:
         self.calls.append(("sleep", due))
@@ -236,8 +237,8 @@ async def test_asking_returns_the_questions_id() -> None:
     assert await on(call).request_info("proceed?", bool) == "made up"
     assert on(call).request_info("proceed?", bool, request_id="q").result() == "q"
     assert call.calls == [
-        ("request_info", "proceed?", bool, None, None, MISSING),
-        ("request_info", "proceed?", bool, "q", None, MISSING),
+        ("request_info", "proceed?", Terms(bool, None, None, MISSING)),
+        ("request_info", "proceed?", Terms(bool, "q", None, MISSING)),
     ]
 
 
@@ -248,7 +249,9 @@ def test_a_question_may_have_a_deadline_and_a_default() -> None:
     ctx.request_info("?", str, deadline=timedelta(hours=1), default="no")
     ctx.request_info("?", str, deadline=90, default="no")
 
-    (at, default), (in_an_hour, _), (soon, _) = [entry[-2:] for entry in call.calls]
+    (at, default), (in_an_hour, _), (soon, _) = [
+        (terms.due, terms.default) for *_, terms in call.calls
+    ]
     assert (at, at.tzinfo, default) == (NOON, UTC, None)
     assert is_soon(in_an_hour, 3600)
     assert is_soon(soon, 90)

@@ -45,6 +45,11 @@ _second = (0, "")
 """The second of the last call of `utc_now`, and its text; replaced as one object."""
 
 
+def as_text(moment: datetime) -> str:
+    """Return a time as records hold it: ISO 8601, UTC; text order is time order."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
 def utc_now() -> str:
     """Return the present as ISO 8601 with microseconds, in UTC: text order is time order."""
     global _second

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from supersteps.checkpoint.sections.question import Terms
     from supersteps.events import WorkflowEvent
 
 
@@ -78,18 +79,8 @@ class CallPort(Protocol):
     def leads_to_sub_workflow(self, executor_id: str | None) -> bool:
         """Return whether an edge of the executor leads to this one and it is a sub-workflow's."""
 
-    def request_info(
-        self,
-        request_data: Any,
-        response_type: Any,
-        request_id: str | None,
-        due: datetime | None,
-        default: Any,
-    ) -> str:
-        """Record a question whose answer comes back to the executor; return its id.
-
-        Until `due`, if given, it may be answered; after that `default` is the answer.
-        """
+    def request_info(self, request_data: Any, terms: Terms) -> str:
+        """Record a question whose answer comes back to the executor; return its id."""
 
     def schedule(self, message: Any, due: datetime, target_id: str | None) -> None:
         """Record a message to be sent at a later time."""

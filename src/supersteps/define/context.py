@@ -247,8 +247,11 @@ class WorkflowContext(Generic[OutT, WOutT]):
                 "request_info has a default but no deadline: pass deadline=, when the default "
                 "becomes the answer, or leave out default="
             )
+        from supersteps.checkpoint.sections.question import Terms  # imports msgspec and the codec
+
         due = None if deadline is None else as_moment(deadline, "deadline")
-        return Ready(self._call.request_info(request_data, response_type, request_id, due, default))
+        terms = Terms(response_type, request_id, due, default)
+        return Ready(self._call.request_info(request_data, terms))
 
     def schedule(
         self,

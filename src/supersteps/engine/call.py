@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
 
 from supersteps.checkpoint.parts import Scope
-from supersteps.checkpoint.record import utc_now
-from supersteps.checkpoint.sections.question import Ask
+from supersteps.checkpoint.record import as_text, utc_now
+from supersteps.checkpoint.sections.question import Ask, Terms
 from supersteps.checkpoint.sections.state import EXECUTORS
 from supersteps.checkpoint.sections.timer import Delayed
 from supersteps.checkpoint.values import Sealer, is_text
@@ -242,47 +242,26 @@ class Call(msgspec.Struct, eq=False):
             return False
         return isinstance(self.site.post.level.graph.nodes[executor_id].executor, WorkflowExecutor)
 
-    def request_info(
-        self,
-        request_data: Any,
-        response_type: Any,
-        request_id: str | None,
-        deadline: datetime | None,
-        default: Any,
-    ) -> str:
+    def request_info(self, request_data: Any, terms: Terms) -> str:
         self._check("request_info", state_only=False)
-        name = display_name(response_type)
+        wanted, address = terms.response_type, self.site.post.address
         asker = self.site.post.executor
-        if not is_answerable(response_type, asker.__supersteps__.response_types(request_data)):
-            raise no_response_handler(asker, request_data, name)
-        chosen = (
-            self._new_request_id() if request_id is None else check_id(request_id, "request_id")
-        )
+        if not is_answerable(wanted, asker.__supersteps__.response_types(request_data)):
+            raise no_response_handler(asker, request_data, display_name(wanted))
+        given = terms.request_id
+        chosen = self._new_request_id() if given is None else check_id(given, "request_id")
         seal = self.site.run.sealer.seal
-        question = seal(
-            request_data, "request {!r} of executor {!r}", chosen, self.site.post.address
-        )
+        question = seal(request_data, "request {!r} of executor {!r}", chosen, address)
         fallback = None
-        if default is not MISSING:
-            if not matches(default, response_type):
+        if terms.default is not MISSING:
+            if not matches(terms.default, wanted):
                 raise TypeError(
-                    f"request_info of executor {self.site.post.address!r}: the default is a "
-                    f"{display_name(type(default))}, not a {name}, so it cannot be the answer"
+                    f"request_info of executor {address!r}: the default is a "
+                    f"{display_name(type(terms.default))}, not a {display_name(wanted)}, so it "
+                    "cannot be the answer"
                 )
-            fallback = seal(default, "the default of request {!r}", chosen)
-        due = None if deadline is None else as_text(deadline)
-        self.effects.asks.append(
-            Ask(
-                chosen,
-                self.site.post.address,
-                question,
-                utc_now(),
-                name,
-                response_type,
-                due,
-                fallback,
-            )
-        )
+            fallback = seal(terms.default, "the default of request {!r}", chosen)
+        self.effects.asks.append(terms.ask(chosen, address, question, utc_now(), fallback))
         return chosen
 
     def _new_request_id(self) -> str:
@@ -437,11 +416,3 @@ class Call(msgspec.Struct, eq=False):
                 f"{what}: checkpoint hooks of executor {self.site.post.address!r} may only read "
                 "and write state"
             )
-
-
-def as_text(moment: datetime) -> str:
-    """Return a time as state and checkpoints store it: ISO 8601, UTC.
-
-    So the texts have the same order as the times.
-    """
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from supersteps._error_texts import annotate, message_of, traceback_of
+from supersteps.checkpoint.record import as_text
 from supersteps.checkpoint.sections.timer import Delayed
 from supersteps.define.policies import ExecutorFailure
-from supersteps.engine.call import CallSite, as_text
+from supersteps.engine.call import CallSite
 from supersteps.engine.effects import Effects
 from supersteps.engine.plan import PlannedCall
 from supersteps.engine.user_code import UserCodeError, inner

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
-from supersteps.checkpoint.record import CheckpointHeader
+from supersteps.checkpoint.record import CheckpointHeader, as_text
 from supersteps.storage._refusals import no_such_run
 from supersteps.storage.records import RunRecord
 
@@ -54,17 +54,12 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.workflow_id in (None, run.workflow_id)
             and self.status in (None, run.status)
             and (self.tag is None or self.tag in run.tags)
-            and (self.since is None or run.created_at >= as_stored(self.since))
-            and (self.until is None or run.created_at < as_stored(self.until))
+            and (self.since is None or run.created_at >= as_text(self.since))
+            and (self.until is None or run.created_at < as_text(self.until))
         )
 
 
 ANY_RUN = RunFilter()
-
-
-def as_stored(moment: datetime) -> str:
-    """Return a time as records hold it: text order is time order."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def page_of_runs(

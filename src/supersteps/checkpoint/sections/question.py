@@ -11,6 +11,7 @@ import msgspec
 
 from supersteps.checkpoint.codec.codec import Codec
 from supersteps.checkpoint.parts import Part, PartKey
+from supersteps.checkpoint.record import as_text
 from supersteps.checkpoint.schedule import Schedule
 from supersteps.checkpoint.sections.section import Names, PresentGraph, Section, ValueReader
 from supersteps.checkpoint.stored import NULL, decode_json, decode_stored, raw
@@ -25,6 +26,45 @@ _encoder = msgspec.json.Encoder()
 
 
 # ------------------------------------------------------------------------------------------ shapes
+
+
+class Terms(msgspec.Struct, frozen=True, gc=False):
+    """What `ctx.request_info` was given besides the question.
+
+    Attributes:
+        response_type: Annotation of the answer.
+        request_id: Id of the question; None for a new one.
+        due: When the question expires, in UTC.
+        default: The answer then.
+    """
+
+    response_type: Any
+    request_id: str | None
+    due: datetime | None
+    default: Any
+
+    def ask(
+        self, request_id: str, source: str, data: Sealed, timestamp: str, default: Sealed | None
+    ) -> Ask:
+        """Return the question with these terms.
+
+        Args:
+            request_id: Its id.
+            source: The executor that asks, by path.
+            data: The question.
+            timestamp: The present.
+            default: The answer at the deadline.
+        """
+        return Ask(
+            request_id=request_id,
+            source_executor_id=source,
+            data=data,
+            timestamp=timestamp,
+            response_name=display_name(self.response_type),
+            response_type=self.response_type,
+            deadline=None if self.due is None else as_text(self.due),
+            default=default,
+        )
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):

@@ -10,10 +10,11 @@ import msgspec
 from msgspec.structs import asdict, replace
 
 from supersteps.checkpoint.owner import Owner
+from supersteps.checkpoint.record import as_text
 from supersteps.errors import CorruptCheckpointError
 from supersteps.ids import checkpoint_id
 from supersteps.storage.delta.rows import StoredRun, head_number, is_intact
-from supersteps.storage.listings import RunFilter, as_stored
+from supersteps.storage.listings import RunFilter
 from supersteps.storage.records import LEASE_SECONDS, Lease, RunRecord
 
 
@@ -210,4 +211,4 @@ def conditions_of(
 
 
 def _stored(moment: datetime | None) -> str | None:
-    return None if moment is None else as_stored(moment)
+    return None if moment is None else as_text(moment)
