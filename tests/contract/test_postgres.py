@@ -9,23 +9,36 @@ pytest.importorskip("psycopg")
 
 import psycopg
 
+from supersteps.encryption.storage import EncryptedStorage
+from supersteps.storage.ports import DurableStorage
 from supersteps.storage.postgres.migrations import table_names
 from supersteps.storage.postgres.storage import PostgresCheckpointStorage
-from supersteps.testing import Clock, StorageContract
+from supersteps.testing import (
+    Clock,
+    Corruption,
+    Inbox,
+    Journal,
+    Lineage,
+    Retention,
+    RoundTrips,
+    StorageContract,
+    Subject,
+)
 from tests.contract.support import Crash
+from tests.contract.test_encrypted import KEYS
 from tests.postgres_server import fresh_schema, server_dsn
 
 
-class TestPostgres(StorageContract):
+class PostgresSubject(Subject):
     """All tests of a process use one schema: to make one takes longer than most of them."""
 
     schema: ClassVar[str] = fresh_schema()
     place: ClassVar[Path | None] = None
     opened: ClassVar[list[PostgresCheckpointStorage]] = []
 
-    def open_storage(self, folder: Path, clock: Clock) -> PostgresCheckpointStorage:
-        if TestPostgres.place != folder:
-            TestPostgres.place = folder
+    def open_storage(self, folder: Path, clock: Clock) -> DurableStorage:
+        if PostgresSubject.place != folder:
+            PostgresSubject.place = folder
             while self.opened:
                 self.opened.pop()._access._connections.close()
             with psycopg.connect(server_dsn()) as db:
@@ -82,3 +95,16 @@ class TestPostgres(StorageContract):
             super().teardown_method()
         finally:
             self._patch.undo()
+
+
+class TestPostgres(PostgresSubject, StorageContract):
+    pass
+
+
+class TestEncryptedPostgres(
+    PostgresSubject, RoundTrips, Lineage, Journal, Inbox, Corruption, Retention
+):
+    """What an encrypting wrapper changes; the rest is the same as without it."""
+
+    def open_storage(self, folder: Path, clock: Clock) -> DurableStorage:
+        return EncryptedStorage(super().open_storage(folder, clock), KEYS)
