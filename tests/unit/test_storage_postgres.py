@@ -5,8 +5,10 @@ import copy
 import itertools
 import os
 import pickle  # noqa: TID251 -- what is pickled is the storage itself
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -593,6 +595,47 @@ async def test_behind_a_pooler_each_transaction_brings_its_settings(
     await writers[0].put(n=b"9")
     assert prepared == []
     assert await storage.verify() == []
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short name, for sockets, that another user may write to."""
+    with tempfile.TemporaryDirectory(prefix="supersteps-") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="pgbouncer is not installed")
+@pytest.mark.parametrize("ignored", ["", "options"], ids=["refuses options", "ignores options"])
+async def test_behind_pgbouncer(dsn: str, schema: str, folder: Path, ignored: str) -> None:
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(
+        f"[databases]\n* = {dsn}\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = {folder}\n"
+        "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\n"
+        f"ignore_startup_parameters = extra_float_digits{', ' if ignored else ''}{ignored}\n"
+    )
+    user = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+    bouncer = subprocess.Popen(
+        ["pgbouncer", "-q", settings],
+        stderr=subprocess.DEVNULL,
+        **user,  # type: ignore[call-overload]
+    )
+    try:
+        while not list(folder.glob(".s.PGSQL.*")):
+            assert bouncer.poll() is None
+            await asyncio.sleep(0.05)
+        theirs = psycopg.conninfo.make_conninfo(dsn, host=str(folder), port=6432)
+        async with PostgresCheckpointStorage(theirs, schema=schema) as storage:
+            writers = [Writer(storage, f"run-{n}") for n in range(10)]
+            for n in range(3):
+                await asyncio.gather(*(writer.put(n=b"%d" % n) for writer in writers))
+            await storage.append_journal("run-0", 1, writers[0].head or "", [b"1"])
+            assert len(await storage.list_checkpoint_ids()) == 30
+            assert await storage.verify() == []
+            await storage.vacuum()
+    finally:
+        bouncer.terminate()
+        bouncer.wait()
 
 
 async def test_a_lock_that_is_held_too_long_is_an_error(

@@ -76,6 +76,11 @@ class PostgresTables(PostgresStoredTables):
         self._send("lock", {"run_id": run_id})
         return super().find_run(run_id)
 
+    def run_key(self, run_id: str) -> RunKey | None:
+        """Return the common columns of a run's checkpoints, which nobody else changes either."""
+        self._send("lock", {"run_id": run_id})
+        return super().run_key(run_id)
+
     def is_at_revision(self, run: StoredRun) -> bool:
         stored = self.find_run(run.record.run_id)
         return stored is not None and stored[:2] == run[:2]
