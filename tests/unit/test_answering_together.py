@@ -39,6 +39,7 @@ from .support import (
     collect,
     counter_workflow,
     no_task_left,
+    outputs,
     questions,
     until,
 )
@@ -270,6 +271,33 @@ async def test_waiting_drives_nothing_and_ends_in_time() -> None:
         await workflow.wait("r", timeout=0.01)
 
     assert await storage.list_checkpoint_ids() == before
+
+
+async def test_an_answer_that_comes_while_hooks_restore_a_run_is_taken_at_once() -> None:
+    storage = InMemoryCheckpointStorage()
+    calls: list[str] = []
+
+    class Asks(Executor):
+        @handler
+        async def ask(self, text: str, ctx: WorkflowContext[Never, str]) -> None:
+            await ctx.request_info(text, str, request_id="q")
+
+        @response_handler
+        async def answered(
+            self, original_request: str, response: str, ctx: WorkflowContext[Never, str]
+        ) -> None:
+            await ctx.yield_output(response)
+
+        async def on_checkpoint_restored(self, ctx: WorkflowContext[Any, Any]) -> None:
+            calls.append("restored")
+            await storage.answer("r", "q", "yes")  # as somebody else may do meanwhile
+
+    await built(WorkflowBuilder(name="asks"), Asks("asks"), storage=storage).run("x", run_id="r")
+    workflow = built(WorkflowBuilder(name="asks"), Asks("asks"), storage=storage)
+    run = workflow.run_stream("x", run_id="r", if_exists="attach")
+
+    assert outputs(await collect(run)) == ["yes"]
+    assert calls == ["restored"]
 
 
 async def test_waiting_for_a_run_that_fails_says_why() -> None:

@@ -212,7 +212,8 @@ class Runner:
     ) -> None:
         """Continue from a checkpoint.
 
-        Its state comes first, then what the journal and the inbox add, then the executors' hooks.
+        Its state comes first, then what the journal adds, then the executors' hooks, then the
+        inbox.
         """
         assert self._store is not None
         with self._opening():
@@ -252,13 +253,13 @@ class Runner:
         here.fitted = None if fitted.changes is None else fitted
         self._store.migrate(fitted.changes, fitted.fingerprint)
         here.take(fitted.record)
-        await self._inbox.load(here.state, self._store)
         here.recorded = Recorded()
         is_read = bool(self._hooks.may_restore or here.state.timers or here.state.intercepted)
         if is_read:
             await here.read_journal(self._store)
         self._hooks.claim()
         await self._hooks.restore()
+        await self._inbox.load(here.state, self._store)  # last: hooks may take their time
         here.is_interrupted = not is_read  # then the next superstep reads it, once the run is held
         for text in fitted.warnings:
             self._setting.emit(WorkflowWarningEvent(text))
