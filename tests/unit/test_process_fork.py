@@ -174,7 +174,11 @@ def test_a_fork_does_not_wait_for_ever(
         begun.set()
         end.wait(30)
 
-    job = storage._writer.run(work) if use == "write" else storage._readers.run(work)
+    job = (
+        storage._writer.run(work)
+        if use == "write"
+        else storage._readers.run(lambda tables: work(tables.db))
+    )
     thread = threading.Thread(target=asyncio.run, args=(job,))
     thread.start()
     begun.wait(30)
@@ -206,7 +210,9 @@ def test_a_fork_waits_for_a_commit_that_is_under_way(storage: SqliteCheckpointSt
     thread.join()
     assert said == "True"
     assert asyncio.run(
-        storage._readers.run(lambda db: db.execute("SELECT count(*) FROM written").fetchone())
+        storage._readers.run(
+            lambda tables: tables.db.execute("SELECT count(*) FROM written").fetchone()
+        )
     ) == (0,)
 
 

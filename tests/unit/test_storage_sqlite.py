@@ -43,6 +43,7 @@ from supersteps.storage.sqlite import log
 from supersteps.storage.sqlite import writer as sqlite_writer
 from supersteps.storage.sqlite.database import APPLICATION_ID, Database
 from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
+from supersteps.storage.sqlite.tables import SqliteTables
 from supersteps.storage.sqlite.writer import Writer as SqliteWriter
 from supersteps.testing.writer import Writer, by_hand, content_of, shared
 
@@ -265,7 +266,7 @@ async def test_what_was_read_while_somebody_wrote_is_not_believed(
     async with SqliteCheckpointStorage(path) as other:
         await Writer(other).commit()
 
-    def write(db: sqlite3.Connection) -> None:
+    def write(tables: SqliteTables) -> None:
         os.utime(path, ns=(1, 1))
 
     with pytest.raises(

@@ -13,9 +13,9 @@ from supersteps.storage.delta.entries import Difference, Entry
 from supersteps.storage.delta.rows import (
     Row,
     RunKey,
+    check_row,
     damaged_row,
     difference_of,
-    id_of,
     is_intact,
     row_checksum,
 )
@@ -28,6 +28,11 @@ Chain: TypeAlias = Sequence[tuple[Row, Difference]]
 def read_chain(tables: Tables, run: RunKey, row: Row) -> Chain:
     """Return the rows from which a checkpoint's entries are built.
 
+    Args:
+        tables: The tables.
+        run: The run.
+        row: The checkpoint's row, checked.
+
     Raises:
         CorruptCheckpointError: One of the rows is damaged or missing.
     """
@@ -36,16 +41,18 @@ def read_chain(tables: Tables, run: RunKey, row: Row) -> Chain:
         before = None if row.parent is None else tables.row(run.key, row.parent)
         if before is None or before.sequence >= row.sequence:
             raise CorruptCheckpointError(
-                f"checkpoint {id_of(chain[0][0], run)!r} of run {run.run_id!r} is damaged: the row "
-                f"before {row.checkpoint} in table `checkpoints`, on which it is based, is missing"
+                f"checkpoint {checkpoint_id(run.run_id, chain[0][0].sequence)!r} of run "
+                f"{run.run_id!r} is damaged: the row before {row.checkpoint} in table "
+                "`checkpoints`, on which it is based, is missing"
             )
         row = before
+        check_row(row, run)
         chain.append((row, difference_of(row, run)))
     return chain[::-1]
 
 
 def read_entries(tables: Tables, run: RunKey, row: Row) -> dict[PartKey, Entry]:
-    """Return a checkpoint's entries.
+    """Return the entries of a checkpoint, whose row was checked.
 
     Raises:
         CorruptCheckpointError: It is damaged.
@@ -83,7 +90,7 @@ def lineage_of(
             if not is_intact(columns[-1], row_checksum, columns[1:-1]):
                 damage = damaged_row(Row._make(columns), run)
                 return lineage[::-1], [
-                    f"the lineage of {id_of(newest, run)!r} breaks off: {damage}"
+                    f"the lineage of {checkpoint_id(name, newest.sequence)!r} breaks off: {damage}"
                 ]
             before = None if parent is None else checkpoint_id(name, parent)
             lineage.append(CheckpointInfo(name, wanted_id, iteration, before))

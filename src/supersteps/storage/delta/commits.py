@@ -15,7 +15,7 @@ from supersteps.storage.delta.chains import read_chain, read_entries
 from supersteps.storage.delta.heads import Head, Heads
 from supersteps.storage.delta.parts import append
 from supersteps.storage.delta.reads import find_row
-from supersteps.storage.delta.rows import Row, RunKey, StoredRun, head_number, header_of
+from supersteps.storage.delta.rows import Row, RunKey, StoredRun, check_row, head_number, header_of
 from supersteps.storage.delta.tables import WritableTables
 from supersteps.storage.records import InboxEntry, RunRecord, Seen
 
@@ -69,6 +69,7 @@ class Commits:
         row = tables.row(key.key, head_number(stored.record))
         if row is None:
             raise rules.no_such_checkpoint(stored.record.head, stored.record.run_id)
+        check_row(row, key)
         head = Head(stored, key, read_chain(tables, key, row))
         head.has_namesakes = tables.has_namesakes(key.run_id)
         return head
@@ -188,9 +189,10 @@ class Commits:
     ) -> RunRecord:
         """Make another checkpoint the head of a run."""
         inbox = tables.read_inbox(stored.key)
-        keys = read_entries(tables, key, target)
+        header = header_of(target, key)
         # The rule needs only the keys, so large values are not read.
-        record = CheckpointRecord(header_of(target, key), dict.fromkeys(keys, b""))
+        keys = read_entries(tables, key, target)
+        record = CheckpointRecord(header, dict.fromkeys(keys, b""))
         last = inbox[-1].number if inbox else stored.record.inbox_read
         is_journalled = tables.is_journalled(stored)
         run = rules.move_head(stored.record, record, last, is_journalled=is_journalled)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from supersteps.checkpoint import chunks
 from supersteps.errors import CorruptCheckpointError
+from supersteps.ids import checkpoint_id
 from supersteps.storage.delta.chains import read_entries
 from supersteps.storage.delta.entries import Entry, Listed
 from supersteps.storage.delta.parts import DamagedPartError, count_intact, segments
-from supersteps.storage.delta.rows import Row, RunKey, header_of, id_of
+from supersteps.storage.delta.rows import Row, RunKey, header_of
 from supersteps.storage.delta.tables import Tables
 
 _ANCESTORS_TRIED = 1000
@@ -61,5 +62,5 @@ class Inspector:
                 return None
             row = before
             if self.is_intact(run, row):
-                return id_of(row, run)
+                return checkpoint_id(run.run_id, row.sequence)
         return None

@@ -100,6 +100,7 @@ def _entries_of(
     found = find_row(tables, header.checkpoint_id)
     if found is not None:
         run, row = found
+        check_row(row, run)
         return run.key, read_entries(tables, run, row)
     saved = tables.find_saved(header.checkpoint_id)
     if saved is None:

@@ -155,15 +155,11 @@ def head_number(record: RunRecord) -> int:
     return checkpoint_number(record.head, record.run_id)
 
 
-def id_of(row: Row, run: RunKey) -> str:
-    """Return the id of a row's checkpoint."""
-    return checkpoint_id(run.run_id, row.sequence)
-
-
 def damaged_row(row: Row, run: RunKey) -> CorruptCheckpointError:
     """Return the error for a damaged row."""
+    wanted = checkpoint_id(run.run_id, row.sequence)
     return CorruptCheckpointError(
-        f"checkpoint {id_of(row, run)!r} of run {run.run_id!r} is damaged: its row "
+        f"checkpoint {wanted!r} of run {run.run_id!r} is damaged: its row "
         f"{row.checkpoint} in table `checkpoints` has been altered"
     )
 
@@ -177,8 +173,9 @@ def check_row(row: Row, run: RunKey) -> None:
     if not is_intact(row.checksum, row_checksum, row[1:-1]):
         raise damaged_row(row, run)
     if run.checksum is not None and not is_intact(run.checksum, key_checksum, *run[:5]):
+        wanted = checkpoint_id(run.run_id, row.sequence)
         raise CorruptCheckpointError(
-            f"checkpoint {id_of(row, run)!r} of run {run.run_id!r} is damaged: its run's row "
+            f"checkpoint {wanted!r} of run {run.run_id!r} is damaged: its run's row "
             f"{run.key} in table `runs` has been altered"
         )
 
@@ -187,7 +184,7 @@ def bare_header(row: Row, run: RunKey) -> CheckpointHeader:
     """Return what is known of a row that may be damaged: its position."""
     parent = None if row.parent is None else checkpoint_id(run.run_id, row.parent)
     return CheckpointHeader(
-        checkpoint_id=id_of(row, run),
+        checkpoint_id=checkpoint_id(run.run_id, row.sequence),
         run_id=run.run_id,
         workflow_id=run.workflow_id,
         parent_id=parent,
@@ -209,7 +206,7 @@ def header_of(row: Row, run: RunKey) -> CheckpointHeader:
         facts = _decode_facts(row.facts)
     except msgspec.MsgspecError as error:
         raise damaged_row(row, run) from error
-    wanted = id_of(row, run)
+    wanted = checkpoint_id(run.run_id, row.sequence)
     version = facts.version or FORMAT_VERSION
     check_version(version, f"checkpoint {wanted!r}")
     return CheckpointHeader(
@@ -231,12 +228,11 @@ def header_of(row: Row, run: RunKey) -> CheckpointHeader:
 
 
 def difference_of(row: Row, run: RunKey) -> Difference:
-    """Return the changes of a row to its parent's entries.
+    """Return the changes of a row, which was checked, to its parent's entries.
 
     Raises:
-        CorruptCheckpointError: The row is damaged.
+        CorruptCheckpointError: The entries cannot be read.
     """
-    check_row(row, run)
     try:
         return decode_entries(row.entries)
     except msgspec.MsgspecError as error:

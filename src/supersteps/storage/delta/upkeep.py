@@ -8,7 +8,7 @@ from supersteps.checkpoint.chunks import split
 from supersteps.checkpoint.parts import ListPart, PartKey
 from supersteps.checkpoint.record import CheckpointRecord
 from supersteps.errors import CorruptCheckpointError
-from supersteps.ids import split_checkpoint_id
+from supersteps.ids import checkpoint_id, split_checkpoint_id
 from supersteps.storage import rules
 from supersteps.storage.delta.chains import read_entries
 from supersteps.storage.delta.commits import Commits
@@ -22,7 +22,6 @@ from supersteps.storage.delta.rows import (
     check_row,
     difference_of,
     header_of,
-    id_of,
 )
 from supersteps.storage.delta.saved import SavedRow, open_saved
 from supersteps.storage.delta.tables import StoredTables, WritableTables
@@ -44,10 +43,10 @@ class Upkeep:
     def prune(self, tables: WritableTables, run_id: str, policy: RetentionPolicy) -> list[str]:
         """Delete the checkpoints of a run that a policy removes; return their ids, oldest first."""
         run, rows, pruning = plan(tables, run_id, policy)
-        for checkpoint_id, parent in pruning.parents.items():
+        for child, parent in pruning.parents.items():
             place = split_checkpoint_id(parent) if parent else None
-            _build_on(tables, run, rows[checkpoint_id], place[1] if place else None)
-        self._remove(tables, run, [rows[checkpoint_id] for checkpoint_id in pruning.gone])
+            _build_on(tables, run, rows[child], place[1] if place else None)
+        self._remove(tables, run, [rows[gone] for gone in pruning.gone])
         return pruning.gone
 
     def delete_run(self, tables: WritableTables, run_id: str) -> bool:
@@ -68,6 +67,8 @@ class Upkeep:
         tables.delete_checkpoints(rows)
         left = list(tables.rows(run.key))
         try:
+            for row in left:
+                check_row(row, run)
             kept = [entry for row in left for entry in difference_of(row, run).puts.values()]
         except CorruptCheckpointError:
             return  # it hides what is still needed, so keep everything
@@ -99,7 +100,10 @@ class Upkeep:
 
     def _leave_head(self, tables: WritableTables, run: RunKey, lost: Row) -> bool:
         """Move a run's head to the nearest remaining checkpoint; return False if none is left."""
-        rows = {id_of(row, run): row for row in _intact(tables.rows(run.key), run)}
+        rows = {
+            checkpoint_id(run.run_id, row.sequence): row
+            for row in _intact(tables.rows(run.key), run)
+        }
         header = (header_of if _intact([lost], run) else bare_header)(lost, run)
         head = rules.choose_head(header, (header_of(row, run) for row in rows.values()))
         stored = tables.find_run(run.run_id)
@@ -147,7 +151,9 @@ def plan(
     run = tables.run_key(run_id)
     if stored is None or run is None:
         raise rules.no_such_run(run_id)
-    rows = {id_of(row, run): row for row in _intact(tables.rows(run.key), run)}
+    rows = {
+        checkpoint_id(run.run_id, row.sequence): row for row in _intact(tables.rows(run.key), run)
+    }
     headers = [header_of(row, run) for row in rows.values()]
     return run, rows, plan_pruning(stored.record, headers, policy)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from supersteps.errors import CheckpointVersionError, CorruptCheckpointError
+from supersteps.ids import checkpoint_id
 from supersteps.storage.delta.inspection import Inspector
 from supersteps.storage.delta.reads import find_row
-from supersteps.storage.delta.rows import Row, RunKey, difference_of, header_of, id_of
+from supersteps.storage.delta.rows import Row, RunKey, difference_of, header_of
 from supersteps.storage.delta.saved import open_saved
 from supersteps.storage.delta.tables import StoredTables
 from supersteps.storage.records import Damage
@@ -41,7 +42,7 @@ def _for_owner(inspector: Inspector, tables: StoredTables, owner: int) -> Inspec
 def _damage_of_run(tables: StoredTables, run: RunKey, inspector: Inspector) -> Iterator[Damage]:
     present: set[int] = set()
     for row in tables.rows(run.key):
-        wanted = id_of(row, run)
+        wanted = checkpoint_id(run.run_id, row.sequence)
         problems = list(_row_problems(run, row, present, inspector))
         present.add(row.sequence)
         ancestor = inspector.nearest_intact(run, row) if problems else None

@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 from supersteps._process_fork import READS, keep_forever, register
 from supersteps.storage._workers import Workers
 from supersteps.storage.sqlite.database import Database
 from supersteps.storage.sqlite.read_only import StillConnection, check_still
+from supersteps.storage.sqlite.tables import SqliteTables
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,22 +43,22 @@ class Readers:
 
     async def run(
         self,
-        job: Callable[Concatenate[sqlite3.Connection, P], T],
+        job: Callable[Concatenate[SqliteTables, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run a job on a thread, with a connection that sees one state of the database."""
-        return await self._workers.run(lambda: self.run_here(job, *args, **kwargs))
+        """Run a job on a thread; the tables that it gets show one state of the database."""
+        return await self._workers.run(partial(self.run_here, job, *args, **kwargs))
 
     def run_here(
         self,
-        job: Callable[Concatenate[sqlite3.Connection, P], T],
+        job: Callable[Concatenate[SqliteTables, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
         """Run a job on the calling thread; it may block."""
         with self._database.errors("read"), self._connection() as db:
-            return job(db, *args, **kwargs)
+            return job(SqliteTables(db), *args, **kwargs)
 
     async def aclose(self) -> None:
         """Wait for running jobs and close idle connections."""

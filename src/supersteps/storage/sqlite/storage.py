@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -20,7 +19,7 @@ from supersteps.storage.delta.storage import DeltaStorage
 from supersteps.storage.ports import Capabilities
 from supersteps.storage.queue import WorkQueue
 from supersteps.storage.rules import InboxEntry, RunRecord
-from supersteps.storage.sqlite import backup, queue_rows, run_rows
+from supersteps.storage.sqlite import backup, queue_rows
 from supersteps.storage.sqlite.changes import Changes
 from supersteps.storage.sqlite.database import Database
 from supersteps.storage.sqlite.readers import Readers
@@ -163,10 +162,14 @@ class SqliteCheckpointStorage(DeltaStorage, WorkQueue):
     async def next_ready_at(
         self, workflow_ids: Sequence[str], queues: Sequence[str]
     ) -> float | None:
-        return await self._readers.run(queue_rows.next_ready_at, workflow_ids, queues)
+        return await self._readers.run(
+            lambda tables: queue_rows.next_ready_at(tables.db, workflow_ids, queues)
+        )
 
     async def queued_workflows(self, queues: Sequence[str]) -> list[str]:
-        return await self._readers.run(queue_rows.queued_workflows, queues)
+        return await self._readers.run(
+            lambda tables: queue_rows.queued_workflows(tables.db, queues)
+        )
 
     async def held_runs(self) -> list[RunRecord]:
         return await self._readers.run(_held_runs)
@@ -196,7 +199,7 @@ class SqliteCheckpointStorage(DeltaStorage, WorkQueue):
             raise StorageError(
                 f"{place} is the database itself: choose another name for the backup"
             )
-        return await self._readers.run(backup.back_up, place)
+        return await self._readers.run(lambda tables: backup.back_up(tables.db, place))
 
     async def vacuum(self) -> None:
         """Return unused space to the file system; other processes cannot write meanwhile."""
@@ -210,7 +213,7 @@ class SqliteCheckpointStorage(DeltaStorage, WorkQueue):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self._readers.run(lambda db: job(SqliteTables(db), *args, **kwargs))
+        return await self._readers.run(job, *args, **kwargs)
 
     def _read_here(
         self,
@@ -218,7 +221,7 @@ class SqliteCheckpointStorage(DeltaStorage, WorkQueue):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return self._readers.run_here(lambda db: job(SqliteTables(db), *args, **kwargs))
+        return self._readers.run_here(job, *args, **kwargs)
 
     async def _write(
         self,
@@ -241,11 +244,11 @@ class SqliteCheckpointStorage(DeltaStorage, WorkQueue):
         )
 
 
-def _queue_entry(db: sqlite3.Connection, run_id: str) -> QueueEntry | None:
-    stored = run_rows.find_run(db, run_id)
-    return None if stored is None else queue_rows.find_entry(db, stored)
+def _queue_entry(tables: SqliteTables, run_id: str) -> QueueEntry | None:
+    stored = tables.find_run(run_id)
+    return None if stored is None else tables.find_entry(stored)
 
 
-def _held_runs(db: sqlite3.Connection) -> list[RunRecord]:
-    found = [run_rows.find_run(db, run_id) for run_id in queue_rows.held_run_ids(db)]
+def _held_runs(tables: SqliteTables) -> list[RunRecord]:
+    found = [tables.find_run(run_id) for run_id in queue_rows.held_run_ids(tables.db)]
     return [stored.record for stored in found if stored is not None]
