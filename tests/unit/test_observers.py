@@ -48,7 +48,7 @@ class Notebook(Observer):
     ) -> None:
         self._note(run, "closed", state.value, error)
 
-    def superstep_begun(self, run: ObservedRun, step_number: int, calls: int) -> None:
+    def superstep_started(self, run: ObservedRun, step_number: int, calls: int) -> None:
         self._note(run, "superstep", step_number, calls)
 
     def superstep_ended(
@@ -56,7 +56,7 @@ class Notebook(Observer):
     ) -> None:
         self._note(run, "superstep ended", step_number, error)
 
-    def call_begun(
+    def call_started(
         self, run: ObservedRun, step_number: int, executor_id: str, attempt: int
     ) -> None:
         SPAN.set(f"{executor_id}:{attempt}")
@@ -132,7 +132,7 @@ async def test_an_observer_is_told_of_everything_in_order() -> None:
     ]
     assert told.runs == {ObservedRun("r", "counting")}
     assert all(size > 0 and seconds > 0 for _info, size, seconds in told.commits)
-    # What call_begun makes the present span is that of what the handler does.
+    # What call_started makes the present span is that of what the handler does.
     assert result.get_outputs() == ["step:2"]
 
 
@@ -227,15 +227,15 @@ async def test_what_an_observer_raises_is_warned_about_once_and_harms_nothing() 
     assert result.get_outputs()
     texts = sorted(str(warning.message) for warning in warned)
     assert [text.split(" of ")[0] for text in texts] == [
-        "run 'r': call_begun",
         "run 'r': call_ended",
+        "run 'r': call_started",
         "run 'r': committed",
         "run 'r': run_closed",
         "run 'r': run_opened",
-        "run 'r': superstep_begun",
         "run 'r': superstep_ended",
+        "run 'r': superstep_started",
     ]
-    assert "observer Broken raised ValueError: call_begun is broken" in texts[0]
+    assert "observer Broken raised ValueError: call_started is broken" in texts[1]
 
 
 @pytest.mark.filterwarnings("error::supersteps.errors.ObserverWarning")

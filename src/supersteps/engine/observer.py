@@ -37,7 +37,7 @@ class Observer:
 
     Use it for tracing and metrics of all runs of a workflow; to show one run to a person, use the
     events of its stream. Methods are called in the task, and in the context (`contextvars`), of the
-    work that they report: a span that `call_begun` makes the current one is the parent of the
+    work that they report: a span that `call_started` makes the current one is the parent of the
     handler's spans. They should return soon, because the run waits for them. Exceptions that they
     raise become warnings and do not affect the run.
     """
@@ -56,7 +56,7 @@ class Observer:
             error: The error that ended the work, if any.
         """
 
-    def superstep_begun(self, run: ObservedRun, step_number: int, calls: int) -> None:
+    def superstep_started(self, run: ObservedRun, step_number: int, calls: int) -> None:
         """A superstep starts.
 
         Args:
@@ -71,7 +71,7 @@ class Observer:
     ) -> None:
         """A superstep is committed, or has failed with an error."""
 
-    def call_begun(
+    def call_started(
         self, run: ObservedRun, step_number: int, executor_id: str, attempt: int
     ) -> None:
         """A handler is about to be called.
@@ -163,7 +163,7 @@ class Observation:
     async def superstep(self, work: Awaitable[None], number: int, calls: int) -> None:
         """Do the work of a superstep, and report it."""
         self._open()
-        self._tell(self._observer.superstep_begun, number, calls)
+        self._tell(self._observer.superstep_started, number, calls)
         try:
             await work
         except BaseException as error:
@@ -182,7 +182,7 @@ class Observation:
     async def call(self, work: Awaitable[Effects], planned: PlannedCall, site: CallSite) -> Effects:
         """Make a call, and report it."""
         place = site.step_number, site.post.address, planned.attempt
-        self._tell(self._observer.call_begun, *place)
+        self._tell(self._observer.call_started, *place)
         try:
             effects = await work
         except BaseException as error:
