@@ -162,7 +162,7 @@ def test_python_dash_m() -> None:
     [
         ("prnue", "there is no command 'prnue'. Did you mean 'prune'?"),
         ("RUNS", "there is no command 'RUNS'. Did you mean 'runs' or 'run'?"),
-        ("xyzzy", "there is no command 'xyzzy'. Commands: run, resume, fork, runs,"),
+        ("xyzzy", "there is no command 'xyzzy'. Commands: run, resume, fork, submit,"),
         ("--stor", "--stor"),
     ],
 )

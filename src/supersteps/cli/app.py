@@ -23,6 +23,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "run": "Start a run of a workflow and drive it.",
         "resume": "Continue a run from its head or from another checkpoint.",
         "fork": "Start a new run from a checkpoint of any run.",
+        "submit": "Create a run and leave it to workers.",
+        "worker": "Take submitted runs from a store and drive them.",
     },
     "Look": {
         "runs": "List runs, newest first.",
@@ -30,6 +32,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "log": "Show the checkpoints of RUN on all branches.",
         "diff": "Show how the checkpoints A and B differ.",
         "tail": "Follow a run that another process drives.",
+        "workers": "List the processes that drive runs, and which.",
         "graph": "Draw a workflow, or the state of a run.",
     },
     "Questions": {

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from supersteps.cli.terminal import echo, harmless, harmless_json, shown
-from supersteps.service.states import DAMAGED, DRAINED, WORDS
+from supersteps.service.states import DAMAGED, DRAINED, QUEUED, WORDS
 from supersteps.states import IN_PROGRESS, WorkflowRunState
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ STYLES: dict[str, str] = {
     WorkflowRunState.CANCELLED: "bright_black",
     DAMAGED: "red",
     DRAINED: "yellow",
+    QUEUED: "cyan",
 }
 
 
@@ -63,6 +64,8 @@ def status_text(status: str, *, is_abandoned: bool = False) -> str:
 def run_text(run: RunSummary) -> str:
     """Return a run's status in words; a run that could continue but has no owner is stopped."""
     is_at_rest = run.owner is None and run.status in IN_PROGRESS
+    if is_at_rest and run.queue is not None:
+        return status_text(QUEUED)
     return status_text(DRAINED if is_at_rest else run.status, is_abandoned=run.is_abandoned)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -22,19 +23,21 @@ from supersteps.service.history import read_log
 from supersteps.service.questions import Question, list_questions
 from supersteps.service.reads import UNREADABLE
 from supersteps.service.references import References, choose_question
-from supersteps.service.summaries import summarize
+from supersteps.service.summaries import holders_of, summarize
 from supersteps.service.views import (
     CheckpointDetails,
+    Holder,
     Log,
     LogEntry,
     Pruned,
     RunDetails,
     RunSummary,
 )
-from supersteps.states import WorkflowRunState
+from supersteps.states import ENDED, WorkflowRunState
 from supersteps.storage import answers, transfer
 from supersteps.storage.listings import ANY_RUN, RunFilter
 from supersteps.storage.ports import ManagedStorage, has_backup, name_of
+from supersteps.storage.queue import has_queue, queue_of
 from supersteps.storage.records import Damage, RunRecord
 from supersteps.storage.retention import RetentionPolicy
 from supersteps.viz.picture import Picture
@@ -87,15 +90,27 @@ class Service:
         return [await summarize(self.storage, run) for run in await self.storage.find_runs(wanted)]
 
     async def with_answers(self, runs: Iterable[RunSummary]) -> list[RunSummary]:
-        """Return runs with `answered` filled in for those that wait for answers."""
+        """Return runs with `answered` and `queue` filled in for those that wait."""
         found = []
         for run in runs:
             if run.status == WorkflowRunState.IDLE_WITH_PENDING_REQUESTS:
                 given = {entry.request_id for entry in await self.storage.read_inbox(run.run_id)}
                 answered = tuple(name for name in run.requests if name in given)
                 run = msgspec.structs.replace(run, answered=answered)
+            if run.owner is None and run.status not in ENDED and has_queue(self.storage):
+                entry = await self.storage.queue_entry(run.run_id)
+                if entry is not None and (entry.ready_at is not None or entry.is_claimed):
+                    run = msgspec.structs.replace(run, queue=entry.queue)
             found.append(run)
         return found
+
+    async def list_holders(self) -> list[Holder]:
+        """Return the processes that drive runs, those with most runs first.
+
+        Raises:
+            StorageError: The store cannot tell.
+        """
+        return holders_of(await queue_of(self.storage).held_runs(), time.time())
 
     async def show_run(self, reference: str) -> RunDetails:
         """Return a run in detail.

@@ -12,6 +12,8 @@ DAMAGED = "DAMAGED"
 """Shown as the status of a checkpoint that cannot be read."""
 DRAINED = "DRAINED"
 """Shown as the status of a run that was stopped between two supersteps."""
+QUEUED = "QUEUED"
+"""Shown as the status of a run that waits for a worker."""
 
 WORDS: dict[str, str] = {
     WorkflowRunState.IDLE: "done",
@@ -22,6 +24,7 @@ WORDS: dict[str, str] = {
     WorkflowRunState.CANCELLED: "cancelled",
     DAMAGED: "damaged",
     DRAINED: "stopped",
+    QUEUED: "queued",
 }
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
-from supersteps.checkpoint.owner import is_alive, is_this_process
+from msgspec.structs import replace
+
+from supersteps.checkpoint.owner import Owner, is_alive, is_this_process
 from supersteps.errors import CheckpointError
 from supersteps.ids import split_checkpoint_id
 from supersteps.service.reads import Unwarned
-from supersteps.service.views import RunSummary
+from supersteps.service.views import Holder, RunSummary
 from supersteps.storage import rules
 from supersteps.storage.ports import ManagedStorage
 from supersteps.storage.records import Lease, RunRecord
@@ -64,3 +68,29 @@ def describe_lease(lease: Lease | None, now: float) -> tuple[str | None, bool]:
     if is_present is None:
         is_present = lease.expires > now
     return (lease.owner.describe(), False) if is_present else (None, True)
+
+
+def holders_of(runs: Iterable[RunRecord], now: float) -> list[Holder]:
+    """Return the processes that have runs, those with most runs first.
+
+    Args:
+        runs: Runs with leases.
+        now: Unix time in seconds.
+    """
+    held: dict[Owner, list[RunRecord]] = {}
+    for run in runs:
+        if run.lease is not None:
+            held.setdefault(replace(run.lease.owner, handle=""), []).append(run)
+    found = [_holder(owner, theirs, now) for owner, theirs in held.items()]
+    return sorted(found, key=lambda holder: (-len(holder.runs), holder.process))
+
+
+def _holder(owner: Owner, runs: Sequence[RunRecord], now: float) -> Holder:
+    leases = [run.lease for run in runs if run.lease is not None]
+    seen = max(lease.expires - lease.seconds for lease in leases)
+    return Holder(
+        process=owner.describe(),
+        is_alive=any(describe_lease(lease, now)[0] is not None for lease in leases),
+        runs=tuple(run.run_id for run in runs),
+        last_seen=datetime.fromtimestamp(min(seen, now), UTC).isoformat(timespec="seconds"),
+    )

@@ -23,6 +23,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
         updated_at: ISO 8601, UTC.
         requests: Ids of the waiting questions.
         answered: Those of them whose answer waits for the next superstep; None if not determined.
+        queue: The queue in which it waits for a worker; None if it does not, or not determined.
         error: The last failure, None once the run has continued.
         owner: The process that drives it now, in words; None if none does.
         is_abandoned: Whether its owner has died (or has been silent for longer than its lease), so
@@ -42,12 +43,29 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: str
     requests: tuple[str, ...] = ()
     answered: tuple[str, ...] | None = None
+    queue: str | None = None
     error: str | None = None
     owner: str | None = None
     is_abandoned: bool = False
     tags: tuple[str, ...] = ()
     parent_run: str | None = None
     parent_checkpoint: str | None = None
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that drives runs.
+
+    Attributes:
+        process: The process, in words.
+        is_alive: Whether it lives, as far as can be told.
+        runs: Ids of the runs that it has.
+        last_seen: When it last gave a sign of life: ISO 8601, UTC.
+    """
+
+    process: str
+    is_alive: bool
+    runs: tuple[str, ...]
+    last_seen: str
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
-import sys
 from contextlib import nullcontext
-from typing import Any
 
 import click
 
 from supersteps.cli.failures import is_debugging
 from supersteps.cli.options import check_new_id, common_options, do, named_workflow, settings
 from supersteps.cli.progress import one_line_warnings, tell
+from supersteps.cli.run_input import input_of, read_stdin, remark, split_arguments, storage_of
 from supersteps.cli.run_session import Commands, drive, limit_option, quiet_option
-from supersteps.cli.typed_value import sample
 from supersteps.run.workflow import Workflow
-from supersteps.service.errors import InputError, ServiceError
-from supersteps.service.inputs import read_input, read_value
-from supersteps.service.settings import Settings, check_store, managed, open_store
+from supersteps.service.errors import ServiceError
+from supersteps.service.settings import check_store
 from supersteps.states import WorkflowRunState
 from supersteps.storage.addresses import storage_path
 from supersteps.storage.ports import ManagedStorage
-
-_APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[^:{}\[\]\"]*\.py(:[A-Za-z_][\w.]*)?")
 
 
 @click.command("run")
@@ -87,10 +79,10 @@ def command(
     app, given = split_arguments(app, given, is_configured=bool(settings().apps))
     apps = () if app is None else (app,)
     found = settings(store, apps)
-    metadata = dict(map(_remark, remarks))
+    metadata = dict(map(remark, remarks))
 
     async def work(workflow: Workflow, text: str | None) -> int:
-        storage = _storage(found, workflow)
+        storage = storage_of(found, workflow)
         async with storage or nullcontext():
             if found.store is not None and storage is not None:
                 path = storage_path(found.store)
@@ -107,7 +99,12 @@ def command(
                 run = workflow.run_stream_from_checkpoint(record.head, storage)
             else:
                 run = workflow.run_stream(
-                    _read(workflow, text, app, is_detailed=output != "table" or is_debugging()),
+                    input_of(
+                        workflow,
+                        text,
+                        ["supersteps", "run", *apps],
+                        is_detailed=output != "table" or is_debugging(),
+                    ),
                     run_id=run_id,
                     if_exists="attach" if attach else "error",
                     checkpoint_storage=storage,
@@ -126,55 +123,7 @@ def command(
         workflow = named_workflow(found)
         if max_iterations is not None:
             workflow.max_iterations = max_iterations
-        return do(work(workflow, _read_stdin() if given == "-" else given))
-
-
-def split_arguments(
-    first: str | None, second: str | None, *, is_configured: bool
-) -> tuple[str | None, str | None]:
-    """Return the workflow and the input among the arguments.
-
-    Args:
-        first: The first argument.
-        second: The second.
-        is_configured: Whether the settings name a workflow.
-    """
-    if first is None or second is not None:
-        return first, second
-    if first == "-" or (is_configured and _APP.fullmatch(first) is None):
-        return None, first
-    return first, None
-
-
-def _read(workflow: Workflow, text: str | None, app: str | None, *, is_detailed: bool) -> Any:
-    """Return the workflow's input.
-
-    Raises:
-        InputError: It does not fit; the message says what to type instead.
-    """
-    try:
-        return read_input(workflow, text)
-    except InputError as error:
-        told = [str(error)]
-        if is_detailed and error.schemas:
-            told.append(
-                f"JSON Schema: {' or '.join(json.dumps(schema) for schema in error.schemas)}."
-            )
-        words = [given for schema in error.schemas if (given := sample(schema)) is not None]
-        if words:
-            told.append(
-                "For example: "
-                f"{shlex.join(['supersteps', 'run', *([app] if app else []), words[0]])}"
-            )
-        raise InputError(" ".join(told)) from error
-
-
-def _storage(found: Settings, workflow: Workflow) -> ManagedStorage | None:
-    """Return the storage of the run: the named store, else the workflow's own, else None."""
-    if found.store is not None:
-        return open_store(found.store, must_exist=False)
-    own = workflow.checkpoint_storage
-    return None if own is None else managed(own, "the workflow's storage")
+        return do(work(workflow, read_stdin() if given == "-" else given))
 
 
 def _no_store(storage: ManagedStorage | None) -> str:
@@ -182,18 +131,3 @@ def _no_store(storage: ManagedStorage | None) -> str:
     return (
         f"note: this run {why}, so it cannot be resumed; pass --store sqlite:///runs.db to store it"
     )
-
-
-def _remark(given: str) -> tuple[str, Any]:
-    key, equals, value = given.partition("=")
-    if not (key and equals):
-        raise click.BadParameter(f"{given!r} is not of the form KEY=JSON", param_hint="--meta")
-    return key, read_value(value)
-
-
-def _read_stdin() -> str:
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"stdin is not valid UTF-8: {error}") from error
-    return text.removesuffix("\n").removesuffix("\r")

@@ -138,7 +138,7 @@ def _remark(run: RunSummary) -> str:
     if run.requests and run.status != WorkflowRunState.CANCELLED:
         asked = [name for name in run.requests if name not in (run.answered or ())]
         if not asked:
-            return "answered: resume it"
+            return "answered: resume it" if run.queue is None else "answered"
         return f"asks {short(asked[0], 24)}" + (f" and {len(asked) - 1} more" if asked[1:] else "")
     if run.owner and run.status in IN_PROGRESS:
         return f"its process has died: {run.owner}" if run.is_abandoned else run.owner

@@ -73,7 +73,7 @@ async def _report_if_idle(service: Service, run_id: str) -> None:
             return  # the follower reports what is wrong
         why = _idle_reason(now)
         if why is not None and before == now.head != told:
-            tell(f"{why}. To continue it: supersteps resume {now.run_id}")
+            tell(why)
             told = now.head
         before = now.head if why is not None else ""
 
@@ -81,12 +81,15 @@ async def _report_if_idle(service: Service, run_id: str) -> None:
 def _idle_reason(run: RunSummary) -> str | None:
     if run.owner is not None:
         return None
+    if run.queue is not None:
+        return f"run {run.run_id} waits in queue {run.queue!r} for a worker: supersteps worker"
+    how = f". To continue it: supersteps resume {run.run_id}"
     if run.status in IN_PROGRESS:
         gone = "its process has died" if run.is_abandoned else "it was stopped"
-        return f"no process drives run {run.run_id}: {gone}"
-    return (
-        f"no process drives run {run.run_id}: its questions are answered" if run.answered else None
-    )
+        return f"no process drives run {run.run_id}: {gone}{how}"
+    if run.answered:
+        return f"no process drives run {run.run_id}: its questions are answered{how}"
+    return None
 
 
 def _line(entry: LogEntry) -> str:
