@@ -315,7 +315,7 @@ def test_pruning(store: Store) -> None:
 
     assert code == 0
     assert [line.split() for line in out.splitlines()[:2]] == [
-        ["RUN", "GONE", "LEFT"],
+        ["RUN", "DELETED", "KEPT"],
         ["long", "7", "4"],
     ]
     assert out.endswith("the freed space was returned to the file system\n")
@@ -334,7 +334,7 @@ def test_pruning_asks(store: Store, terminal: None) -> None:
 
     code, out, _ = store.run("prune", "--all", "--keep-for", "0s", typed="y\n")
     assert code == 0
-    assert "GONE" in out
+    assert "DELETED" in out
     assert store.run("prune", "--all", "--keep-for", "0s")[2].startswith("nothing to delete")
 
 

@@ -110,30 +110,45 @@ def command(
         planned = do(work(True))
         total = sum(len(pruned.checkpoints) for pruned in planned)
         if total:
-            _show(planned, "GO", "STAY", err=True)
+            _announce(planned)
             if not click.confirm(f"Delete {count(total, 'checkpoint')} permanently?", err=True):
                 echo("nothing was deleted", err=True)
                 click.get_current_context().exit(FAILED)
     found = do(work(False))
-    emit(found, output, lambda: _show(found, "GONE", "LEFT"))
+    emit(found, output, lambda: _show(found, "DELETED", "KEPT"))
     if vacuum and output == "table":
         echo("the freed space was returned to the file system")
 
 
-def _show(found: list[Pruned], go: str, stay: str, *, err: bool = False) -> None:
-    thinned = [pruned for pruned in found if pruned.checkpoints]
-    rows = [[pruned.run_id, str(len(pruned.checkpoints)), str(pruned.kept)] for pruned in thinned]
+def _announce(planned: list[Pruned]) -> None:
+    """Write to stderr what would be deleted."""
+    for pruned in planned:
+        if pruned.checkpoints:
+            deleted = len(pruned.checkpoints)
+            echo(
+                f"{pruned.run_id}: {count(deleted, 'checkpoint')} of {deleted + pruned.kept}",
+                err=True,
+            )
+    _mention_unchanged(planned)
+
+
+def _show(found: list[Pruned], deleted: str, kept: str) -> None:
+    rows = [
+        [pruned.run_id, str(len(pruned.checkpoints)), str(pruned.kept)]
+        for pruned in found
+        if pruned.checkpoints
+    ]
     nothing = (
         f"nothing to delete: {count(sum(p.kept for p in found), 'checkpoint')} of "
         f"{count(len(found), 'run')} kept"
     )
-    if err:
-        for run_id, gone, left in rows:
-            echo(f"{run_id}: {count(int(gone), 'checkpoint')} of {int(gone) + int(left)}", err=True)
-    else:
-        table(["RUN", go, stay], rows, empty=nothing)
-    others = len(found) - len(rows)
-    if rows and others:
+    table(["RUN", deleted, kept], rows, empty=nothing)
+    _mention_unchanged(found)
+
+
+def _mention_unchanged(found: list[Pruned]) -> None:
+    others = sum(not pruned.checkpoints for pruned in found)
+    if 0 < others < len(found):
         echo(
             "1 other run is unchanged" if others == 1 else f"{others} other runs are unchanged",
             err=True,
