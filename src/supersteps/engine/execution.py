@@ -92,7 +92,8 @@ class Execution(msgspec.Struct, eq=False):
                 await journal.abandon()
             raise
         finally:
-            self.asleep.clear()
+            if self._sleeping:
+                self.asleep.clear()
         results: list[Effects] = []
         failures: list[Exception] = []
         for outcome in outcomes:

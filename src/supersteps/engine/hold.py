@@ -49,7 +49,7 @@ class RunHold:
         self._newest_answer: int | None = None
         self._ownership = LoopLock()
         self._writes: set[object] = set()
-        self._quiet = LoopEvent()
+        self._quiet: LoopEvent | None = None  # made for those who wait until no write is running
         restart_in_child(self)
 
     def restart(self) -> None:
@@ -278,13 +278,15 @@ class RunHold:
     async def written(self) -> None:
         """Wait until no write is running."""
         while self._writes:
-            self._quiet.clear()
-            await self._quiet.wait()
+            quiet = self._quiet = self._quiet or LoopEvent()
+            quiet.clear()
+            await quiet.wait()
 
     def forget_writes(self) -> None:
         """Forget running writes: their event loop ended before they did."""
         self._writes.clear()
-        self._quiet.set()
+        if self._quiet is not None:
+            self._quiet.set()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -298,7 +300,7 @@ class RunHold:
 
     def _end_write(self, write: object) -> None:
         self._writes.discard(write)
-        if not self._writes:
+        if self._quiet is not None and not self._writes:
             self._quiet.set()
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from supersteps.checkpoint.inbox import CANCELLED, DEFAULTED, read_entry
 from supersteps.checkpoint.record import utc_now
+from supersteps.checkpoint.schedule import Schedule
 from supersteps.checkpoint.sections.answered import Outcome
+from supersteps.checkpoint.sections.question import Request
 from supersteps.checkpoint.values import Sealed, Sealer
 from supersteps.engine.answers import check_response, response_type
 from supersteps.engine.levels import Levels
 from supersteps.engine.plan import Answer
 from supersteps.engine.run_store import RunStore
-from supersteps.engine.state import State
 from supersteps.errors import (
     AlreadyAnsweredError,
     LateResponseError,
@@ -26,6 +27,9 @@ from supersteps.errors import (
 from supersteps.storage.answers import refusal
 from supersteps.storage.rules import InboxEntry
 from supersteps.typing.schema import from_json
+
+Requests: TypeAlias = Schedule[Request]
+"""The questions that wait at the last barrier, by id."""
 
 
 class Inbox:
@@ -48,12 +52,12 @@ class Inbox:
             str, Outcome
         ] = {}  # of a run without storage, to distinguish repeated answers from unknown ones
 
-    async def load(self, state: State, store: RunStore) -> None:
+    async def load(self, requests: Requests, store: RunStore) -> None:
         """Load the answers from the storage; without questions there are none."""
         self.answers = []
         self._newest = 0
-        entries = await store.read_inbox() if state.requests else []
-        self._hold([self._take(state, entry) for entry in entries])
+        entries = await store.read_inbox() if requests else []
+        self._hold([self._take(requests, entry) for entry in entries])
 
     @property
     def may_have_news(self) -> bool:
@@ -63,17 +67,17 @@ class Inbox:
         newest = self._store.newest_answer
         return newest is None or newest > self._newest
 
-    def is_due(self, state: State) -> bool:
+    def is_due(self, requests: Requests) -> bool:
         """Return whether answers or deadlines have to be checked before a superstep."""
-        return self.may_have_news or state.requests.earliest() is not None
+        return self.may_have_news or requests.earliest() is not None
 
-    async def refresh(self, state: State) -> None:
+    async def refresh(self, requests: Requests) -> None:
         """Read the inbox again: answers may have been added, or dropped by a restore."""
-        if self._store is None or not state.requests:
+        if self._store is None or not requests:
             return
         known = {answer.number: answer for answer in self.answers}
         self._hold(
-            [known.get(e.number) or self._take(state, e) for e in await self._store.read_inbox()]
+            [known.get(e.number) or self._take(requests, e) for e in await self._store.read_inbox()]
         )
 
     def _hold(self, answers: list[Answer]) -> None:
@@ -88,10 +92,10 @@ class Inbox:
             self._useless += answer.outcome is None
             self._newest = max(self._newest, answer.number)
 
-    def _take(self, state: State, entry: InboxEntry) -> Answer:
+    def _take(self, requests: Requests, entry: InboxEntry) -> Answer:
         """Return an entry as an answer for the superstep."""
         kind, data = read_entry(entry.value)
-        request = state.requests.get(entry.request_id)
+        request = requests.get(entry.request_id)
         if request is None:  # the run's record and its checkpoint disagree, so it is skipped
             return Answer(entry.number, entry.request_id, None, None, "no question waits for it")
         if kind == "cancelled":
@@ -130,13 +134,13 @@ class Inbox:
         if self._store is None:
             self._ended |= dict.fromkeys(request_ids, "intercepted")
 
-    def waiting(self, state: State) -> list[str]:
+    def waiting(self, requests: Requests) -> list[str]:
         """Return the ids of the questions that still wait for an answer."""
-        return [request_id for request_id in state.requests if not self._is_answered(request_id)]
+        return [request_id for request_id in requests if not self._is_answered(request_id)]
 
-    def is_waiting(self, state: State) -> bool:
+    def is_waiting(self, requests: Requests) -> bool:
         """Return whether any question still waits for an answer."""
-        return len(state.requests) > len(self.answers) - self._useless
+        return len(requests) > len(self.answers) - self._useless
 
     def _is_answered(self, request_id: str) -> bool:
         answer = self._by_request.get(request_id)
@@ -144,15 +148,15 @@ class Inbox:
 
     # --------------------------------------------------------------------------------------- taking
 
-    async def accept(self, state: State, responses: Mapping[str, Any]) -> None:
+    async def accept(self, requests: Requests, responses: Mapping[str, Any]) -> None:
         """Accept answers durably.
 
         Raises:
             RequestError: One of them was refused, so none was accepted.
         """
         for request_id, value in responses.items():
-            await self._check_waiting(state, request_id)
-            request = state.requests[request_id]
+            await self._check_waiting(requests, request_id)
+            request = requests[request_id]
             if request.deadline is not None and request.deadline <= utc_now():
                 raise LateResponseError(
                     f"request {request_id!r} of run {self._run_id!r} was to be answered by "
@@ -164,36 +168,36 @@ class Inbox:
             for request_id, value in responses.items()
         }
         await self._put(
-            state, {request_id: (value, "answered") for request_id, value in sealed.items()}
+            requests, {request_id: (value, "answered") for request_id, value in sealed.items()}
         )
 
-    async def cancel(self, state: State, request_id: str) -> None:
+    async def cancel(self, requests: Requests, request_id: str) -> None:
         """Cancel a question durably.
 
         Raises:
             RequestError: The question does not wait.
         """
-        await self._check_waiting(state, request_id)
-        await self._put(state, {request_id: (None, "cancelled")})
+        await self._check_waiting(requests, request_id)
+        await self._put(requests, {request_id: (None, "cancelled")})
 
-    async def expire(self, state: State) -> None:
+    async def expire(self, requests: Requests) -> None:
         """Answer questions whose deadline has passed with their defaults.
 
         An answer that was accepted earlier still counts.
         """
-        for request in state.requests.due(utc_now()):
+        for request in requests.due(utc_now()):
             if self._is_answered(request.request_id):
                 continue
             try:
-                await self._add(state, {request.request_id: (request.default, "defaulted")})
+                await self._add(requests, {request.request_id: (request.default, "defaulted")})
             except AlreadyAnsweredError:
-                await self.refresh(state)
+                await self.refresh(requests)
 
     async def _put(
-        self, state: State, entries: Mapping[str, tuple[Sealed | None, Outcome]]
+        self, requests: Requests, entries: Mapping[str, tuple[Sealed | None, Outcome]]
     ) -> None:
         try:
-            await self._add(state, entries)
+            await self._add(requests, entries)
         except (
             UnknownRequestError,
             AlreadyAnsweredError,
@@ -201,7 +205,7 @@ class Inbox:
             raise await self._refusal(next(iter(entries)), error) from error
 
     async def _add(
-        self, state: State, entries: Mapping[str, tuple[Sealed | None, Outcome]]
+        self, requests: Requests, entries: Mapping[str, tuple[Sealed | None, Outcome]]
     ) -> None:
         if self._store is None:
             self._add_all(
@@ -220,23 +224,23 @@ class Inbox:
         self._add_all(
             Answer(entry.number, entry.request_id, *entries[entry.request_id])
             if entry.request_id in entries
-            else self._take(state, entry)
+            else self._take(requests, entry)
             for entry in put_in
         )
 
-    async def _check_waiting(self, state: State, request_id: str) -> None:
+    async def _check_waiting(self, requests: Requests, request_id: str) -> None:
         """Refuse an operation on a question that does not wait.
 
         Raises:
             RequestError: It is unknown, has been answered, or is stale.
         """
         if request_id in self._by_request:
-            await self.refresh(state)  # a restore by another handle may have dropped it
+            await self.refresh(requests)  # a restore by another handle may have dropped it
         if self._is_answered(request_id):
             raise self._taken(self._by_request[request_id])
-        if request_id in state.requests:
+        if request_id in requests:
             return
-        waiting = ", ".join(map(repr, self.waiting(state))) or "none"
+        waiting = ", ".join(map(repr, self.waiting(requests))) or "none"
         raise await self._refusal(
             request_id,
             UnknownRequestError(

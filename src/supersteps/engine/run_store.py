@@ -91,21 +91,21 @@ class RunStore(RunHold):
 
     # -------------------------------------------------------------------------------------- reading
 
-    async def load(self, record: CheckpointRecord, run: RunRecord) -> None:
+    async def load(self, header: CheckpointHeader, run: RunRecord) -> None:
         """Continue from a checkpoint; nothing is written until there is something to do.
 
         Args:
-            record: The checkpoint.
+            header: The checkpoint's header.
             run: The run's record, read before.
         """
         self._cut = self._cut_info = None
-        self.head = record.header
-        await self.lineage.load(record.header)
+        self.head = header
+        await self.lineage.load(header)
         self._adopt(run)
         if run.lease is None or run.lease.owner != self._me:
             self._lease_until = 0.0  # else it was claimed for this handle
         self._newest_answer = None
-        self._branch = run.branch if run.head == record.header.checkpoint_id else run.branch + 1
+        self._branch = run.branch if run.head == header.checkpoint_id else run.branch + 1
 
     def migrate(self, changes: Changes | None, fingerprint: str) -> None:
         """Have the next commit migrate the run.
@@ -201,6 +201,7 @@ class RunStore(RunHold):
         if self._migrated is not None:
             earlier, fingerprint = self._migrated
             changes = earlier.then(changes)
+        self._attempts += 1
         commit = Commit(
             header=header,
             changes=changes,
@@ -208,7 +209,7 @@ class RunStore(RunHold):
             inbox_read=inbox_read,
             lease_seconds=LEASE_SECONDS if more else None,
             owner=self._owner(),
-            commit_id=self._next_commit_id(),
+            commit_id=f"{self.handle}-{self._attempts}",  # no other attempt of any handle has it
             fingerprint=fingerprint,
         )
         if beginning is not None:
@@ -270,11 +271,6 @@ class RunStore(RunHold):
             with suppress(Exception):  # whoever goes on with the run meets the same, and is told
                 self._cut_info = await self.settle()
         await super().release(status=status, error=error)
-
-    def _next_commit_id(self) -> str:
-        """Return an identity for an attempt to commit: no two attempts of any handles share one."""
-        self._attempts += 1
-        return f"{self.handle}-{self._attempts}"
 
     def _committed(self, commit: Commit, lease_until: float) -> CheckpointInfo:
         header = commit.header
@@ -383,7 +379,7 @@ class RunStore(RunHold):
             )
         self._settle(run)
         await self.release()  # until the next iteration
-        await self.load(record, run)
+        await self.load(record.header, run)
         return record
 
 

@@ -197,7 +197,7 @@ class Runner:
         payload = setting.sealer.seal(message, "the input of workflow {!r}", setting.workflow_id)
         results = await self._hooks.begin()
         planned = Plan({})
-        merged = merge(setting.levels, self.state, planned, results, setting.sealer, 0)
+        merged = merge(setting.levels, self._position.state, planned, results, setting.sealer, 0)
         merged.messages = [enter(setting.levels, payload, (INPUT_SOURCE,), merged)]
         await self._barrier.reach(Step(0, planned, merged, (), 0, beginning))
 
@@ -217,7 +217,7 @@ class Runner:
         """
         assert self._store is not None
         with self._opening():
-            await self._store.load(record, run)
+            await self._store.load(record.header, run)
             await self._load(fitted or self._fit(record))
 
     async def restore(self, checkpoint_id: str) -> None:
@@ -259,7 +259,7 @@ class Runner:
             await here.read_journal(self._store)
         self._hooks.claim()
         await self._hooks.restore()
-        await self._inbox.load(here.state, self._store)  # last: hooks may take their time
+        await self._inbox.load(here.state.requests, self._store)  # last: hooks may take their time
         here.is_interrupted = not is_read  # then the next superstep reads it, once the run is held
         for text in fitted.warnings:
             self._setting.emit(WorkflowWarningEvent(text))
@@ -290,7 +290,7 @@ class Runner:
 
     def coming_questions(self) -> set[str]:
         """Return the ids of questions in flight, as messages to the executors that ask them."""
-        payloads = [message.payload.open() for message in self.state.messages]
+        payloads = [message.payload.open() for message in self._position.state.messages]
         return {value.request_id for value in payloads if isinstance(value, RequestInfoMessage)}
 
     def snapshot(self) -> WorkflowCheckpoint:
@@ -324,7 +324,7 @@ class Runner:
 
         To be asked when nothing else does.
         """
-        return self._announcer.leftovers(self.state)
+        return self._announcer.leftovers(self._position.state)
 
     @property
     def has_work(self) -> bool:
@@ -389,19 +389,17 @@ class Runner:
         goes_on = (
             bool(state.messages or state.replies or self.next_due or state.timers) or self.has_work
         )
-        is_waiting = bool(state.requests) and self._inbox.is_waiting(state)
+        is_waiting = bool(state.requests) and self._inbox.is_waiting(state.requests)
         return state_at_barrier(goes_on=goes_on, is_waiting=is_waiting)
 
     def waiting_requests(self) -> list[RequestInfoEvent]:
         """Return an event for each question that waits and whose deadline has not passed."""
-        waiting = [
-            self.state.requests[request_id] for request_id in self._inbox.waiting(self.state)
-        ]
-        late = {request.request_id for request in self.state.requests.due(utc_now())}
+        requests = self._position.state.requests
+        late = {request.request_id for request in requests.due(utc_now())}
         return [
-            self._announcer.request_event(request)
-            for request in waiting
-            if request.request_id not in late
+            self._announcer.request_event(requests[request_id])
+            for request_id in self._inbox.waiting(requests)
+            if request_id not in late
         ]
 
     @property
@@ -418,7 +416,7 @@ class Runner:
             RequestError: One of them cannot be taken; none was.
         """
         self._refuse_in_replay()
-        await self._inbox.accept(self.state, responses)
+        await self._inbox.accept(self._position.state.requests, responses)
         self.wake()
 
     async def cancel_request(self, request_id: str) -> None:
@@ -428,7 +426,7 @@ class Runner:
             RequestError: It does not wait.
         """
         self._refuse_in_replay()
-        await self._inbox.cancel(self.state, request_id)
+        await self._inbox.cancel(self._position.state.requests, request_id)
         self.wake()
 
     def _refuse_in_replay(self) -> None:
@@ -447,7 +445,7 @@ class Runner:
             return
         run = await self._store.look_up()
         if run is not None and self._store.is_at(run):
-            await self._inbox.refresh(self.state)
+            await self._inbox.refresh(self._position.state.requests)
 
     async def wait(self) -> None:
         """Wait until a timer is due, or something else is to be done."""

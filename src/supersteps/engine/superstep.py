@@ -119,9 +119,10 @@ class Supersteps:
         if is_stale or here.is_interrupted:
             await self._recover()
         here.is_interrupted = True
+        requests = here.state.requests
         planned = (
             await self._plan()
-            if self._replay is not None or (here.state.requests and self._inbox.is_due(here.state))
+            if self._replay is not None or (requests and self._inbox.is_due(requests))
             else self._plan_at_once()
         )
         if self._replay is None and not (
@@ -164,8 +165,8 @@ class Supersteps:
             due = await self._replay.timers(step, state, alone=is_alone)
             return plan(self._levels, state, answers, due)
         if self._inbox.may_have_news:
-            await self._inbox.refresh(state)
-        await self._inbox.expire(state)
+            await self._inbox.refresh(state.requests)
+        await self._inbox.expire(state.requests)
         return self._plan_at_once()
 
     def _plan_at_once(self) -> Plan:
@@ -253,12 +254,15 @@ class Supersteps:
             return here.steps_since_input
         is_moved = not here.state.sub_runs or "" in moving(planned, here.state)
         if not planned.replies:
-            self._check_limits(planned, is_moved)
+            if here.state.sub_runs:
+                self._check_inner_limits(planned)
+            if is_moved and here.steps_since_input >= self._setting.max_iterations:
+                raise self._not_converged(planned)
         return here.steps_since_input + is_moved
 
-    def _check_limits(self, planned: Plan, is_moved: bool) -> None:
+    def _check_inner_limits(self, planned: Plan) -> None:
         here, setting = self._position, self._setting
-        for path in sorted(moving(planned, here.state) - {""}) if here.state.sub_runs else ():
+        for path in sorted(moving(planned, here.state) - {""}):
             limit = self._levels.at(path).stand_in.__supersteps__.workflow.max_iterations
             if here.state.sub_runs[path].steps > limit:  # the very first does not count
                 raise WorkflowConvergenceError(
@@ -266,15 +270,16 @@ class Supersteps:
                     f"{limit} iterations (max_iterations of the inner workflow). Raise it if it "
                     "should, and resume the run."
                 )
-        if here.steps_since_input < setting.max_iterations or not is_moved:
-            return
+
+    def _not_converged(self, planned: Plan) -> WorkflowConvergenceError:
+        setting = self._setting
         targets = ", ".join(sorted(map(repr, planned.calls)))
         resume = (
             "Its checkpoint is saved: resume it with a workflow whose max_iterations is higher."
             if setting.store is not None
             else "Raise max_iterations if it should."
         )
-        raise WorkflowConvergenceError(
+        return WorkflowConvergenceError(
             f"run {setting.run_id!r} of workflow {setting.workflow_id!r} did not converge after "
             f"{setting.max_iterations} iterations (max_iterations): messages are still on their "
             f"way to {targets}. {resume}"
