@@ -207,7 +207,6 @@ class Connections:
             "lock_timeout": lock_timeout,
             "idle_in_transaction_session_timeout": statement_timeout,
             "default_transaction_isolation": r"read\ committed",
-            "synchronous_commit": "on",
         }
         settings = [f"-c {name}={value}" for name, value in own.items()]
         return " ".join([*settings, str(given or os.environ.get("PGOPTIONS", ""))]).strip()

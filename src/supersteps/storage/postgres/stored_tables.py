@@ -282,7 +282,7 @@ class PostgresStoredTables:
             what = f"entry {expected} after checkpoint {head} in table `journal`"
             if number != expected:
                 raise damaged_run(run.record.run_id, f"{what}, which is gone,")
-            if not is_intact(checksum, journal_checksum, run.key, head, number, record):
+            if not is_intact(checksum, journal_checksum, run.key, head, record):
                 raise damaged_run(run.record.run_id, what)
             records.append(record)
         return records
@@ -324,9 +324,9 @@ def waiting_checksum(key: int, request_id: str) -> int:
     return crc32(f"{key} {request_id}".encode())
 
 
-def journal_checksum(key: int, head: int, number: int, record: bytes) -> int:
-    """Return the checksum of a record of a finished call."""
-    return crc32(record, crc32(f"{key} {head} {number}".encode()))
+def journal_checksum(key: int, head: int, record: bytes) -> int:
+    """Return the checksum of a record of a finished call; its number is the server's."""
+    return crc32(record, crc32(f"{key} {head}".encode()))
 
 
 def inbox_checksum(key: int, entry: InboxEntry) -> int:

@@ -218,14 +218,15 @@ class PostgresTables(PostgresStoredTables):
 
     def append_journal(self, run: StoredRun, records: Sequence[bytes]) -> None:
         head = head_number(run.record)
-        first = int(self._value("last_journal_number", (run.key, head)))
-        numbers = list(range(first, first + len(records)))
-        checksums = [
-            journal_checksum(run.key, head, number, record)
-            for number, record in zip(numbers, records, strict=True)
-        ]
+        checksums = [journal_checksum(run.key, head, record) for record in records]
         self._send(
-            "insert_journal", (run.key, head, bigints(numbers), list(records), bigints(checksums))
+            "insert_journal",
+            {
+                "run": run.key,
+                "head": head,
+                "records": list(records),
+                "checksums": bigints(checksums),
+            },
         )
 
     def clear_journal(self, key: int) -> None:

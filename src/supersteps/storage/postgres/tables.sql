@@ -230,13 +230,12 @@ SELECT number, record, checksum FROM supersteps.journal WHERE run = %s AND head 
 -- name: is_journalled
 SELECT EXISTS (SELECT 1 FROM supersteps.journal WHERE run = %s AND head = %s)
 
--- name: last_journal_number
-SELECT COALESCE(max(number) + 1, 0) FROM supersteps.journal WHERE run = %s AND head = %s
-
 -- name: insert_journal
 INSERT INTO supersteps.journal (run, head, number, record, checksum)
-SELECT %s, %s, entry.number, entry.record, entry.checksum
-FROM unnest(%s::bigint[], %s::bytea[], %s::bigint[]) AS entry (number, record, checksum)
+SELECT %(run)s, %(head)s,
+       (SELECT COALESCE(max(number), -1) FROM supersteps.journal WHERE run = %(run)s AND head = %(head)s) + entry.place,
+       entry.record, entry.checksum
+FROM unnest(%(records)s::bytea[], %(checksums)s::bigint[]) WITH ORDINALITY AS entry (record, checksum, place)
 
 -- name: delete_journal
 DELETE FROM supersteps.journal WHERE run = %s
