@@ -26,6 +26,7 @@ from psycopg.types.numeric import Int8BinaryDumper
 from supersteps import open_storage
 from supersteps.checkpoint.changes import Changes
 from supersteps.checkpoint.sections.outputs import OUTPUTS
+from supersteps.checkpoint_info import CheckpointInfo
 from supersteps.errors import (
     CheckpointVersionError,
     RunBusyError,
@@ -72,7 +73,8 @@ def opened(dsn: str, schema: str) -> Iterator[Callable[..., PostgresCheckpointSt
     storages: list[PostgresCheckpointStorage] = []
 
     def open_one(**options: Any) -> PostgresCheckpointStorage:
-        storages.append(PostgresCheckpointStorage(dsn, schema=schema, **options))
+        named = psycopg.conninfo.make_conninfo(dsn, application_name=schema)
+        storages.append(PostgresCheckpointStorage(named, schema=schema, **options))
         return storages[-1]
 
     yield open_one
@@ -89,12 +91,12 @@ def query(dsn: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def cut_connections(dsn: str) -> None:
-    """Cut every connection of the library, as a restart of the server does."""
+def cut_connections(dsn: str, schema: str) -> None:
+    """Cut every connection of a test's storages, as a restart of the server does."""
     query(
         dsn,
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-        "WHERE application_name = 'supersteps' AND pid <> pg_backend_pid()",
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s",
+        schema,
     )
 
 
@@ -308,20 +310,20 @@ async def test_a_server_that_does_not_wait_for_its_disk_is_refused(
 # ------------------------------------------------------------------------------ broken connections
 
 
-async def test_broken_connections_are_replaced(dsn: str, opened: Opened) -> None:
+async def test_broken_connections_are_replaced(dsn: str, opened: Opened, schema: str) -> None:
     storage = opened()
     writer = Writer(storage)
     await writer.put(n=b"1")
-    cut_connections(dsn)
+    cut_connections(dsn, schema)
 
     head = await writer.put(n=b"2")
-    cut_connections(dsn)
+    cut_connections(dsn, schema)
     await storage.append_journal("run", 1, head, [b"1"])
-    cut_connections(dsn)
+    cut_connections(dsn, schema)
     assert await storage.read_journal("run", head) == [b"1"]
-    cut_connections(dsn)
+    cut_connections(dsn, schema)
     assert await storage.get_run("run") is not None
-    cut_connections(dsn)
+    cut_connections(dsn, schema)
     await storage.renew("run", 1, LEASE)
     assert await content_of(storage, head) == {shared("n"): b"2"}
 
@@ -443,7 +445,7 @@ def restart(server: Server, how: str) -> None:
 
 
 async def test_a_server_that_stays_away_is_an_error(
-    dsn: str, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    dsn: str, opened: Opened, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = opened(patience_seconds=0.2)
     writer = Writer(storage)
@@ -452,7 +454,7 @@ async def test_a_server_that_stays_away_is_an_error(
     def refuse(*args: Any, **options: Any) -> None:
         raise psycopg.OperationalError("connection failed: Connection refused")
 
-    cut_connections(dsn)
+    cut_connections(dsn, schema)
     with monkeypatch.context() as patch:
         patch.setattr(psycopg, "connect", refuse)
         with pytest.raises(StorageError, match=r"Connection refused\. See whether the server"):
@@ -699,7 +701,11 @@ async def test_what_a_deleted_run_has_left_is_deleted_bit_by_bit(
         assert query(dsn, f"SELECT count(*) FROM {schema}.{table}") == [(0,)], table
 
 
-async def test_pruning_deletes_chunks_and_list_items(dsn: str, opened: Opened, schema: str) -> None:
+@pytest.mark.parametrize("together", [2, 2000])
+async def test_pruning_deletes_chunks_too(
+    dsn: str, opened: Opened, schema: str, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr("supersteps.storage.postgres.storage._PRUNED_TOGETHER", together)
     storage = opened()
     writer = Writer(storage)
     for n in range(6):
@@ -707,7 +713,11 @@ async def test_pruning_deletes_chunks_and_list_items(dsn: str, opened: Opened, s
         head = await writer.commit(Changes(puts={shared("n"): value}))
     (before,) = query(dsn, f"SELECT count(*) FROM {schema}.chunks")[0]
 
-    await storage.prune("run", RetentionPolicy(keep_last=1))
+    policy = RetentionPolicy(keep_last=1)
+    expected = [f"run-00000{n}" for n in range(5)]
+    assert await storage.prune("run", policy, dry_run=True) == expected
+    assert await storage.prune("run", policy) == expected
+    assert await storage.list_lineage(head, 10) == [CheckpointInfo("run", head, 5, None)]
 
     (after,) = query(dsn, f"SELECT count(*) FROM {schema}.chunks")[0]
     assert after < before / 4

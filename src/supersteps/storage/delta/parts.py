@@ -239,6 +239,8 @@ def collect(
     tables: WritableTables, owner: int, gone: Iterable[Entry], kept: Collection[Entry]
 ) -> None:
     """Delete what only the deleted entries (`gone`) of an owner need."""
+    gone = list(gone)
+    tables.fetch_values([*gone, *kept], leaves=False)
     tables.release_chunks(owner, unneeded_chunks(tables, gone, kept))
     needed = needed_lengths(tables, kept)
     if needed is not None:

@@ -50,8 +50,13 @@ class StoredTables(Tables, Protocol):
         """Return the same tables for values of one owner, if each owner has its own chunks."""
         ...
 
-    def fetch_values(self, entries: Iterable[Entry]) -> None:
-        """Fetch values that are about to be read, where reading in pieces takes long."""
+    def fetch_values(self, entries: Iterable[Entry], *, leaves: bool = True) -> None:
+        """Fetch values that are about to be read, where reading in pieces takes long.
+
+        Args:
+            entries: The values.
+            leaves: Whether their content is wanted, and not only what it consists of.
+        """
         ...
 
     def find_run(self, run_id: str) -> StoredRun | None:

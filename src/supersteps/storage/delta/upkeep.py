@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from supersteps.checkpoint.chunks import split
 from supersteps.checkpoint.parts import ListPart, PartKey
@@ -43,11 +43,31 @@ class Upkeep:
     def prune(self, tables: WritableTables, run_id: str, policy: RetentionPolicy) -> list[str]:
         """Delete the checkpoints of a run that a policy removes; return their ids, oldest first."""
         run, rows, pruning = plan(tables, run_id, policy)
+        self._carry_out(tables, run, rows, pruning)
+        return pruning.gone
+
+    def remove(self, tables: WritableTables, run_id: str, unwanted: Iterable[str]) -> list[str]:
+        """Delete checkpoints of a run; return the ids of those that were there, and not its head.
+
+        For whoever prunes in several transactions.
+        """
+        stored, run = tables.find_run(run_id), tables.run_key(run_id)
+        if stored is None or run is None:
+            return []
+        rows = _by_id(tables, run)
+        gone = [each for each in unwanted if each in rows and each != stored.record.head]
+        headers = [header_of(row, run) for row in rows.values()]
+        parents = rules.new_parents(headers, frozenset(gone))
+        self._carry_out(tables, run, rows, Pruning(gone, parents))
+        return gone
+
+    def _carry_out(
+        self, tables: WritableTables, run: RunKey, rows: Mapping[str, Row], pruning: Pruning
+    ) -> None:
         for child, parent in pruning.parents.items():
             place = split_checkpoint_id(parent) if parent else None
             _build_on(tables, run, rows[child], place[1] if place else None)
         self._remove(tables, run, [rows[gone] for gone in pruning.gone])
-        return pruning.gone
 
     def delete_run(self, tables: WritableTables, run_id: str) -> bool:
         """Delete a run with all its checkpoints; return whether it existed."""
@@ -151,11 +171,16 @@ def plan(
     run = tables.run_key(run_id)
     if stored is None or run is None:
         raise rules.no_such_run(run_id)
-    rows = {
-        checkpoint_id(run.run_id, row.sequence): row for row in _intact(tables.rows(run.key), run)
-    }
+    rows = _by_id(tables, run)
     headers = [header_of(row, run) for row in rows.values()]
     return run, rows, plan_pruning(stored.record, headers, policy)
+
+
+def _by_id(tables: StoredTables, run: RunKey) -> dict[str, Row]:
+    """Return the intact checkpoints of a run, in the order of their commits."""
+    return {
+        checkpoint_id(run.run_id, row.sequence): row for row in _intact(tables.rows(run.key), run)
+    }
 
 
 def _build_on(tables: WritableTables, run: RunKey, row: Row, parent: int | None) -> None:

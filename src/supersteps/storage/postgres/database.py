@@ -83,6 +83,7 @@ class Database:
 
     def _repeat(self, task: str, job: Callable[[Link], T]) -> T:
         attempt = 1
+        deadline = time.monotonic() + self.connections.patience_seconds
         with self.connections.errors(task):
             while True:
                 with self.connections.link() as link:
@@ -92,10 +93,14 @@ class Database:
                     except psycopg.Error as error:
                         broken = is_broken(error, link.db)
                         link.db.close()
-                        if attempt == _ATTEMPTS or not (broken or is_to_be_redone(error)):
+                        if broken and time.monotonic() > deadline:
+                            raise
+                        if not broken and not (attempt < _ATTEMPTS and is_to_be_redone(error)):
                             raise
                 if broken:
                     self.connections.close()  # the others are of the same age
+                if attempt > 1:
+                    time.sleep(_PAUSE)
                 attempt += 1
 
     def _read(self, link: Link, job: Callable[[PostgresStoredTables], T]) -> T:
@@ -125,7 +130,6 @@ class Database:
         except psycopg.Error as error:
             if not (is_committing and is_broken(error, link.db)):
                 raise
-            link.db.close()
             if not self._is_committed(number):
                 raise
         return result
@@ -133,13 +137,17 @@ class Database:
     def _is_committed(self, transaction: str) -> bool:
         """Return what has become of a transaction whose COMMIT was not answered."""
         deadline = time.monotonic() + self.connections.patience_seconds
-        self.connections.close()
         while time.monotonic() < deadline:
+            self.connections.close()  # those that are idle are of the same age
             with self.connections.link() as link:
-                outcome = _first(link.execute(self._database_sql["outcome"], (transaction,)))
+                try:
+                    outcome = _first(link.execute(self._database_sql["outcome"], (transaction,)))
+                except psycopg.Error:
+                    outcome = ""
+                    link.db.close()
             if outcome in ("committed", "aborted"):
-                return bool(outcome == "committed")
-            time.sleep(_PAUSE)  # the server has not noticed yet that the connection is gone
+                return outcome == "committed"
+            time.sleep(_PAUSE)  # perhaps the server has not noticed that the connection is gone
         raise StorageError(
             f"{self.server.name} does not tell whether the last transaction was committed: the "
             "connection was lost while it was. Look at the run before you go on."

@@ -12,9 +12,13 @@ from supersteps.storage.delta.storage import DeltaStorage
 from supersteps.storage.delta.tables import StoredTables, WritableTables
 from supersteps.storage.ports import Capabilities
 from supersteps.storage.postgres.addresses import SCHEMA, read_dsn, split_address
+from supersteps.storage.retention import RetentionPolicy
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_PRUNED_TOGETHER = 2000
+"""So many checkpoints are deleted in one transaction, during which the run has to wait."""
 
 
 class PostgresCheckpointStorage(DeltaStorage):
@@ -108,6 +112,22 @@ class PostgresCheckpointStorage(DeltaStorage):
         if was_there:
             await self._access.run(self._access.clear_up)
         return was_there
+
+    async def prune(
+        self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
+    ) -> list[str]:
+        """Delete the checkpoints that a policy removes, in several transactions if it is many.
+
+        Whoever advances the run does not have to wait for all of them.
+        """
+        unwanted = await super().prune(run_id, policy, dry_run=True)
+        if dry_run:
+            return unwanted
+        gone: list[str] = []
+        for first in range(0, len(unwanted), _PRUNED_TOGETHER):
+            batch = unwanted[first : first + _PRUNED_TOGETHER]
+            gone += await self._write(self._upkeep.remove, run_id, batch)
+        return gone
 
     async def vacuum(self) -> None:
         """Have the server use again what was deleted; others can read and write meanwhile."""

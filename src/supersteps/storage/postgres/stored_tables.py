@@ -232,13 +232,13 @@ class PostgresStoredTables:
 
     # ----------------------------------------------------------------------------- values and lists
 
-    def fetch_values(self, entries: Iterable[Entry]) -> None:
+    def fetch_values(self, entries: Iterable[Entry], *, leaves: bool = True) -> None:
         """Fetch the chunks of values, each level of their trees at once."""
         level = [(entry.hashes, entry.height) for entry in entries if isinstance(entry, Stored)]
         while level:
             wanted: dict[bytes, int] = {}
             for hashes, height in level:
-                for place in range(0, len(hashes), HASH_BYTES):
+                for place in range(0, len(hashes) if leaves or height else 0, HASH_BYTES):
                     wanted[hashes[place : place + HASH_BYTES]] = height
             self._fetch_chunks([hash for hash in wanted if hash not in self._chunks])
             level = [

@@ -151,7 +151,7 @@ class SqliteTables:
 
     # ----------------------------------------------------------------------------- values and lists
 
-    def fetch_values(self, entries: Iterable[Entry]) -> None:
+    def fetch_values(self, entries: Iterable[Entry], *, leaves: bool = True) -> None:
         """Do nothing: a database in this process is read chunk by chunk."""
 
     def chunk(self, hash: bytes) -> bytes | None:
