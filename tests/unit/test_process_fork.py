@@ -32,6 +32,7 @@ from supersteps.checkpoint import owner
 from supersteps.engine import heartbeat
 from supersteps.engine.hold import RunHold
 from supersteps.storage.plain.runs import PlainRuns
+from supersteps.storage.sqlite.tables import SqliteTables
 from supersteps.testing.writer import Writer, content_of, shared
 
 pytestmark = [
@@ -169,16 +170,12 @@ def test_a_fork_does_not_wait_for_ever(
     monkeypatch.setattr(_process_fork, "PATIENCE_SECONDS", 0.05)
     begun, end = threading.Event(), threading.Event()
 
-    def work(db: sqlite3.Connection) -> None:
-        db.execute("SELECT count(*) FROM runs").fetchone()
+    def work(tables: SqliteTables) -> None:
+        tables.db.execute("SELECT count(*) FROM runs").fetchone()
         begun.set()
         end.wait(30)
 
-    job = (
-        storage._writer.run(work)
-        if use == "write"
-        else storage._readers.run(lambda tables: work(tables.db))
-    )
+    job = storage._writer.run(work) if use == "write" else storage._readers.run(work)
     thread = threading.Thread(target=asyncio.run, args=(job,))
     thread.start()
     begun.wait(30)
@@ -195,17 +192,19 @@ def test_a_fork_waits_for_a_commit_that_is_under_way(storage: SqliteCheckpointSt
     asyncio.run(warm_up(storage))
     begun, end = threading.Event(), threading.Event()
 
-    def work(db: sqlite3.Connection) -> None:
+    def work(tables: SqliteTables) -> None:
         begun.set()
         end.wait(30)
-        db.execute("CREATE TABLE written (n)")
+        tables.db.execute("CREATE TABLE written (n)")
 
     thread = threading.Thread(target=asyncio.run, args=(storage._writer.run(work),))
     thread.start()
     begun.wait(30)
     threading.Timer(0.05, end.set).start()
 
-    said = Child(lambda: asyncio.run(storage._writer.run(lambda db: db.in_transaction))).answer()
+    said = Child(
+        lambda: asyncio.run(storage._writer.run(lambda tables: tables.db.in_transaction))
+    ).answer()
 
     thread.join()
     assert said == "True"

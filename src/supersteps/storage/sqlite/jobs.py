@@ -9,9 +9,11 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
+from supersteps.storage.sqlite.tables import SqliteTables
+
 T = TypeVar("T")
 
-Work = Callable[[sqlite3.Connection], T]
+Work = Callable[[SqliteTables], T]
 
 
 class Job(msgspec.Struct, Generic[T], eq=False):
@@ -65,22 +67,23 @@ class Batch(msgspec.Struct, eq=False):
     is_committed: bool = False
 
 
-def perform(db: sqlite3.Connection, jobs: Iterable[Job[Any]], *, apart: bool = False) -> bool:
+def perform(tables: SqliteTables, jobs: Iterable[Job[Any]], *, apart: bool = False) -> bool:
     """Run jobs in a transaction.
 
     Returns False, with the transaction unfinished, if a job was refused after it had written.
 
     Args:
-        db: The database.
+        tables: The tables.
         jobs: The jobs.
         apart: Whether each has a savepoint, so that its refusal undoes only its own changes.
     """
+    db = tables.db
     for job in jobs:
         before = db.total_changes
         if apart:
             db.execute("SAVEPOINT job")
         try:
-            job.result = job.work(db)
+            job.result = job.work(tables)
         except sqlite3.Error:
             raise
         except Exception as error:

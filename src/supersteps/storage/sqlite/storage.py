@@ -79,8 +79,7 @@ class SqliteCheckpointStorage(DeltaStorage, WorkQueue):
             can_read_lineage=True,
         )
         database = Database(self.path, busy_seconds)
-        self._clock = clock
-        self._writer = Writer(database, self._commits.heads.clear)
+        self._writer = Writer(database, clock, self._commits.heads.clear)
         self._readers = Readers(database)
         self._changes = Changes(database)
         self._bell = Bell()
@@ -105,18 +104,18 @@ class SqliteCheckpointStorage(DeltaStorage, WorkQueue):
         if commit.queue is not None:
             return await self._submit(commit)
         return await self._writer.run(
-            lambda db: self._commits.commit(SqliteTables(db, self._clock), commit),
+            lambda tables: self._commits.commit(tables, commit),
             alone=commit.header.run_id,
             is_small=commit.changes.size < _LARGE_BYTES,
-            written=lambda db: self._commits.is_written(SqliteTables(db), commit),
+            written=lambda tables: self._commits.is_written(tables, commit),
         )
 
     async def _submit(self, commit: Commit) -> int | None:
         newest = await self._writer.run(
-            lambda db: self._commits.submit(SqliteTables(db, self._clock), commit),
+            lambda tables: self._commits.submit(tables, commit),
             alone=commit.header.run_id,
             is_small=commit.changes.size < _LARGE_BYTES,
-            written=lambda db: self._commits.is_written(SqliteTables(db), commit),
+            written=lambda tables: self._commits.is_written(tables, commit),
         )
         self._bell.ring()
         return newest
@@ -203,7 +202,7 @@ class SqliteCheckpointStorage(DeltaStorage, WorkQueue):
 
     async def vacuum(self) -> None:
         """Return unused space to the file system; other processes cannot write meanwhile."""
-        await self._writer.run_apart(lambda db: db.execute("VACUUM") and None)
+        await self._writer.run_apart(lambda tables: tables.db.execute("VACUUM") and None)
 
     # -------------------------------------------------------------------------------- transactions
 
@@ -229,9 +228,7 @@ class SqliteCheckpointStorage(DeltaStorage, WorkQueue):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self._writer.run(
-            lambda db: job(SqliteTables(db, self._clock), *args, **kwargs)
-        )
+        return await self._writer.run(lambda tables: job(tables, *args, **kwargs))
 
     async def _write_small(
         self,
@@ -239,9 +236,7 @@ class SqliteCheckpointStorage(DeltaStorage, WorkQueue):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        return await self._writer.run(
-            lambda db: job(SqliteTables(db, self._clock), *args, **kwargs), is_small=True
-        )
+        return await self._writer.run(lambda tables: job(tables, *args, **kwargs), is_small=True)
 
 
 def _queue_entry(tables: SqliteTables, run_id: str) -> QueueEntry | None:

@@ -32,6 +32,7 @@ from supersteps.errors import StorageError
 from supersteps.storage.sqlite.database import Database, Whereabouts, is_busy
 from supersteps.storage.sqlite.jobs import Batch, Job, Work, deliver, perform
 from supersteps.storage.sqlite.log import Log
+from supersteps.storage.sqlite.tables import SqliteTables
 
 T = TypeVar("T")
 
@@ -58,11 +59,15 @@ class Writer:
 
     Args:
         database: The file.
+        clock: Returns the present time for leases, in Unix seconds.
         forget: Called when a transaction has failed, because caches are then invalid.
     """
 
-    def __init__(self, database: Database, forget: Callable[[], None]) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], float], forget: Callable[[], None]
+    ) -> None:
         self._database = database
+        self._clock = clock
         self._forget = forget
         self._log = Log(database.path)
         self._begin()
@@ -80,6 +85,7 @@ class Writer:
         self._pool: ThreadPoolExecutor | None = None
         self._last: str | None = None
         self._db: sqlite3.Connection | None = None
+        self._tables: SqliteTables | None = None  # those of the connection
         self._whereabouts: Whereabouts | None = None
         self._is_waiting = True
         self._slow_share = 1.25 * _SLOW_SHARE  # until a few commits show otherwise
@@ -331,7 +337,8 @@ class Writer:
             # Nothing is lost; if the problem persists, the next commit reports it.
             self._drop_connection()
 
-    def _close(self, db: sqlite3.Connection) -> None:
+    def _close(self, tables: SqliteTables) -> None:
+        db = tables.db
         try:
             self._database.set_waiting(db, False)  # for connections that still read
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -346,13 +353,14 @@ class Writer:
         """Run jobs in one transaction; return False, without changes, if it would have to wait."""
         batch = self._batch = Batch(jobs)
         try:
-            db = self._connection(waiting)
+            tables = self._connected(waiting)
             if jobs[0].is_apart:
-                jobs[0].result = jobs[0].work(db)
+                jobs[0].result = jobs[0].work(tables)
                 return True
+            db = tables.db
             before = db.total_changes
             db.execute("BEGIN IMMEDIATE")
-            if not self._perform(db, jobs):
+            if not self._perform(tables, jobs):
                 return True
             batch.is_committing = True
             self._commit(db)
@@ -372,13 +380,14 @@ class Writer:
             self._recover(batch, error)
         return True
 
-    def _perform(self, db: sqlite3.Connection, jobs: list[Job[Any]]) -> bool:
+    def _perform(self, tables: SqliteTables, jobs: list[Job[Any]]) -> bool:
         """Run jobs in the transaction; return False, and end it, if there is nothing to commit.
 
         Most refusals come before anything is written. Savepoints cost as much as the statements of
         a small commit, so they are used only after a job was refused later than that.
         """
-        if not perform(db, jobs):
+        db = tables.db
+        if not perform(tables, jobs):
             db.execute("ROLLBACK")
             self._forget()
             if len(jobs) == 1:
@@ -386,15 +395,16 @@ class Writer:
             for job in jobs:
                 job.error = job.result = None
             db.execute("BEGIN IMMEDIATE")
-            perform(db, jobs, apart=True)
+            perform(tables, jobs, apart=True)
         if jobs[0].error is not None and all(job.error is not None for job in jobs):
             db.execute("ROLLBACK")
             return False
         return True
 
-    def _connection(self, waiting: bool) -> sqlite3.Connection:
-        if self._db is None:
+    def _connected(self, waiting: bool) -> SqliteTables:
+        if self._db is None or self._tables is None:
             self._db = self._database.connect()
+            self._tables = SqliteTables(self._db, self._clock)
             self._log.limit(self._db)
             self._db.execute("BEGIN IMMEDIATE")  # ensures that there is a log
             self._db.execute("ROLLBACK")
@@ -404,7 +414,7 @@ class Writer:
         if self._is_waiting != waiting:
             self._database.set_waiting(self._db, waiting)
             self._is_waiting = waiting
-        return self._db
+        return self._tables
 
     def _commit(self, db: sqlite3.Connection) -> None:
         begun = time.perf_counter()
@@ -490,7 +500,7 @@ class Writer:
         if witness is None:
             return False
         try:
-            return witness(self._connection(waiting=True))
+            return witness(self._connected(waiting=True))
         except (sqlite3.Error, StorageError):
             self._drop_connection()
             return False
@@ -498,7 +508,7 @@ class Writer:
     def _drop_connection(self) -> None:
         if self._db is not None:
             self._db.close()  # before it is dropped: an open one may have a transaction
-            self._db = None
+            self._db = self._tables = None
 
 
 def _fail(jobs: list[Job[Any]], error: BaseException) -> None:
