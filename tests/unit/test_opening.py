@@ -20,6 +20,7 @@ from supersteps import (
     SuperStepCompletedEvent,
 )
 from supersteps.engine import lineage as lineages
+from supersteps.errors import StorageError
 from supersteps.storage import _files
 from supersteps.storage.ports import DurableStorage
 from tests.unit.support import asking_workflow, collect, counter_workflow
@@ -142,6 +143,29 @@ async def test_a_resume_that_goes_on_calls_the_storage_four_times_before_its_com
             break
 
     assert calls == ["load_record", "get_run", "acquire", "read_journal", "commit"]
+
+
+async def test_a_run_whose_journal_cannot_be_read_has_not_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage = InMemoryCheckpointStorage()
+    first = counter_workflow(storage=storage).run_stream(5, run_id="r")
+    async for _event in first:
+        if len(first.checkpoints) == 3:
+            break
+    await first.aclose()
+
+    async def damaged(*_args: Any, **_kwargs: Any) -> list[bytes]:
+        raise StorageError("the disk cannot be read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "read_journal", damaged)
+        with pytest.raises(StorageError, match="the disk cannot be read"):
+            await counter_workflow(storage=storage).run_from_checkpoint(first.checkpoints[2])
+
+    run = await storage.get_run("r")
+    assert run is not None
+    assert (run.status, run.error, run.lease) == ("IN_PROGRESS", None, None)
 
 
 async def test_a_resume_with_nothing_to_do_only_reads_the_checkpoint_and_the_run(

@@ -6,6 +6,7 @@ import pytest
 
 from supersteps.checkpoint import content
 from supersteps.checkpoint.codec.codec import Codec
+from supersteps.checkpoint.codec.raw import RawValue
 from supersteps.checkpoint.parts import ListPart, Part, PartKey
 from supersteps.checkpoint.sections.answered import AnsweredRequest
 from supersteps.checkpoint.sections.question import PendingRequest
@@ -14,6 +15,7 @@ from supersteps.checkpoint.sections.table import SECTION_DEPTHS, SECTIONS, secti
 from supersteps.checkpoint.values import Sealer
 from supersteps.engine.state import State
 from supersteps.requests import RequestResponse
+from supersteps.run.result import WorkflowRunResult
 from supersteps.typing.annotations import type_name
 
 MESSAGE = b'{"data":1,"source_ids":["a"],"target_ids":["b"]}'
@@ -117,6 +119,8 @@ def test_parts_of_no_section_are_left_alone(key: PartKey) -> None:
         (AnsweredRequest, "supersteps.checkpoint.content:AnsweredRequest"),
         (SubWorkflowState, "supersteps.checkpoint.content:SubWorkflowState"),
         (RequestResponse, "supersteps.requests:RequestResponse"),
+        (RawValue, "supersteps.checkpoint.raw:RawValue"),
+        (WorkflowRunResult, "supersteps.result:WorkflowRunResult"),
     ],
 )
 def test_types_that_have_moved_are_stored_under_their_first_names(kind: type, name: str) -> None:

@@ -138,12 +138,19 @@ class RunStore(RunHold):
         return await self.storage.read_inbox(self.run_id, incarnation=self._incarnation)
 
     async def read_journal(self) -> list[bytes]:
-        """Return records of calls that finished after the head."""
+        """Return records of calls that finished after the head.
+
+        If that fails, the run is released: no handler has run, so the run has not failed.
+        """
         if not self.is_at_head:
             return []
-        return await self.storage.read_journal(
-            self.run_id, self.base.checkpoint_id, incarnation=self._incarnation
-        )
+        try:
+            return await self.storage.read_journal(
+                self.run_id, self.base.checkpoint_id, incarnation=self._incarnation
+            )
+        except Exception:
+            await self.release()
+            raise
 
     # -------------------------------------------------------------------------------------- writing
 

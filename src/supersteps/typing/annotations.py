@@ -39,6 +39,8 @@ _STORED_AS = {
     "supersteps.checkpoint.sections.answered": "supersteps.checkpoint.content",
     "supersteps.checkpoint.sections.sub_run": "supersteps.checkpoint.content",
     "supersteps.checkpoint_info": "supersteps.checkpoint.record",
+    "supersteps.checkpoint.codec.raw": "supersteps.checkpoint.raw",
+    "supersteps.run.result": "supersteps.result",
 }
 """Modules that have moved, with the names under which their types were first saved."""
 
