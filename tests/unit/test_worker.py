@@ -76,6 +76,31 @@ class Hasty(Executor):
         await ctx.yield_output(answer)
 
 
+class Remembering(Executor):
+    """Keeps what it got in an attribute, which the hooks carry over; one run at a time."""
+
+    def __init__(self) -> None:
+        super().__init__("remembering")
+        self.got: int | None = None
+
+    @handler
+    async def take(self, number: int, ctx: WorkflowContext[str]) -> None:
+        self.got = number
+        await asyncio.sleep(0.02)
+        await ctx.send_message("give")
+
+    @handler
+    async def give(self, text: str, ctx: WorkflowContext[Never, int]) -> None:
+        assert self.got is not None
+        await ctx.yield_output(self.got)
+
+    async def on_checkpointing(self, ctx: WorkflowContext) -> None:
+        ctx.queue_state_update("got", self.got)
+
+    async def on_checkpoint_restored(self, ctx: WorkflowContext) -> None:
+        self.got = await ctx.read_state("got")
+
+
 class Broken(Executor):
     @handler
     async def fail(self, text: str, ctx: WorkflowContext[Never, str]) -> None:
@@ -330,6 +355,17 @@ async def test_a_run_of_another_graph_stays_as_it_is(
     assert await status_of(memory, run_id) == "IN_PROGRESS"
     async with at_work(memory, before):
         assert (await before.wait(run_id, timeout=WAIT)).get_outputs() == [1, 0]
+
+
+async def test_runs_that_share_an_instance_with_hooks_take_turns(
+    memory: InMemoryCheckpointStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_BUSY_AGAIN_SECONDS", 0.02)
+    workflow = one(Remembering(), memory)
+    runs = [await workflow.submit(number) for number in range(3)]
+    async with at_work(memory, workflow):
+        results = [await workflow.wait(run_id, timeout=WAIT) for run_id in runs]
+    assert [result.get_outputs() for result in results] == [[0], [1], [2]]
 
 
 async def test_a_storage_that_fails_for_a_while_is_tried_again(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from supersteps._process_fork import forkable_lock, restart_in_child
@@ -42,15 +41,18 @@ class Bell:
             except RuntimeError:  # the loop is closed: nobody waits there any more
                 continue
 
-    async def wait(self, seen: int, seconds: float) -> None:
+    async def wait(
+        self, seen: int, seconds: float, future: asyncio.Future[None] | None = None
+    ) -> None:
         """Wait until it is rung again, at most for some seconds.
 
         Args:
             seen: Its number as the caller has seen it; if it was rung since, there is no wait.
             seconds: For how many.
+            future: Ends the wait, too, once it is done.
         """
         loop = asyncio.get_running_loop()
-        waiter: _Waiter = loop, loop.create_future()
+        waiter: _Waiter = loop, future or loop.create_future()
         with self._lock:
             if self.number != seen:
                 return
@@ -75,15 +77,47 @@ class Bell:
             seen: What an earlier call returned.
             seconds: For how many seconds to wait at most.
         """
-        until = time.monotonic() + seconds
-        pause = FIRST_PAUSE
-        while True:
-            mark = (self.number, look())
-            left = until - time.monotonic()
-            if mark != seen or left <= 0:
-                return mark
-            await self.wait(mark[0], min(pause, left))
-            pause = min(pause * SLOWER, LONGEST_PAUSE)
+        mark = (self.number, look())
+        if mark != seen or seconds <= 0:
+            return mark
+        looking = _Looking(look, mark[1], seconds)
+        try:
+            await self.wait(mark[0], seconds, looking.future)
+        finally:
+            looking.timer.cancel()
+        return self.number, look()
+
+
+class _Looking:
+    """Looks again and again by timers of the event loop, which costs less than a task would.
+
+    Attributes:
+        future: Is done once a look shows a change, or fails.
+        timer: The next look.
+    """
+
+    def __init__(self, look: Callable[[], object], seen: object, seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._look = look
+        self._seen = seen
+        self._until = self._loop.time() + seconds
+        self._pause = FIRST_PAUSE
+        self.future: asyncio.Future[None] = self._loop.create_future()
+        self.timer = self._loop.call_later(min(self._pause, seconds), self._do)
+
+    def _do(self) -> None:
+        try:
+            if self._look() != self._seen:
+                return _wake(self.future)
+        except Exception as error:
+            if not self.future.done():
+                self.future.set_exception(error)
+            return None
+        self._pause = min(self._pause * SLOWER, LONGEST_PAUSE)
+        left = self._until - self._loop.time()
+        if left > 0 and not self.future.done():
+            self.timer = self._loop.call_later(min(self._pause, left), self._do)
+        return None
 
 
 def _wake(future: asyncio.Future[None]) -> None:

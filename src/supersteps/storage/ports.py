@@ -503,6 +503,7 @@ def capabilities_of(storage: object) -> Capabilities:
     return Capabilities(
         can_manage=all(hasattr(storage, name) for name in _MANAGED),
         can_back_up=hasattr(storage, "backup"),
+        can_queue=hasattr(storage, "claim_runs") and hasattr(storage, "put_back"),
         can_read_lineage=hasattr(storage, "read_lineage"),
     )
 
