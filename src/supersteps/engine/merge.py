@@ -57,12 +57,21 @@ def merge(
     return merged
 
 
-def enter(levels: Levels, payload: Sealed, source_ids: tuple[str, ...], merged: Merged) -> Message:
+def enter(
+    levels: Levels, state: State, payload: Sealed, source_ids: tuple[str, ...], merged: Merged
+) -> Message:
     """Return the message that carries the run's input.
 
     If the start executor is a sub-workflow's node, a run of the sub-workflow starts.
+
+    Args:
+        levels: The graph and those of its sub-workflows.
+        state: The state of a run that has not started.
+        payload: The input.
+        source_ids: Who sent it.
+        merged: Takes the run of the sub-workflow.
     """
-    router = Router(levels, State(), Sealer(payload.codec, encoding=False), 0, merged)
+    router = Router(levels, state, Sealer(payload.codec, encoding=False), 0, merged)
     targets = router.enter(levels.root, levels.root.graph.start_id, payload)
     return Message(payload, source_ids, targets)
 

@@ -197,8 +197,9 @@ class Runner:
         payload = setting.sealer.seal(message, "the input of workflow {!r}", setting.workflow_id)
         results = await self._hooks.begin()
         planned = Plan({})
-        merged = merge(setting.levels, self._position.state, planned, results, setting.sealer, 0)
-        merged.messages = [enter(setting.levels, payload, (INPUT_SOURCE,), merged)]
+        state = self._position.state
+        merged = merge(setting.levels, state, planned, results, setting.sealer, 0)
+        merged.messages = [enter(setting.levels, state, payload, (INPUT_SOURCE,), merged)]
         await self._barrier.reach(Step(0, planned, merged, (), 0, beginning))
 
     @property

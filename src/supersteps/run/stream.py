@@ -41,6 +41,7 @@ class EventStream:
         events: Undelivered events.
         collector: Takes events instead, while a caller waits only for the result.
         sink: Takes the events of every superstep.
+        state: The run's state that was last reported.
         delivered_some: Whether events were delivered, which no result will contain.
         is_closed: Whether events are dropped, because the run's handle is closed.
         is_hurried: Whether handlers must not wait for the consumer, because the consumer may itself
@@ -67,14 +68,9 @@ class EventStream:
         self._hold: object | None = None  # of the collector
         self._freed = LoopEvent()
         self._task: weakref.ref[asyncio.Task[Any]] | None = None  # of the consumer
-        self._state = WorkflowRunState.STARTED
+        self.state = WorkflowRunState.STARTED
 
     # ------------------------------------------------------------------------------- the giving end
-
-    @property
-    def state(self) -> WorkflowRunState:
-        """The state that was last reported."""
-        return self._state
 
     def emit(self, event: WorkflowEvent) -> None:
         """Take an event."""
@@ -96,8 +92,8 @@ class EventStream:
 
     def emit_state(self, state: WorkflowRunState) -> None:
         """Report a state, if it differs from the last reported one."""
-        if state is not self._state:
-            self._state = state
+        if state is not self.state:
+            self.state = state
             self.emit(WorkflowStatusEvent(state))
 
     def wake(self) -> None:
@@ -119,7 +115,7 @@ class EventStream:
         if self.collector is not None:
             self.collector = self.sink = self.collector.fresh()
         self.delivered_some = True
-        self._state = WorkflowRunState.STARTED
+        self.state = WorkflowRunState.STARTED
         self.make_room()
 
     # -------------------------------------------------------------------------------- back-pressure

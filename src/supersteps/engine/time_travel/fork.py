@@ -29,6 +29,7 @@ from supersteps.define.subworkflow import takes_input
 from supersteps.engine.levels import Levels
 from supersteps.engine.merge import enter
 from supersteps.engine.merged import Merged
+from supersteps.engine.state import State
 from supersteps.engine.time_travel.present_graph import PresentGraph
 from supersteps.errors import UnhandledMessageError
 from supersteps.states import WorkflowRunState, state_at_barrier
@@ -119,7 +120,7 @@ def _change_input(
         )
     payload = Sealer(editing.codec, encoding=True).seal(value, "{!r}", given)
     merged = Merged()
-    message = enter(levels, payload, was.source_ids, merged)
+    message = enter(levels, State(), payload, was.source_ids, merged)
     if merged.sub_runs:  # the input goes into a sub-workflow: its run begins anew
         for key in [key for key in editing.parts if key[0] == SUB_WORKFLOWS]:
             del editing.parts[key]

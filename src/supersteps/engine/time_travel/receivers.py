@@ -55,7 +55,8 @@ def addressed(
         if message.target_ids:
             merged.messages.append(message)
         elif message.source_ids == (INPUT_SOURCE,):
-            merged.messages.append(enter(levels, message.payload, message.source_ids, merged))
+            entered = enter(levels, State(), message.payload, message.source_ids, merged)
+            merged.messages.append(entered)
         else:
             for source in message.source_ids:
                 level = levels.of(source)
