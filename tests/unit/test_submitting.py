@@ -11,9 +11,11 @@ from supersteps import (
     EncryptedStorage,
     Executor,
     InMemoryCheckpointStorage,
+    PostgresCheckpointStorage,
     RunExistsError,
     SqliteCheckpointStorage,
     UnhandledMessageError,
+    Worker,
     Workflow,
     WorkflowBuilder,
     WorkflowContext,
@@ -138,6 +140,16 @@ async def test_a_storage_without_a_queue_says_so() -> None:
         await workflow_with(PlainStorage()).submit("hi")
     with pytest.raises(CheckpointingDisabledError, match="no storage to submit runs to"):
         await WorkflowBuilder(name="loud").set_start_executor(Shout()).build().submit("hi")
+
+
+async def test_postgres_has_no_queue_yet_and_says_so_before_it_connects() -> None:
+    pytest.importorskip("psycopg")
+    storage = PostgresCheckpointStorage("postgresql://nobody@127.0.0.1:1/none")
+    workflow = workflow_with(storage)
+    with pytest.raises(StorageError, match=r"PostgresCheckpointStorage .* has no queue"):
+        await workflow.submit("hi")
+    with pytest.raises(StorageError, match="has no queue"):
+        Worker(storage, [workflow])
 
 
 async def test_a_save_that_fails_is_an_error() -> None:

@@ -12,15 +12,17 @@ DELETE FROM queue WHERE run = ?
 
 -- name: held
 SELECT r.run_id, r.workflow_id, q.concurrency_key, coalesce(q.is_claimed, 0)
-FROM heads AS h JOIN runs AS r USING (run) LEFT JOIN queue AS q USING (run)
+FROM heads AS h INDEXED BY heads_held CROSS JOIN runs AS r USING (run) LEFT JOIN queue AS q USING (run)
 WHERE h.lease_owner IS NOT NULL
 UNION
 SELECT r.run_id, r.workflow_id, q.concurrency_key, q.is_claimed
-FROM queue AS q JOIN runs AS r USING (run)
+FROM queue AS q INDEXED BY queue_claimed CROSS JOIN runs AS r USING (run)
 WHERE q.is_claimed
 
 -- name: held_runs
-SELECT r.run_id FROM heads AS h JOIN runs AS r USING (run) WHERE h.lease_owner IS NOT NULL ORDER BY r.run
+SELECT r.run_id
+FROM heads AS h INDEXED BY heads_held CROSS JOIN runs AS r USING (run)
+WHERE h.lease_owner IS NOT NULL ORDER BY h.run
 
 -- name: claimed
 SELECT workflow_id, concurrency_key FROM queue WHERE is_claimed
@@ -30,7 +32,7 @@ SELECT max(priority) FROM queue WHERE queue = ? AND workflow_id = ? AND ready_at
 
 -- name: due
 SELECT r.run_id, q.ready_at, q.concurrency_key
-FROM queue AS q JOIN runs AS r USING (run)
+FROM queue AS q INDEXED BY queue_by_turn CROSS JOIN runs AS r USING (run)
 WHERE q.queue = ? AND q.workflow_id = ? AND q.priority = ? AND q.ready_at <= ?
 ORDER BY q.ready_at
 
