@@ -1,4 +1,4 @@
-"""Warnings that threads of the library give."""
+"""Warnings issued by threads of the library."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 def warn_from_thread(text: str, category: type[Warning]) -> None:
-    """Give a warning from a thread of the library, where nobody could catch it as an error.
+    """Issue a warning from a thread of the library, where no caller could catch it as an error.
 
     Args:
         text: What to say.
@@ -21,7 +21,7 @@ def warn_from_thread(text: str, category: type[Warning]) -> None:
 
 
 def report(error: Exception) -> None:
-    """Report an error that a thread goes on after, as Python reports those that end one."""
+    """Report an error that a thread survives as Python reports those that end one."""
     with suppress(Exception):  # nothing more can be done
         details = (type(error), error, error.__traceback__, threading.current_thread())
         threading.excepthook(threading.ExceptHookArgs(details))

@@ -1,10 +1,10 @@
-"""Functions that users hand over: which may be called, and how.
+"""Functions passed by users: which may be called, and how.
 
 Some are called where nothing can be awaited, so they have to be plain functions. A coroutine that
-nobody awaits is a value like any other, and a true one: a condition that is `async def` by mistake
+is not awaited is a value like any other, and a true one: a condition that is `async def` by mistake
 would hold for every message.
 
-Each call runs in a context (`contextvars`) of its own: what it sets there reaches nobody else.
+Each call runs in a context (`contextvars`) of its own, so what it sets there affects no other code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def unusual_form(function: Any) -> str | None:
     while isinstance(function, functools.partial):
         function = function.func
     if not inspect.isroutine(function) and not isinstance(function, type):
-        function = getattr(type(function), "__call__", function)  # noqa: B004  # it is looked at
+        function = getattr(type(function), "__call__", function)  # noqa: B004  # it is inspected
     if inspect.iscoroutinefunction(function):
         return "a coroutine function (async def)"
     if inspect.isasyncgenfunction(function):
@@ -89,7 +89,7 @@ DECIMALS = _decimal_variable() or ContextVar[Any]("no decimals")
 
 
 def own_context() -> Context:
-    """Return a copy of the present context: what is set in it reaches nobody else.
+    """Return a copy of the present context: what is set in it affects no other code.
 
     The values themselves are shared with the caller, as everywhere in Python. The exception is the
     context of `decimal`: programs change it in place (`getcontext().prec = 50`), so each call has

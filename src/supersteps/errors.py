@@ -519,7 +519,7 @@ class LeaseWarning(SuperstepsWarning):
 
 
 class ObserverWarning(SuperstepsWarning):
-    """An observer raised an error; the run goes on. Given once per method and run."""
+    """An observer raised an error; the run continues. Issued once per method and run."""
 
 
 class StorageWarning(SuperstepsWarning):

@@ -1,4 +1,4 @@
-"""Observers: who is told what runs do; for `WorkflowBuilder.with_observer`."""
+"""Observers of runs, for tracing and metrics: `WorkflowBuilder.with_observer`."""
 
 from supersteps.engine.observer import ObservedRun, Observer
 

@@ -32,7 +32,7 @@ class WorkflowRunState(StrEnum):
 IN_PROGRESS: frozenset[str] = frozenset(
     {WorkflowRunState.IN_PROGRESS, WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS}
 )
-"""There is work to do now or at a known time: whoever resumes the run advances it."""
+"""There is work to do now or at a known time: resuming the run advances it."""
 
 ASKING: frozenset[str] = frozenset(
     {WorkflowRunState.IN_PROGRESS_PENDING_REQUESTS, WorkflowRunState.IDLE_WITH_PENDING_REQUESTS}
@@ -45,7 +45,7 @@ SETTLED: frozenset[str] = frozenset(
 """Nothing is left to do for now: the run is done, or only waits for answers."""
 
 ENDED: frozenset[str] = frozenset({WorkflowRunState.IDLE, WorkflowRunState.CANCELLED})
-"""Done or cancelled: nobody is expected to resume the run, and cancelling it changes nothing."""
+"""Done or cancelled: resuming the run is not expected, and cancelling it changes nothing."""
 
 
 def state_at_barrier(*, goes_on: bool, is_waiting: bool) -> WorkflowRunState:

@@ -451,7 +451,7 @@ async def test_a_message_can_be_taken_out() -> None:
         (2, "messages.3", 1, "no message '3'.*Messages in flight: 0"),
         (2, "messages.0", "text", "goes to executor 'worker', which handles int, not a str"),
         (2, "input", Order("x"), "is that of superstep 2.*only iteration 0"),
-        (0, "input", DELETE, "nothing to do"),
+        (0, "input", DELETE, "without input does nothing"),
         (2, "", 1, "is not a path"),
         (2, "shared_state..x", 1, "is not a path"),
         (2, "shared_state.\ud800", 1, "half of a surrogate pair"),

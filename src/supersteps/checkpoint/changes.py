@@ -14,7 +14,7 @@ class Changes(msgspec.Struct, gc=False):
 
     Attributes:
         puts: New or replaced parts. A replaced part keeps its place in the order of keys.
-        appends: Elements to add at the end of list parts. A missing one begins empty; a JSON array
+        appends: Elements to add at the end of list parts. A missing one is created; a JSON array
             that was put as a whole becomes a list part.
         deletes: Parts that are removed.
     """
@@ -27,7 +27,7 @@ class Changes(msgspec.Struct, gc=False):
     def between(cls, before: Mapping[PartKey, Part], after: Mapping[PartKey, Part]) -> Changes:
         """Return the changes that make some parts of others.
 
-        A list that goes on from what it was is appended to; one that differs begins anew.
+        A list that extends the old one is appended to; any other list is put as a whole.
         """
         changes = cls(deletes=[key for key in before if key not in after])
         for key, part in after.items():

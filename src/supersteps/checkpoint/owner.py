@@ -1,4 +1,4 @@
-"""The owner of a run, told apart across machines, boots and containers."""
+"""The owner of a run, unique across machines, boots and containers."""
 
 from __future__ import annotations
 

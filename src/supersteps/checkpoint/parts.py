@@ -44,7 +44,7 @@ Scope: TypeAlias = tuple[str, ...]
 
 
 class _StoredElements:
-    """The elements that a list part begins with, read when somebody looks at one."""
+    """The first elements of a list part, read on first access."""
 
     __slots__ = ("_items", "_load", "length")
 
@@ -64,8 +64,8 @@ class ListPart(Sequence[bytes]):
     """A part that is a growing list of encoded elements; checkpoints of a branch share them.
 
     Appending to the newest view costs what is appended. Appending to an older one (after a
-    restore) copies first, so a list part that somebody holds never changes. Views may be extended
-    from several threads.
+    restore) copies first, so a list part in use elsewhere never changes. Views may be extended from
+    several threads.
     """
 
     __slots__ = ("_items", "_length", "_stored")
@@ -81,7 +81,7 @@ class ListPart(Sequence[bytes]):
 
     @classmethod
     def stored(cls, length: int, load: Callable[[], list[bytes]]) -> ListPart:
-        """Return a list part whose elements are read from a storage when somebody looks at one.
+        """Return a list part whose elements are read from a storage on first access.
 
         Args:
             length: How many there are.

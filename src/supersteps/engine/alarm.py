@@ -21,7 +21,7 @@ class Alarm:
         self._woken = LoopEvent()
 
     def set(self) -> None:
-        """Get ready: from now on `ring` ends the next wait, even before it has begun."""
+        """Get ready: from now on `ring` ends the next wait, even before it has started."""
         self._woken.clear()
 
     def ring(self) -> None:

@@ -62,7 +62,7 @@ class Barrier:
             setting: What the run works with.
             position: The run's position, which each superstep moves.
             inbox: Its accepted answers.
-            announcer: Told of each superstep once it is committed.
+            announcer: Called for each superstep once it is committed.
         """
         self._setting = setting
         self._position = position

@@ -127,8 +127,8 @@ class Execution(msgspec.Struct, eq=False):
         except GeneratorExit:  # the event loop was closed, and these end with it
             raise
         except BaseException:
-            # Cancelled from outside, or a handler ended with SystemExit or the like: nobody may
-            # work on unseen.
+            # Cancelled from outside, or a handler ended with SystemExit or the like: no call may
+            # continue unobserved.
             await end_all(tasks)
             raise
 

@@ -1,7 +1,6 @@
 """`Journal`: records finished calls while their siblings still run.
 
-Beside finished calls it notes when a call begins that must not run twice, and until when a handler
-sleeps.
+It also records when a call that must not run twice starts, and until when a handler sleeps.
 
 The first record starts a write. Calls that finish while it lasts are the next batch. Only the
 superstep itself waits for writes, at its end. Its last call needs no record: the commit is its
@@ -52,7 +51,7 @@ class Recorded(msgspec.Struct):
 
     Attributes:
         finished: Effects of finished calls, by executor and key.
-        started: Calls that must not run twice and had begun.
+        started: Calls that must not run twice and had started.
         sleeps: Until when handlers were to sleep, by executor, key and number.
         graph: Whose names the last records use: a fingerprint, empty for the graph of the head.
     """

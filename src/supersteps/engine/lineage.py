@@ -15,7 +15,7 @@ LINEAGE_LIMIT = 10_000
 class Lineage:
     """The newest checkpoints of one handle's lineage.
 
-    A run that this handle has begun is known from its first commit. Of a run that it continues,
+    A run that this handle has started is known from its first commit. Of a run that it continues,
     only the head is known until `infos` reads the rest; so opening a run costs the same whatever
     came before.
 

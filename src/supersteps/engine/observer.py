@@ -21,7 +21,7 @@ from supersteps.states import WorkflowRunState
 
 
 class ObservedRun(msgspec.Struct, frozen=True):
-    """The run that an observer is told about.
+    """The run that a call of an observer is about.
 
     Attributes:
         run_id: The run.

@@ -292,7 +292,7 @@ class Router(msgspec.Struct, eq=False):
         """Offer a sub-workflow's question to the executors around it, the nearest first.
 
         Returns:
-            The question; with `node` set when one of them has been sent it, and nobody else is to
+            The question; with `node` set when it was sent to one of them, and no other one is to
             be asked. Where an edge leads from the node to a `RequestInfoExecutor` as well, it goes
             further out all the same, and the first answer counts.
         """
@@ -359,8 +359,8 @@ class Router(msgspec.Struct, eq=False):
 
         Returns:
             Whether it is one that was passed on, rather than one that an executor asks in its own
-            name; and that question as the sub-workflow's own, which nobody around answers any more,
-            or None where it has an answer or was asked outside before.
+            name; and that question as the sub-workflow's own, which no executor around can answer
+            any longer, or None where it has an answer or was asked outside before.
         """
         request = self._find(ask.request_id)
         if request is None:

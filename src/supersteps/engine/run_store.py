@@ -31,7 +31,7 @@ from supersteps.ids import checkpoint_id
 from supersteps.storage.ports import DurableStorage, is_managed, name_of
 from supersteps.storage.records import LEASE_SECONDS
 from supersteps.storage.retention import RetentionPolicy
-from supersteps.storage.rules import InboxEntry, RunRecord, anew
+from supersteps.storage.rules import InboxEntry, RunRecord, replaced
 
 TIDY_EVERY = 100
 """Commits between two applications of a retention policy.
@@ -275,7 +275,9 @@ class RunStore(RunHold):
     async def release(self, *, status: str | None = None, error: str | None = None) -> None:
         """Release the run, if it is held, and store how the work ended."""
         if self._cut is not None:
-            with suppress(Exception):  # whoever goes on with the run meets the same, and is told
+            with suppress(
+                Exception
+            ):  # the next owner of the run meets the same error, and raises it
                 self._cut_info = await self.settle()
         await super().release(status=status, error=error)
 
@@ -372,7 +374,7 @@ class RunStore(RunHold):
         if record is None:
             run = await self.look_up()
             if run is not None and run.incarnation != self._incarnation:
-                raise anew(self.run_id)
+                raise replaced(self.run_id)
             raise CheckpointNotFoundError(
                 f"run {self.run_id!r} has no checkpoint {target!r}; run.checkpoints lists those of "
                 "its current lineage"

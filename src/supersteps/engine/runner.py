@@ -1,7 +1,7 @@
 """`Runner`: one run: started or loaded, answered, advanced.
 
-The runner knows nothing of streams and consumers: it is told to begin, to load, to take a
-superstep, and it passes events on.
+The runner knows nothing of streams and consumers: its caller has it start, load or run a superstep,
+and it passes events on.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Runner:
             holder: Its handle, which holds executor instances.
             replay: The lineage that it repeats, None if it does not.
             fit: Makes a checkpoint fit the workflow's graph.
-            observer: Is told what it does.
+            observer: Is called for what it does.
 
         Raises:
             UserCodeError: A factory raised.

@@ -239,9 +239,9 @@ class Supersteps:
     def _count(self, planned: Plan) -> int:
         """Return how many supersteps since the last input there are once this one is done.
 
-        The very first of a run does not count. An answer begins anew, and so does a timer: what
-        waits for its time does not run in circles, and repeated calls have a limit of their own.
-        A sub-workflow counts those in which it moves.
+        The very first of a run does not count. An answer or a timer restarts the count: work that
+        waits for its time is not an endless loop, and repeated calls have a limit of their own. A
+        sub-workflow counts those in which it is active.
 
         Raises:
             WorkflowConvergenceError: It would be one too many, of the workflow or of a

@@ -1,4 +1,4 @@
-"""Calls of users' code, whose errors are told apart from the library's.
+"""Calls of users' code, whose errors are kept apart from the library's.
 
 Errors of the engine and of storages end a run in other ways than errors of handlers, and their
 types do not distinguish them: a handler may itself start runs, answer questions, and get a

@@ -156,7 +156,7 @@ class ResultCollector:
 
 
 class UnheardEvents(ResultCollector):
-    """Takes the events of a run of which nobody here wants to hear."""
+    """Drops the events of a run that the caller does not need."""
 
     def add(self, event: WorkflowEvent) -> None:
         """Drop an event."""

@@ -18,7 +18,7 @@ from supersteps.storage.records import RunRecord
 from supersteps.storage.rules import check_incarnation, lease_holds, limit_lease, no_such_run
 
 LOOK_EVERY_SECONDS = 0.2
-"""At the latest after so many a run is looked at again: not every storage tells of each change."""
+"""How often a run is read at the latest, since not every storage reports each change."""
 
 
 async def result_of(
@@ -94,11 +94,10 @@ async def _record(storage: DurableStorage, run_id: str) -> RunRecord:
 
 
 def is_held(run: RunRecord) -> bool:
-    """Return whether somebody is working on a run."""
+    """Return whether an owner is working on a run."""
     now = time.time()
     # A lease that reaches further than a lease lasts is from before the clock was set back, or from
-    # a machine with another clock. Taking the run shortens it; whoever only looks would wait for
-    # hours.
+    # a machine with another clock. Taking the run shortens it; a reader would wait for hours.
     return limit_lease(run, now) is run and lease_holds(run.lease, now)
 
 

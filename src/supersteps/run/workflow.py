@@ -468,7 +468,7 @@ class Workflow(Definition, Shown):
         among it. Which executors ran and which one yielded an output is not in a checkpoint: these
         fields are empty.
 
-        The iteration goes on while the run waits. It ends when the run is done or cancelled, or
+        The iteration continues while the run waits. It ends when the run is done or cancelled, or
         has failed (after a `WorkflowFailedEvent`). Leave it whenever you like: nothing is driven.
 
         Args:

@@ -194,7 +194,7 @@ class FactsReader:
             return msgspec.structs.replace(entry, status=DAMAGED, error=facts)
         before = await self.read(parent)
         if isinstance(before, Facts) and _length(facts.answered) > _length(before.answered):
-            # On a thread, since lists that a storage reads when they are looked at may block.
+            # On a thread, since lists that a storage reads on access may block.
             return await asyncio.to_thread(_compared, entry, before, facts)
         return _compared(entry, before, facts)
 

@@ -38,7 +38,7 @@ class Bell:
         for loop, future in waiting:
             try:
                 loop.call_soon_threadsafe(_wake, future)
-            except RuntimeError:  # the loop is closed: nobody waits there any more
+            except RuntimeError:  # the loop is closed, and the waiting task with it
                 continue
 
     async def wait(

@@ -41,7 +41,7 @@ def no_such_run(run_id: str) -> RunNotFoundError:
     )
 
 
-def anew(run_id: str) -> RunFencedError:
+def replaced(run_id: str) -> RunFencedError:
     """Return the error for a run that was deleted and whose id another run has now."""
     return RunFencedError(
         f"run {run_id!r} was deleted, and another run was started under its id since it was "

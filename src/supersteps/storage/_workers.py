@@ -55,7 +55,7 @@ class Workers:
         return waiting.result()
 
     def begin(self, job: Callable[[], None]) -> None:
-        """Have a job done on a thread that nobody waits for; it must not raise."""
+        """Have a job done on a thread without waiting for it; it must not raise."""
         self._submit(job)
 
     async def aclose(self) -> None:

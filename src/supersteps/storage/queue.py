@@ -44,7 +44,7 @@ class WorkQueue(DurableStorage, Protocol):
         *,
         incarnation: str | None = None,
     ) -> None:
-        """Give a claimed run back: its lease is given up, and it is ready again when told.
+        """Give a claimed run back: its lease is released, and it is ready again at a time.
 
         Args:
             run_id: The run.
@@ -91,8 +91,8 @@ class WorkQueue(DurableStorage, Protocol):
     async def wait_for_change(self, seen: object, seconds: float) -> object:
         """Wait until something may have changed, at most for some seconds.
 
-        Whoever waits has to look again afterwards, also when the time is up: that something
-        changes in another process is noticed only where a cheap look can tell.
+        Look again afterwards, also when the time is up: a change by another process is noticed
+        only where a cheap check can show it.
 
         Args:
             seen: What an earlier call returned, so that a change since then is not missed; None to

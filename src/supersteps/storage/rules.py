@@ -28,12 +28,12 @@ from supersteps.states import WorkflowRunState
 from supersteps.storage._inbox import accept_answers, check_answer, unread_entries
 from supersteps.storage._lineage import branch_points, choose_head, intact_before, new_parents
 from supersteps.storage._refusals import (
-    anew,
     check_saved,
     damaged,
     id_taken,
     no_such_checkpoint,
     no_such_run,
+    replaced,
 )
 from supersteps.storage.listings import is_selected, listing_order, page_of_runs
 from supersteps.storage.records import Damage, InboxEntry, Lease, RunRecord, Seen
@@ -45,7 +45,6 @@ __all__ = [
     "RunRecord",
     "accept_answers",
     "advance_run",
-    "anew",
     "apply_commit",
     "branch_points",
     "check_answer",
@@ -71,6 +70,7 @@ __all__ = [
     "page_of_runs",
     "release_run",
     "renew_lease",
+    "replaced",
     "take_run",
     "unread_entries",
 ]
@@ -131,7 +131,7 @@ def take_run(
 
 
 def check_seen(run: RunRecord, seen: Seen) -> None:
-    """Refuse a run that somebody has gone on with, or ended, since it was seen.
+    """Refuse a run that another handle has continued, or ended, since it was seen.
 
     Raises:
         RunFencedError: It has moved on.
@@ -143,14 +143,13 @@ def check_seen(run: RunRecord, seen: Seen) -> None:
         )
     if run.commit_id != seen.commit_id:
         raise RunFencedError(
-            f"run {run.run_id!r} was taken further by somebody else, and set back to "
-            f"{run.head!r}, since this handle read it; nothing was written. Resume the run from "
-            "its head."
+            f"run {run.run_id!r} was continued by another handle, and restored to {run.head!r}, "
+            "since this handle read it; nothing was written. Resume the run from its head."
         )
     if run.status == WorkflowRunState.CANCELLED and not seen.is_cancelled:
         raise RunFencedError(
             f"run {run.run_id!r} was cancelled since this handle read it; nothing was written. "
-            f"Resume it from its checkpoint {run.head!r} if it should go on."
+            f"Resume it from its checkpoint {run.head!r} if it should continue."
         )
 
 
@@ -165,7 +164,7 @@ def check_incarnation(run: RunRecord, incarnation: str | None) -> None:
         RunFencedError: The present run has another incarnation.
     """
     if incarnation is not None and run.incarnation != incarnation:
-        raise anew(run.run_id)
+        raise replaced(run.run_id)
 
 
 def check_epoch(

@@ -18,7 +18,7 @@ from supersteps.checkpoint.values import Sealed
 ANSWERED: PartKey = ("answered",)
 
 Outcome: TypeAlias = Literal["answered", "defaulted", "cancelled", "intercepted"]
-"""How a question ended: somebody answered, its deadline passed, it was cancelled, or an executor
+"""How a question ended: it was answered, its deadline passed, it was cancelled, or an executor
 around the sub-workflow that asked answered first."""
 
 _encoder = msgspec.json.Encoder()

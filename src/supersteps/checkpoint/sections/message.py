@@ -62,8 +62,9 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
         source_ids: Executors that sent it.
         target_ids: Executors that get it in the next superstep; of a delayed one, fan-ins as well.
         taker: The place, among its receiver's handlers, of the one that routing has found for it,
-            None where it is to be found at the call; it is not stored. It is no reference to the
-            handler: that may lead to the run, and the garbage collector does not look in here.
+            None where it is to be found at the call; it is not stored. It is not a reference to
+            the handler: that may lead to the run, and the garbage collector does not track
+            messages.
     """
 
     payload: Sealed

@@ -69,7 +69,7 @@ class Keys(Section):
         if inner:
             assert old is not None
             value = editing.inside(given, ".".join(key), as_json(old), inner, new)
-        if isinstance(old, ListPart) and isinstance(value, list):  # it goes on growing
+        if isinstance(old, ListPart) and isinstance(value, list):  # it keeps growing
             editing.parts[key] = ListPart(
                 editing.codec.encode(item, f"{given!r}[{i}]") for i, item in enumerate(value)
             )

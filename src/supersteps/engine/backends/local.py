@@ -215,9 +215,9 @@ def _outcome(handle: Callable[[], Any]) -> tuple[Any, BaseException | None]:
 
 
 def _wait_for(reader: Reader, loop: asyncio.AbstractEventLoop) -> None:
-    """Hold this thread up until the loop has taken its events and the consumer keeps up.
+    """Block this thread until the loop has taken its events and the consumer keeps up.
 
-    It goes on, too, when the loop has stopped.
+    It also returns when the loop has stopped.
     """
     room = asyncio.run_coroutine_threadsafe(reader.room(), loop)
     while True:

@@ -60,7 +60,7 @@ class CallData(msgspec.Struct, frozen=True, omit_defaults=True):
         reply: What makes the message an answer.
         source_ids: Who sent it, by path.
         attempt: Which attempt this is, from 1.
-        work: Which piece of work it does, where an earlier attempt has begun that.
+        work: Which piece of work it does, if an earlier attempt has started it.
         timeout: After how many seconds the call is cancelled; None where it may take any time.
     """
 
@@ -140,7 +140,7 @@ class CallData(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SiteState:
-    """The state at a call's site, for whoever makes the call; a `StateReader`."""
+    """The state at a call's site, for the process that makes the call; a `StateReader`."""
 
     def __init__(self, site: CallSite) -> None:
         """Read what the executor of a site sees."""
@@ -224,7 +224,7 @@ class _ReadScopes(Mapping[Scope, Mapping[str, Sealed]]):
         return _ReadScope(self._reader, scope, self._sealer)
 
     def __iter__(self) -> Iterator[Scope]:
-        return iter(())  # nobody asks which scopes there are
+        return iter(())  # the scopes are never listed
 
     def __len__(self) -> int:
         return 0
@@ -250,7 +250,7 @@ class Definition(Protocol):
 
 
 class _ForgetfulSleeper:
-    """Lets a handler wait for a time that nobody notes."""
+    """Lets a handler wait for a time that is not recorded."""
 
     async def sleep(self, executor_id: str, key: str, number: int, due: str) -> None:
         await sleep_until(due)
@@ -289,9 +289,9 @@ class CallHost:
         Args:
             call: The call.
             state: What the executor sees of the state.
-            emit: Takes live events; they are dropped where there is nobody to take them.
-            sleeper: Lets handlers that call `ctx.sleep` wait, so that the driving process notes
-                until when. Without one they wait here, and begin anew after a crash.
+            emit: Takes live events; they are dropped without it.
+            sleeper: Lets handlers that call `ctx.sleep` wait, so that the driving process records
+                until when. Without it they wait here, and start again after a crash.
 
         Raises:
             UserCodeError: The handler or hook raised; what it did is dropped.

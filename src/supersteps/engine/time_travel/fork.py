@@ -43,7 +43,7 @@ _SHAPES = ", ".join(
 
 
 def status_of(parts: Mapping[PartKey, Part]) -> WorkflowRunState:
-    """Return where a run stands that begins with these parts."""
+    """Return the state of a run that starts with these parts."""
     sections = {key[0] for key in parts}
     goes_on = REPLIES in sections or TIMERS in sections or bool(read_messages(parts.get(MESSAGES)))
     return state_at_barrier(goes_on=goes_on, is_waiting=REQUESTS in sections)
@@ -107,7 +107,7 @@ def _change_input(
             "messages in flight where the one input should be.",
         )
     if new is DELETE and not inner:
-        raise refusal(given, "a run without input has nothing to do; give another one.")
+        raise refusal(given, "a run without input does nothing; pass another one.")
     was = messages[0]
     value = editing.inside(given, INPUT, bytes(was.data), inner, new) if inner else new
     graph = levels.root.graph
@@ -121,7 +121,7 @@ def _change_input(
     payload = Sealer(editing.codec, encoding=True).seal(value, "{!r}", given)
     merged = Merged()
     message = enter(levels, State(), payload, was.source_ids, merged)
-    if merged.sub_runs:  # the input goes into a sub-workflow: its run begins anew
+    if merged.sub_runs:  # the input goes into a sub-workflow: its run starts again
         for key in [key for key in editing.parts if key[0] == SUB_WORKFLOWS]:
             del editing.parts[key]
         for path, sub in merged.sub_runs.items():

@@ -96,7 +96,7 @@ class Replay:
     async def answers(self, step: int, state: State, sealer: Sealer) -> list[Answer]:
         """Return the answers that the superstep consumed.
 
-        If it would have nothing to do, these are the next ones.
+        If it would do nothing without them, these are the next ones.
         """
         limit = step
         if not (state.messages or state.replies or state.timers):
@@ -106,7 +106,7 @@ class Replay:
             request_id = await self._asked_as(stored, state)
             if request_id is None or request_id in found:
                 if stored.iteration <= step and limit > step:
-                    self._answers.remove(stored)  # nobody asks for it in this repetition
+                    self._answers.remove(stored)  # no executor asks for it in this repetition
                 continue
             self._taken += 1
             value = None if stored.outcome == "cancelled" else sealer.load(bytes(stored.data))
@@ -185,7 +185,7 @@ class Replay:
                 merged.timers[number] = replace(timer, due=read_timer(part).due)
 
     async def _record(self, step: int) -> CheckpointRecord | None:
-        """Return the lineage's checkpoint after a superstep, None where there is none any more."""
+        """Return the lineage's checkpoint after a superstep, None if it no longer exists."""
         if step not in self._records:
             header = self._headers.get(step)
             record = (

@@ -1,4 +1,4 @@
-"""What a run goes on from: a checkpoint or head that the graph fits."""
+"""What a run continues from: a checkpoint or head that the graph fits."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def find_run(
 ) -> tuple[CheckpointRecord, RunRecord | None]:
     """Return a checkpoint and the run that has committed it here.
 
-    There is no such run for a checkpoint that was made by hand, or carried here from elsewhere.
+    A checkpoint that was made by hand, or comes from another storage, has no such run.
 
     Raises:
         CheckpointNotFoundError: The storage holds no such checkpoint.

@@ -91,7 +91,7 @@ class QueuedCommits(Commits):
         return claims.claim_runs(_Shelf(self, tables), claim, tables.now())
 
     def change_place(self, tables: QueueTables, run_id: str, judge: Judge) -> Outcome | None:
-        """Have a run judged as it is now, and store the outcome."""
+        """Have the present state of a run judged, and store the outcome."""
         stored = self._look_up(tables, run_id)
         if stored is None:
             return None

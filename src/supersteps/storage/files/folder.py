@@ -335,7 +335,7 @@ class CheckpointFolder:
             return run
 
     def judge(self, run_id: str, judge: Judge) -> Outcome | None:
-        """Have a claim judge a run as it is now, and store what it makes of it."""
+        """Have a claim judge the present state of a run, and store the outcome."""
         with self.hold(run_id) as folder:
             state = folder.load()
             outcome = None if state is None else judge(state.run, state.queue)

@@ -1,8 +1,8 @@
 """The queue of the JSON storage: claims of the runs in a folder.
 
-A run's place in the queue stands in its run.json. There is no index on the disk: who claims looks
-at the times of all of these files, and reads those that have changed since it looked last. So use
-this storage for some thousands of runs, and a database for more.
+A run's place in the queue is in its run.json. There is no index on the disk: a worker that claims
+checks the times of all of these files, and reads those that have changed since its last claim. So
+use this storage for some thousands of runs, and a database for more.
 
     runs/.queue        held while a worker claims, so that limits are kept
     runs/.changes      grows by a byte when a run may have become ready, for those who wait
@@ -123,21 +123,21 @@ class FolderQueue:
     # ------------------------------------------------------------------------------- who is waiting
 
     def tell(self, *, is_first: bool = False) -> None:
-        """Have those who wait in other processes look again.
+        """Have waiting workers of other processes look again.
 
         Args:
-            is_first: Whether there may have been no queue so far; else its file is there, or
-                nobody uses it.
+            is_first: Whether there may have been no queue so far; otherwise its file exists, or
+                no process uses it.
         """
         flags = os.O_WRONLY | os.O_APPEND | (os.O_CREAT if is_first else 0)
-        # Where it cannot be written they are told nothing, and look now and then anyway.
+        # Where it cannot be written they learn nothing, but they also look now and then.
         with suppress(OSError), open(os.open(self._marker, flags, _files.FILE_MODE), "ab") as file:
             if file.tell() > _MOST_BYTES:
                 file.truncate(0)
             file.write(b".")
 
     def look(self) -> tuple[int, int]:
-        """Return a value that is another one once somebody has told of a change."""
+        """Return a value that changes whenever a change was reported."""
         try:
             found = os.stat(self._marker)
         except OSError:
@@ -208,5 +208,5 @@ class _Shelf:
     def change(self, run_id: str, judge: Judge) -> Outcome | None:
         try:
             return self._folder.judge(run_id, judge)
-        except RunNotFoundError:  # deleted since it was looked at
+        except RunNotFoundError:  # deleted since it was read
             return None

@@ -14,7 +14,7 @@ from supersteps.storage.sqlite.read_only import StillConnection
 class Changes:
     """Asks SQLite for the version of the data, on a connection of its own.
 
-    It is asked on the thread that wants to know: what it reads is in memory, not on the disk.
+    It is asked on the caller's thread, since what it reads is in memory, not on the disk.
 
     Args:
         database: The file.
@@ -29,7 +29,7 @@ class Changes:
         register(self, READS)
 
     def look(self) -> tuple[int, int]:
-        """Return a value that is another one once somebody has written since."""
+        """Return a value that changes whenever a transaction was committed."""
         with self._lock, self._database.errors("read"):
             if self._db is None:
                 self._db = self._database.connect(read_only=True)
@@ -52,13 +52,13 @@ class Changes:
         self._close()
 
     def before_fork(self, until: float) -> None:
-        """Close the connection, and let nobody open another one until the process has forked."""
+        """Close the connection, and block new ones until the process has forked."""
         self._is_stopped = self._lock.acquire(timeout=max(0.0, until - time.monotonic()))
         if self._is_stopped:
             self._close()
 
     def after_fork(self, *, in_child: bool) -> None:
-        """Go on in the parent; in the child, begin anew."""
+        """Continue in the parent; start afresh in the child."""
         if not in_child:
             if self._is_stopped:
                 self._lock.release()
