@@ -36,10 +36,10 @@ def measure(
     """Measure one workload after the other, saying which on stderr; return all as plain data."""
     results: dict[str, dict[str, Any]] = {}
     for workload in workloads:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         print(f"{workload.name} …", end=" ", file=sys.stderr, flush=True)
         figures = workload.measure(rounds or workload.rounds)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         print(f"{seconds:.0f} s", file=sys.stderr)
         results[workload.name] = report.as_json(about, figures, seconds)
     return results

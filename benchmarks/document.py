@@ -1,7 +1,7 @@
 """Writes the recorded figures into docs/PERFORMANCE.md, as tables between two comments.
 
-`<!-- table: bench passing sqlite -->` and `<!-- end of table -->` are such comments; what lies
-between them is written here and by nobody else.
+`<!-- table: bench passing sqlite -->` and `<!-- end of table -->` are such comments; the
+text between them is written here only.
 """
 
 from __future__ import annotations

@@ -24,12 +24,12 @@ def floor(warm_up: int) -> float:
 
 
 def rate(runs: int, steps: int, times: int = 1) -> float:
-    """Return supersteps per second of runs that advance side by side in one database.
+    """Return supersteps per second of concurrent runs in one database.
 
     Args:
         runs: How many.
         steps: How many supersteps each has.
-        times: How often that many runs are begun, one lot after the other.
+        times: How often that many runs are started, one group after the other.
     """
 
     async def measure() -> float:
@@ -38,10 +38,10 @@ def rate(runs: int, steps: int, times: int = 1) -> float:
                 # As for the loop by hand: the log is as long as it gets.
                 await passing(WARM_UP, storage).run(WARM_UP)
                 workflow = passing(steps, storage)
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 for _ in range(times):
                     await asyncio.gather(*(workflow.run(steps) for _ in range(runs)))
-                return runs * steps * times / (time.perf_counter() - begun)
+                return runs * steps * times / (time.perf_counter() - started)
 
     return asyncio.run(measure())
 
@@ -49,8 +49,8 @@ def rate(runs: int, steps: int, times: int = 1) -> float:
 def commit_figures(rounds: int) -> list[Figure]:
     """One run, and fifty at once.
 
-    A log that grows is slower to sync than one that has its length. Whoever writes a loop by hand
-    has one that grows, and later one that is used again; the library gives it its length at once.
+    A log that grows is slower to sync than one that has its final length. The log of a hand-written
+    loop grows first and is reused later; the library sets its final length at once.
     """
     rates = interleaved(
         rounds,

@@ -87,7 +87,7 @@ def interleaved(rounds: int, measures: Mapping[str, Callable[[], float]]) -> dic
     samples: dict[str, list[float]] = {name: [] for name in measures}
     for number in range(rounds):
         for name in list(measures)[:: -1 if number % 2 else 1]:
-            gc.collect()  # nobody pays for what another left behind
+            gc.collect()  # no measurement pays for another's garbage
             samples[name].append(measures[name]())
     return samples
 
@@ -100,7 +100,7 @@ def ratios(values: Iterable[float], floors: Iterable[float]) -> list[float]:
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
     """Return the power of the size with which a cost grows, fitted in logarithms.
 
-    0 is no growth, 1 is in proportion, 2 is quadratic.
+    0 means no growth, 1 growth in proportion, 2 quadratic growth.
     """
     x = [math.log(size) for size in sizes]
     y = [math.log(cost) for cost in costs]

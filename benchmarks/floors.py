@@ -29,10 +29,10 @@ async def bare_tasks(steps: int) -> float:
     async def step() -> None:
         pass
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for _ in range(steps):
         await asyncio.create_task(step())
-    return steps / (time.perf_counter() - begun)
+    return steps / (time.perf_counter() - started)
 
 
 class RawCommits:
@@ -83,9 +83,9 @@ class RawCommits:
 def raw_commits(folder: Path, steps: int, warm_up: int = WARM_UP) -> float:
     """Return commits by hand per second, after some that are not counted."""
     commits = RawCommits(folder, warm_up)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     commits.commit(steps)
-    rate = steps / (time.perf_counter() - begun)
+    rate = steps / (time.perf_counter() - started)
     commits.close()
     return rate
 

@@ -1,6 +1,6 @@
-"""How the cost of a superstep grows with what surrounds it: not at all, if it goes by what changes.
+"""How the cost of a superstep grows with what surrounds it: not at all, if it follows change.
 
-An exponent of 0 is no growth, 1 is in proportion.
+An exponent of 0 means no growth, 1 growth in proportion.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STATE_STEPS = 300
 
 
 class Sender(Executor):
-    """Sends many messages at once, as often as it is told to."""
+    """Sends many messages at once, as often as its input says."""
 
     def __init__(self, messages: int) -> None:
         super().__init__("sender")
@@ -130,10 +130,10 @@ def per_message(place: Place, messages: int) -> float:
 
         async def run() -> float:
             times = 3000 // messages
-            begun = time.perf_counter()
+            started = time.perf_counter()
             for _ in range(times):
                 await workflow.run("once")
-            return (time.perf_counter() - begun) / times / messages * 1e6
+            return (time.perf_counter() - started) / times / messages * 1e6
 
         return asyncio.run(run())
 
@@ -153,7 +153,7 @@ def per_change(place: Place, keys: int) -> float:
 
 
 def per_superstep_of_many(runs: int) -> float:
-    """Return the µs of a superstep of runs that advance side by side in SQLite."""
+    """Return the µs of a superstep of concurrent runs in SQLite."""
     return 1e6 / durable.rate(runs, 20, times=1000 // runs)
 
 

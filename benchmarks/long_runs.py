@@ -22,7 +22,7 @@ from supersteps.storage.sqlite.storage import SqliteCheckpointStorage
 LENGTHS = (100, 1000, 10_000)
 RUNS = 10_000
 LIMIT = 1_000_000
-"""How many supersteps a run could go on for: more than it is resumed for here."""
+"""The runs' limit of supersteps: more than they are resumed for here."""
 
 
 async def leave(path: Path, length: int) -> None:
@@ -37,13 +37,13 @@ async def leave(path: Path, length: int) -> None:
 
 async def open_head(path: Path) -> float:
     """Return how many ms it takes to open a database, load its newest run's head and look at it."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     storage = SqliteCheckpointStorage(path)
     newest = (await storage.list_runs(limit=1))[0]
     checkpoint = await storage.load_checkpoint(newest.head)
     assert checkpoint is not None
     assert len(checkpoint.messages) == 1
-    taken = time.perf_counter() - begun
+    taken = time.perf_counter() - started
     await storage.aclose()
     return taken * 1000
 
@@ -52,15 +52,15 @@ async def resume(path: Path) -> float:
     """Return how many ms it takes to resume a run of an open database, up to the next commit."""
     storage = SqliteCheckpointStorage(path)
     head = (await storage.list_runs(limit=1))[0].head
-    # It is open for writing, too, as where other runs go on.
+    # It is open for writing, too, as where other runs are in progress.
     await passing(1, storage).run(1, run_id="other")
     await storage.delete_run("other")
-    begun = time.perf_counter()
+    started = time.perf_counter()
     workflow = passing(LIMIT, storage)
     async for event in workflow.run_stream_from_checkpoint(head):
         if isinstance(event, SuperStepCompletedEvent):
             break
-    taken = time.perf_counter() - begun
+    taken = time.perf_counter() - started
     await storage.aclose()
     return taken * 1000
 
@@ -123,9 +123,9 @@ async def _list_newest(path: Path, times: int) -> list[float]:
     async with SqliteCheckpointStorage(path) as storage:
         await asyncio.gather(*(storage.commit(_first(f"run {each:05d}")) for each in range(RUNS)))
         for _ in range(times):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             assert len(await storage.list_runs(limit=50)) == 50
-            taken.append((time.perf_counter() - begun) * 1000)
+            taken.append((time.perf_counter() - started) * 1000)
     return taken
 
 

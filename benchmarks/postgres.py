@@ -79,10 +79,10 @@ def by_hand(dsn: str, commit: Callable[[Connection, int], None]) -> float:
         db.execute(_TABLES.encode())
         for number in range(WARM_UP):
             commit(db, number)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for number in range(WARM_UP, WARM_UP + STEPS):
             commit(db, number)
-        return STEPS / (time.perf_counter() - begun)
+        return STEPS / (time.perf_counter() - started)
 
 
 def rate(dsn: str, runs: int, steps: int) -> float:
@@ -92,9 +92,9 @@ def rate(dsn: str, runs: int, steps: int) -> float:
         async with PostgresCheckpointStorage(dsn) as storage:
             await passing(WARM_UP, storage).run(WARM_UP)
             workflow = passing(steps, storage)
-            begun = time.perf_counter()
+            started = time.perf_counter()
             await asyncio.gather(*(workflow.run(steps) for _ in range(runs)))
-            return runs * steps / (time.perf_counter() - begun)
+            return runs * steps / (time.perf_counter() - started)
 
     return asyncio.run(measure())
 

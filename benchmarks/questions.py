@@ -1,4 +1,4 @@
-"""What questions cost: thousands that wait while a run goes on, and thousands asked at once."""
+"""What questions cost: thousands that wait while a run continues, and thousands asked at once."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ async def _run(storage: CheckpointStorage, questions: int, steps: int) -> tuple[
     asker = Asker(questions)
     workflow = asking(asker, storage)
     await asking(Asker(1), storage).run(1)  # the file is made and open, everything imported
-    begun = time.perf_counter()
+    started = time.perf_counter()
     await workflow.run(steps)
-    return asker, time.perf_counter() - begun
+    return asker, time.perf_counter() - started
 
 
 Run = Callable[[int, int], tuple[Asker, float]]

@@ -51,10 +51,10 @@ def run_rate(workflow: Workflow, steps: int = STEPS, runs: int = 1) -> float:
     """Return supersteps per second of `run()`."""
 
     async def run() -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(runs):
             await workflow.run(steps)
-        return steps * runs / (time.perf_counter() - begun)
+        return steps * runs / (time.perf_counter() - started)
 
     return asyncio.run(run())
 
@@ -63,11 +63,11 @@ def stream_rate(workflow: Workflow, steps: int = STEPS, runs: int = 1) -> float:
     """Return supersteps per second of `run_stream()`, every event consumed."""
 
     async def run() -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(runs):
             async for _event in workflow.run_stream(steps):
                 pass
-        return steps * runs / (time.perf_counter() - begun)
+        return steps * runs / (time.perf_counter() - started)
 
     return asyncio.run(run())
 

@@ -18,9 +18,9 @@ ENVIRONMENT = {name: os.environ[name] for name in os.environ if name != "PYTHOND
 
 def seconds(*command: str) -> float:
     """Return how long a command takes."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def start_up_figures(rounds: int) -> list[Figure]:

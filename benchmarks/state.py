@@ -1,4 +1,4 @@
-"""What state costs in SQLite: large keys that nobody touches, lists that grow, bytes per step."""
+"""What state costs in SQLite: large keys that do not change, lists that grow, bytes per step."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class History(Countdown):
 
 
 class WholeHistory(Countdown):
-    """Sets a list anew each time it has grown."""
+    """Sets the whole list each time it has grown."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ async def _pass(path: Path, steps: int) -> None:
 
 
 def untouched_figures(rounds: int) -> list[Figure]:
-    """A key of 1 MB that nobody touches."""
+    """A key of 1 MB that does not change."""
     rates = interleaved(
         rounds,
         {"small": partial(steady_rate, Countdown), "much": partial(steady_rate, NoteBesideMuch)},
@@ -197,16 +197,16 @@ def whole_history_figures(rounds: int) -> list[Figure]:
 def _processor_seconds(make: Callable[[], Countdown]) -> float:
     """Return the processor time that a run takes, on all threads."""
     with scratch() as folder:
-        begun = time.process_time()
+        started = time.process_time()
         asyncio.run(run(folder / "run.db", make, SHORT))
-        return time.process_time() - begun
+        return time.process_time() - started
 
 
 def _encoding_seconds() -> float:
     """Return the processor time that it takes to encode a list at each of its lengths, once."""
     codec, items = Codec(), list[object]()
-    begun = time.process_time()
+    started = time.process_time()
     for number in range(SHORT):
         items.append(turn(number))
         codec.encode(items)
-    return time.process_time() - begun
+    return time.process_time() - started

@@ -26,10 +26,10 @@ from supersteps.errors import AlreadyAnsweredError, LateResponseError
 from supersteps.events import RequestClosedEvent
 
 HOUR = float(os.environ.get("EXAMPLES_HOUR", "0.1"))
-"""How many seconds stand for an hour, so that nobody has to wait for the examples."""
+"""How many seconds stand for an hour, to keep the examples short."""
 
-NOBODY: Any = object()
-"""What an answerer returns when nobody answers."""
+NO_ANSWER: Any = object()
+"""What an answerer returns when there is no answer."""
 
 Storage = SqliteCheckpointStorage | FileCheckpointStorage | InMemoryCheckpointStorage
 
@@ -44,7 +44,7 @@ class Place:
     Attributes:
         storage: Where the checkpoints go.
         world: A folder for what handlers do outside.
-        run_id: The run: always the same, so that starting again goes on with it.
+        run_id: The run: always the same, so that starting again continues it.
     """
 
     storage: Storage
@@ -72,14 +72,12 @@ def read_options(name: str, text: str | None) -> Place:
 
 
 def nowhere() -> Place:
-    """Return a place for a workflow that is only drawn: nothing is saved, and there is no world."""
+    """Return a place for a workflow that is only drawn: nothing is saved or changed outside."""
     return Place(InMemoryCheckpointStorage(), Path(os.devnull), "")
 
 
 def ask(prompt: str, scripted: str, choices: Sequence[str] = ()) -> str:
-    """Return what the person at the terminal says, or what the script says when there is no
-    terminal.
-    """
+    """Return the answer of the person at the terminal, or the scripted one without a terminal."""
     if not sys.stdin.isatty():
         say(f"{prompt} {scripted}")
         return scripted
@@ -91,19 +89,17 @@ def ask(prompt: str, scripted: str, choices: Sequence[str] = ()) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line at once: whoever watches may be about to kill the process."""
+    """Print a line at once: the process may be killed at any moment."""
     print(text, flush=True)
 
 
 async def play(
     workflow: Workflow, message: Any, place: Place, answer: Answerer | None = None
 ) -> list[Any]:
-    """Begin the run, or go on with it where it was left, and drive it to its end; return its
-    outputs.
-    """
+    """Start the run, or continue it, and drive it to its end; return its outputs."""
     known = await place.storage.get_run(place.run_id)
     if known is not None:
-        say(f"going on with the run that was left: {known.status}")
+        say(f"continuing the unfinished run: {known.status}")
     return await drive(
         workflow.run_stream(message, run_id=place.run_id, if_exists="attach"), answer
     )
@@ -125,7 +121,7 @@ async def drive(run: StreamingRun, answer: Answerer | None = None) -> list[Any]:
             result = await run.wait_for_completion()
             return result.get_outputs()
         answers = {name: answer(event.data) for name, event in waiting.items()} if answer else {}
-        given = {name: value for name, value in answers.items() if value is not NOBODY}
+        given = {name: value for name, value in answers.items() if value is not NO_ANSWER}
         if given:
             for name, value in given.items():
                 del waiting[name]
@@ -142,11 +138,11 @@ async def _until_first_deadline(waiting: dict[str, RequestInfoEvent]) -> None:
         datetime.fromisoformat(event.deadline) for event in waiting.values() if event.deadline
     ]
     if not deadlines:
-        raise SystemExit("Nobody answers. Start me again when somebody does.")
+        raise SystemExit("There is no answer. Start me again when there is one.")
     await asyncio.sleep(max(0.0, (min(deadlines) - datetime.now(UTC)).total_seconds()))
 
 
 def show(outputs: Iterable[Any]) -> None:
-    """Print the outputs, marked, so that they can be told from the progress."""
+    """Print the outputs, marked, to distinguish them from the progress."""
     for output in outputs:
         say(f"=> {output}")

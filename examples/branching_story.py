@@ -1,10 +1,9 @@
-"""A story with choices. When it is told, it is forked at its first choice and told with the other
-one; both stay.
+"""A story with choices. At its end, it is forked at its first choice and told with the other one;
+both stay.
 
     python -m examples.branching_story
 
-A fork is a run of its own that begins with a checkpoint of another one, with what you want changed
-in it.
+A fork is a run of its own that starts from a checkpoint of another one, with your changes to it.
 """
 
 import asyncio
@@ -102,11 +101,11 @@ def answer(question: Door | Deed) -> str:
 async def other_story(
     workflow: Workflow, place: Place, told: list[WorkflowCheckpoint]
 ) -> StreamingRun:
-    """Return the fork: the one that was begun before a crash, or a new one."""
+    """Return the fork: the one that was started before a crash, or a new one."""
     run_id = f"{place.run_id}-other"
-    begun = await place.storage.get_run(run_id)
-    if begun is not None:
-        return workflow.run_stream_from_checkpoint(begun.head)
+    started = await place.storage.get_run(run_id)
+    if started is not None:
+        return workflow.run_stream_from_checkpoint(started.head)
     chosen = next(checkpoint for checkpoint in told if "door" in checkpoint.shared_state)
     other = next(door for door in DOORS if door != chosen.shared_state["door"])
     say(f"forked after superstep {chosen.iteration_count}, with the {other} door")

@@ -144,7 +144,7 @@ async def list_checkpoints(
 
 
 async def resume(workflow: Workflow, checkpoint: WorkflowCheckpoint) -> None:
-    """Go on from a checkpoint; what followed it stays readable, on a branch of its own."""
+    """Resume from a checkpoint; what followed it stays readable, on a branch of its own."""
     print(f"Resuming from superstep {checkpoint.iteration_count}.")
     run = workflow.run_stream_from_checkpoint(checkpoint.checkpoint_id)
     async for event in run:

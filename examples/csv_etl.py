@@ -53,9 +53,7 @@ class End:
 
 
 class Extract(Executor):
-    """Reads a batch, then sends the position to itself: reading goes on while the batch is worked
-    on.
-    """
+    """Reads a batch, then sends itself the position, so that the next one is read meanwhile."""
 
     @handler
     def read(self, position: Position, ctx: WorkflowContext[Position | Rows | End]) -> None:
@@ -86,10 +84,10 @@ class Transform(Executor):
 
 def parse(number: int, row: dict[str, str]) -> Catch:
     if row["fish"] not in FISH:
-        raise ValueError(f"{row['fish']!r} is no fish")
+        raise ValueError(f"{row['fish']!r} is not a known fish")
     kilograms = float(row["kilograms"] or "nan")
     if not kilograms > 0:
-        raise ValueError(f"{row['kilograms']!r} is no weight")
+        raise ValueError(f"{row['kilograms']!r} is not a weight")
     return Catch(number, row["boat"], row["fish"], kilograms)
 
 

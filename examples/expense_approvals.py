@@ -1,5 +1,5 @@
-"""Three people approve an expense, side by side; the majority decides, and whoever is silent too
-long consents.
+"""Three people approve an expense at the same time; the majority decides, and no answer in time
+counts as consent.
 
     python -m examples.expense_approvals
     python -m examples.expense_approvals --list                       what is waiting for whom
@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Never
 
-from examples._play import HOUR, NOBODY, Place, ask, play, read_options, say, show
+from examples._play import HOUR, NO_ANSWER, Place, ask, play, read_options, say, show
 from supersteps import (
     CheckpointStorage,
     Executor,
@@ -28,7 +28,7 @@ from supersteps import (
     response_handler,
 )
 
-SCRIPT = {"anna": "yes", "ben": "no"}  # nobody hears from Cleo
+SCRIPT = {"anna": "yes", "ben": "no"}  # Cleo does not answer
 APPROVERS = ("anna", "ben", "cleo")
 
 
@@ -111,7 +111,7 @@ def definition() -> Workflow:
 
 def answer(question: Question) -> Any:
     if not sys.stdin.isatty() and question.approver not in SCRIPT:
-        return NOBODY
+        return NO_ANSWER
     prompt = f"{question.approver}: {question.expense.amount} for {question.expense.purpose}?"
     given = ask(prompt, SCRIPT.get(question.approver, "yes"), ("yes", "no"))
     return Verdict(given == "yes", "in person")

@@ -138,7 +138,7 @@ def start(
     """Continue the unfinished game if the player wants to; else start a new one."""
     checkpoints = asyncio.run(storage.list_checkpoints(workflow_id=workflow.workflow_id))
     is_under_way = bool(checkpoints) and checkpoints[-1].status != WorkflowRunState.IDLE
-    if is_under_way and player.ask("A game is under way. Go on with it?", ("yes", "no")) == "yes":
+    if is_under_way and player.ask("A game is unfinished. Continue it?", ("yes", "no")) == "yes":
         return asyncio.run(workflow.run_from_checkpoint(checkpoints[-1].checkpoint_id))
     print(f"Think of a number between 1 and {highest}.")
     return asyncio.run(workflow.run(Interval(1, highest)))
@@ -174,7 +174,7 @@ def main() -> int:
     try:
         play(FileCheckpointStorage(options.storage), Player(options.answers), options.highest)
     except (EOFError, KeyboardInterrupt):
-        print("\nThe game waits for you. Start me again to go on.")
+        print("\nThe game waits for you. Start me again to continue.")
     return 0
 
 

@@ -41,7 +41,7 @@ class Thermometer(Executor):
 
 
 def build(storage: InMemoryCheckpointStorage) -> Workflow:
-    """With a factory each run gets an instance of its own, so that many may go on at once."""
+    """With a factory each run gets an instance of its own, so that many can run at once."""
     return (
         WorkflowBuilder(name="weather")
         .register_executor(lambda: Thermometer("thermometer"), name="thermometer")

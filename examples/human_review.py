@@ -142,7 +142,7 @@ def read_answer(prompt: str, answers: Iterator[str] | None) -> str:
 async def start(
     workflow: Workflow, storage: FileCheckpointStorage, brief: str, *, new: bool
 ) -> WorkflowRunResult:
-    """Go on with the review that was left, or begin a new one."""
+    """Continue the unfinished review, or start a new one."""
     checkpoints = await storage.list_checkpoints(workflow_id=workflow.workflow_id)
     if checkpoints and checkpoints[-1].status != WorkflowRunState.IDLE and not new:
         summary = RequestInfoExecutor.checkpoint_summary(checkpoints[-1])
@@ -173,7 +173,9 @@ def main() -> int:
     parser.add_argument(
         "--answers", type=Path, metavar="FILE", help="take the answers from this file, one a line"
     )
-    parser.add_argument("--new", action="store_true", help="begin anew although a review waits")
+    parser.add_argument(
+        "--new", action="store_true", help="start a new one although a review waits"
+    )
     parser.add_argument(
         "--storage", type=Path, default=Path("checkpoints/human-review"), metavar="DIR"
     )
@@ -182,7 +184,7 @@ def main() -> int:
     try:
         review(FileCheckpointStorage(options.storage), options.brief, answers, new=options.new)
     except (EOFError, KeyboardInterrupt):
-        print("\nThe review waits for you. Start me again to go on.")
+        print("\nThe review waits for you. Start me again to continue.")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Work on 10,000 items, some at a time: retries, a progress bar, no item made twice after a crash.
 
-Kill it at any moment and start it again: it goes on with the items that were not finished.
+Kill it at any moment and start it again: it continues with the items that were not finished.
 
 python -m examples.many_items
 """

@@ -48,7 +48,7 @@ class Mapper(Executor):
 
 @executor
 async def merge(counts: list[dict[str, int]], ctx: WorkflowContext[dict[str, int]]) -> None:
-    """Get one dict from each mapper, in the order of the fan-in's sources, whoever was first."""
+    """Get one dict from each mapper, in the order of the fan-in's sources, whichever was first."""
     total: Counter[str] = Counter()
     for part in counts:
         total.update(part)

@@ -1,11 +1,11 @@
-"""An order is paid and its goods are reserved, side by side; then it is shipped, paid back, or
+"""An order is paid and its goods are reserved at the same time; then it is shipped, refunded, or
 cancelled.
 
     python -m examples.order_fulfilment
 
-A card must not be charged twice. So the charge is made at most once: where a crash cut it short, it
-goes along the error edge instead, to somebody who looks into the ledger whether the money has
-moved.
+A card must not be charged twice. So the charge is made at most once. If a crash interrupts it, the
+failure goes along the error edge instead, to an executor that checks in the ledger whether the
+money has moved.
 """
 
 import asyncio
@@ -99,9 +99,8 @@ class Clear(Bank):
         if self.ledger.entries(order.number):
             ctx.send_message(Done(order, is_done=True))
         elif failure.interrupted:
-            ctx.send_message(
-                order
-            )  # nothing has happened, so it may be tried anew: that is another call
+            # Nothing has happened, so it may be tried again, as another call.
+            ctx.send_message(order)
         else:
             ctx.send_message(Done(order, is_done=False))
 

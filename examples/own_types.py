@@ -15,7 +15,7 @@ from supersteps.errors import CheckpointEncodeError
 
 
 class Weight:
-    """A class of no kind that the codec knows: there is no telling what its state is."""
+    """A class of a kind that the codec does not know: it cannot tell what its state is."""
 
     def __init__(self, text: str) -> None:
         number, unit = text.split()

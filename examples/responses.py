@@ -66,9 +66,8 @@ async def main() -> None:
     async for event in run:
         if isinstance(event, RequestInfoEvent):
             print(f"asked: {event.data.prompt} {event.data.draft!r}")
-            await run.send_response(
-                event.request_id, "yes"
-            )  # durable when this returns; the stream goes on
+            # The answer is durable when this returns; the stream continues.
+            await run.send_response(event.request_id, "yes")
         if isinstance(event, WorkflowOutputEvent):
             print("output:", event.data)
 

@@ -1,5 +1,4 @@
-"""Rewind a run to one of its checkpoints and go on from there: a new branch, and the old one
-stays readable.
+"""Restore a run to one of its checkpoints and continue on a new branch; the old one stays readable.
 
 python -m examples.restore_in_place
 """

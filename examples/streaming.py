@@ -60,9 +60,9 @@ async def main() -> None:
             print("invoked:", event.executor_id)
         if isinstance(event, SuperStepCompletedEvent):
             print("committed: superstep", event.step_number)
-            break  # the run parks: nothing moves, nothing is lost
+            break  # the run is parked: no task is left, nothing is lost
 
-    async for event in run:  # and goes on with the next event
+    async for event in run:  # continues with the next event
         if isinstance(event, SuperStepCompletedEvent):
             print("committed: superstep", event.step_number)
         if isinstance(event, WorkflowOutputEvent):

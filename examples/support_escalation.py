@@ -1,9 +1,9 @@
-"""A support ticket climbs from desk to desk until somebody answers in time.
+"""A support ticket is passed from desk to desk until one of them answers in time.
 
     python -m examples.support_escalation
 
-Each question has a deadline and a default. When nobody has answered by then, in whichever process
-and whether or not one was running, the default counts as the answer, and the ticket moves on.
+Each question has a deadline and a default. Without an answer by then, the default counts as the
+answer and the ticket moves on, even if no process was running at the deadline.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Never
 
-from examples._play import HOUR, NOBODY, ask, play, read_options, show
+from examples._play import HOUR, NO_ANSWER, ask, play, read_options, show
 from supersteps import (
     CheckpointStorage,
     Executor,
@@ -71,7 +71,7 @@ class Desk(Executor):
         elif ticket.level + 1 < len(DESKS):
             await ctx.send_message(Ticket(ticket.text, ticket.level + 1))
         else:
-            await ctx.send_message("nobody answers: the customer gets the money back")
+            await ctx.send_message("no desk answers: the customer gets the money back")
 
 
 @executor
@@ -100,7 +100,7 @@ def definition() -> Workflow:
 
 def answer(question: Question) -> Any:
     if question.desk not in SCRIPT and not sys.stdin.isatty():
-        return NOBODY
+        return NO_ANSWER
     return Reply(
         ask(
             f"{question.desk}, {question.ticket.text!r}:",

@@ -2,7 +2,7 @@
 
     python -m scripts.architecture
 
-writes the diagram of the layers and the list of all modules anew, from the table below and the
+writes the diagram of the layers and the list of all modules from the table below and the
 first lines of the modules' docstrings. tests/unit/test_layers.py keeps the imports to the table and
 the document to what this draws.
 """
@@ -98,7 +98,7 @@ def _line(name: str, path: Path, depth: int) -> str:
 
 
 def drawn(text: str) -> str:
-    """Return the document with both drawings made anew."""
+    """Return the document with both drawings updated."""
     for mark, drawing in (("layers", draw_layers()), ("modules", draw_modules())):
         begin, end = f"<!-- {mark}: drawn by scripts/architecture.py -->", f"<!-- {mark}: end -->"
         before, _, rest = text.partition(begin)

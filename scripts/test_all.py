@@ -74,7 +74,7 @@ def find(named: Sequence[str]) -> dict[str, str]:
 
 
 def make_environment(version: str, python: str) -> Path:
-    """Return the interpreter of an environment for a version, made anew where it is out of date."""
+    """Return the interpreter of an environment for a version, created again if it is outdated."""
     folder = ROOT / FOLDER / version
     ready = folder / ".ready"
     made_of = max((ROOT / name).stat().st_mtime for name in _MADE_OF)
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
             continue
         interpreter = make_environment(version, python)
         print(f"Python {version} ({python})", flush=True)
-        begun = time.monotonic()
+        started = time.monotonic()
         # Its programs come first: tests start `python` and `supersteps` too.
         path = f"{interpreter.parent}{os.pathsep}{os.environ.get('PATH', '')}"
         command = [str(interpreter), "-m", "pytest", "-q", *options]
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str]) -> int:
             command, cwd=ROOT, env={**os.environ, "PATH": path}, check=False
         ).returncode
         word = "passed" if code == 0 else "FAILED"
-        outcomes.append(f"  {version:6} {word}, {time.monotonic() - begun:.0f} s")
+        outcomes.append(f"  {version:6} {word}, {time.monotonic() - started:.0f} s")
     print("\n".join(["The tests:", *outcomes]))
     return int(any("FAILED" in outcome for outcome in outcomes))
 

@@ -28,9 +28,9 @@ def main() -> None:
     peers = [peer for peer in PEERS if not asked.peers or peer.name in asked.peers]
     if not peers:
         parser.error(f"choose from {', '.join(sorted({peer.name for peer in PEERS}))}")
-    about, begun = report.machine(), time.perf_counter()
+    about, started = report.machine(), time.perf_counter()
     results = compared(peers, asked.rounds, asked.seconds)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     print(report.aligned([TITLES, *(result.cells() for result in results)]))
     print("Steps per second: the median of the rounds, and the least and most of them.\n")
     print(report.aligned([report.TITLES, *map(report.cells, against_fastest(results))]))

@@ -30,7 +30,7 @@ def run_command(command: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Peer:
-    """Somebody who does the same work.
+    """A library that does the same work.
 
     Attributes:
         name: What it is called in the tables.

@@ -27,11 +27,11 @@ async def measured(mode: Mode, folder: Path, steps: int, seconds: float) -> tupl
     """
     async with mode(folder) as run:
         await run(steps)
-        begun, done = time.perf_counter(), 0
+        started, done = time.perf_counter(), 0
         while True:
             await run(steps)
             done += steps
-            taken = time.perf_counter() - begun
+            taken = time.perf_counter() - started
             if taken >= seconds:
                 return done, taken
 

@@ -1,4 +1,4 @@
-"""A person reviews a text; every answer goes to a workflow that is built anew from the last
+"""A person reviews a text; every answer goes to a new workflow that resumes from the last
 checkpoint.
 
     python examples/agent_framework/human_review.py

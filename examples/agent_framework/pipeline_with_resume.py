@@ -125,9 +125,7 @@ def show(checkpoints: Sequence[WorkflowCheckpoint]) -> None:
 
 
 def choose(checkpoints: Sequence[WorkflowCheckpoint], *, ask: bool) -> WorkflowCheckpoint:
-    """Return the checkpoint to resume from: the one after the correction, or the one that
-    somebody names.
-    """
+    """Return the checkpoint to resume from: the user's choice, or the one after the correction."""
     if ask:
         return checkpoints[int(input(f"Resume from which one (0 to {len(checkpoints) - 1})? "))]
     return next(c for c in checkpoints if "gauge error" in c.shared_state)

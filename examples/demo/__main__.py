@@ -1,8 +1,8 @@
 """Kill a workflow in the middle, resume it in a new process, and compare its report with that of
-one nobody killed.
+an undisturbed one.
 
 python -m examples.demo                    asks you to approve the report
-python -m examples.demo --answer approve   asks nobody
+python -m examples.demo --answer approve   does not ask
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .workflow import Job
 
 HERE = Path(__file__).parent
 ANSWER_FILE = HERE / "answer.txt"
-"""Who answers when nobody sits at a terminal."""
+"""Holds the answer for when there is no terminal."""
 
 LONGEST_DELAY = 0.15
 """Seconds between the checkpoint and the kill, at most: about two supersteps."""
@@ -107,7 +107,7 @@ def main() -> int:
         console.say()
         console.say(
             "Stopped. Nothing is lost: the checkpoints are in the folder, but the demo always "
-            "begins anew."
+            "starts from the beginning."
         )
         return 130
 
@@ -170,7 +170,7 @@ def run_demo(options: argparse.Namespace, console: Console) -> int:
     console.say(f"  {progress.output}")
     console.say(f"  {tell_repeats(progress)}")
 
-    console.headline("The same work in one process that nobody kills")
+    console.headline("The same work in one process that is not killed")
     run_process(undisturbed, Progress(), Killer(None, 0), answer, options.pace, console)
     return compare(killed, undisturbed, console)
 
@@ -274,7 +274,7 @@ def get_answer(progress: Progress, given: str | None, console: Console) -> str:
     if given is None and sys.stdin.isatty():
         return console.ask("  Your answer:", ["approve", "reject"])
     answer = given or ANSWER_FILE.read_text(encoding="utf-8").strip()
-    source = "--answer" if given else f"{ANSWER_FILE.name}, since nobody sits at a terminal"
+    source = "--answer" if given else f"{ANSWER_FILE.name}, since there is no terminal"
     console.say(f"  Answered: {answer} (from {source})")
     return answer
 

@@ -1,8 +1,8 @@
-"""The process that works, and that the demo kills: it starts the run, or goes on where an earlier
+"""The process that works, and that the demo kills: it starts the run, or continues where an earlier
 process stopped.
 
-It is called the same way each time: the storage tells it whether there is something to resume. What
-happens it says as JSON, one object a line.
+It is called the same way each time: it finds in the storage whether there is a run to resume. It
+reports what happens as JSON, one object per line.
 """
 
 from __future__ import annotations

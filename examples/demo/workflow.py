@@ -187,7 +187,7 @@ class Editor(Executor):
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is never seen half written; doing it twice is no different from once.
+    """Write a file so that it is never seen half written; doing it twice has the same effect.
 
     That is what a handler's effects on the world should be like: after a crash the handler may run
     again.

@@ -78,10 +78,10 @@ LIBRARY = {
             "=> cod: 2 rows, 76 kg",
             "=> herring: 4 rows, 502.5 kg",
             "=> mackerel: 3 rows, 130 kg",
-            "=> rejected: row 3: '' is no weight",
-            "=> rejected: row 6: 'boot' is no fish",
+            "=> rejected: row 3: '' is not a weight",
+            "=> rejected: row 6: 'boot' is not a known fish",
             "=> rejected: row 7: could not convert string to float: 'forty'",
-            "=> rejected: row 10: '-3' is no weight",
+            "=> rejected: row 10: '-3' is not a weight",
         ],
         0.1,
     ),
@@ -172,7 +172,7 @@ def test_killed_and_started_again_it_ends_like_a_run_nobody_killed(
 
     assert process.returncode == 0, lives
     assert final(lives[-1]) == expected, lives
-    assert "going on with the run" in lives[-1]
+    assert "continuing the unfinished run" in lives[-1]
 
 
 def test_order_is_charged_once_wherever_the_charge_is_cut_short(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_expense_is_answered_by_another_process_while_nobody_runs_it(tmp_path: P
 
 
 def play_game(prompt: str) -> str:
-    if "Go on with it?" in prompt:
+    if "Continue it?" in prompt:
         return "yes"
     number = int(re.findall(r"is it (\d+)\?", prompt)[-1])
     return "yes" if number == 36 else "higher" if number < 36 else "lower"

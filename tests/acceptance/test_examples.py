@@ -127,7 +127,7 @@ def test_guessing_game_goes_on_after_it_was_left(tmp_path: Path) -> None:
 
     text = run(tmp_path, "guessing_game", stdin="yes\nyes\n")
 
-    assert "Go on with it?" in text
+    assert "Continue it?" in text
     assert "Your number is 62: guess 3 was right." in text
 
 
