@@ -14,6 +14,7 @@ from supersteps.storage.delta.runs import checksum_of, decode_names, run_of
 from supersteps.storage.rules import RunRecord
 from supersteps.storage.sqlite import run_rows
 from supersteps.storage.sqlite.run_rows import SQL
+from supersteps.storage.sqlite.tables import SqliteTables
 
 _CHECKSUMS_SINCE = 2
 """The number of the migration after which rows of runs, journals and inboxes have checksums."""
@@ -78,7 +79,7 @@ def _move_waiting(db: sqlite3.Connection) -> None:
             continue
         key = row[0]
         db.execute(SQL["delete_all_waiting"], (key,))
-        run_rows.insert_waiting(db, key, record.requests)
+        SqliteTables(db).insert_waiting(key, record.requests)
         count, checksum = str(len(record.requests)), checksum_of(record)
         db.execute(SQL["count_waiting"], (count, checksum, key))
 

@@ -19,7 +19,7 @@ from supersteps.storage.delta.storage import DeltaStorage
 from supersteps.storage.ports import Capabilities
 from supersteps.storage.queue import WorkQueue
 from supersteps.storage.rules import InboxEntry, RunRecord
-from supersteps.storage.sqlite import backup, queue_rows
+from supersteps.storage.sqlite import backup
 from supersteps.storage.sqlite.changes import Changes
 from supersteps.storage.sqlite.database import Database
 from supersteps.storage.sqlite.readers import Readers
@@ -161,14 +161,10 @@ class SqliteCheckpointStorage(DeltaStorage, WorkQueue):
     async def next_ready_at(
         self, workflow_ids: Sequence[str], queues: Sequence[str]
     ) -> float | None:
-        return await self._readers.run(
-            lambda tables: queue_rows.next_ready_at(tables.db, workflow_ids, queues)
-        )
+        return await self._readers.run(SqliteTables.next_ready_at, workflow_ids, queues)
 
     async def queued_workflows(self, queues: Sequence[str]) -> list[str]:
-        return await self._readers.run(
-            lambda tables: queue_rows.queued_workflows(tables.db, queues)
-        )
+        return await self._readers.run(SqliteTables.queued_workflows, queues)
 
     async def held_runs(self) -> list[RunRecord]:
         return await self._readers.run(_held_runs)
@@ -245,5 +241,5 @@ def _queue_entry(tables: SqliteTables, run_id: str) -> QueueEntry | None:
 
 
 def _held_runs(tables: SqliteTables) -> list[RunRecord]:
-    found = [tables.find_run(run_id) for run_id in queue_rows.held_run_ids(tables.db)]
+    found = [tables.find_run(run_id) for run_id in tables.held_run_ids()]
     return [stored.record for stored in found if stored is not None]
