@@ -28,6 +28,8 @@ from tests.contract.support import Crash
 from tests.contract.test_encrypted import KEYS
 from tests.postgres_server import fresh_schema, server_dsn
 
+READS = ("SELECT", "BEGIN", "SET", "ROLLBACK")
+
 
 class PostgresSubject(Subject):
     """All tests of a process use one schema: to make one takes longer than most of them."""
@@ -62,7 +64,7 @@ class PostgresSubject(Subject):
             )
 
     def crash(self, point: int, work: Callable[[], object]) -> bool:
-        """Every statement is a point: it is never sent, and neither is any after it."""
+        """Every statement that writes is a point: neither it nor any after it is sent."""
         self._left = point
         try:
             work()
@@ -79,13 +81,14 @@ class PostgresSubject(Subject):
         counting = threading.Lock()
         real = psycopg.Connection.execute
 
-        def execute(db: Any, *args: Any, **options: Any) -> Any:
+        def execute(db: Any, statement: bytes | str, *args: Any, **options: Any) -> Any:
+            text = statement if isinstance(statement, str) else statement.decode()
             with counting:
                 if self._left is not None:
-                    self._left -= 1
+                    self._left -= not text.startswith(READS)
                     if self._left < 0:
                         raise Crash
-            return real(db, *args, **options)
+            return real(db, statement, *args, **options)
 
         self._patch.setattr(psycopg.Connection, "execute", execute)
         super().setup_method()
