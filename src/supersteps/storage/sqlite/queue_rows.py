@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from zlib import crc32
@@ -20,7 +19,6 @@ from supersteps.storage.sqlite.run_rows import RunRows
 SQL = load_statements("supersteps.storage.sqlite", "queue.sql")
 
 _ABOVE_ALL = 1 << 62
-
 """More than any priority."""
 
 
@@ -32,8 +30,6 @@ class QueueRows(RunRows):
     """Reads and writes the places of runs in the queue."""
 
     __slots__ = ()
-
-    db: sqlite3.Connection
 
     def find_entry(self, run: StoredRun) -> QueueEntry | None:
         """Return a run's place in the queue, None where it has none.

@@ -31,7 +31,6 @@ from supersteps.storage.rules import InboxEntry, RunRecord
 SQL = load_statements("supersteps.storage.sqlite", "runs.sql")
 
 _LAST = 0xFFFFFFFF
-
 """The highest number of an entry, which shares its key with the run's (`run << 32 | number`)."""
 
 
@@ -40,7 +39,6 @@ def entries_of(key: int) -> tuple[int, int]:
     return key << 32, key << 32 | _LAST
 
 
-# ------------------------------------------------------------------------------------------ writing
 _ADVANCE_HEAD = SQL["advance_head"]
 
 
@@ -152,6 +150,8 @@ class RunRows:
                 if wanted.tag is None or wanted.tag in run.tags:
                     found.append(run)
         return found, problems
+
+    # ------------------------------------------------------------------------------------- writing
 
     def insert_run(self, record: RunRecord) -> StoredRun:
         """Store a new run."""

@@ -35,7 +35,7 @@ class SavedRows:
         self.db.execute(SQL["update"], (*pack_saved(header, entries), key))
 
     def has_namesakes(self, run_id: str) -> bool:
-        """Return whether one has an id like those of the run's checkpoints."""
+        """Return whether a directly saved checkpoint has an id like those of the run."""
         return bool(self.db.execute(SQL["has_namesakes"], namesakes(run_id)).fetchone()[0])
 
     def outdate_run(self, run_id: str) -> None:
