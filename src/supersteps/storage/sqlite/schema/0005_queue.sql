@@ -13,8 +13,9 @@ CREATE TABLE queue (
 ) STRICT;
 
 -- The order in which they are taken.
-CREATE INDEX queue_by_turn ON queue (queue, workflow_id, priority, ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX queue_by_turn ON queue (queue, workflow_id, priority, ready_at)
+WHERE ready_at IS NOT NULL;
 CREATE INDEX queue_claimed ON queue (run) WHERE is_claimed;
 
--- Runs that somebody has, to be found when he has died. Whoever goes on with a run that he has changes nothing of it.
+-- Runs that have an owner, to be found when it has died. A superstep changes nothing of it.
 CREATE INDEX heads_held ON heads (run) WHERE lease_owner IS NOT NULL;
