@@ -159,7 +159,7 @@ async def post(folder: Path, store: str, limit: int) -> str:
     storage: Any = open_storage(folder / store)
     try:
         waiting = await storage.list_requests(RUN)
-    except RunNotFoundError:  # nobody has lived long enough to begin it
+    except RunNotFoundError:  # no process has lived long enough to start it
         waiting = []
     for request in waiting[:limit]:
         answer = answer_to(request.data)

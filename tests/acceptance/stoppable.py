@@ -1,4 +1,4 @@
-"""A script whose run can be stopped by a signal or killed; started again, it goes on where it was.
+"""A script whose run can be stopped by a signal or killed; started again, it continues there.
 
     python -m tests.acceptance.stoppable FOLDER STORE COMMAND
 

@@ -239,7 +239,7 @@ async def test_a_full_disk(small_disk: Path) -> None:
 # ---------------------------------------------------------------------------- what is passed around
 
 
-async def test_an_input_nobody_handles(tmp_path: Path) -> None:
+async def test_an_input_without_a_handler(tmp_path: Path) -> None:
     workflow = counting(tmp_path)
     with pytest.raises(UnhandledMessageError) as caught:
         await workflow.run("three", run_id="r")
@@ -250,8 +250,8 @@ async def test_an_input_nobody_handles(tmp_path: Path) -> None:
     assert (await workflow.run(1, run_id="r")).get_outputs() == [1, 0]
 
 
-async def test_a_message_nobody_handles(tmp_path: Path) -> None:
-    """It goes nowhere: that is an event and a warning, and the run goes on."""
+async def test_a_message_without_a_handler(tmp_path: Path) -> None:
+    """It is lost: that is an event and a warning, and the run continues."""
     trouble = Trouble()
     trouble.kind = "unhandled"
     with pytest.warns(UndeliveredMessageWarning) as caught:

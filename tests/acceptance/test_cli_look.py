@@ -48,7 +48,7 @@ class Verdict:
 
 
 class Editor(Executor):
-    """Writes three lines, asks three questions, and fails where it is told to."""
+    """Writes three lines, asks three questions, and fails where its input says so."""
 
     @handler
     async def write(self, number: int, ctx: WorkflowContext[int, str]) -> None:
@@ -155,7 +155,7 @@ def test_runs_by_the_words_of_the_table() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_a_run_that_nobody_drives_is_stopped() -> None:
+def test_a_run_that_no_process_drives_is_stopped() -> None:
     assert call("restore", "first@2", "--yes").exit_code == 0
 
     assert in_state("stopped") == ["first"]
@@ -370,7 +370,7 @@ def test_text_is_text(value: str, typed: str | None, taken: str) -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_a_mistyped_option_is_no_answer() -> None:
+def test_a_mistyped_option_is_not_an_answer() -> None:
     assert call("answer", "first:title", "--cancle").exit_code == 2
     assert waiting() == ALL
     assert call("answer", "first:title", "--", "--a title--").exit_code == 0
@@ -385,7 +385,7 @@ def test_without_a_terminal_a_question_has_to_be_named() -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_a_question_is_taken_back() -> None:
+def test_a_question_is_cancelled() -> None:
     assert call("answer", "first:good", "--cancel").exit_code == 0
     assert waiting() == ALL - {("first", "good")}
     assert call("answer", "first:good", "--cancel", "true").exit_code == 2

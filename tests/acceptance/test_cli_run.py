@@ -197,7 +197,7 @@ def test_on_a_terminal_progress_moves_and_stdout_stays_clean(folder: Path) -> No
     assert ended(process)[:2] == (0, "counted to 20\n[20]\n")
     text = shown.decode()
     assert "superstep 1: count" in text
-    assert "\x1b[2K" in text  # a line that is written anew
+    assert "\x1b[2K" in text  # a line that is written again
     assert "done: run r after 6 supersteps in " in text
     assert text.rindex("\x1b[?25h") < text.index(
         "done: "
@@ -319,14 +319,14 @@ def test_input_comes_from_stdin_and_the_workflow_from_the_project(folder: Path) 
     assert do(folder, "resume", "@latest")[0] == 2  # of another workflow than the project's
 
 
-def test_a_lost_message_is_told_of_once(folder: Path) -> None:
+def test_a_lost_message_is_reported_once(folder: Path) -> None:
     code, out, errors = do(folder, "run", "flow:losing", "x", "--store", "runs.db")
 
     assert (code, out) == (0, "")
     assert len([line for line in errors.splitlines() if line.startswith("warning: ")]) == 1
 
 
-def test_a_failure_says_where_and_how_to_go_on(folder: Path) -> None:
+def test_a_failure_says_where_and_how_to_continue(folder: Path) -> None:
     code, out, errors = do(
         folder, "run", "flow:workflow", "12", "--store", "my runs.db", "--run-id", "r", "-q"
     )
@@ -406,7 +406,7 @@ def test_no_checkpoint_is_chosen_without_a_terminal(folder: Path) -> None:
 # --------------------------------------------------------------------------------------- questions
 
 
-def test_what_is_printed_answers_and_goes_on(folder: Path) -> None:
+def test_the_printed_commands_answer_and_continue_the_run(folder: Path) -> None:
     code, out, errors = do(folder, "run", "review:workflow", '{"name": "tides"}', "-q")
     assert (code, out) == (3, "")
     assert 'editor asks: Approval(draft="A text about tides")  (answer: ' in errors
@@ -433,7 +433,7 @@ def test_an_answer_is_given_while_resuming(folder: Path) -> None:
     assert (code, out) == (0, "dropped: A text about tides\n"), errors
 
 
-def test_a_script_begins_and_the_command_line_goes_on(folder: Path) -> None:
+def test_the_command_line_continues_a_run_of_a_script(folder: Path) -> None:
     code, out, errors = ended(launch(folder, "review.py"))
     assert (code, out) == (0, "[]\n"), errors
 
@@ -444,7 +444,7 @@ def test_a_script_begins_and_the_command_line_goes_on(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("script", [["review.py"], ["-m", "review"], ["flows/review.py"]])
-def test_the_command_line_begins_and_a_script_goes_on(folder: Path, script: list[str]) -> None:
+def test_a_script_continues_a_run_of_the_command_line(folder: Path, script: list[str]) -> None:
     app = "review:workflow"
     if script == ["flows/review.py"]:  # as a part of a package it has another name than as a file
         (folder / "flows").mkdir()
@@ -487,7 +487,7 @@ def test_killed_in_the_middle_and_resumed(folder: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_the_printed_command_goes_on(
+def test_a_signal_drains_and_the_printed_command_continues(
     folder: Path, number: signal.Signals
 ) -> None:
     (folder / "mended").touch()
@@ -554,7 +554,7 @@ def test_tail_follows_a_run_of_another_process(folder: Path) -> None:
 
 
 @needs_sigkill
-def test_tail_says_that_nobody_drives_the_run_and_goes_on_waiting(folder: Path) -> None:
+def test_tail_says_that_no_process_drives_the_run_and_keeps_waiting(folder: Path) -> None:
     (folder / "slow.py").write_text(COUNT.replace("0.02", "60"))
     driven = cli(folder, "run", "slow:workflow", "19", "--store", "runs.db", "--run-id", "r")
     await_calls(driven, folder, 1)
@@ -577,7 +577,7 @@ def test_tail_says_that_nobody_drives_the_run_and_goes_on_waiting(folder: Path) 
     assert out.splitlines()[-1] == "superstep 2: count  +2 outputs  done"
 
 
-def test_calls_that_are_made_again_are_told(folder: Path) -> None:
+def test_repeated_calls_are_shown(folder: Path) -> None:
     (folder / "flaky.py").write_text(FLAKY)
     code, out, errors = do(
         folder, "run", "flaky:workflow", "x", "--store", "runs.db", "--run-id", "r"
@@ -607,7 +607,7 @@ def test_a_wrong_input_is_answered_with_one_that_fits(folder: Path) -> None:
     assert 'JSON Schema: {"$ref"' in do(folder, "run", "review:workflow", "x", "-o", "json")[2]
 
 
-def test_what_is_no_store_is_wrong_use(folder: Path) -> None:
+def test_an_invalid_store_is_a_usage_error(folder: Path) -> None:
     (folder / "other.db").write_text("something else")
     for store in ("other.db", "nobody://knows", "missing/folder"):
         assert do(folder, "runs", "--store", store)[0] == 2

@@ -147,7 +147,7 @@ def store(
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody looks at it and can type."""
+    """Standard input and error are a terminal."""
     for name in ("restore", "prune", "cancel"):
         monkeypatch.setattr(f"supersteps.cli.commands.{name}.is_terminal", lambda: True)
 
@@ -233,7 +233,7 @@ async def take(store: Store, run_id: str) -> None:
         await storage.acquire(run_id, ELSEWHERE, 600)
 
 
-def test_a_run_at_work_is_left_alone(store: Store) -> None:
+def test_a_running_run_is_left_alone(store: Store) -> None:
     asyncio.run(take(store, "asking"))
 
     for command in ("restore", "cancel"):
@@ -272,7 +272,7 @@ def test_cancelling_asks(store: Store, terminal: None) -> None:
     assert (code, out.startswith("run asking is cancelled already"), err) == (0, True, "")
 
 
-def test_cancelling_does_not_ask_when_told_so(store: Store, terminal: None) -> None:
+def test_cancelling_with_yes_does_not_ask(store: Store, terminal: None) -> None:
     code, out, err = store.run("cancel", "ask", "-y")
 
     assert (code, out.startswith("run asking is cancelled, "), err) == (0, True, "")
@@ -467,7 +467,9 @@ def test_damage_beside_the_checkpoints_speaks_for_itself(store: Store) -> None:
     assert err == "1 damage, in 1 of 2 runs\n"
 
 
-def test_somebody_who_waits_is_told_why(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_says_on_a_terminal_why_it_takes_long(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     verify = Service.verify
 
     async def slowly(service: Service, reference: str | None = None) -> list[Damage]:
@@ -476,7 +478,7 @@ def test_somebody_who_waits_is_told_why(store: Store, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Service, "verify", slowly)
     monkeypatch.setattr("supersteps.cli.commands.verify._PATIENCE", 0.05)
-    assert store.run("verify") == (0, "3 runs, no damage found\n", "")  # nobody looks at stderr
+    assert store.run("verify") == (0, "3 runs, no damage found\n", "")  # stderr is not a terminal
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     code, out, err = store.run("verify")

@@ -93,7 +93,7 @@ def test_a_submitted_run_is_driven_by_a_worker_which_ends_in_good_order(folder: 
         assert "alive" in said
         (folder / "go").touch()
         until(folder, "done", "runs", "--workflow", "count")
-        assert "queued" in run(folder, "runs", "--workflow", "loud")  # nobody serves its queue
+        assert "queued" in run(folder, "runs", "--workflow", "loud")  # no worker serves its queue
     finally:
         worker.send_signal(signal.SIGTERM)
         _, err = worker.communicate(timeout=60)

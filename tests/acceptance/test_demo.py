@@ -1,4 +1,4 @@
-"""The demo: whenever its process is killed, the report is the one of a run that nobody killed.
+"""The demo: whenever its process is killed, the report is the one of an undisturbed run.
 
 DEMO_KILLS=30 tries that many random moments instead of 4, DEMO_SEED=n repeats the moments of an
 earlier run.

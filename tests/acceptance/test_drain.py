@@ -27,7 +27,7 @@ def launch(folder: Path, store: str, command: str) -> subprocess.Popen[str]:
 
 @each_store
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_again_and_again_it_ends_like_a_run_nobody_stopped(
+def test_stopped_repeatedly_it_ends_like_an_undisturbed_run(
     tmp_path: Path, store: str, number: signal.Signals
 ) -> None:
     calm, stopped = tmp_path / "calm", tmp_path / "stopped"

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, needs_sigkill]
 
 
 @each_store
-def test_killed_at_random_moments_a_sealed_run_ends_like_one_nobody_killed(
+def test_killed_at_random_moments_an_encrypted_run_ends_like_an_undisturbed_one(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(killing, "open_storage", open_sealed)

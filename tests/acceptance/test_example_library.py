@@ -143,7 +143,7 @@ def final(text: str) -> list[str]:
 
 @pytest.mark.parametrize("store", ["run.db"])
 @pytest.mark.parametrize("name", LIBRARY)
-def test_killed_and_started_again_it_ends_like_a_run_nobody_killed(
+def test_killed_and_started_again_it_ends_like_an_undisturbed_run(
     name: str, store: str, tmp_path: Path
 ) -> None:
     print(f"KILL_SEED={SEED}")
@@ -200,7 +200,7 @@ def test_order_is_charged_once_wherever_the_charge_is_cut_short(tmp_path: Path) 
     assert len(seen) >= 1  # which of them a slow machine meets is a matter of luck
 
 
-def test_expense_is_answered_by_another_process_while_nobody_runs_it(tmp_path: Path) -> None:
+def test_expense_is_answered_by_another_process_while_none_runs_it(tmp_path: Path) -> None:
     where = ("--storage", "run.db")
     watch(launch(tmp_path, "expense_approvals", *where, hour=20), lambda shown: shown >= 2)
 
@@ -217,7 +217,7 @@ def test_expense_is_answered_by_another_process_while_nobody_runs_it(tmp_path: P
     assert text.count("(by mail)") == 3
 
 
-# -------------------------------------------------------------------- the two that talk to somebody
+# -------------------------------------------------------------------- the two that talk to a person
 
 
 def play_game(prompt: str) -> str:
@@ -284,7 +284,7 @@ def talk(process: subprocess.Popen[str], name: str, leave_after: int | None = No
 
 
 @pytest.mark.parametrize("name", TALKS)
-def test_talk_goes_on_however_often_it_is_cut_short(name: str, tmp_path: Path) -> None:
+def test_talk_continues_however_often_it_is_interrupted(name: str, tmp_path: Path) -> None:
     print(f"KILL_SEED={SEED}")
     dice = random.Random(f"{SEED} {name}")
     (tmp_path / "calm").mkdir()

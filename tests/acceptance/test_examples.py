@@ -121,7 +121,7 @@ def test_guessing_game_finds_the_number(tmp_path: Path) -> None:
     assert "Your number is 56: guess 4 was right." in text
 
 
-def test_guessing_game_goes_on_after_it_was_left(tmp_path: Path) -> None:
+def test_guessing_game_continues_after_it_was_left(tmp_path: Path) -> None:
     left = run(tmp_path, "guessing_game", stdin="higher\nlower\n")
     assert "The game waits for you." in left
 
@@ -163,7 +163,7 @@ def test_guessing_game_notices_contradictions(tmp_path: Path) -> None:
     assert "there is no such number" in text
 
 
-def test_guessing_game_can_begin_anew(tmp_path: Path) -> None:
+def test_guessing_game_can_start_again(tmp_path: Path) -> None:
     run(tmp_path, "guessing_game", stdin="higher\n")
 
     text = run(tmp_path, "guessing_game", stdin="no\nyes\n")
@@ -183,7 +183,7 @@ def test_review_revises_until_approved(tmp_path: Path) -> None:
     assert "Approved: Tides, version 2. Now with: a moon." in text
 
 
-def test_review_goes_on_after_it_was_left(tmp_path: Path) -> None:
+def test_review_continues_after_it_was_left(tmp_path: Path) -> None:
     left = run(tmp_path, "human_review", "Tides", stdin="a moon\n")
     assert "The review waits for you." in left
 

@@ -110,7 +110,7 @@ async def test_its_values_are_what_they_were(version: str, store: str, tmp_path:
 @each_format
 @each_store
 @pytest.mark.parametrize("run_id", [make.RUN, make.CRASHED])
-async def test_it_goes_on_to_its_end(
+async def test_it_continues_to_its_end(
     version: str, store: str, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(make, "WAIT", 0.01)  # for attempts that fail from now on

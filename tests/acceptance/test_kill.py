@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, needs_sigkill]
 
 
 @each_store
-def test_killed_at_random_moments_it_ends_like_a_run_nobody_killed(
+def test_killed_at_random_moments_it_ends_like_an_undisturbed_run(
     tmp_path: Path, store: str
 ) -> None:
     outputs, _ = assert_that_kills_leave_no_trace(

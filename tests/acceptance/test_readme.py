@@ -76,7 +76,7 @@ def test_first_workflow_has_about_20_lines() -> None:
 
 @needs_shell
 @pytest.mark.slow
-def test_killed_program_goes_on(tmp_path: Path) -> None:
+def test_killed_program_continues(tmp_path: Path) -> None:
     (tmp_path / "count.py").write_text(programs()["count.py"], encoding="utf-8")
     (commands,) = [block for block in blocks("sh") if "kill -9" in block]
 

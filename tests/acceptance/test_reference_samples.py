@@ -197,7 +197,7 @@ def test_sub_workflow_asks_at_the_terminal(library: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_script_keeps_its_checkpoints_where_it_is_told_to(name: str, tmp_path: Path) -> None:
+def test_script_stores_its_checkpoints_in_the_named_folder(name: str, tmp_path: Path) -> None:
     for _ in range(2):  # each in a folder of its own, so that the second one prints the same
         assert run(tmp_path, name, "--storage", "checkpoints") == expected(name, "ours")
 

@@ -76,7 +76,7 @@ def open_subject(name: str, folder: Path) -> ManagedStorage:
 
 
 class PlainStorage:
-    """The five methods and nothing else, as somebody might write them."""
+    """The five methods and nothing else, as a user might write them."""
 
     def __init__(self) -> None:
         self.checkpoints: dict[str, WorkflowCheckpoint] = {}

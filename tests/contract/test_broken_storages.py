@@ -19,7 +19,7 @@ from supersteps.testing import Clock, StorageContract, Verdict, judge
 
 
 class LostUpdate(InMemoryCheckpointStorage):
-    """Does not compare the head: whoever commits last wins."""
+    """Does not compare the head: the last commit wins."""
 
     async def commit(self, commit: Commit) -> None:
         run = self._runs.get(commit.header.run_id)
@@ -36,7 +36,7 @@ class LostUpdate(InMemoryCheckpointStorage):
 
 
 class Unfenced(InMemoryCheckpointStorage):
-    """Does not compare the epoch: a writer that lost the run goes on."""
+    """Does not compare the epoch: a writer that lost the run continues."""
 
     async def commit(self, commit: Commit) -> None:
         run = self._runs.get(commit.header.run_id)
@@ -83,7 +83,7 @@ class SharedMetadata(InMemoryCheckpointStorage):
 
 
 class Unsynced(InMemoryCheckpointStorage):
-    """Promises to be durable, and whoever opens it anew finds nothing."""
+    """Promises to be durable, but is empty when it is opened again."""
 
 
 class KeptJournal(InMemoryCheckpointStorage):

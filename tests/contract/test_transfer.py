@@ -304,7 +304,7 @@ async def test_a_damaged_run_is_not_exported(tmp_path: Path, file: Path) -> None
         assert await export_run(source, "run", file) == 5
 
 
-async def test_a_run_at_work_is_exported_as_it_was_at_one_moment(
+async def test_a_running_run_is_exported_as_of_one_moment(
     source: InMemoryCheckpointStorage, target: InMemoryCheckpointStorage, file: Path
 ) -> None:
     writer = Writer(source)
@@ -455,7 +455,7 @@ async def test_a_run_that_exists_stays_what_it_is(
     assert await content_of(target, "run-000000") == {shared("mine"): b"1"}
 
 
-async def test_a_run_that_somebody_creates_meanwhile_is_not_deleted(
+async def test_a_run_that_another_process_creates_meanwhile_is_not_deleted(
     source: InMemoryCheckpointStorage, file: Path
 ) -> None:
     await exported(source, file)
@@ -500,7 +500,7 @@ async def test_an_import_that_fails_in_the_middle_leaves_nothing(
     assert await target.list_runs() == []
 
 
-async def test_nobody_takes_a_run_that_is_half_imported(
+async def test_a_half_imported_run_cannot_be_acquired(
     source: InMemoryCheckpointStorage, file: Path
 ) -> None:
     await exported(source, file)

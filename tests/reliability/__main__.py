@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def perform(name: str, trials: int, seed: int) -> Row:
-    """Do a scenario; what goes wrong is told at once."""
+    """Run a scenario; problems are reported at once."""
     module, _, function = SCENARIOS[name][0].partition(":")
     scenario: Callable[[int, int], Row] = getattr(
         import_module(f"tests.reliability.{module}"), function

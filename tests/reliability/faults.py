@@ -182,7 +182,7 @@ def _tmpfs(kilobytes: int) -> Iterator[Path | None]:
 
 
 def full_disk(store: str, dice: random.Random) -> Verdict:
-    """The disk fills up; once there is room again, the run goes on."""
+    """The disk fills up; once there is space again, the run continues."""
     with _tmpfs(dice.randrange(40, 220, 4)) as folder:
         if folder is None:
             return Verdict()
@@ -225,7 +225,7 @@ def few_files(store: str, dice: random.Random) -> Verdict:
 
 
 def read_only(store: str, dice: random.Random) -> Verdict:
-    """The file system becomes read-only while the run goes on."""
+    """The file system becomes read-only while the run is in progress."""
     with _tmpfs(50_000) as folder:
         if folder is None:
             return Verdict()
@@ -253,7 +253,7 @@ def deleted_folder(store: str, dice: random.Random) -> Verdict:
 
 
 def forbidden(store: str, dice: random.Random) -> Verdict:
-    """Somebody takes the right to write away, then gives it back."""
+    """The right to write is revoked, then granted again."""
     # The superuser may write anywhere, unless that very right is dropped.
     prefix = (
         ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.getuid() == 0 else ()

@@ -83,7 +83,7 @@ def prepare(folder: Path) -> Trial:
 
 
 class Databases:
-    """A stored run, to be copied, spoilt and looked at."""
+    """A stored run, to be copied, damaged and inspected."""
 
     def __init__(self, folder: Path) -> None:
         self.place, self.outside = folder / "place", folder / "outside"

@@ -1,4 +1,4 @@
-"""The folder of a file storage, and exported runs, after somebody has been there."""
+"""The folder of a file storage, and exported runs, after deliberate changes."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def prepare(folder: Path) -> Trial:
 
 
 class Folders:
-    """A stored run, to be copied, spoilt and looked at."""
+    """A stored run, to be copied, damaged and inspected."""
 
     def __init__(self, folder: Path) -> None:
         self.master, self.place, self.outside = (

@@ -211,7 +211,7 @@ class Chosen:
                         problems.append(f"an unclear refusal of {len(str(error))} characters")
                     is_late = getattr(
                         error, "__notes__", ()
-                    )  # of a handler: a key or a value, when the run has begun
+                    )  # of a handler: a key or a value, when the run has started
                     is_there = await quiet(storage.get_run(run_id)) is not None
                     if is_there and is_late:
                         begun.append(run_id)

@@ -211,7 +211,7 @@ class Decoders:
         return dice.choice(self.ways)(dice)
 
     def value(self, dice: random.Random) -> tuple[str, list[str]]:
-        """A value, as the codec decodes it; what it makes must make the trip once more."""
+        """A value, as the codec decodes it; what it returns can be saved and restored again."""
         way, data = mutate(dice, dice.choice(self.values), self.donors)
         problems: list[str] = []
         for raw in (False, True):
@@ -329,7 +329,7 @@ class Decoders:
         return f"inbox, {way}, {data[:200]!r}", attempt(read)
 
     def exported_run(self, dice: random.Random) -> tuple[str, list[str]]:
-        """An exported run; now and then by somebody who knows how to write a checksum."""
+        """An exported run; now and then with a matching checksum."""
         lines = self.exported.splitlines(keepends=True)
         if dice.random() < 0.5:
             way, data = mutate(dice, self.exported, self.donors)

@@ -82,7 +82,7 @@ async def _judge(store: str, acknowledged: list[str], verdict: Verdict) -> None:
 
 
 async def check_rest(storage: ManagedStorage, acknowledged: list[str], verdict: Verdict) -> None:
-    """Check what is there before anybody goes on: whole, and nothing acknowledged is missing."""
+    """Check what is stored before the run continues: whole, and nothing acknowledged is missing."""
     damages = await storage.verify()
     verdict.wrong += [f"damaged: {damage.what}: {damage.problem}" for damage in damages]
     run = await storage.get_run(workload.RUN)

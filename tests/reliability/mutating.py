@@ -273,7 +273,7 @@ def _mutate(
             json.loads(json.dumps(other[place])),
             json.loads(json.dumps(node[key])),
         )
-    elif way == 1 and isinstance(node, dict):  # a field that nobody knows
+    elif way == 1 and isinstance(node, dict):  # an unknown field
         node[
             dice.choice(("unknown", "", "$", "$value", "v", "tz", "__class__", "\0", "version"))
         ] = copy.deepcopy(dice.choice(LEAVES))

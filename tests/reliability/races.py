@@ -301,7 +301,7 @@ def _judge_answers(race: Race, request_id: str) -> None:
 
 
 async def _finish_answered(race: Race) -> str:
-    """Drive the run to its end, answering if nobody has; return the answer that it took."""
+    """Drive the run to its end, answering if needed; return the answer that it consumed."""
     async with racing.open_store(race.store) as storage:
         run = racing.build(storage).run_stream(1, run_id=RUN, if_exists="attach")
         async for event in run:

@@ -158,7 +158,7 @@ here = Here()
 
 
 class Clerk(Executor):
-    """Begins a lap; at the second one it asks before it goes on."""
+    """Starts a lap; at the second one it asks before it continues."""
 
     @handler
     async def begin(self, lap: int, ctx: WorkflowContext[int, str]) -> None:
@@ -382,7 +382,7 @@ def live(racer: Racer, start: Barrier) -> None:
     place = Path(racer.folder, racer.name)
     here = Here(racer, os.open(place.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     os.dup2(os.open(place.with_suffix(".err"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever began the race ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started the race ends it
     faulthandler.dump_traceback_later(LIMIT_SECONDS - 5 + racer.options.get("seconds", 0), file=2)
     try:
         asyncio.run(_live(racer, start))

@@ -239,7 +239,7 @@ class Disk:
                 place = folder / path
                 if number in self._folders:
                     place.mkdir(exist_ok=True)
-                elif not path.endswith("-shm"):  # shared memory, which is made anew
+                elif not path.endswith("-shm"):  # shared memory, which is recreated
                     place.write_bytes(self._content(number, dice))
 
     def _content(self, number: int, dice: random.Random) -> bytes:

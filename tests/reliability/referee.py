@@ -95,7 +95,7 @@ class Race:
                 self.verdict.wrong.append(f"{name} hangs: {self.errors(name)[-1500:]}")
 
     def end(self) -> None:
-        """Kill whoever is still there."""
+        """Kill the processes that still run."""
         for process in self._processes.values():
             if process.is_alive():
                 process.kill()

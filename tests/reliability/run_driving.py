@@ -137,7 +137,7 @@ class Driving(Requests):
             raise Mismatch("a handle that has lost its run has moved it")
 
     async def _settle(self) -> None:
-        """Let what goes on in the background come to its end."""
+        """Let background work finish."""
         while others := asyncio.all_tasks() - {task for task in self.patrons if task is not None}:
             done, pending = await asyncio.wait(others, timeout=2)
             if pending and not done:

@@ -66,7 +66,7 @@ class History:
         return [checkpoint_id for checkpoint_id in self.states if checkpoint_id not in self._gone]
 
     def inbox_at(self, checkpoint_id: str) -> list[Entry]:
-        """Return the answers that whoever goes on from a checkpoint takes."""
+        """Return the answers that a run consumes when it continues from a checkpoint."""
         return self.inbox if checkpoint_id == self.head else []
 
     def move(self, target: str) -> None:

@@ -214,7 +214,7 @@ class Trial(Comparing):
         newest = await client.commit(commit)
         run = self.model.runs[commit.header.run_id]
         known = run.inbox[-1][0] if run.inbox else 0
-        # A storage may be in doubt, and need not look where nobody waits for an answer.
+        # A storage may be in doubt, and need not look where no question waits.
         if newest not in (None, known) and (newest or run.record.requests):
             raise Mismatch(f"the newest answer after {described(commit)} is {known}, not {newest}")
 

@@ -186,7 +186,7 @@ async def begin_again(storage: ManagedStorage) -> None:
     await storage.delete_checkpoint(run.head)
 
 
-async def test_a_link_is_no_folder_of_a_run(folder: Path) -> None:
+async def test_a_link_is_not_a_folder_of_a_run(folder: Path) -> None:
     (folder / "store" / "runs" / "x").symlink_to(folder / "elsewhere")
     storage = FileCheckpointStorage(folder / "store")
     await storage.vacuum()

@@ -24,7 +24,7 @@ def test_nothing_is_lost_at_a_system_call(scenario: kills.Scenario) -> None:
     row = scenario(8, SEED)
 
     assert row.is_clean, row.details
-    assert row.trials >= 6  # now and then another thread makes the call, and nobody dies
+    assert row.trials >= 6  # now and then another thread makes the call, and no process dies
 
 
 @pytest.mark.slow

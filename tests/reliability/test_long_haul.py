@@ -127,7 +127,7 @@ def test_the_table_says_what_is_not_flat() -> None:
     assert "memory grew by 60.0 MB" in lines([row])[1]
 
 
-def test_time_that_others_took_is_no_problem() -> None:
+def test_time_that_other_processes_used_is_not_a_failure() -> None:
     row = Figures("a part", 10, "item", 1.0, 0.1, 0.2, 1.1).judge()
 
     assert not row.problems

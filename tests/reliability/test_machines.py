@@ -214,7 +214,7 @@ async def test_a_question_that_was_cancelled_elsewhere_is_stale() -> None:
         await run.send_response("asker:1", 2)
 
 
-async def test_an_answer_that_a_restore_has_dropped_is_not_taken_by_whoever_gave_it() -> None:
+async def test_an_answer_that_a_restore_has_dropped_is_not_consumed_by_its_sender() -> None:
     storage = InMemoryCheckpointStorage()
     shape = Shape((Stage("one", Unit("asker", "ask")),), 1)
     one = run_graph.build(shape, storage).run_stream(1, run_id="run")

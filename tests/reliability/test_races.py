@@ -138,7 +138,7 @@ async def test_an_unrepeatable_call_that_began_after_the_run_was_opened_is_not_m
 def test_a_new_database_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    other.execute("BEGIN IMMEDIATE")  # as somebody does who makes it just now
+    other.execute("BEGIN IMMEDIATE")  # as a process does that creates it right now
     end = threading.Timer(0.2, other.execute, ("ROLLBACK",))
     end.start()
     try:

@@ -96,7 +96,7 @@ async def export(racer: Racer, storage: Store, here: Here) -> None:
 
 
 async def look(racer: Racer, storage: Store, here: Here) -> None:
-    """Look at everything as people do; what is gone in between is no damage."""
+    """Read everything as people do; what was deleted in between is not damage."""
     run = await storage.get_run(RUN)
     assert run is not None
     listed = await storage.list_runs()

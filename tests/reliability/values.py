@@ -232,7 +232,7 @@ class Stranger:
 
 @dataclass
 class Unknown:
-    """A dataclass that the codec has not been told of."""
+    """A dataclass that the codec does not know."""
 
     n: int = 1
 

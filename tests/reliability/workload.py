@@ -42,7 +42,7 @@ LAPS = 3
 
 
 class Clerk(Executor):
-    """Begins a lap; at the second one it asks before it goes on."""
+    """Starts a lap; at the second one it asks before it continues."""
 
     @handler
     async def begin(self, lap: int, ctx: WorkflowContext[int, str]) -> None:
@@ -145,7 +145,7 @@ async def operate(storage: ManagedStorage, operation: str) -> None:
             await (
                 build(storage).fork(headers[-2].checkpoint_id, run_id="fork").wait_for_completion()
             )
-        else:  # an earlier life has begun it
+        else:  # an earlier process has started it
             await build(storage).run_from_checkpoint(fork.head)
     elif operation == "delete":
         headers = await storage.list_headers(RUN)

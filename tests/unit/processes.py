@@ -83,7 +83,7 @@ class ProcessBackend:
             loop = asyncio.get_running_loop()
             try:
                 record = await loop.run_in_executor(None, self._converse, call, site, loop)
-            except asyncio.CancelledError:  # such as that of a timeout: nobody else can stop it
+            except asyncio.CancelledError:  # such as that of a timeout: nothing else can stop it
                 self.close()
                 self._begin()
                 raise

@@ -235,7 +235,7 @@ class CountingStorage(InMemoryCheckpointStorage):
 
 
 class FailingStorage(InMemoryCheckpointStorage):
-    """Fails the commits and the journal writes whose numbers (from 0) it is told."""
+    """Fails the commits and the journal writes with the given numbers (from 0)."""
 
     def __init__(
         self,

@@ -221,7 +221,7 @@ def warned(events: Any) -> list[str]:
     return [event.data for event in events if isinstance(event, WorkflowWarningEvent)]
 
 
-# ---------------------------------------------------------------------------- asking and being told
+# --------------------------------------------------------------------------- asking and being asked
 
 
 @Storages
@@ -428,7 +428,7 @@ async def test_an_answer_that_comes_in_the_last_superstep_is_not_left_lying(
 
 
 @Storages
-async def test_a_question_that_is_taken_back_leaves_the_other_branches_alone(
+async def test_a_cancelled_question_leaves_the_other_branches_alone(
     make_storage: MakeStorage,
 ) -> None:
     _, workflow = branching(make_storage())
@@ -874,7 +874,7 @@ async def test_a_cancelled_question_is_stale_before_and_after_the_superstep(
 # ------------------------------------------------------------------------------------ asking again
 
 
-async def test_waiting_questions_are_told_again_on_resume_and_restore(
+async def test_waiting_questions_are_emitted_again_on_resume_and_restore(
     elsewhere: MakeStorage,
 ) -> None:
     _, workflow = inquiring(elsewhere())
@@ -951,7 +951,7 @@ class Crash(BaseException):
 
 
 class Fragile(Executor):
-    """Asks, then crashes as long as it is told to."""
+    """Asks, then crashes as long as a flag is set."""
 
     crashes = 0
 
@@ -1128,7 +1128,7 @@ async def test_what_was_asked_for_still_counts_in_a_new_workflow_object(
 # -------------------------------------------------------------------------- while others hold it up
 
 
-async def test_an_answer_by_handle_while_a_handler_is_at_work(elsewhere: MakeStorage) -> None:
+async def test_an_answer_by_handle_while_a_handler_is_running(elsewhere: MakeStorage) -> None:
     worker, workflow = branching(elsewhere())
     reached, leave = asyncio.Event(), asyncio.Event()
 
@@ -1326,4 +1326,4 @@ async def test_a_question_on_its_way_to_an_executor_is_never_asked_and_the_answe
     with pytest.raises(UnknownRequestError):
         await collect_into(seen, run)
     assert outputs(seen) == ["known"]
-    assert kinds(await collect(run)) == ["WorkflowStatus"]  # it is told once
+    assert kinds(await collect(run)) == ["WorkflowStatus"]  # it is emitted once

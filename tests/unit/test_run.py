@@ -173,7 +173,7 @@ async def test_a_second_consumer_is_an_error() -> None:
             await run.wait_for_completion()
 
 
-async def test_nobody_may_iterate_while_somebody_waits_for_the_end() -> None:
+async def test_iterating_while_a_task_waits_for_the_end_is_refused() -> None:
     gate, workflow = gate_workflow()
     run = workflow.run_stream("go")
     waiting = asyncio.create_task(run.wait_for_completion())
@@ -274,7 +274,7 @@ async def test_a_timeout_makes_room_for_the_next_consumer_also_while_it_is_handl
     assert outputs(seen) == ["go", "go."]
 
 
-async def test_a_cancelled_task_that_somebody_keeps_is_no_consumer() -> None:
+async def test_a_cancelled_task_that_is_still_referenced_is_not_a_consumer() -> None:
     gate, workflow = gate_workflow()
     run = workflow.run_stream("go")
     consumer = asyncio.create_task(collect(run))
@@ -400,7 +400,7 @@ async def test_cancelling_the_consuming_task_lets_the_superstep_finish() -> None
     assert (await run.wait_for_completion()).get_outputs() == ["g", "g.", "g.."]
 
 
-async def test_wait_for_one_event_with_a_timeout_and_go_on() -> None:
+async def test_wait_for_one_event_with_a_timeout_and_continue() -> None:
     gate, workflow = gate_workflow()
     stream = workflow.run_stream("go").watch_stream()
     seen: list[WorkflowEvent] = []
@@ -443,7 +443,7 @@ async def test_a_timeout_around_the_run_cancels_the_handlers_and_loses_nothing(
 
 
 @pytest.mark.parametrize("turn", range(0, 90, 3))
-async def test_cancelled_at_any_turn_of_the_loop_the_run_goes_on(turn: int) -> None:
+async def test_cancelled_at_any_turn_of_the_loop_the_run_continues(turn: int) -> None:
     storage = SlowStorage(turns=2)
     workflow = counter_workflow(storage=storage)
     run = workflow.run_stream(3)
@@ -467,7 +467,7 @@ async def test_cancelled_at_any_turn_of_the_loop_the_run_goes_on(turn: int) -> N
 
 
 @Storages
-async def test_an_answer_inside_the_loop_goes_on(make_storage: MakeStorage) -> None:
+async def test_an_answer_inside_the_loop_continues_the_stream(make_storage: MakeStorage) -> None:
     run = asking_workflow(storage=make_storage()).run_stream("why")
     seen = []
     async for event in run:
@@ -693,7 +693,7 @@ async def test_restore_cancels_work_in_flight_and_drops_undelivered_events() -> 
     assert outputs(events) == ["g", "g.", "g.."]
 
 
-async def test_restore_inside_the_loop_goes_on_from_there() -> None:
+async def test_restore_inside_the_loop_continues_from_there() -> None:
     run = counter_workflow(storage=InMemoryCheckpointStorage()).run_stream(2)
     seen, rewound = [], False
     async for event in run:
@@ -724,7 +724,7 @@ async def test_restore_from_another_task_at_any_turn_never_mixes_branches(turn: 
     assert await no_task_left()
 
 
-async def test_restore_while_somebody_waits_for_the_end() -> None:
+async def test_restore_while_a_task_waits_for_the_end() -> None:
     gate, workflow = gate_workflow(storage=SlowStorage())
     run = workflow.run_stream("g")
     waiting = asyncio.create_task(run.wait_for_completion())
@@ -765,7 +765,7 @@ async def test_an_answer_that_was_not_consumed_yet_is_dropped_by_a_restore() -> 
     assert outputs(await collect(run)) == ["why=anew"]
 
 
-async def test_a_checkpoint_of_another_run_is_refused_and_the_run_goes_on() -> None:
+async def test_a_checkpoint_of_another_run_is_refused_and_the_run_continues() -> None:
     storage = InMemoryCheckpointStorage()
     workflow = counter_workflow(storage=storage)
     other = await workflow.run(1)
@@ -872,7 +872,7 @@ async def test_ending_the_run_under_a_waiting_consumer(make_storage: MakeStorage
 
 @Storages
 @pytest.mark.parametrize("end", ["cancel", "aclose"])
-async def test_ending_the_run_under_somebody_who_waits_for_the_end(
+async def test_ending_the_run_while_a_task_waits_for_the_end(
     make_storage: MakeStorage, end: str
 ) -> None:
     gate, workflow = gate_workflow(storage=make_storage())
@@ -939,7 +939,7 @@ async def test_taking_a_run_that_fails_half_way_gives_the_lease_back(
     assert (stored.head, stored.lease) == (first.checkpoints[-1].checkpoint_id, None)
 
 
-async def test_cancelling_whoever_takes_a_run_gives_the_lease_back() -> None:
+async def test_cancelling_a_task_that_acquires_a_run_releases_the_lease() -> None:
     storage = SlowStorage()
     first = asking_workflow(storage=storage).run_stream("a")
     await collect(first)
@@ -957,7 +957,7 @@ async def test_cancelling_whoever_takes_a_run_gives_the_lease_back() -> None:
     assert stored.lease is None
 
 
-async def test_closing_a_handle_that_lost_its_run_is_no_error() -> None:
+async def test_closing_a_handle_that_lost_its_run_is_not_an_error() -> None:
     storage = InMemoryCheckpointStorage()
     workflow = counter_workflow(storage=storage)
     async with workflow.run_stream(3) as run:
@@ -969,7 +969,7 @@ async def test_closing_a_handle_that_lost_its_run_is_no_error() -> None:
                 break
 
 
-async def test_a_handle_at_work_is_not_superseded() -> None:
+async def test_a_working_handle_is_not_superseded() -> None:
     storage = InMemoryCheckpointStorage()
     gate, workflow = gate_workflow(storage=storage)
     run = workflow.run_stream("g")

@@ -91,7 +91,7 @@ async def test_the_limit_counts_supersteps_after_the_very_first(
         await workflow.run(steps - 1)
 
 
-async def test_beyond_the_limit_a_higher_one_goes_on_from_the_saved_checkpoint() -> None:
+async def test_a_higher_limit_continues_from_the_saved_checkpoint() -> None:
     storage = InMemoryCheckpointStorage()
     with pytest.raises(
         WorkflowConvergenceError, match="resume it with a workflow whose max_iterations is higher"
@@ -118,7 +118,7 @@ async def test_beyond_the_limit_a_higher_one_goes_on_from_the_saved_checkpoint()
     assert (last.max_iterations, last.status) == (6, "IDLE")
 
 
-async def test_an_answer_begins_the_count_anew() -> None:
+async def test_an_answer_restarts_the_count() -> None:
     class Looping(Executor):
         @handler
         async def begin(self, text: str, ctx: WorkflowContext[Question]) -> None:
@@ -437,7 +437,7 @@ async def test_a_handle_that_lost_its_run_writes_nothing() -> None:
     run = workflow.run_stream("x", run_id="r")
     waiting = asyncio.create_task(run.wait_for_completion())
     await asyncio.sleep(0.01)
-    # As if the machine had been asleep: somebody else takes the run over.
+    # As if the machine had been asleep: another owner takes the run over.
     record = storage._runs["r"].record
     storage._runs["r"].record = type(record)(
         **{f: getattr(record, f) for f in record.__struct_fields__} | {"lease": None}
@@ -519,7 +519,7 @@ async def test_plain_handlers_run_in_threads_and_can_do_everything(
     assert all(name.startswith("supersteps-handler") for name in threads)
 
 
-async def test_plain_handlers_run_side_by_side() -> None:
+async def test_plain_handlers_run_concurrently() -> None:
     both = threading.Barrier(2, timeout=10)
     places: list[int] = []
 
@@ -1144,7 +1144,7 @@ async def test_get_outputs_holds_the_whole_lineage_the_stream_only_what_is_new()
     ).get_outputs() == [3, 2, 1, 0]
 
 
-async def test_a_run_is_let_go_of_when_nobody_holds_it() -> None:
+async def test_an_unreferenced_run_is_freed() -> None:
     run = shout_workflow(storage=InMemoryCheckpointStorage()).run_stream("x")
     await collect(run)
     gone = weakref.ref(run)

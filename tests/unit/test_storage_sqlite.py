@@ -129,7 +129,7 @@ async def test_closing_leaves_one_file_and_the_storage_usable(
     assert (await content_of(storage, "run-000040"))[shared("n")] == b"1"
 
 
-async def test_a_file_that_is_no_database_is_left_alone(path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_left_alone(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("my diary")
     with pytest.raises(StorageError, match=r"runs\.db is not a SQLite database"):
@@ -161,7 +161,7 @@ async def test_a_newer_database_is_refused_politely(
         await Writer(newer).commit()
 
 
-async def test_a_folder_is_no_database(tmp_path: Path) -> None:
+async def test_a_folder_is_not_a_database(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot open"):
         await SqliteCheckpointStorage(tmp_path).get_run("run")
 
@@ -214,7 +214,7 @@ def _writable_again(path: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_writable_again")
 @pytest.mark.parametrize(("file", "folder"), [(0o444, 0o755), (0o644, 0o555), (0o444, 0o555)])
-async def test_what_may_only_be_read_can_be_looked_at(path: Path, file: int, folder: int) -> None:
+async def test_a_read_only_database_can_be_inspected(path: Path, file: int, folder: int) -> None:
     async with SqliteCheckpointStorage(path) as storage:
         writer = Writer(storage)
         await writer.commit()
@@ -231,7 +231,7 @@ async def test_what_may_only_be_read_can_be_looked_at(path: Path, file: int, fol
 
 
 @pytest.mark.usefixtures("_writable_again")
-async def test_what_may_only_be_read_and_is_being_written_can_be_looked_at(path: Path) -> None:
+async def test_a_read_only_database_that_is_being_written_can_be_inspected(path: Path) -> None:
     async with SqliteCheckpointStorage(path) as storage:
         writer = Writer(storage)
         await writer.commit()
@@ -260,7 +260,7 @@ def _only_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_only_to_look_at")
-async def test_what_was_read_while_somebody_wrote_is_not_believed(
+async def test_what_was_read_during_a_write_is_not_trusted(
     path: Path, storage: SqliteCheckpointStorage
 ) -> None:
     async with SqliteCheckpointStorage(path) as other:
@@ -277,7 +277,7 @@ async def test_what_was_read_while_somebody_wrote_is_not_believed(
 
 
 @pytest.mark.usefixtures("_only_to_look_at")
-async def test_what_is_no_database_of_this_version_cannot_be_looked_at(
+async def test_other_files_and_older_databases_cannot_be_read(
     path: Path, storage: SqliteCheckpointStorage
 ) -> None:
     path.parent.mkdir()
@@ -430,7 +430,7 @@ async def test_a_commit_under_way_outlasts_its_cancellation(
     await asyncio.to_thread(begun.wait, 10)
     second = asyncio.create_task(Writer(storage, "other").commit())
     await asyncio.sleep(0)
-    second.cancel()  # it has not begun
+    second.cancel()  # it has not started
     first.cancel()
     await asyncio.sleep(0.01)
     first.cancel()
@@ -575,7 +575,7 @@ async def test_a_commit_whose_reply_was_lost_is_recognised(
     await writer.put(n=b"3")
 
 
-async def test_a_full_disk_stops_who_needs_the_space_and_nobody_else(
+async def test_a_full_disk_stops_only_writers_that_need_space(
     storage: SqliteCheckpointStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connect = Database.connect
@@ -635,7 +635,7 @@ async def test_a_flipped_bit_is_named_and_the_way_out_with_it(
     ]
 
 
-async def test_a_head_whose_row_is_gone_is_told_of(
+async def test_a_head_whose_row_is_missing_is_reported(
     storage: SqliteCheckpointStorage, path: Path
 ) -> None:
     writer = Writer(storage)
@@ -913,7 +913,7 @@ async def test_a_comparison_reads_only_what_differs(
     looked = [await storage.load_checkpoint(i) for i in await storage.list_checkpoint_ids()]
     for checkpoint in looked:
         assert checkpoint is not None
-        assert len(checkpoint.shared_state) == 3  # looked at, so compared by content
+        assert len(checkpoint.shared_state) == 3  # read, so compared by content
     assert looked[0] is not None
     assert looked[1] is not None
     assert looked[0].diff(looked[1]).changes == plain.changes
@@ -989,7 +989,7 @@ def short_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_writer, "_PAGES_IN_LOG", 20)
 
 
-def test_a_log_that_a_reader_keeps_is_told_of_and_shrinks_when_he_has_gone(
+def test_a_log_that_a_reader_keeps_is_reported_and_shrinks_when_the_reader_leaves(
     storage: SqliteCheckpointStorage, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short_log(monkeypatch)
@@ -1024,7 +1024,7 @@ def test_a_log_that_a_reader_keeps_is_told_of_and_shrinks_when_he_has_gone(
 
 
 @pytest.mark.parametrize("is_moved", [True, False])
-def test_a_reader_of_this_process_is_told_as_such(
+def test_a_reader_of_this_process_is_reported_as_such(
     is_moved: bool,
     storage: SqliteCheckpointStorage,
     path: Path,

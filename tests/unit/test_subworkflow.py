@@ -427,7 +427,7 @@ class Plain2(Executor):
         await ctx.yield_output("".join(texts))
 
 
-async def test_outputs_that_nobody_takes_give_a_warning() -> None:
+async def test_outputs_that_no_edge_accepts_give_a_warning() -> None:
     sub = WorkflowExecutor(shout_workflow(), "sub")
     workflow = chain(Pass("in"), sub)
 
@@ -450,7 +450,7 @@ async def test_a_run_inside_that_does_not_converge_is_named() -> None:
         await workflow.run(3)
 
 
-async def test_the_outer_limit_does_not_count_what_goes_on_inside() -> None:
+async def test_the_outer_limit_does_not_count_supersteps_inside() -> None:
     sub = WorkflowExecutor(loop_workflow(), "sub", allow_direct_output=True)
     builder = WorkflowBuilder(1).add_edge(start := Pass("in"), sub)
 
@@ -559,7 +559,7 @@ async def test_a_new_process_answers(
         assert inner_parts((await checkpoints(storage))[-1]) == []
 
 
-async def test_a_question_that_is_taken_back_ends_its_run() -> None:
+async def test_a_cancelled_question_ends_its_run() -> None:
     storage = InMemoryCheckpointStorage()
     run = asking(direct(), storage=storage).run_stream("a", run_id="r")
     await collect(run)
@@ -843,7 +843,7 @@ def both(parent: Executor, **settings: Any) -> Workflow:
 
 @pytest.mark.parametrize("parent", [Ignorant, Passing])
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_a_question_reaches_whoever_an_edge_names_as_well_as_an_executor_around(
+async def test_a_question_reaches_the_target_of_an_edge_as_well_as_an_executor_around(
     kind: str, parent: Callable[[str], Executor], tmp_path: Path
 ) -> None:
     async with storage_of(kind, tmp_path) as storage:
@@ -954,7 +954,7 @@ async def test_a_handler_for_anything_does_not_swallow_questions() -> None:
         assert outputs(await collect(run)) == ["a=x"]
 
 
-async def test_conditions_do_not_see_questions_that_nobody_takes() -> None:
+async def test_conditions_do_not_see_questions_that_no_executor_handles() -> None:
     seen: list[Any] = []
 
     def condition(message: str) -> bool:
@@ -1269,7 +1269,7 @@ class Anyhow(Executor):
         await ctx.yield_output(answer.data)
 
 
-async def test_scheduled_messages_keep_a_run_inside_alive() -> None:
+async def test_scheduled_messages_keep_a_run_inside_in_progress() -> None:
     class Later(Executor):
         @handler
         async def later(self, text: str, ctx: WorkflowContext[int, str]) -> None:

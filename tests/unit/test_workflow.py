@@ -159,7 +159,7 @@ async def test_an_existing_id_is_an_error_and_harms_nothing() -> None:
     assert len(await storage.list_checkpoint_ids()) == 3
 
 
-async def test_attach_goes_on_with_the_run_that_is_there() -> None:
+async def test_attach_continues_the_existing_run() -> None:
     storage = InMemoryCheckpointStorage()
     run = counter_workflow(storage=storage).run_stream(3, run_id="r", if_exists="attach")
     await take(run, SuperStepCompletedEvent)
@@ -197,7 +197,7 @@ def test_if_exists_is_checked() -> None:
         shout_workflow().run_stream("x", if_exists=wrong)
 
 
-async def test_an_input_nobody_handles_starts_nothing() -> None:
+async def test_an_input_without_a_handler_starts_nothing() -> None:
     storage = InMemoryCheckpointStorage()
     with pytest.raises(
         UnhandledMessageError, match=r"cannot start with a int: its start executor 'up' handles str"
@@ -349,7 +349,7 @@ async def test_a_changed_graph_is_refused_and_the_differences_are_listed() -> No
     ).get_outputs() == ["X"]
 
 
-async def test_the_limit_is_no_part_of_the_graph() -> None:
+async def test_the_limit_is_not_part_of_the_graph() -> None:
     storage = InMemoryCheckpointStorage()
     await counter_workflow(10, storage=storage).run(2, run_id="r")
     assert (
@@ -471,7 +471,7 @@ async def test_an_answer_to_a_run_with_a_consumer_is_refused_whole() -> None:
 
 
 @pytest.mark.parametrize("stored", [False, True])
-async def test_with_factories_many_runs_go_on_at_once_without_seeing_each_other(
+async def test_with_factories_concurrent_runs_do_not_see_each_other(
     stored: bool,
 ) -> None:
     class Slow(Tally):

@@ -60,7 +60,7 @@ class Word(StrEnum):
 
 @dataclass
 class WithMore:
-    """Keeps what is no field, as many classes do in `__post_init__`."""
+    """Keeps an attribute that is not a field, as many classes do in `__post_init__`."""
 
     x: int
     scale: InitVar[int] = 3
@@ -352,7 +352,7 @@ class Tags(pydantic.RootModel[list[pydantic.HttpUrl]]):
 
 
 class Color:
-    """A class of another library: pydantic is told how to read and write it, nobody else is."""
+    """A class of another library: only pydantic knows how to read and write it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
