@@ -157,11 +157,11 @@ def _shared_server() -> Server:
     """Return the session's server; the first who wants it starts it."""
     global _server
     if _server is None:
-        session = os.environ.get("SUPERSTEPS_TEST_SESSION", str(os.getpid()))
-        folder = Path(tempfile.gettempdir()) / f"supersteps-postgres-{session}"
+        folder = _folder_of(_session())
         with FileLock(f"{folder}.lock"):
             server = Server(folder)
             if not folder.exists():
+                _sweep()
                 server.create()
             if not server.is_running():
                 server.start()
@@ -171,8 +171,27 @@ def _shared_server() -> Server:
 
 def end_session() -> None:
     """Stop the session's server, if anybody has started it, and delete its folder."""
-    session = os.environ.get("SUPERSTEPS_TEST_SESSION", str(os.getpid()))
-    folder = Path(tempfile.gettempdir()) / f"supersteps-postgres-{session}"
+    _remove(_folder_of(_session()))
+
+
+def _session() -> str:
+    """Return the process id of the session, which its workers know."""
+    return os.environ.get("SUPERSTEPS_TEST_SESSION", str(os.getpid()))
+
+
+def _folder_of(session: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"supersteps-postgres-{session}"
+
+
+def _sweep() -> None:
+    """Remove the servers of sessions that were killed."""
+    for lock in Path(tempfile.gettempdir()).glob("supersteps-postgres-*.lock"):
+        session = lock.stem.rpartition("-")[2]
+        if session.isdecimal() and not _is_process(int(session)):
+            _remove(_folder_of(session))
+
+
+def _remove(folder: Path) -> None:
     server = Server(folder)
     if server.is_running():
         with contextlib.suppress(AssertionError):
@@ -203,9 +222,18 @@ def own_server() -> Iterator[Server]:
 
 def _is_alive(pid_file: Path) -> bool:
     try:
-        os.kill(int(pid_file.read_text().split()[0]), 0)
+        return _is_process(int(pid_file.read_text().split()[0]))
     except (OSError, ValueError, IndexError):
         return False
+
+
+def _is_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
     return True
 
 
