@@ -95,7 +95,7 @@ async def test_a_factory_is_called_once_per_run() -> None:
     assert len(made) == 3
 
 
-def test_what_is_no_executor_is_refused() -> None:
+def test_what_is_not_an_executor_is_refused() -> None:
     def needs_arguments(a: int) -> Executor:
         return Upper(str(a))
 
@@ -136,7 +136,7 @@ def test_no_start_is_an_error() -> None:
         WorkflowBuilder().add_edge(Upper("up"), Reverse("end")).build()
 
 
-def test_a_name_nobody_registered_is_an_error() -> None:
+def test_an_unregistered_name_is_an_error() -> None:
     up = Upper("up")
     with pytest.raises(
         UnknownExecutorError,
@@ -207,7 +207,7 @@ def test_failure_policies() -> None:
     assert plain.graph.policies["up"] is often
 
 
-def test_a_failure_policy_is_one_and_for_somebody() -> None:
+def test_a_failure_policy_is_valid_and_for_a_known_executor() -> None:
     up = Upper("up")
     builder: Any = WorkflowBuilder().set_start_executor(up)
     with pytest.raises(

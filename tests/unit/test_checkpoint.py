@@ -40,7 +40,7 @@ def loaded(parts: dict[PartKey, Part] | None = None) -> WorkflowCheckpoint:
     )
 
 
-def test_content_is_read_once_and_only_when_looked_at() -> None:
+def test_content_is_read_once_and_only_on_access() -> None:
     reads = 0
 
     def read() -> dict[PartKey, Part]:
@@ -70,7 +70,7 @@ def test_an_unknown_attribute_is_one() -> None:
         _ = WorkflowCheckpoint().nope
 
 
-def test_what_was_not_looked_at_is_saved_byte_for_byte() -> None:
+def test_unread_content_is_saved_byte_for_byte() -> None:
     record = loaded({**PARTS, ("shared_state", "x"): b"1.50"}).to_record(Codec())
     assert record.header == HEADER
     assert record.parts == {**PARTS, ("shared_state", "x"): b"1.50"}

@@ -100,12 +100,12 @@ def test_what_is_typed_is_understood(annotation: Any, text: str, value: Any, how
     assert understand(text, schema_of(annotation)) == Understood(value, how)
 
 
-def test_what_is_no_json_where_no_text_fits_says_what_is_wanted() -> None:
+def test_invalid_json_where_no_text_fits_names_the_expected_type() -> None:
     with pytest.raises(InputError, match=r"'maybe' does not fit. Expected: true or false"):
         understand("maybe", schema_of(bool))
 
 
-def test_json_that_does_not_fit_is_left_to_whoever_takes_it() -> None:
+def test_json_that_does_not_fit_is_parsed_anyway() -> None:
     assert understand("3", schema_of(bool)).value == 3
 
 
@@ -163,7 +163,7 @@ def test_a_schema_in_words_and_an_example(annotation: Any, words: str, typed: st
     assert example(schema) == typed
 
 
-def test_limits_are_told() -> None:
+def test_limits_are_shown() -> None:
     assert (
         in_words({"type": "integer", "minimum": 1, "maximum": 5})
         == "a whole number (at least 1, at most 5)"

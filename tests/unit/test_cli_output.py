@@ -391,7 +391,7 @@ def test_messages_are_whole() -> None:
     ]
 
 
-def test_messages_in_another_order_are_told_place_by_place() -> None:
+def test_messages_in_another_order_are_listed_place_by_place() -> None:
     messages = [{"data": 1, "target_ids": ["b"]}, {"data": 2, "target_ids": ["b"]}]
     change = Change("replace", ("messages", 0, "data"), before=1, after=2)
 

@@ -121,7 +121,7 @@ def test_other_values_are_refused(value: Any) -> None:
         executor(max_concurrency=value)
 
 
-def test_it_is_refused_where_nobody_could_say_what_the_state_is() -> None:
+def test_it_is_refused_where_the_state_would_be_undefined() -> None:
     builder = WorkflowBuilder().set_start_executor(tally := Tally())
     with pytest.raises(WorkflowValidationError, match="checkpoint hooks"):
         builder.with_concurrency(tally, 2).build()
@@ -199,7 +199,7 @@ async def test_one_call_may_write_a_key_as_often_as_it_likes() -> None:
 # ---------------------------------------------------------------------------------------- failures
 
 
-async def test_after_a_failure_nothing_more_is_begun_and_what_is_finished_is_kept() -> None:
+async def test_after_a_failure_no_call_is_started_and_finished_ones_are_kept() -> None:
     broken = {3}
 
     async def work(item: int, ctx: WorkflowContext[int, int]) -> None:
@@ -222,7 +222,7 @@ async def test_after_a_failure_nothing_more_is_begun_and_what_is_finished_is_kep
     assert sum(isinstance(event, ExecutorInvokedEvent) for event in events) == 6
 
 
-async def test_of_several_failures_that_of_the_first_message_is_told() -> None:
+async def test_of_several_failures_that_of_the_first_message_is_reported() -> None:
     async def work(item: int, ctx: WorkflowContext[int, int]) -> None:
         for _ in range(10 - item):
             await asyncio.sleep(0)
@@ -286,7 +286,7 @@ async def test_each_call_that_must_not_run_twice_is_noted_by_itself() -> None:
     assert result.get_outputs() == [0, 2, 3, f"1 {InterruptedCallError.__name__}"]
 
 
-async def test_a_cancelled_run_leaves_no_call_at_work() -> None:
+async def test_a_cancelled_run_leaves_no_call_running() -> None:
     async def work(item: int, ctx: WorkflowContext[int, int]) -> None:
         await asyncio.get_running_loop().create_future()
 

@@ -327,7 +327,7 @@ NAIVE = datetime(2030, 1, 1)
         (NOON.date(), TypeError, "deadline is a datetime with a time zone"),
     ],
 )
-def test_what_is_no_moment(moment: Any, error: type[Exception], expected: str) -> None:
+def test_invalid_times(moment: Any, error: type[Exception], expected: str) -> None:
     call = FakeCall()
     with pytest.raises(error, match=expected):
         on(call).request_info("?", str, deadline=moment, default=None)
@@ -353,7 +353,7 @@ def test_what_is_no_moment(moment: Any, error: type[Exception], expected: str) -
         ),
     ],
 )
-def test_a_time_is_no_time_span_and_the_other_way_round(
+def test_a_time_is_not_a_time_span_nor_the_reverse(
     use: Callable[[Any], Any], expected: str
 ) -> None:
     with pytest.raises(TypeError, match=expected):

@@ -94,7 +94,7 @@ def test_a_fan_out_takes_all_targets_or_those_selected_in_the_graphs_order() -> 
 
 
 @pytest.mark.parametrize("answer", [["nowhere"], "x", ["x", "nowhere"], None, 7, [["x"]]])
-def test_a_selection_that_is_no_list_of_targets_is_an_error(answer: Any) -> None:
+def test_a_selection_that_is_not_a_list_of_targets_is_an_error(answer: Any) -> None:
     def select(message: Any, targets: list[str]) -> Any:
         return answer
 
@@ -122,7 +122,7 @@ def test_a_switch_takes_the_first_case_that_holds_else_the_default() -> None:
 
 
 @pytest.mark.parametrize("target_id", [None, "x", "z"])
-def test_no_function_is_asked_where_nobody_it_could_reach_takes_the_message(
+def test_no_condition_is_called_where_no_target_accepts_the_message(
     target_id: str | None,
 ) -> None:
     def refuses(*_: Any) -> Any:

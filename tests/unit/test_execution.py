@@ -139,7 +139,7 @@ class Setup:
         return CallSite(post, self.setting, view, step_number=1, branch=0)
 
 
-async def test_executors_run_side_by_side_and_each_takes_its_messages_in_order() -> None:
+async def test_executors_run_concurrently_and_each_handles_its_messages_in_order() -> None:
     log: list[str] = []
     setup = Setup(
         Worker("a", log, 3), Worker("b", log), messages=[("b", 1), ("a", 2), ("a", 3), ("b", 4)]
@@ -248,7 +248,7 @@ async def test_a_cancelled_superstep_leaves_no_task_and_abandons_the_journal() -
 
 
 @pytest.mark.parametrize("inside_first", [False, True])
-async def test_being_closed_is_no_failure_of_the_handler(inside_first: bool) -> None:
+async def test_being_closed_is_not_a_failure_of_the_handler(inside_first: bool) -> None:
     """So it is at the end of an event loop, when what it leaves is collected in any order."""
     log: list[str] = []
     setup = Setup(Worker("a", log, 10**6), messages=[("a", 1)])

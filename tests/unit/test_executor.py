@@ -310,7 +310,7 @@ def test_generics_look_inside_and_come_before_the_bare_class() -> None:
     assert chosen(executor, (1, 2)) == "h4"
 
 
-def test_what_is_inside_is_looked_at_each_time() -> None:
+def test_elements_of_a_container_are_checked_each_time() -> None:
     executor = chooser(list[int])
     assert [chosen(executor, value) for value in ([1], ["a"], [1])] == ["h0", None, "h0"]
 

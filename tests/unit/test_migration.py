@@ -85,7 +85,7 @@ async def test_a_graph_that_differs_is_refused_with_a_hint(storage: Any) -> None
         await built(other, up, storage=storage).run_from_checkpoint(head)
 
 
-async def test_what_fits_goes_on_and_the_new_graph_becomes_durable(storage: Any) -> None:
+async def test_a_run_that_fits_continues_and_the_new_graph_becomes_durable(storage: Any) -> None:
     head = await stop_after(before(storage), 1)
 
     assert (await after(storage).run_from_checkpoint(head)).get_outputs() == ["BA"]
@@ -251,7 +251,7 @@ async def test_questions_wait_for_the_renamed_asker(storage: Any) -> None:
     assert result.get_outputs() == ["Q=a"]
 
 
-def test_a_new_name_that_nobody_has_is_refused() -> None:
+def test_a_new_name_that_no_executor_has_is_refused() -> None:
     def workflow(rename: dict[str, str]) -> Workflow:
         inner = (
             WorkflowBuilder(name="inner")

@@ -15,7 +15,7 @@ from supersteps.checkpoint.owner import (
 NO_PROCESS = 2**22 + 1  # above the highest pid that Linux gives
 
 
-def test_this_process_is_told_by_more_than_its_pid() -> None:
+def test_this_process_is_identified_by_more_than_its_pid() -> None:
     me = this_process("h")
 
     assert me.pid == os.getpid()
@@ -72,7 +72,7 @@ def test_a_forked_child_is_another_owner(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not is_this_process(me)
 
 
-def test_an_owner_makes_the_trip() -> None:
+def test_an_owner_is_saved_and_restored() -> None:
     import msgspec
 
     me = this_process("h")

@@ -90,7 +90,7 @@ def test_the_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("a\0b", "cannot use the path"),
     ],
 )
-def test_what_is_no_path_is_refused_at_once(kind: str, path: str, advice: str) -> None:
+def test_what_is_not_a_path_is_refused_at_once(kind: str, path: str, advice: str) -> None:
     with pytest.raises(StorageError, match=advice):
         KINDS[kind](path)
 

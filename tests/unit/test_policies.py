@@ -109,7 +109,7 @@ def test_jitter_blurs_each_wait_of_each_call() -> None:
     assert 98 < sum(waits) / len(waits) < 102
 
 
-def test_a_crash_does_not_roll_the_jitter_anew() -> None:
+def test_a_crash_does_not_change_the_jitter() -> None:
     script = (
         "from supersteps import FailurePolicy; print(FailurePolicy(jitter=1).delay(2, "
         "'run:0:3:a:0'))"
@@ -124,7 +124,7 @@ def test_a_crash_does_not_roll_the_jitter_anew() -> None:
     assert float(other.stdout) == FailurePolicy(jitter=1).delay(2, "run:0:3:a:0")
 
 
-def test_a_failure_makes_the_trip_to_disk_and_back() -> None:
+def test_a_failure_is_saved_and_restored() -> None:
     failure = ExecutorFailure(
         "a", {"order": 7}, "OSError", "no route", 3, "Traceback ...", interrupted=True
     )

@@ -104,7 +104,7 @@ def test_appending_to_an_array_makes_it_a_list_part() -> None:
     assert parts == {A: ListPart([b"1", b"2", b"3"])}
 
 
-def test_appending_to_what_is_no_array_is_an_error() -> None:
+def test_appending_to_a_value_that_is_not_an_array_is_an_error() -> None:
     with pytest.raises(ValueError, match="array"):
         Changes(appends={A: [b"3"]}).apply({A: b"{}"})
 
@@ -206,7 +206,7 @@ def test_changes_between_two_states_lead_from_one_to_the_other(seed: int) -> Non
     assert Changes.between(after, after) == Changes()
 
 
-def test_a_list_that_goes_on_is_appended_to() -> None:
+def test_a_list_that_grows_is_appended_to() -> None:
     before: dict[PartKey, Part] = {A: ListPart([b"1"]), B: ListPart([b"1"])}
     after: dict[PartKey, Part] = {A: ListPart([b"1", b"2"]), B: ListPart([b"2"])}
 

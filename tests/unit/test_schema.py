@@ -232,7 +232,7 @@ def test_some_types_have_no_schema_and_nothing_is_made_of_them(annotation: Any) 
         from_json({"name": "a"}, annotation)
 
 
-def test_where_there_is_no_schema_the_json_itself_may_fit() -> None:
+def test_without_a_schema_the_json_itself_may_fit() -> None:
     assert schema_of(str | Opaque) is None
     assert from_json("x", str | Opaque) == "x"
 
@@ -268,7 +268,7 @@ def test_a_constructor_that_raises_refuses_the_answer() -> None:
         from_json({"n": -1}, Positive)
 
 
-def test_a_default_that_is_no_json_makes_no_schema() -> None:
+def test_a_default_that_is_not_json_makes_no_schema() -> None:
     @dataclass
     class Odd:
         it: Any = Opaque()  # noqa: RUF009 -- the very thing
@@ -302,11 +302,11 @@ def test_a_long_reason_loses_its_middle() -> None:
         (Item("a"), "Item is not plain JSON"),
     ],
 )
-def test_what_is_no_json_fits_no_schema(value: Any, words: str) -> None:
+def test_invalid_json_fits_no_schema(value: Any, words: str) -> None:
     assert words in (violation(value, {}) or "")
 
 
-def test_what_holds_itself_is_no_json() -> None:
+def test_a_value_that_contains_itself_is_not_json() -> None:
     endless: list[Any] = []
     endless.append(endless)
 

@@ -116,7 +116,9 @@ def test_no_input(kinds: list[Any], value: Any) -> None:
         ([list[Any]], "[" * 100_000, "the JSON is nested too deeply"),
     ],
 )
-def test_what_fits_no_type_is_told(kinds: list[Any], text: str | None, complaint: str) -> None:
+def test_an_input_that_fits_no_type_is_refused(
+    kinds: list[Any], text: str | None, complaint: str
+) -> None:
     with pytest.raises(InputError) as caught:
         read_input(taking(*kinds), text)
 

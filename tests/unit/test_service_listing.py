@@ -77,6 +77,6 @@ def test_how_long_ago() -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "12 o'clock", "2026-13-01", "99999999999w"])
-def test_what_is_no_moment_is_refused(text: str) -> None:
+def test_an_invalid_time_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"not a time: write a date|is too long ago"):
         moment(text)

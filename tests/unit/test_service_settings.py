@@ -98,7 +98,7 @@ def test_a_relative_store_counts_from_the_folder_of_the_file(
 
 
 @pytest.mark.parametrize("store", [r"C:\\data\\runs.db", "C:/data/runs.db"])
-def test_a_drive_letter_is_no_scheme(tmp_path: Path, store: str) -> None:
+def test_a_drive_letter_is_not_a_scheme(tmp_path: Path, store: str) -> None:
     found = read_settings(project(tmp_path, f'[tool.supersteps]\nstore = "{store}"\n'), {}).store
 
     assert found == str(
@@ -190,7 +190,7 @@ def test_an_address_without_sense_names_no_store() -> None:
         open_store("sqlite://runs.db")
 
 
-async def test_what_is_no_store_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+async def test_an_invalid_store_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     path.write_text("something else")
     async with open_store(str(path)) as storage:

@@ -80,7 +80,7 @@ def test_executors_that_nothing_reaches() -> None:
     assert caught.value.validation_type is ValidationTypeEnum.GRAPH_CONNECTIVITY
 
 
-def test_a_registered_executor_that_nobody_uses() -> None:
+def test_a_registered_executor_without_edges() -> None:
     up = Upper("up")
     with pytest.raises(GraphConnectivityError, match="'spare'"):
         build(WorkflowBuilder().register_executor(lambda: Reverse("spare"), "spare"), up)
@@ -223,14 +223,14 @@ class SpecialFailure(ExecutorFailure):
 
 
 @pytest.mark.parametrize("takes", [ExecutorFailure, Any, object, str | ExecutorFailure])
-def test_who_may_be_told_of_failures(takes: Any) -> None:
+def test_executors_that_may_receive_failures(takes: Any) -> None:
     up = Upper("up")
     workflow = build(WorkflowBuilder().add_error_edge(up, node("medic", takes)), up)
     assert workflow.graph.error_targets["up"] == ("medic",)
 
 
 @pytest.mark.parametrize("takes", [str, dict, SpecialFailure, list[ExecutorFailure]])
-def test_who_may_not(takes: Any) -> None:
+def test_executors_that_may_not(takes: Any) -> None:
     up = Upper("up")
     with pytest.raises(
         TypeCompatibilityError,
@@ -346,7 +346,7 @@ def inner_asking() -> Workflow:
         (Other | SubWorkflowRequestMessage[Any], True),
     ],
 )
-def test_whoever_gets_a_sub_workflows_questions_needs_a_way_to_it(
+def test_an_executor_that_gets_a_sub_workflows_questions_needs_edges_to_it(
     takes: Any, is_refused: bool
 ) -> None:
     sub, around = WorkflowExecutor(inner_asking(), "sub"), node("around", takes, str)

@@ -307,7 +307,7 @@ def test_a_field_that_became_one_later_takes_the_attribute_of_before() -> None:
     assert (back.item, back.more) == (1, 2)
 
 
-def test_a_library_that_the_program_lacks_leaves_values_that_can_be_looked_at(
+def test_values_of_a_library_that_is_not_installed_can_be_inspected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = Codec().encode({"loss": numpy.float32(0.5), "at": VALUES["field AwareDatetime"][1].f})

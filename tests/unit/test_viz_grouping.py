@@ -65,7 +65,7 @@ def test_names_without_a_common_beginning_are_listed() -> None:
     assert labels(grouped(picture(*edges[:3]), 2)) == ["s", "fetch, summarise, translate"]
 
 
-def test_a_number_is_no_part_of_the_common_name() -> None:
+def test_a_number_is_not_part_of_the_common_name() -> None:
     edges = [("s", f"w_{n}") for n in range(10, 20)]
 
     assert labels(grouped(picture(*edges), 2)) == ["s", "w_* (10)"]

@@ -456,7 +456,7 @@ def test_what_ran_and_what_failed() -> None:
     }
 
 
-def test_an_id_with_a_slash_is_no_path() -> None:
+def test_an_id_with_a_slash_is_not_a_path() -> None:
     a = Relay("a#3/b")
     workflow = built(WorkflowBuilder().add_edge(a, Reverse("c")), a)
     first = checkpoints_of(workflow, InMemoryCheckpointStorage())[0]

@@ -201,7 +201,7 @@ def test_an_empty_picture_is_a_picture() -> None:
     ElementTree.fromstring(to_svg(Picture((), ())))
 
 
-def test_a_path_stops_where_the_arrow_head_goes_on() -> None:
+def test_a_path_stops_where_the_arrow_head_starts() -> None:
     assert path_data(((0, 0), (0, 50))) == "M0 0L0 44"
     assert path_data(((0, 0), (40, 50))) == "M0 0C0 22 40 22 40 44"
     assert path_data(((0, 0), (20, 0), (20, 40))) == "M0 0L10 0Q20 0 20 10L20 34"
