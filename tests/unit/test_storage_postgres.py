@@ -263,7 +263,7 @@ async def test_a_worker_needs_no_right_to_create(dsn: str, opened: Opened, schem
     await opened().get_run("run")
     with role(dsn, f"worker_{schema}") as theirs:
         storage = PostgresCheckpointStorage(theirs, schema=schema)
-        with pytest.raises(StorageError, match="has not the right"):
+        with pytest.raises(StorageError, match="does not have the right"):
             await storage.get_run("run")
         query(dsn, f"GRANT USAGE ON SCHEMA {schema} TO worker_{schema}")
         query(
@@ -284,7 +284,7 @@ async def test_who_may_not_create_the_schema_is_told(dsn: str, schema: str) -> N
     with role(dsn, f"nobody_{schema}") as theirs:
         storage = PostgresCheckpointStorage(theirs, schema=schema)
 
-        with pytest.raises(StorageError, match=r"has not the right.*docs/SECURITY.md"):
+        with pytest.raises(StorageError, match=r"does not have the right.*docs/SECURITY.md"):
             await storage.get_run("run")
 
 

@@ -54,7 +54,7 @@ class Access:
         self._connections.close()
 
     def clear_up(self) -> None:
-        """Delete what deleted runs have left, in small transactions."""
+        """Delete the remains of deleted runs, in small transactions."""
         for run in self.database.write(PostgresTables.removed_runs):
             while self._delete_some(run):
                 pass

@@ -1,9 +1,9 @@
 """Reading and writing in transactions, also across a restart of the server.
 
-psycopg is used in its blocking form, on threads of the storage's own. Whoever looks into a
-checkpoint that was listed reads on his own thread, so that form is needed anyway; and connections
-of psycopg's other form belong to one event loop, while a storage serves any number. Handing a job
-to a thread costs about what an event loop's own waiting for a socket does.
+psycopg's blocking connections are used, on threads of the storage. They are needed anyway: the
+parts of a listed checkpoint are read when they are first used, on the caller's thread. psycopg's
+asynchronous connections belong to one event loop, while a storage serves any number of loops. To
+hand a job to a thread costs about as much as an event loop's own waiting for a socket.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Database:
             return job(link)
 
     def vacuum(self) -> None:
-        """Have the server use again what deleted rows took."""
+        """Make the space of deleted rows reusable."""
 
         def vacuum(link: Link) -> None:
             if link.is_direct:

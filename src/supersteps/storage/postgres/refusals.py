@@ -23,8 +23,8 @@ _HINTS = {
         "which one it is (pg_locks, pg_stat_activity), then try again."
     ),
     "42501": (
-        "this user has not the right to do that. Grant it; docs/SECURITY.md lists what a worker, a "
-        "reader and whoever migrates need."
+        "this user does not have the right to do that. Grant it; docs/SECURITY.md lists the rights "
+        "of owners, workers and readers."
     ),
     "42P01": (
         "a table is gone: somebody has dropped or renamed the schema while it was in use. Restore "
@@ -106,8 +106,8 @@ def translated(error: psycopg.Error, name: str, task: str) -> CheckpointError:
         hint = "Postgres keeps no text with the character NUL (0x00) in it; nothing was changed."
     if hint is None and (code.startswith(("08", "57P")) or not code):
         hint = (
-            "the connection was lost (a restart, a failover, or the network), and could not be had "
-            "back in time. Resume the run: nothing that was committed is lost."
+            "the connection was lost (a restart, a failover, or the network), and could not be "
+            "restored in time. Resume the run: nothing that was committed is lost."
         )
     if hint is None:
         return StorageError(f"cannot {task} {name}: {said}. Nothing was changed.")

@@ -1,4 +1,4 @@
-"""`PostgresCheckpointStorage`: every promise, for programs on any number of machines."""
+"""`PostgresCheckpointStorage`: all guarantees, for programs on several machines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _PRUNED_TOGETHER = 2000
-"""So many checkpoints are deleted in one transaction, during which the run has to wait."""
+"""Maximum number of checkpoints deleted in one transaction; the run waits meanwhile."""
 
 
 class PostgresCheckpointStorage(DeltaStorage):
@@ -105,8 +105,8 @@ class PostgresCheckpointStorage(DeltaStorage):
     async def delete_run(self, run_id: str) -> bool:
         """Delete a run with all its checkpoints; return whether it was there.
 
-        The run is gone at once; what it has left is deleted in small transactions. Where those are
-        interrupted, `vacuum` does the rest.
+        The run disappears at once; its checkpoints are deleted in small transactions. If those are
+        interrupted, `vacuum` deletes the rest.
         """
         was_there = await self._write(self._delete_run, run_id)
         if was_there:
@@ -116,9 +116,9 @@ class PostgresCheckpointStorage(DeltaStorage):
     async def prune(
         self, run_id: str, policy: RetentionPolicy, *, dry_run: bool = False
     ) -> list[str]:
-        """Delete the checkpoints that a policy removes, in several transactions if it is many.
+        """Delete the checkpoints that a policy removes, many of them in several transactions.
 
-        Whoever advances the run does not have to wait for all of them.
+        So the run's owner does not wait long.
         """
         unwanted = await super().prune(run_id, policy, dry_run=True)
         if dry_run:
@@ -130,7 +130,7 @@ class PostgresCheckpointStorage(DeltaStorage):
         return gone
 
     async def vacuum(self) -> None:
-        """Have the server use again what was deleted; others can read and write meanwhile."""
+        """Make space of deleted rows reusable; other programs can read and write meanwhile."""
         await self._access.run(self._access.clear_up)
         await self._access.run(self._access.database.vacuum)
 

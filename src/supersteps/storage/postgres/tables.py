@@ -235,11 +235,11 @@ class PostgresTables(PostgresStoredTables):
     # -------------------------------------------------------------------------- what runs have left
 
     def removed_runs(self) -> list[int]:
-        """Return the keys of deleted runs that have left something."""
+        """Return the keys of deleted runs whose checkpoints are not yet deleted."""
         return [run for (run,) in self._all("removed")]
 
     def delete_some(self, run: int) -> bool:
-        """Delete some of what a deleted run has left; return whether there may be more."""
+        """Delete some of the remains of a deleted run; return whether there may be more."""
         place = {"run": run, "limit": _BATCH}
         for name in ("delete_some_checkpoints", "delete_some_chunks", "delete_some_items"):
             if self._value(name, place):
