@@ -235,6 +235,8 @@ class Worker:
         now = self._looks_at = time.monotonic()
         await self._name_strangers(now)
         due = await self.storage.next_ready_at(self._claim.workflow_ids, self._queues)
+        if self._stopping.is_set():
+            return 0.0  # drained in one of these moments: it takes no more runs
         in_seconds = LOOK_EVERY_SECONDS if due is None else due - time.time()
         in_seconds = max(in_seconds, self._claims_at - now)
         recovers = now >= self._recovers_at
